@@ -1,0 +1,53 @@
+# Two commands matter: `make demo` and `make test`. Both install what they need, and both are quick the second time.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+ARGS ?=
+.DEFAULT_GOAL := help
+
+.PHONY: help install demo up test test-full lint bench clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# torch goes first: resolved after its dependents, pip would take a build that brings gigabytes of CUDA.
+$(VENV)/.runtime: requirements.txt
+	@test -x $(PYTHON) || python3 -m venv $(VENV)
+	@echo "Installing (about a minute) ..."
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.development: $(VENV)/.runtime requirements-dev.txt
+	@echo "Installing what the tests need ..."
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+install: $(VENV)/.runtime  ## create .venv with what the product needs
+
+demo: $(VENV)/.runtime  ## the whole job on real data, then the portal (ARGS="--once --json FILE" exits instead)
+	@$(PYTHON) manage.py demo $(ARGS)
+
+up: $(VENV)/.runtime  ## database, broker, web, worker and beat, without demo data
+	@$(PYTHON) manage.py up $(ARGS)
+
+test: $(VENV)/.development  ## every test, in parallel, against one embedded engine
+	@tests/browser.sh
+	@$(PYTHON) -m pytest -n 2 -m "not full" $(ARGS)
+
+test-full: $(VENV)/.development  ## also the slow sizes of the fault, kill and retraining suites
+	@tests/browser.sh
+	@$(PYTHON) -m pytest -n 2 --timeout 3600 $(ARGS)
+
+lint: $(VENV)/.development  ## ruff, mypy strict, import contracts, templates
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/djlint --quiet --lint templates
+	@$(PYTHON) manage.py makemigrations --check --dry-run
+	@$(VENV)/bin/mypy .
+
+bench: $(VENV)/.development  ## every benchmark, quick size
+	@for name in $$(cd benchmarks && ls *.py | grep -v __init__ | sed 's/\.py$$//'); do $(PYTHON) -m benchmarks.$$name --quick || exit 1; done
+
+clean:  ## remove the demo's data and every cache (not .venv)
+	rm -rf var .cache staticfiles .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,269 @@
+"""Which contributors a generation drew on: services, models, manifests, indexes, generations, attributions."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+
+from contributors.models import PPB, uuid7
+
+
+class ModelService(models.Model):
+    """An API caller: something that runs models and reports what they generate."""
+
+    public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
+    name = models.CharField(max_length=100, unique=True)
+    active = models.BooleanField(default=True)
+    created_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ServiceKey(models.Model):
+    """A service's credential. Shown once; only its digest is stored."""
+
+    class Scope(models.TextChoices):
+        GENERATIONS_WRITE = "generations:write"
+        GENERATIONS_READ = "generations:read"
+        MODELS_WRITE = "models:write"
+
+    service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="keys")
+    prefix = models.CharField(max_length=16, unique=True)
+    digest = models.BinaryField(max_length=32)
+    scopes = ArrayField(models.CharField(max_length=24, choices=Scope.choices))
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(scopes__len__gt=0), name="service_key_has_a_scope")]
+
+    def __str__(self) -> str:
+        return self.prefix
+
+
+class ModelVersion(models.Model):
+    """One trained checkpoint of a service's model, with what is needed to load it again."""
+
+    # registered -> ready (its manifest is stored) -> retired
+    class State(models.TextChoices):
+        REGISTERED = "registered"
+        READY = "ready"
+        RETIRED = "retired"
+
+    public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
+    service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="model_versions")
+    name = models.CharField(max_length=100)
+    adapter = models.CharField(max_length=40)
+    factory = models.CharField(max_length=40)
+    config = models.JSONField(default=dict)
+    # The directory models/<hex of this digest>/ under TRIBUTARY_DATA; the digest covers every file in it.
+    checkpoint_sha256 = models.BinaryField(max_length=32)
+    initial_sha256 = models.BinaryField(max_length=32, null=True, blank=True)
+    trained_at = models.DateTimeField()
+    state = models.CharField(max_length=10, choices=State.choices, default=State.REGISTERED)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["service", "name"], name="a_service_names_a_model_version_once"),
+            models.CheckConstraint(condition=~Q(name=""), name="model_version_has_a_name"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def directory(self) -> str:
+        """The model's directory, relative to TRIBUTARY_DATA."""
+        return f"models/{bytes(self.checkpoint_sha256).hex()}"
+
+
+class TrainingManifest(models.Model):
+    """Exactly what a model version was trained on."""
+
+    model_version = models.OneToOneField(ModelVersion, on_delete=models.PROTECT, related_name="manifest")
+    sha256 = models.BinaryField(max_length=32)
+    n_items = models.IntegerField()
+    n_works = models.IntegerField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(n_items__gt=0), name="manifest_has_items")]
+
+    def __str__(self) -> str:
+        return f"manifest of {self.model_version}"
+
+
+class ManifestWork(models.Model):
+    """A work of a manifest with the consent that allowed its use when the model was trained."""
+
+    manifest = models.ForeignKey(TrainingManifest, on_delete=models.PROTECT, related_name="works")
+    work = models.ForeignKey("contributors.Work", on_delete=models.PROTECT, related_name="manifest_works")
+    consent = models.ForeignKey("contributors.Consent", on_delete=models.PROTECT, related_name="+")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["manifest", "work"], name="a_manifest_names_a_work_once")]
+
+    def __str__(self) -> str:
+        return f"{self.work} in {self.manifest}"
+
+
+class TrainingItem(models.Model):
+    """What a model was trained on: a part of a work, in tokens of the model's own tokeniser."""
+
+    manifest = models.ForeignKey(TrainingManifest, on_delete=models.PROTECT, related_name="items")
+    ordinal = models.IntegerField()
+    work = models.ForeignKey("contributors.Work", on_delete=models.PROTECT, related_name="training_items")
+    token_start = models.IntegerField()
+    token_end = models.IntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["manifest", "ordinal"], name="a_manifest_numbers_an_item_once"),
+            models.CheckConstraint(
+                condition=Q(token_start__gte=0, token_end__gt=F("token_start")),
+                name="training_item_is_a_range_of_tokens",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"item {self.ordinal}"
+
+
+class AttributionIndex(models.Model):
+    """The index of one model version under one configuration, and the audit that says what it is worth."""
+
+    # building -> built -> audited | failed; built, audited, failed -> retired.
+    # Only an audited index moves money by attribution; under any other, weight_ppb is 0.
+    class State(models.TextChoices):
+        BUILDING = "building"
+        BUILT = "built"
+        AUDITED = "audited"
+        FAILED = "failed"
+        RETIRED = "retired"
+
+    public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
+    model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="indexes")
+    method = models.CharField(max_length=20, default="midpoint")
+    config = models.JSONField(default=dict)
+    config_sha256 = models.BinaryField(max_length=32)
+    sha256 = models.BinaryField(max_length=32, null=True, blank=True)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.BUILDING)
+    audit = models.JSONField(null=True, blank=True)
+    weight_ppb = models.BigIntegerField(default=0)
+    created_at = models.DateTimeField()
+    audited_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model_version"], condition=~Q(state__in=["retired", "failed"]),
+                name="a_model_version_has_one_live_index",
+            ),
+            models.CheckConstraint(
+                condition=Q(weight_ppb__gte=0, weight_ppb__lte=PPB), name="index_weight_is_a_part_of_the_whole"
+            ),
+            models.CheckConstraint(
+                condition=Q(weight_ppb=0) | Q(state__in=["audited", "retired"]), name="only_an_audited_index_has_weight"
+            ),
+        ]  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{self.method} of {self.model_version}"
+
+    @property
+    def directory(self) -> str:
+        """The index's directory, relative to TRIBUTARY_DATA."""
+        return f"indexes/{self.public_id}"
+
+
+class Generation(models.Model):
+    """One output that a service reported."""
+
+    # received -> attributed | unattributable. `unattributable` carries its reason in `error`.
+    class State(models.TextChoices):
+        RECEIVED = "received"
+        ATTRIBUTED = "attributed"
+        UNATTRIBUTABLE = "unattributable"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="generations")
+    external_id = models.CharField(max_length=200)
+    model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="generations")
+    modality = models.CharField(max_length=5, default="text")
+    prompt_text = models.TextField(blank=True)
+    output_text = models.TextField(blank=True)
+    output_sha256 = models.BinaryField(max_length=32)
+    # Prompt and output together; the first `prompt_tokens` are the prompt, which is never scored.
+    token_ids = ArrayField(models.IntegerField(), null=True, blank=True)
+    prompt_tokens = models.IntegerField(default=0)
+    occurred_at = models.DateTimeField()
+    received_at = models.DateTimeField()
+    # In units of the currency's scale; null under a plan that sets the price itself.
+    gross = models.BigIntegerField(null=True, blank=True)
+    currency = models.CharField(max_length=3, default="USD")
+    request_sha256 = models.BinaryField(max_length=32)
+    # The sha256 of each part of the request, so that a conflict can name what differs.
+    request_parts = models.JSONField(default=dict)
+    state = models.CharField(max_length=14, choices=State.choices, default=State.RECEIVED)
+    error = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["received_at"], condition=Q(state="received"), name="generation_to_attribute"),
+            models.Index(fields=["occurred_at"], name="generation_occurred"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["service", "external_id"], name="a_service_reports_an_external_id_once"),
+            models.CheckConstraint(condition=Q(prompt_tokens__gte=0), name="prompt_tokens_are_not_negative"),
+            models.CheckConstraint(condition=Q(gross__isnull=True) | Q(gross__gt=0), name="gross_is_positive"),
+            models.CheckConstraint(
+                condition=~Q(state="unattributable") | ~Q(error=""), name="an_unattributable_generation_says_why"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.external_id
+
+
+class Attribution(models.Model):
+    """The stored result for one generation: who shaped it, by how much, and everything needed to compute it again.
+
+    Append-only. The arrays run parallel to `holder_ids`, which holds every holder of the index in its order.
+    """
+
+    generation = models.ForeignKey(Generation, on_delete=models.PROTECT, related_name="attributions")
+    revision = models.IntegerField(default=1)
+    index = models.ForeignKey(AttributionIndex, on_delete=models.PROTECT, related_name="attributions")
+    weight_ppb = models.BigIntegerField()
+    noise_z = models.FloatField()
+    holder_ids = ArrayField(models.BigIntegerField())
+    # Specific influence (about this output): mean over the ensemble, its standard error, and the shares made of them.
+    scores = ArrayField(models.FloatField())
+    se = ArrayField(models.FloatField())
+    shares_ppb = ArrayField(models.BigIntegerField())
+    unattributed_ppb = models.BigIntegerField()
+    # General influence (what was taught for every output): the shares that the floor pool follows.
+    general_ppb = ArrayField(models.BigIntegerField())
+    general_unattributed_ppb = models.BigIntegerField()
+    # {holder id: [[work id, score], ...]}, strongest first.
+    top_works = models.JSONField(default=dict)
+    seed = models.BigIntegerField(default=0)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["generation", "revision"], name="a_generation_has_a_revision_once"),
+            models.CheckConstraint(condition=Q(revision__gt=0), name="revision_is_positive"),
+            models.CheckConstraint(
+                condition=Q(unattributed_ppb__gte=0, unattributed_ppb__lte=PPB),
+                name="unattributed_is_a_part_of_the_whole",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.generation} revision {self.revision}"

@@ -1,0 +1,9 @@
+"""The web process. It never loads torch: numerical work belongs to the workers."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+application = get_wsgi_application()

@@ -1,0 +1,291 @@
+"""Who made what, and what they allow.
+
+Decides the nouns of the lowest layer. It knows nothing of models, generations or money.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import BaseUserManager
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.db.models import F, Q
+
+PPB = 1_000_000_000
+
+
+def uuid7() -> uuid.UUID:
+    """A time-ordered UUID (RFC 9562, version 7): 48 bits of milliseconds, then 74 random bits."""
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+class UserManager(BaseUserManager["User"]):
+    """Users log in by e-mail address; there is no user name."""
+
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
+        user = self.model(email=self.normalize_email(email).lower(), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+
+class User(AbstractUser):
+    """A person who logs in: for a contributor, for finance, or both."""
+
+    username = None  # type: ignore[assignment]
+    email = models.EmailField(unique=True)
+    name = models.CharField(max_length=200, blank=True)
+
+    objects: ClassVar[UserManager] = UserManager()  # type: ignore[assignment]
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    def __str__(self) -> str:
+        return self.name or self.email
+
+    def has_role(self, *roles: str) -> bool:
+        """Whether the user is in one of the named staff groups. A superuser has no role by being one."""
+        if not self.is_active:
+            return False
+        if not hasattr(self, "_role_names"):
+            self._role_names = set(self.groups.values_list("name", flat=True))
+        return not self._role_names.isdisjoint(roles)
+
+
+class Contributor(models.Model):
+    """A person or organisation that earns royalties."""
+
+    class Kind(models.TextChoices):
+        PERSON = "person"
+        ORGANISATION = "organisation"
+
+    public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    legal_name = models.CharField(max_length=200)
+    display_name = models.CharField(max_length=200)
+    country = models.CharField(max_length=2)
+    currency = models.CharField(max_length=3, default="USD")
+    public_profile = models.BooleanField(default=False)
+    members = models.ManyToManyField(User, through="Membership", related_name="contributors")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=~Q(legal_name=""), name="contributor_has_a_legal_name"),
+            models.CheckConstraint(condition=Q(country__regex="^[A-Z]{2}$"), name="contributor_country_is_iso_3166"),
+            models.CheckConstraint(condition=Q(currency__regex="^[A-Z]{3}$"), name="contributor_currency_is_iso_4217"),
+        ]
+
+    def __str__(self) -> str:
+        return self.display_name
+
+
+class Membership(models.Model):
+    """A user acts for a contributor."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner"
+        MANAGER = "manager"
+        VIEWER = "viewer"
+
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="memberships")
+    contributor = models.ForeignKey(Contributor, on_delete=models.PROTECT, related_name="memberships")
+    role = models.CharField(max_length=8, choices=Role.choices)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "contributor"], name="a_user_is_a_member_of_a_contributor_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} for {self.contributor} ({self.role})"
+
+
+class Holder(models.Model):
+    """One set of splits in force, often one contributor alone. Attribution pays holders; splits apply afterwards,
+    in integers, so that a new split sheet rebuilds no index."""
+
+    public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
+    label = models.CharField(max_length=200)
+    created_by = models.ForeignKey(Contributor, on_delete=models.PROTECT, related_name="holders")
+    created_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class Split(models.Model):
+    """One contributor's part of a holder from a date on. The parts of one date sum to 10^9 (constraint trigger)."""
+
+    holder = models.ForeignKey(Holder, on_delete=models.PROTECT, related_name="splits")
+    contributor = models.ForeignKey(Contributor, on_delete=models.PROTECT, related_name="splits")
+    ppb = models.BigIntegerField()
+    effective_from = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["holder", "effective_from", "contributor"], name="a_split_sheet_names_a_contributor_once"
+            ),
+            models.CheckConstraint(condition=Q(ppb__gt=0, ppb__lte=PPB), name="split_is_a_positive_part_of_the_whole"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.contributor}: {self.ppb} ppb of {self.holder}"
+
+
+class Dataset(models.Model):
+    """A named set of works that one contributor registered under one licence."""
+
+    public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
+    contributor = models.ForeignKey(Contributor, on_delete=models.PROTECT, related_name="datasets")
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    licence = models.CharField(max_length=200)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["contributor", "name"], name="a_contributor_names_a_dataset_once"),
+            models.CheckConstraint(condition=~Q(name=""), name="dataset_has_a_name"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class DuplicateCluster(models.Model):
+    """Works that are the same or nearly so, whoever registered them. Attribution splits a cluster's value."""
+
+    created_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"cluster {self.pk}"
+
+
+class Work(models.Model):
+    """What somebody owns, consents to and is shown on a receipt: a whole address, a whole picture.
+
+    The content lies in a file named by its digest (see `content_path`), never in the database.
+    """
+
+    class Modality(models.TextChoices):
+        TEXT = "text"
+        IMAGE = "image"
+
+    public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="works")
+    holder = models.ForeignKey(Holder, on_delete=models.PROTECT, related_name="works")
+    title = models.CharField(max_length=300)
+    modality = models.CharField(max_length=5, choices=Modality.choices)
+    sha256 = models.BinaryField(max_length=32)
+    size_bytes = models.BigIntegerField()
+    published_on = models.DateField(null=True, blank=True)
+    # Text: the MinHash signature; image: the perceptual hash. Compared by contributors.operations.
+    fingerprint = models.BinaryField(blank=True)
+    cluster = models.ForeignKey(DuplicateCluster, on_delete=models.PROTECT, null=True, blank=True, related_name="works")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["sha256"], name="work_sha256")]
+        constraints = [
+            models.UniqueConstraint(fields=["dataset", "sha256"], name="a_dataset_holds_a_content_once"),
+            models.CheckConstraint(condition=Q(size_bytes__gt=0), name="work_is_not_empty"),
+            models.CheckConstraint(condition=~Q(title=""), name="work_has_a_title"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def content_path(self) -> str:
+        """The content's path, relative to TRIBUTARY_DATA."""
+        digest = bytes(self.sha256).hex()
+        return f"works/{digest[:2]}/{digest}"
+
+
+class DuplicatePair(models.Model):
+    """Two works found to be the same (`exact`) or nearly so (`near`), the earlier one first."""
+
+    class Kind(models.TextChoices):
+        EXACT = "exact"
+        NEAR = "near"
+
+    first = models.ForeignKey(Work, on_delete=models.PROTECT, related_name="duplicates_after")
+    second = models.ForeignKey(Work, on_delete=models.PROTECT, related_name="duplicates_before")
+    kind = models.CharField(max_length=5, choices=Kind.choices)
+    similarity_ppb = models.BigIntegerField()
+    found_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["first", "second"], name="a_duplicate_pair_is_found_once"),
+            models.CheckConstraint(condition=Q(first__lt=F("second")), name="a_duplicate_pair_is_ordered"),
+            models.CheckConstraint(
+                condition=Q(similarity_ppb__gte=0, similarity_ppb__lte=PPB), name="similarity_is_a_part_of_the_whole"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.first} = {self.second} ({self.kind})"
+
+
+class Consent(models.Model):
+    """A dated statement of what may be done with a contributor's works. Append-only: a change is a new row.
+
+    It speaks of all works of the contributor, of one dataset or of one work. The most restrictive statement in force
+    wins, and where nothing is said the answer is no.
+    """
+
+    class Scope(models.TextChoices):
+        SEARCH = "search"
+        AI_INDEX = "ai_index"
+        AI_INPUT = "ai_input"
+        TRAIN_GENERATIVE = "train_generative"
+        TRAIN_NON_GENERATIVE = "train_non_generative"
+        FINE_TUNE = "fine_tune"
+        STYLE_OR_LIKENESS = "style_or_likeness"
+        DATA_MINING = "data_mining"
+
+    class Value(models.TextChoices):
+        ALLOW = "allow"
+        DENY = "deny"
+
+    public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
+    contributor = models.ForeignKey(Contributor, on_delete=models.PROTECT, related_name="consents")
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, null=True, blank=True, related_name="consents")
+    work = models.ForeignKey(Work, on_delete=models.PROTECT, null=True, blank=True, related_name="consents")
+    scope = models.CharField(max_length=24, choices=Scope.choices)
+    value = models.CharField(max_length=5, choices=Value.choices)
+    valid_from = models.DateTimeField()
+    valid_to = models.DateTimeField(null=True, blank=True)
+    recorded_at = models.DateTimeField()
+    recorded_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    source = models.CharField(max_length=40)
+    evidence_sha256 = models.BinaryField(max_length=32)
+
+    class Meta:
+        indexes = [models.Index(fields=["contributor", "scope", "valid_from"], name="consent_in_time")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(valid_to__isnull=True) | Q(valid_to__gt=F("valid_from")),
+                name="consent_ends_after_it_begins",
+            ),
+            models.CheckConstraint(
+                condition=Q(dataset__isnull=True) | Q(work__isnull=True), name="consent_speaks_of_one_thing"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.value} {self.scope} from {self.valid_from:%Y-%m-%d}"

@@ -1,0 +1,43 @@
+"""A pytest plugin, loaded before the settings are read: one embedded engine for the whole run.
+
+The controlling process owns the servers; its xdist workers find them through the same addresses. Where DATABASE_URL
+or BROKER_URL is set, that server is used and nothing embedded takes its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+
+from config import local
+
+ROOT = Path(__file__).resolve().parent.parent / ".cache" / "test"
+NEEDS_POSTGRES = "DATABASE_URL" not in os.environ
+NEEDS_VALKEY = "BROKER_URL" not in os.environ
+
+os.environ.setdefault("DATABASE_URL", local.database_url(ROOT))
+os.environ.setdefault("BROKER_URL", local.broker_url(ROOT))
+os.environ.setdefault("TRIBUTARY_DATA", str(ROOT / "data"))
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A test that computes between two statements is no stuck session.
+os.environ.setdefault("DATABASE_IDLE_SECONDS_MAX", "120")
+os.environ.setdefault("LOG_LEVEL", "WARNING")
+
+_stack = contextlib.ExitStack()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    is_xdist_worker = hasattr(config, "workerinput")
+    if is_xdist_worker or config.option.collectonly or not (NEEDS_POSTGRES or NEEDS_VALKEY):
+        return
+    # What a run proves about kill -9 of a client or a backend does not rest on fsync; its database dies with it.
+    options = ["fsync=off", "full_page_writes=off"]
+    _stack.enter_context(local.engine(ROOT, postgres=NEEDS_POSTGRES, valkey=NEEDS_VALKEY, postgres_options=options))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _stack.close()
