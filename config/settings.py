@@ -23,6 +23,10 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 
 TRIBUTARY_DATA = Path(env.str("TRIBUTARY_DATA", str(BASE_DIR / "var"))).resolve()
+# Written by `manage.py up` for an installation without a Stripe key: where its sandbox listens. Whoever names a key
+# in the environment must not be led to a sandbox by a file left behind.
+if "STRIPE_SECRET_KEY" not in os.environ and (TRIBUTARY_DATA / "local.env").is_file():
+    env.read_env(str(TRIBUTARY_DATA / "local.env"))
 DEBUG = env.bool("DEBUG", False)
 SITE_URL = env.str("SITE_URL", "http://127.0.0.1:8000").rstrip("/")
 SITE_HOST = urllib.parse.urlsplit(SITE_URL).hostname or "127.0.0.1"
@@ -30,7 +34,7 @@ SITE_HOST = urllib.parse.urlsplit(SITE_URL).hostname or "127.0.0.1"
 
 def _secret_key() -> str:
     """SECRET_KEY, or one made once and kept beside the data, so that sessions survive a restart."""
-    if given := env.str("SECRET_KEY", ""):
+    if given := os.environ.get("SECRET_KEY"):
         return given
     path = TRIBUTARY_DATA / "secret_key"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,16 @@
+"""What the installation knows of itself."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+
+class BooksCheck(models.Model):
+    """One run of every invariant over the books."""
+
+    checked_at = models.DateTimeField()
+    seconds = models.FloatField()
+    checked = ArrayField(models.CharField(max_length=80))
+    violated = ArrayField(models.CharField(max_length=80))
+
+    def __str__(self) -> str:
+        return f"{self.checked_at:%Y-%m-%d %H:%M}: {len(self.violated)} violated"
