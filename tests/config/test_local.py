@@ -22,8 +22,8 @@ import sys, time
 from pathlib import Path
 from config import local
 with local.engine(Path(sys.argv[1])) as servers:
-    print("ready", *[server.process.pid for server in servers], flush=True)
     try:
+        print("ready", *[server.process.pid for server in servers], flush=True)
         time.sleep(120)
     except KeyboardInterrupt:
         pass
