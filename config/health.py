@@ -8,8 +8,10 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
-from django.http import HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.utils.crypto import constant_time_compare
 from django.utils import timezone
+from django_prometheus.exports import ExportToDjangoView
 from kombu import Connection
 
 from config.models import BooksCheck
@@ -70,3 +72,11 @@ def readyz(request: HttpRequest) -> JsonResponse:
         if fault:
             faults[name] = fault
     return JsonResponse({"status": "unready" if faults else "ok", "faults": faults}, status=503 if faults else 200)
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Prometheus metrics for whoever holds METRICS_TOKEN; without that setting there is no such page."""
+    given = request.headers.get("Authorization", "")
+    if not settings.METRICS_TOKEN or not constant_time_compare(given, f"Bearer {settings.METRICS_TOKEN}"):
+        raise Http404
+    return ExportToDjangoView(request)

@@ -69,5 +69,3 @@ def installation(*, host: str, port: int, tell: Callable[[str], None]) -> Iterat
     logs = data / "logs"
     with processes.Supervisor(programs, logs=logs, environment=environment, tell=tell) as supervisor:
         yield Running(environment["SITE_URL"], supervisor, environment)
-
-

@@ -172,7 +172,7 @@ CELERY_BEAT_SCHEDULE = {
         ("open the next period", "ledger.tasks.open_next_period", 3600.0),
         ("claim payouts whose lease ran out", "payouts.tasks.sweep_payouts", SWEEP_SECONDS),
         ("apply stored webhooks", "payouts.tasks.sweep_webhooks", SWEEP_SECONDS),
-        ("reconcile the last day", "payouts.tasks.reconcile_last_day", 86400.0),
+        ("reconcile the last day", "payouts.tasks.reconcile_last_day", 3600.0),
         ("check the books", "config.tasks.check_books", 3600.0),
     ]
 }
@@ -280,6 +280,9 @@ STRIPE_WEBHOOK_SECRETS = env.list("STRIPE_WEBHOOK_SECRETS", default=[])
 STRIPE_CONNECT_WEBHOOK_SECRETS = env.list("STRIPE_CONNECT_WEBHOOK_SECRETS", default=[])
 PAYOUTS_FROZEN = env.bool("PAYOUTS_FROZEN", False)
 WEBHOOK_BYTES_MAX = 256 * 1024
+
+# --- operations ---------------------------------------------------------------------------------------------------
+METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 
 # --- logs ---------------------------------------------------------------------------------------------------------
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO")

@@ -1,7 +1,21 @@
 """Where everything answers. Each app names its own addresses; the root includes them."""
 
 from django.urls import include, path
+from django.views.generic import TemplateView
+from drf_spectacular.views import SpectacularJSONAPIView
+
+from config import health
 
 urlpatterns = [
+    path("", TemplateView.as_view(template_name="public/home.html"), name="home"),
+    path("how-it-works/", TemplateView.as_view(template_name="public/how_it_works.html"), name="how_it_works"),
+    path("", include("contributors.urls")),
+    path("", include("attribution.urls")),
+    path("", include("ledger.urls")),
+    path("", include("payouts.urls")),
     path("accounts/", include("allauth.urls")),
+    path("api/v1/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
+    path("livez", health.livez, name="livez"),
+    path("readyz", health.readyz, name="readyz"),
+    path("metrics", health.metrics, name="metrics"),
 ]
