@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
 from contributors.models import PPB, uuid7
+
+
+class RealField(models.FloatField):  # type: ignore[type-arg]
+    """A float4: the precision at which scores are stored, and from which shares are made."""
+
+    def db_type(self, connection: Any) -> str:
+        return "real"
 
 
 class ModelService(models.Model):
@@ -22,7 +31,7 @@ class ModelService(models.Model):
 
 
 class ServiceKey(models.Model):
-    """A service's credential. Shown once; only its digest is stored."""
+    """A service's credential. Shown once; only its digest is stored, and that never changes (trigger)."""
 
     class Scope(models.TextChoices):
         GENERATIONS_WRITE = "generations:write"
@@ -37,9 +46,20 @@ class ServiceKey(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    # The key that this one took over from when it was rotated.
+    replaces = models.OneToOneField("self", on_delete=models.PROTECT, null=True, blank=True, related_name="replaced_by")
+    issued_by = models.ForeignKey(
+        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
 
     class Meta:
-        constraints = [models.CheckConstraint(condition=Q(scopes__len__gt=0), name="service_key_has_a_scope")]
+        constraints = [
+            models.CheckConstraint(condition=Q(scopes__len__gt=0), name="service_key_has_a_scope"),
+            models.CheckConstraint(
+                condition=Q(expires_at__isnull=True) | Q(expires_at__gte=F("created_at")),
+                name="service_key_ends_after_it_begins",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.prefix
@@ -48,7 +68,7 @@ class ServiceKey(models.Model):
 class ModelVersion(models.Model):
     """One trained checkpoint of a service's model, with what is needed to load it again."""
 
-    # registered -> ready (its manifest is stored) -> retired
+    # registered -> ready (its manifest is stored) -> retired; registered -> retired
     class State(models.TextChoices):
         REGISTERED = "registered"
         READY = "ready"
@@ -137,7 +157,7 @@ class TrainingItem(models.Model):
 class AttributionIndex(models.Model):
     """The index of one model version under one configuration, and the audit that says what it is worth."""
 
-    # building -> built -> audited | failed; built, audited, failed -> retired.
+    # building -> built -> audited | failed; audited <-> failed when audited again; each of them -> retired.
     # Only an audited index moves money by attribution; under any other, weight_ppb is 0.
     class State(models.TextChoices):
         BUILDING = "building"
@@ -155,14 +175,31 @@ class AttributionIndex(models.Model):
     state = models.CharField(max_length=8, choices=State.choices, default=State.BUILDING)
     audit = models.JSONField(null=True, blank=True)
     weight_ppb = models.BigIntegerField(default=0)
+    # A score below this many standard errors earns nothing: its part is unattributed.
+    noise_z = models.FloatField(default=2.0)
+    # Whether new generations are attributed by it. The first index serves from the day it is built, a later one takes
+    # over when it passes its audit; one that failed goes on serving, at weight 0, until then.
+    serving = models.BooleanField(default=False)
     created_at = models.DateTimeField()
     audited_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["model_version"], condition=~Q(state__in=["retired", "failed"]),
-                name="a_model_version_has_one_live_index",
+                fields=["model_version"], condition=Q(serving=True), name="one_index_serves_a_model_version"
+            ),
+            models.UniqueConstraint(
+                fields=["model_version", "config_sha256"], condition=~Q(state="retired"),
+                name="a_configuration_is_indexed_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(serving=False) | Q(state__in=["built", "audited", "failed"]),
+                name="a_serving_index_is_built",
+            ),
+            models.CheckConstraint(condition=Q(noise_z__gte=0), name="noise_floor_is_not_negative"),
+            models.CheckConstraint(
+                condition=Q(state="building") | Q(state="retired") | Q(sha256__isnull=False),
+                name="a_built_index_has_a_digest",
             ),
             models.CheckConstraint(
                 condition=Q(weight_ppb__gte=0, weight_ppb__lte=PPB), name="index_weight_is_a_part_of_the_whole"
@@ -182,45 +219,50 @@ class AttributionIndex(models.Model):
 
 
 class Generation(models.Model):
-    """One output that a service reported."""
+    """One output that a service reported. What was reported never changes (trigger); only its state does."""
 
-    # received -> attributed | unattributable. `unattributable` carries its reason in `error`.
+    # received -> attributed | unattributable; unattributable -> attributed when it is attributed again.
+    # `unattributable` carries its reason in `error`.
     class State(models.TextChoices):
         RECEIVED = "received"
         ATTRIBUTED = "attributed"
         UNATTRIBUTABLE = "unattributable"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="generations")
+    service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="generations", db_index=False)
     external_id = models.CharField(max_length=200)
     model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="generations")
     modality = models.CharField(max_length=5, default="text")
     prompt_text = models.TextField(blank=True)
     output_text = models.TextField(blank=True)
     output_sha256 = models.BinaryField(max_length=32)
-    # Prompt and output together; the first `prompt_tokens` are the prompt, which is never scored.
+    # The output's own tokens as the service reported them; null when the worker is to tokenise the text again.
     token_ids = ArrayField(models.IntegerField(), null=True, blank=True)
-    prompt_tokens = models.IntegerField(default=0)
     occurred_at = models.DateTimeField()
     received_at = models.DateTimeField()
-    # In units of the currency's scale; null under a plan that sets the price itself.
+    # In billionths of the currency, whatever its minor unit: the ledger turns it into units of its asset.
+    # Null under a plan that sets the price itself.
     gross = models.BigIntegerField(null=True, blank=True)
     currency = models.CharField(max_length=3, default="USD")
     request_sha256 = models.BinaryField(max_length=32)
-    # The sha256 of each part of the request, so that a conflict can name what differs.
+    # The digest of each part of the request, so that a conflict can name what differs.
     request_parts = models.JSONField(default=dict)
     state = models.CharField(max_length=14, choices=State.choices, default=State.RECEIVED)
     error = models.CharField(max_length=500, blank=True)
 
     class Meta:
         indexes = [
-            models.Index(fields=["received_at"], condition=Q(state="received"), name="generation_to_attribute"),
+            # What the workers claim from: one model version at a time, the oldest first.
+            models.Index(
+                fields=["model_version", "received_at"], condition=Q(state="received"), name="generation_to_attribute"
+            ),
             models.Index(fields=["occurred_at"], name="generation_occurred"),
         ]
         constraints = [
             models.UniqueConstraint(fields=["service", "external_id"], name="a_service_reports_an_external_id_once"),
-            models.CheckConstraint(condition=Q(prompt_tokens__gte=0), name="prompt_tokens_are_not_negative"),
+            models.CheckConstraint(condition=~Q(external_id=""), name="generation_has_an_external_id"),
             models.CheckConstraint(condition=Q(gross__isnull=True) | Q(gross__gt=0), name="gross_is_positive"),
+            models.CheckConstraint(condition=Q(currency__regex="^[A-Z]{3}$"), name="gross_currency_is_iso_4217"),
             models.CheckConstraint(
                 condition=~Q(state="unattributable") | ~Q(error=""), name="an_unattributable_generation_says_why"
             ),
@@ -236,22 +278,27 @@ class Attribution(models.Model):
     Append-only. The arrays run parallel to `holder_ids`, which holds every holder of the index in its order.
     """
 
-    generation = models.ForeignKey(Generation, on_delete=models.PROTECT, related_name="attributions")
+    generation = models.ForeignKey(Generation, on_delete=models.PROTECT, related_name="attributions", db_index=False)
     revision = models.IntegerField(default=1)
     index = models.ForeignKey(AttributionIndex, on_delete=models.PROTECT, related_name="attributions")
     weight_ppb = models.BigIntegerField()
     noise_z = models.FloatField()
     holder_ids = ArrayField(models.BigIntegerField())
     # Specific influence (about this output): mean over the ensemble, its standard error, and the shares made of them.
-    scores = ArrayField(models.FloatField())
-    se = ArrayField(models.FloatField())
+    scores = ArrayField(RealField())
+    se = ArrayField(RealField())
     shares_ppb = ArrayField(models.BigIntegerField())
     unattributed_ppb = models.BigIntegerField()
     # General influence (what was taught for every output): the shares that the floor pool follows.
+    general_scores = ArrayField(RealField())
+    general_se = ArrayField(RealField())
     general_ppb = ArrayField(models.BigIntegerField())
     general_unattributed_ppb = models.BigIntegerField()
     # {holder id: [[work id, score], ...]}, strongest first.
     top_works = models.JSONField(default=dict)
+    # How many tokens were read as prompt, and how many of the output were scored.
+    prompt_tokens = models.IntegerField()
+    scored_tokens = models.IntegerField()
     seed = models.BigIntegerField(default=0)
     created_at = models.DateTimeField()
 
@@ -262,6 +309,16 @@ class Attribution(models.Model):
             models.CheckConstraint(
                 condition=Q(unattributed_ppb__gte=0, unattributed_ppb__lte=PPB),
                 name="unattributed_is_a_part_of_the_whole",
+            ),
+            models.CheckConstraint(
+                condition=Q(general_unattributed_ppb__gte=0, general_unattributed_ppb__lte=PPB),
+                name="general_unattributed_is_a_part_of_the_whole",
+            ),
+            models.CheckConstraint(
+                condition=Q(weight_ppb__gte=0, weight_ppb__lte=PPB), name="attribution_weight_is_a_part_of_the_whole"
+            ),
+            models.CheckConstraint(
+                condition=Q(prompt_tokens__gte=0, scored_tokens__gt=0), name="attribution_scored_a_token"
             ),
         ]
 
