@@ -1,4 +1,4 @@
-"""What a kind of model must give so that its generations can be attributed, and nothing about how influence is computed.
+"""What a kind of model must give so that its generations can be attributed; nothing about how influence is computed.
 
 An adapter turns examples (training items or generations) into per-example utilities that can be differentiated. The
 numerical core asks for nothing else, so a classifier, a diffusion model or an encoder each needs one module here.
