@@ -14,8 +14,11 @@ from django.contrib.auth.base_user import BaseUserManager
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import F, Q
+from django.utils.functional import cached_property
 
 PPB = 1_000_000_000
+STAFF_ROLES = ("finance_maker", "finance_checker", "compliance", "auditor", "admin")
+"""The groups of the finance console, made by a migration."""
 
 
 def uuid7() -> uuid.UUID:
@@ -55,11 +58,16 @@ class User(AbstractUser):
 
     def has_role(self, *roles: str) -> bool:
         """Whether the user is in one of the named staff groups. A superuser has no role by being one."""
-        if not self.is_active:
-            return False
-        if not hasattr(self, "_role_names"):
-            self._role_names = set(self.groups.values_list("name", flat=True))
-        return not self._role_names.isdisjoint(roles)
+        return self.is_active and not self.role_names.isdisjoint(roles)
+
+    @cached_property
+    def role_names(self) -> frozenset[str]:
+        return frozenset(self.groups.values_list("name", flat=True))
+
+    @property
+    def is_staff_member(self) -> bool:
+        """Whether the finance console has a page for the user."""
+        return self.has_role(*STAFF_ROLES)
 
 
 class Contributor(models.Model):
