@@ -40,7 +40,7 @@ def _local_environment(path: Path) -> dict[str, str]:
         with os.fdopen(descriptor, "w") as handle:
             handle.writelines(f"{name}={value}\n" for name, value in lines.items())
     pairs = (line.split("=", 1) for line in path.read_text().splitlines() if line)
-    return {name: value for name, value in pairs}
+    return dict(pairs)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

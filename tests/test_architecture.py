@@ -11,7 +11,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ("config", "contributors", "attribution", "ledger", "payouts")
-NAMELESS = {"utils", "helpers", "common", "core", "constants", "exceptions", "signals", "mixins", "managers", "services"}
+NAMELESS = {
+    "utils",
+    "helpers",
+    "common",
+    "core",
+    "constants",
+    "exceptions",
+    "signals",
+    "mixins",
+    "managers",
+    "services",
+}
 
 
 def product_modules() -> list[Path]:
@@ -24,7 +35,9 @@ def test_the_web_process_starts_without_torch() -> None:
         "import config.wsgi; from django.urls import get_resolver; get_resolver().url_patterns;"
         "print([name for name in ('torch', 'scipy', 'sentencepiece') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT, check=False
+    )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
@@ -34,7 +47,12 @@ def test_no_module_has_a_name_that_gives_no_reason() -> None:
 
 def test_import_contracts_hold() -> None:
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("lint-imports"))], capture_output=True, text=True, timeout=300, cwd=ROOT, check=False
+        [str(Path(sys.executable).with_name("lint-imports"))],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
@@ -48,7 +47,9 @@ def wait_until_gone(pids: list[int], seconds_max: float = 15) -> list[int]:
     deadline = time.monotonic() + seconds_max
     alive = pids
     while alive and time.monotonic() < deadline:
-        alive = [pid for pid in alive if Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes()]
+        alive = [
+            pid for pid in alive if Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
         time.sleep(0.05)
     return alive
 
@@ -144,9 +145,9 @@ def test_a_wrong_pg_bin_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def other_postgres() -> Iterator[Path]:
+def other_postgres() -> Path:
     """The second PostgreSQL: the wheel carries version 16 beside 18, a real other server with other binaries."""
-    yield local.postgres_binaries().parent.parent / "pginstall" / "bin"
+    return local.postgres_binaries().parent.parent / "pginstall" / "bin"
 
 
 def test_pg_bin_runs_another_postgresql(root: Path, other_postgres: Path, monkeypatch: pytest.MonkeyPatch) -> None:
