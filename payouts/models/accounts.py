@@ -1,0 +1,176 @@
+"""Where money goes and what stops it: Stripe accounts, tax profiles, payout policies, holds."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import F, Q
+
+from contributors.models import PPB, uuid7
+
+
+class PayoutAccount(models.Model):
+    """A contributor's account at Stripe, as Stripe last described it. Bank details stay at Stripe."""
+
+    class Capability(models.TextChoices):
+        UNREQUESTED = "unrequested"
+        INACTIVE = "inactive"
+        PENDING = "pending"
+        ACTIVE = "active"
+
+    public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
+    contributor = models.OneToOneField(
+        "contributors.Contributor", on_delete=models.PROTECT, related_name="payout_account"
+    )
+    # Empty until Stripe has answered: the intent is committed before the call.
+    provider_account_id = models.CharField(max_length=64, null=True, blank=True, unique=True)
+    country = models.CharField(max_length=2)
+    destination_currency = models.CharField(max_length=3)
+    transfers_capability = models.CharField(max_length=11, choices=Capability.choices, default=Capability.UNREQUESTED)
+    payouts_enabled = models.BooleanField(default=False)
+    details_submitted = models.BooleanField(default=False)
+    disabled_reason = models.CharField(max_length=64, blank=True)
+    # Stripe's own lists of fields: currently_due, past_due, eventually_due, pending_verification, errors, deadline.
+    requirements = models.JSONField(default=dict)
+    # Which bank account Stripe would pay (its id and last four digits): a change starts a cool-down.
+    bank_fingerprint = models.CharField(max_length=100, blank=True)
+    bank_changed_at = models.DateTimeField(null=True, blank=True)
+    disconnected_at = models.DateTimeField(null=True, blank=True)
+    # The contributor's own threshold; the larger of it and the policy's counts.
+    minimum_minor = models.BigIntegerField(default=0)
+    synced_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=~Q(provider_account_id=""), name="payout_account_id_is_not_empty"),
+            models.CheckConstraint(condition=Q(minimum_minor__gte=0), name="own_threshold_is_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return self.provider_account_id or f"account of {self.contributor}"
+
+    @property
+    def is_onboarded(self) -> bool:
+        """Whether Stripe would take a transfer to this account now."""
+        return (
+            self.provider_account_id is not None
+            and self.transfers_capability == self.Capability.ACTIVE
+            and self.disconnected_at is None
+        )
+
+
+class TaxProfile(models.Model):
+    """What is withheld from a contributor, and on which form. A change is a new row; the latest one counts."""
+
+    class Form(models.TextChoices):
+        NONE = "none"
+        W9 = "w9"
+        W8BEN = "w8ben"
+        W8BENE = "w8bene"
+
+    contributor = models.ForeignKey("contributors.Contributor", on_delete=models.PROTECT, related_name="tax_profiles")
+    form = models.CharField(max_length=6, choices=Form.choices)
+    jurisdiction = models.CharField(max_length=2, default="US")
+    withholding_ppb = models.BigIntegerField(default=0)
+    valid_until = models.DateField(null=True, blank=True)
+    recorded_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, null=True, related_name="+")
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(withholding_ppb__gte=0, withholding_ppb__lt=PPB), name="withholding_leaves_something_to_pay"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.form}: {self.withholding_ppb} ppb"
+
+
+class PayoutPolicy(models.Model):
+    """What a run of one currency obeys. Append-only and numbered: a run freezes the version that it was built under."""
+
+    currency = models.CharField(max_length=3)
+    version = models.IntegerField()
+    minimum_minor = models.BigIntegerField()
+    maturity_days = models.IntegerField()
+    # From this total on, a run needs a second approver. Null: never.
+    second_approval_minor = models.BigIntegerField(null=True, blank=True)
+    bank_change_days = models.IntegerField(default=3)
+    requires_tax_form = models.BooleanField(default=False)
+    created_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["currency", "version"], name="a_policy_version_exists_once"),
+            models.CheckConstraint(condition=Q(minimum_minor__gt=0), name="policy_minimum_is_positive"),
+            models.CheckConstraint(
+                condition=Q(maturity_days__gte=0, bank_change_days__gte=0), name="policy_delays_are_not_negative"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.currency} policy {self.version}"
+
+
+class HoldReason(models.TextChoices):
+    """Why nothing is sent. payouts/wording.py says each in plain words, with its owner and its way out."""
+
+    ONBOARDING_INCOMPLETE = "onboarding_incomplete"
+    TRANSFERS_CAPABILITY_INACTIVE = "transfers_capability_inactive"
+    PAYOUTS_DISABLED = "payouts_disabled"
+    REQUIREMENTS_PAST_DUE = "requirements_past_due"
+    STRIPE_UNDER_REVIEW = "stripe_under_review"
+    SANCTIONS_LISTED = "sanctions_listed"
+    REJECTED_BY_STRIPE = "rejected_by_stripe"
+    ACCOUNT_DISCONNECTED = "account_disconnected"
+    BANK_DETAILS_CHANGED_RECENTLY = "bank_details_changed_recently"
+    TAX_FORM_MISSING = "tax_form_missing"
+    TAX_FORM_EXPIRED = "tax_form_expired"
+    DISPUTE_OR_CLAIM = "dispute_or_claim"
+    ATTRIBUTION_UNDER_REVIEW = "attribution_under_review"
+    FRAUD_REVIEW = "fraud_review"
+    NEGATIVE_BALANCE = "negative_balance"
+    NEGATIVE_STRIPE_BALANCE = "negative_stripe_balance"
+    COUNTRY_UNSUPPORTED = "country_unsupported"
+    CURRENCY_UNSUPPORTED = "currency_unsupported"
+    AMOUNT_OUT_OF_RANGE = "amount_out_of_range"
+    REFUSED_BY_STRIPE = "refused_by_stripe"
+    MANUAL_ADMIN = "manual_admin"
+    CONTRIBUTOR_PAUSED = "contributor_paused"
+    FIRST_PAYOUT_PROBATION = "first_payout_probation"
+
+
+class Hold(models.Model):
+    """A stop on a person, with a reason, an owner and an end. It never moves money."""
+
+    contributor = models.ForeignKey("contributors.Contributor", on_delete=models.PROTECT, related_name="holds")
+    payout = models.ForeignKey("payouts.Payout", on_delete=models.PROTECT, null=True, blank=True, related_name="holds")
+    reason = models.CharField(max_length=32, choices=HoldReason.choices)
+    # What the person who placed it, or Stripe, said; shown to staff.
+    note = models.CharField(max_length=500, blank=True)
+    placed_by = models.ForeignKey(
+        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    placed_at = models.DateTimeField()
+    ends_at = models.DateTimeField(null=True, blank=True)
+    released_by = models.ForeignKey(
+        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    released_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["contributor", "reason"], condition=Q(released_at__isnull=True),
+                name="a_contributor_is_held_once_for_a_reason",
+            ),
+            models.CheckConstraint(
+                condition=Q(released_at__isnull=True) | Q(released_at__gte=F("placed_at")),
+                name="a_hold_ends_after_it_begins",
+            ),
+        ]  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{self.reason} on {self.contributor}"

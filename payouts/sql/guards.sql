@@ -1,0 +1,247 @@
+-- What may never happen to a payout, whoever tries: no code path, no superuser of the application, no shell.
+-- The rules that a CHECK or an index can say are in the models; here are those that need the row's past.
+
+-- A row may only move along the arrows given as arguments ('draft>calculating', ...); it begins in the first argument's
+-- states ('=draft'). One function serves every table with a `state`.
+CREATE FUNCTION payouts_follow_the_arrows() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    IF NOT ('=' || NEW.state) = ANY (TG_ARGV) THEN
+      RAISE EXCEPTION 'a row of % cannot begin as %', TG_TABLE_NAME, NEW.state
+        USING ERRCODE = 'check_violation', CONSTRAINT = TG_TABLE_NAME || '_begins_at_the_beginning';
+    END IF;
+  ELSIF NEW.state IS DISTINCT FROM OLD.state AND NOT (OLD.state || '>' || NEW.state) = ANY (TG_ARGV) THEN
+    RAISE EXCEPTION 'a row of % cannot go from % to %', TG_TABLE_NAME, OLD.state, NEW.state
+      USING ERRCODE = 'check_violation', CONSTRAINT = TG_TABLE_NAME || '_follows_the_arrows';
+  END IF;
+  RETURN NEW;
+END $$;
+
+CREATE FUNCTION payouts_refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
+BEGIN
+  RAISE EXCEPTION 'rows of % are append-only: % is refused', TG_TABLE_NAME, lower(TG_OP)
+    USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = TG_TABLE_NAME || '_is_append_only';
+END $$;
+
+-- The columns named as arguments never change.
+CREATE FUNCTION payouts_keep_columns() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
+DECLARE
+  before jsonb := to_jsonb(OLD);
+  after jsonb := to_jsonb(NEW);
+  name text;
+BEGIN
+  FOREACH name IN ARRAY TG_ARGV LOOP
+    IF before -> name IS DISTINCT FROM after -> name THEN
+      RAISE EXCEPTION '% of a row of % never changes', name, TG_TABLE_NAME
+        USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = TG_TABLE_NAME || '_keeps_' || name;
+    END IF;
+  END LOOP;
+  RETURN NEW;
+END $$;
+
+-- Runs ---------------------------------------------------------------------------------------------------------------
+CREATE TRIGGER payout_run_follows_the_arrows BEFORE INSERT OR UPDATE OF state ON payouts_payoutrun
+  FOR EACH ROW EXECUTE FUNCTION payouts_follow_the_arrows(
+    '=draft', '=set_aside',
+    'draft>calculating', 'draft>cancelled', 'calculating>draft', 'calculating>in_review',
+    'set_aside>draft', 'set_aside>cancelled',
+    'in_review>approved', 'in_review>draft', 'in_review>rejected', 'in_review>cancelled',
+    'approved>executing', 'approved>in_review', 'approved>rejected', 'approved>cancelled',
+    'executing>paused', 'executing>reconciled', 'paused>executing', 'reconciled>closed');
+CREATE TRIGGER payout_run_keeps_its_origin BEFORE UPDATE OF public_id, currency, rail, cut_off, matured_before,
+    created_by_id, created_at, supersedes_id, split_from_id ON payouts_payoutrun
+  FOR EACH ROW EXECUTE FUNCTION payouts_keep_columns('public_id', 'currency', 'rail', 'cut_off', 'matured_before',
+    'created_by_id', 'created_at', 'supersedes_id', 'split_from_id');
+CREATE TRIGGER payout_run_is_never_deleted BEFORE DELETE ON payouts_payoutrun
+  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+
+CREATE FUNCTION payouts_freeze_run() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
+BEGIN
+  -- What the approver looks at is settled by going into review, and comes loose only by going back to draft.
+  IF OLD.state NOT IN ('draft', 'calculating', 'set_aside') AND NEW.state <> 'draft' AND (
+       NEW.content_hash IS DISTINCT FROM OLD.content_hash OR NEW.n_payouts IS DISTINCT FROM OLD.n_payouts
+       OR NEW.total_minor IS DISTINCT FROM OLD.total_minor OR NEW.configuration IS DISTINCT FROM OLD.configuration
+       OR NEW.submitted_at IS DISTINCT FROM OLD.submitted_at
+       OR NEW.needs_second_approval IS DISTINCT FROM OLD.needs_second_approval
+       OR NEW.last_edited_by_id IS DISTINCT FROM OLD.last_edited_by_id) THEN
+    RAISE EXCEPTION 'a run in review is frozen'
+      USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'a_run_past_draft_is_frozen';
+  END IF;
+  -- Approvals are given in review, and taken back only by returning there.
+  IF OLD.state NOT IN ('in_review') AND NEW.state NOT IN ('in_review', 'draft') AND (
+       NEW.approved_by_id IS DISTINCT FROM OLD.approved_by_id OR NEW.approved_hash IS DISTINCT FROM OLD.approved_hash
+       OR NEW.approved_at IS DISTINCT FROM OLD.approved_at
+       OR NEW.approval_expires_at IS DISTINCT FROM OLD.approval_expires_at
+       OR NEW.second_approved_by_id IS DISTINCT FROM OLD.second_approved_by_id
+       OR NEW.second_approved_at IS DISTINCT FROM OLD.second_approved_at) THEN
+    RAISE EXCEPTION 'an approval is given in review'
+      USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'an_approval_is_given_in_review';
+  END IF;
+  IF NEW.state = 'executing' AND OLD.state = 'approved' AND NEW.started_at >= NEW.approval_expires_at THEN
+    RAISE EXCEPTION 'the approval has expired'
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'an_expired_approval_executes_nothing';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER payout_run_is_frozen BEFORE UPDATE ON payouts_payoutrun
+  FOR EACH ROW EXECUTE FUNCTION payouts_freeze_run();
+
+-- Payouts ------------------------------------------------------------------------------------------------------------
+CREATE TRIGGER payout_follows_the_arrows BEFORE INSERT OR UPDATE OF state ON payouts_payout
+  FOR EACH ROW EXECUTE FUNCTION payouts_follow_the_arrows(
+    '=ready', 'ready>approved', 'approved>ready', 'approved>sending', 'approved>held',
+    'sending>transferred', 'sending>refused', 'sending>unknown', 'unknown>transferred', 'unknown>approved',
+    'refused>approved', 'refused>held',
+    'transferred>settled', 'transferred>bank_failed', 'transferred>partially_reversed', 'transferred>reversed',
+    'settled>bank_failed', 'settled>partially_reversed', 'settled>reversed',
+    'bank_failed>settled', 'bank_failed>partially_reversed', 'bank_failed>reversed',
+    'partially_reversed>reversed');
+CREATE TRIGGER payout_keeps_its_terms BEFORE UPDATE OF public_id, run_id, contributor_id, account_id, rail, currency,
+    gross_minor, tax_minor, tax_jurisdiction, amount_minor, destination, destination_currency, row_sha256, created_at
+    ON payouts_payout
+  FOR EACH ROW EXECUTE FUNCTION payouts_keep_columns('public_id', 'run_id', 'contributor_id', 'account_id', 'rail',
+    'currency', 'gross_minor', 'tax_minor', 'tax_jurisdiction', 'amount_minor', 'destination', 'destination_currency',
+    'row_sha256', 'created_at');
+
+CREATE FUNCTION payouts_payout_belongs_to_its_run() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, public AS $$
+DECLARE
+  run record;
+BEGIN
+  IF TG_OP = 'DELETE' THEN
+    SELECT state, currency INTO run FROM payouts_payoutrun WHERE id = OLD.run_id;
+    IF run.state NOT IN ('draft', 'calculating', 'set_aside') OR OLD.state <> 'ready' THEN
+      RAISE EXCEPTION 'a payout leaves a run only while that is a draft'
+        USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'payouts_of_a_run_past_draft_are_frozen';
+    END IF;
+    RETURN OLD;
+  END IF;
+  SELECT state, currency INTO run FROM payouts_payoutrun WHERE id = NEW.run_id;
+  IF TG_OP = 'INSERT' THEN
+    IF run.state NOT IN ('draft', 'calculating', 'set_aside') THEN
+      RAISE EXCEPTION 'a payout joins a run only while that is a draft'
+        USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'payouts_of_a_run_past_draft_are_frozen';
+    END IF;
+    IF run.currency <> NEW.currency THEN
+      RAISE EXCEPTION 'a run pays one currency'
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'a_run_pays_one_currency';
+    END IF;
+    RETURN NEW;
+  END IF;
+  IF (NEW.state = 'approved' AND OLD.state = 'ready' AND run.state <> 'approved')
+     OR (NEW.state = 'sending' AND OLD.state = 'approved' AND run.state <> 'executing') THEN
+    RAISE EXCEPTION 'a payout cannot be % while its run is %', NEW.state, run.state
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'a_payout_moves_with_its_run';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER payout_belongs_to_its_run BEFORE INSERT OR DELETE OR UPDATE OF state ON payouts_payout
+  FOR EACH ROW EXECUTE FUNCTION payouts_payout_belongs_to_its_run();
+
+CREATE FUNCTION payouts_reversals_only_grow() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, public AS $$
+BEGIN
+  IF NEW.reversed_minor < OLD.reversed_minor THEN
+    RAISE EXCEPTION 'what was reversed stays reversed'
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'reversals_only_grow';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER payout_reversals_only_grow BEFORE UPDATE OF reversed_minor ON payouts_payout
+  FOR EACH ROW EXECUTE FUNCTION payouts_reversals_only_grow();
+
+-- Attempts -----------------------------------------------------------------------------------------------------------
+CREATE TRIGGER payout_attempt_follows_the_arrows BEFORE INSERT OR UPDATE OF state ON payouts_payoutattempt
+  FOR EACH ROW EXECUTE FUNCTION payouts_follow_the_arrows(
+    '=sent', 'sent>succeeded', 'sent>refused', 'sent>unknown', 'unknown>succeeded', 'unknown>void');
+CREATE TRIGGER payout_attempt_keeps_its_request BEFORE UPDATE ON payouts_payoutattempt
+  FOR EACH ROW WHEN (
+    (OLD.payout_id, OLD.number, OLD.kind, OLD.provider, OLD.idempotency_key, OLD.amount_minor, OLD.request,
+     OLD.request_sha256, OLD.first_sent_at, OLD.reserve_entry, OLD.requested_by_id)
+    IS DISTINCT FROM
+    (NEW.payout_id, NEW.number, NEW.kind, NEW.provider, NEW.idempotency_key, NEW.amount_minor, NEW.request,
+     NEW.request_sha256, NEW.first_sent_at, NEW.reserve_entry, NEW.requested_by_id))
+  EXECUTE FUNCTION payouts_refuse();
+-- A provider's id is written once.
+CREATE TRIGGER payout_attempt_keeps_its_answer BEFORE UPDATE ON payouts_payoutattempt
+  FOR EACH ROW WHEN (
+    (OLD.provider_transfer_id IS NOT NULL AND OLD.provider_transfer_id IS DISTINCT FROM NEW.provider_transfer_id)
+    OR (OLD.provider_reversal_id IS NOT NULL AND OLD.provider_reversal_id IS DISTINCT FROM NEW.provider_reversal_id))
+  EXECUTE FUNCTION payouts_refuse();
+CREATE TRIGGER payout_attempt_is_never_deleted BEFORE DELETE ON payouts_payoutattempt
+  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+
+-- Records ------------------------------------------------------------------------------------------------------------
+CREATE TRIGGER left_out_is_append_only BEFORE UPDATE ON payouts_leftout
+  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+CREATE TRIGGER reversal_is_append_only BEFORE UPDATE OR DELETE ON payouts_reversal
+  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+CREATE TRIGGER policy_is_append_only BEFORE UPDATE OR DELETE ON payouts_payoutpolicy
+  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+CREATE TRIGGER tax_profile_is_append_only BEFORE UPDATE OR DELETE ON payouts_taxprofile
+  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+CREATE TRIGGER reconciliation_is_append_only BEFORE UPDATE OR DELETE ON payouts_reconciliation
+  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+CREATE TRIGGER hold_keeps_its_beginning BEFORE UPDATE ON payouts_hold
+  FOR EACH ROW EXECUTE FUNCTION payouts_keep_columns('contributor_id', 'payout_id', 'reason', 'placed_by_id', 'placed_at');
+CREATE TRIGGER hold_stays_released BEFORE UPDATE ON payouts_hold
+  FOR EACH ROW WHEN (OLD.released_at IS NOT NULL) EXECUTE FUNCTION payouts_refuse();
+CREATE TRIGGER hold_is_never_deleted BEFORE DELETE ON payouts_hold
+  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+CREATE TRIGGER webhook_event_keeps_what_was_received BEFORE UPDATE ON payouts_webhookevent
+  FOR EACH ROW WHEN (
+    (OLD.endpoint, OLD.event_id, OLD.account, OLD.type, OLD.object_id, OLD.created, OLD.livemode, OLD.payload,
+     OLD.headers, OLD.received_at)
+    IS DISTINCT FROM
+    (NEW.endpoint, NEW.event_id, NEW.account, NEW.type, NEW.object_id, NEW.created, NEW.livemode, NEW.payload,
+     NEW.headers, NEW.received_at))
+  EXECUTE FUNCTION payouts_refuse();
+CREATE TRIGGER top_up_follows_the_arrows BEFORE INSERT OR UPDATE OF state ON payouts_topup
+  FOR EACH ROW EXECUTE FUNCTION payouts_follow_the_arrows('=requested', 'requested>succeeded', 'requested>failed');
+CREATE TRIGGER difference_follows_the_arrows BEFORE INSERT OR UPDATE OF state ON payouts_difference
+  FOR EACH ROW EXECUTE FUNCTION payouts_follow_the_arrows('=open', 'open>resolved', 'open>signed_off');
+CREATE TRIGGER difference_keeps_what_was_found BEFORE UPDATE ON payouts_difference
+  FOR EACH ROW EXECUTE FUNCTION payouts_keep_columns('public_id', 'type', 'run_id', 'payout_id', 'currency', 'subject',
+    'expected', 'found', 'words', 'found_at');
+CREATE TRIGGER difference_is_never_deleted BEFORE DELETE ON payouts_difference
+  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+
+CREATE FUNCTION payouts_sign_off_is_by_another() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, public AS $$
+BEGIN
+  IF NEW.signed_off_by_id IS NOT NULL AND EXISTS (
+       SELECT FROM payouts_payoutrun r WHERE r.id = NEW.run_id AND r.created_by_id = NEW.signed_off_by_id) THEN
+    RAISE EXCEPTION 'the creator of a run does not sign off its differences'
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'sign_off_is_by_another_than_the_creator';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER difference_is_signed_off_by_another BEFORE UPDATE OF signed_off_by_id ON payouts_difference
+  FOR EACH ROW EXECUTE FUNCTION payouts_sign_off_is_by_another();
+
+-- The audit log: every row carries the hash of the one before it. One advisory lock orders the writers, and the trigger
+-- sets sequence and hashes itself, so that nobody can choose them.
+CREATE FUNCTION payouts_audit_text(e payouts_auditevent) RETURNS bytea LANGUAGE sql STABLE
+    SET search_path = pg_catalog, public SET timezone = 'UTC' AS $$
+  SELECT convert_to(jsonb_build_array(e.sequence, to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'),
+    e.actor_id, e.action, e.subject, e.before, e.after, host(e.ip), e.mfa_age_seconds, e.request_id)::text, 'UTF8')
+$$;
+CREATE FUNCTION payouts_chain_audit_event() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
+DECLARE
+  last record;
+BEGIN
+  PERFORM pg_advisory_xact_lock(7462, 1);
+  SELECT sequence, hash INTO last FROM payouts_auditevent ORDER BY sequence DESC LIMIT 1;
+  NEW.sequence := coalesce(last.sequence, 0) + 1;
+  NEW.prev_hash := coalesce(last.hash, decode(repeat('00', 32), 'hex'));
+  NEW.hash := sha256(NEW.prev_hash || payouts_audit_text(NEW));
+  RETURN NEW;
+END $$;
+CREATE TRIGGER audit_event_is_chained BEFORE INSERT ON payouts_auditevent
+  FOR EACH ROW EXECUTE FUNCTION payouts_chain_audit_event();
+CREATE TRIGGER audit_event_is_append_only BEFORE UPDATE OR DELETE ON payouts_auditevent
+  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+REVOKE UPDATE, DELETE, TRUNCATE ON payouts_auditevent, payouts_reversal, payouts_payoutpolicy, payouts_taxprofile,
+  payouts_reconciliation FROM tributary_app;
+REVOKE DELETE, TRUNCATE ON payouts_payoutrun, payouts_payoutattempt, payouts_hold, payouts_difference,
+  payouts_topup, payouts_bankpayout FROM tributary_app;
