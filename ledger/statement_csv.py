@@ -1,0 +1,101 @@
+"""A statement as a file that a spreadsheet opens and `ledger.proof` verifies.
+
+Decides the rows and their order. RFC 4180: CR LF, every row with the same number of fields, quotes doubled. A text that
+a spreadsheet would take for a formula gets an apostrophe in front (OWASP, CSV injection); amounts are numbers and keep
+their sign.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+
+from ledger.proof import COLUMNS, FORMAT, digest_tail
+from ledger.statements import AccountStatement, Statement, decimal
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def safe_text(text: str) -> str:
+    """The text, harmless in a spreadsheet. NUL has no place in a CSV and is dropped."""
+    text = text.replace("\x00", "")
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def statement_csv(statement: Statement) -> bytes:
+    """The file; the same bytes whenever the same statement is given."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_rows(statement))
+    body = buffer.getvalue().encode()
+    return body + b"digest," + digest_tail(body)
+
+
+def _row(
+    record: str,
+    *,
+    period: str = "",
+    currency: str = "",
+    account: str = "",
+    item: str = "",
+    reference: str = "",
+    amount: str = "",
+    digest: str = "",
+) -> tuple[str, ...]:
+    texts = (record, period, currency, safe_text(account), safe_text(item), safe_text(reference))
+    return (*texts, amount, digest)
+
+
+def _rows(statement: Statement) -> Iterator[tuple[str, ...]]:
+    period = statement.period
+    yield _row("statement", period=period, account=statement.contributor_name, item=FORMAT,
+               reference=statement.contributor_id)  # fmt: skip
+    for text in statement.notes:
+        yield _row("note", item=text)
+    for pot in statement.pots:
+        named = [("opening", "", pot.opening)]
+        named += [("line", line.kind, line.amount) for line in pot.lines]
+        named += [("closing", "", pot.closing)]
+        for record, item, amount in named:
+            yield _row(record, period=period, currency=pot.currency, account=pot.name, item=item,
+                       amount=decimal(amount, pot.scale))  # fmt: skip
+    for work in statement.works:
+        yield _row("work", period=period, currency=work.currency, item=work.title, reference=work.work_id,
+                   amount=decimal(work.amount, work.scale))  # fmt: skip
+    for model in statement.models:
+        yield _row("model", period=period, currency=model.currency, account=model.service, item=model.name,
+                   reference=model.model_id, amount=decimal(model.amount, model.scale))  # fmt: skip
+    for account in statement.accounts:
+        yield from _account_rows(period, account)
+    if statement.seal:
+        for record, digest in (
+            ("tree", statement.seal.tree),
+            ("previous", statement.seal.previous),
+            ("root", statement.seal.root),
+        ):
+            yield _row(record, period=period, digest=digest)
+
+
+def _account_rows(period: str, account: AccountStatement) -> Iterable[tuple[str, ...]]:
+    def row(record: str, *, item: str = "", reference: str = "", amount: int | None = None, digest: str = "") -> None:
+        shown = "" if amount is None else decimal(amount, account.scale)
+        rows.append(
+            _row(record, period=period, currency=account.currency, account=account.name, item=item,
+                 reference=reference, amount=shown, digest=digest)
+        )  # fmt: skip
+
+    rows: list[tuple[str, ...]] = []
+    row("account_opening", amount=account.opening)
+    for line in account.journal:
+        row("journal", item=line.group, reference=str(line.entry_id), amount=line.amount, digest=line.entry_hash)
+    for credit in account.credits:
+        row("credit", item=f"{credit.entry_id} revision {credit.revision}", reference=credit.generation_id,
+            amount=credit.amount)  # fmt: skip
+    row("account_closing", amount=account.closing)
+    if account.leaf:
+        row("leaf", reference=account.leaf.salt, digest=account.leaf.hash)
+        for side, sibling in account.leaf.siblings:
+            row("sibling", item=side, digest=sibling)
+    return rows
