@@ -13,16 +13,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Said:
-    """A short label, a sentence that explains it, and the tone of its badge: good, warn, bad, info or quiet."""
+    """A short label, a sentence that explains it, and the tone of its badge: good, warn, bad, info or neutral."""
 
     label: str
     sentence: str
-    tone: str = "quiet"
+    tone: str = "neutral"
 
 
 RUN_STATES = {
-    "draft": Said("Draft", "Not calculated yet. Nobody can approve it.", "quiet"),
+    "draft": Said("Draft", "Not calculated yet. Nobody can approve it.", "neutral"),
     "calculating": Said("Calculating", "Payouts are being worked out from the ledger.", "info"),
+    "set_aside": Said("Set aside", "Split off from another run; waits to be taken up by itself.", "neutral"),
     "in_review": Said("In review", "Frozen. Waits for somebody other than its maker to approve it.", "warn"),
     "approved": Said("Approved", "Approved by a second person. Nothing has been sent yet.", "info"),
     "executing": Said("Executing", "Transfers are being sent to Stripe.", "info"),
@@ -30,11 +31,11 @@ RUN_STATES = {
     "reconciled": Said("Reconciled", "Every transfer was matched to Stripe and to the ledger.", "good"),
     "closed": Said("Closed", "Nothing about this run can change any more.", "good"),
     "rejected": Said("Rejected", "The approver sent it back with a reason. A new version can be built.", "bad"),
-    "cancelled": Said("Cancelled", "Stopped before anything was sent. Everything stayed payable.", "quiet"),
+    "cancelled": Said("Cancelled", "Stopped before anything was sent. Everything stayed payable.", "neutral"),
 }
 
 PAYOUT_STATES = {
-    "ready": Said("Ready", "Calculated; the run waits for approval.", "quiet"),
+    "ready": Said("Ready", "Calculated; the run waits for approval.", "neutral"),
     "approved": Said("Approved", "Approved; the transfer has not been sent yet.", "info"),
     "sending": Said("Sending", "The transfer has been handed to Stripe; its answer is not stored yet.", "info"),
     "unknown": Said("Unknown", "Stripe's answer was lost. It is looked up before anything is sent again.", "warn"),
@@ -45,7 +46,6 @@ PAYOUT_STATES = {
     "bank_failed": Said("Bank refused", "The bank sent it back to the contributor's Stripe balance.", "bad"),
     "reversed": Said("Reversed", "The whole transfer was taken back.", "bad"),
     "partially_reversed": Said("Partly reversed", "Part of the transfer was taken back.", "warn"),
-    "cancelled": Said("Cancelled", "The run was cancelled before this was sent. The money stayed payable.", "quiet"),
 }
 
 # The same states as the person who is paid reads them.
@@ -69,7 +69,6 @@ PAYOUT_STATES_TO_PAYEE = {
     ),
     "reversed": Said("Taken back", "The whole transfer was taken back.", "bad"),
     "partially_reversed": Said("Partly taken back", "Part of the transfer was taken back.", "warn"),
-    "cancelled": Said("Cancelled", "The run was cancelled before this was sent. The money stayed payable.", "quiet"),
 }
 
 ATTEMPT_STATES = {
@@ -77,7 +76,57 @@ ATTEMPT_STATES = {
     "succeeded": Said("Succeeded", "Stripe made the transfer.", "good"),
     "refused": Said("Refused", "Stripe answered that it did not make the transfer.", "bad"),
     "unknown": Said("Unknown", "No usable answer came. Looked up before anything else is sent.", "warn"),
-    "void": Said("Void", "Proven never to have moved money. A later attempt may follow.", "quiet"),
+    "void": Said("Void", "Proven never to have moved money. A later attempt may follow.", "neutral"),
+}
+
+PAUSES = {
+    "person": "Somebody paused it.",
+    "balance_insufficient": "The Stripe balance was too low for the next transfer. Top it up, then resume.",
+    "stripe_refuses_our_key": "Stripe refuses our key. Nothing is retried until the key is right.",
+    "stripe_refused_for_risk": "Stripe refused a transfer for risk. Compliance looks at it before anything resumes.",
+    "a_key_was_used_for_another_request": "A request differed from what was written down before it was sent.",
+    "more_than_one_transfer_for_a_payout": "Stripe shows more than one transfer for a payout. Nothing more is sent.",
+    "a_payout_differs_from_what_was_approved": "The rows no longer give the hash that was approved.",
+    "an_answer_is_missing_after_the_safe_window": "Some answers never came. A person decides each before it goes on.",
+}
+
+LEFT_OUT = {
+    "below_threshold": Said("Below the threshold", "Carried over until it reaches the threshold.", "neutral"),
+    "immature": Said("Not matured", "Earned too recently; it matures later.", "neutral"),
+    "held": Said("On hold", "A hold stops it.", "warn"),
+    "not_onboarded": Said("No account at Stripe", "There is nowhere to pay it to yet.", "warn"),
+    "negative_balance": Said("Negative balance", "Nothing is owed at the moment.", "neutral"),
+    "below_payable_unit": Said("Below what can be paid", "Less than the smallest amount that can be sent.", "neutral"),
+    "live_elsewhere": Said("In another run", "Another payout to the same person is under way.", "info"),
+    "excluded": Said("Excluded", "Taken out of this run by a person.", "warn"),
+}
+
+DIFFERENCES = {
+    "missing_local": Said("Unknown to us", "Stripe shows a movement that none of our attempts explains.", "bad"),
+    "missing_remote": Said("Missing at Stripe", "We booked a transfer that Stripe does not show.", "bad"),
+    "amount": Said("Amount differs", "Ours and Stripe's are not the same.", "bad"),
+    "currency": Said("Currency differs", "Ours and Stripe's are not the same.", "bad"),
+    "destination": Said("Destination differs", "It went to an account that was not approved.", "bad"),
+    "duplicate_group": Said("Paid more than once", "More than one transfer carries the mark of one payout.", "bad"),
+    "unexpected_reversal": Said("Unexpected reversal", "Money came back that nobody here asked for.", "warn"),
+    "fee": Said("Fee", "Stripe kept a fee that the ledger does not have.", "warn"),
+    "unknown_type": Said("Unknown movement", "A kind of movement that the comparison does not know.", "warn"),
+    "ledger_balance": Said("Balances differ", "The ledger's Stripe balance is not Stripe's own.", "bad"),
+    "in_transit": Said("In transit differs", "The ledger's money in transit is not that of the live payouts.", "bad"),
+}
+
+DIFFERENCE_STATES = {
+    "open": Said("Open", "Not explained yet.", "bad"),
+    "resolved": Said("Gone", "A later comparison no longer found it.", "good"),
+    "signed_off": Said("Signed off", "Explained by a person.", "info"),
+}
+
+WEBHOOK_STATES = {
+    "received": Said("Received", "Signed by Stripe and stored; not applied yet.", "info"),
+    "retrying": Said("Retrying", "The object was not known yet; it is tried again.", "warn"),
+    "applied": Said("Applied", "The object was fetched again and its state was taken over.", "good"),
+    "ignored": Said("Ignored", "Says nothing that matters here.", "neutral"),
+    "dead": Said("Dead letter", "Nothing here knew its object for 24 hours.", "bad"),
 }
 
 # What Stripe calls a field -> what a person calls it. The longest prefix wins.
@@ -143,4 +192,4 @@ def listed(parts: list[str]) -> str:
 
 
 def said(table: dict[str, Said], name: str) -> Said:
-    return table.get(name) or Said(spaced(name).capitalize(), "", "quiet")
+    return table.get(name) or Said(spaced(name).capitalize(), "", "neutral")
