@@ -1,0 +1,224 @@
+"""EK-FAC features against dense algebra on a model small enough for it, and refusals by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attribution import influence
+from attribution.adapters import Example, Utilities
+from attribution.adapters.causal_lm import CausalLM
+
+INPUTS, OUTPUTS, ITEMS = 4, 3, 6
+T, DAMPING = 0.5, 0.3
+
+
+class GaussianRegression:
+    """Linear regression whose Fisher matrix is a Kronecker product exactly: A (x) S with S the covariance of its noise.
+
+    Example (i, j) has the input x_i, and its drawn label is off by the j-th column of a root of S: over all pairs the
+    second moment of the output gradients is S itself and not an estimate of it.
+    """
+
+    name = "gaussian_regression"
+    left_out: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        chance = torch.Generator().manual_seed(3)
+        self.module: nn.Module = nn.Sequential(nn.Linear(INPUTS, OUTPUTS))
+        with torch.no_grad():
+            for parameter in self.module.parameters():
+                parameter.normal_(generator=chance)
+        self.x = torch.randn(ITEMS, INPUTS, generator=chance)
+        self.y = torch.randn(ITEMS, OUTPUTS, generator=chance)
+        self.root = torch.randn(OUTPUTS, OUTPUTS, generator=chance)
+
+    def check(self, example: Example) -> None:
+        assert example.tokens
+
+    def utility(self, examples: Sequence[Example]) -> Utilities:
+        rows = [example.tokens[0] for example in examples]
+        return Utilities(-0.5 * (self.y[rows] - self.module(self.x[rows])).square().sum(1))
+
+    def sampled_utility(self, examples: Sequence[Example], generator: torch.Generator) -> Utilities:
+        predicted = self.module(self.x[[example.tokens[0] for example in examples]])
+        noise = OUTPUTS**0.5 * self.root.T[[example.tokens[1] for example in examples]]
+        return Utilities(-0.5 * (predicted.detach() + noise - predicted).square().sum(1))
+
+
+PAIRS = [Example((item, label)) for item in range(ITEMS) for label in range(OUTPUTS)]
+EACH = [Example((item, 0)) for item in range(ITEMS)]
+
+
+def dense(adapter: GaussianRegression) -> tuple[Tensor, float]:
+    """H over (output, input and bias) in one matrix, and lambda."""
+    inputs = torch.cat([adapter.x, torch.ones(ITEMS, 1)], 1).double()
+    root = adapter.root.double()
+    h = torch.kron(root @ root.T, inputs.T @ inputs / ITEMS)
+    return h, DAMPING * float(torch.linalg.eigvalsh(h).mean())
+
+
+def flat(state: dict[str, Tensor]) -> Tensor:
+    return torch.cat([state["0.weight"], state["0.bias"][:, None]], 1).flatten().double()
+
+
+def dense_gradients(adapter: GaussianRegression, theta: Tensor) -> Tensor:
+    weight = theta.view(OUTPUTS, INPUTS + 1)
+    inputs = torch.cat([adapter.x, torch.ones(ITEMS, 1)], 1).double()
+    return torch.einsum("no,ni->noi", adapter.y - inputs @ weight.T, inputs).flatten(1)
+
+
+def fitted(adapter: GaussianRegression) -> dict[str, influence.LayerFactors]:
+    with influence.Tracer(adapter, state=None) as tracer:
+        return influence.fit_factors(tracer, PAIRS, batch=5, seed=0)
+
+
+def test_features_of_a_linear_model_multiply_to_the_dense_gauss_newton_influence_at_the_midpoint() -> None:
+    adapter = GaussianRegression()
+    current = {name: value.clone() for name, value in adapter.module.state_dict().items()}
+    initial = {name: torch.zeros_like(value) for name, value in current.items()}
+    h, lam = dense(adapter)
+    eye = torch.eye(len(h), dtype=torch.float64)
+    moved = flat(current) - flat(initial)
+    theta_t = flat(current) - (1 - T) * lam * torch.linalg.solve(T * h + lam * eye, moved)
+    gradients = dense_gradients(adapter, theta_t)
+    expected = gradients @ torch.linalg.solve(T * h + lam * eye, gradients.T)
+
+    factors = fitted(adapter)
+    state = influence.state_at(current, initial, factors, t=T, damping=DAMPING)
+    torch.testing.assert_close(flat(state), theta_t, rtol=1e-4, atol=1e-5)
+    basis = influence.choose_coordinates(factors, t=T, damping=DAMPING, coordinates=10_000)
+    with influence.Tracer(adapter, state=state) as tracer:
+        found = influence.features(tracer, basis, EACH, batch=4)
+        projected = influence.features(tracer, influence.fit_projection(basis, found, k=ITEMS), EACH, batch=4)
+    torch.testing.assert_close((found @ found.T).double(), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(projected @ projected.T, found @ found.T, rtol=1e-3, atol=1e-4)
+    assert basis.energy == 1.0
+
+
+def test_at_t_one_the_model_stays_where_training_left_it() -> None:
+    adapter = GaussianRegression()
+    current = adapter.module.state_dict()
+    initial = {name: torch.zeros_like(value) for name, value in current.items()}
+    state = influence.state_at(current, initial, fitted(adapter), t=1.0, damping=DAMPING)
+    torch.testing.assert_close(flat(state), flat(current))
+
+
+def test_fewer_coordinates_keep_those_with_most_energy() -> None:
+    factors = fitted(GaussianRegression())
+    energies = [
+        influence.choose_coordinates(factors, t=T, damping=DAMPING, coordinates=count).energy for count in (1, 5, 15)
+    ]
+    assert energies[0] >= 1 / 15
+    assert energies[1] >= 5 / 15
+    assert energies == sorted(energies)
+    assert energies[2] == 1.0
+
+
+class TinyLM(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.tokens = nn.Embedding(11, 8)
+        self.mix = nn.GRU(8, 8, batch_first=True)
+        self.hidden = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 11, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        states, _ = self.mix(self.tokens(tokens))
+        logits: Tensor = self.head(torch.tanh(self.hidden(states)))
+        return logits
+
+
+def tiny(module: nn.Module, left_out: tuple[str, ...] = ()) -> CausalLM:
+    return CausalLM(module, vocabulary=11, context=16, left_out=left_out)
+
+
+def test_an_example_has_the_same_features_alone_and_in_a_padded_batch() -> None:
+    adapter = tiny(TinyLM())
+    examples = [
+        Example((1, 2, 3)),
+        Example((4, 5, 6, 7, 8, 9, 10), prompt_tokens=2),
+        Example((3, 1, 4, 1, 5), prompt_tokens=1),
+    ]
+    with influence.Tracer(adapter, state=None) as tracer:
+        factors = influence.fit_factors(tracer, examples, batch=2, seed=0)
+        basis = influence.choose_coordinates(factors, t=T, damping=0.1, coordinates=100)
+        together = influence.features(tracer, basis, examples, batch=8)
+        alone = torch.cat([influence.features(tracer, basis, [example], batch=1) for example in examples])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_padding_takes_no_part_in_the_factors() -> None:
+    adapter = tiny(TinyLM())
+    examples = [Example((1, 2, 3)), Example((4, 5, 6, 7, 8))]
+    with influence.Tracer(adapter, state=None) as tracer:
+        traced = tracer.run(lambda own: own.utility(examples))
+    inputs, gradients = traced["hidden"]
+    assert inputs.shape == (2, 4, 9)
+    assert not inputs[0, 2:].any()
+    assert not gradients[0, 2:].any()
+    assert inputs[0, :2].any()
+
+
+def test_tracing_leaves_the_callers_module_as_it_was() -> None:
+    module = TinyLM()
+    with influence.Tracer(tiny(module), state=None) as tracer:
+        tracer.run(lambda own: own.utility([Example((1, 2, 3))]))
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert not module.hidden._forward_hooks
+
+
+def test_tied_weights_are_refused_by_name() -> None:
+    module = TinyLM()
+    module.head.weight = module.tokens.weight  # type: ignore[assignment]
+    with pytest.raises(influence.UnableToTrace, match="'head' shares its weight with 'tokens'"):
+        influence.Tracer(tiny(module), state=None)
+    assert "head" not in influence.Tracer(tiny(module, left_out=("head",)), state=None).layers
+
+
+def test_one_layer_under_two_names_is_refused() -> None:
+    module = TinyLM()
+    module.again = module.hidden
+    with pytest.raises(influence.UnableToTrace, match="shares its weight"):
+        influence.Tracer(tiny(module), state=None)
+
+
+def test_a_layer_called_twice_is_refused_by_name() -> None:
+    class Twice(TinyLM):
+        def forward(self, tokens: Tensor) -> Tensor:
+            states, _ = self.mix(self.tokens(tokens))
+            logits: Tensor = self.head(self.hidden(self.hidden(states)))
+            return logits
+
+    with (
+        influence.Tracer(tiny(Twice()), state=None) as tracer,
+        pytest.raises(influence.UnableToTrace, match="'hidden' is called twice"),
+    ):
+        tracer.run(lambda own: own.utility([Example((1, 2, 3))]))
+
+
+def test_a_convolution_is_refused_by_name_unless_left_out() -> None:
+    module = TinyLM()
+    module.smooth = nn.Conv1d(8, 8, 3)
+    with pytest.raises(influence.UnableToTrace, match="'smooth' is a convolution"):
+        influence.Tracer(tiny(module), state=None)
+    influence.Tracer(tiny(module, left_out=("smooth",)), state=None)
+
+
+def test_a_layer_that_takes_no_part_is_refused_by_name() -> None:
+    module = TinyLM()
+    module.idle = nn.Linear(8, 8)
+    with (
+        influence.Tracer(tiny(module), state=None) as tracer,
+        pytest.raises(influence.UnableToTrace, match="'idle' takes no part"),
+    ):
+        tracer.run(lambda own: own.utility([Example((1, 2, 3))]))
+
+
+def test_a_name_to_leave_out_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(influence.UnableToTrace, match="no layer 'haed'"):
+        influence.Tracer(tiny(TinyLM(), left_out=("haed",)), state=None)

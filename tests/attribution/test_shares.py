@@ -1,0 +1,112 @@
+"""Shares are exact integers that anybody can compute again from what is stored."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attribution.shares import BILLION, Shares, UnableToShare, apportion_scores, recompute
+
+scores = st.lists(
+    st.tuples(
+        st.floats(-10, 10, allow_nan=False, width=32), st.floats(0, 5, allow_nan=False, allow_subnormal=False, width=32)
+    ),
+    min_size=0,
+    max_size=40,
+)
+
+
+def share(values: list[float], errors: list[float] | None = None, *, noise_z: float = 2.0, key: str = "g") -> Shares:
+    return apportion_scores(
+        holder_ids=range(1, len(values) + 1),
+        scores=values,
+        standard_errors=errors if errors is not None else [0.0] * len(values),
+        noise_z=noise_z,
+        key=key,
+    )
+
+
+@given(scores, st.sampled_from([0.0, 1.0, 2.0, 2.5]), st.text(max_size=5))
+def test_shares_sum_to_a_billion_and_recompute_to_the_same_integers(
+    rows: list[tuple[float, float]], noise_z: float, key: str
+) -> None:
+    values, errors = [value for value, _ in rows], [error for _, error in rows]
+    found = share(values, errors, noise_z=noise_z, key=key)
+    assert sum(found.ppb) + found.unattributed_ppb == BILLION
+    assert all(part >= 0 for part in found.ppb)
+    assert all(part == 0 for part, value in zip(found.ppb, values, strict=True) if value <= 0)
+    assert recompute(
+        holder_ids=found.holder_ids,
+        scores=values,
+        standard_errors=errors,
+        noise_z=noise_z,
+        key=key,
+        stored=found,
+    )
+
+
+@given(st.lists(st.floats(-1, 1, width=64), min_size=1, max_size=20))
+def test_what_a_float4_column_gives_back_leads_to_the_same_integers(values: list[float]) -> None:
+    # PostgreSQL prints a float4 by its shortest decimal, which Python reads as another double.
+    stored = [struct.unpack("<f", struct.pack("<f", value))[0] for value in values]
+    read_back = [float(f"{value:.9g}") for value in stored]
+    assert share(values) == share(stored) == share(read_back)
+
+
+@given(scores)
+def test_the_order_of_holders_changes_nobodys_share(rows: list[tuple[float, float]]) -> None:
+    holders = list(range(len(rows)))
+
+    def by_holder(order: list[int]) -> dict[int, int]:
+        found = apportion_scores(
+            holder_ids=order,
+            scores=[rows[holder][0] for holder in order],
+            standard_errors=[rows[holder][1] for holder in order],
+            noise_z=2,
+            key="k",
+        )
+        return dict(zip(found.holder_ids, found.ppb, strict=True))
+
+    assert by_holder(holders) == by_holder(holders[::-1])
+
+
+def test_shares_are_in_proportion_to_positive_scores() -> None:
+    assert share([3.0, 1.0, -2.0]) == Shares((1, 2, 3), (750_000_000, 250_000_000, 0), 0)
+
+
+def test_a_score_in_the_noise_is_unattributed_and_makes_nobody_elses_share_larger() -> None:
+    found = share([3.0, 1.0], [1.0, 0.6], noise_z=2)
+    assert found == Shares((1, 2), (750_000_000, 0), 250_000_000)
+
+
+def test_a_score_of_exactly_the_noise_floor_counts() -> None:
+    assert share([1.0, 1.0], [0.5, 0.0]).unattributed_ppb == 0
+
+
+def test_nobody_positive_leaves_everything_unattributed() -> None:
+    assert share([-1.0, 0.0]) == Shares((1, 2), (0, 0), BILLION)
+    assert share([]) == Shares((), (), BILLION)
+
+
+def test_equal_remainders_fall_by_the_key_and_not_by_position() -> None:
+    winners = {share([1.0, 1.0, 1.0], key=f"generation-{number}").ppb.index(333_333_334) for number in range(40)}
+    assert winners == {0, 1, 2}
+    assert share([1.0, 1.0, 1.0], key="same") == share([1.0, 1.0, 1.0], key="same")
+
+
+@pytest.mark.parametrize(
+    ("values", "errors"),
+    [([math.nan], [0.0]), ([math.inf], [0.0]), ([1.0], [math.nan]), ([1.0], [-1.0]), ([1.0], []), ([1e300], [0.0])],
+)
+def test_what_is_not_a_score_is_refused(values: list[float], errors: list[float]) -> None:
+    with pytest.raises(UnableToShare):
+        share(values, errors)
+
+
+def test_a_holder_given_twice_is_refused() -> None:
+    with pytest.raises(UnableToShare, match="twice"):
+        apportion_scores(holder_ids=[1, 1], scores=[1.0, 1.0], standard_errors=[0.0, 0.0], noise_z=2, key="k")
