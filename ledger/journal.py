@@ -1,0 +1,399 @@
+"""The journal: the only writer of entries and lines, and what they say of balances.
+
+Decides nothing about royalties and knows no other app: it posts balanced lines and documents, reverses, and reads
+balances. The rules it states here are held by the functions and triggers of ledger/sql, whoever connects.
+
+Order of locks, everywhere: the batch of documents, chain_head, balances. `post` comes last in its transaction.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import io
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+from django.db import DatabaseError, connection, transaction
+
+from ledger.models import EntryKind, utc_date
+from ledger.money import ASSETS, UNITS_MAX
+
+LINES_MAX = 50_000
+DOCUMENTS_MAX = 5_000
+
+
+class UnableToPost(Exception):
+    """An entry that the journal refuses; `problem` names the rule, the message what broke it. No row was written."""
+
+    status = 422
+    problem = "entry-refused"
+
+    def __init__(self, message: str, problem: str = "entry-refused", status: int = 422) -> None:
+        super().__init__(message)
+        self.problem = problem
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class AccountKind:
+    """A row of the chart of accounts: the normal side, and whether the balance on that side may go below zero."""
+
+    normal_side: str
+    never_negative: bool
+    # The first word of the owner, "" for an account of the programme itself.
+    owner: str
+    takes_contract: bool = False
+
+
+def _kinds(side: str, *rows: tuple[str, bool, str] | tuple[str, bool, str, bool]) -> dict[str, AccountKind]:
+    return {row[0]: AccountKind(side, *row[1:]) for row in rows}
+
+
+# The chart of accounts. ledger/sql/chart.sql holds the same rows; a test compares them.
+CHART: dict[str, AccountKind] = {
+    **_kinds(
+        "D",
+        ("bank", False, ""), ("stripe_balance", False, ""), ("service_unbilled", False, "service"),
+        ("service_receivable", False, "service"), ("advance", True, "contributor", True),
+        ("contributor_receivable", True, "contributor"), ("fees", False, ""), ("programme_cost", False, ""),
+    ),
+    **_kinds(
+        "C",
+        ("service_deposit", True, "service"), ("royalty_pool", False, "plan"), ("floor_pool", False, "plan"),
+        ("contributor_accrued", False, "contributor", True), ("contributor_payable", True, "contributor"),
+        ("reserve_held", True, "contributor", True), ("on_hold", True, "dispute"),
+        ("suspense_unmatched", True, "work"), ("unclaimed", True, "contributor"),
+        ("payouts_in_transit", True, "rail"), ("tax_payable", False, "jurisdiction"), ("platform_fee", False, ""),
+        ("programme_equity", False, ""),
+    ),
+    **_kinds("E", ("fx_clearing", False, ""), ("fx_gain_loss", False, ""), ("suspense_cash", False, "")),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AccountKey:
+    """What names an account: AccountKey("contributor_payable", "USD", "contributor:42")."""
+
+    kind: str
+    asset: str
+    owner: str = ""
+    contract: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.kind, self.asset, self.owner, self.contract) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A stored entry. `replayed` says that it was there already and that nothing was written."""
+
+    entry_id: int
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One generation's credits, to be posted by `post_accruals`.
+
+    All accounts have one asset. `amounts` sum to `gross`; all are positive, or all negative in the reversal of
+    revision -revision.
+    """
+
+    generation_id: UUID
+    revision: int
+    plan_id: int
+    source_id: int
+    gross: int
+    account_ids: Sequence[int] | npt.NDArray[np.int64]
+    amounts: Sequence[int] | npt.NDArray[np.int64]
+
+
+# SQLSTATE of ledger/sql -> the problem's slug and the status of an answer that reports it.
+_PROBLEMS: dict[str, tuple[str, int]] = {
+    "LG001": ("unbalanced", 422),
+    "LG002": ("unknown-account", 422),
+    "LG003": ("key-reused", 409),
+    "LG004": ("period-not-open", 422),
+    "LG005": ("not-reversible", 422),
+    "LG006": ("already-reversed", 409),
+    "LG007": ("document-refused", 422),
+    "LG008": ("immutable", 409),
+    "LG009": ("amount-invalid", 422),
+    "22003": ("amount-out-of-range", 422),
+    "23505": ("document-exists", 409),
+    "40P01": ("try-again", 409),
+}
+
+
+def _refused(error: DatabaseError) -> UnableToPost | None:
+    """The refusal that a database error stands for; None for an error that is no refusal (a lost connection)."""
+    cause = error.__cause__
+    code = getattr(cause, "pgcode", None)
+    message = str(getattr(getattr(cause, "diag", None), "message_primary", None) or error)
+    if code == "23514" and "balance_is_within_its_limits" in message:
+        return UnableToPost("An account would fall below its minimum.", "below-minimum", 422)
+    if code in _PROBLEMS:
+        return UnableToPost(message, *_PROBLEMS[code])
+    return None
+
+
+def _fetch(sql: str, params: Sequence[Any]) -> Any:
+    """One row, in a savepoint, with a refusal by the database raised as UnableToPost."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            return cursor.fetchone()
+    except DatabaseError as error:
+        if refusal := _refused(error):
+            raise refusal from error
+        raise
+
+
+def _check_key(key: AccountKey) -> None:
+    kind = CHART.get(key.kind)
+    if kind is None:
+        raise UnableToPost(f"The chart of accounts has no kind {key.kind!r}.", "unknown-account")
+    if key.asset not in ASSETS:
+        raise UnableToPost(f"The ledger keeps no currency {key.asset!r}.", "unknown-asset")
+    word, _, rest = key.owner.partition(":")
+    if word != kind.owner or bool(rest) != bool(kind.owner):
+        wanted = f"an owner such as {kind.owner}:1" if kind.owner else "no owner"
+        raise UnableToPost(f"An account {key.kind} has {wanted}, not {key.owner!r}.", "unknown-account")
+    if key.contract and not kind.takes_contract:
+        raise UnableToPost(f"An account {key.kind} has no contract.", "unknown-account")
+
+
+def _check_lines(lines: Sequence[tuple[AccountKey, int]]) -> None:
+    if not 2 <= len(lines) <= LINES_MAX:
+        raise UnableToPost(f"An entry has 2 to {LINES_MAX:,} lines, not {len(lines)}.", "unbalanced")
+    sums: dict[str, int] = {}
+    for key, amount in lines:
+        _check_key(key)
+        if type(amount) is not int or amount == 0:
+            raise UnableToPost(f"A line on {key} has the amount {amount!r}; it must be a whole number but 0.",
+                               "amount-invalid")  # fmt: skip
+        if abs(amount) > UNITS_MAX:
+            raise UnableToPost(f"{amount} on {key} is beyond what the ledger can hold.", "amount-out-of-range")
+        sums[key.asset] = sums.get(key.asset, 0) + amount
+    if off := {asset: amount for asset, amount in sums.items() if amount}:
+        raise UnableToPost(f"Debits and credits differ: {off}.", "unbalanced")
+
+
+def open_accounts(keys: Sequence[AccountKey]) -> list[int]:
+    """The numbers of accounts, in order; opens those that are missing (under chain_head, until commit)."""
+    for key in keys:
+        _check_key(key)
+    row = _fetch("SELECT ledger_open_accounts(%s::text[], %s::text[], %s::text[], %s::text[])", _columns(keys))
+    return list(row[0])
+
+
+def _columns(keys: Sequence[AccountKey]) -> list[list[str]]:
+    return [[k.kind for k in keys], [k.asset for k in keys], [k.owner for k in keys], [k.contract for k in keys]]
+
+
+def post(
+    *,
+    kind: str,
+    idem_key: str,
+    effective: dt.date,
+    lines: Sequence[tuple[AccountKey, int]],
+    earned_period: int | None = None,
+    reverses: int | None = None,
+    reference: str = "",
+    rule_version: str | None = None,
+) -> Posted:
+    """Post one entry. Credit positive, debit negative; the lines of each asset sum to zero; accounts open as needed.
+
+    The same key and body again returns the stored entry, whatever `effective` says then: a date tells when something
+    was first posted, not what. Raises UnableToPost: unbalanced, amount-invalid, amount-out-of-range, unknown-account,
+    unknown-asset, key-reused (other body), period-not-open, below-minimum, not-reversible, already-reversed.
+    """
+    _check_lines(lines)
+    row = _fetch(
+        "SELECT entry_id, replayed FROM ledger_post(%s, %s, %s,"
+        " ledger_open_accounts(%s::text[], %s::text[], %s::text[], %s::text[]), %s::bigint[], %s, %s, %s, %s)",
+        [
+            EntryKind(kind).value, idem_key, effective, *_columns([key for key, _ in lines]),
+            [amount for _, amount in lines], earned_period, reverses, reference, rule_version or "",
+        ],
+    )  # fmt: skip
+    return Posted(*row)
+
+
+def reverse(
+    *, entry_id: int, idem_key: str, effective: dt.date, reference: str, kind: str = EntryKind.REVERSE
+) -> Posted:
+    """Post the opposite of an entry. Refused for an entry with documents (restating posts documents), for one that
+    is reversed already, and for a reversal."""
+    row = _fetch(
+        "SELECT entry_id, replayed FROM ledger_reverse(%s, %s, %s, %s, %s)",
+        [entry_id, EntryKind(kind).value, idem_key, effective, reference],
+    )
+    return Posted(*row)
+
+
+# --- documents ----------------------------------------------------------------------------------------------------
+_COPY = (
+    "COPY ledger_accrual (generation_id, revision, batch_id, source_id, gross, plan_id, account_ids, amounts)"
+    " FROM STDIN WITH (FORMAT binary)"
+)
+_COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
+_COPY_TRAILER = struct.pack(">h", -1)
+_INT8_OID = 20
+_ELEMENT = np.dtype([("length", ">i4"), ("value", ">i8")])
+_ROW_HEAD = struct.Struct(">hi16siiiqiqiqiq")
+_ARRAY_HEAD = struct.Struct(">iiiii")
+
+
+def _elements(columns: Sequence[Any]) -> memoryview:
+    """All numbers of all arrays in the wire form of bigint[], one after the other (12 bytes each)."""
+    flat = np.concatenate([np.asarray(column, dtype=np.int64) for column in columns])
+    wire = np.empty(len(flat), dtype=_ELEMENT)
+    wire["length"] = 8
+    wire["value"] = flat
+    return memoryview(wire.tobytes())
+
+
+def _encode(documents: Sequence[Document], batch_id: int) -> tuple[bytes, bytes]:
+    """The COPY stream of documents in key order, and the digest that ledger_digest_documents makes of them."""
+    accounts, amounts = _elements([d.account_ids for d in documents]), _elements([d.amounts for d in documents])
+    stream, digest, start = [_COPY_HEADER], hashlib.sha256(), 0
+    for d in documents:
+        n = len(d.account_ids)
+        end = start + 12 * n
+        arrays = [b"".join((_ARRAY_HEAD.pack(1, 0, _INT8_OID, n, 1), part[start:end])) for part in (accounts, amounts)]
+        start = end
+        stream.append(
+            _ROW_HEAD.pack(
+                8, 16, d.generation_id.bytes, 4, d.revision, 8, batch_id, 8, d.source_id, 8, d.gross, 8, d.plan_id
+            )
+        )
+        for array in arrays:
+            stream.append(struct.pack(">i", len(array)))
+            stream.append(array)
+        digest.update(struct.pack(">16siqqq", d.generation_id.bytes, d.revision, d.source_id, d.gross, d.plan_id))
+        digest.update(arrays[0])
+        digest.update(arrays[1])
+    stream.append(_COPY_TRAILER)
+    return b"".join(stream), digest.digest()
+
+
+def _request_hash(kind: str, earned: int, reference: str, rule_version: str, body: bytes) -> bytes:
+    """What ledger_request_hash computes: the header as JSON, then the digest of the body."""
+    header = json.dumps([kind, earned, None, reference, rule_version], ensure_ascii=False)
+    return hashlib.sha256(header.encode() + body).digest()
+
+
+def _check_documents(documents: Sequence[Document]) -> None:
+    if not 1 <= len(documents) <= DOCUMENTS_MAX:
+        raise UnableToPost(f"A batch has 1 to {DOCUMENTS_MAX:,} documents, not {len(documents)}.", "document-refused")
+    for d in documents:
+        if len(d.account_ids) != len(d.amounts) or not len(d.amounts):
+            raise UnableToPost(f"{d.generation_id}: accounts and amounts differ in number.", "document-refused")
+        if not d.revision or not -UNITS_MAX <= d.gross <= UNITS_MAX:
+            raise UnableToPost(f"{d.generation_id}: revision or gross is out of range.", "document-refused")
+
+
+def post_accruals(
+    *,
+    kind: str = EntryKind.ACCRUE,
+    idem_key: str,
+    effective: dt.date,
+    earned_period: int,
+    documents: Sequence[Document],
+    reference: str = "",
+    rule_version: str = "",
+) -> Posted:
+    """Post a batch of documents and the one entry above them, whose lines are the documents' sums by account.
+
+    One batch has one asset and one earned period. Idempotent as `post`. Raises UnableToPost: document-refused (sums,
+    signs, assets, a generation accrued already), document-exists, and what `post` raises.
+    """
+    _check_documents(documents)
+    ordered = sorted(documents, key=lambda d: (d.generation_id.bytes, d.revision))
+    batch_id = int.from_bytes(hashlib.sha256(idem_key.encode()).digest()[:8], "big") >> 1
+    stream, digest = _encode(ordered, batch_id)
+    request = _request_hash(EntryKind(kind).value, earned_period, reference, rule_version, digest)
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            # Serialises two deliveries of one batch before either copies a row.
+            cursor.execute("SELECT entry_id FROM ledger_begin_batch(%s, %s, %s)", [idem_key, batch_id, request])
+            (stored,) = cursor.fetchone()
+            if stored is not None:
+                return Posted(stored, True)
+            cursor.copy_expert(_COPY, io.BytesIO(stream))
+            cursor.execute(
+                "SELECT ledger_post_accruals(%s, %s, %s, %s, %s, %s, %s, %s)",
+                [EntryKind(kind).value, idem_key, request, effective, batch_id, earned_period, reference, rule_version],
+            )
+            return Posted(cursor.fetchone()[0], False)
+    except DatabaseError as error:
+        if refusal := _refused(error):
+            raise refusal from error
+        raise
+
+
+# --- reads --------------------------------------------------------------------------------------------------------
+def find(idem_key: str) -> int | None:
+    """The entry posted under a key, if any. An operation whose lines depend on balances asks before it computes."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM ledger_entry WHERE idem_key = %s", [idem_key])
+        row = cursor.fetchone()
+    return int(row[0]) if row else None
+
+
+def hold_still() -> None:
+    """Take chain_head until commit, so that balances read from here on stand until `post`."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT ledger_hold_still()")
+
+
+def sequence_at(as_of: dt.datetime | int | None) -> int | None:
+    """The last entry at a moment, as known then; an entry number stands for itself; None is now."""
+    if as_of is None or isinstance(as_of, int):
+        return as_of
+    utc_date(as_of)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT coalesce(max(id), 0) FROM ledger_entry WHERE posted_at <= %s", [as_of])
+        return int(cursor.fetchone()[0])
+
+
+def balances(keys: Sequence[AccountKey], as_of: dt.datetime | int | None = None) -> dict[AccountKey, int]:
+    """The balance of each account, credit positive; 0 for one that was never opened."""
+    if not keys:
+        return {}
+    sequence = sequence_at(as_of)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT posted FROM ledger_balances(%s::text[], %s::text[], %s::text[], %s::text[], %s) ORDER BY place",
+            [*_columns(keys), sequence],
+        )
+        return {key: int(row[0]) for key, row in zip(keys, cursor.fetchall(), strict=True)}
+
+
+def balance(key: AccountKey, as_of: dt.datetime | int | None = None) -> int:
+    """The balance of one account, credit positive: now, at an entry, or at a moment as known then."""
+    return balances([key], as_of)[key]
+
+
+def owed(key: AccountKey) -> int:
+    """The balance of one account on its normal side."""
+    return -balance(key) if CHART[key.kind].normal_side == "D" else balance(key)
+
+
+def matured(key: AccountKey, before: dt.date | dt.datetime) -> int:
+    """The part of a payable that a payout may take: the balance less what closes dated on or after `before` credited.
+
+    Money that a payout took and gave back is as old as it was.
+    """
+    day = utc_date(before) if isinstance(before, dt.datetime) else before
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT ledger_matured(%s, %s, %s, %s, %s)", [key.kind, key.asset, key.owner, key.contract, day])
+        return int(cursor.fetchone()[0])
