@@ -10,6 +10,7 @@ import time
 import uuid
 from typing import Any, ClassVar
 
+import pgtrigger
 from django.contrib.auth.base_user import BaseUserManager
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -127,7 +128,30 @@ class Holder(models.Model):
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     label = models.CharField(max_length=200)
     created_by = models.ForeignKey(Contributor, on_delete=models.PROTECT, related_name="holders")
+    # Where a work goes whose registration names no holder.
+    is_default = models.BooleanField(default=False)
     created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["created_by"], condition=Q(is_default=True), name="a_contributor_has_one_default_holder"
+            )
+        ]
+        triggers = [
+            pgtrigger.Trigger(
+                name="a_holder_has_a_split_sheet",
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert,
+                timing=pgtrigger.Deferred,
+                func="""
+                    IF NOT EXISTS (SELECT FROM contributors_split WHERE holder_id = NEW.id) THEN
+                        RAISE EXCEPTION 'holder % has no split sheet', NEW.id USING ERRCODE = 'check_violation';
+                    END IF;
+                    RETURN NULL;
+                """,
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.label
@@ -147,6 +171,23 @@ class Split(models.Model):
                 fields=["holder", "effective_from", "contributor"], name="a_split_sheet_names_a_contributor_once"
             ),
             models.CheckConstraint(condition=Q(ppb__gt=0, ppb__lte=PPB), name="split_is_a_positive_part_of_the_whole"),
+        ]
+        triggers = [
+            pgtrigger.Protect(name="a_split_never_changes", operation=pgtrigger.Update | pgtrigger.Delete),
+            pgtrigger.Trigger(
+                name="a_split_sheet_sums_to_the_whole",
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert,
+                timing=pgtrigger.Deferred,
+                func=f"""
+                    IF (SELECT sum(ppb) FROM contributors_split
+                        WHERE holder_id = NEW.holder_id AND effective_from = NEW.effective_from) <> {PPB} THEN
+                        RAISE EXCEPTION 'the split sheet of holder % from % does not sum to {PPB}',
+                            NEW.holder_id, NEW.effective_from USING ERRCODE = 'check_violation';
+                    END IF;
+                    RETURN NULL;
+                """,
+            ),
         ]
 
     def __str__(self) -> str:
@@ -212,6 +253,22 @@ class Work(models.Model):
             models.CheckConstraint(condition=Q(size_bytes__gt=0), name="work_is_not_empty"),
             models.CheckConstraint(condition=~Q(title=""), name="work_has_a_title"),
         ]
+        triggers = [
+            # A title may be corrected, a work may join a cluster; what it is, and whose, stays.
+            pgtrigger.ReadOnly(
+                name="a_work_keeps_its_content",
+                fields=[
+                    "public_id",
+                    "dataset",
+                    "modality",
+                    "sha256",
+                    "size_bytes",
+                    "fingerprint",
+                    "created_at",
+                ],
+            ),
+            pgtrigger.Protect(name="a_work_is_never_deleted", operation=pgtrigger.Delete),
+        ]
 
     def __str__(self) -> str:
         return self.title
@@ -221,6 +278,20 @@ class Work(models.Model):
         """The content's path, relative to TRIBUTARY_DATA."""
         digest = bytes(self.sha256).hex()
         return f"works/{digest[:2]}/{digest}"
+
+
+class FingerprintBand(models.Model):
+    """A part of a work's fingerprint. Works that share one are compared; the index makes a full scan unnecessary."""
+
+    work = models.ForeignKey(Work, on_delete=models.PROTECT, related_name="bands", db_index=False)
+    key = models.BigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["key", "work"], name="a_work_has_a_band_once")]
+        triggers = [pgtrigger.Protect(name="a_band_never_changes", operation=pgtrigger.Update | pgtrigger.Delete)]
+
+    def __str__(self) -> str:
+        return f"band {self.key} of {self.work}"
 
 
 class DuplicatePair(models.Model):
@@ -244,6 +315,9 @@ class DuplicatePair(models.Model):
                 condition=Q(similarity_ppb__gte=0, similarity_ppb__lte=PPB), name="similarity_is_a_part_of_the_whole"
             ),
         ]
+        triggers = [
+            pgtrigger.Protect(name="a_duplicate_pair_never_changes", operation=pgtrigger.Update | pgtrigger.Delete)
+        ]
 
     def __str__(self) -> str:
         return f"{self.first} = {self.second} ({self.kind})"
@@ -252,23 +326,24 @@ class DuplicatePair(models.Model):
 class Consent(models.Model):
     """A dated statement of what may be done with a contributor's works. Append-only: a change is a new row.
 
-    It speaks of all works of the contributor, of one dataset or of one work. The most restrictive statement in force
-    wins, and where nothing is said the answer is no.
+    It speaks of all works of the contributor, of one dataset or of one work. Of the statements about the same target
+    and scope the one that begins last holds (of two that begin together, the one recorded last), until it ends. Of the
+    targets that a work belongs to, the most restrictive wins, and where nothing is said the answer is no.
     """
 
     class Scope(models.TextChoices):
-        SEARCH = "search"
-        AI_INDEX = "ai_index"
-        AI_INPUT = "ai_input"
-        TRAIN_GENERATIVE = "train_generative"
-        TRAIN_NON_GENERATIVE = "train_non_generative"
-        FINE_TUNE = "fine_tune"
-        STYLE_OR_LIKENESS = "style_or_likeness"
-        DATA_MINING = "data_mining"
+        SEARCH = "search", "Search results"
+        AI_INDEX = "ai_index", "Index of an AI search"
+        AI_INPUT = "ai_input", "Source of an AI answer"
+        TRAIN_GENERATIVE = "train_generative", "Training generative models"
+        TRAIN_NON_GENERATIVE = "train_non_generative", "Training other models"
+        FINE_TUNE = "fine_tune", "Fine-tuning"
+        STYLE_OR_LIKENESS = "style_or_likeness", "Style or likeness"
+        DATA_MINING = "data_mining", "Text and data mining"
 
     class Value(models.TextChoices):
-        ALLOW = "allow"
-        DENY = "deny"
+        ALLOW = "allow", "Allowed"
+        DENY = "deny", "Refused"
 
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     contributor = models.ForeignKey(Contributor, on_delete=models.PROTECT, related_name="consents")
@@ -292,6 +367,29 @@ class Consent(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(dataset__isnull=True) | Q(work__isnull=True), name="consent_speaks_of_one_thing"
+            ),
+            models.CheckConstraint(
+                condition=Q(value="allow") | Q(valid_from__gte=F("recorded_at")), name="a_refusal_is_not_backdated"
+            ),
+        ]
+        triggers = [
+            pgtrigger.Protect(name="a_consent_never_changes", operation=pgtrigger.Update | pgtrigger.Delete),
+            pgtrigger.Trigger(
+                name="a_consent_speaks_of_own_works",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert,
+                func="""
+                    IF NEW.contributor_id <> COALESCE(
+                        (SELECT contributor_id FROM contributors_dataset WHERE id = NEW.dataset_id),
+                        (SELECT d.contributor_id FROM contributors_work w
+                            JOIN contributors_dataset d ON d.id = w.dataset_id WHERE w.id = NEW.work_id),
+                        NEW.contributor_id)
+                    THEN
+                        RAISE EXCEPTION 'the consent speaks of works of another contributor'
+                            USING ERRCODE = 'check_violation';
+                    END IF;
+                    RETURN NEW;
+                """,
             ),
         ]
 

@@ -1,0 +1,143 @@
+"""People, the contributors they act for, and how a contributor's earnings are split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from allauth.account.models import EmailAddress
+from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import transaction
+
+from contributors.countries import COUNTRIES
+from contributors.models import PPB, STAFF_ROLES, Contributor, Holder, Membership, Split, User
+
+
+class UnableToRegisterUser(Exception):
+    status = 422
+    problem = "user-refused"
+
+
+@transaction.atomic
+def register_user(*, email: str, password: str, at: datetime, name: str = "", roles: Sequence[str] = ()) -> User:
+    """Register a person whose address is known to be theirs; `roles` are staff groups.
+
+    Somebody who signs up on the web proves the address by a message in its place.
+    """
+    email = email.strip().lower()
+    try:
+        validate_email(email)
+    except ValidationError as error:
+        raise UnableToRegisterUser(f"“{email}” is not an e-mail address.") from error
+    if unknown := sorted(set(roles) - set(STAFF_ROLES)):
+        raise UnableToRegisterUser(f"There is no role {', '.join(unknown)}; there are {', '.join(STAFF_ROLES)}.")
+    if User.objects.filter(email=email).exists():
+        raise UnableToRegisterUser(f"{email} is already registered.")
+    user = User.objects.create_user(email, password, name=name, date_joined=at)
+    EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
+    user.groups.set(Group.objects.filter(name__in=roles))
+    return user
+
+
+@transaction.atomic
+def enrol_totp(*, user: User, secret: str) -> None:
+    """Set up an authenticator app for a person who holds `secret` (base 32); replaces one set up before."""
+    # Both are built when allauth's models are ready, which is after this module.
+    from allauth.mfa.models import Authenticator
+    from allauth.mfa.totp.internal.auth import TOTP
+
+    Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).delete()
+    TOTP.activate(user, secret)
+
+
+class UnableToRegisterContributor(Exception):
+    status = 422
+    problem = "contributor-refused"
+
+
+@transaction.atomic
+def register_contributor(
+    *, user: User, kind: str, legal_name: str, display_name: str, country: str, at: datetime
+) -> Contributor:
+    """Register a person or organisation that earns royalties, owned by `user`, who gets the whole of what it earns."""
+    legal_name, display_name, country = legal_name.strip(), display_name.strip(), country.strip().upper()
+    if kind not in Contributor.Kind.values:
+        raise UnableToRegisterContributor(f"A contributor is a person or an organisation, not “{kind}”.")
+    if not legal_name:
+        raise UnableToRegisterContributor("Give the legal name: payouts are made out to it.")
+    if len(legal_name) > 200 or len(display_name) > 200:
+        raise UnableToRegisterContributor("A name has at most 200 characters.")
+    if country not in COUNTRIES:
+        raise UnableToRegisterContributor(f"“{country}” is not an ISO 3166 code of a country, such as DE or US.")
+    contributor = Contributor.objects.create(
+        kind=kind, legal_name=legal_name, display_name=display_name or legal_name, country=country, created_at=at
+    )
+    Membership.objects.create(user=user, contributor=contributor, role=Membership.Role.OWNER, created_at=at)
+    holder = Holder.objects.create(
+        label=contributor.display_name, created_by=contributor, is_default=True, created_at=at
+    )
+    Split.objects.create(holder=holder, contributor=contributor, ppb=PPB, effective_from=at)
+    return contributor
+
+
+@transaction.atomic
+def add_member(*, contributor: Contributor, user: User, role: str, at: datetime) -> Membership:
+    """Let another person act for a contributor, or give them another role. The last owner stays one."""
+    if role not in Membership.Role.values:
+        raise UnableToRegisterContributor(f"A member is an {', '.join(Membership.Role.values)}; not “{role}”.")
+    Contributor.objects.select_for_update().get(pk=contributor.pk)
+    owners = contributor.memberships.filter(role=Membership.Role.OWNER).exclude(user=user)
+    if role != Membership.Role.OWNER and not owners.exists():
+        raise UnableToRegisterContributor(f"{contributor} would have no owner left; make somebody else one first.")
+    member, _ = Membership.objects.update_or_create(
+        contributor=contributor, user=user, defaults={"role": role}, create_defaults={"role": role, "created_at": at}
+    )
+    return member
+
+
+class UnableToRecordSplitSheet(Exception):
+    status = 422
+    problem = "split-sheet-refused"
+
+
+@transaction.atomic
+def register_holder(
+    *, contributor: Contributor, label: str, parts: Mapping[Contributor, int], effective_from: datetime, at: datetime
+) -> Holder:
+    """Register a set of splits of its own, for works that `contributor` made with others."""
+    if not label.strip():
+        raise UnableToRecordSplitSheet("Give the holder a label, such as the name of the band.")
+    holder = Holder.objects.create(label=label.strip()[:200], created_by=contributor, created_at=at)
+    _write_sheet(holder, parts, effective_from)
+    return holder
+
+
+@transaction.atomic
+def record_split_sheet(
+    *, holder: Holder, parts: Mapping[Contributor, int], effective_from: datetime, at: datetime
+) -> list[Split]:
+    """Divide what a holder earns from `effective_from` on: parts per billion by contributor, in all 10^9.
+
+    What was earned before stays divided as it was, so that the date may not lie in the past.
+    """
+    Holder.objects.select_for_update().get(pk=holder.pk)
+    if effective_from < at:
+        raise UnableToRecordSplitSheet(f"A split sheet cannot begin in the past ({effective_from:%Y-%m-%d %H:%M} UTC).")
+    if holder.splits.filter(effective_from=effective_from).exists():
+        raise UnableToRecordSplitSheet(f"{holder} already has a split sheet from {effective_from:%Y-%m-%d %H:%M} UTC.")
+    return _write_sheet(holder, parts, effective_from)
+
+
+def _write_sheet(holder: Holder, parts: Mapping[Contributor, int], effective_from: datetime) -> list[Split]:
+    if not parts:
+        raise UnableToRecordSplitSheet("A split sheet names at least one contributor.")
+    if wrong := [str(contributor) for contributor, ppb in parts.items() if ppb <= 0]:
+        raise UnableToRecordSplitSheet(f"Every part is above zero; leave out {', '.join(wrong)}.")
+    if (total := sum(parts.values())) != PPB:
+        raise UnableToRecordSplitSheet(f"The parts sum to {total:,} parts per billion, not to {PPB:,}.")
+    return Split.objects.bulk_create(
+        Split(holder=holder, contributor=contributor, ppb=ppb, effective_from=effective_from)
+        for contributor, ppb in parts.items()
+    )
