@@ -111,6 +111,13 @@ class ServiceKeyAuthentication(authentication.BaseAuthentication):
         return 'Bearer realm="Tributary"'
 
 
+def service_of(request: Request) -> ModelService:
+    """The service whose key the request carries."""
+    principal: Any = request.user
+    assert isinstance(principal, Principal), "A view that HasScope guards has a principal."
+    return principal.service
+
+
 class UnableToAct(Exception):
     """The key was proved, and does not allow this."""
 
@@ -126,9 +133,10 @@ class HasScope(permissions.BasePermission):
     """The key has the scope that the view names for the method: `scopes = {"POST": "generations:write"}`."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        if not isinstance(request.user, Principal):
+        principal: Any = request.user
+        if not isinstance(principal, Principal):
             return False
         scope = view.scopes.get("GET" if request.method == "HEAD" else request.method)
-        if scope is not None and scope not in request.user.scopes:
+        if scope is not None and scope not in principal.scopes:
             raise UnableToAct(scope)
         return True

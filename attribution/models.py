@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
@@ -18,6 +19,13 @@ class RealField(models.FloatField):  # type: ignore[type-arg]
         return "real"
 
 
+class PlainArrayField(ArrayField):  # type: ignore[type-arg]
+    """An array of numbers that the driver takes as they are: converting them one by one takes a third of a report."""
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        return value
+
+
 class ModelService(models.Model):
     """An API caller: something that runs models and reports what they generate."""
 
@@ -28,6 +36,14 @@ class ModelService(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ServiceKeyQuerySet(models.QuerySet["ServiceKey"]):
+    def in_force(self, at: datetime) -> ServiceKeyQuerySet:
+        """Keys that prove something at `at`."""
+        not_ended = Q(expires_at__isnull=True) | Q(expires_at__gt=at)
+        not_revoked = Q(revoked_at__isnull=True) | Q(revoked_at__gt=at)
+        return self.filter(not_ended, not_revoked)
 
 
 class ServiceKey(models.Model):
@@ -52,6 +68,8 @@ class ServiceKey(models.Model):
         "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
 
+    objects = ServiceKeyQuerySet.as_manager()
+
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(scopes__len__gt=0), name="service_key_has_a_scope"),
@@ -63,6 +81,9 @@ class ServiceKey(models.Model):
 
     def __str__(self) -> str:
         return self.prefix
+
+    def in_force(self, at: datetime) -> bool:
+        return not (self.expires_at and self.expires_at <= at) and not (self.revoked_at and self.revoked_at <= at)
 
 
 class ModelVersion(models.Model):
@@ -237,7 +258,7 @@ class Generation(models.Model):
     output_text = models.TextField(blank=True)
     output_sha256 = models.BinaryField(max_length=32)
     # The output's own tokens as the service reported them; null when the worker is to tokenise the text again.
-    token_ids = ArrayField(models.IntegerField(), null=True, blank=True)
+    token_ids = PlainArrayField(models.IntegerField(), null=True, blank=True)
     occurred_at = models.DateTimeField()
     received_at = models.DateTimeField()
     # In billionths of the currency, whatever its minor unit: the ledger turns it into units of its asset.
@@ -283,16 +304,16 @@ class Attribution(models.Model):
     index = models.ForeignKey(AttributionIndex, on_delete=models.PROTECT, related_name="attributions")
     weight_ppb = models.BigIntegerField()
     noise_z = models.FloatField()
-    holder_ids = ArrayField(models.BigIntegerField())
+    holder_ids = PlainArrayField(models.BigIntegerField())
     # Specific influence (about this output): mean over the ensemble, its standard error, and the shares made of them.
-    scores = ArrayField(RealField())
-    se = ArrayField(RealField())
-    shares_ppb = ArrayField(models.BigIntegerField())
+    scores = PlainArrayField(RealField())
+    se = PlainArrayField(RealField())
+    shares_ppb = PlainArrayField(models.BigIntegerField())
     unattributed_ppb = models.BigIntegerField()
     # General influence (what was taught for every output): the shares that the floor pool follows.
-    general_scores = ArrayField(RealField())
-    general_se = ArrayField(RealField())
-    general_ppb = ArrayField(models.BigIntegerField())
+    general_scores = PlainArrayField(RealField())
+    general_se = PlainArrayField(RealField())
+    general_ppb = PlainArrayField(models.BigIntegerField())
     general_unattributed_ppb = models.BigIntegerField()
     # {holder id: [[work id, score], ...]}, strongest first.
     top_works = models.JSONField(default=dict)

@@ -1,0 +1,361 @@
+"""From received generations to stored attributions, in batches, each generation alone when something is wrong with it.
+
+The rows are the queue: several workers claim different ones (SKIP LOCKED) inside the transaction that also writes the
+results, so that a worker which dies leaves its rows received and nothing half done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from django.db import transaction
+from django.db.models import Exists, Max, OuterRef, QuerySet
+
+from attribution import shares
+from attribution.models import Attribution, AttributionIndex, Generation
+from attribution.operations.indexes import Opened, open_built
+
+if TYPE_CHECKING:
+    from attribution.adapters import Example
+
+BATCH_MAX = 1_000
+EVIDENCE_HOLDERS = 20
+EVIDENCE_WORKS = 5
+ERROR_CHARACTERS_MAX = 500
+State = Generation.State
+# What a model's own code raises for an input it cannot take; torch raises RuntimeError. A worker that is told to stop,
+# or runs out of memory, raises something else, and the batch stays received.
+MODEL_ERRORS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the model says about one generation, before anything is stored. Floats as the index gave them."""
+
+    holder_ids: tuple[int, ...]
+    specific: list[float]
+    specific_se: list[float]
+    general: list[float]
+    general_se: list[float]
+    top_works: dict[int, list[tuple[int, float]]]
+    prompt_tokens: int
+    scored_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unattributable:
+    """Why a generation cannot be attributed, in words for whoever reported it."""
+
+    reason: str
+
+
+def attribute_batch(*, limit: int = 64, at: datetime) -> int:
+    """Settle up to `limit` received generations of one model version; how many were. 0: there is nothing to do.
+
+    A generation whose model version has no serving index stays received until it has one.
+    """
+    assert 1 <= limit <= BATCH_MAX
+    for index in _indexes_with_work():
+        # Before the transaction: opening hashes every file of the index and loads the model.
+        opened = open_built(index)
+        settled = _attribute_claimed(index, opened, limit=limit, at=at)
+        if settled:
+            return settled
+    return 0
+
+
+def _indexes_with_work() -> QuerySet[AttributionIndex]:
+    waiting = Generation.objects.filter(model_version=OuterRef("model_version"), state=State.RECEIVED)
+    return AttributionIndex.objects.filter(Exists(waiting), serving=True).order_by("pk")
+
+
+def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, at: datetime) -> int:
+    with transaction.atomic():
+        # The weight is that of now, and another index may have taken over since this one was opened.
+        now = AttributionIndex.objects.filter(pk=index.pk, serving=True, sha256=index.sha256).first()
+        if now is None:
+            return 0
+        waiting = Generation.objects.filter(model_version_id=now.model_version_id, state=State.RECEIVED)
+        claimed = list(waiting.order_by("received_at").select_for_update(skip_locked=True)[:limit])
+        _store(now, claimed, measure(opened, claimed), at=at)
+    return len(claimed)
+
+
+def _store(
+    index: AttributionIndex,
+    generations: Sequence[Generation],
+    found: Sequence[Measured | Unattributable],
+    *,
+    at: datetime,
+) -> None:
+    rows: list[Attribution] = []
+    refused: list[Generation] = []
+    general = _GeneralShares(index)
+    for generation, result in zip(generations, found, strict=True):
+        row = result if isinstance(result, Unattributable) else _row(index, generation, result, general, at=at)
+        if isinstance(row, Unattributable):
+            generation.state, generation.error = State.UNATTRIBUTABLE, row.reason[:ERROR_CHARACTERS_MAX]
+            refused.append(generation)
+        else:
+            rows.append(row)
+    Attribution.objects.bulk_create(rows)
+    Generation.objects.filter(pk__in=[row.generation_id for row in rows]).update(state=State.ATTRIBUTED)
+    Generation.objects.bulk_update(refused, ["state", "error"])
+
+
+def _row(
+    index: AttributionIndex,
+    generation: Generation,
+    measured: Measured,
+    general: _GeneralShares,
+    *,
+    at: datetime,
+    revision: int = 1,
+) -> Attribution | Unattributable:
+    try:
+        specific = shares.apportion_scores(
+            holder_ids=measured.holder_ids,
+            scores=measured.specific,
+            standard_errors=measured.specific_se,
+            noise_z=index.noise_z,
+            key=str(generation.pk),
+        )
+        taught = general.of(measured)
+    except shares.UnableToShare as reason:
+        return Unattributable(str(reason))
+    return Attribution(
+        generation=generation,
+        revision=revision,
+        index=index,
+        weight_ppb=index.weight_ppb,
+        noise_z=index.noise_z,
+        holder_ids=list(measured.holder_ids),
+        scores=measured.specific,
+        se=measured.specific_se,
+        shares_ppb=list(specific.ppb),
+        unattributed_ppb=specific.unattributed_ppb,
+        general_scores=measured.general,
+        general_se=measured.general_se,
+        general_ppb=list(taught.ppb),
+        general_unattributed_ppb=taught.unattributed_ppb,
+        top_works=_evidence(measured, specific),
+        prompt_tokens=measured.prompt_tokens,
+        scored_tokens=measured.scored_tokens,
+        seed=int(index.config.get("seed", 0)),
+        created_at=at,
+    )
+
+
+class _GeneralShares:
+    """The general shares of an index: the same for each of its generations, so that they are made once a batch."""
+
+    def __init__(self, index: AttributionIndex) -> None:
+        self._index = index
+        self._made: tuple[tuple[int, ...], list[float], shares.Shares] | None = None
+
+    def of(self, measured: Measured) -> shares.Shares:
+        if self._made is None or self._made[:2] != (measured.holder_ids, measured.general):
+            made = shares.apportion_scores(
+                holder_ids=measured.holder_ids,
+                scores=measured.general,
+                standard_errors=measured.general_se,
+                noise_z=self._index.noise_z,
+                key=general_key(self._index),
+            )
+            self._made = (measured.holder_ids, measured.general, made)
+        return self._made[2]
+
+
+def general_key(index: AttributionIndex) -> str:
+    """What decides between equal remainders of general shares."""
+    return str(index.public_id)
+
+
+def _evidence(measured: Measured, specific: shares.Shares) -> dict[str, list[list[float]]]:
+    """The works behind the shares; of a holder who earned nothing there is nothing to show."""
+    earners = {holder for holder, part in zip(specific.holder_ids, specific.ppb, strict=True) if part}
+    return {
+        str(holder): [[work, round(score, 9)] for work, score in works]
+        for holder, works in measured.top_works.items()
+        if holder in earners
+    }
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+def measure(opened: Opened, generations: Sequence[Generation]) -> list[Measured | Unattributable]:
+    """Scores for each generation, in order. One that cannot be measured says why and costs the others nothing."""
+    found: dict[int, Measured | Unattributable] = {}
+    examples: dict[int, Example] = {}
+    for place, generation in enumerate(generations):
+        example = _example(opened, generation)
+        if isinstance(example, Unattributable):
+            found[place] = example
+        else:
+            examples[place] = example
+    found.update(_measure_examples(opened, examples))
+    return [found[place] for place in range(len(generations))]
+
+
+def _example(opened: Opened, generation: Generation) -> Example | Unattributable:
+    from attribution.index import UnableToEmbed
+
+    tokeniser = opened.model.tokeniser
+    if not generation.output_text and not generation.token_ids:
+        return Unattributable("The output is empty.")
+    try:
+        example = tokeniser.generation(generation.prompt_text, generation.output_text, generation.token_ids or None)
+        opened.index.check(example)
+    except UnableToEmbed as reason:
+        return Unattributable(str(reason))
+    except (ValueError, IndexError, KeyError, TypeError) as error:
+        # The tokeniser is the model's own code, and the text anybody's.
+        return Unattributable(f"The model's tokeniser cannot read it: {type(error).__name__}.")
+    return example
+
+
+def _measure_examples(opened: Opened, examples: dict[int, Example]) -> dict[int, Measured | Unattributable]:
+    from attribution.index import UnableToEmbed
+
+    if not examples:
+        return {}
+    try:
+        return dict(_measure_together(opened, examples))
+    except (UnableToEmbed, *MODEL_ERRORS) as error:
+        if len(examples) == 1 and not isinstance(error, UnableToEmbed):
+            raise
+        log.warning("a batch could not be measured as one", error=repr(error))
+    alone: dict[int, Measured | Unattributable] = {}
+    failed: dict[int, Exception] = {}
+    for place, example in examples.items():
+        try:
+            alone.update(_measure_together(opened, {place: example}))
+        except UnableToEmbed as reason:
+            alone[place] = Unattributable(str(reason))
+        except MODEL_ERRORS as error:
+            failed[place] = error
+    if failed and not any(isinstance(result, Measured) for result in alone.values()):
+        # Not one of them works: that is the model's or the machine's fault, and no reason to give any of them up.
+        raise next(iter(failed.values()))
+    for place, failure in failed.items():
+        log.error("a generation could not be measured", error=repr(failure))
+        alone[place] = Unattributable(f"The model cannot read it: {type(failure).__name__}: {failure}")
+    return alone
+
+
+def _measure_together(opened: Opened, examples: dict[int, Example]) -> dict[int, Measured]:
+    index = opened.index
+    features = index.embed(list(examples.values()))
+    scores = index.score(features)
+    leaders = [_leaders(index.holder_ids, row) for row in scores.specific]
+    works = index.top_works(features, leaders, EVIDENCE_WORKS)
+    general, general_se = scores.general.tolist(), scores.general_se.tolist()
+    return {
+        place: Measured(
+            holder_ids=scores.holder_ids,
+            specific=scores.specific[row].tolist(),
+            specific_se=scores.specific_se[row].tolist(),
+            general=general,
+            general_se=general_se,
+            top_works={holder: [(work.work_id, work.score) for work in works[row][holder]] for holder in leaders[row]},
+            prompt_tokens=example.prompt_tokens,
+            scored_tokens=len(example.tokens) - max(example.prompt_tokens, 1),
+        )
+        for row, (place, example) in enumerate(examples.items())
+    }
+
+
+def _leaders(holder_ids: Sequence[int], scores: Any) -> list[int]:
+    """The holders with the largest positive scores, best first: those whose works are looked up as evidence."""
+    order = scores.argsort()[::-1][:EVIDENCE_HOLDERS]
+    return [holder_ids[place] for place in order if scores[place] > 0]
+
+
+# --- again ----------------------------------------------------------------------------------------------------------
+class UnableToAttribute(Exception):
+    """No index serves the generation's model version, or the generation cannot be attributed."""
+
+    status = 409
+    problem = "unable-to-attribute"
+
+
+def attribute_again(*, generation: Generation, at: datetime) -> Attribution:
+    """Attribute a settled generation by the index that serves now, as a new revision. Older revisions stay."""
+    index = AttributionIndex.objects.filter(model_version_id=generation.model_version_id, serving=True).first()
+    if index is None:
+        raise UnableToAttribute("No index serves this generation's model version.")
+    opened = open_built(index)
+    with transaction.atomic():
+        row = Generation.objects.select_for_update().get(pk=generation.pk)
+        if row.state == State.RECEIVED:
+            raise UnableToAttribute("The generation waits for its first attribution.")
+        (found,) = measure(opened, [row])
+        if isinstance(found, Unattributable):
+            raise UnableToAttribute(found.reason)
+        last = Attribution.objects.filter(generation=row).aggregate(last=Max("revision"))["last"] or 0
+        made = _row(index, row, found, _GeneralShares(index), at=at, revision=last + 1)
+        if isinstance(made, Unattributable):
+            raise UnableToAttribute(made.reason)
+        made.save(force_insert=True)
+        if row.state == State.UNATTRIBUTABLE:
+            row.state, row.error = State.ATTRIBUTED, ""
+            row.save(update_fields=["state", "error"])
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """Whether the stored scores still give the stored shares; `score_error_max` when they were measured anew."""
+
+    specific_agrees: bool
+    general_agrees: bool
+    score_error_max: float | None = None
+
+    @property
+    def agrees(self) -> bool:
+        return self.specific_agrees and self.general_agrees
+
+
+def recompute(*, attribution: Attribution, from_gradients: bool = False) -> Recomputed:
+    """Do the arithmetic of a stored attribution again. Integers only, unless the scores themselves are asked for.
+
+    `from_gradients` loads model and index, measures the generation anew and reports the largest difference between a
+    stored score and the new one, relative to the largest score.
+    """
+    specific = shares.recompute(
+        holder_ids=attribution.holder_ids,
+        scores=attribution.scores,
+        standard_errors=attribution.se,
+        noise_z=attribution.noise_z,
+        key=str(attribution.generation_id),
+        stored=shares.Shares(
+            tuple(attribution.holder_ids), tuple(attribution.shares_ppb), attribution.unattributed_ppb
+        ),
+    )
+    general = shares.recompute(
+        holder_ids=attribution.holder_ids,
+        scores=attribution.general_scores,
+        standard_errors=attribution.general_se,
+        noise_z=attribution.noise_z,
+        key=general_key(attribution.index),
+        stored=shares.Shares(
+            tuple(attribution.holder_ids), tuple(attribution.general_ppb), attribution.general_unattributed_ppb
+        ),
+    )
+    return Recomputed(specific, general, _score_error(attribution) if from_gradients else None)
+
+
+def _score_error(attribution: Attribution) -> float:
+    (found,) = measure(open_built(attribution.index), [attribution.generation])
+    if isinstance(found, Unattributable):
+        raise UnableToAttribute(found.reason)
+    if found.holder_ids != tuple(attribution.holder_ids):
+        raise UnableToAttribute("The index has other holders than when the generation was attributed.")
+    pairs = list(zip(found.specific, attribution.scores, strict=True))
+    largest = max((abs(stored) for _, stored in pairs), default=0.0) or 1.0
+    return max((abs(new - stored) for new, stored in pairs), default=0.0) / largest
