@@ -41,7 +41,7 @@ def staff_required(*roles: str) -> Callable[[View], View]:
             if not _enrolled(request):
                 messages.warning(request, "Finance staff log in with a second factor. Set one up to go on.")
                 return HttpResponseRedirect(reverse("mfa_activate_totp"))
-            if not _second_factor_used_at(request):
+            if not second_factor_used_at(request):
                 return _to_confirmation(request)
             return view(request, *args, **kwargs)
 
@@ -71,7 +71,7 @@ def is_recently_authenticated(request: HttpRequest) -> bool:
     if not request.user.is_authenticated:
         return False
     if _enrolled(request):
-        proven_at = _second_factor_used_at(request)
+        proven_at = second_factor_used_at(request)
     else:
         proven_at = max((record["at"] for record in get_authentication_records(request, request.user)), default=0.0)
     return time.time() - proven_at <= settings.ACCOUNT_REAUTHENTICATION_TIMEOUT
@@ -84,7 +84,7 @@ def _enrolled(request: HttpRequest) -> list[str]:
     return list(kinds.values_list("type", flat=True).distinct())
 
 
-def _second_factor_used_at(request: HttpRequest) -> float:
+def second_factor_used_at(request: HttpRequest) -> float:
     """When this session last used a factor that still exists; 0.0 where it never did."""
     assert request.user.is_authenticated
     used = {
