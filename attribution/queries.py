@@ -1,21 +1,141 @@
-"""Reads of attribution, for the layers above and for pages. Nothing here changes a row."""
+"""Reads of attribution, for the layers above and for pages. Nothing here changes a row, and nothing loads torch."""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.core.exceptions import ObjectDoesNotExist
+from django.db.models import Count, Max, Q, QuerySet
 
-from attribution.models import AttributionIndex, ModelService, ModelVersion, TrainingManifest
+from attribution.evidence import Passage, shared_passage
+from attribution.models import (
+    Attribution,
+    AttributionIndex,
+    Generation,
+    ManifestWork,
+    ModelService,
+    ModelVersion,
+    ServiceKey,
+    TrainingManifest,
+)
+from attribution.shares import BILLION
+from contributors import queries as contributor_queries
+from contributors.models import Contributor, Holder, Work
+
+
+# --- what a generation drew on --------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class HolderShare:
+    """One holder's part of one generation. `se_ppb` is the standard error of the specific part, from the ensemble."""
+
+    holder: Holder
+    ppb: int
+    se_ppb: int
+    general_ppb: int
+    score: float
+    se: float
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """A work behind a share, with its own score; `passage` is None where the content is not text."""
+
+    work: Work
+    score: float
+    passage: Passage | None
+
+
+def attribution_of(generation_id: uuid.UUID, *, revision: int | None = None) -> Attribution | None:
+    """The latest attribution of a generation, or the one of a revision."""
+    rows = Attribution.objects.filter(generation_id=generation_id).select_related(
+        "generation__service", "index__model_version__manifest"
+    )
+    if revision is not None:
+        rows = rows.filter(revision=revision)
+    return rows.order_by("-revision").first()
+
+
+def shares_of(attribution: Attribution) -> list[HolderShare]:
+    """Every holder with a part in the direct or the general shares, the largest first."""
+    holders = Holder.objects.in_bulk(attribution.holder_ids)
+    positive = sum(max(score, 0.0) for score in attribution.scores)
+    found = [
+        HolderShare(
+            holder=holders[holder_id],
+            ppb=ppb,
+            se_ppb=min(round(error / positive * BILLION), BILLION) if positive > 0 else 0,
+            general_ppb=general,
+            score=score,
+            se=error,
+        )
+        for holder_id, ppb, general, score, error in zip(
+            attribution.holder_ids,
+            attribution.shares_ppb,
+            attribution.general_ppb,
+            attribution.scores,
+            attribution.se,
+            strict=True,
+        )
+        if ppb or general
+    ]
+    return sorted(found, key=lambda share: (-share.ppb, -share.general_ppb, share.holder.pk))
+
+
+def top_works(
+    attribution: Attribution, *, holder_ids: Collection[int] | None = None, limit: int = 5, with_passages: bool = False
+) -> dict[int, list[Evidence]]:
+    """For each holder (all, or those asked for) the works behind its share, strongest first.
+
+    `with_passages` reads the works' contents; ask for it only for those to whom the works belong.
+    """
+    wanted = {
+        int(holder): works[:limit]
+        for holder, works in attribution.top_works.items()
+        if holder_ids is None or int(holder) in holder_ids
+    }
+    works = Work.objects.select_related("dataset").in_bulk(
+        {int(work) for pairs in wanted.values() for work, _ in pairs}
+    )
+    output = attribution.generation.output_text if with_passages else ""
+    return {
+        holder: [
+            Evidence(works[int(work)], score, _passage(works[int(work)], output) if with_passages else None)
+            for work, score in pairs
+        ]
+        for holder, pairs in wanted.items()
+    }
+
+
+def _passage(work: Work, output: str) -> Passage | None:
+    if work.modality != Work.Modality.TEXT:
+        return None
+    try:
+        return shared_passage(contributor_queries.content(work).decode("utf-8"), output)
+    except (contributor_queries.DamagedContent, UnicodeDecodeError):
+        return None
+
+
+def models_trained_on(contributor: Contributor) -> QuerySet[ManifestWork]:
+    """The contributor's works in training manifests, each with its model version and the consent that allowed it."""
+    return (
+        ManifestWork.objects.filter(work__dataset__contributor=contributor)
+        .select_related("work", "consent", "manifest__model_version__service")
+        .order_by("manifest__model_version__name", "work__title", "pk")
+    )
+
+
+# --- services and their models --------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
 class VersionSummary:
-    """A model version, what it was trained on and what attributes its generations."""
+    """A model version, what it was trained on, what attributes its generations, and how many wait for that."""
 
     model_version: ModelVersion
     manifest: TrainingManifest | None
     index: AttributionIndex | None
+    waiting: int = 0
 
 
 def model_versions_of(service: ModelService, *, name: str | None = None, limit: int = 100) -> list[VersionSummary]:
@@ -28,7 +148,12 @@ def model_versions_of(service: ModelService, *, name: str | None = None, limit: 
         index.model_version_id: index
         for index in AttributionIndex.objects.filter(model_version__in=found, serving=True)
     }
-    return [VersionSummary(version, _manifest_of(version), serving.get(version.pk)) for version in found]
+    received = Generation.objects.filter(model_version__in=found, state=Generation.State.RECEIVED)
+    waiting = dict(received.values_list("model_version_id").annotate(n=Count("pk")).order_by())
+    return [
+        VersionSummary(version, _manifest_of(version), serving.get(version.pk), waiting.get(version.pk, 0))
+        for version in found
+    ]
 
 
 def _manifest_of(version: ModelVersion) -> TrainingManifest | None:
@@ -36,3 +161,44 @@ def _manifest_of(version: ModelVersion) -> TrainingManifest | None:
         return version.manifest
     except ObjectDoesNotExist:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSummary:
+    service: ModelService
+    keys_in_force: int
+    model_versions: int
+    last_used_at: datetime | None
+
+
+def services(*, at: datetime) -> list[ServiceSummary]:
+    """Every service by name, with what its list shows."""
+    in_force = ServiceKey.objects.in_force(at)
+    rows = ModelService.objects.annotate(
+        n_keys=Count("keys", filter=Q(keys__in=in_force), distinct=True),
+        n_versions=Count("model_versions", distinct=True),
+        last_used_at=Max("keys__last_used_at"),
+    )
+    return [ServiceSummary(row, row.n_keys, row.n_versions, row.last_used_at) for row in rows.order_by("name")]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    key: ServiceKey
+    word: str
+    in_force: bool
+
+
+def keys_of(service: ModelService, *, at: datetime) -> list[KeyState]:
+    """A service's keys, those in force first, each with the word for its state."""
+    keys = ServiceKey.objects.filter(service=service).select_related("issued_by", "replaces").order_by("-pk")
+    states = [KeyState(key, _word(key, at), key.in_force(at)) for key in keys]
+    return sorted(states, key=lambda state: not state.in_force)
+
+
+def _word(key: ServiceKey, at: datetime) -> str:
+    if key.revoked_at and key.revoked_at <= at:
+        return "revoked"
+    if key.expires_at and key.expires_at <= at:
+        return "expired"
+    return "ending" if hasattr(key, "replaced_by") else "in force"
