@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import math
 import os
 import pickle
@@ -27,14 +28,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
-from attribution.adapters import Adapter, Example, LoadedModel
+from attribution.adapters import Example, LoadedModel, Retrain
 from attribution.index import Index, IndexItem, Scores
 from attribution.shards import Array
 from attribution.shares import BILLION
 
 BOOTSTRAPS = 2_000
+BOOTSTRAPS_AT_ONCE = 50
 COALITIONS_MIN = 4
 QUERY_BATCH = 64
 POLL_SECONDS = 0.2
@@ -52,13 +53,22 @@ class UnableToAudit(Exception):
 class Task:
     """What a worker needs; pickled once, read by every worker."""
 
-    retrain: Callable[[Sequence[Example], int], Adapter]
+    retrain: Retrain
     examples: tuple[Example, ...]
     holder_ids: tuple[int, ...]
     """Of each example."""
     queries: tuple[Example, ...]
     coalitions: tuple[tuple[int, ...], ...]
     seed: int
+
+    @property
+    def sha256(self) -> str:
+        """The same in every process for the same task, which pickled bytes are not."""
+        told = [self.retrain.recipe, self.holder_ids, self.coalitions, self.seed]
+        told += [
+            [(example.tokens, example.prompt_tokens) for example in part] for part in (self.examples, self.queries)
+        ]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def audit(
@@ -149,13 +159,14 @@ def bootstrapped_lds(predicted: Array, actual: Array, *, seed: int) -> dict[str,
     """
     chance = np.random.default_rng(seed)
     coalitions, queries = predicted.shape
-    draws = []
-    for _ in range(BOOTSTRAPS):
-        rows = chance.integers(0, coalitions, coalitions)
-        columns = chance.integers(0, queries, queries)
-        draws.append(float(_rank_correlations(predicted[rows], actual[rows])[columns].mean()))
+    draws: list[float] = []
+    while len(draws) < BOOTSTRAPS:
+        rows = chance.multinomial(coalitions, [1 / coalitions] * coalitions, BOOTSTRAPS_AT_ONCE)
+        columns = chance.multinomial(queries, [1 / queries] * queries, BOOTSTRAPS_AT_ONCE)
+        correlations = _rank_correlations(predicted, actual, rows.astype(float))
+        draws.extend((correlations * columns).sum(1) / queries)
     low, high = np.quantile(draws, [0.05, 0.95])
-    lds = float(_rank_correlations(predicted, actual).mean())
+    lds = float(_rank_correlations(predicted, actual, np.ones((1, coalitions))).mean())
     return {"lds": round(lds, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
@@ -178,21 +189,31 @@ def _compare(
     }
 
 
-def _rank_correlations(predicted: Array, actual: Array) -> Array:
-    """Spearman's rank correlation of each column; a column without any order has none, hence 0."""
-    a, b = (rankdata(values, axis=0) for values in (predicted, actual))
-    a, b = a - a.mean(0), b - b.mean(0)
-    norm = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
-    return np.asarray((a * b).sum(0) / np.where(norm > 0, norm, 1.0))
+def _rank_correlations(predicted: Array, actual: Array, weights: Array) -> Array:
+    """Spearman's rank correlation of each column (queries), for each row of weights: how often a coalition was drawn.
+
+    (D, queries) for weights (D, coalitions). A column without any order has no correlation, hence 0.
+    """
+    a, b = (_weighted_ranks(values, weights) for values in (predicted, actual))
+    products = [(weights[:, :, None] * x * y).sum(1) for x, y in ((a, b), (a, a), (b, b))]
+    norm = np.sqrt(products[1] * products[2])
+    return np.asarray(products[0] / np.where(norm > 0, norm, 1.0))
+
+
+def _weighted_ranks(values: Array, weights: Array) -> Array:
+    """Mean ranks (D, n, queries) less their mean, ties shared, were row i of values there weights[d, i] times."""
+    before = (values[:, None] < values) + 0.5 * (values[:, None] == values)
+    ranks = np.tensordot(weights, before, 1)
+    total = weights.sum(1)[:, None, None]
+    return np.asarray(ranks - (weights[:, :, None] * ranks).sum(1, keepdims=True) / total)
 
 
 def _retrain_all(task: Task, cache: Path, processes: int, progress: Progress | None) -> Array:
     """Utilities (coalitions, queries), from files where a former run left them."""
-    pickled = pickle.dumps(task)
     # Another task in the same cache directory has a directory of its own: results never mix.
-    directory = cache / hashlib.sha256(pickled).hexdigest()[:16]
+    directory = cache / task.sha256[:16]
     directory.mkdir(parents=True, exist_ok=True)
-    _write(directory / "task.pickle", pickled)
+    _write(directory / "task.pickle", pickle.dumps(task))
     total = len(task.coalitions)
     paths = [directory / f"coalition-{number:03d}.npy" for number in range(total)]
     workers = []

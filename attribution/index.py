@@ -219,15 +219,20 @@ def build_index(
     _check_items(model, items)
     with artefacts.appearing(directory) as draft:
         members: list[list[Node]] = []
+        known: list[Tensor] = []
         try:
             for number, state in enumerate(model.checkpoints):
                 label = f"{number + 1}/{len(model.checkpoints)}"
-                members.append(_fit_member(model, state, items, config, label, report))
-                save_file(_member_tensors(members[-1]), draft / _member_file(number))
+                nodes, sample = _fit_member(model, state, items, config, label, report)
+                members.append(nodes)
+                known.append(sample)
+                save_file(_member_tensors(nodes), draft / _member_file(number))
         except influence.UnableToTrace as reason:
             raise UnableToBuildIndex(str(reason)) from reason
         manifest = _describe(model, config, members, items)
-        shards = _write_items(draft, members, items, manifest, report)
+        # Where the projection was fitted on all items there is no need to differentiate them again.
+        embedded = torch.stack(known, 1) if config.pca_items >= len(items) else None
+        shards = _write_items(draft, members, items, manifest, report, embedded)
         if mean_of:
             mean_query = _embed(members, mean_of, config.batch, report, "mean query").mean(0).numpy()
         else:
@@ -307,8 +312,11 @@ def _fit_member(
     config: IndexConfig,
     label: str,
     report: Progress,
-) -> list[Node]:
-    """One checkpoint's nodes: factors at the checkpoint, then for each t the model at theta_t, its basis and PCA."""
+) -> tuple[list[Node], Tensor]:
+    """One checkpoint's nodes: factors at the checkpoint, then for each t the model at theta_t, its basis and PCA.
+
+    With them the features (n, K) of the items that the PCA was fitted on.
+    """
 
     def progress(stage: str, done: int, total: int) -> None:
         report(f"{stage} {label}", done, total)
@@ -317,7 +325,7 @@ def _fit_member(
         fit = _sample(items, config.fit_items, config.seed)
         factors = influence.fit_factors(tracer, fit, batch=config.batch, seed=config.seed, progress=progress)
     sample = _sample(items, config.pca_items, config.seed + 1)
-    nodes = []
+    nodes, of_sample = [], []
     for t, weight in config.nodes if model.initial is not None else PLAIN_INFLUENCE:
         moved = state
         if model.initial is not None:
@@ -326,8 +334,11 @@ def _fit_member(
         basis = influence.choose_coordinates(factors, t=t, damping=config.damping, coordinates=config.coordinates)
         with tracer:
             whitened = influence.features(tracer, basis, sample, batch=config.batch, progress=progress)
-        nodes.append(Node(influence.fit_projection(basis, whitened, config.k), weight**0.5, tracer))
-    return nodes
+        basis = influence.fit_projection(basis, whitened, config.k)
+        assert basis.projection is not None
+        nodes.append(Node(basis, weight**0.5, tracer))
+        of_sample.append(weight**0.5 * whitened @ basis.projection)
+    return nodes, torch.cat(of_sample, 1)
 
 
 def _sample(items: Sequence[IndexItem], count: int, seed: int) -> list[Example]:
@@ -365,13 +376,18 @@ def _write_items(
     items: Sequence[IndexItem],
     manifest: Manifest,
     report: Progress,
+    embedded: Tensor | None = None,
 ) -> list[str]:
     """Embed and store items in new shards; returns their names. Scaled by 1/N, which makes a score a gain in nats."""
     names: list[str] = []
     for start in range(0, len(items), SHARD_ITEMS):
         part = items[start : start + SHARD_ITEMS]
-        examples = [item.example for item in part]
-        found = _embed(members, examples, manifest["config"]["batch"], report, "items")
+        if embedded is None:
+            examples = [item.example for item in part]
+            found = _embed(members, examples, manifest["config"]["batch"], report, "items")
+        else:
+            found = embedded[start : start + SHARD_ITEMS]
+            report("items", start + len(part), len(items))
         clusters = (shapley.NO_CLUSTER if item.cluster_id is None else item.cluster_id for item in part)
         labels = [(item.work_id, item.holder_id, cluster) for item, cluster in zip(part, clusters, strict=True)]
         names.append(f"items-{len(manifest['shards']) + len(names):05d}")

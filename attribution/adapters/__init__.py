@@ -76,6 +76,18 @@ class Tokeniser(Protocol):
         ...
 
 
+class Retrain(Protocol):
+    """Trains the same kind of model on other items, from the same initial checkpoint. Picklable: audits call it in
+    processes of their own."""
+
+    @property
+    def recipe(self) -> str:
+        """All that a retraining depends on besides items and seed; audits keep results under it."""
+        ...
+
+    def __call__(self, examples: Sequence[Example], seed: int) -> Adapter: ...
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """What a factory rebuilds from a model version's directory."""
@@ -86,8 +98,7 @@ class LoadedModel:
     """Members of the ensemble, oldest first; the last one is what is served."""
     initial: Mapping[str, Tensor] | None
     """What training started from; None when unknown, and influence is then taken at the checkpoint itself."""
-    retrain: Callable[[Sequence[Example], int], Adapter] | None = None
-    """(items, seed) -> a model trained on these items only, from `initial`. Picklable: the audit calls it elsewhere."""
+    retrain: Retrain | None = None
     sample: Callable[[int, int], list[Example]] | None = None
     """(count, seed) -> the model's own generations."""
     held_out: Callable[[], list[Example]] | None = None

@@ -12,7 +12,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import sentencepiece
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from attribution.adapters import Example, LoadedModel
 from attribution.adapters.causal_lm import CausalLM
+from attribution.index import digest_of_state
 from config.demo import corpus
 
 VOCABULARY = 520
@@ -227,28 +228,30 @@ def load(directory: Path) -> LoadedModel:
         tokeniser=tokeniser,
         checkpoints=checkpoints,
         initial=initial,
-        retrain=functools.partial(_retrain_seeded, initial, shape, training),
+        retrain=Retraining(initial, shape, training),
         sample=functools.partial(_sample_own, module, tokeniser, directory),
         held_out=functools.partial(_held_out, directory),
     )
 
 
-AUDIT_EPOCHS = 3
+@dataclass(frozen=True)
+class Retraining:
+    """Trains on other items from the same initial checkpoint, for fewer epochs; the seed decides the order of items."""
 
+    initial: Mapping[str, Tensor]
+    shape: Shape
+    training: Training
+    epochs: int = 3
 
-def retrain(
-    items: Sequence[Example],
-    *,
-    initial: Mapping[str, Tensor],
-    shape: Shape = Shape(),
-    training: Training = Training(),
-    epochs: int = AUDIT_EPOCHS,
-    seed: int = 0,
-) -> StyledGPT:
-    """A model trained on these items only, from the same initial checkpoint; `seed` decides the order of the items."""
-    module = _module_of(shape, initial)
-    _fit(module, items, Training(**{**asdict(training), "epochs": epochs, "seed": seed, "warmup": 30}))
-    return module
+    @property
+    def recipe(self) -> str:
+        settings = {"shape": asdict(self.shape), "training": asdict(self.training), "epochs": self.epochs}
+        return f"{json.dumps(settings, sort_keys=True)} from {digest_of_state(self.initial)}"
+
+    def __call__(self, examples: Sequence[Example], seed: int) -> CausalLM:
+        module = _module_of(self.shape, self.initial)
+        _fit(module, examples, replace(self.training, epochs=self.epochs, seed=seed, warmup=30))
+        return _adapter(module)
 
 
 @torch.no_grad()
@@ -332,12 +335,6 @@ def _module_of(shape: Shape, state: Mapping[str, Tensor]) -> StyledGPT:
 def _adapter(module: StyledGPT) -> CausalLM:
     # The head is left out: there it takes a third of the parameters and lowers the agreement with retraining.
     return CausalLM(module, vocabulary=module.shape.vocabulary, context=module.shape.context, left_out=("head",))
-
-
-def _retrain_seeded(
-    initial: Mapping[str, Tensor], shape: Shape, training: Training, items: Sequence[Example], seed: int
-) -> CausalLM:
-    return _adapter(retrain(items, initial=initial, shape=shape, training=training, seed=seed))
 
 
 def _sample_own(module: StyledGPT, tokeniser: Tokeniser, directory: Path, count: int, seed: int) -> list[Example]:

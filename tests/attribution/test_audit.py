@@ -1,0 +1,197 @@
+"""An audit retrains for real: a good index passes well above pro rata, one with the wrong holders fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attribution.adapters import LoadedModel
+from attribution.audit import UnableToAudit, audit, bootstrapped_lds, choose_coalitions, weight_ppb
+from attribution.index import Index, IndexItem, build_index
+from attribution.shares import BILLION
+from tests.attribution.small_model import HOLDERS, Trainer, sentences, trained, training_items
+from tests.attribution.test_index import CONFIG
+
+HELD_OUT = [example for holder in range(HOLDERS) for example in sentences(holder, 4, seed=5)]
+SAID = [example for holder in range(HOLDERS) for example in sentences(holder, 4, seed=6)]
+COALITIONS = 12
+
+
+@pytest.fixture(scope="module")
+def items() -> list[IndexItem]:
+    return training_items()
+
+
+@pytest.fixture(scope="module")
+def model(items: list[IndexItem]) -> LoadedModel:
+    return trained(items)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("audit")
+
+
+def build(directory: Path, model: LoadedModel, items: list[IndexItem]) -> Index:
+    return build_index(directory, model=model, items=items, config=CONFIG, mean_of=SAID)
+
+
+def report_of(index: Index, model: LoadedModel, items: list[IndexItem], cache: Path, **options: Any) -> dict[str, Any]:
+    return audit(
+        index,
+        model=model,
+        items=items,
+        held_out=HELD_OUT,
+        own_generations=SAID,
+        cache=cache,
+        coalitions=COALITIONS,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def index(model: LoadedModel, items: list[IndexItem], tmp_path_factory: pytest.TempPathFactory) -> Index:
+    return build(tmp_path_factory.mktemp("indexes") / "one", model, items)
+
+
+@pytest.fixture(scope="module")
+def report(index: Index, model: LoadedModel, items: list[IndexItem], cache: Path) -> dict[str, Any]:
+    return report_of(index, model, items, cache)
+
+
+def test_retrained_coalitions_agree_with_the_scores_far_more_than_with_pro_rata(report: dict[str, Any]) -> None:
+    for queries in ("own_generations", "held_out"):
+        assert report[queries]["undivided"]["lds"] > 0.5
+        assert report[queries]["specific"]["lds"] > 0.5
+        assert report[queries]["pro_rata"]["lds"] < 0.25
+    assert report["passed"]
+
+
+def test_the_weight_follows_from_the_lower_bound_on_own_generations(report: dict[str, Any]) -> None:
+    measured = report["own_generations"]["specific"]
+    assert measured["low"] < measured["lds"] < measured["high"]
+    assert report["lds_low"] == measured["low"]
+    assert report["weight_ppb"] == weight_ppb(measured["low"], weight_low=0.05, weight_high=0.5)
+
+
+def test_an_index_that_gives_works_to_the_wrong_holders_fails(
+    model: LoadedModel, items: list[IndexItem], tmp_path: Path, cache: Path, report: dict[str, Any]
+) -> None:
+    # Same items, same retrained coalitions: only whose they are is shuffled in what the index believes.
+    holders = [item.holder_id for item in items]
+    random.Random(1).shuffle(holders)
+    wrong = [dataclasses.replace(item, holder_id=holder) for item, holder in zip(items, holders, strict=True)]
+    found = report_of(build(tmp_path / "wrong", model, wrong), model, items, cache)
+    assert not found["passed"]
+    assert found["weight_ppb"] < report["weight_ppb"] / 4
+    assert found["own_generations"]["specific"]["lds"] < 0.3
+
+
+def test_a_report_is_plain_json(report: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_a_finished_audit_is_read_from_its_cache(
+    index: Index, model: LoadedModel, items: list[IndexItem], cache: Path, report: dict[str, Any]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("coalition-*.npy")}
+    again = report_of(index, model, items, cache)
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("coalition-*.npy")} == before
+    assert {**again, "seconds": 0} == {**report, "seconds": 0}
+
+
+KILLED = """
+import pathlib, sys
+from tests.attribution import test_audit
+from tests.attribution.small_model import trained, training_items
+from attribution.index import open_index
+items = training_items()
+model = trained(items)
+index = open_index(pathlib.Path(sys.argv[1]), model=model)
+test_audit.report_of(index, model, items, pathlib.Path(sys.argv[2]), processes=1)
+"""
+
+
+def test_a_killed_audit_goes_on_where_it_stopped(
+    index: Index, model: LoadedModel, items: list[IndexItem], tmp_path: Path, report: dict[str, Any]
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    killed = subprocess.Popen([sys.executable, "-c", KILLED, index.path, tmp_path / "audit"], env=environment)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("coalition-*.npy")):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    time.sleep(0.5)
+    left = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("coalition-*.npy")}
+    assert 0 < len(left) < COALITIONS
+    resumed = report_of(index, model, items, tmp_path / "audit")
+    assert {path: path.stat().st_mtime_ns for path in left} == left
+    assert len(list((tmp_path / "audit").iterdir())) == 1
+    assert {**resumed, "seconds": 0} == {**report, "seconds": 0}
+
+
+def test_a_retraining_that_fails_is_told_with_its_reason(
+    index: Index, model: LoadedModel, items: list[IndexItem], tmp_path: Path
+) -> None:
+    assert isinstance(model.retrain, Trainer)
+    failing = dataclasses.replace(model, retrain=dataclasses.replace(model.retrain, fails=True))
+    with pytest.raises(UnableToAudit, match="ArithmeticError: the loss went to infinity"):
+        report_of(index, failing, items, tmp_path)
+
+
+def test_progress_counts_coalitions(
+    index: Index, model: LoadedModel, items: list[IndexItem], cache: Path, report: dict[str, Any]
+) -> None:
+    told: list[tuple[str, int, int]] = []
+    report_of(index, model, items, cache, progress=lambda *step: told.append(step))
+    assert told[-1] == ("retrain", COALITIONS, COALITIONS)
+
+
+def test_a_model_that_cannot_be_retrained_cannot_be_audited(
+    index: Index, model: LoadedModel, items: list[IndexItem], tmp_path: Path
+) -> None:
+    with pytest.raises(UnableToAudit, match="cannot be retrained"):
+        report_of(index, dataclasses.replace(model, retrain=None), items, tmp_path)
+
+
+def test_coalitions_are_different_halves_decided_by_the_seed() -> None:
+    found = choose_coalitions(range(1, 9), count=30, seed=4)
+    assert len(set(found)) == 30
+    assert all(len(coalition) == 4 for coalition in found)
+    assert found == choose_coalitions(range(1, 9), count=30, seed=4) != choose_coalitions(range(1, 9), count=30, seed=5)
+
+
+@pytest.mark.parametrize(("holders", "count"), [(3, 4), (8, 71), (8, 3), (1, 4)])
+def test_more_coalitions_than_there_are_halves_are_refused(holders: int, count: int) -> None:
+    with pytest.raises(UnableToAudit, match="different halves"):
+        choose_coalitions(range(holders), count=count, seed=0)
+
+
+def test_lds_is_one_for_a_perfect_order_and_nothing_for_none() -> None:
+    chance = np.random.default_rng(0)
+    actual = chance.normal(size=(20, 30))
+    assert bootstrapped_lds(3 * actual + 1, actual, seed=0)["lds"] == 1.0
+    assert bootstrapped_lds(-actual, actual, seed=0)["lds"] == -1.0
+    assert bootstrapped_lds(np.zeros_like(actual), actual, seed=0) == {"lds": 0.0, "low": 0.0, "high": 0.0}
+    noise = bootstrapped_lds(chance.normal(size=(20, 30)), actual, seed=0)
+    assert noise["low"] < 0 < noise["high"]
+
+
+def test_the_weight_is_nothing_below_the_low_mark_and_all_above_the_high_one() -> None:
+    assert weight_ppb(0.05, weight_low=0.05, weight_high=0.5) == 0
+    assert weight_ppb(-0.3, weight_low=0.05, weight_high=0.5) == 0
+    assert weight_ppb(0.1625, weight_low=0.05, weight_high=0.5) == 250_000_000
+    assert weight_ppb(0.9, weight_low=0.05, weight_high=0.5) == BILLION
