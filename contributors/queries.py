@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Count, Q, QuerySet
 
-from contributors.models import Consent, Contributor, Dataset, DuplicatePair, Work
+from contributors.models import Consent, Contributor, Dataset, DuplicatePair, Holder, Work
 
 _CONSENTS_IN_FORCE = """
 WITH said AS (
@@ -109,6 +109,20 @@ def split_of(holder_ids: Iterable[int], at: datetime) -> dict[int, list[tuple[in
         for holder_id, contributor_id, ppb in cursor.fetchall():
             splits.setdefault(holder_id, []).append((contributor_id, ppb))
     return splits
+
+
+def named_split(holder: Holder, at: datetime) -> list[tuple[str, int]]:
+    """The holder's sheet in force, by name, the largest part first."""
+    sheet = split_of([holder.pk], at)[holder.pk]
+    names = dict(Contributor.objects.filter(pk__in=[pk for pk, _ in sheet]).values_list("pk", "display_name"))
+    return sorted(((names[pk], ppb) for pk, ppb in sheet), key=lambda part: -part[1])
+
+
+def copies_of(cluster_ids: Iterable[int | None]) -> dict[int, int]:
+    """How many works each cluster has."""
+    known = {pk for pk in cluster_ids if pk is not None}
+    counted = Work.objects.filter(cluster_id__in=known).values("cluster_id").annotate(n=Count("pk"))
+    return {row["cluster_id"]: row["n"] for row in counted}
 
 
 class DamagedContent(Exception):

@@ -1,4 +1,22 @@
 """Addresses of the entrance, the works and the consent of a contributor."""
 
+from django.urls import path
+
+from contributors.portal import consent, entrance, works
+
 app_name = "contributors"
-urlpatterns: list[object] = []
+urlpatterns = [
+    path("after-login/", entrance.after_login, name="after_login"),
+    path("portal/register/", entrance.register, name="register"),
+    path("portal/choose/", entrance.choose, name="choose"),
+    path("portal/works/", works.works, name="works"),
+    path("portal/works/upload/", works.upload, name="upload"),
+    path("portal/works/<uuid:public_id>/", works.work, name="work"),
+    path("portal/works/<uuid:public_id>/content", works.content, name="content"),
+    path("portal/datasets/", works.datasets, name="datasets"),
+    path("portal/datasets/new/", works.dataset_new, name="dataset_new"),
+    path("portal/consent/", consent.consent, name="consent"),
+    path("portal/consent/grant/", consent.grant, name="consent_grant"),
+    path("portal/consent/withdraw/", consent.withdraw, name="consent_withdraw"),
+    path("portal/consent/history/", consent.history, name="consent_history"),
+]

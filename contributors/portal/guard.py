@@ -1,4 +1,4 @@
-"""The contributor's side of this app: entrance and registration; works and consent are in the modules beside it."""
+"""Who may see a contributor's pages, and for which contributor a person acts."""
 
 from __future__ import annotations
 

@@ -1,0 +1,201 @@
+"""What people type on the contributor's pages, turned into arguments of operations."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import PurePath
+from typing import Any
+
+from django import forms
+from django.core.files.uploadedfile import UploadedFile
+
+from contributors.countries import COUNTRIES
+from contributors.fingerprints import CONTENT_BYTES_MAX
+from contributors.models import Consent, Contributor, Dataset
+from contributors.operations import NewWork
+
+FILES_MAX = 100
+UPLOAD_BYTES_MAX = 64 * 1024 * 1024
+LICENCES = ("All rights reserved", "CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC0-1.0", "Public domain")
+SCOPE_MEANINGS = {
+    Consent.Scope.SEARCH: "A search engine may list the work and show a snippet.",
+    Consent.Scope.AI_INDEX: "An AI search may keep the work in its index and link to it.",
+    Consent.Scope.AI_INPUT: "An AI may read the work to answer one question, and name it.",
+    Consent.Scope.TRAIN_GENERATIVE: "A model that makes text or pictures may be trained on it. This earns royalties.",
+    Consent.Scope.TRAIN_NON_GENERATIVE: "A model that sorts, ranks or detects may be trained on the work.",
+    Consent.Scope.FINE_TUNE: "A trained model may be tuned further on the work.",
+    Consent.Scope.STYLE_OR_LIKENESS: "Output may be made on purpose in your manner or with your likeness.",
+    Consent.Scope.DATA_MINING: "The work may be analysed for research and statistics.",
+}
+_IMAGE_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+
+
+class DateInput(forms.DateInput):
+    input_type = "date"
+
+    def __init__(self) -> None:
+        super().__init__(format="%Y-%m-%d")
+
+
+class RegisterForm(forms.Form):
+    kind = forms.ChoiceField(
+        label="Who are you registering?",
+        choices=[(Contributor.Kind.PERSON, "Myself, a person"), (Contributor.Kind.ORGANISATION, "An organisation")],
+        widget=forms.RadioSelect,
+        initial=Contributor.Kind.PERSON,
+    )
+    legal_name = forms.CharField(
+        max_length=200,
+        help_text="As in a passport or the company register. Payouts are made out to it; the public never sees it.",
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )
+    display_name = forms.CharField(
+        max_length=200,
+        required=False,
+        help_text="The name or pseudonym beside your works. Your legal name, if you leave it empty.",
+        widget=forms.TextInput(attrs={"autocomplete": "nickname"}),
+    )
+    country = forms.ChoiceField(
+        help_text="Where you are resident for tax, or the organisation is registered.",
+        choices=[("", "Choose a country"), *sorted(COUNTRIES.items(), key=lambda entry: entry[1])],
+        widget=forms.Select(attrs={"autocomplete": "country"}),
+    )
+
+
+class DatasetForm(forms.Form):
+    name = forms.CharField(max_length=200, help_text="Such as “Essays 2019 to 2024”.")
+    licence = forms.CharField(
+        max_length=200,
+        help_text="Under which licence the works are published, as a name or an SPDX identifier.",
+        widget=forms.TextInput(attrs={"list": "licences"}),
+    )
+    description = forms.CharField(required=False, max_length=5000, widget=forms.Textarea(attrs={"rows": 4}))
+
+
+class FilesInput(forms.ClearableFileInput):
+    allow_multiple_selected = True
+
+
+class FilesField(forms.FileField):
+    """One file or several; cleans to a list."""
+
+    widget = FilesInput(attrs={"accept": ".txt,.md,text/plain,image/png,image/jpeg,image/webp,image/gif"})
+
+    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile]:
+        given = data if isinstance(data, list | tuple) else [data]
+        files = [super(FilesField, self).clean(one, initial) for one in given]
+        if len(files) > FILES_MAX:
+            raise forms.ValidationError(f"At most {FILES_MAX} files at once; you chose {len(files)}.")
+        if sum(file.size or 0 for file in files) > UPLOAD_BYTES_MAX:
+            raise forms.ValidationError(
+                f"At most {UPLOAD_BYTES_MAX // 2**20} MiB at once; send the files in two turns."
+            )
+        return files
+
+
+class UploadForm(forms.Form):
+    dataset = forms.ModelChoiceField(
+        Dataset.objects.none(), to_field_name="public_id", empty_label=None, help_text="Where the works belong."
+    )
+    files = FilesField(
+        label="Files",
+        help_text=f"Text in UTF-8, or PNG, JPEG, WebP, GIF; up to {FILES_MAX} files of up to 5 MiB. "
+        "One file is one whole work.",
+    )
+    title = forms.CharField(
+        max_length=300, required=False, help_text="For a single file. Otherwise each work is named after its file."
+    )
+    published_on = forms.DateField(
+        label="First published", required=False, widget=DateInput(), help_text="The same date for all files."
+    )
+
+    def __init__(self, contributor: Contributor, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["dataset"]
+        assert isinstance(field, forms.ModelChoiceField)
+        field.queryset = contributor.datasets.order_by("name")
+
+    def works(self) -> list[NewWork]:
+        """The files as works. What is too long is read no further than shows it; the operation refuses it by name."""
+        files: list[UploadedFile] = self.cleaned_data["files"]
+        works = []
+        for file in files:
+            content = file.read(CONTENT_BYTES_MAX + 1)
+            title = self.cleaned_data["title"] if len(files) == 1 else ""
+            works.append(
+                NewWork(
+                    title=title or PurePath(file.name or "").stem.replace("_", " ").strip() or "Untitled",
+                    modality="image" if _looks_like_image(content) else "text",
+                    content=content,
+                    published_on=self.cleaned_data["published_on"],
+                )
+            )
+        return works
+
+
+def _looks_like_image(content: bytes) -> bool:
+    return content.startswith(_IMAGE_BEGINNINGS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
+
+
+class ScopesField(forms.MultipleChoiceField):
+    widget = forms.CheckboxSelectMultiple
+
+    def __init__(self, **kwargs: Any) -> None:
+        choices = [(scope.value, f"{scope.label}: {SCOPE_MEANINGS[scope]}") for scope in Consent.Scope]
+        super().__init__(choices=choices, **kwargs)
+
+
+class TargetForm(forms.Form):
+    """Which works a statement speaks of: all, or one dataset."""
+
+    target = forms.ChoiceField(label="Which works", required=False)
+
+    def __init__(self, contributor: Contributor, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.datasets = {str(dataset.public_id): dataset for dataset in contributor.datasets.order_by("name")}
+        field = self.fields["target"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [
+            ("", "All my works, also those I register later"),
+            *((key, f"Only “{dataset.name}”") for key, dataset in self.datasets.items()),
+        ]
+
+    @property
+    def dataset(self) -> Dataset | None:
+        return self.datasets.get(self.cleaned_data["target"])
+
+
+def begin(chosen: datetime.date | None, at: datetime.datetime) -> datetime.datetime:
+    """The moment that a date on a form means: the beginning of that day in UTC, and for today this moment."""
+    if chosen is None or chosen == at.date():
+        return at
+    return datetime.datetime.combine(chosen, datetime.time(), datetime.UTC)
+
+
+class GrantForm(TargetForm):
+    scopes = ScopesField(label="What may be done with them")
+    valid_from = forms.DateField(label="From", required=False, widget=DateInput(), help_text="From now, if left empty.")
+    valid_to = forms.DateField(
+        label="Until",
+        required=False,
+        widget=DateInput(),
+        help_text="Without an end, if left empty. The day itself is not included.",
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        start, end = cleaned.get("valid_from"), cleaned.get("valid_to")
+        if end and end <= (start or datetime.datetime.now(datetime.UTC).date()):
+            self.add_error("valid_to", "The end must come after the beginning.")
+        return cleaned
+
+
+class WithdrawForm(TargetForm):
+    scopes = ScopesField(label="What shall no longer be done with them")
+    valid_from = forms.DateField(label="From", required=False, widget=DateInput(), help_text="From now, if left empty.")
+
+    def clean_valid_from(self) -> datetime.date | None:
+        chosen: datetime.date | None = self.cleaned_data["valid_from"]
+        if chosen and chosen < datetime.datetime.now(datetime.UTC).date():
+            raise forms.ValidationError("A withdrawal cannot be dated back; choose today or a later day.")
+        return chosen

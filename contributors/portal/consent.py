@@ -1,0 +1,99 @@
+"""What a contributor allows: the matrix, granting, the withdrawal in two steps, the history."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from contributors import queries
+from contributors.forms import SCOPE_MEANINGS, GrantForm, WithdrawForm, begin
+from contributors.models import Consent
+from contributors.operations import UnableToRecordConsent, grant_consents, withdraw_consents
+from contributors.portal.guard import ContributorRequest, contributor_required
+
+SOURCE = "portal"
+PAGE = 50
+
+
+@require_GET
+@contributor_required
+def consent(request: ContributorRequest) -> HttpResponse:
+    rows = queries.consent_matrix(request.contributor, timezone.now())
+    context = {
+        "rows": rows,
+        "scopes": [(scope, SCOPE_MEANINGS[scope]) for scope in Consent.Scope],
+        "anything": any(state.current or state.next for row in rows for state in row.states),
+    }
+    return render(request, "portal/consent.html", context)
+
+
+@contributor_required(change=True)
+def grant(request: ContributorRequest) -> HttpResponse:
+    initial = {"scopes": ["train_generative"], "target": request.GET.get("dataset", "")}
+    form = GrantForm(request.contributor, request.POST or None, initial=initial)
+    if form.is_valid():
+        at = timezone.now()
+        end = form.cleaned_data["valid_to"]
+        try:
+            grant_consents(
+                contributor=request.contributor,
+                scopes=form.cleaned_data["scopes"],
+                dataset=form.dataset,
+                valid_from=begin(form.cleaned_data["valid_from"], at),
+                valid_to=begin(end, at) if end else None,
+                by=request.user,
+                source=SOURCE,
+                at=at,
+            )
+        except UnableToRecordConsent as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, "Recorded. You can withdraw it at any time.")
+            return redirect("contributors:consent")
+    return render(request, "portal/consent_grant.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@contributor_required(change=True)
+def withdraw(request: ContributorRequest) -> HttpResponse:
+    """First the choice, then what stops and what continues, and only then the statement."""
+    initial = {"target": request.GET.get("dataset", "")}
+    form = WithdrawForm(request.contributor, request.POST or None, initial=initial)
+    if form.is_valid():
+        at = timezone.now()
+        chosen = form.cleaned_data["scopes"]
+        if request.POST.get("step") != "confirm":
+            context = {
+                "form": form,
+                "scopes": [(Consent.Scope(scope).label, SCOPE_MEANINGS[Consent.Scope(scope)]) for scope in chosen],
+                "training": {"train_generative", "train_non_generative", "fine_tune"} & set(chosen),
+                "valid_from": begin(form.cleaned_data["valid_from"], at),
+                "n_works": queries.works_of(request.contributor, dataset=form.dataset).count(),
+            }
+            return render(request, "portal/consent_review.html", context)
+        try:
+            withdraw_consents(
+                contributor=request.contributor,
+                scopes=chosen,
+                dataset=form.dataset,
+                valid_from=begin(form.cleaned_data["valid_from"], at),
+                by=request.user,
+                at=at,
+                source=SOURCE,
+            )
+        except UnableToRecordConsent as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, "Your withdrawal is recorded. The history shows it with its digest.")
+            return redirect("contributors:consent")
+    return render(request, "portal/consent_withdraw.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_GET
+@contributor_required
+def history(request: ContributorRequest) -> HttpResponse:
+    page = Paginator(queries.consent_history(request.contributor), PAGE).get_page(request.GET.get("page"))
+    return render(request, "portal/consent_history.html", {"page_obj": page})
