@@ -7,6 +7,7 @@ here they are read only. `ledger.journal` is the only writer of entries and line
 from __future__ import annotations
 
 import datetime as dt
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models

@@ -1,0 +1,28 @@
+"""What the beat asks of the ledger. Each task may run at any time, twice, or late."""
+
+from __future__ import annotations
+
+from celery import shared_task
+from django.utils import timezone
+
+from ledger.operations import accrue, open_periods
+
+SWEEPS_MAX = 200
+
+
+@shared_task(name="ledger.tasks.sweep_attributed")
+def sweep_attributed() -> int:
+    """Accrue until no attribution is left without an accrual or a refusal; returns how many were dealt with."""
+    done = 0
+    for _ in range(SWEEPS_MAX):
+        found = accrue(at=timezone.now())
+        done += found
+        if not found:
+            break
+    return done
+
+
+@shared_task(name="ledger.tasks.open_next_period")
+def open_next_period() -> int:
+    """Keep the current and the next month open, and their partitions made; returns how many months were opened."""
+    return len(open_periods(at=timezone.now()))
