@@ -136,11 +136,9 @@ def climb(leaf: str, way: Iterable[tuple[str, str]]) -> str:
     return leaf
 
 
-def period_root(*, period: str, tree: str, previous: str) -> str:
+def period_root(*, tree: str, previous: str) -> str:
     """What is published for a period: its tree's root chained to the root of the sealed period before it."""
-    return hashlib.sha256(
-        f"tributary-period-1\nperiod {period}\ntree {tree}\nprevious {previous}\n".encode()
-    ).hexdigest()
+    return hashlib.sha256(bytes.fromhex(previous) + bytes.fromhex(tree)).hexdigest()
 
 
 # --- the file -----------------------------------------------------------------------------------------------------
@@ -336,7 +334,8 @@ def _check_credits(read: _File, currency: str, name: str, account: _Account) -> 
     if len(posted) != len(account.lines):
         raise UnableToVerify(f"{name}: an entry stands there twice")
     for entry, amount in by_entry.items():
-        if posted.get(entry) != amount:
+        # A restatement that leaves an account as it was posts no line on it.
+        if posted.get(entry, 0) != amount:
             raise UnableToVerify(
                 f"{name}: the credits of entry {entry} sum to {_show(read, currency, amount)}, its journal line says "
                 f"{_show(read, currency, posted.get(entry, 0))}"
@@ -394,7 +393,7 @@ def _check_proof(read: _File, published: str) -> str:
             raise UnableToVerify(f"{name}: its figures do not make the sealed leaf {account.leaf or '(missing)'}")
         if climb(account.leaf, account.siblings) != read.roots["tree"]:
             raise UnableToVerify(f"{name}: its leaf does not lead to the root of the tree")
-    made = period_root(period=read.period, tree=read.roots["tree"], previous=read.roots["previous"])
+    made = period_root(tree=read.roots["tree"], previous=read.roots["previous"])
     if made != read.roots["root"]:
         raise UnableToVerify("the tree and the previous root do not make the root of the period")
     if published and published.lower() != made:

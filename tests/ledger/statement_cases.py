@@ -73,7 +73,7 @@ def sealed(
         replace(account, leaf=LeafProof(f"{i:064x}", leaves[i], tuple(proof.siblings(hashes, i + 1))))
         for i, account in enumerate(accounts)
     ]
-    return proved, Seal(proof.period_root(period=period, tree=tree, previous=previous), tree, previous)
+    return proved, Seal(proof.period_root(tree=tree, previous=previous), tree, previous)
 
 
 def statement_of(
