@@ -81,7 +81,7 @@ class FilesField(forms.FileField):
 
     widget = FilesInput(attrs={"accept": ".txt,.md,text/plain,image/png,image/jpeg,image/webp,image/gif"})
 
-    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile]:
+    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile[Any]]:
         given = data if isinstance(data, list | tuple) else [data]
         files = [super(FilesField, self).clean(one, initial) for one in given]
         if len(files) > FILES_MAX:
@@ -97,7 +97,7 @@ class UploadForm(forms.Form):
     dataset = forms.ModelChoiceField(
         Dataset.objects.none(), to_field_name="public_id", empty_label=None, help_text="Where the works belong."
     )
-    files = FilesField(
+    uploads = FilesField(
         label="Files",
         help_text=f"Text in UTF-8, or PNG, JPEG, WebP, GIF; up to {FILES_MAX} files of up to 5 MiB. "
         "One file is one whole work.",
@@ -117,7 +117,7 @@ class UploadForm(forms.Form):
 
     def works(self) -> list[NewWork]:
         """The files as works. What is too long is read no further than shows it; the operation refuses it by name."""
-        files: list[UploadedFile] = self.cleaned_data["files"]
+        files: list[UploadedFile[Any]] = self.cleaned_data["uploads"]
         works = []
         for file in files:
             content = file.read(CONTENT_BYTES_MAX + 1)
