@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import urllib.parse
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
 from django.conf import settings
+from django.core.cache import cache
 from django.db import connection
+from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
 from config.database import APP_ROLE, OWNER_ROLE, ROLES_SQL, take_role
+
+if TYPE_CHECKING:
+    from tests.sandbox_server import StripeSandbox
 
 
 def _administrator(database: str = "postgres") -> Any:
@@ -39,13 +45,25 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """The migrated test database, from here on as the application role sees it."""
+def django_db_setup(
+    django_test_environment: None,
+    django_db_blocker: DjangoDbBlocker,
+    django_db_keepdb: bool,
+    django_db_createdb: bool,
+    django_db_modify_db_settings: None,
+) -> Iterator[None]:
+    """The migrated test database, from here on as the application role sees it.
+
+    In place of pytest-django's fixture, which makes no database where every chosen test works on a clone of it.
+    """
     with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, keepdb=django_db_keepdb and not django_db_createdb)
         take_role(connection, APP_ROLE)
     yield
     with django_db_blocker.unblock():
         take_role(connection, OWNER_ROLE)
+        if not django_db_keepdb:
+            teardown_databases(made, verbosity=0)
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +74,12 @@ def data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(settings, "TRIBUTARY_DATA", directory)
     monkeypatch.setenv("TRIBUTARY_DATA", str(directory))
     return directory
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache() -> None:
+    """No test is slowed down by the rate limits that another one used up."""
+    cache.clear()
 
 
 @pytest.fixture
@@ -74,6 +98,24 @@ class CommittedDatabase:
         return {"DATABASE_URL": self.url}
 
 
+@contextlib.contextmanager
+def cloned_database() -> Iterator[CommittedDatabase]:
+    """A fresh clone of the migrated test database, for as long as the block runs. Nobody may be connected to it yet."""
+    name = f"clone_{uuid.uuid4().hex[:16]}"
+    parts = urllib.parse.urlsplit(settings.DATABASE_URL)
+    template = str(connection.settings_dict["NAME"])
+    connection.close()
+    admin = _administrator()
+    try:
+        with admin.cursor() as cursor:
+            cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" OWNER {OWNER_ROLE}')
+        yield CommittedDatabase(name, parts._replace(path=f"/{name}").geturl())
+    finally:
+        with admin.cursor() as cursor:
+            cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        admin.close()
+
+
 @pytest.fixture
 def committed_database(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, monkeypatch: pytest.MonkeyPatch
@@ -83,21 +125,25 @@ def committed_database(
     A clone, and not a TRUNCATE between tests, because the ledger refuses a TRUNCATE to everybody.
     """
     template = connection.settings_dict["NAME"]
-    name = f"clone_{uuid.uuid4().hex[:16]}"
-    parts = urllib.parse.urlsplit(settings.DATABASE_URL)
-    with django_db_blocker.unblock():
-        connection.close()
-        admin = _administrator()
-        with admin.cursor() as cursor:
-            cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" OWNER {OWNER_ROLE}')
-        url = parts._replace(path=f"/{name}").geturl()
-        monkeypatch.setenv("DATABASE_URL", url)
-        connection.settings_dict["NAME"] = name
+    with django_db_blocker.unblock(), cloned_database() as clone:
+        monkeypatch.setenv("DATABASE_URL", clone.url)
+        connection.settings_dict["NAME"] = clone.name
         try:
-            yield CommittedDatabase(name, url)
+            yield clone
         finally:
             connection.close()
             connection.settings_dict["NAME"] = template
-            with admin.cursor() as cursor:
-                cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-            admin.close()
+
+
+@pytest.fixture
+def stripe_sandbox(
+    committed_database: CommittedDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[StripeSandbox]:
+    """A running sandbox on this test's own database; the product's settings, also of subprocesses, point at it."""
+    from tests.sandbox_server import running_sandbox
+
+    with running_sandbox(committed_database.url, log=tmp_path / "sandbox.log") as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+            monkeypatch.setattr(settings, name, [value] if name.endswith("_SECRETS") else value)
+        yield server

@@ -1,0 +1,54 @@
+"""The threads beside the requests: a small pool that talks to the database, the clock, and the sender of webhooks.
+
+Requests wait in many threads (for latency, for a stalled answer) but work in few, so that the sandbox holds a dozen
+database connections however slow it is told to be.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from django.db import close_old_connections
+
+from payouts.sandbox import configuration, delivery, lifecycle
+
+logger = logging.getLogger(__name__)
+
+CONNECTIONS = 10
+TICK_SECONDS = 0.5
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+_pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="sandbox")
+
+
+def in_pool(work: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
+    """Run `work` on a thread that owns a database connection, and wait for what it returns."""
+
+    def job() -> Result:
+        close_old_connections()
+        return work(*args, **kwargs)
+
+    return _pool.submit(job).result()
+
+
+def _tick(stopping: threading.Event) -> None:
+    while not stopping.wait(TICK_SECONDS):
+        close_old_connections()
+        try:
+            lifecycle.catch_up()
+        except Exception:
+            logger.exception("the sandbox's clock stumbled")
+
+
+def start() -> threading.Event:
+    """Prepare the rows that everything needs, then start the clock and the sender. Set the event to end both."""
+    in_pool(configuration.prepare)
+    in_pool(configuration.reload)
+    stopping = threading.Event()
+    for name, loop in (("clock", _tick), ("webhooks", delivery.run)):
+        threading.Thread(target=loop, args=(stopping,), name=f"sandbox-{name}", daemon=True).start()
+    return stopping
