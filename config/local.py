@@ -16,12 +16,15 @@ import hashlib
 import importlib.util
 import os
 import platform
+import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +61,44 @@ def database_url(root: Path, name: str = DATABASE) -> str:
 
 def broker_url(root: Path) -> str:
     return f"redis+socket://{socket_directory(root)}/valkey.sock"
+
+
+def cache_url(broker: str, database: int = 1) -> str:
+    """Another numbered database of the broker's server."""
+    if broker.startswith("redis+socket://"):
+        return f"unix://{urllib.parse.urlsplit(broker).path}?db={database}"
+    return urllib.parse.urlsplit(broker)._replace(path=f"/{database}").geturl()
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody serves on at this moment."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def sandbox_environment(root: Path) -> Path:
+    """The file with the sandbox's address, keys and webhook secrets, made once: a restart must not change them."""
+    path = root / "local.env"
+    if path.exists():
+        return path
+    root.mkdir(parents=True, exist_ok=True)
+    lines = {
+        "SANDBOX": "1",
+        "STRIPE_API_BASE": f"http://127.0.0.1:{free_port()}",
+        "STRIPE_SECRET_KEY": f"sk_test_{secrets.token_hex(16)}",
+        "STRIPE_READ_KEY": f"rk_test_{secrets.token_hex(16)}",
+        "STRIPE_WEBHOOK_SECRETS": f"whsec_{secrets.token_hex(24)}",
+        "STRIPE_CONNECT_WEBHOOK_SECRETS": f"whsec_{secrets.token_hex(24)}",
+    }
+    # Several processes may start at once: each writes its own file, one of them wins whole.
+    descriptor, temporary = tempfile.mkstemp(dir=root)
+    with os.fdopen(descriptor, "w") as handle:
+        handle.writelines(f"{name}={value}\n" for name, value in lines.items())
+    with contextlib.suppress(FileExistsError):
+        os.link(temporary, path)
+    os.unlink(temporary)
+    return path
 
 
 def _package_directory(package: str, remedy: str) -> Path:

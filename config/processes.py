@@ -21,6 +21,7 @@ from pathlib import Path
 
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
+MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
 # A program that dies at once, again and again, is broken: wait longer each time instead of spinning.
 RESTART_SECONDS = (0.5, 2.0, 10.0, 30.0)
 
@@ -148,20 +149,14 @@ class Supervisor:
                 program.process.wait(5)
 
 
-def claim_port(host: str, port: int) -> None:
+def claim_port(host: str, port: int, *, remedy: str = "Choose another with --port.") -> None:
     """Refuse with a clear error when another program already serves on the port."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UnableToStart(f"{host}:{port} is taken ({error.strerror}). Choose another with --port.") from error
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+            raise UnableToStart(f"{host}:{port} is taken ({error.strerror}). {remedy}") from error
 
 
 def web(host: str, port: int, *, workers: int = 2) -> Program:
@@ -170,7 +165,7 @@ def web(host: str, port: int, *, workers: int = 2) -> Program:
         [
             sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"{host}:{port}", "--workers", str(workers),
             "--threads", "4", "--timeout", "60", "--graceful-timeout", "10", "--max-requests", "5000",
-            "--max-requests-jitter", "500", "--access-logfile", "-",
+            "--max-requests-jitter", "500", "--access-logfile", "-", "--no-control-socket",
         ],
         ready_url=f"http://{host}:{port}/livez",
     )  # fmt: skip
@@ -192,9 +187,13 @@ def beat() -> Program:
     return Program("beat", [*command, "--scheduler", "celery.beat:Scheduler"])
 
 
-def sandbox(port: int) -> Program:
+def sandbox(port: int, *, site_url: str) -> Program:
+    """The Stripe-compatible server, delivering its webhooks to this installation."""
     return Program(
         "sandbox",
-        [sys.executable, "manage.py", "sandbox", "--port", str(port)],
+        [
+            sys.executable, str(MANAGE), "sandbox", "--port", str(port), "--webhook", f"{site_url}/webhooks/stripe/",
+            "--connect-webhook", f"{site_url}/webhooks/stripe/connect/",
+        ],
         ready_url=f"http://127.0.0.1:{port}/_sandbox/audit",
-    )
+    )  # fmt: skip

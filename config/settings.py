@@ -23,10 +23,10 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 
 TRIBUTARY_DATA = Path(env.str("TRIBUTARY_DATA", str(BASE_DIR / "var"))).resolve()
-# Written by `manage.py up` for an installation without a Stripe key: where its sandbox listens. Whoever names a key
-# in the environment must not be led to a sandbox by a file left behind.
-if "STRIPE_SECRET_KEY" not in os.environ and (TRIBUTARY_DATA / "local.env").is_file():
-    env.read_env(str(TRIBUTARY_DATA / "local.env"))
+# Without a Stripe key the product talks to the project's sandbox: one more address, made once and kept beside the data.
+# Whoever names a key in the environment is never led there by a file left behind.
+if "STRIPE_SECRET_KEY" not in os.environ:
+    env.read_env(str(local.sandbox_environment(TRIBUTARY_DATA)))
 DEBUG = env.bool("DEBUG", False)
 SITE_URL = env.str("SITE_URL", "http://127.0.0.1:8000").rstrip("/")
 SITE_HOST = urllib.parse.urlsplit(SITE_URL).hostname or "127.0.0.1"
@@ -139,9 +139,17 @@ def _database(url: str) -> dict[str, Any]:
 DATABASE_URL = env.str("DATABASE_URL", local.database_url(TRIBUTARY_DATA))
 DATABASES = {"default": _database(DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 
 BROKER_URL = env.str("BROKER_URL", local.broker_url(TRIBUTARY_DATA))
+# Shared by all web processes: rate limits, and which second-factor code was used already, must not be counted apart.
+CACHE_URL = env.str("CACHE_URL", local.cache_url(BROKER_URL))
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": CACHE_URL,
+        "OPTIONS": {"socket_timeout": 5, "socket_connect_timeout": 5},
+    }
+}
 CELERY_BROKER_URL = BROKER_URL
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # kombu's defaults leave an unacknowledged message of a killed worker invisible for minutes.

@@ -20,6 +20,9 @@ NEEDS_VALKEY = "BROKER_URL" not in os.environ
 
 os.environ.setdefault("DATABASE_URL", local.database_url(ROOT))
 os.environ.setdefault("BROKER_URL", local.broker_url(ROOT))
+# Each process of the run has a cache of its own, which every test begins by emptying.
+_NUMBER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+os.environ["CACHE_URL"] = local.cache_url(os.environ["BROKER_URL"], 1 + _NUMBER % 14)
 os.environ.setdefault("TRIBUTARY_DATA", str(ROOT / "data"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A test that computes between two statements is no stuck session.

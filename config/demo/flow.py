@@ -1,0 +1,467 @@
+"""The demo: the whole job on real text, through the same operations, workers, web pages and API as in earnest.
+
+Decides the story (who registers what, when) and nothing else. Every stage can be looked at afterwards: the rows that
+it makes are ordinary rows. The model service is a process of its own (config/demo/service.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import requests
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from rich.console import Console
+
+from attribution import operations as attribution
+from attribution.models import Attribution, AttributionIndex, Generation, ModelService, ModelVersion
+from config import books
+from config.demo import corpus, people
+from config.demo.progress import Stages
+from config.installation import Running
+from contributors import operations as contributors
+from contributors.models import Contributor, User, Work
+from ledger import operations as ledger
+from ledger import queries as ledger_queries
+from ledger.models import Accrual, Period
+from ledger.money import PPB, format_amount, parse_amount
+from payouts import operations as payouts
+from payouts import reconciliation
+from payouts.models import LeftOut, Payout, PayoutAttempt, PayoutRun
+
+MODEL_NAME = "sotu-1"
+GENERATIONS = 2000
+PRICE = "0.05"
+CURRENCY = "USD"
+WAIT_SECONDS_MAX = 900.0
+
+
+class UnableToDemonstrate(Exception):
+    """The demo cannot go on; the message says at which stage and why."""
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """The demo's dates. Everything takes place around the last calendar month.
+
+    A generation may be reported up to 35 days late, so that of a long month only the last days can be reported now.
+    """
+
+    now: datetime
+
+    @property
+    def month_start(self) -> datetime:
+        return (self.month_end - timedelta(days=1)).replace(day=1)
+
+    @property
+    def month_end(self) -> datetime:
+        return self.now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+    @property
+    def reported_since(self) -> datetime:
+        return max(self.month_start, self.now - timedelta(days=34))
+
+    @property
+    def registered_at(self) -> datetime:
+        return self.month_start - timedelta(days=60)
+
+    @property
+    def trained_at(self) -> datetime:
+        return self.month_start - timedelta(days=10)
+
+
+@dataclass
+class Demo:
+    """One run of the demo: its stages in order, each a method that says what it does."""
+
+    running: Running
+    console: Console
+    calendar: Calendar
+    generations: int = GENERATIONS
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.stages = Stages(self.console)
+        self.logins = people.logins(settings.TRIBUTARY_DATA / "demo" / "logins.json")
+
+    # --- the story ------------------------------------------------------------------------------------------------
+    def run(self) -> dict[str, Any]:
+        """Every stage once, on an empty database. Returns the figures, which the database can confirm."""
+        started = time.monotonic()
+        self.register_people()
+        works = self.register_works()
+        directory = self.train_model(works)
+        service, version = self.register_model(directory, works)
+        index = self.build_index(version)
+        self.audit_index(index)
+        self.adopt_plan(service)
+        self.report_generations(service, directory)
+        self.wait_for_attribution()
+        self.wait_for_accrual()
+        self.withdraw_consent()
+        self.close_month()
+        self.onboard_contributors()
+        run = self.build_and_approve_run()
+        self.execute_run(run)
+        self.settle_and_reconcile(run)
+        self.check_books()
+        self.figures["seconds"] = {**self.stages.seconds, "total": round(time.monotonic() - started, 2)}
+        return self.figures
+
+    # --- people, works --------------------------------------------------------------------------------------------
+    def _user(self, person: people.Person) -> User:
+        """A user whose address is known; for staff, with a second factor."""
+        login = self.logins[person.email]
+        user = contributors.register_user(
+            email=person.email, password=login.password, name=person.name, roles=person.roles,
+            at=self.calendar.registered_at,
+        )  # fmt: skip
+        if person.roles:
+            contributors.enrol_totp(user=user, secret=login.totp_secret)
+        return user
+
+    def _staff(self, role: str) -> User:
+        return User.objects.get(groups__name=role)
+
+    @transaction.atomic
+    def register_people(self) -> None:
+        with self.stages.stage("people", "Contributors and finance staff register"):
+            for person in people.STAFF:
+                self._user(person)
+            for person in people.AUTHORS:
+                contributors.register_contributor(
+                    user=self._user(person),
+                    kind=Contributor.Kind.PERSON,
+                    legal_name=person.name,
+                    display_name=person.name,
+                    country="US",
+                    at=self.calendar.registered_at,
+                )
+
+    def register_works(self) -> dict[corpus.Address, Work]:
+        """Each address is a work of its author; each author allows training, from the day of registration on."""
+        at = self.calendar.registered_at
+        addresses = corpus.plant_copies(corpus.read_addresses())
+        registered: dict[corpus.Address, Work] = {}
+        with self.stages.stage("works", "Works are registered, duplicates found") as advance:
+            for person in people.AUTHORS:
+                user = User.objects.get(email=person.email)
+                contributor = user.contributors.get()
+                own = [address for address in addresses if address.author.name == person.name]
+                dataset = contributors.register_dataset(
+                    contributor=contributor,
+                    name="Annual messages to Congress",
+                    description="Public domain text from the package `sotu`.",
+                    licence="CC0-1.0",
+                    at=at,
+                )
+                works = contributors.register_works(
+                    dataset=dataset,
+                    works=[
+                        contributors.NewWork(
+                            title=address.title,
+                            modality=Work.Modality.TEXT,
+                            content=address.content.encode(),
+                            published_on=address.date,
+                        )
+                        for address in own
+                    ],
+                    at=at,
+                )
+                registered |= dict(zip(own, works, strict=True))
+                contributors.grant_consent(
+                    contributor=contributor, scope="train_generative", valid_from=at, by=user, source="portal", at=at
+                )
+                advance(len(registered), len(addresses))
+        return registered
+
+    def withdraw_consent(self) -> None:
+        """One author withdraws after the fact: no new model may use the works; this one carries a status."""
+        user = User.objects.get(name=people.WITHDRAWN)
+        contributors.withdraw_consent(
+            contributor=user.contributors.get(),
+            scope="train_generative",
+            valid_from=self.calendar.now,
+            by=user,
+            at=self.calendar.now,
+        )
+
+    # --- the model ------------------------------------------------------------------------------------------------
+    def train_model(self, works: dict[corpus.Address, Work]) -> Path:
+        """Train once and keep the checkpoint: an interrupted demo need not train again."""
+        from config.demo import model
+
+        directory: Path = settings.TRIBUTARY_DATA / "demo" / "model"
+        complete = directory.with_suffix(".complete")
+        if complete.exists():
+            return directory
+        with self.stages.stage("train", "A small transformer is trained on the works") as advance:
+            tokeniser, examples, held_out = self._examples(list(works))
+            model.train(
+                directory,
+                items=examples,
+                held_out=held_out,
+                tokeniser=tokeniser,
+                progress=lambda _stage, done, total: advance(done, total),
+            )
+            complete.touch()
+        return directory
+
+    def _examples(self, addresses: Sequence[corpus.Address]) -> tuple[Any, list[Any], list[Any]]:
+        from config.demo import model
+
+        tokeniser = model.Tokeniser.train(address.body for address in addresses)
+        cut = corpus.cut_works(addresses, encode=tokeniser.encode)
+        return (
+            tokeniser,
+            [tokeniser.item(addresses[item.work].content, item.token_start, item.token_end) for item in cut.items],
+            [tokeniser.item(addresses[item.work].content, item.token_start, item.token_end) for item in cut.held_out],
+        )
+
+    def register_model(self, directory: Path, works: dict[corpus.Address, Work]) -> tuple[ModelService, ModelVersion]:
+        """The service registers its model with the manifest: exactly the items that it was trained on."""
+        from config.demo import model
+
+        with self.stages.stage("manifest", "The model and its training manifest are registered"):
+            at = self.calendar.trained_at
+            service = attribution.register_service(name="State of the Union writer", at=at)
+            version = attribution.register_model_version(
+                service=service,
+                name=MODEL_NAME,
+                adapter="causal_lm",
+                factory="demo",
+                config={},
+                directory=directory,
+                trained_at=at,
+                at=at,
+            )
+            addresses = list(works)
+            tokeniser = model.load(directory).tokeniser
+            cut = corpus.cut_works(addresses, encode=tokeniser.encode)
+            attribution.register_manifest(
+                model_version=version,
+                items=[
+                    attribution.NewItem(
+                        work_id=works[addresses[item.work]].pk,
+                        ordinal=ordinal,
+                        token_start=item.token_start,
+                        token_end=item.token_end,
+                    )
+                    for ordinal, item in enumerate(cut.items)
+                ],
+                at=at,
+            )
+        return service, version
+
+    def build_index(self, version: ModelVersion) -> AttributionIndex:
+        with self.stages.stage("index", "EK-FAC, midpoint features and the index are built") as advance:
+            return attribution.build_index(
+                model_version=version,
+                config={},
+                at=self.calendar.trained_at,
+                progress=lambda _stage, done, total: advance(done, total),
+            )
+
+    def audit_index(self, index: AttributionIndex) -> None:
+        with self.stages.stage("audit", "Coalitions are retrained to audit the index") as advance:
+            audited = attribution.audit_index(
+                index=index,
+                at=self.calendar.trained_at,
+                progress=lambda _stage, done, total: advance(done, total),
+            )
+        self.figures["audit"] = {"weight_ppb": audited.weight_ppb, **(audited.audit or {})}
+
+    # --- generations ----------------------------------------------------------------------------------------------
+    def adopt_plan(self, service: ModelService) -> None:
+        """The plan of the demo: a price a generation, a fifth to the platform; the service pays in advance."""
+        at = self.calendar.month_start
+        maker, checker = self._staff("finance_maker"), self._staff("finance_checker")
+        with self.stages.stage("plan", "A royalty plan takes effect; the service prefunds its account"):
+            ledger.open_periods(at=self.calendar.now)
+            plan = ledger.propose_plan(
+                by=maker, currency=CURRENCY, effective_from=at, at=at,
+                terms={
+                    "basis": "price", "price": parse_amount(PRICE, CURRENCY), "take_ppb": PPB // 5,
+                    "floor_ppb": PPB // 5, "noise_z": 2.0, "note": "A fifth to the platform, a fifth to the floor.",
+                },
+            )  # fmt: skip
+            ledger.adopt_plan(plan=plan, by=checker, at=at)
+            ledger.prefund_service(
+                service=service, amount=self.generations * parse_amount(PRICE, CURRENCY), currency=CURRENCY,
+                reference="bank transfer 1", at=at,
+            )  # fmt: skip
+            ledger.add_capital(amount=parse_amount("1000", CURRENCY), currency=CURRENCY, reference="founding", at=at)
+
+    def report_generations(self, service: ModelService, directory: Path) -> None:
+        """Start the model service as a process of its own, with the checkpoint and a key, and watch it report."""
+        _key, secret = attribution.issue_key(
+            service=service, scopes=["generations:write", "generations:read"], at=timezone.now()
+        )
+        command = [
+            sys.executable, "-m", "config.demo.service", "--url", self.running.url, "--model", str(directory),
+            "--name", MODEL_NAME, "--count", str(self.generations),
+            "--since", self.calendar.reported_since.isoformat(), "--until", self.calendar.month_end.isoformat(),
+        ]  # fmt: skip
+        # Nothing of this installation's environment: the service has a checkpoint, a key and an address.
+        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TRIBUTARY_KEY": secret}
+        with self.stages.stage("report", "A model service generates and reports over HTTP") as advance:
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    said = json.loads(line)
+                    if said["stage"] == "reporting":
+                        advance(said["done"], said["total"])
+                    elif said["stage"] == "failed":
+                        raise UnableToDemonstrate(f"The model service could not report: {said['error']}")
+                    else:
+                        self.figures[f"service_{said['stage']}"] = said
+            if process.returncode:
+                raise UnableToDemonstrate(f"The model service ended with {process.returncode}.")
+        self.figures["generations_reported"] = Generation.objects.count()
+
+    def wait_for_attribution(self) -> None:
+        with self.stages.stage("attribute", "Workers attribute every generation") as advance:
+            self._wait(
+                lambda: Generation.objects.exclude(state=Generation.State.RECEIVED).count(), self.generations, advance
+            )
+        self.figures["generations_attributed"] = Attribution.objects.count()
+
+    def _wait(self, count: Callable[[], int], total: int, advance: Callable[[int, int], None]) -> None:
+        """Until the workers have done `total`; the sweeps on the beat guarantee that they will."""
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        while (done := count()) < total:
+            if time.monotonic() > deadline:
+                raise UnableToDemonstrate(
+                    f"Only {done} of {total} after {WAIT_SECONDS_MAX:.0f} s; see {settings.TRIBUTARY_DATA / 'logs'}."
+                )
+            advance(done, total)
+            time.sleep(0.2)
+        advance(total, total)
+
+    def wait_for_accrual(self) -> None:
+        total = Attribution.objects.count()
+        with self.stages.stage("accrue", "Shares become accrued royalties in the ledger") as advance:
+            self._wait(lambda: Accrual.objects.count(), total, advance)
+        self.figures["generations_accrued"] = Accrual.objects.count()
+
+    # --- the month, the money -------------------------------------------------------------------------------------
+    def close_month(self) -> None:
+        """Nothing dated in the month after this; the floor pool is distributed; the root is published."""
+        with self.stages.stage("close", "The month is closed and sealed"):
+            # Early in a month, the one before last is still open too: months close in their order.
+            for period in Period.objects.filter(ends__lte=self.calendar.month_end.date()).order_by("pk"):
+                ledger.close_period(period=period, at=timezone.now())
+                ledger.seal_period(period=period, at=timezone.now())
+
+    def onboard_contributors(self) -> None:
+        """Each author but one follows the account link and completes Stripe's hosted page; webhooks tell us."""
+        with self.stages.stage("onboard", "Contributors onboard with Stripe") as advance:
+            willing = [person for person in people.AUTHORS if person.name != people.NOT_ONBOARDED]
+            for done, person in enumerate(willing, 1):
+                user = User.objects.get(email=person.email)
+                account = payouts.open_payout_account(contributor=user.contributors.get(), by=user, at=timezone.now())
+                _complete_onboarding(payouts.onboarding_link(account=account, by=user, at=timezone.now()))
+                payouts.sync_account(account=account, at=timezone.now())
+                advance(done, len(willing))
+
+    def build_and_approve_run(self) -> PayoutRun:
+        """One person builds, another approves what was frozen; the balance at Stripe is topped up beforehand."""
+        maker, checker = self._staff("finance_maker"), self._staff("finance_checker")
+        # The demo's people have just shown their second factor; the audit log says that it was the demo.
+        seen = payouts.Presence(mfa_age_seconds=0, request_id="demo")
+        with self.stages.stage("approve", "Finance builds a payout run; another person approves it"):
+            payouts.adopt_policy(
+                currency=CURRENCY, minimum_minor=THRESHOLD_MINOR, maturity_days=0, bank_change_days=0, by=maker,
+                at=timezone.now(), seen=seen,
+            )  # fmt: skip
+            payouts.top_up(amount=parse_amount("100", CURRENCY), currency=CURRENCY, by=maker, at=timezone.now())
+            run = payouts.build_run(currency=CURRENCY, cut_off=timezone.now(), by=maker, at=timezone.now(), seen=seen)
+            run = payouts.submit_run(run=run, by=maker, at=timezone.now(), seen=seen)
+            assert run.content_hash is not None
+            return payouts.approve_run(
+                run=run, by=checker, typed_total=run.total_minor, content_hash=bytes(run.content_hash),
+                at=timezone.now(), seen=seen,
+            )  # fmt: skip
+
+    def execute_run(self, run: PayoutRun) -> None:
+        seen = payouts.Presence(mfa_age_seconds=0, request_id="demo")
+        with self.stages.stage("execute", "Workers pay through Stripe, one transfer a contributor") as advance:
+            payouts.start_execution(run=run, by=self._staff("finance_maker"), at=timezone.now(), seen=seen)
+            sent = [Payout.State.TRANSFERRED, Payout.State.SETTLED]
+            self._wait(lambda: run.payouts.filter(state__in=sent).count(), run.n_payouts, advance)
+
+    def settle_and_reconcile(self, run: PayoutRun) -> None:
+        """Days pass at the sandbox: the money reaches the banks, webhooks say so, every figure is matched."""
+        with self.stages.stage("settle", "The money arrives; webhooks are applied; the run is reconciled") as advance:
+            for _ in range(3):
+                _pass_a_day()
+            settled = Payout.State.SETTLED
+            self._wait(lambda: run.payouts.filter(state=settled).count(), run.n_payouts, advance)
+            reconciliation.reconcile_run(run=run, at=timezone.now())
+            run.refresh_from_db()
+        self.figures["run_state"] = run.state
+
+    def check_books(self) -> None:
+        with self.stages.stage("check", "Every invariant of the books is checked"):
+            checked = books.check_books(at=timezone.now())
+        self.figures["invariants_checked"] = len(checked.checked)
+        self.figures["invariants_violated"] = list(checked.violated)
+        self.figures |= money_figures()
+
+
+THRESHOLD_MINOR = 500
+
+
+def _complete_onboarding(link: str) -> None:
+    """What a person would do on Stripe's page: open it and finish it."""
+    with requests.Session() as session:
+        page = session.get(link, timeout=20)
+        page.raise_for_status()
+        action = re.search(r'action="([^"]+)"', page.text)
+        if action is None:
+            raise UnableToDemonstrate("The onboarding page has no form; the demo runs against the sandbox only.")
+        url = urllib.parse.urljoin(link, action[1])
+        # The page leads back to the portal, where the demo's contributor is not logged in.
+        session.post(url, data={"outcome": "complete"}, timeout=20, allow_redirects=False).raise_for_status()
+
+
+def _pass_a_day() -> None:
+    answer = requests.post(f"{settings.STRIPE_API_BASE}/_sandbox/advance", json={"seconds": 86_400}, timeout=30)
+    answer.raise_for_status()
+
+
+def money_figures() -> dict[str, Any]:
+    """What became of the money, from the database as it stands."""
+    balances = [
+        row
+        for contributor in Contributor.objects.order_by("pk")
+        for row in ledger_queries.balances_of(contributor.pk)
+        if row.currency == CURRENCY
+    ]
+    carried = LeftOut.objects.filter(reason=LeftOut.Reason.BELOW_THRESHOLD)
+    held = LeftOut.objects.exclude(reason=LeftOut.Reason.BELOW_THRESHOLD)
+    transfers = PayoutAttempt.objects.filter(state="succeeded")
+
+    def amount(units: int) -> str:
+        return format_amount(units, CURRENCY)
+
+    return {
+        "contributors_paid": Payout.objects.filter(state__in=["transferred", "settled"]).count(),
+        "accrued": amount(sum(row.earned for row in balances)),
+        "paid": amount(sum(row.paid for row in balances)),
+        "carried": amount(sum(row.amount for row in carried)),
+        "held": amount(sum(row.amount for row in held)),
+        "double_payments": transfers.count() - transfers.values("payout").distinct().count(),
+    }

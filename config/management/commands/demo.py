@@ -1,0 +1,112 @@
+"""The whole job on real data: contributors, a trained model, generations, royalties, payouts; then the pages."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from rich.console import Console
+from rich.table import Table
+
+from attribution.models import Generation
+from config import books
+from config.demo import flow, people
+from config.installation import Running, installation
+from config.processes import UnableToStart
+from contributors.models import User
+
+
+class Command(BaseCommand):
+    help = __doc__
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--once", action="store_true", help="exit when the job is done instead of serving")
+        parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of the run")
+        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--generations", type=int, default=flow.GENERATIONS)
+        parser.add_argument("--code", metavar="EMAIL", help="print that person's current second factor, and exit")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["code"]:
+            self._print_code(options["code"])
+            return
+        # Ctrl-C and a service manager's SIGTERM both end the demo and all that it started.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        console = Console()
+        call_command("setup_database", verbosity=0)
+        try:
+            with installation(host="127.0.0.1", port=options["port"], tell=console.print) as running:
+                figures = self._figures(running, console, options["generations"])
+                if options["json"]:
+                    options["json"].write_text(json.dumps(figures, indent=2, default=str) + "\n")
+                self._show(console, figures)
+                if options["once"]:
+                    return
+                self._show_logins(console, running)
+                threading.Event().wait()
+        except (UnableToStart, flow.UnableToDemonstrate) as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            console.print("Stopped.")
+
+    def _figures(self, running: Running, console: Console, generations: int) -> dict[str, Any]:
+        """Of this run, or of the one that filled the database; in either case the books are checked now."""
+        done = settings.TRIBUTARY_DATA / "demo" / "figures.json"
+        if not done.exists():
+            if User.objects.exists():
+                raise CommandError(
+                    "The database holds other data, or a demo that was interrupted. Run `make clean` to begin anew, "
+                    "or set DATABASE_URL to an empty database."
+                )
+            demo = flow.Demo(running, console, flow.Calendar(timezone.now()), generations)
+            figures = demo.run()
+            done.write_text(json.dumps(figures, indent=2, default=str) + "\n")
+            return {**figures, "reused": False}
+        console.print("The demo's data is there already; its books are checked again.")
+        checked = books.check_books(at=timezone.now())
+        return {
+            **json.loads(done.read_text()),
+            **flow.money_figures(),
+            "invariants_checked": len(checked.checked),
+            "invariants_violated": list(checked.violated),
+            "reused": True,
+        }
+
+    def _show(self, console: Console, figures: dict[str, Any]) -> None:
+        table = Table(title="What happened", show_header=False, title_justify="left")
+        for name, value in figures.items():
+            if not isinstance(value, dict):
+                shown = ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+                table.add_row(name.replace("_", " "), shown)
+        table.add_row("seconds", ", ".join(f"{name} {value:g}" for name, value in figures["seconds"].items()))
+        console.print(table)
+
+    def _show_logins(self, console: Console, running: Running) -> None:
+        logins = people.logins(settings.TRIBUTARY_DATA / "demo" / "logins.json")
+        table = Table(title=f"Tributary serves at {running.url}", title_justify="left")
+        for heading in ("who", "e-mail", "what they do", "second factor (TOTP)"):
+            table.add_column(heading)
+        for person in (*people.STAFF, *people.AUTHORS):
+            table.add_row(
+                person.name, person.email, person.note, logins[person.email].totp_secret if person.roles else ""
+            )
+        console.print(table)
+        console.print(f"Everybody's password: [bold]{logins[people.STAFF[0].email].password}[/bold]")
+        console.print("A current code: .venv/bin/python manage.py demo --code maker@finance.example")
+        console.print(f"Generations stored: {Generation.objects.count():,}. Ctrl-C ends everything.")
+
+    def _print_code(self, email: str) -> None:
+        login = people.logins(settings.TRIBUTARY_DATA / "demo" / "logins.json").get(email.lower())
+        if login is None:
+            raise CommandError(f"The demo has no {email}.")
+        counter = next(iter(yield_hotp_counters_from_time()))
+        self.stdout.write(format_hotp_value(hotp_value(login.totp_secret, counter)))
