@@ -117,13 +117,13 @@ BEGIN
           entry_hash);
   UPDATE ledger_chain_head SET seq = head.seq, hash = entry_hash, posted_at = head.posted_at WHERE ledger = 1;
   IF lines > 0 THEN
-    WITH moved AS (
+    WITH changed AS (
       UPDATE ledger_balance b SET posted = b.posted + x.m, version = b.version + 1
         FROM unnest(p_accounts, p_amounts) AS x(a, m) WHERE b.account_id = x.a
       RETURNING b.account_id, x.m, b.posted, b.version
     )
     INSERT INTO ledger_line (entry_id, account_id, amount, balance_after, version)
-    SELECT head.seq, account_id, m, posted, version FROM moved ORDER BY account_id;
+    SELECT head.seq, account_id, m, posted, version FROM changed ORDER BY account_id;
     GET DIAGNOSTICS moved = ROW_COUNT;
     IF moved <> lines THEN
       RAISE EXCEPTION '% of % accounts are unknown or repeated.', abs(lines - moved), lines USING ERRCODE = 'LG002';
@@ -256,8 +256,8 @@ DECLARE
   lowest integer;
   highest integer;
   body bytea;
-  accounts bigint[];
-  amounts bigint[];
+  line_accounts bigint[];
+  line_amounts bigint[];
   wrong uuid;
 BEGIN
   IF p_kind NOT IN ('accrue', 'accrue_pool', 'restate', 'void_generations') THEN
@@ -285,7 +285,7 @@ BEGIN
     RAISE EXCEPTION 'The documents are not those that were announced.' USING ERRCODE = 'LG007';
   END IF;
   SELECT array_agg(a ORDER BY a), array_agg(m ORDER BY a), count(*) FILTER (WHERE a % 256 <> lowest)
-    INTO accounts, amounts, bad
+    INTO line_accounts, line_amounts, bad
     FROM (SELECT a, sum(m)::bigint AS m
             FROM (SELECT u.a, u.m FROM ledger_accrual d, unnest(d.account_ids, d.amounts) AS u(a, m)
                    WHERE d.batch_id = p_batch
@@ -321,7 +321,7 @@ BEGIN
     END IF;
   END IF;
   RETURN ledger_write(p_kind, p_key, p_request, p_effective, p_earned, NULL, p_reference, p_rule, p_batch, docs,
-                      accounts, amounts);
+                      line_accounts, line_amounts);
 END $$;
 
 -- --- reads --------------------------------------------------------------------------------------------------------
