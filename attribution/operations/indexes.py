@@ -66,18 +66,21 @@ def build_index(
 ) -> AttributionIndex:
     """Build the index of a model version from its manifest's works.
 
-    `config` has the fields of attribution.index.IndexConfig and `noise_z`. The first index of a model version serves
-    at once; a later one takes over when it passes its audit. A build that was cut off is taken up by the next call.
+    `config` has the fields of attribution.index.IndexConfig, `noise_z`, and `own_generations`: over how many of the
+    model's own generations the mean query is taken. The first index of a model version serves at once; a later one
+    takes over when it passes its audit. A build that was cut off is taken up by the next call.
     """
     from attribution import index as artefact
 
     wanted = dict(config or {})
-    noise_z = float(wanted.pop("noise_z", NOISE_Z))
     try:
+        noise_z = float(wanted.pop("noise_z", NOISE_Z))
+        own_generations = int(wanted.pop("own_generations", OWN_GENERATIONS))
         index_config = artefact.IndexConfig.from_json(wanted)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UnableToBuild(f"The configuration is not one: {error}.") from None
-    row = _claim(model_version, {**index_config.to_json(), "noise_z": noise_z}, noise_z, at=at)
+    complete = {**index_config.to_json(), "noise_z": noise_z, "own_generations": own_generations}
+    row = _claim(model_version, complete, noise_z, at=at)
     model = load_model(row.model_version, verify=True)
     directory = Path(settings.TRIBUTARY_DATA) / row.directory
     if directory.exists():
@@ -89,7 +92,7 @@ def build_index(
             model=model,
             items=index_items(row.model_version, model),
             config=index_config,
-            mean_of=model.sample(OWN_GENERATIONS, index_config.seed) if model.sample else (),
+            mean_of=model.sample(own_generations, index_config.seed) if model.sample else (),
             progress=progress,
         )
     return _record_built(row, sha256=bytes.fromhex(built.sha256), method=built.manifest["method"])
