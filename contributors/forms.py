@@ -8,6 +8,7 @@ from typing import Any
 
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
+from django.utils.html import format_html
 
 from contributors.countries import COUNTRIES
 from contributors.fingerprints import CONTENT_BYTES_MAX
@@ -141,14 +142,17 @@ class ScopesField(forms.MultipleChoiceField):
     widget = forms.CheckboxSelectMultiple
 
     def __init__(self, **kwargs: Any) -> None:
-        choices = [(scope.value, f"{scope.label}: {SCOPE_MEANINGS[scope]}") for scope in Consent.Scope]
+        choices = [
+            (scope.value, format_html('<strong>{}</strong><br><span class="muted">{}</span>', scope.label, meaning))
+            for scope, meaning in SCOPE_MEANINGS.items()
+        ]
         super().__init__(choices=choices, **kwargs)
 
 
 class TargetForm(forms.Form):
     """Which works a statement speaks of: all, or one dataset."""
 
-    target = forms.ChoiceField(label="Which works", required=False)
+    target = forms.ChoiceField(label="Which works")
 
     def __init__(self, contributor: Contributor, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -156,7 +160,7 @@ class TargetForm(forms.Form):
         field = self.fields["target"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = [
-            ("", "All my works, also those I register later"),
+            ("all", "All my works, also those I register later"),
             *((key, f"Only “{dataset.name}”") for key, dataset in self.datasets.items()),
         ]
 

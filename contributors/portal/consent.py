@@ -33,7 +33,7 @@ def consent(request: ContributorRequest) -> HttpResponse:
 
 @contributor_required(change=True)
 def grant(request: ContributorRequest) -> HttpResponse:
-    initial = {"scopes": ["train_generative"], "target": request.GET.get("dataset", "")}
+    initial = {"scopes": ["train_generative"], "target": request.GET.get("dataset", "all")}
     form = GrantForm(request.contributor, request.POST or None, initial=initial)
     if form.is_valid():
         at = timezone.now()
@@ -60,7 +60,7 @@ def grant(request: ContributorRequest) -> HttpResponse:
 @contributor_required(change=True)
 def withdraw(request: ContributorRequest) -> HttpResponse:
     """First the choice, then what stops and what continues, and only then the statement."""
-    initial = {"target": request.GET.get("dataset", "")}
+    initial = {"target": request.GET.get("dataset", "all")}
     form = WithdrawForm(request.contributor, request.POST or None, initial=initial)
     if form.is_valid():
         at = timezone.now()

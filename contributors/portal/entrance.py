@@ -42,7 +42,8 @@ def register(request: HttpRequest) -> HttpResponse:
             request.session[CHOSEN] = str(contributor.public_id)
             messages.success(request, f"{contributor} is registered. Next: the works, and what may be done with them.")
             return redirect("contributors:works")
-    context = {"form": form, "others": user.memberships.select_related("contributor")}
+    memberships = user.memberships.select_related("contributor").order_by("pk")
+    context = {"form": form, "others": [f"{m.contributor} ({m.get_role_display()})" for m in memberships]}
     return render(request, "portal/register.html", context, status=422 if form.errors else 200)
 
 

@@ -21,6 +21,8 @@ NANOS = 1_000_000_000
 PER_CENT_PPB = 10_000_000
 NOTHING = "–"
 MINUS = "−"
+_ABSENT = (None, "")
+"""A template hands over "" for an attribute of something that is not there."""
 
 
 def exact_decimal(amount: int, scale: int, places_min: int) -> tuple[str, str]:
@@ -42,7 +44,7 @@ def money_text(nanos: int, currency: str) -> str:
 @register.filter
 def money(nanos: int | None, currency: str) -> SafeString | str:
     """`{{ amount_nanos|money:currency }}`: exact, the currency code first."""
-    if nanos is None:
+    if nanos in _ABSENT:
         return NOTHING
     head, tail = exact_decimal(int(nanos), 9, 2)
     rest = format_html('<span class="fraction">{}</span>', tail) if tail else ""
@@ -52,7 +54,7 @@ def money(nanos: int | None, currency: str) -> SafeString | str:
 @register.filter
 def money_cents(nanos: int | None, currency: str) -> SafeString | str:
     """`{{ amount_nanos|money_cents:currency }}`: cut (never rounded up) to what a payout can carry."""
-    if nanos is None:
+    if nanos in _ABSENT:
         return NOTHING
     amount = int(nanos)
     cents = abs(amount) // PER_CENT_PPB
@@ -62,7 +64,7 @@ def money_cents(nanos: int | None, currency: str) -> SafeString | str:
 @register.filter
 def share(ppb: int | None) -> SafeString | str:
     """`{{ ppb|share }}`: parts per billion as an exact percentage, "14.31 %" with further digits smaller."""
-    if ppb is None:
+    if ppb in _ABSENT:
         return NOTHING
     head, tail = exact_decimal(int(ppb), 7, 2)
     rest = format_html('<span class="fraction">{}</span>', tail) if tail else ""
@@ -72,7 +74,7 @@ def share(ppb: int | None) -> SafeString | str:
 @register.filter
 def share_short(ppb: int | None) -> str:
     """`{{ ppb|share_short }}`: a percentage with one decimal, for text that says "about"."""
-    return NOTHING if ppb is None else f"{int(ppb) / PER_CENT_PPB:.1f} %"
+    return NOTHING if ppb in _ABSENT else f"{int(ppb) / PER_CENT_PPB:.1f} %"
 
 
 @register.simple_tag
@@ -85,7 +87,7 @@ def share_interval(ppb: int, se_ppb: int) -> SafeString:
 @register.filter
 def moment(value: datetime.datetime | None) -> SafeString | str:
     """`{{ at|moment }}`: "20 Nov 2026, 12:00 UTC"."""
-    if value is None:
+    if value in _ABSENT:
         return NOTHING
     utc = value.astimezone(datetime.UTC)
     text = f"{utc.day} {utc:%b %Y, %H:%M} UTC"
@@ -95,7 +97,7 @@ def moment(value: datetime.datetime | None) -> SafeString | str:
 @register.filter
 def day(value: datetime.date | datetime.datetime | None) -> SafeString | str:
     """`{{ date|day }}`: "20 Nov 2026"; of a moment, its day in UTC."""
-    if value is None:
+    if value in _ABSENT:
         return NOTHING
     if isinstance(value, datetime.datetime):
         value = value.astimezone(datetime.UTC).date()
@@ -126,7 +128,7 @@ def identifier(value: str) -> SafeString:
 @register.filter
 def size(value: int | None) -> str:
     """`{{ size_bytes|size }}`: "1.4 MiB"."""
-    if value is None:
+    if value in _ABSENT:
         return NOTHING
     amount = float(value)
     for unit in ("bytes", "KiB", "MiB"):
