@@ -57,7 +57,7 @@ INSTALLED_APPS = [
     "ledger",
     "payouts",
     "payouts.sandbox",
-    "django.contrib.admin",
+    "config.apps.TablesApp",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -1,5 +1,6 @@
 """Where everything answers. Each app names its own addresses; the root includes them."""
 
+from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import TemplateView
 from drf_spectacular.views import SpectacularJSONAPIView
@@ -14,6 +15,7 @@ urlpatterns = [
     path("", include("ledger.urls")),
     path("", include("payouts.urls")),
     path("accounts/", include("allauth.urls")),
+    path("console/tables/", admin.site.urls),
     path("api/v1/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("livez", health.livez, name="livez"),
     path("readyz", health.readyz, name="readyz"),
