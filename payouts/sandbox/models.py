@@ -215,7 +215,7 @@ class Reversal(models.Model):
     created = models.DateTimeField()
 
     class Meta:
-        constraints = [models.CheckConstraint(condition=Q(amount__gt=0), name="reversal_amount_is_positive")]
+        constraints = [models.CheckConstraint(condition=Q(amount__gt=0), name="sandbox_reversal_amount_is_positive")]
 
     def __str__(self) -> str:
         return self.reference

@@ -316,7 +316,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='reversal',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='reversal_amount_is_positive'),
+            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='sandbox_reversal_amount_is_positive'),
         ),
         migrations.AddIndex(
             model_name='delivery',
