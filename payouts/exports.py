@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from ledger.money import asset, format_amount, from_minor
+from payouts.models import AuditEvent, Payout, PayoutAttempt, PayoutRun
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
@@ -29,3 +34,101 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     writer.writerow(header)
     writer.writerows([guarded(cell) for cell in row] for row in rows)
     return out.getvalue().encode()
+
+
+def history(payouts: Iterable[Payout]) -> bytes:
+    """A contributor's own payouts."""
+    header = ["payout", "run_cut_off", "currency", "gross", "tax_withheld", "paid", "taken_back", "state",
+              "transferred_at", "expected_at_bank", "arrived_at"]  # fmt: skip
+    return csv_bytes(
+        header,
+        (
+            [
+                p.public_id, _at(p.run.cut_off), p.currency, _money(p.gross_minor, p.currency),
+                _money(p.tax_minor, p.currency), _money(p.amount_minor, p.currency),
+                _money(p.reversed_minor, p.currency), p.state, _at(p.transferred_at),
+                p.bank_payout.arrives_on if p.bank_payout else "", _at(p.settled_at),
+            ]
+            for p in payouts
+        ),
+    )  # fmt: skip
+
+
+def run_payouts(run: PayoutRun) -> bytes:
+    """Every payout of a run, with the transfer that carried it."""
+    header = ["payout", "contributor", "legal_name", "display_name", "country", "currency", "gross", "tax_withheld",
+              "amount", "destination", "state", "reason", "transfer", "transferred_at", "row_sha256"]  # fmt: skip
+    payouts = run.payouts.select_related("contributor").prefetch_related("attempts").order_by("pk")
+    return csv_bytes(
+        header,
+        (
+            [
+                p.public_id, p.contributor.public_id, p.contributor.legal_name, p.contributor.display_name,
+                p.contributor.country, p.currency, _money(p.gross_minor, p.currency), _money(p.tax_minor, p.currency),
+                _money(p.amount_minor, p.currency), p.destination, p.state, p.reason,
+                next((a.provider_transfer_id for a in p.attempts.all() if a.provider_transfer_id), ""),
+                _at(p.transferred_at), bytes(p.row_sha256).hex(),
+            ]
+            for p in payouts
+        ),
+    )  # fmt: skip
+
+
+def run_left_out(run: PayoutRun) -> bytes:
+    """Who has money and is not paid by the run, and why."""
+    header = ["contributor", "display_name", "currency", "amount", "reason", "hold", "words", "remedy"]
+    return csv_bytes(
+        header,
+        (
+            [
+                row.contributor.public_id, row.contributor.display_name, row.currency,
+                format_amount(row.amount, row.currency), row.reason, row.hold_reason, row.words, row.remedy,
+            ]
+            for row in run.left_out.select_related("contributor").order_by("pk")
+        ),
+    )  # fmt: skip
+
+
+def run_attempts(run: PayoutRun) -> bytes:
+    """Every try at the gateway, also those that failed."""
+    header = ["payout", "number", "kind", "state", "idempotency_key", "amount", "currency", "first_sent_at", "sends",
+              "http_status", "error_code", "error_message", "reserve_entry", "transfer", "reversal",
+              "balance_transaction", "request_sha256", "finished_at"]  # fmt: skip
+    attempts = PayoutAttempt.objects.filter(payout__run=run).select_related("payout").order_by("payout_id", "number")
+    return csv_bytes(
+        header,
+        (
+            [
+                a.payout.public_id, a.number, a.kind, a.state, a.idempotency_key,
+                _money(a.amount_minor, a.payout.currency), a.payout.currency, _at(a.first_sent_at), a.sends,
+                a.http_status, a.error_code, a.error_message, a.reserve_entry, a.provider_transfer_id,
+                a.provider_reversal_id, a.balance_transaction, bytes(a.request_sha256).hex(), _at(a.finished_at),
+            ]
+            for a in attempts
+        ),
+    )  # fmt: skip
+
+
+def _money(minor: int, currency: str) -> str:
+    return format_amount(from_minor(minor, currency), currency, decimals=asset(currency).exponent)
+
+
+def _at(moment: datetime | None) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds") if moment else ""
+
+
+def audit_log(events: Iterable[AuditEvent]) -> bytes:
+    """Every act with what is needed to compute its hash again."""
+    header = ["sequence", "at", "actor", "action", "subject", "before", "after", "ip", "mfa_age_seconds",
+              "request_id", "prev_hash", "hash"]  # fmt: skip
+    return csv_bytes(
+        header,
+        (
+            [
+                e.sequence, _at(e.at), e.actor.email if e.actor else "", e.action, e.subject, json.dumps(e.before),
+                json.dumps(e.after), e.ip, e.mfa_age_seconds, e.request_id, bytes(e.prev_hash).hex(),
+                bytes(e.hash).hex(),
+            ]
+            for e in events
+        ),
+    )  # fmt: skip

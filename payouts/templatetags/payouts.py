@@ -10,6 +10,8 @@ from contributors.templatetags.figures import NOTHING
 from ledger.money import asset
 from ledger.templatetags.amounts import amount
 from payouts import words
+from payouts.models import PayoutRun
+from payouts.queries import Review, RunSummary
 
 register = template.Library()
 
@@ -48,3 +50,42 @@ def state_sentence(vocabulary: str, name: str) -> str:
 def spaced(name: str) -> str:
     """`{{ code|spaced }}`: a code in readable words, the first one with a capital letter."""
     return words.spaced(name).capitalize()
+
+
+@register.simple_tag
+def state_label(vocabulary: str, name: str) -> str:
+    """`{% state_label "payout" name %}`: the state in words without a badge, for an option of a list."""
+    return words.said(VOCABULARIES[vocabulary], name).label
+
+
+@register.simple_tag
+def pause_words(run: PayoutRun) -> str:
+    """`{% pause_words run %}`: why the run is paused, and what has to happen."""
+    return words.PAUSES.get(run.pause_code, words.spaced(run.pause_code).capitalize())
+
+
+@register.filter
+def by_state(summary: RunSummary) -> list[tuple[str, int, int]]:
+    """`{{ summary|by_state }}`: (state, payouts, minor units) in the order of a payout's life."""
+    return [
+        (state, summary.by_state[state], summary.minor_by_state[state])
+        for state in words.PAYOUT_STATES
+        if state in summary.by_state
+    ]
+
+
+@register.filter
+def exceptions(summary: RunSummary) -> str:
+    """`{{ summary|exceptions }}`: what does not go its way, in words; empty where all does."""
+    found = [
+        (summary.by_state.get(state, 0), words.PAYOUT_STATES[state].label.lower())
+        for state in ("refused", "held", "unknown", "bank_failed", "reversed", "partially_reversed")
+    ]
+    found.append((summary.n_needs_person, "to decide"))
+    return ", ".join(f"{n} {label}" for n, label in found if n)
+
+
+@register.filter
+def n_accounts_changed(review: Review) -> int:
+    """`{{ review|n_accounts_changed }}`: people whose bank or Stripe account is not what it was, each once."""
+    return len({payout.pk for payout in (*review.bank_changed, *review.destination_changed)})

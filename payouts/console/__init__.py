@@ -1,0 +1,65 @@
+"""The finance console's pages of this app: board, runs, approval and execution, reconciliation, audit log.
+
+Who may see a page stands in its guard; who may do something is decided by the operation alone, which also refuses a
+forged request. A page only says beforehand what the operation would answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, cast
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+
+from contributors.console import second_factor_used_at, staff_required
+from contributors.models import User
+from payouts import queries
+from payouts.models import PayoutRun
+from payouts.operations import Presence
+
+MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = "finance_maker", "finance_checker", "compliance", "auditor", "admin"
+READERS = (MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN)
+# Who may press a button at all; which of them may press which one, the operation decides.
+ACTORS = (MAKER, CHECKER, COMPLIANCE, ADMIN)
+
+reader_required = staff_required(*READERS)
+actor_required = staff_required(*ACTORS)
+
+
+def user_of(request: HttpRequest) -> User:
+    return cast(User, request.user)
+
+
+def presence_of(request: HttpRequest) -> Presence:
+    """Where the person sits and how long ago the second factor was used: for the audit log and the step-up."""
+    used_at = second_factor_used_at(request)
+    return Presence(
+        ip=request.META.get("REMOTE_ADDR") or None,
+        mfa_age_seconds=int(time.time() - used_at) if used_at else None,
+        request_id=str(request.headers.get("X-Request-ID", ""))[:64],
+    )
+
+
+def run_or_404(public_id: UUID) -> PayoutRun:
+    run = queries.run_or_none(public_id)
+    if run is None:
+        raise Http404("There is no such run.")
+    return run
+
+
+def of_run(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Hand the view the run that its address names."""
+
+    @wraps(view)
+    def found(request: HttpRequest, public_id: UUID, **kwargs: Any) -> HttpResponse:
+        return view(request, run_or_404(public_id), **kwargs)
+
+    return found
+
+
+def done(request: HttpRequest, sentence: str) -> None:
+    messages.success(request, sentence)

@@ -1,0 +1,81 @@
+"""The console's home: what waits for a person, what is owed and where the money stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from ledger import queries as ledger_queries
+from payouts import queries
+from payouts.console import reader_required, user_of
+from payouts.console.buttons import why_not_approve
+from payouts.holds import RULES
+from payouts.models import Hold, HoldReason, PayoutRun, WebhookEvent
+
+
+@dataclass(frozen=True, slots=True)
+class CurrencyTotals:
+    """Where the money of one currency stands in the ledger, in its units; `stripe` is money that is there."""
+
+    currency: str
+    accrued: int
+    payable: int
+    in_transit: int
+    stripe: int
+
+
+@require_GET
+@reader_required
+def console(request: HttpRequest) -> HttpResponse:
+    user = user_of(request)
+    runs = list(queries.runs().exclude(state__in=["closed", "cancelled", "rejected"])[:50])
+    in_review = [run for run in runs if run.state == PayoutRun.State.IN_REVIEW]
+    return render(
+        request,
+        "console/home.html",
+        {
+            "frozen": settings.PAYOUTS_FROZEN,
+            "runs": [(run, queries.run_summary(run)) for run in runs],
+            "to_approve": [run for run in in_review if not why_not_approve(run, user)],
+            "to_execute": [run for run in runs if run.state == PayoutRun.State.APPROVED],
+            "paused": [run for run in runs if run.state == PayoutRun.State.PAUSED],
+            "needs_person": queries.needs_person()[:20],
+            "n_differences": queries.open_differences().count(),
+            "dead_letters": WebhookEvent.objects.filter(state=WebhookEvent.State.DEAD).count(),
+            "totals": _totals(),
+            "holds": _holds(),
+            "reconciliations": [(code, queries.latest_reconciliation(code)) for code in _currencies()],
+        },
+    )
+
+
+def _currencies() -> list[str]:
+    return sorted(ledger_queries.trial_balance().rows)
+
+
+def _totals() -> list[CurrencyTotals]:
+    found = []
+    for currency, rows in sorted(ledger_queries.trial_balance().rows.items()):
+        by_kind = {row.kind: row.balance for row in rows}
+        found.append(
+            CurrencyTotals(
+                currency=currency,
+                accrued=by_kind.get("contributor_accrued", 0),
+                payable=by_kind.get("contributor_payable", 0),
+                in_transit=by_kind.get("payouts_in_transit", 0),
+                stripe=-by_kind.get("stripe_balance", 0),
+            )
+        )
+    return found
+
+
+def _holds() -> list[tuple[str, str, int]]:
+    """Open holds by reason: the words, who acts, how many."""
+    counted = Hold.objects.filter(released_at__isnull=True).values("reason").annotate(n=Count("pk")).order_by("-n")
+    rules = [(RULES[HoldReason(row["reason"])], row["n"]) for row in counted]
+    return [(rule.words, str(rule.owner), n) for rule, n in rules]

@@ -1,0 +1,48 @@
+"""A refusal of the domain, told on the page: what was refused, why, and what to do about it.
+
+Every operation raises an UnableToX that carries `status` and `problem`; anything else is a fault and goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from django.contrib import messages
+from django.http import HttpRequest
+
+# problem -> what the reader can do. Where nothing stands here, the message says enough.
+REMEDIES: dict[str, str] = {}
+
+
+@dataclass
+class Refused:
+    """False until something was refused inside the block; then it says what."""
+
+    words: list[str] = field(default_factory=list)
+    problem: str = ""
+    status: int = 200
+
+    def __bool__(self) -> bool:
+        return bool(self.words)
+
+
+def is_refusal(error: Exception) -> bool:
+    return isinstance(getattr(error, "problem", None), str) and isinstance(getattr(error, "status", None), int)
+
+
+@contextlib.contextmanager
+def explained(request: HttpRequest, *, silent: bool = False) -> Iterator[Refused]:
+    """Run one operation; its refusal becomes a message (unless `silent`: the page shows it beside the form)."""
+    refused = Refused()
+    try:
+        yield refused
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        refused.problem = str(getattr(error, "problem"))  # noqa: B009
+        refused.status = int(getattr(error, "status"))  # noqa: B009
+        refused.words = [part for part in (str(error), REMEDIES.get(refused.problem, "")) if part]
+        if not silent:
+            messages.error(request, " ".join(refused.words))
