@@ -354,3 +354,19 @@ RETURNS bigint LANGUAGE sql STABLE AS $$
       FROM unnest(ledger_find_accounts(ARRAY[p_kind], ARRAY[p_asset], ARRAY[p_owner], ARRAY[p_contract])) AS k(id)
       JOIN ledger_balance b ON b.account_id = k.id), 0))::bigint
 $$;
+
+-- The root above a period's leaves in their order: pairs are hashed, a lone node moves up (RFC 6962, as ledger/proof.py).
+CREATE FUNCTION ledger_merkle_root(p_period integer) RETURNS bytea
+LANGUAGE plpgsql STABLE SET search_path = public, pg_temp AS $$
+DECLARE
+  level bytea[];
+BEGIN
+  SELECT array_agg(hash ORDER BY position) INTO level FROM ledger_leaf WHERE period_id = p_period;
+  WHILE cardinality(level) > 1 LOOP
+    SELECT array_agg(CASE WHEN beside IS NULL THEN node ELSE sha256('\x01'::bytea || node || beside) END ORDER BY n)
+      INTO level
+      FROM (SELECT n, node, lead(node) OVER (ORDER BY n) AS beside FROM unnest(level) WITH ORDINALITY AS x(node, n)) y
+     WHERE n % 2 = 1;
+  END LOOP;
+  RETURN coalesce(level[1], decode(repeat('00', 32), 'hex'));
+END $$;

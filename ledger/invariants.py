@@ -1,0 +1,67 @@
+"""The named checks of the books, each of which must return no row. The SQL is in ledger/sql/invariants.sql.
+
+Decides nothing but how a check is run and reported; what is checked can be read, and run, without Python.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from django.db import connection, transaction
+
+from ledger.sql import script
+
+ROWS_MAX = 20
+# What rests on the journal alone, whatever the documents stand for. The others also read attributions and plans.
+OF_THE_JOURNAL = tuple(f"I{n}" for n in (1, 2, 3, 5, 6, 7, 8, 9, 11, 12, 14, 15, 17, 18))
+_HEADING = re.compile(r"^--- (I\d+): (.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    code: str
+    sentence: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one check found: `rows` are at most ROWS_MAX of the offending rows, as column -> value."""
+
+    code: str
+    sentence: str
+    rows: list[dict[str, Any]]
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.code} {self.sentence}"[:80]
+
+
+@cache
+def invariants() -> tuple[Invariant, ...]:
+    """Every invariant, in order."""
+    parts = _HEADING.split(script("invariants"))[1:]
+    return tuple(Invariant(parts[i], parts[i + 1], parts[i + 2].strip()) for i in range(0, len(parts), 3))
+
+
+def check(invariant: Invariant) -> Result:
+    started = time.monotonic()
+    with transaction.atomic(), connection.cursor() as cursor:
+        # Nothing is interpolated: a percent sign stands for itself.
+        cursor.execute(f"SELECT * FROM ({invariant.sql}) AS offending LIMIT {ROWS_MAX}")
+        names = [column.name for column in cursor.description]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return Result(invariant.code, invariant.sentence, rows, time.monotonic() - started)
+
+
+def check_all(codes: Sequence[str] | None = None) -> list[Result]:
+    """Run every invariant, or those of `codes`; all is well when no result has rows."""
+    if unknown := set(codes or ()) - {i.code for i in invariants()}:
+        raise ValueError(f"There is no invariant {', '.join(sorted(unknown))}.")
+    return [check(invariant) for invariant in invariants() if codes is None or invariant.code in codes]

@@ -1,0 +1,147 @@
+"""Every invariant holds over a programme with everything in it, and each is seen to catch what it is there for.
+
+The violations are planted by the superuser with every trigger off, inside a transaction that is rolled back.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: E501  (a table of statements reads better unbroken)
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from pytest_django import DjangoDbBlocker
+
+from ledger.invariants import check_all, invariants
+from tests.conftest import CommittedDatabase, cloned_database
+from tests.ledger.world import World, tell_story
+
+AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def books(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[tuple[CommittedDatabase, World]]:
+    """A committed database with the whole story in it, shared by the tests of this module, which leave it as it is."""
+    template = connection.settings_dict["NAME"]
+    with django_db_blocker.unblock(), cloned_database() as clone:
+        connection.settings_dict["NAME"] = clone.name
+        try:
+            yield clone, tell_story(AT)
+        finally:
+            connection.close()
+            connection.settings_dict["NAME"] = template
+
+
+def test_every_invariant_holds_over_the_whole_story(books: Any) -> None:
+    results = check_all()
+    assert [result.code for result in results] == [f"I{n}" for n in range(1, 20)]
+    assert {result.name: result.rows for result in results if result.rows} == {}
+
+
+def test_the_command_prints_every_invariant_and_writes_them_down(books: Any, tmp_path: Path, capsys: Any) -> None:
+    call_command("check_books", json=tmp_path / "books.json")
+    assert "19 invariants checked, 0 violated." in capsys.readouterr().out
+    assert all(row["holds"] for row in json.loads((tmp_path / "books.json").read_text()))
+
+
+LAST = "(SELECT max(id) FROM ledger_entry)"
+A_LINE = "(SELECT account_id, entry_id FROM ledger_line ORDER BY entry_id, account_id LIMIT 1)"
+A_DOCUMENT = "(SELECT generation_id, revision FROM ledger_accrual WHERE revision = 1 ORDER BY 1 LIMIT 1)"
+# A contributor's credit in a document that still stands.
+RAISED = """UPDATE ledger_accrual d SET amounts[{place}] = amounts[{place}] + {by}
+             WHERE (generation_id, revision) = (SELECT generation_id, revision FROM ledger_accrual a WHERE revision = 1
+               AND NOT EXISTS (SELECT FROM ledger_accrual r WHERE r.generation_id = a.generation_id AND r.revision < 0)
+               AND cardinality(amounts) > 3 ORDER BY 1 LIMIT 1)"""
+
+PLANTED: list[tuple[str, str, str]] = [
+    ("I1", "a line that is one unit larger", f"UPDATE ledger_line SET amount = amount + 1 WHERE (account_id, entry_id) = {A_LINE}"),
+    ("I1", "two assets that net", f"""INSERT INTO ledger_line SELECT {LAST}, min(a.id), 5, 0, 99 FROM ledger_account a GROUP BY a.asset_id"""),
+    ("I1", "a header without lines", f"DELETE FROM ledger_line WHERE entry_id = {LAST}"),
+    ("I2", "a balance set by hand", "UPDATE ledger_balance SET posted = posted + 1 WHERE account_id = (SELECT min(account_id) FROM ledger_balance)"),
+    ("I2", "a version that skips", "UPDATE ledger_balance SET version = version + 1 WHERE account_id = (SELECT min(account_id) FROM ledger_balance)"),
+    ("I2", "a lost balance", "DELETE FROM ledger_balance WHERE account_id = (SELECT min(account_id) FROM ledger_line)"),
+    ("I3", "a running balance that breaks", f"UPDATE ledger_line SET balance_after = 7 WHERE (account_id, entry_id) = {A_LINE}"),
+    ("I4", "a credit that was raised", RAISED.format(place=1, by=1)),
+    ("I4", "a unit moved from one to another", RAISED.format(place="cardinality(amounts)", by=-3) + ";" + RAISED.format(place="cardinality(amounts) - 1", by=3)),
+    ("I5", "a document that its line does not know", RAISED.format(place=1, by=1)),
+    ("I6", "a second accrual", f"INSERT INTO ledger_accrual SELECT generation_id, 9, batch_id, source_id, gross, plan_id, account_ids, amounts FROM ledger_accrual WHERE (generation_id, revision) = {A_DOCUMENT}"),
+    ("I6", "a reversal of nothing", "UPDATE ledger_accrual SET revision = -8 WHERE revision = -1"),
+    ("I7", "an entry that says something else", f"UPDATE ledger_entry SET reference = 'forged' WHERE id = {LAST}"),
+    ("I7", "a key used twice", f"ALTER TABLE ledger_entry DROP CONSTRAINT ledger_entry_idem_key_key; UPDATE ledger_entry SET idem_key = (SELECT idem_key FROM ledger_entry WHERE id = 1) WHERE id = {LAST}"),
+    ("I8", "an entry that was dated back", f"UPDATE ledger_entry SET posted_at = posted_at + interval '1 second' WHERE id = {LAST}"),
+    ("I8", "an entry that was cut out", "DELETE FROM ledger_entry WHERE id = 2"),
+    ("I8", "an entry cut off at the end", f"DELETE FROM ledger_entry WHERE id = {LAST}"),
+    ("I8", "a line that was changed and balanced again", f"UPDATE ledger_line SET amount = amount * 2 WHERE entry_id = {LAST}"),
+    ("I9", "a privilege", "GRANT UPDATE ON ledger_line TO tributary_app"),
+    ("I9", "a privilege on a partition", "GRANT DELETE ON ledger_line_m0 TO tributary_app"),
+    ("I9", "a way to insert lines", "GRANT INSERT ON ledger_line TO tributary_app"),
+    ("I9", "a trigger that was dropped on a partition", "DROP TRIGGER immutable ON ledger_line_m0"),
+    ("I9", "a trigger that was switched off", "ALTER TABLE ledger_accrual_before DISABLE TRIGGER immutable"),
+    ("I9", "a check that was dropped", "DROP TRIGGER checked ON ledger_line_m0"),
+    ("I9", "a partition made by hand", "CREATE TABLE ledger_line_m9 PARTITION OF ledger_line FOR VALUES FROM (9000000) TO (10000000)"),
+    ("I9", "an unsafe search path", "ALTER FUNCTION ledger_hold_still() RESET search_path"),
+    ("I10", "a line added to a sealed month", "UPDATE ledger_entry SET period_id = 202610, effective = '2026-10-31' WHERE id = (SELECT max(id) FROM ledger_entry WHERE period_id = 202611)"),
+    ("I10", "a leaf that was changed", "UPDATE ledger_leaf SET opening = opening + 1, closing = closing + 1 WHERE period_id = 202610 AND position = 0"),
+    ("I10", "a leaf that was taken out", "DELETE FROM ledger_leaf WHERE period_id = 202610 AND position = 1"),
+    ("I11", "a reversal that is not the opposite", "UPDATE ledger_line SET amount = amount + 1 WHERE entry_id = (SELECT max(id) FROM ledger_entry WHERE reverses IS NOT NULL)"),
+    ("I12", "a balance that was once negative", "UPDATE ledger_line SET balance_after = -1 WHERE (account_id, entry_id) = (SELECT l.account_id, l.entry_id FROM ledger_line l JOIN ledger_account a ON a.id = l.account_id WHERE a.kind = 'contributor_payable' LIMIT 1)"),
+    ("I12", "a limit that was lifted", "UPDATE ledger_balance SET min_balance = NULL"),
+    ("I13", "money that went to a contributor another way", "UPDATE ledger_entry SET kind = 'capital' WHERE kind = 'payout_succeed'"),
+    ("I14", "a document more", RAISED.format(place=1, by=1)),
+    ("I15", "a document that was lost", f"DELETE FROM ledger_accrual WHERE (generation_id, revision) = {A_DOCUMENT}"),
+    ("I15", "a document without an entry", f"UPDATE ledger_accrual SET batch_id = 1 WHERE (generation_id, revision) = {A_DOCUMENT}"),
+    ("I16", "an opening that is not the last closing", "UPDATE ledger_leaf SET opening = opening + 1, closing = closing + 1 WHERE period_id = 202610 AND position = 0"),
+    ("I17", "a reversal that left something", "UPDATE ledger_accrual SET amounts[1] = amounts[1] - 1, gross = gross - 1 WHERE revision = -1"),
+    ("I18", "money made in one currency", "UPDATE ledger_balance SET posted = posted + 1 WHERE account_id = (SELECT min(account_id) FROM ledger_balance)"),
+    ("I19", "an accrual that vanished", "DELETE FROM ledger_unaccrued; DELETE FROM ledger_refusal"),
+    ("I19", "an accrual of nothing", f"UPDATE ledger_accrual SET plan_id = 0 WHERE (generation_id, revision) = {A_DOCUMENT}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "what", "planted"), PLANTED, ids=[f"{code}: {what}" for code, what, _ in PLANTED])
+def test_a_planted_violation_is_caught(books: Any, code: str, what: str, planted: str) -> None:
+    clone, _ = books
+    sql = next(i.sql for i in invariants() if i.code == code)
+    superuser = psycopg2.connect(clone.url)
+    try:
+        with superuser.cursor() as cursor:
+            cursor.execute("SET LOCAL session_replication_role = replica")
+            cursor.execute(sql)
+            assert cursor.fetchall() == [], "it was violated before"
+            cursor.execute(planted)
+            cursor.execute(sql)
+            assert cursor.fetchall(), f"{code} did not see {what}"
+    finally:
+        superuser.rollback()
+        superuser.close()
+
+
+def test_every_invariant_has_a_planted_violation() -> None:
+    assert {code for code, _, _ in PLANTED} == {i.code for i in invariants()}
+
+
+def test_the_command_exits_with_1_on_a_violation(books: Any, planted_for_good: Callable[[str], None]) -> None:
+    planted_for_good("UPDATE ledger_balance SET posted = posted + 1 WHERE account_id = (SELECT min(account_id) FROM ledger_balance)")  # fmt: skip
+    with pytest.raises(SystemExit) as stopped:
+        call_command("check_books", only=["I2", "I18"])
+    assert stopped.value.code == 1
+
+
+@pytest.fixture
+def planted_for_good(books: Any) -> Iterator[Callable[[str], None]]:
+    """Commits a violation, and takes it back after the test."""
+    superuser = psycopg2.connect(books[0].url)
+    superuser.autocommit = True
+    with superuser.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute("CREATE TABLE balances_before AS TABLE ledger_balance")
+        yield cursor.execute
+        cursor.execute("UPDATE ledger_balance b SET posted = p.posted FROM balances_before p WHERE p.account_id = b.account_id")  # fmt: skip
+        cursor.execute("DROP TABLE balances_before")
+    superuser.close()
