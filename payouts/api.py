@@ -1,0 +1,80 @@
+"""What Stripe calls: two webhook endpoints. Verify, store once, answer; nothing else happens in the request."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import structlog
+from celery import current_app
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.request import RawPostDataException
+from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+from prometheus_client import Counter
+
+from payouts import gateway, reconciliation
+from payouts.crashpoints import CrashPoint, crashpoint
+from payouts.models import WebhookEvent
+
+log = structlog.get_logger(__name__)
+
+RECEIVED = Counter("tributary_webhooks_received", "Webhook deliveries by endpoint and answer", ["endpoint", "answer"])
+# Never the signature itself: what is kept helps to find a delivery in Stripe's log.
+KEPT_HEADERS = ("User-Agent", "Stripe-Webhook-Id", "Content-Type")
+
+
+@csrf_exempt
+@require_POST
+def stripe_webhook(request: HttpRequest) -> HttpResponse:
+    """Events of the platform's own account."""
+    return _receive(request, WebhookEvent.Endpoint.PLATFORM, settings.STRIPE_WEBHOOK_SECRETS)
+
+
+@csrf_exempt
+@require_POST
+def stripe_connect_webhook(request: HttpRequest) -> HttpResponse:
+    """Events of connected accounts."""
+    return _receive(request, WebhookEvent.Endpoint.CONNECT, settings.STRIPE_CONNECT_WEBHOOK_SECRETS)
+
+
+def _receive(request: HttpRequest, endpoint: WebhookEvent.Endpoint, secrets: Sequence[str]) -> HttpResponse:
+    body = _body(request)
+    if body is None:
+        return _answer(endpoint, 413, "The body is larger than 256 KiB.")
+    try:
+        event = gateway.verify_webhook(body, request.headers.get("Stripe-Signature", ""), secrets)
+        stored = reconciliation.record_webhook(
+            endpoint=endpoint, event=event, payload=body.decode(),
+            headers={name: request.headers[name][:200] for name in KEPT_HEADERS if name in request.headers},
+            at=timezone.now(),
+        )  # fmt: skip
+    except (gateway.UnableToVerify, reconciliation.UnableToRecordWebhook) as error:
+        log.warning("webhook_refused", endpoint=str(endpoint), error=str(error))
+        return _answer(endpoint, 400, str(error))
+    crashpoint(CrashPoint.WEBHOOK_STORED)
+    if stored is not None:
+        # Only a hint; the sweep applies what no message reached.
+        with contextlib.suppress(Exception):
+            current_app.send_task("payouts.tasks.apply_webhook", args=[stored], queue="payouts", retry=False)
+    return _answer(endpoint, 200, "stored" if stored is not None else "known")
+
+
+def _body(request: HttpRequest) -> bytes | None:
+    """The raw body, or None when it is too large; never more than the limit is read."""
+    limit = settings.WEBHOOK_BYTES_MAX
+    declared = request.headers.get("Content-Length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        return None
+    try:
+        body = request.read(limit + 1)
+    except RawPostDataException:
+        body = request.body
+    return body if len(body) <= limit else None
+
+
+def _answer(endpoint: WebhookEvent.Endpoint, status: int, text: str) -> HttpResponse:
+    RECEIVED.labels(endpoint=str(endpoint), answer=str(status)).inc()
+    return HttpResponse(text, status=status, content_type="text/plain")

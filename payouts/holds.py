@@ -1,0 +1,138 @@
+"""Why somebody is not paid, in plain words: who owns each reason, whether it ends by itself, and what the contributor
+can do about it. One table; the portal, the console and the notices read it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from payouts.models.accounts import HoldReason
+
+
+class Owner(enum.StrEnum):
+    CONTRIBUTOR = "contributor"
+    STRIPE = "Stripe"
+    FINANCE = "finance"
+    COMPLIANCE = "compliance"
+
+
+@dataclass(frozen=True)
+class HoldRule:
+    """`automatic`: placed and released by what Stripe or the ledger says; otherwise a person of `owner` releases it."""
+
+    owner: Owner
+    automatic: bool
+    words: str
+    remedy: str
+
+
+R = HoldReason
+RULES: dict[HoldReason, HoldRule] = {
+    R.ONBOARDING_INCOMPLETE: HoldRule(
+        Owner.CONTRIBUTOR, True, "Your payout details are not complete.",
+        "Finish your payout details with Stripe; the button is on this page.",
+    ),
+    R.TRANSFERS_CAPABILITY_INACTIVE: HoldRule(
+        Owner.CONTRIBUTOR, True, "Stripe cannot receive money for you yet.",
+        "Open your payout details and answer what Stripe still asks.",
+    ),
+    R.PAYOUTS_DISABLED: HoldRule(
+        Owner.CONTRIBUTOR, True, "Stripe cannot pay your bank account at the moment.",
+        "Open your payout details and check your bank account.",
+    ),
+    R.REQUIREMENTS_PAST_DUE: HoldRule(
+        Owner.CONTRIBUTOR, True, "Stripe asked for something about you and the date for it has passed.",
+        "Open your payout details and answer what Stripe asks.",
+    ),
+    R.STRIPE_UNDER_REVIEW: HoldRule(
+        Owner.STRIPE, True, "Stripe is reviewing what you told them.",
+        "Nothing to do: this usually takes a few days. Your money stays yours.",
+    ),
+    R.SANCTIONS_LISTED: HoldRule(
+        Owner.COMPLIANCE, False, "We are legally required to check something before we can pay you.",
+        "Nothing to do now: we write to you when the check is done.",
+    ),
+    R.REJECTED_BY_STRIPE: HoldRule(
+        Owner.COMPLIANCE, False, "Stripe decided not to make payments to your account.",
+        "Write to us: we can look at another way of paying you.",
+    ),
+    R.ACCOUNT_DISCONNECTED: HoldRule(
+        Owner.CONTRIBUTOR, True, "Your Stripe account is no longer connected to us.",
+        "Open your payout details and connect it again.",
+    ),
+    R.BANK_DETAILS_CHANGED_RECENTLY: HoldRule(
+        Owner.FINANCE, True, "Your bank details changed a short while ago.",
+        "Nothing to do if it was you: we wait a few days. If it was not you, write to us at once.",
+    ),
+    R.TAX_FORM_MISSING: HoldRule(
+        Owner.CONTRIBUTOR, True, "We have no tax form from you.", "Send us the tax form (W-9 or W-8BEN)."
+    ),
+    R.TAX_FORM_EXPIRED: HoldRule(
+        Owner.CONTRIBUTOR, True, "Your tax form has expired.", "Send us a new tax form (W-9 or W-8BEN)."
+    ),
+    R.DISPUTE_OR_CLAIM: HoldRule(
+        Owner.FINANCE, False, "Somebody disputes who made some of the works.",
+        "We look at both sides and write to you; you can send us what shows that the works are yours.",
+    ),
+    R.ATTRIBUTION_UNDER_REVIEW: HoldRule(
+        Owner.FINANCE, False, "We are checking how your share was computed.",
+        "Nothing to do: the receipts show the shares as they stand.",
+    ),
+    R.FRAUD_REVIEW: HoldRule(
+        Owner.COMPLIANCE, False, "We are checking this account before we pay it.", "Write to us if you have questions."
+    ),
+    R.NEGATIVE_BALANCE: HoldRule(
+        Owner.FINANCE, True, "A correction left less on your account than this payout needs.",
+        "Nothing to do: what you earn next is set against it.",
+    ),
+    R.NEGATIVE_STRIPE_BALANCE: HoldRule(
+        Owner.STRIPE, True, "Your balance at Stripe is below zero, so a payout would not reach your bank.",
+        "Look at your Stripe dashboard; it shows what was debited.",
+    ),
+    R.COUNTRY_UNSUPPORTED: HoldRule(
+        Owner.FINANCE, False, "Stripe does not let us pay your country this way.",
+        "Write to us: we can pay some countries by bank transfer.",
+    ),
+    R.CURRENCY_UNSUPPORTED: HoldRule(
+        Owner.FINANCE, False, "Your account cannot receive this currency.",
+        "Add a bank account that takes it, or write to us.",
+    ),
+    R.AMOUNT_OUT_OF_RANGE: HoldRule(
+        Owner.FINANCE, False, "Stripe does not take a payment of this size.", "Nothing to do: we are looking at it."
+    ),
+    R.REFUSED_BY_STRIPE: HoldRule(
+        Owner.FINANCE, False, "Stripe refused the payment.", "Nothing to do: we are finding out why."
+    ),
+    R.MANUAL_ADMIN: HoldRule(
+        Owner.FINANCE, False, "We stopped payments to you for now.", "Write to us if you have questions."
+    ),
+    R.CONTRIBUTOR_PAUSED: HoldRule(
+        Owner.CONTRIBUTOR, False, "You asked us not to pay you for now.", "Ask us to start again whenever you like."
+    ),
+    R.FIRST_PAYOUT_PROBATION: HoldRule(
+        Owner.FINANCE, True, "Your first payout waits a few days.", "Nothing to do: it is paid in a later run."
+    ),
+}  # fmt: skip
+
+# Stripe's requirements.disabled_reason -> our reason. The longest prefix counts.
+DISABLED_REASONS: dict[str, HoldReason] = {
+    "requirements.past_due": R.REQUIREMENTS_PAST_DUE,
+    "requirements.pending_verification": R.STRIPE_UNDER_REVIEW,
+    "under_review": R.STRIPE_UNDER_REVIEW,
+    "listed": R.SANCTIONS_LISTED,
+    "rejected.listed": R.SANCTIONS_LISTED,
+    "rejected": R.REJECTED_BY_STRIPE,
+    "platform_paused": R.MANUAL_ADMIN,
+    "action_required": R.TRANSFERS_CAPABILITY_INACTIVE,
+    "other": R.STRIPE_UNDER_REVIEW,
+}
+
+
+def reason_of_disabling(disabled_reason: str) -> HoldReason | None:
+    """Our hold for Stripe's `disabled_reason`; None where there is none. An unknown one is a review, never nothing."""
+    if not disabled_reason:
+        return None
+    for prefix in sorted(DISABLED_REASONS, key=len, reverse=True):
+        if disabled_reason == prefix or disabled_reason.startswith(prefix + "."):
+            return DISABLED_REASONS[prefix]
+    return R.STRIPE_UNDER_REVIEW

@@ -1,0 +1,267 @@
+"""Four eyes: approving what was frozen, starting it, stopping it.
+
+The database refuses an approver who built or edited the run; this module refuses first, with a sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime, timedelta
+
+import structlog
+from celery import current_app
+from django.conf import settings
+from django.db import transaction
+
+from contributors.models import User
+from ledger.money import asset, format_amount
+from payouts import gateway
+from payouts.crashpoints import CrashPoint, crashpoint
+from payouts.models import Notice, Payout, PayoutRun
+from payouts.operations.audit import (
+    ADMIN,
+    CHECKER,
+    COMPLIANCE,
+    MAKER,
+    NOBODY,
+    Presence,
+    audit,
+    require_fresh_factor,
+    require_role,
+)
+from payouts.operations.runs import clear_approvals, content_hash, lock, payouts_back_to_ready, return_to_review
+
+log = structlog.get_logger(__name__)
+
+APPROVAL_LASTS = timedelta(hours=72)
+
+
+class UnableToApprove(Exception):
+    """The wrong person, a stale page, a wrong total, or a run that is not in review."""
+
+    status = 409
+    problem = "run-not-approved"
+
+
+class UnableToReject(Exception):
+    """The run is not in review, or no reason was given."""
+
+    status = 409
+    problem = "run-not-rejected"
+
+
+class UnableToStart(Exception):
+    """The run is not approved, the approval expired, the rows differ, or the money is not there."""
+
+    status = 409
+    problem = "run-not-started"
+
+
+class UnableToPause(Exception):
+    """The run is not executing."""
+
+    status = 409
+    problem = "run-not-paused"
+
+
+class UnableToResume(Exception):
+    """The run is not paused, or it takes somebody else to resume it."""
+
+    status = 409
+    problem = "run-not-resumed"
+
+
+@transaction.atomic
+def approve_run(
+    *,
+    run: PayoutRun,
+    by: User,
+    typed_total: int,
+    content_hash: bytes,
+    at: datetime,
+    seen: Presence = NOBODY,
+) -> PayoutRun:
+    """Approve what stands in review. `content_hash` is what the page showed, `typed_total` what the person typed
+    (minor units). Above the policy's limit the first approval is one of two."""
+    require_role(by, CHECKER, ADMIN)
+    require_fresh_factor(seen)
+    run = lock(run)
+    _check_approver(run, by)
+    if bytes(run.content_hash or b"") != content_hash or _recomputed(run) != content_hash:
+        raise UnableToApprove("The run changed since you opened it; look at it again.")
+    if typed_total != run.total_minor:
+        raise UnableToApprove("The total that you typed is not the total of the run.")
+    if at >= (run.submitted_at or at) + APPROVAL_LASTS:
+        raise UnableToApprove("The run has been in review for more than 72 hours; have it built again.")
+    is_second = run.approved_by_id is not None
+    if is_second:
+        run.second_approved_by, run.second_approved_at = by, at
+        run.save(update_fields=["second_approved_by", "second_approved_at"])
+    else:
+        run.approved_by, run.approved_at, run.approved_hash = by, at, content_hash
+        run.approval_expires_at = at + APPROVAL_LASTS
+        run.save(update_fields=["approved_by", "approved_at", "approved_hash", "approval_expires_at"])
+    if is_second or not run.needs_second_approval:
+        run.state = PayoutRun.State.APPROVED
+        run.save(update_fields=["state"])
+        run.payouts.filter(state=Payout.State.READY).update(state=Payout.State.APPROVED, approved_at=at)
+    audit(
+        by=by, action="approve_run", subject=f"run:{run.public_id}", at=at, seen=seen,
+        after={"content_hash": run.hash_hex, "total_minor": run.total_minor, "second": is_second},
+    )  # fmt: skip
+    crashpoint(CrashPoint.APPROVAL_WRITTEN)
+    return run
+
+
+def _recomputed(run: PayoutRun) -> bytes:
+    return content_hash(run)
+
+
+def _check_approver(run: PayoutRun, by: User) -> None:
+    if run.state != PayoutRun.State.IN_REVIEW:
+        raise UnableToApprove(f"The run is {run.get_state_display().lower()}, not in review.")
+    if by.pk in (run.created_by_id, run.last_edited_by_id):
+        raise UnableToApprove("Whoever built or edited a run does not approve it.")
+    if by.pk == run.approved_by_id:
+        raise UnableToApprove("You approved it already; a second person must.")
+
+
+@transaction.atomic
+def reject_run(*, run: PayoutRun, by: User, reason: str, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
+    """Send a run back with a reason. It stays as it was judged; `rebuild_run` makes its successor."""
+    require_role(by, CHECKER, ADMIN)
+    run = lock(run)
+    if run.state not in (PayoutRun.State.IN_REVIEW, PayoutRun.State.APPROVED):
+        raise UnableToReject(f"The run is {run.get_state_display().lower()}, not in review.")
+    if not reason.strip():
+        raise UnableToReject("Say why, so that the next version can be better.")
+    payouts_back_to_ready(run)
+    run.state, run.rejected_by, run.reject_reason = PayoutRun.State.REJECTED, by, reason.strip()[:500]
+    run.save(update_fields=["state", "rejected_by", "reject_reason"])
+    audit(
+        by=by, action="reject_run", subject=f"run:{run.public_id}", at=at, seen=seen,
+        after={"reason": run.reject_reason},
+    )  # fmt: skip
+    return run
+
+
+@transaction.atomic
+def expire_approvals(*, at: datetime) -> int:
+    """Put runs whose approval ran out back into review. Returns how many."""
+    expired = PayoutRun.objects.select_for_update().filter(approval_expires_at__lte=at)
+    runs = list(expired.filter(state__in=[PayoutRun.State.APPROVED, PayoutRun.State.IN_REVIEW]).order_by("pk"))
+    for run in runs:
+        return_to_review(run)
+        clear_approvals(run)
+        audit(by=None, action="approval_expired", subject=f"run:{run.public_id}", at=at)
+    return len(runs)
+
+
+def start_execution(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
+    """Let the workers begin: after the rows are hashed again and Stripe's balance is seen to suffice."""
+    require_role(by, MAKER, CHECKER, ADMIN)
+    require_fresh_factor(seen)
+    if settings.PAYOUTS_FROZEN:
+        raise UnableToStart("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
+    if run.state != PayoutRun.State.APPROVED:
+        raise UnableToStart(f"The run is {run.get_state_display().lower()}, not approved.")
+    _check_balance(run)
+    with transaction.atomic():
+        run = lock(run)
+        if run.state != PayoutRun.State.APPROVED:
+            raise UnableToStart(f"The run is {run.get_state_display().lower()}, not approved.")
+        if at >= (run.approval_expires_at or at):
+            raise UnableToStart("The approval has expired; the run must be approved again.")
+        if _recomputed(run) != bytes(run.approved_hash or b""):
+            raise UnableToStart("The payouts differ from what was approved. Nothing was sent.")
+        run.state, run.started_by, run.started_at = PayoutRun.State.EXECUTING, by, at
+        run.save(update_fields=["state", "started_by", "started_at"])
+        audit(
+            by=by, action="start_execution", subject=f"run:{run.public_id}", at=at, seen=seen,
+            after={"content_hash": run.hash_hex, "total_minor": run.total_minor},
+        )  # fmt: skip
+        crashpoint(CrashPoint.START_WRITTEN)
+        hint_execution(run)
+    return run
+
+
+def _check_balance(run: PayoutRun) -> None:
+    try:
+        available = gateway.balance().available.get(run.currency, 0)
+    except gateway.UnableToUseStripe as error:
+        raise UnableToStart(f"Stripe's balance could not be read: {error}") from error
+    if available < run.total_minor:
+        kept = asset(run.currency)
+        short = format_amount((run.total_minor - available) * kept.minor, run.currency, decimals=kept.exponent)
+        raise UnableToStart(f"The balance at Stripe is {short} {run.currency} short; top it up first.")
+
+
+def hint_execution(run: PayoutRun) -> None:
+    """Tell the workers once the transaction is committed. Only a hint: the sweep finds what a lost one left."""
+
+    def send() -> None:
+        with contextlib.suppress(Exception):
+            current_app.send_task("payouts.tasks.execute_run", args=[run.pk], queue="payouts", retry=False)
+
+    transaction.on_commit(send)
+
+
+@transaction.atomic
+def pause_run(*, run: PayoutRun, by: User, note: str, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
+    """Send nothing more. What is under way is followed to its end by looking it up."""
+    require_role(by, MAKER, CHECKER, COMPLIANCE, ADMIN)
+    run = lock(run)
+    if run.state != PayoutRun.State.EXECUTING:
+        raise UnableToPause(f"The run is {run.get_state_display().lower()}, not executing.")
+    _pause(run, PayoutRun.PauseCode.PERSON, note, at)
+    audit(by=by, action="pause_run", subject=f"run:{run.public_id}", at=at, seen=seen, after={"note": note[:500]})
+    return run
+
+
+@transaction.atomic
+def stop_run(*, run_id: int, code: PayoutRun.PauseCode, note: str, at: datetime) -> None:
+    """The executor's own stop. A freeze outranks a pause, and the first freeze stays."""
+    run = PayoutRun.objects.select_for_update().get(pk=run_id)
+    if run.state not in (PayoutRun.State.EXECUTING, PayoutRun.State.PAUSED) or run.is_frozen:
+        return
+    if run.state == PayoutRun.State.PAUSED and code not in PayoutRun.FREEZES:
+        return
+    _pause(run, code, note, at)
+    Notice.objects.get_or_create(
+        kind="run_stopped", subject=f"run:{run.public_id}:{code}:{at.isoformat()}",
+        defaults={"words": f"The {run} stopped: {run.get_pause_code_display()}. {note}"[:1000], "created_at": at},
+    )  # fmt: skip
+    audit(
+        by=None, action="stop_run", subject=f"run:{run.public_id}", at=at, after={"code": code, "note": note[:500]}
+    )  # fmt: skip
+    log.error("payout_run_stopped", run=str(run.public_id), code=str(code), note=note)
+
+
+def _pause(run: PayoutRun, code: str, note: str, at: datetime) -> None:
+    run.state, run.paused_at, run.pause_code, run.pause_note = PayoutRun.State.PAUSED, at, code, note[:500]
+    run.save(update_fields=["state", "paused_at", "pause_code", "pause_note"])
+
+
+@transaction.atomic
+def resume_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
+    """Go on. What was refused for a reason of the whole run is tried again, each as a new attempt."""
+    require_fresh_factor(seen)
+    run = lock(run)
+    if run.state != PayoutRun.State.PAUSED:
+        raise UnableToResume(f"The run is {run.get_state_display().lower()}, not paused.")
+    if run.is_frozen:
+        require_role(by, COMPLIANCE, ADMIN)
+    else:
+        require_role(by, MAKER, CHECKER, COMPLIANCE, ADMIN)
+    if settings.PAYOUTS_FROZEN:
+        raise UnableToResume("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
+    if _recomputed(run) != bytes(run.approved_hash or b""):
+        raise UnableToResume("The payouts differ from what was approved.")
+    before, run.state = run.pause_code, PayoutRun.State.EXECUTING
+    run.save(update_fields=["state"])
+    run.payouts.filter(state=Payout.State.REFUSED).update(state=Payout.State.APPROVED, next_try_at=None)
+    audit(
+        by=by, action="resume_run", subject=f"run:{run.public_id}", at=at, seen=seen, before={"pause_code": before}
+    )  # fmt: skip
+    hint_execution(run)
+    return run

@@ -1,0 +1,140 @@
+"""Stopping and releasing: a hold is a row with a reason, an owner and an end. It never moves money."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Q
+
+from contributors.models import Contributor, User
+from payouts.holds import RULES, Owner
+from payouts.models import Hold, HoldReason, Notice, Payout
+from payouts.operations.audit import (
+    ADMIN,
+    CHECKER,
+    COMPLIANCE,
+    MAKER,
+    NOBODY,
+    Presence,
+    audit,
+    require_fresh_factor,
+    require_role,
+)
+
+
+class UnableToPlaceHold(Exception):
+    """The contributor is already held for this reason, or the hold would end before it begins."""
+
+    status = 409
+    problem = "hold-exists"
+
+
+class UnableToReleaseHold(Exception):
+    """The hold has ended, ends by itself only, or belongs to somebody else."""
+
+    status = 409
+    problem = "hold-not-released"
+
+
+def open_holds_q(at: datetime) -> Q:
+    """Holds that stop a payout at `at`."""
+    return Q(released_at__isnull=True) & (Q(ends_at__isnull=True) | Q(ends_at__gt=at))
+
+
+@transaction.atomic
+def place_hold(
+    *,
+    contributor: Contributor,
+    reason: HoldReason | str,
+    at: datetime,
+    by: User | None = None,
+    note: str = "",
+    ends_at: datetime | None = None,
+    payout: Payout | None = None,
+    seen: Presence = NOBODY,
+) -> Hold:
+    """Stop payouts to a contributor. `by` None: the system, for what Stripe or the ledger says."""
+    if by is not None:
+        require_role(by, MAKER, CHECKER, COMPLIANCE, ADMIN)
+    if ends_at is not None and ends_at <= at:
+        raise UnableToPlaceHold("A hold must end after it begins.")
+    reason = HoldReason(reason)
+    Contributor.objects.select_for_update().get(pk=contributor.pk)
+    _end_expired(contributor.pk, at)
+    if Hold.objects.filter(contributor=contributor, reason=reason, released_at__isnull=True).exists():
+        raise UnableToPlaceHold(f"{contributor} is already held: {RULES[reason].words}")
+    hold = Hold.objects.create(
+        contributor=contributor, reason=reason, note=note[:500], placed_by=by, placed_at=at, ends_at=ends_at,
+        payout=payout,
+    )  # fmt: skip
+    Notice.objects.create(
+        contributor=contributor, kind="hold_placed", subject=f"hold:{hold.pk}", created_at=at,
+        words=f"{RULES[reason].words} {RULES[reason].remedy}",
+    )  # fmt: skip
+    audit(
+        by=by, action="place_hold", subject=f"contributor:{contributor.pk}", at=at, seen=seen,
+        after={"hold": hold.pk, "reason": reason, "note": note[:500], "ends_at": ends_at and ends_at.isoformat()},
+    )  # fmt: skip
+    return hold
+
+
+@transaction.atomic
+def release_hold(*, hold: Hold, by: User, at: datetime, note: str = "", seen: Presence = NOBODY) -> Hold:
+    """End a hold by hand: compliance its own and any, finance those of finance and of the contributor."""
+    require_fresh_factor(seen)
+    hold = Hold.objects.select_for_update().get(pk=hold.pk)
+    rule = RULES[HoldReason(hold.reason)]
+    if rule.owner == Owner.COMPLIANCE:
+        require_role(by, COMPLIANCE)
+    else:
+        require_role(by, CHECKER, COMPLIANCE, ADMIN)
+    if hold.released_at is not None:
+        raise UnableToReleaseHold("The hold has ended already.")
+    if rule.automatic and rule.owner in (Owner.STRIPE, Owner.CONTRIBUTOR):
+        raise UnableToReleaseHold("This hold ends by itself, when its reason is gone.")
+    hold.released_at, hold.released_by = at, by
+    hold.save(update_fields=["released_at", "released_by"])
+    _after_release(hold, by=by, at=at, note=note, seen=seen)
+    return hold
+
+
+def sync_automatic_holds(
+    *, contributor: Contributor, wanted: Mapping[HoldReason, datetime | None], of: set[HoldReason], at: datetime
+) -> None:
+    """Make the open holds among the reasons `of` those of `wanted` (reason -> end), in the caller's transaction."""
+    Contributor.objects.select_for_update().get(pk=contributor.pk)
+    _end_expired(contributor.pk, at)
+    present = {
+        HoldReason(hold.reason): hold
+        for hold in Hold.objects.select_for_update().filter(
+            contributor=contributor, reason__in=of, released_at__isnull=True
+        )
+    }
+    for reason in sorted(of):
+        hold = present.get(reason)
+        if reason in wanted and hold is None:
+            place_hold(contributor=contributor, reason=reason, at=at, ends_at=wanted[reason])
+        elif reason not in wanted and hold is not None and RULES[reason].automatic:
+            hold.released_at = at
+            hold.save(update_fields=["released_at"])
+            _after_release(hold, by=None, at=at, note="", seen=NOBODY)
+
+
+def _end_expired(contributor_id: int, at: datetime) -> None:
+    for hold in Hold.objects.filter(contributor_id=contributor_id, released_at__isnull=True, ends_at__lte=at):
+        hold.released_at = hold.ends_at
+        hold.save(update_fields=["released_at"])
+
+
+def _after_release(hold: Hold, *, by: User | None, at: datetime, note: str, seen: Presence) -> None:
+    if not Hold.objects.filter(open_holds_q(at), contributor_id=hold.contributor_id).exists():
+        Notice.objects.create(
+            contributor_id=hold.contributor_id, kind="hold_released", subject=f"hold:{hold.pk}", created_at=at,
+            words="Nothing stops payments to you any more; the next run pays what you are owed.",
+        )  # fmt: skip
+    audit(
+        by=by, action="release_hold", subject=f"contributor:{hold.contributor_id}", at=at, seen=seen,
+        before={"hold": hold.pk, "reason": hold.reason}, after={"note": note[:500]},
+    )  # fmt: skip

@@ -1,0 +1,255 @@
+"""Taking a transfer back, and booking what came back, whoever took it.
+
+The same order as paying: the attempt is written down and committed before anything is sent, and after any doubt
+Stripe's list of the transfer's reversals is read before anything is sent again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+
+from contributors.models import User
+from ledger import operations as ledger
+from ledger.money import from_minor
+from payouts import gateway
+from payouts.crashpoints import CrashPoint, crashpoint
+from payouts.gateway import Outcome
+from payouts.models import Difference, Notice, Payout, PayoutAttempt, Reversal
+from payouts.operations.audit import ADMIN, CHECKER, NOBODY, Presence, audit, require_fresh_factor, require_role
+from payouts.operations.pace import LIVE, Clock, Pace, after, database_clock
+
+REVERSIBLE = (
+    Payout.State.TRANSFERRED, Payout.State.SETTLED, Payout.State.BANK_FAILED, Payout.State.PARTIALLY_REVERSED,
+)  # fmt: skip
+
+
+class UnableToReverse(Exception):
+    """The payout was not paid, the amount is more than is left, or a reversal is under way."""
+
+    status = 409
+    problem = "payout-not-reversed"
+
+
+def reverse_payout(
+    *, payout: Payout, amount_minor: int, by: User, reason: str, at: datetime, seen: Presence = NOBODY
+) -> PayoutAttempt:
+    """Take `amount_minor` of a paid payout back. Returns the attempt; the sweep finishes what has no answer yet."""
+    require_role(by, CHECKER, ADMIN)
+    require_fresh_factor(seen)
+    if settings.PAYOUTS_FROZEN:
+        raise UnableToReverse("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
+    if not reason.strip():
+        raise UnableToReverse("Say why; the contributor reads it.")
+    with transaction.atomic(durable=True):
+        payout = Payout.objects.select_for_update().get(pk=payout.pk)
+        left = payout.amount_minor - payout.reversed_minor
+        if payout.state not in REVERSIBLE:
+            raise UnableToReverse(f"The payout is {payout.get_state_display().lower()}; there is nothing to take back.")
+        if not 0 < amount_minor <= left:
+            raise UnableToReverse("More than is left of the transfer cannot be taken back.")
+        underway = [PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN]
+        if payout.attempts.filter(kind=PayoutAttempt.Kind.REVERSAL, state__in=underway).exists():
+            raise UnableToReverse("A reversal of this payout is under way.")
+        number = payout.attempts.count() + 1
+        key = f"{payout.transfer_group}_{number}_reversal"
+        request = gateway.reversal_request(
+            amount_minor=amount_minor, metadata={"payout": payout.public_id.hex, "attempt": str(number)}
+        )
+        attempt = PayoutAttempt.objects.create(
+            payout=payout, number=number, kind=PayoutAttempt.Kind.REVERSAL, provider=payout.rail, idempotency_key=key,
+            amount_minor=amount_minor, request=request.body, request_sha256=request.sha256, first_sent_at=at,
+            requested_by=by,
+        )  # fmt: skip
+        payout.lease_until, payout.lease_token = after(at, LIVE.lease), uuid.uuid4()
+        payout.save(update_fields=["lease_until", "lease_token"])
+        audit(
+            by=by, action="reverse_payout", subject=f"payout:{payout.public_id}", at=at, seen=seen,
+            after={"amount_minor": amount_minor, "reason": reason.strip()[:500], "attempt": key},
+        )  # fmt: skip
+    crashpoint(CrashPoint.REVERSAL_COMMITTED)
+    _send(attempt, at=at, pace=LIVE)
+    attempt.refresh_from_db()
+    return attempt
+
+
+def _transfer_id(payout: Payout) -> str:
+    paid = payout.attempts.get(kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED)
+    assert paid.provider_transfer_id is not None
+    return paid.provider_transfer_id
+
+
+def _send(attempt: PayoutAttempt, *, at: datetime, pace: Pace) -> None:
+    payout = attempt.payout
+    try:
+        reversal = gateway.reverse_transfer(
+            _transfer_id(payout), gateway.TransferRequest(attempt.request), idempotency_key=attempt.idempotency_key,
+            deadline=gateway.boot_clock() + pace.lease - pace.send_margin,
+        )  # fmt: skip
+    except gateway.UnableToUseStripe as error:
+        crashpoint(CrashPoint.REVERSAL_ANSWERED)
+        _record_failure(attempt, error, at=at, pace=pace)
+    else:
+        crashpoint(CrashPoint.REVERSAL_ANSWERED)
+        record_reversal(payout_id=payout.pk, reversal=reversal, at=at)
+
+
+@transaction.atomic
+def _record_failure(attempt: PayoutAttempt, error: gateway.UnableToUseStripe, *, at: datetime, pace: Pace) -> None:
+    payout = Payout.objects.select_for_update().get(pk=attempt.payout_id)
+    attempt = PayoutAttempt.objects.select_for_update().get(pk=attempt.pk)
+    if attempt.state not in (PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN):
+        return
+    is_whole_story = attempt.sends == attempt.sends_not_executed + 1
+    attempt.http_status, attempt.error_code = error.http_status, error.code[:100]
+    attempt.error_message = str(error)[:500]
+    wait = pace.no_answer_quiet
+    if error.verdict.outcome == Outcome.REFUSED and is_whole_story:
+        attempt.state, attempt.finished_at = PayoutAttempt.State.REFUSED, at
+    elif error.verdict.outcome == Outcome.NOT_EXECUTED:
+        attempt.sends_not_executed += 1
+    elif error.verdict.outcome != Outcome.IN_FLIGHT:
+        attempt.state = PayoutAttempt.State.UNKNOWN
+        if error.is_stored or error.verdict.outcome == Outcome.REFUSED:
+            attempt.failure_stored_at = attempt.failure_stored_at or at
+            wait = pace.second_look_up
+        elif error.http_status:
+            wait = pace.server_error_quiet
+    attempt.save()
+    payout.lease_until = payout.lease_token = None
+    payout.next_try_at = after(at, wait)
+    payout.save(update_fields=["lease_until", "lease_token", "next_try_at"])
+
+
+def recover_reversals(*, clock: Clock = database_clock, pace: Pace = LIVE, limit: int = 100) -> int:
+    """Finish the reversals whose answer is missing. Returns how many were looked at."""
+    underway = [PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN]
+    handled = 0
+    while handled < limit:
+        with transaction.atomic(durable=True):
+            now = clock()
+            attempt = (
+                PayoutAttempt.objects.filter(
+                    Q(payout__lease_until__isnull=True) | Q(payout__lease_until__lte=now),
+                    Q(payout__next_try_at__isnull=True) | Q(payout__next_try_at__lte=now),
+                    kind=PayoutAttempt.Kind.REVERSAL, state__in=underway, payout__needs_person_since__isnull=True,
+                )
+                .select_for_update(skip_locked=True, of=("self", "payout"))
+                .select_related("payout")
+                .order_by("pk")
+                .first()
+            )  # fmt: skip
+            if attempt is None:
+                return handled
+            payout = attempt.payout
+            payout.lease_until, payout.lease_token = after(now, pace.lease), uuid.uuid4()
+            payout.save(update_fields=["lease_until", "lease_token"])
+        handled += 1
+        _recover(attempt, clock=clock, pace=pace)
+    return handled
+
+
+def _recover(attempt: PayoutAttempt, *, clock: Clock, pace: Pace) -> None:
+    try:
+        found = gateway.list_reversals(_transfer_id(attempt.payout))
+    except gateway.UnableToUseStripe as error:
+        _record_failure(attempt, error, at=clock(), pace=pace)
+        return
+    for reversal in found:
+        record_reversal(payout_id=attempt.payout_id, reversal=reversal, at=clock())
+    with transaction.atomic(durable=True):
+        payout = Payout.objects.select_for_update().get(pk=attempt.payout_id)
+        attempt = PayoutAttempt.objects.select_for_update().get(pk=attempt.pk)
+        if attempt.state not in (PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN):
+            return
+        now = clock()
+        is_dead = (
+            attempt.failure_stored_at is not None
+            and attempt.empty_look_up_at is not None
+            and (now - max(attempt.failure_stored_at, attempt.empty_look_up_at)).total_seconds() >= pace.second_look_up
+        )
+        attempt.empty_look_up_at = attempt.empty_look_up_at or now
+        send = False
+        if is_dead:
+            # Its key will only ever repeat a failure, and two look-ups found nothing: nothing was taken back.
+            attempt.state, attempt.finished_at = PayoutAttempt.State.UNKNOWN, now
+            attempt.save(update_fields=["state"])
+            attempt.state = PayoutAttempt.State.VOID
+        elif attempt.failure_stored_at is None and (now - attempt.first_sent_at).total_seconds() < pace.safe_replay:
+            send = not settings.PAYOUTS_FROZEN
+        elif attempt.failure_stored_at is None:
+            payout.needs_person_since = now
+        if send:
+            attempt.sends = F("sends") + 1
+        else:
+            payout.lease_until = payout.lease_token = None
+            payout.next_try_at = None if is_dead else after(now, pace.second_look_up)
+        attempt.save(update_fields=["state", "empty_look_up_at", "finished_at", "sends"])
+        payout.save(update_fields=["lease_until", "lease_token", "next_try_at", "needs_person_since"])
+    if send:
+        attempt.refresh_from_db()
+        _send(attempt, at=now, pace=pace)
+
+
+@transaction.atomic
+def record_reversal(*, payout_id: int, reversal: gateway.TransferReversal, at: datetime) -> bool:
+    """Money came back. Once for each reversal id; ours or somebody else's at Stripe, which becomes a difference."""
+    payout = Payout.objects.select_for_update().select_related("run").get(pk=payout_id)
+    if Reversal.objects.filter(provider_reversal_id=reversal.id).exists():
+        return False
+    attempt = _attempt_of(payout, reversal)
+    before, payout.reversed_minor = payout.reversed_minor, payout.reversed_minor + reversal.amount_minor
+    is_whole = payout.reversed_minor == payout.amount_minor
+    payout.state = Payout.State.REVERSED if is_whole else Payout.State.PARTIALLY_REVERSED
+    payout.lease_until = payout.lease_token = payout.next_try_at = None
+    payout.save(update_fields=["state", "reversed_minor", "lease_until", "lease_token", "next_try_at"])
+    if attempt is not None:
+        attempt.state, attempt.finished_at = PayoutAttempt.State.SUCCEEDED, at
+        attempt.provider_reversal_id, attempt.balance_transaction = reversal.id, reversal.balance_transaction
+        attempt.save(update_fields=["state", "finished_at", "provider_reversal_id", "balance_transaction"])
+    else:
+        Difference.objects.create(
+            type=Difference.Type.UNEXPECTED_REVERSAL, run=payout.run, payout=payout, currency=payout.currency,
+            subject=reversal.id, found=str(reversal.amount_minor),
+            words="A transfer was taken back, and nobody here asked for it.", found_at=at,
+        )  # fmt: skip
+    Notice.objects.create(
+        contributor_id=payout.contributor_id, kind="payout_reversed", subject=f"reversal:{reversal.id}",
+        words="A payment to you was taken back, wholly or in part. Your account shows what is owed to you now.",
+        created_at=at,
+    )  # fmt: skip
+    # The tax that belongs to what came back: of the whole, what all reversals together make, less what was given back.
+    tax = payout.tax_minor * payout.reversed_minor // payout.amount_minor
+    tax -= payout.tax_minor * before // payout.amount_minor
+    entry = ledger.record_transfer_reversal(
+        contributor_id=payout.contributor_id, currency=payout.currency,
+        amount=from_minor(reversal.amount_minor, payout.currency), reversal_id=reversal.id, at=at,
+    )  # fmt: skip
+    if tax:
+        ledger.reverse_withholding(
+            contributor_id=payout.contributor_id, currency=payout.currency, amount=from_minor(tax, payout.currency),
+            reversal_id=reversal.id, at=at, jurisdiction=payout.tax_jurisdiction,
+        )  # fmt: skip
+    Reversal.objects.create(
+        payout=payout, attempt=attempt, provider_reversal_id=reversal.id, amount_minor=reversal.amount_minor,
+        balance_transaction=reversal.balance_transaction, entry=entry, created_at=at,
+    )  # fmt: skip
+    return True
+
+
+def _attempt_of(payout: Payout, reversal: gateway.TransferReversal) -> PayoutAttempt | None:
+    number = reversal.metadata.get("attempt", "")
+    if reversal.metadata.get("payout") != payout.public_id.hex or not number.isdecimal():
+        return None
+    return (
+        payout.attempts.select_for_update()
+        .filter(
+            kind=PayoutAttempt.Kind.REVERSAL, number=int(number),
+            state__in=[PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN],
+        )
+        .first()
+    )  # fmt: skip

@@ -1,0 +1,274 @@
+"""Our rows, the ledger and Stripe, compared: attempt, transfer and balance transaction; balance with balance.
+
+What does not agree is a difference: typed, in a queue, open until it is no longer found or a second person explains
+it. A run is reconciled when none of its differences is open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from django.db import transaction
+
+from ledger import operations as ledger
+from ledger.money import from_minor
+from payouts import gateway, operations, queries
+from payouts.crashpoints import CrashPoint, crashpoint
+from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun, Reconciliation, Reversal, TopUp
+
+
+class UnableToReconcile(Exception):
+    """The run still has payouts that are not at their end."""
+
+    status = 409
+    problem = "run-not-reconciled"
+
+
+@dataclass
+class _Findings:
+    """What a comparison found, by (type, subject), and the figures for the record."""
+
+    currency: str
+    run: PayoutRun | None = None
+    items: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    n_attempts: int = 0
+    n_transfers: int = 0
+    n_balance_transactions: int = 0
+    ours_minor: int = 0
+    stripe_minor: int = 0
+
+    def add(
+        self, type_: Difference.Type, subject: str, words: str, *, expected: Any = "", found: Any = "",
+        payout: Payout | None = None,
+    ) -> None:  # fmt: skip
+        self.items.setdefault(
+            (type_, subject[:120]),
+            {"expected": str(expected)[:200], "found": str(found)[:200], "words": words, "payout": payout},
+        )
+
+
+def reconcile_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
+    """Match every attempt of a run with its transfer and its balance transaction. With nothing open the run is
+    reconciled; otherwise the differences wait in their queue, and the next comparison may resolve them."""
+    waiting = [*Payout.LIVE, Payout.State.REFUSED]
+    if run.started_at is None or run.payouts.filter(state__in=waiting).exists():
+        raise UnableToReconcile("Some payouts of the run are not at their end.")
+    findings = _Findings(run.currency, run)
+    since = run.started_at - timedelta(days=1)
+    transfers = [t for t in gateway.list_transfers(since=since) if t.metadata.get("run") == run.public_id.hex]
+    moved = {row.source: row for row in gateway.list_balance_transactions(since=since) if row.type == "transfer"}
+    attempts = list(
+        PayoutAttempt.objects.filter(
+            payout__run=run, kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED
+        ).select_related("payout")
+    )
+    _match(findings, attempts, transfers, moved)
+    return _conclude(findings, Reconciliation.Kind.RUN, since=run.started_at, until=at, at=at)
+
+
+def _match(
+    findings: _Findings,
+    attempts: list[PayoutAttempt],
+    transfers: list[gateway.Transfer],
+    moved: dict[str, gateway.BalanceTransaction],
+) -> None:
+    """Attempt <-> transfer <-> balance transaction, by id."""
+    kind = Difference.Type
+    by_id = {transfer.id: transfer for transfer in transfers}
+    findings.n_attempts, findings.n_transfers = len(attempts), len(transfers)
+    findings.ours_minor += sum(attempt.amount_minor for attempt in attempts)
+    findings.stripe_minor += sum(transfer.amount_minor for transfer in transfers)
+    known = set()
+    for attempt in attempts:
+        payout, name = attempt.payout, attempt.provider_transfer_id or ""
+        known.add(name)
+        transfer = by_id.get(name)
+        if transfer is None:
+            findings.add(kind.MISSING_REMOTE, name, "We recorded a transfer that Stripe does not list.",
+                         expected=attempt.amount_minor, payout=payout)  # fmt: skip
+            continue
+        for type_, ours, theirs in (
+            (kind.AMOUNT, attempt.amount_minor, transfer.amount_minor),
+            (kind.CURRENCY, payout.currency, transfer.currency),
+            (kind.DESTINATION, payout.destination, transfer.destination),
+            (kind.UNEXPECTED_REVERSAL, payout.reversed_minor, transfer.reversed_minor),
+        ):
+            if ours != theirs:
+                findings.add(type_, name, f"Our {type_.label.lower()} is not Stripe's.", expected=ours, found=theirs,
+                             payout=payout)  # fmt: skip
+        row = moved.get(name)
+        if row is None or -row.amount_minor != attempt.amount_minor or row.currency != payout.currency:
+            findings.add(kind.AMOUNT if row else kind.MISSING_REMOTE, f"balance transaction of {name}",
+                         "Stripe's balance did not change by what was transferred.", expected=-attempt.amount_minor,
+                         found=row.amount_minor if row else "", payout=payout)  # fmt: skip
+        else:
+            findings.n_balance_transactions += 1
+            if row.fee_minor:
+                findings.add(kind.FEE, row.id, "Stripe took a fee for a transfer.", found=row.fee_minor, payout=payout)
+    groups: dict[str, int] = {}
+    for transfer in transfers:
+        groups[transfer.transfer_group] = groups.get(transfer.transfer_group, 0) + 1
+        if transfer.id not in known:
+            findings.add(kind.MISSING_LOCAL, transfer.id, "Stripe made a transfer that we have not recorded.",
+                         found=transfer.amount_minor)  # fmt: skip
+    for group, count in groups.items():
+        if count > 1:
+            findings.add(kind.DUPLICATE_GROUP, group, "A payout has more than one transfer.", expected=1, found=count)
+
+
+def reconcile_day(*, currency: str, day: date, at: datetime) -> Reconciliation:
+    """Compare a UTC day of Stripe's balance transactions in one currency with what we have of it, a day's overlap
+    before it, and book the fees that Stripe took from the balance."""
+    start = datetime.combine(day, time.min, UTC)
+    since, until = start - timedelta(days=1), start + timedelta(days=1)
+    findings = _Findings(currency)
+    rows = [row for row in gateway.list_balance_transactions(since=since, until=until) if row.currency == currency]
+    findings.n_balance_transactions = len(rows)
+    transfers = {
+        attempt.provider_transfer_id: attempt
+        for attempt in PayoutAttempt.objects.filter(
+            kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED,
+            provider_transfer_id__in=[row.source for row in rows],
+        ).select_related("payout")
+    }  # fmt: skip
+    reversals = {
+        reversal.provider_reversal_id: reversal.amount_minor
+        for reversal in Reversal.objects.filter(provider_reversal_id__in=[row.source for row in rows])
+    }
+    topups = {
+        topup.provider_topup_id: topup.amount_minor
+        for topup in TopUp.objects.filter(
+            provider_topup_id__in=[row.source for row in rows], state=TopUp.State.SUCCEEDED
+        )
+    }
+    for row in rows:
+        _match_movement(findings, row, transfers, reversals, topups, at)
+    seen = {row.source for row in rows}
+    ours = PayoutAttempt.objects.filter(
+        kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED, payout__currency=currency,
+        finished_at__gte=start, finished_at__lt=until - timedelta(minutes=10),
+    ).select_related("payout")  # fmt: skip
+    for attempt in ours:
+        if attempt.provider_transfer_id not in seen:
+            # The answer may have been learnt long after the transfer was made.
+            transfer = gateway.retrieve_transfer(attempt.provider_transfer_id or "")
+            if transfer.created >= since:
+                findings.add(
+                    Difference.Type.MISSING_REMOTE, attempt.provider_transfer_id or "",
+                    "We recorded a transfer that did not change Stripe's balance.", expected=attempt.amount_minor,
+                    payout=attempt.payout,
+                )  # fmt: skip
+    findings.n_attempts, findings.n_transfers = len(ours), len(transfers)
+    return _conclude(findings, Reconciliation.Kind.DAY, since=start, until=until, at=at)
+
+
+def _match_movement(
+    findings: _Findings,
+    row: gateway.BalanceTransaction,
+    transfers: dict[str | None, PayoutAttempt],
+    reversals: dict[str, int],
+    topups: dict[str | None, int],
+    at: datetime,
+) -> None:
+    kind = Difference.Type
+    if row.type == "transfer":
+        findings.stripe_minor -= row.amount_minor
+        attempt = transfers.get(row.source)
+        if attempt is None:
+            findings.add(kind.MISSING_LOCAL, row.source, "Stripe made a transfer that we have not recorded.",
+                         found=-row.amount_minor)  # fmt: skip
+            return
+        findings.ours_minor += attempt.amount_minor
+        if attempt.amount_minor != -row.amount_minor:
+            findings.add(kind.AMOUNT, row.source, "Our amount is not Stripe's.", expected=attempt.amount_minor,
+                         found=-row.amount_minor, payout=attempt.payout)  # fmt: skip
+    elif row.type in ("transfer_refund", "transfer_cancel", "transfer_failure"):
+        if reversals.get(row.source) != row.amount_minor:
+            findings.add(kind.UNEXPECTED_REVERSAL, row.source, "Money of a transfer came back, and we did not book it.",
+                         expected=reversals.get(row.source, 0), found=row.amount_minor)  # fmt: skip
+    elif row.type == "topup":
+        if topups.get(row.source) != row.amount_minor:
+            findings.add(kind.MISSING_LOCAL, row.source, "Stripe's balance was topped up, and we did not book it.",
+                         expected=topups.get(row.source, 0), found=row.amount_minor)  # fmt: skip
+    elif row.type in ("stripe_fee", "stripe_fx_fee", "network_cost", "tax_fee") and row.amount_minor < 0:
+        ledger.record_stripe_fee(
+            amount=from_minor(-row.amount_minor, row.currency), currency=row.currency, reference=row.id, at=at
+        )
+    elif row.amount_minor:
+        findings.add(kind.UNKNOWN_TYPE, row.id, f"Stripe's balance changed by a {row.type}.", found=row.amount_minor)
+    if row.fee_minor:
+        findings.add(kind.FEE, row.id, "Stripe took a fee that is not booked.", found=row.fee_minor)
+
+
+def _compare_balances(findings: _Findings) -> tuple[int, int, int, int]:
+    """(ledger at Stripe, Stripe, in transit by the ledger, in transit by our rows), read again while they move."""
+    currency = findings.currency
+    for _ in range(3):
+        before = queries.ledger_stripe_balance(currency)
+        stripe = from_minor(gateway.balance().total(currency), currency)
+        transit, live = queries.ledger_in_transit(currency), queries.live_in_transit(currency)
+        if before == queries.ledger_stripe_balance(currency):
+            break
+    if transit != live:
+        findings.add(Difference.Type.IN_TRANSIT, "payouts_in_transit", "The ledger's transit account is not what our "
+                     "open attempts reserve.", expected=live, found=transit)  # fmt: skip
+    # What is under way may have left Stripe already, and the ledger not yet.
+    if not before - live <= stripe <= before:
+        findings.add(Difference.Type.LEDGER_BALANCE, "stripe_balance", "The ledger's balance at Stripe is not "
+                     "Stripe's.", expected=before, found=stripe)  # fmt: skip
+    return before, stripe, transit, live
+
+
+def _conclude(
+    findings: _Findings, kind: Reconciliation.Kind, *, since: datetime, until: datetime, at: datetime
+) -> Reconciliation:
+    balances = _compare_balances(findings)
+    with transaction.atomic():
+        run = findings.run
+        if run is not None:
+            run = PayoutRun.objects.select_for_update().get(pk=run.pk)
+        n_open = _store(findings, run, at)
+        record = Reconciliation.objects.create(
+            kind=kind, run=run, currency=findings.currency, since=since, until=until, n_attempts=findings.n_attempts,
+            n_transfers=findings.n_transfers, n_balance_transactions=findings.n_balance_transactions,
+            ours_minor=findings.ours_minor, stripe_minor=findings.stripe_minor, ledger_balance=balances[0],
+            stripe_balance=balances[1], in_transit_ledger=balances[2], in_transit_live=balances[3],
+            n_differences=n_open, finished_at=at,
+        )  # fmt: skip
+        if run is not None and run.state == PayoutRun.State.EXECUTING and n_open == 0:
+            run.state, run.reconciled_at, run.finished_at = PayoutRun.State.RECONCILED, at, run.finished_at or at
+            run.save(update_fields=["state", "reconciled_at", "finished_at"])
+            operations.audit(by=None, action="reconcile_run", subject=f"run:{run.public_id}", at=at)
+        crashpoint(CrashPoint.RECONCILIATION_WRITTEN)
+    return record
+
+
+def _store(findings: _Findings, run: PayoutRun | None, at: datetime) -> int:
+    """Open what is new, resolve what is no longer found, count what is open. A difference that was signed off with
+    the same figures stays explained."""
+    scope = Difference.objects.select_for_update().filter(currency=findings.currency, run=run)
+    explained = {
+        (row.type, row.subject, row.found)
+        for row in Difference.objects.filter(currency=findings.currency, state=Difference.State.SIGNED_OFF)
+    }
+    still_open = {(row.type, row.subject): row for row in scope.filter(state=Difference.State.OPEN)}
+    for (type_, subject), item in findings.items.items():
+        if (type_, subject, item["found"]) in explained or (type_, subject) in still_open:
+            continue
+        if Difference.objects.filter(
+            type=type_, currency=findings.currency, subject=subject, state=Difference.State.OPEN
+        ).exists():
+            continue
+        Difference.objects.create(
+            type=type_, run=run, payout=item["payout"], currency=findings.currency, subject=subject,
+            expected=item["expected"], found=item["found"], words=item["words"], found_at=at,
+        )  # fmt: skip
+    for (type_, subject), row in still_open.items():
+        # What execution itself put on the list is for a person, whatever a later comparison sees.
+        by_comparison = type_ not in (Difference.Type.DUPLICATE_GROUP, Difference.Type.UNEXPECTED_REVERSAL)
+        if (type_, subject) not in findings.items and by_comparison:
+            row.state, row.ended_at = Difference.State.RESOLVED, at
+            row.save(update_fields=["state", "ended_at"])
+    return scope.filter(state=Difference.State.OPEN).count()

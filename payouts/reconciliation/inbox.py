@@ -1,0 +1,253 @@
+"""Stripe's events: stored once, and then believed only as hints. The object is fetched again.
+
+An event may come late, twice, out of order or for something this side has not committed yet. What is applied is the
+object's state at Stripe now, monotone, under one advisory lock per object; so order does not matter, and an event for
+a transfer whose answer was lost is crash recovery by another road.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Q
+
+from payouts import gateway, operations
+from payouts.crashpoints import CrashPoint, crashpoint
+from payouts.models import BankPayout, Notice, Payout, PayoutAccount, PayoutAttempt, TopUp, WebhookEvent
+
+DEAD_AFTER = timedelta(hours=24)
+RETRY_FIRST = timedelta(seconds=5)
+RETRY_LAST = timedelta(minutes=30)
+
+
+class UnableToRecordWebhook(Exception):
+    """The event is of the other mode than this installation's, or lacks what every event has."""
+
+    status = 400
+    problem = "event-refused"
+
+
+class _NotYet(Exception):
+    """Nothing here knows the object yet."""
+
+
+def is_live() -> bool:
+    """Whether this installation moves real money: told by its key, as Stripe's own are."""
+    return str(settings.STRIPE_SECRET_KEY).startswith(("sk_live_", "rk_live_"))
+
+
+_INSERT = """
+INSERT INTO payouts_webhookevent (endpoint, event_id, account, type, object_id, created, livemode, payload, headers,
+                                  received_at, state, tries, error)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'received', 0, '')
+ON CONFLICT ON CONSTRAINT webhook_once DO NOTHING RETURNING id
+"""
+
+
+def record_webhook(
+    *, endpoint: str, event: dict[str, Any], payload: str, headers: dict[str, str], at: datetime
+) -> int | None:
+    """Store a verified event once. Returns its row, or None when it was there."""
+    if bool(event.get("livemode")) != is_live():
+        raise UnableToRecordWebhook("The event's livemode is not this installation's.")
+    subject = (event.get("data") or {}).get("object") or {}
+    try:
+        created = datetime.fromtimestamp(int(event["created"]), UTC)
+        values = [
+            endpoint, event["id"][:64], str(event.get("account") or "")[:64], str(event["type"])[:100],
+            str(subject.get("id") or "")[:64], created, bool(event.get("livemode")), payload, json.dumps(headers), at,
+        ]  # fmt: skip
+    except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
+        raise UnableToRecordWebhook(f"The event lacks what every event has: {error!r}.") from error
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT, values)
+        row = cursor.fetchone()
+    return int(row[0]) if row else None
+
+
+def apply_webhook(*, event_id: int, at: datetime) -> str:
+    """Act on a stored event, once; returns its state. What is not known here is tried again; dead after a day."""
+    event = WebhookEvent.objects.get(pk=event_id)
+    if event.state not in WebhookEvent.WAITING:
+        return event.state
+    try:
+        known = _apply(event, at)
+    except _NotYet as error:
+        return _try_later(event, str(error), at)
+    except gateway.UnableToUseStripe as error:
+        return _try_later(event, f"Stripe could not be asked: {error}", at)
+    state = WebhookEvent.State.APPLIED if known else WebhookEvent.State.IGNORED
+    WebhookEvent.objects.filter(pk=event.pk, state__in=WebhookEvent.WAITING).update(
+        state=state, applied_at=at, error="", tries=event.tries + 1
+    )
+    return state
+
+
+def _try_later(event: WebhookEvent, error: str, at: datetime) -> str:
+    state = WebhookEvent.State.DEAD if at - event.received_at >= DEAD_AFTER else WebhookEvent.State.RETRYING
+    wait = min(RETRY_FIRST * 2 ** min(event.tries, 12), RETRY_LAST)
+    WebhookEvent.objects.filter(pk=event.pk, state__in=WebhookEvent.WAITING).update(
+        state=state, tries=event.tries + 1, next_try_at=at + wait, error=error[:500]
+    )
+    return state
+
+
+def replay_webhook(*, event: WebhookEvent, at: datetime) -> WebhookEvent:
+    """Take a dead event up again."""
+    WebhookEvent.objects.filter(pk=event.pk, state=WebhookEvent.State.DEAD).update(
+        state=WebhookEvent.State.RETRYING, next_try_at=at, received_at=event.received_at
+    )
+    event.refresh_from_db()
+    return event
+
+
+def back_fill(*, since: datetime, at: datetime, accounts: Iterable[str] = ("",)) -> int:
+    """Fetch events that were never delivered, and store them by the same road. Returns how many were new."""
+    new = 0
+    for account in accounts:
+        for event in gateway.list_events(since=since, account=account):
+            endpoint = WebhookEvent.Endpoint.CONNECT if account else WebhookEvent.Endpoint.PLATFORM
+            if account:
+                event = {**event, "account": account}
+            stored = record_webhook(
+                endpoint=endpoint, event=event, payload=json.dumps(event, default=str), headers={"back-filled": "1"},
+                at=at,
+            )  # fmt: skip
+            new += stored is not None
+    return new
+
+
+def _apply(event: WebhookEvent, at: datetime) -> bool:
+    """Whether this kind of event means anything here; raises _NotYet for an object that nobody knows."""
+    kind, name = event.type, event.object_id
+    if kind.startswith("transfer."):
+        _on_object(name, lambda: _sync_transfer(gateway.retrieve_transfer(name), at))
+    elif kind.startswith("topup."):
+        _on_object(name, lambda: _sync_top_up(event, at))
+    elif kind == "account.application.deauthorized":
+        account = _account(event.account)
+        _on_object(event.account, lambda: operations.disconnect_account(account=account, at=at))
+    elif kind.startswith(("account.", "capability.", "person.")):
+        account = _account(event.account or name)
+        _on_object(str(account), lambda: operations.sync_account(account=account, at=at))
+    elif kind.startswith("payout.") and event.account:
+        account = _account(event.account)
+        _on_object(name, lambda: sync_bank_payout(account=account, payout_id=name, at=at))
+    else:
+        return False
+    return True
+
+
+def _on_object(name: str, act: Callable[[], Any]) -> None:
+    """Run `act` while no other worker acts on the same object. The lock is the session's: `act` calls Stripe, and no
+    transaction is open meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(7463, hashtext(%s))", [name])
+    try:
+        act()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(7463, hashtext(%s))", [name])
+
+
+def _account(provider_account_id: str) -> PayoutAccount:
+    account = PayoutAccount.objects.filter(provider_account_id=provider_account_id).first()
+    if account is None:
+        raise _NotYet(f"No payout account is {provider_account_id}.")
+    return account
+
+
+# --- pure functions of the remote state ---------------------------------------------------------------------------
+def _sync_transfer(transfer: gateway.Transfer, at: datetime) -> None:
+    """Adopt a transfer (its answer may have been lost) and what was taken back of it."""
+    attempt = PayoutAttempt.objects.filter(provider_transfer_id=transfer.id).select_related("payout").first()
+    if attempt is None:
+        payout = Payout.objects.filter(public_id__in=_public_ids(transfer)).first()
+        attempt_id = operations.attempt_of(payout.pk, transfer) if payout is not None else None
+        if payout is None or attempt_id is None:
+            raise _NotYet(f"No payout has the transfer {transfer.id}.")
+        crashpoint(CrashPoint.WEBHOOK_APPLYING)
+        with transaction.atomic():
+            operations.record_transfer(attempt_id=attempt_id, transfer=transfer, at=at)
+            crashpoint(CrashPoint.WEBHOOK_APPLIED)
+        payout.refresh_from_db()
+    else:
+        payout = attempt.payout
+    if transfer.reversed_minor > payout.reversed_minor:
+        for reversal in gateway.list_reversals(transfer.id):
+            operations.record_reversal(payout_id=payout.pk, reversal=reversal, at=at)
+
+
+def _public_ids(transfer: gateway.Transfer) -> list[str]:
+    named = transfer.transfer_group.removeprefix("payout_")
+    return [named] if len(named) == 32 and all(c in "0123456789abcdef" for c in named) else []
+
+
+def sync_bank_payout(*, account: PayoutAccount, payout_id: str, at: datetime) -> BankPayout:
+    """Follow Stripe's payout from the contributor's balance to the bank. paid -> failed is the one way back."""
+    assert account.provider_account_id is not None
+    remote = gateway.retrieve_bank_transfer(payout_id, account=account.provider_account_id)
+    parts = {
+        row.source
+        for row in gateway.list_balance_transactions(account=account.provider_account_id, payout=payout_id)
+        if row.source
+    }
+    with transaction.atomic():
+        known, made = BankPayout.objects.select_for_update().get_or_create(
+            provider_payout_id=payout_id,
+            defaults={
+                "account": account, "amount_minor": remote.amount_minor, "currency": remote.currency,
+                "state": remote.state, "synced_at": at,
+            },
+        )  # fmt: skip
+        if not made and BankPayout.RANK.get(remote.state, 0) < BankPayout.RANK.get(known.state, 0):
+            return known
+        known.state, known.arrives_on, known.synced_at = remote.state, remote.arrives_on, at
+        known.failure_code, known.failure_message = remote.failure_code[:64], remote.failure_message[:500]
+        known.trace_id = remote.trace_id[:100]
+        known.save()
+        paid = Payout.objects.filter(
+            account=account, attempts__destination_payment__in=parts, attempts__kind=PayoutAttempt.Kind.PAY
+        )
+        for payout in Payout.objects.select_for_update().filter(pk__in=paid.values("pk")).order_by("pk"):
+            _follow(payout, known, at)
+    return known
+
+
+def _follow(payout: Payout, bank: BankPayout, at: datetime) -> None:
+    wanted = {"paid": Payout.State.SETTLED, "failed": Payout.State.BANK_FAILED}.get(bank.state)
+    # A later bank payout of the same money (Stripe pays again by itself) supersedes the one that failed.
+    if payout.bank_payout_id is None or payout.bank_payout_id <= bank.pk:
+        payout.bank_payout = bank
+    if wanted and payout.state != wanted and wanted in Payout.TRANSITIONS[payout.state]:
+        payout.state = wanted
+        payout.settled_at = at if wanted == Payout.State.SETTLED else None
+        words = (
+            "Your bank has the money."
+            if wanted == Payout.State.SETTLED
+            else f"Your bank sent the money back ({bank.failure_code or 'no reason given'}). It is in your Stripe "
+            "balance; check your bank details there."
+        )
+        Notice.objects.get_or_create(
+            kind=f"payout_{wanted}", subject=f"payout:{payout.public_id}:{bank.provider_payout_id}",
+            defaults={"contributor_id": payout.contributor_id, "words": words, "created_at": at},
+        )  # fmt: skip
+    payout.save(update_fields=["state", "bank_payout", "settled_at"])
+
+
+def _sync_top_up(event: WebhookEvent, at: datetime) -> None:
+    raw = json.loads(event.payload)["data"]["object"]
+    key = str((raw.get("metadata") or {}).get("topup", "")).removeprefix("topup_")
+    topup = TopUp.objects.filter(
+        Q(provider_topup_id=event.object_id) | (Q(public_id=key) if len(key) == 32 else Q(pk__isnull=True))
+    ).first()
+    if topup is None:
+        raise _NotYet(f"No top-up here is {event.object_id}.")
+    if topup.state == TopUp.State.REQUESTED:
+        # The same key again: Stripe answers with the top-up as it is now, or the stored first answer.
+        operations.finish_top_up(topup=topup, at=at)

@@ -1,0 +1,55 @@
+"""What makes lost messages harmless: every so often, somebody looks for what is due."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+from django.db.models import Q
+
+from payouts import gateway, operations
+from payouts.crashpoints import CrashPoint, crashpoint
+from payouts.models import Payout, PayoutRun, TopUp, WebhookEvent
+from payouts.reconciliation.comparison import reconcile_run
+from payouts.reconciliation.inbox import apply_webhook
+
+log = structlog.get_logger(__name__)
+
+
+def sweep_webhooks(*, at: datetime, limit: int = 200) -> int:
+    """Apply what was stored and not yet applied. Returns how many events were looked at."""
+    waiting = WebhookEvent.objects.filter(
+        Q(next_try_at__isnull=True) | Q(next_try_at__lte=at), state__in=WebhookEvent.WAITING
+    ).order_by("pk")
+    ids = list(waiting.values_list("pk", flat=True)[:limit])
+    for event_id in ids:
+        apply_webhook(event_id=event_id, at=at)
+    return len(ids)
+
+
+def sweep_stuck(
+    *,
+    at: datetime,
+    threads: int = 4,
+    clock: operations.Clock = operations.database_clock,
+    pace: operations.Pace = operations.LIVE,
+) -> operations.Progress:
+    """Claim what expired leases left, finish reversals and top-ups, end old approvals, reconcile runs that ended."""
+    crashpoint(CrashPoint.SWEEP_BEGUN)
+    operations.expire_approvals(at=at)
+    progress = operations.Progress(0, 0)
+    if Payout.objects.filter(state__in=Payout.LIVE, run__state__in=["executing", "paused"]).exists():
+        progress = operations.execute_run(run_id=None, threads=threads, seconds_max=60.0, clock=clock, pace=pace)
+    operations.recover_reversals(clock=clock, pace=pace)
+    for topup in TopUp.objects.filter(state=TopUp.State.REQUESTED, requested_at__lte=at - timedelta(seconds=30))[:20]:
+        try:
+            operations.finish_top_up(topup=topup, at=at)
+        except operations.UnableToFund as error:
+            log.warning("top_up_not_finished", top_up=str(topup.public_id), error=str(error))
+    for run in PayoutRun.objects.filter(state=PayoutRun.State.EXECUTING).order_by("pk"):
+        if not run.payouts.filter(state__in=[*Payout.LIVE, Payout.State.REFUSED]).exists():
+            try:
+                reconcile_run(run=run, at=at)
+            except gateway.UnableToUseStripe as error:
+                log.warning("run_not_reconciled", run=str(run.public_id), error=str(error))
+    return progress

@@ -1,0 +1,48 @@
+"""Hints and sweeps. A message says that there may be work; the rows say what it is."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from celery import shared_task
+from django.utils import timezone
+
+from payouts import operations, reconciliation
+from payouts.models import PayoutRun, TopUp
+
+# Below the task's time limit; what is left is found by the sweep.
+EXECUTION_SECONDS_MAX = 600.0
+
+
+@shared_task
+def execute_run(run_id: int) -> None:
+    """Pay what is due in a run; reconcile it when that was all."""
+    progress = operations.execute_run(run_id=run_id, seconds_max=EXECUTION_SECONDS_MAX)
+    if progress.live == 0:
+        reconciliation.sweep_stuck(at=timezone.now(), threads=1)
+
+
+@shared_task
+def sweep_payouts() -> None:
+    """Claim again what a dead worker left, and finish what waited for its time."""
+    reconciliation.sweep_stuck(at=timezone.now())
+
+
+@shared_task
+def apply_webhook(event_id: int) -> None:
+    reconciliation.apply_webhook(event_id=event_id, at=timezone.now())
+
+
+@shared_task
+def sweep_webhooks() -> None:
+    reconciliation.sweep_webhooks(at=timezone.now())
+
+
+@shared_task
+def reconcile_last_day() -> None:
+    """Yesterday (UTC) in every currency in which anything was paid or topped up."""
+    now = timezone.now()
+    currencies = set(PayoutRun.objects.values_list("currency", flat=True))
+    currencies |= set(TopUp.objects.values_list("currency", flat=True))
+    for currency in sorted(currencies):
+        reconciliation.reconcile_day(currency=currency, day=(now - timedelta(days=1)).date(), at=now)

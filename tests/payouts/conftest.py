@@ -1,0 +1,65 @@
+"""One sandbox for all payout tests of a process; a test's own rows are rolled back, and share no id with another's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+from django.conf import settings
+from pytest_django import DjangoDbBlocker
+
+from tests.conftest import cloned_database
+from tests.payouts.world import World
+from tests.sandbox_server import StripeSandbox, running_sandbox
+
+
+@pytest.fixture(scope="session")
+def shared_sandbox(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StripeSandbox]:
+    log = tmp_path_factory.mktemp("sandbox") / "log"
+    with django_db_blocker.unblock(), cloned_database() as clone, running_sandbox(clone.url, log=log) as server:
+        server.settings(reads_per_second=0, writes_per_second=0)
+        server.top_up(5_000_000)
+        yield server
+
+
+@pytest.fixture
+def sandbox(shared_sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[StripeSandbox]:
+    """The product's settings point at the sandbox, and its faults are gone afterwards."""
+    use(shared_sandbox, monkeypatch)
+    yield shared_sandbox
+    shared_sandbox.clear_faults()
+
+
+def use(server: StripeSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "STRIPE_SECRET_KEY", server.key)
+    monkeypatch.setattr(settings, "STRIPE_READ_KEY", server.read_key)
+    monkeypatch.setattr(settings, "STRIPE_API_BASE", server.url)
+    monkeypatch.setattr(settings, "STRIPE_WEBHOOK_SECRETS", [server.webhook_secret])
+    monkeypatch.setattr(settings, "STRIPE_CONNECT_WEBHOOK_SECRETS", [server.connect_webhook_secret])
+    monkeypatch.setattr(settings, "STRIPE_REQUESTS_PER_SECOND", 1000, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody logs in here; a slow hash of every password would be most of the time."""
+    monkeypatch.setattr(settings, "PASSWORD_HASHERS", ["django.contrib.auth.hashers.MD5PasswordHasher"])
+
+
+@pytest.fixture
+def world(db: None, at: datetime) -> World:
+    """A programme in which nothing talks to Stripe."""
+    made = World(at)
+    made.policy()
+    return made
+
+
+@pytest.fixture
+def paying(db: None, sandbox: StripeSandbox, at: datetime) -> World:
+    """A programme whose Stripe is the sandbox, with the ledger's balance there equal to Stripe's."""
+    made = World(at, sandbox)
+    made.policy()
+    made.same_balance_as_stripe()
+    return made

@@ -1,0 +1,180 @@
+"""A small programme for the payout tests: staff with roles, contributors with money and accounts, all by operations.
+
+What a contributor is owed is posted straight to the journal, because how it was earned is not what is tested here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from contributors.models import Contributor, User
+from contributors.operations import register_contributor, register_user
+from ledger import journal
+from ledger import operations as ledger
+from ledger.journal import AccountKey
+from ledger.money import from_minor
+from payouts import operations, queries
+from payouts.models import Payout, PayoutAccount, PayoutRun
+from payouts.operations import Presence
+from tests.sandbox_server import StripeSandbox
+
+SEEN = Presence(ip="192.0.2.7", mfa_age_seconds=60)
+_numbers = itertools.count(1)
+
+
+@dataclass
+class World:
+    """`sandbox` None: nothing here talks to Stripe."""
+
+    at: datetime
+    sandbox: StripeSandbox | None = None
+    currency: str = "USD"
+    contributors: list[Contributor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        ledger.open_periods(at=self.at)
+
+    # --- people ---------------------------------------------------------------------------------------------------
+    def _user(self, name: str, *roles: str) -> User:
+        return register_user(
+            email=f"{name}{next(_numbers)}@example.org", password="a long enough one", name=name, roles=roles,
+            at=self.at,
+        )  # fmt: skip
+
+    @cached_property
+    def owner(self) -> User:
+        return self._user("owner")
+
+    @cached_property
+    def maker(self) -> User:
+        return self._user("maker", "finance_maker", "finance_checker")
+
+    @cached_property
+    def checker(self) -> User:
+        return self._user("checker", "finance_checker")
+
+    @cached_property
+    def second_checker(self) -> User:
+        return self._user("second", "finance_checker")
+
+    @cached_property
+    def _editor(self) -> User:
+        return self._user("editor", "finance_maker", "finance_checker")
+
+    def second_checker_as_maker(self) -> User:
+        """Somebody who may both edit and approve, so that only four eyes stop them from doing both."""
+        return self._editor
+
+    @cached_property
+    def compliance(self) -> User:
+        return self._user("compliance", "compliance")
+
+    # --- money ----------------------------------------------------------------------------------------------------
+    def credit(self, contributor: Contributor, minor: int, *, nanos: int = 0, currency: str | None = None) -> None:
+        """Owe a contributor `minor` minor units, and `nanos` units more."""
+        currency = currency or self.currency
+        amount = from_minor(minor, currency) + nanos
+        journal.post(
+            kind="manual", idem_key=f"test-credit:{next(_numbers)}", effective=self.at.date(),
+            lines=[(AccountKey("programme_cost", currency), -amount),
+                   (AccountKey("contributor_payable", currency, f"contributor:{contributor.pk}"), amount)],
+            reference="a test",
+        )  # fmt: skip
+
+    def payable(self, contributor: Contributor) -> int:
+        return journal.balance(AccountKey("contributor_payable", self.currency, f"contributor:{contributor.pk}"))
+
+    def fund(self, minor: int) -> None:
+        operations.fund_platform(currency=self.currency, amount_minor=minor, by=self.maker, at=self.at, seen=SEEN)
+
+    def same_balance_as_stripe(self) -> None:
+        """Book what earlier tests left in a shared sandbox, so that the ledger begins where Stripe stands."""
+        from payouts import gateway
+
+        units = from_minor(gateway.balance().total(self.currency), self.currency)
+        if missing := units - queries.ledger_stripe_balance(self.currency):
+            book = ledger.top_up_stripe if missing > 0 else ledger.sweep_stripe
+            book(amount=abs(missing), currency=self.currency, reference=f"tu_{next(_numbers)}", at=self.at)
+
+    # --- contributors ---------------------------------------------------------------------------------------------
+    def contributor(self, minor: int = 0, *, outcome: str | None = "complete", country: str = "US") -> Contributor:
+        """Somebody who is owed `minor`; `outcome` is how onboarding went, None where it was never begun."""
+        number = next(_numbers)
+        contributor = register_contributor(
+            user=self.owner, kind="person", legal_name=f"Contributor {number}", display_name=f"C{number}",
+            country=country, at=self.at,
+        )  # fmt: skip
+        self.contributors.append(contributor)
+        if outcome is not None:
+            self.onboard(contributor, outcome)
+        if minor:
+            self.credit(contributor, minor)
+        return contributor
+
+    def onboard(self, contributor: Contributor, outcome: str = "complete") -> PayoutAccount:
+        if self.sandbox is None:
+            return self.onboard_offline(contributor)
+        account = operations.open_payout_account(contributor=contributor, by=self.owner, at=self.at)
+        assert account.provider_account_id is not None
+        if outcome:
+            self.sandbox.happens(account.provider_account_id, outcome)
+        return operations.sync_account(account=account, at=self.at)
+
+    def onboard_offline(self, contributor: Contributor) -> PayoutAccount:
+        """An account as Stripe would have described it, where no server is needed."""
+        return PayoutAccount.objects.create(
+            contributor=contributor, provider_account_id=f"acct_{next(_numbers)}", country=contributor.country,
+            destination_currency="USD", transfers_capability="active", payouts_enabled=True, details_submitted=True,
+            created_at=self.at,
+        )  # fmt: skip
+
+    # --- runs -----------------------------------------------------------------------------------------------------
+    def policy(self, minimum_minor: int = 500, maturity_days: int = 0, **terms: Any) -> None:
+        operations.adopt_policy(
+            currency=self.currency, minimum_minor=minimum_minor, maturity_days=maturity_days, by=self.maker,
+            at=self.at, **terms,
+        )  # fmt: skip
+
+    def built(self) -> PayoutRun:
+        return operations.build_run(currency=self.currency, cut_off=self.at, by=self.maker, at=self.at, seen=SEEN)
+
+    def in_review(self) -> PayoutRun:
+        return operations.submit_run(run=self.built(), by=self.maker, at=self.at, seen=SEEN)
+
+    def approve(self, run: PayoutRun, by: User | None = None, at: datetime | None = None) -> PayoutRun:
+        return operations.approve_run(
+            run=run, by=by or self.checker, typed_total=run.total_minor, content_hash=bytes(run.content_hash or b""),
+            at=at or self.at, seen=SEEN,
+        )  # fmt: skip
+
+    def approved(self) -> PayoutRun:
+        return self.approve(self.in_review())
+
+    def executing(self) -> PayoutRun:
+        return operations.start_execution(run=self.approved(), by=self.checker, at=self.at, seen=SEEN)
+
+    def pay(self, run: PayoutRun, *, seconds: float = 0) -> PayoutRun:
+        """Work off what is due `seconds` after the world's moment."""
+        moment = self.at + timedelta(seconds=seconds)
+        operations.execute_run(run_id=run.pk, threads=1, clock=lambda: moment)
+        run.refresh_from_db()
+        return run
+
+
+def states(run: PayoutRun) -> list[str]:
+    return list(run.payouts.order_by("contributor_id").values_list("state", flat=True))
+
+
+def only(run: PayoutRun) -> Payout:
+    return run.payouts.get()
+
+
+def transfers(world: World, payouts: Sequence[Payout]) -> list[str]:
+    from payouts import gateway
+
+    return [transfer.id for payout in payouts for transfer in gateway.find_transfers(payout.transfer_group)]
