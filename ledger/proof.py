@@ -95,6 +95,11 @@ def leaf_text(
     )
 
 
+def leaf_salt(period_salt: bytes, account_number: int) -> str:
+    """What hides a leaf's amounts from who sees only its hash; the payee of that account alone is told."""
+    return hashlib.sha256(period_salt + account_number.to_bytes(8, "big")).hexdigest()
+
+
 def leaf_hash(text: str) -> str:
     return hashlib.sha256(b"\x00" + text.encode()).hexdigest()
 

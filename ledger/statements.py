@@ -11,9 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from contributors.models import Contributor
+from ledger import proof, queries
+from ledger.models import EntryKind, Period
+from ledger.money import asset
 from ledger.proof import POTS
+from ledger.queries.accounts import AccountPeriod, account_periods, leaf_hashes
 
 POT_LABELS = {"owed": "Owed to you", "held": "Held for you", "advance": "Advances still to be earned"}
+ACCOUNT_TITLES = {
+    "contributor_accrued": "Accrued",
+    "contributor_payable": "Payable",
+    "contributor_receivable": "Owed back",
+    "reserve_held": "Reserve",
+    "unclaimed": "Unclaimed",
+    "advance": "Advance",
+}
 POT_ORDER = list(POT_LABELS)
 # The lines of a statement in their order. Every group of journal lines has its label here; nothing is left out.
 LINE_LABELS = {
@@ -31,6 +44,38 @@ LINE_LABELS = {
     "withholding": "Tax withheld from payouts",
     "payouts_returned": "Payouts that came back",
 }
+# Which line a journal line belongs to, by the kind of its entry. What is not named is an adjustment.
+GROUPS = {
+    EntryKind.ACCRUE: "accrued",
+    EntryKind.DISTRIBUTE_FLOOR: "floor",
+    EntryKind.RESTATE: "restated",
+    EntryKind.VOID_GENERATIONS: "restated",
+    EntryKind.CLOSE_RECOVER: "closed",
+    EntryKind.CLOSE_RECOUP: "recouped",
+    EntryKind.CLOSE_RESERVE: "held",
+    EntryKind.CLOSE_PAYABLE: "closed",
+    EntryKind.RELEASE_RESERVE: "released",
+    EntryKind.OPEN_DISPUTE: "held",
+    EntryKind.DECIDE_DISPUTE: "released",
+    EntryKind.MARK_DORMANT: "held",
+    EntryKind.RECLAIM: "released",
+    EntryKind.GRANT_ADVANCE: "advances",
+    EntryKind.PAYOUT_RESERVE: "payouts",
+    EntryKind.PAYOUT_REFUSE: "payouts_returned",
+    EntryKind.TRANSFER_REVERSED: "payouts_returned",
+    EntryKind.WITHHOLDING_REVERSED: "payouts_returned",
+    EntryKind.BANK_RETURN: "payouts_returned",
+}
+# Earned, whatever the month's line is called: what "earned" means on a list of statements.
+EARNING_KINDS = (
+    EntryKind.ACCRUE,
+    EntryKind.DISTRIBUTE_FLOOR,
+    EntryKind.RESTATE,
+    EntryKind.VOID_GENERATIONS,
+    EntryKind.CLOSE_GUARANTEE,
+    EntryKind.FIND_OWNER,
+)
+PAYING_KINDS = tuple(kind for kind, group in GROUPS.items() if group in {"payouts", "payouts_returned"})
 STATE_SENTENCES = {
     "open": "This period is still open: its figures grow until it is closed.",
     "closing": "This period is being closed; its figures are not final.",
@@ -140,6 +185,10 @@ class AccountStatement:
         return self.name.split(" ", 1)[0]
 
     @property
+    def title(self) -> str:
+        return ACCOUNT_TITLES.get(self.kind, self.kind)
+
+    @property
     def pot(self) -> str:
         return POTS[self.kind]
 
@@ -238,3 +287,110 @@ def _pot(name: str, accounts: Sequence[AccountStatement], withheld: Mapping[int,
         lines=tuple(lines),
         closing=sum(account.closing for account in accounts),
     )
+
+
+# --- from the ledger ----------------------------------------------------------------------------------------------
+def build_statement(*, contributor: Contributor, period: Period) -> Statement:
+    """The contributor's statement for a month: the same again whenever it is asked for, once the month is closed."""
+    found = account_periods(contributor.pk, period.pk)
+    hashes = leaf_hashes(period) if period.state == Period.State.SEALED else []
+    reserves = [line.entry_id for a in found for line in a.lines if line.kind == EntryKind.PAYOUT_RESERVE]
+    return assemble(
+        period=period.code,
+        state=period.state,
+        contributor_id=str(contributor.public_id),
+        contributor_name=contributor.display_name,
+        legal_name=contributor.legal_name,
+        accounts=[_account(a, period, hashes) for a in found],
+        withheld=queries.withheld_by(reserves),
+        works=_works(contributor, period),
+        models=_models(contributor, period),
+        notes=NOTES,
+        seal=_seal(period),
+    )
+
+
+NOTES = (
+    "A generation's gross is divided once, by the plan in effect when it occurred: the platform's take, the floor "
+    "part, and the rest, weighted by the audit of the index that attributed it, by shares of influence. Every receipt "
+    "shows these steps with its own figures.",
+    "Amounts are kept to the last digit shown, and parts are rounded by the largest remainder, so that the parts of a "
+    "generation sum to its gross. A payout pays whole cents; what is left stays owed and is carried over.",
+    "Earnings by work divide each credit among the works that its receipt names, in proportion to their scores. All "
+    "dates are UTC.",
+)
+
+
+def _account(found: AccountPeriod, period: Period, hashes: Sequence[str]) -> AccountStatement:
+    account = found.account
+    return AccountStatement(
+        name=" ".join(part for part in (account.kind, account.asset.code, account.owner, account.contract) if part),
+        currency=account.asset.code,
+        scale=account.asset.scale,
+        opening=found.opening,
+        journal=tuple(
+            JournalLine(
+                entry_id=line.entry_id,
+                kind=line.kind,
+                group=_group(line.kind, earlier=line.earned_period_id < period.pk),
+                amount=line.amount,
+                effective=line.effective.isoformat(),
+                earned_period=f"{line.earned_period_id // 100}-{line.earned_period_id % 100:02d}",
+                entry_hash=line.entry_hash.hex(),
+            )
+            for line in found.lines
+        ),
+        credits=tuple(Credit(str(c.generation_id), c.revision, c.entry_id, c.amount) for c in found.credits),
+        closing=found.closing,
+        leaf=_leaf_proof(found, period, hashes),
+    )
+
+
+def _group(kind: str, *, earlier: bool) -> str:
+    group = GROUPS.get(EntryKind(kind), "adjustments")
+    return "prior_period" if earlier and group == "accrued" else group
+
+
+def _leaf_proof(found: AccountPeriod, period: Period, hashes: Sequence[str]) -> LeafProof | None:
+    if found.leaf is None or not hashes:
+        return None
+    return LeafProof(
+        salt=proof.leaf_salt(bytes(period.salt or b""), found.account.pk),
+        hash=bytes(found.leaf.hash).hex(),
+        siblings=tuple(proof.siblings(hashes, found.leaf.position)),
+    )
+
+
+def _seal(period: Period) -> Seal | None:
+    if period.root is None or period.merkle_root is None or period.prev_root is None:
+        return None
+    return Seal(bytes(period.root).hex(), bytes(period.merkle_root).hex(), bytes(period.prev_root).hex())
+
+
+def _works(contributor: Contributor, period: Period) -> list[WorkEarnings]:
+    return [
+        WorkEarnings(
+            currency=earned.currency,
+            scale=asset(earned.currency).scale,
+            work_id=str(earned.work.public_id) if earned.work else "",
+            title=earned.work.title if earned.work else "Works that no receipt names",
+            generations=earned.generations,
+            amount=earned.amount,
+        )
+        for earned in queries.earnings_by_work(contributor.pk, period.pk)
+    ]
+
+
+def _models(contributor: Contributor, period: Period) -> list[ModelEarnings]:
+    return [
+        ModelEarnings(
+            currency=earned.currency,
+            scale=asset(earned.currency).scale,
+            model_id=str(earned.model_id),
+            name=earned.model,
+            service=earned.service,
+            generations=earned.generations,
+            amount=earned.amount,
+        )
+        for earned in queries.earnings_by_model(contributor.pk, period.pk)
+    ]

@@ -1,0 +1,156 @@
+"""Earnings by month, model, service and work, as a page with charts and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_GET
+
+from contributors.portal import ContributorRequest, contributor_required
+from contributors.templatetags.charts import BarChart, Series
+from ledger import queries
+from ledger.money import format_amount
+from ledger.portal.receipts import month_code, month_name
+from ledger.queries import MonthEarnings
+from ledger.statement_csv import safe_text
+
+MONTHS_SHOWN = 12
+BARS_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    name: str
+    url: str
+    currency: str
+    generations: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    key: str
+    caption: str
+    rows: list[Row]
+    chart: BarChart | None
+
+    @property
+    def totals(self) -> list[tuple[str, int]]:
+        codes = sorted({row.currency for row in self.rows})
+        return [(code, sum(row.amount for row in self.rows if row.currency == code)) for code in codes]
+
+
+@contributor_required
+@require_GET
+def earnings(request: ContributorRequest) -> HttpResponse:
+    by_month = queries.earnings_by_month(request.contributor.pk)
+    numbers = sorted({row.period_id for row in by_month}, reverse=True)
+    chosen = _chosen(request, numbers)
+    context = {
+        "months": [(month_code(number), month_name(number)) for number in numbers],
+        "charts": [_month_chart(by_month, code) for code in sorted({row.currency for row in by_month})],
+        "chosen": month_code(chosen) if chosen else "",
+        "chosen_name": month_name(chosen) if chosen else "",
+        "month_rows": [row for row in by_month if row.period_id == chosen],
+        "blocks": _blocks(request.contributor.pk, chosen) if chosen else [],
+    }
+    return render(request, "portal/earnings.html", context)
+
+
+@contributor_required
+@require_GET
+def earnings_csv(request: ContributorRequest) -> HttpResponse:
+    by_month = queries.earnings_by_month(request.contributor.pk)
+    chosen = _chosen(request, sorted({row.period_id for row in by_month}, reverse=True))
+    if not chosen:
+        raise Http404("You have no earnings yet.")
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow(("period", "by", "name", "generations", "currency", "amount"))
+    code = month_code(chosen)
+    for row in by_month:
+        if row.period_id == chosen:
+            for source, amount in (("attribution", row.direct), ("floor pool", row.floor), ("other", row.other)):
+                writer.writerow((code, "source", source, "", row.currency, format_amount(amount, row.currency)))
+    for block in _blocks(request.contributor.pk, chosen):
+        for line in block.rows:
+            amount_text = format_amount(line.amount, line.currency)
+            writer.writerow((code, block.key, safe_text(line.name), line.generations, line.currency, amount_text))
+    response = HttpResponse(buffer.getvalue().encode(), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="earnings-{code}.csv"'
+    response["Cache-Control"] = "private, no-store"
+    return response
+
+
+def _chosen(request: ContributorRequest, numbers: Sequence[int]) -> int | None:
+    """The month that was asked for, or the newest one with earnings."""
+    wanted = queries.period_number(request.GET.get("month", ""))
+    return wanted if wanted in numbers else next(iter(numbers), None)
+
+
+def _month_chart(by_month: Sequence[MonthEarnings], currency: str) -> BarChart:
+    """The last twelve months by source. A month that was restated to less than nothing has no bar; the table has it."""
+    rows = [row for row in by_month if row.currency == currency][-MONTHS_SHOWN:]
+    series = [
+        Series("By attribution", [max(0, row.direct) for row in rows]),
+        Series("From the floor pool", [max(0, row.floor) for row in rows]),
+    ]
+    if any(row.other > 0 for row in rows):
+        series.append(Series("Other", [max(0, row.other) for row in rows]))
+    labels = [month_name(row.period_id)[:3] + month_name(row.period_id)[-5:] for row in rows]
+    return BarChart(title=f"Earned each month, {currency}", labels=labels, series=series, currency=currency)
+
+
+def _blocks(contributor_id: int, number: int) -> list[Block]:
+    found = queries.earnings_by_model(contributor_id, number)
+    models = [Row(e.model, _receipts(number, model=e.model_id), e.currency, e.generations, e.amount) for e in found]
+    services = [
+        Row(e.service, _receipts(number, service=e.service_id), e.currency, e.generations, e.amount)
+        for e in queries.earnings_by_service(contributor_id, number)
+    ]
+    works = [
+        Row(
+            e.work.title if e.work else "Works that no receipt names",
+            _receipts(number, work=e.work.public_id) if e.work else "",
+            e.currency,
+            e.generations,
+            e.amount,
+        )
+        for e in queries.earnings_by_work(contributor_id, number)
+    ]
+    blocks = [
+        _block("work", "Each credit is divided among the works that its receipt names, by their scores.", works),
+        _block("model", "The floor pool is not in these sums: it belongs to no single model.", models),
+        _block("service", "Who runs the models that paid.", services),
+    ]
+    return [block for block in blocks if block.rows]
+
+
+def _block(key: str, caption: str, rows: list[Row]) -> Block:
+    codes = {row.currency for row in rows}
+    bars = [row for row in rows if row.amount > 0][:BARS_MAX]
+    chart = None
+    if key == "work" and len(codes) == 1 and len(bars) > 1:
+        chart = BarChart(
+            title="The works that earned most",
+            labels=_short(row.name for row in bars),
+            series=[Series("By attribution", [row.amount for row in bars])],
+            currency=bars[0].currency,
+            label_heading="Work",
+        )
+    return Block(key, caption, rows, chart)
+
+
+def _short(names: Iterable[str]) -> list[str]:
+    return [name if len(name) <= 16 else f"{name[:15].rstrip()}…" for name in names]
+
+
+def _receipts(number: int, **chosen: object) -> str:
+    pairs = "".join(f"&{name}={value}" for name, value in chosen.items())
+    return f"{reverse('ledger:receipts')}?month={month_code(number)}{pairs}"

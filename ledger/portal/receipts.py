@@ -1,0 +1,291 @@
+"""Why was I paid: the list, and the receipt of one generation with its arithmetic."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import date
+
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET, require_POST
+
+from attribution.models import Attribution, AttributionIndex
+from attribution.operations import Recomputed
+from attribution.operations import recompute as recompute_attribution
+from attribution.queries import top_works
+from contributors.models import Work
+from contributors.portal import ContributorRequest, contributor_required
+from contributors.queries import works_of
+from ledger import queries
+from ledger.models import RoyaltyPlan
+from ledger.money import PPB, asset
+from ledger.queries import ContributorReceipt
+from ledger.statements import grouped
+
+WORKS_OFFERED_MAX = 500
+
+
+def month_name(number: int) -> str:
+    return f"{date(number // 100, number % 100, 1):%B %Y}"
+
+
+def month_code(number: int) -> str:
+    return f"{number // 100}-{number % 100:02d}"
+
+
+@contributor_required
+@require_GET
+def receipts(request: ContributorRequest) -> HttpResponse:
+    contributor = request.contributor
+    chosen = {name: request.GET.get(name, "") for name in ("month", "service", "model", "work")}
+    work = _own_work(request, chosen["work"])
+    after = request.GET.get("after", "")
+    models = queries.models_of(contributor.pk)
+    page = queries.receipts_of(
+        contributor.pk,
+        month=queries.period_number(chosen["month"]),
+        service=_uuid(chosen["service"]),
+        model=_uuid(chosen["model"]),
+        work=work.pk if work else None,
+        after=after,
+    )
+    context = {
+        "page": page,
+        "after": after,
+        "chosen": chosen,
+        "filtered": any(chosen.values()),
+        "months": [(month_code(number), month_name(number)) for number in queries.months_of(contributor.pk)],
+        "models": models,
+        "services": sorted({model.service for model in models}, key=lambda service: service.name),
+        "works": works_of(contributor).order_by("title", "pk")[:WORKS_OFFERED_MAX],
+    }
+    return render(request, "portal/receipts.html", context)
+
+
+def _own_work(request: ContributorRequest, public_id: str) -> Work | None:
+    """The work that the list is narrowed to. Another's work is as unknown as one that does not exist."""
+    if (wanted := _uuid(public_id)) is None:
+        return None
+    work = works_of(request.contributor).filter(public_id=wanted).first()
+    if work is None:
+        raise Http404("You have no such work.")
+    return work
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text) if text else None
+    except ValueError:
+        raise Http404("There is nothing of this name.") from None
+
+
+# --- one receipt --------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A line of the arithmetic: what is computed, how, and what comes out, in units of the currency."""
+
+    title: str
+    how: str
+    amount: int
+    is_result: bool = False
+
+
+@contributor_required
+@require_GET
+def receipt(request: ContributorRequest, generation_id: uuid.UUID) -> HttpResponse:
+    return render(request, "portal/receipt.html", _context(request, generation_id))
+
+
+@contributor_required
+@require_POST
+def recompute(request: ContributorRequest, generation_id: uuid.UUID) -> HttpResponse:
+    """Do the arithmetic again from the stored scores, both of the shares and of the division, and say what came out."""
+    context = _context(request, generation_id)
+    found: ContributorReceipt = context["receipt"]  # type: ignore[assignment]
+    assert found.standing.attribution is not None
+    again = recompute_attribution(attribution=found.standing.attribution)
+    context |= {"recomputed": again, "identical": again.agrees and found.agrees}
+    template = "portal/receipt_recomputed.html" if request.headers.get("HX-Request") else "portal/receipt.html"
+    return render(request, template, context)
+
+
+def _context(request: ContributorRequest, generation_id: uuid.UUID) -> dict[str, object]:
+    found = queries.receipt_for_contributor(generation_id, request.contributor.pk)
+    if found is None:
+        raise Http404("You have no receipt for this generation.")
+    attribution, accrual = found.standing.attribution, found.standing.accrual
+    assert attribution is not None
+    assert accrual is not None
+    recomputed: Recomputed | None = None
+    return {
+        "receipt": found,
+        "generation": found.standing.generation,
+        "entry": found.standing.entry,
+        "plan": accrual.plan,
+        "plan_rule": _plan_rule(accrual.plan),
+        "attribution": attribution,
+        "index": attribution.index,
+        "audit": audit_score(attribution.index),
+        "currency": found.currency,
+        "sentence": _sentence(found),
+        "steps": _steps(found, accrual.plan),
+        "evidence": _evidence(found, attribution),
+        "unattributed_ppb": attribution.unattributed_ppb,
+        "recomputed": recomputed,
+    }
+
+
+def _sentence(found: ContributorReceipt) -> str:
+    """What the page says first: how much, for what, because of which work."""
+    standing = found.standing
+    version = standing.generation.model_version
+    if not found.credited:
+        return f"You earned nothing by attribution from this output of {version.name}. {_why_nothing(found)}"
+    ppb = sum(share.ppb * share.split_ppb // PPB for share in found.shares)
+    chief = f", most of all to “{found.works[0].work.title}”" if found.works else ""
+    amount = f"{found.currency} {grouped(found.credited, asset(found.currency).scale)}"
+    return (
+        f"You earned {amount} because {ppb / 10**7:.1f} % of what your fellow contributors and you taught "
+        f"{version.name} about this output traces to your works{chief}."
+    )
+
+
+def _why_nothing(found: ContributorReceipt) -> str:
+    if found.division.direct == 0:
+        return "Its index has not passed an audit, so that the whole pool went by the floor rule."
+    if any(share.below_noise for share in found.shares):
+        return "Your works' influence on it could not be told from chance; that part went to the floor pool."
+    return "Your works made this output no more likely than the average output."
+
+
+def _plan_rule(plan: RoyaltyPlan) -> str:
+    scale = asset(plan.currency).scale
+    if plan.price is not None:
+        return f"{plan.currency} {grouped(plan.price, scale)} for each generation"
+    if plan.rate_ppb is not None:
+        return f"{_percent(plan.rate_ppb)} of the revenue of each generation"
+    return f"{plan.currency} {grouped(plan.pool or 0, scale)} for each month, divided among its generations"
+
+
+def _percent(ppb: int) -> str:
+    """Parts per billion as an exact percentage."""
+    text = f"{ppb // 10**7}.{ppb % 10**7:07d}".rstrip("0").rstrip(".")
+    return f"{text} %"
+
+
+def _steps(found: ContributorReceipt, plan: RoyaltyPlan) -> list[Step]:
+    """The division so that a payee can redo it with a calculator: each step from figures that stand above it."""
+    division, scale = found.division, asset(found.currency).scale
+
+    def shown(units: int) -> str:
+        return grouped(units, scale)
+
+    steps = [
+        Step("Gross of this generation", f"Plan {plan.version}: {_plan_rule(plan)}", division.gross),
+        Step("The platform's take", f"{shown(division.gross)} × {_percent(plan.take_ppb)}, cut", division.take),
+        Step("Pool", f"{shown(division.gross)} − {shown(division.take)}", division.pool),
+        Step("Floor part", f"{shown(division.pool)} × {_percent(plan.floor_ppb)}, cut", division.floor_part),
+        Step("Open to attribution", f"{shown(division.pool)} − {shown(division.floor_part)}", division.rest),
+        Step(
+            "Goes by attribution",
+            f"{shown(division.rest)} × {_percent(division.weight_ppb)}, the weight of the audited index, cut",
+            division.direct,
+        ),
+    ]
+    for share in found.shares:
+        steps += _share_steps(found, share, scale, blended=plan.general_ppb)
+    return [*steps, Step("Credited to you", "as posted in the journal", found.credited, is_result=True)]
+
+
+def _share_steps(found: ContributorReceipt, share: queries.OwnShare, scale: int, *, blended: int) -> list[Step]:
+    division = found.division
+    weight = f"{_percent(share.ppb)}"
+    if blended:
+        weight = (
+            f"({_percent(share.ppb)} × {_percent(PPB - blended)} + {_percent(share.general_ppb)} × {_percent(blended)})"
+        )
+    quota = share.quota.numerator * 10**3 // share.quota.denominator
+    exact = f"{grouped(quota, scale + 3)}"
+    rounding = "rounded up to the next unit" if share.rounded_up else "rounded down to a whole unit"
+    if share.quota.denominator == 1:
+        rounding = "a whole number of units already"
+    name = "Your share" if len(found.shares) == 1 else f"Share of {share.holder.label}"
+    steps = [
+        Step(
+            name,
+            f"{grouped(division.direct, scale)} × {weight} = {exact}…, {rounding} by the largest remainder",
+            share.units,
+        )
+    ]
+    if share.split_ppb != PPB:
+        steps.append(
+            Step(
+                f"Your part of {share.holder.label}",
+                f"{grouped(share.units, scale)} × {_percent(share.split_ppb)} of the split sheet",
+                share.credited,
+            )
+        )
+    return steps
+
+
+@dataclass(frozen=True, slots=True)
+class AuditScore:
+    """What the index's audit says, for a reader: the LDS on the model's own generations with its interval."""
+
+    passed: bool
+    lds: float | None
+    low: float | None
+    high: float | None
+    coalitions: int | None
+
+
+def audit_score(index: AttributionIndex) -> AuditScore | None:
+    audit = index.audit
+    if not audit:
+        return None
+    measured = (audit.get("own_generations") or {}).get(index.method) or {}
+    return AuditScore(
+        passed=bool(audit.get("passed")),
+        lds=measured.get("lds"),
+        low=measured.get("low", audit.get("lds_low")),
+        high=measured.get("high"),
+        coalitions=audit.get("coalitions"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ShownWork:
+    work: Work
+    score: float
+    amount: int
+    part_percent: int
+    # (text, is shared with the output) of the passage, with whether it is cut before and after.
+    parts: tuple[tuple[str, bool], ...]
+    cut_before: bool
+    cut_after: bool
+
+
+def _evidence(found: ContributorReceipt, attribution: Attribution) -> list[ShownWork]:
+    """The contributor's works behind the share, strongest first, each with the passage nearest to the output."""
+    holder_ids = [share.holder.pk for share in found.shares]
+    by_work = {
+        evidence.work.pk: evidence
+        for ranked in top_works(attribution, holder_ids=holder_ids, with_passages=True).values()
+        for evidence in ranked
+    }
+    shown = []
+    for own in found.works:
+        passage = by_work[own.work.pk].passage if own.work.pk in by_work else None
+        shown.append(
+            ShownWork(
+                work=own.work,
+                score=own.score,
+                amount=own.amount,
+                part_percent=round(100 * own.amount / found.credited) if found.credited else 0,
+                parts=passage.parts if passage else (),
+                cut_before=bool(passage and passage.cut_before),
+                cut_after=bool(passage and passage.cut_after),
+            )
+        )
+    return shown

@@ -1,0 +1,164 @@
+"""Statements: the list, one month as a page, as CSV with its proof and as PDF, and the verifier itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from contributors.portal import ContributorRequest, contributor_required
+from ledger import proof, queries
+from ledger.models import Period
+from ledger.money import asset
+from ledger.portal.receipts import month_code, month_name
+from ledger.queries.accounts import movements
+from ledger.statement_csv import statement_csv
+from ledger.statement_pdf import statement_pdf
+from ledger.statements import (
+    EARNING_KINDS,
+    LINE_LABELS,
+    PAYING_KINDS,
+    AccountStatement,
+    JournalLine,
+    Statement,
+    build_statement,
+    grouped,
+)
+
+LINES_SHOWN_MAX = 200
+OWED_KINDS = tuple(kind for kind, pot in proof.POTS.items() if pot == "owed")
+RECEIPT_LINES = ("accrued", "prior_period", "restated")
+TONES = {"open": "info", "closing": "warn", "closed": "neutral", "sealed": "good"}
+
+
+@dataclass(frozen=True, slots=True)
+class StatementRow:
+    period: str
+    month: str
+    state: str
+    tone: str
+    currency: str
+    currencies: int
+    earned: int
+    paid: int
+    closing: int
+
+
+@contributor_required
+@require_GET
+def statements(request: ContributorRequest) -> HttpResponse:
+    found = movements(request.contributor.pk, OWED_KINDS, EARNING_KINDS, PAYING_KINDS)
+    currencies = len({row.currency for row in found})
+    rows = [
+        StatementRow(
+            period=month_code(row.period_id),
+            month=month_name(row.period_id),
+            state=row.state.capitalize(),
+            tone=TONES[row.state],
+            currency=row.currency,
+            currencies=currencies,
+            earned=row.earned,
+            paid=-row.paid,
+            closing=row.closing,
+        )
+        for row in found
+    ]
+    return render(request, "portal/statements.html", {"statements": rows})
+
+
+@contributor_required
+@require_GET
+def statement(request: ContributorRequest, period: str) -> HttpResponse:
+    made = _statement(request, period)
+    lines = list(_lines(made))
+    context = {
+        "statement": made,
+        "tone": TONES[made.state],
+        "sentence": _sentence(made),
+        "lines": lines[:LINES_SHOWN_MAX],
+        "hidden_lines": len(lines) if len(lines) > LINES_SHOWN_MAX else 0,
+        "receipt_kinds": RECEIPT_LINES,
+        "accrued": _accrued(made),
+        "file_name": f"{_file_name(made)}.csv",
+    }
+    return render(request, "portal/statement.html", context)
+
+
+@contributor_required
+@require_GET
+def statement_as_csv(request: ContributorRequest, period: str) -> HttpResponse:
+    made = _statement(request, period)
+    return _file(statement_csv(made), "text/csv; charset=utf-8", f"{_file_name(made)}.csv")
+
+
+@contributor_required
+@require_GET
+def statement_as_pdf(request: ContributorRequest, period: str) -> HttpResponse:
+    made = _statement(request, period)
+    return _file(statement_pdf(made), "application/pdf", f"{_file_name(made)}.pdf")
+
+
+@require_GET
+def verifier(request: object) -> HttpResponse:
+    """The verifier as it runs here: one file, which needs Python's standard library alone. Public, as the roots are."""
+    return _file(Path(proof.__file__).read_bytes(), "text/x-python; charset=utf-8", "proof.py")
+
+
+def _statement(request: ContributorRequest, code: str) -> Statement:
+    """The contributor's own statement. There is one for every month since its first entry, and none before."""
+    number = queries.period_number(code)
+    months = queries.months_of(request.contributor.pk)
+    period = Period.objects.filter(pk=number).first() if number else None
+    if period is None or not months or period.pk < months[-1]:
+        raise Http404("You have no statement for this month.")
+    return build_statement(contributor=request.contributor, period=period)
+
+
+def _file(data: bytes, content_type: str, name: str) -> HttpResponse:
+    response = HttpResponse(data, content_type=content_type)
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    # A statement is its owner's alone, whatever sits between.
+    response["Cache-Control"] = "private, no-store"
+    return response
+
+
+def _file_name(made: Statement) -> str:
+    return f"statement-{made.period}"
+
+
+def _lines(made: Statement) -> Iterator[tuple[AccountStatement, ShownLine]]:
+    for account in made.accounts:
+        for line in account.journal:
+            yield account, ShownLine(line, LINE_LABELS[line.group])
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLine:
+    line: JournalLine
+    label: str
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.line, name)
+
+
+def _accrued(made: Statement) -> list[tuple[str, int]]:
+    return [
+        (code, sum(c.amount for a in made.accounts if a.currency == code for c in a.credits))
+        for code in sorted({account.currency for account in made.accounts if account.credits})
+    ]
+
+
+def _sentence(made: Statement) -> str:
+    owed = [pot for pot in made.pots if pot.name == "owed"]
+    if not owed:
+        return "Nothing moved and nothing is owed."
+    parts = [
+        f"{pot.currency} {grouped(pot.opening, asset(pot.currency).scale)} at the beginning, "
+        f"{pot.currency} {grouped(pot.closing, asset(pot.currency).scale)} carried over"
+        for pot in owed
+    ]
+    return f"{'; '.join(parts)}."

@@ -1,0 +1,164 @@
+"""The contributor's accounts in one period: opening, lines, the documents behind them, closing, proof."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from django.db import connection
+
+from ledger.models import Account, Leaf, Period
+from ledger.queries.balances import accounts_of
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodLine:
+    entry_id: int
+    kind: str
+    amount: int
+    effective: date
+    earned_period_id: int
+    entry_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodCredit:
+    generation_id: uuid.UUID
+    revision: int
+    entry_id: int
+    amount: int
+
+
+@dataclass(slots=True)
+class AccountPeriod:
+    """One account in one period, by the date of its entries (not by when they were posted)."""
+
+    account: Account
+    opening: int = 0
+    lines: list[PeriodLine] = field(default_factory=list)
+    credits: list[PeriodCredit] = field(default_factory=list)
+    leaf: Leaf | None = None
+
+    @property
+    def closing(self) -> int:
+        return self.opening + sum(line.amount for line in self.lines)
+
+
+def account_periods(contributor_id: int, period_id: int) -> list[AccountPeriod]:
+    """Every account of the contributor that moved in the period or did not stand at zero in it."""
+    found = {account.pk: AccountPeriod(account) for account in accounts_of(contributor_id)}
+    _take_openings(found, period_id)
+    _take_lines(found, period_id)
+    _take_credits(found, period_id)
+    for leaf in Leaf.objects.filter(period_id=period_id, account_id__in=list(found)):
+        found[leaf.account_id].leaf = leaf
+    return [period for period in found.values() if period.opening or period.lines]
+
+
+def _take_openings(found: dict[int, AccountPeriod], period_id: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT l.account_id, sum(l.amount)::bigint FROM ledger_line l JOIN ledger_entry e ON e.id = l.entry_id
+            WHERE l.account_id = ANY(%s::bigint[]) AND e.period_id < %s GROUP BY 1""",
+            [list(found), period_id],
+        )
+        for account_id, opening in cursor.fetchall():
+            found[account_id].opening = opening
+
+
+def _take_lines(found: dict[int, AccountPeriod], period_id: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT l.account_id, e.id, e.kind, l.amount, e.effective, e.earned_period_id, e.hash
+            FROM ledger_line l JOIN ledger_entry e ON e.id = l.entry_id
+            WHERE l.account_id = ANY(%s::bigint[]) AND e.period_id = %s ORDER BY l.account_id, e.id""",
+            [list(found), period_id],
+        )
+        for account_id, entry_id, kind, amount, effective, earned, digest in cursor.fetchall():
+            line = PeriodLine(entry_id, kind, amount, effective, earned, bytes(digest))
+            found[account_id].lines.append(line)
+
+
+def _take_credits(found: dict[int, AccountPeriod], period_id: int) -> None:
+    """The documents behind the lines, in the order in which a leaf digests them.
+
+    A restatement may leave an account as it was, and then has documents of it but no line on it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT u.account, a.generation_id, a.revision, e.id, u.amount
+            FROM (SELECT id, batch_id FROM ledger_entry
+                  WHERE period_id = %(period)s AND batch_id IS NOT NULL AND (
+                      kind NOT IN ('accrue', 'accrue_pool')
+                      OR id IN (SELECT entry_id FROM ledger_line WHERE account_id = ANY(%(accounts)s::bigint[])))) e
+            JOIN ledger_accrual a ON a.batch_id = e.batch_id AND a.account_ids && %(accounts)s::bigint[]
+            CROSS JOIN LATERAL unnest(a.account_ids, a.amounts) u (account, amount)
+            WHERE u.account = ANY(%(accounts)s::bigint[]) ORDER BY 1, 2, 3""",
+            {"accounts": list(found), "period": period_id},
+        )
+        for account_id, generation_id, revision, entry_id, amount in cursor.fetchall():
+            found[account_id].credits.append(PeriodCredit(generation_id, revision, entry_id, amount))
+
+
+# --- proof --------------------------------------------------------------------------------------------------------
+def leaf_hashes(period: Period) -> list[str]:
+    """Every leaf of a sealed period in the order of the tree: 32 bytes for each account that has one."""
+    return [
+        bytes(row).hex()
+        for row in Leaf.objects.filter(period=period).order_by("position").values_list("hash", flat=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodMovement:
+    """One contributor's sums in one period and currency, over the accounts of what is owed."""
+
+    period_id: int
+    currency: str
+    state: str
+    earned: int
+    paid: int
+    closing: int
+
+
+def movements(
+    contributor_id: int, kinds: Sequence[str], earning: Sequence[str], paying: Sequence[str]
+) -> list[PeriodMovement]:
+    """A row for each period since the first line, newest first, also for months in which nothing moved."""
+    accounts = accounts_of(contributor_id, kinds)
+    codes = {account.pk: account.asset.code for account in accounts}
+    sums: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT e.period_id, l.account_id, sum(l.amount)::bigint,
+                   coalesce(sum(l.amount) FILTER (WHERE e.kind = ANY(%s)), 0)::bigint,
+                   coalesce(sum(l.amount) FILTER (WHERE e.kind = ANY(%s)), 0)::bigint
+            FROM ledger_line l JOIN ledger_entry e ON e.id = l.entry_id
+            WHERE l.account_id = ANY(%s::bigint[]) GROUP BY 1, 2""",
+            [list(earning), list(paying), list(codes)],
+        )
+        for period_id, account_id, moved, earned, paid in cursor.fetchall():
+            found = sums[period_id, codes[account_id]]
+            for place, amount in enumerate((moved, earned, paid)):
+                found[place] += amount
+    rows: list[PeriodMovement] = []
+    if not sums:
+        return rows
+    first = min(period_id for period_id, _ in sums)
+    last = max(period_id for period_id, _ in sums)
+    closing: dict[str, int] = dict.fromkeys(sorted(set(codes.values())), 0)
+    for period in Period.objects.filter(pk__gte=first).order_by("id"):
+        if period.pk > last and period.state == Period.State.OPEN:
+            break
+        for currency in closing:
+            moved, earned, paid = sums.get((period.pk, currency), [0, 0, 0])
+            closing[currency] += moved
+            rows.append(PeriodMovement(period.pk, currency, period.state, earned, paid, closing[currency]))
+    return rows[::-1]

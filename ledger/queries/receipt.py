@@ -1,0 +1,316 @@
+"""One receipt: everything needed to see, and to do again, how a generation's money was divided.
+
+The division here is written a second time, apart from the one that posts (ledger.operations.accruals), from the
+published rule alone; a receipt says whether both give the same units.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from attribution.models import Attribution, Generation
+from contributors.models import PPB, Holder, Work
+from contributors.queries import split_of
+from ledger.models import Accrual, Entry, Refusal, RoyaltyPlan
+from ledger.money import apportion, part, tie_key
+from ledger.queries.balances import accounts_of
+from ledger.queries.earnings import divide_among_works
+from ledger.queries.receipts import CREDITED_KINDS, holders_of, ranked_works
+
+UNATTRIBUTED = 0
+"""Stands for "nobody" where remainders are ordered; no holder has this number."""
+
+
+# --- the division of one generation -------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Division:
+    """The steps from gross to credits, in units of the currency's scale."""
+
+    gross: int
+    take: int
+    pool: int
+    floor_part: int
+    rest: int
+    weight_ppb: int
+    direct: int
+    # Parallel to the attribution's holders: what each is weighed by (the weights sum to `whole`) and its units.
+    weights: tuple[int, ...]
+    whole: int
+    units: tuple[int, ...]
+    unattributed: int
+
+    @property
+    def to_floor_pool(self) -> int:
+        return self.pool - self.direct + self.unattributed
+
+    def quota(self, place: int) -> Fraction:
+        """What a holder would get if a unit could be divided."""
+        return Fraction(self.direct * self.weights[place], self.whole)
+
+
+def divide(attribution: Attribution, plan: RoyaltyPlan, gross: int) -> Division:
+    """The published rule (contracts.md, "Arithmetic of one accrual")."""
+    take = part(gross, plan.take_ppb)
+    pool = gross - take
+    floor_part = part(pool, plan.floor_ppb)
+    direct = part(pool - floor_part, attribution.weight_ppb)
+    specific = [*attribution.shares_ppb, attribution.unattributed_ppb]
+    if plan.general_ppb:
+        general = [*attribution.general_ppb, attribution.general_unattributed_ppb]
+        weights = [s * (PPB - plan.general_ppb) + g * plan.general_ppb for s, g in zip(specific, general, strict=True)]
+    else:
+        weights = specific
+    numbers = [*attribution.holder_ids, UNATTRIBUTED]
+    keys = [tie_key(attribution.generation_id.bytes, number) for number in numbers]
+    units = apportion(direct, weights, keys)
+    return Division(
+        gross=gross,
+        take=take,
+        pool=pool,
+        floor_part=floor_part,
+        rest=pool - floor_part,
+        weight_ppb=attribution.weight_ppb,
+        direct=direct,
+        weights=tuple(weights[:-1]),
+        whole=sum(weights),
+        units=tuple(units[:-1]),
+        unattributed=units[-1],
+    )
+
+
+# --- what stands behind both receipts -----------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A generation with the revision that counts now, its document and its entry."""
+
+    generation: Generation
+    state: str
+    attribution: Attribution | None
+    accrual: Accrual | None
+    entry: Entry | None
+    refusal: Refusal | None
+
+    @property
+    def division(self) -> Division | None:
+        if self.attribution is None or self.accrual is None:
+            return None
+        return divide(self.attribution, self.accrual.plan, self.accrual.gross)
+
+
+def _standing(generation: Generation) -> Standing:
+    attributions = Attribution.objects.filter(generation=generation).select_related("index__model_version")
+    latest = attributions.order_by("-revision").first()
+    documents = {
+        document.revision: document
+        for document in Accrual.objects.filter(generation=generation).select_related("plan", "source__asset")
+    }
+    standing = max((r for r in documents if r > 0 and -r not in documents), default=None)
+    if standing is not None:
+        accrual = documents[standing]
+        entry = Entry.objects.select_related("period", "earned_period").get(batch_id=accrual.batch_id)
+        counted = latest if latest and latest.revision == standing else attributions.get(revision=standing)
+        return Standing(generation, "accrued", counted, accrual, entry, None)
+    refusal = Refusal.objects.filter(generation=generation, withdrawn_at__isnull=True).order_by("-revision").first()
+    state = "refused" if refusal else str(generation.state)
+    return Standing(generation, state, latest, None, None, refusal)
+
+
+def se_ppb(attribution: Attribution, place: int) -> int:
+    """The standard error of a holder's score on the scale of its share."""
+    whole = sum(max(score, 0.0) for score in attribution.scores)
+    return min(round(attribution.se[place] / whole * PPB), PPB) if whole > 0 else 0
+
+
+# --- for the service ----------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class HolderShare:
+    holder: Holder
+    ppb: int
+    se_ppb: int
+    # None until the generation is accrued.
+    amount: int | None
+    works: list[tuple[Work, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceReceipt:
+    standing: Standing
+    division: Division | None
+    shares: list[HolderShare]
+
+
+def receipt_for_service(generation_id: uuid.UUID, service_id: int) -> ServiceReceipt | None:
+    """None where the service has no such generation."""
+    generation = (
+        Generation.objects.filter(pk=generation_id, service_id=service_id)
+        .select_related("service", "model_version")
+        .defer("prompt_text", "output_text", "token_ids")
+        .first()
+    )
+    if generation is None:
+        return None
+    standing = _standing(generation)
+    attribution, division = standing.attribution, standing.division
+    if attribution is None:
+        return ServiceReceipt(standing, None, [])
+    named = [place for place, ppb in enumerate(attribution.shares_ppb) if ppb or (division and division.units[place])]
+    holders = Holder.objects.in_bulk([attribution.holder_ids[place] for place in named])
+    evidence = {place: ranked_works(attribution.top_works, [attribution.holder_ids[place]]) for place in named}
+    works = Work.objects.in_bulk({work_id for ranked in evidence.values() for work_id, _ in ranked})
+    shares = [
+        HolderShare(
+            holder=holders[attribution.holder_ids[place]],
+            ppb=attribution.shares_ppb[place],
+            se_ppb=se_ppb(attribution, place),
+            amount=division.units[place] if division else None,
+            works=[(works[work_id], score) for work_id, score in evidence[place]],
+        )
+        for place in named
+    ]
+    return ServiceReceipt(standing, division, sorted(shares, key=lambda share: (-share.ppb, share.holder.pk)))
+
+
+# --- for the contributor ------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class OwnShare:
+    """One holder of the contributor in one generation."""
+
+    holder: Holder
+    place: int
+    ppb: int
+    se_ppb: int
+    general_ppb: int
+    score: float
+    se: float
+    below_noise: bool
+    # Units of the holder, the exact quota they were rounded from, and the contributor's part by the split sheet.
+    units: int
+    quota: Fraction
+    split_ppb: int
+    credited: int
+
+    @property
+    def rounded_up(self) -> bool:
+        return self.units > self.quota
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWork:
+    work: Work
+    score: float
+    # The part of the contributor's credit that goes with this work on statements.
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContributorReceipt:
+    standing: Standing
+    division: Division
+    shares: list[OwnShare]
+    works: list[OwnWork]
+    # What the document credits to the contributor's accounts, and what the division above comes to.
+    credited: int
+    recomputed: int
+    # Documents of the generation that were taken back, as (revision, credited, entry id).
+    earlier: list[tuple[int, int, int]]
+
+    @property
+    def agrees(self) -> bool:
+        return self.credited == self.recomputed
+
+    @property
+    def currency(self) -> str:
+        assert self.standing.accrual is not None
+        return self.standing.accrual.source.asset.code
+
+
+def receipt_for_contributor(generation_id: uuid.UUID, contributor_id: int) -> ContributorReceipt | None:
+    """The receipt of a generation that was accrued and that weighed one of the contributor's holders; else None.
+
+    It is there also where the contributor was credited nothing: that, too, has a reason.
+    """
+    generation = (
+        Generation.objects.filter(pk=generation_id)
+        .select_related("service", "model_version")
+        .defer("prompt_text", "output_text", "token_ids")
+        .first()
+    )
+    if generation is None:
+        return None
+    standing = _standing(generation)
+    attribution, division = standing.attribution, standing.division
+    if attribution is None or division is None or standing.accrual is None:
+        return None
+    own_accounts = {account.pk for account in accounts_of(contributor_id, CREDITED_KINDS)}
+    shares = _own_shares(contributor_id, standing, division)
+    credited = _credit_of(standing.accrual, own_accounts)
+    if not shares and not credited:
+        return None
+    return ContributorReceipt(
+        standing=standing,
+        division=division,
+        shares=shares,
+        works=_own_works(attribution, [share.holder.pk for share in shares], credited),
+        credited=credited,
+        recomputed=sum(share.credited for share in shares),
+        earlier=_earlier(generation, own_accounts, standing.accrual.revision),
+    )
+
+
+def _own_shares(contributor_id: int, standing: Standing, division: Division) -> list[OwnShare]:
+    attribution = standing.attribution
+    assert attribution is not None
+    own = set(holders_of(contributor_id)) & set(attribution.holder_ids)
+    sheets = split_of(own, standing.generation.occurred_at)
+    holders = Holder.objects.in_bulk(own)
+    shares = []
+    for place, holder_id in enumerate(attribution.holder_ids):
+        sheet = sheets.get(holder_id, []) if holder_id in own else []
+        split_ppb = dict(sheet).get(contributor_id, 0)
+        if not split_ppb:
+            continue
+        score, se = attribution.scores[place], attribution.se[place]
+        shares.append(
+            OwnShare(
+                holder=holders[holder_id],
+                place=place,
+                ppb=attribution.shares_ppb[place],
+                se_ppb=se_ppb(attribution, place),
+                general_ppb=attribution.general_ppb[place],
+                score=score,
+                se=se,
+                below_noise=0 < score < attribution.noise_z * se,
+                units=division.units[place],
+                quota=division.quota(place),
+                split_ppb=split_ppb,
+                credited=_split_part(standing.generation, division.units[place], sheet, contributor_id),
+            )
+        )
+    return sorted(shares, key=lambda share: (-share.ppb, share.holder.pk))
+
+
+def _split_part(generation: Generation, units: int, sheet: Sequence[tuple[int, int]], contributor_id: int) -> int:
+    """The contributor's part of a holder's units, to the last unit."""
+    keys = [tie_key(generation.pk.bytes, number) for number, _ in sheet]
+    parts = apportion(units, [ppb for _, ppb in sheet], keys)
+    return sum(parts[i] for i, (number, _) in enumerate(sheet) if number == contributor_id)
+
+
+def _own_works(attribution: Attribution, holder_ids: Sequence[int], credited: int) -> list[OwnWork]:
+    ranked = ranked_works(attribution.top_works, holder_ids)
+    amounts = dict(divide_among_works(credited, attribution.generation_id, ranked))
+    works = Work.objects.in_bulk([work_id for work_id, _ in ranked])
+    return [OwnWork(works[work_id], score, amounts.get(work_id, 0)) for work_id, score in ranked]
+
+
+def _credit_of(accrual: Accrual, account_ids: set[int]) -> int:
+    return sum(amount for account, amount in accrual.credits.items() if account in account_ids)
+
+
+def _earlier(generation: Generation, account_ids: set[int], standing: int) -> list[tuple[int, int, int]]:
+    documents = Accrual.objects.filter(generation=generation, revision__gt=0).exclude(revision=standing)
+    entries = dict(Entry.objects.filter(batch_id__in=[d.batch_id for d in documents]).values_list("batch_id", "id"))
+    return [(d.revision, _credit_of(d, account_ids), entries[d.batch_id]) for d in documents.order_by("revision")]

@@ -1,0 +1,34 @@
+"""Addresses of receipts, statements, earnings, the books and the receipt of the API."""
+
+from django.urls import path, re_path
+
+from ledger import api, console
+from ledger.portal import earnings, receipts, statements
+
+app_name = "ledger"
+MONTH = r"(?P<period>[0-9]{4}-[0-9]{2})"
+CODE = r"(?P<code>[0-9]{4}-[0-9]{2})"
+
+urlpatterns = [
+    path("portal/receipts/", receipts.receipts, name="receipts"),
+    path("portal/receipts/<uuid:generation_id>/", receipts.receipt, name="receipt"),
+    path("portal/receipts/<uuid:generation_id>/recompute/", receipts.recompute, name="recompute"),
+    path("portal/statements/", statements.statements, name="statements"),
+    path("portal/statements/proof.py", statements.verifier, name="proof"),
+    re_path(rf"^portal/statements/{MONTH}/$", statements.statement, name="statement"),
+    re_path(rf"^portal/statements/{MONTH}/csv$", statements.statement_as_csv, name="statement_csv"),
+    re_path(rf"^portal/statements/{MONTH}/pdf$", statements.statement_as_pdf, name="statement_pdf"),
+    path("portal/earnings/", earnings.earnings, name="earnings"),
+    path("portal/earnings/csv", earnings.earnings_csv, name="earnings_csv"),
+    path("console/trial-balance/", console.trial_balance, name="trial_balance"),
+    path("console/trial-balance/csv", console.trial_balance_csv, name="trial_balance_csv"),
+    path("console/accounts/<str:currency>/<str:kind>/", console.accounts, name="accounts"),
+    path("console/journal/", console.journal, name="journal"),
+    path("console/journal/<int:entry_id>/", console.entry, name="entry"),
+    path("console/periods/", console.periods, name="periods"),
+    re_path(rf"^console/periods/{CODE}/$", console.period, name="period"),
+    re_path(rf"^console/periods/{CODE}/close/$", console.close, name="close_period"),
+    re_path(rf"^console/periods/{CODE}/seal/$", console.seal, name="seal_period"),
+    path("console/plans/", console.plans, name="plans"),
+    path("api/v1/generations/<uuid:generation_id>", api.ReceiptView.as_view(), name="generation"),
+]
