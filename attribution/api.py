@@ -213,14 +213,10 @@ class UnableToRead(Exception):
     problem = "request-too-large"
 
 
-class BoundedJSONParser(parsers.JSONParser):
-    """JSON up to a size, and no deeper than the parser can follow."""
+class ShallowJSONParser(parsers.JSONParser):
+    """JSON no deeper than the parser can follow."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
-        bytes_max = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        request = (parser_context or {})["request"]
-        if int(request.META.get("CONTENT_LENGTH") or 0) > bytes_max:
-            raise UnableToRead(f"A request takes at most {bytes_max} bytes.")
         try:
             return super().parse(stream, media_type, parser_context)
         except RecursionError:
@@ -229,9 +225,15 @@ class BoundedJSONParser(parsers.JSONParser):
 
 class GenerationsView(APIView):
     permission_classes = (HasScope,)
-    parser_classes = (BoundedJSONParser,)
+    parser_classes = (ShallowJSONParser,)
     throttle_scope = "report"
     scopes = {"POST": ServiceKey.Scope.GENERATIONS_WRITE.value}
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        bytes_max = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        if int(request.META.get("CONTENT_LENGTH") or 0) > bytes_max:
+            raise UnableToRead(f"A request takes at most {bytes_max} bytes.")
 
     @extend_schema(
         operation_id="report_generations",

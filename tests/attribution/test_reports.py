@@ -287,8 +287,8 @@ print(json.dumps(statuses))
 
 def test_two_processes_that_report_the_same_ids_at_once_store_each_once(committed: Committed) -> None:
     programme = committed.programme
-    rows = [programme.generation(f"g{number}") for number in range(400)]
-    batches = [rows[start : start + 50] for start in range(0, 400, 50)]
+    rows = [programme.generation(f"g{number}") for number in range(1_000)]
+    batches = [rows[start : start + 250] for start in range(0, 1_000, 250)]
     task = {"service": programme.service.pk, "at": programme.at.isoformat(), "batches": batches}
     # The second goes through each batch backwards: without one order of locks the two would deadlock.
     backwards = {**task, "batches": [batch[::-1] for batch in batches]}
@@ -311,9 +311,9 @@ def test_two_processes_that_report_the_same_ids_at_once_store_each_once(committe
         racer.stdin.flush()
     forwards, backward = (json.loads(racer.communicate(timeout=120)[0]) for racer in racers)
     assert [racer.returncode for racer in racers] == [0, 0]
-    assert Generation.objects.count() == 400
+    assert Generation.objects.count() == 1_000
     answers = [*forwards, *backward]
-    assert sorted(status for status, _ in answers) == [200] * 400 + [201] * 400
+    assert sorted(status for status, _ in answers) == [200] * 1_000 + [201] * 1_000
     assert {identifier for _, identifier in answers} == {
         str(pk) for pk in Generation.objects.values_list("pk", flat=True)
     }
