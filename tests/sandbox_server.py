@@ -18,6 +18,8 @@ from typing import Any, cast
 import requests
 import stripe
 
+from tests.stripe_specification import CheckedRequests
+
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS_MAX = 30
 CONTRIBUTOR = {
@@ -31,6 +33,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def code_of(error: stripe.StripeError) -> str | None:
+    """The code that was answered. `error.code` has it for some classes only (not for 403, 409, 429 and 5xx)."""
+    return error.error.code if error.error else None
+
+
+def was_replayed(shown: stripe.StripeObject) -> bool:
+    """Whether an answer is the stored one of an earlier request with the same idempotency key."""
+    assert shown.last_response is not None
+    return shown.last_response.headers.get("Idempotent-Replayed") == "true"
 
 
 @dataclass
@@ -83,6 +96,7 @@ class StripeSandbox:
             with contextlib.suppress(requests.ConnectionError):
                 if requests.get(f"{self.url}/", timeout=5).status_code == HTTPStatus.OK:
                     return
+                break
             time.sleep(0.05)
         told = self.log.read_text()[-2000:] if self.log else "it kept no log"
         raise RuntimeError(f"the sandbox did not start: {told}")
@@ -103,13 +117,17 @@ class StripeSandbox:
             self.kill()
 
     # --- stripe-python --------------------------------------------------------------------------------------------
-    def client(self, key: str | None = None, *, timeout: float = 30) -> stripe.StripeClient:
-        """The real client, which does not retry by itself, so that a test sees every answer."""
+    def client(self, key: str | None = None, *, timeout: float = 30, checked: bool = True) -> stripe.StripeClient:
+        """The real client, which does not retry by itself, so that a test sees every answer.
+
+        Every answer is compared with Stripe's specification, unless a test is about speed.
+        """
+        http = CheckedRequests(timeout=timeout) if checked else stripe.RequestsClient(timeout=timeout)
         return stripe.StripeClient(
             key or self.key,
             base_addresses={"api": self.url},
             max_network_retries=0,
-            http_client=stripe.RequestsClient(timeout=timeout),
+            http_client=http,
         )
 
     # --- controls -------------------------------------------------------------------------------------------------
@@ -129,6 +147,11 @@ class StripeSandbox:
         """Move the sandbox's clock forward; what falls due on the way happens. Returns its new time."""
         moved = self.control("POST", "advance", {"seconds": round(seconds + hours * 3600 + days * 86_400)})
         return int(moved["now"])
+
+    def advance_to_midnight(self) -> int:
+        """To the next midnight (UTC), when automatic payouts leave."""
+        now = int(self.settings()["now"])
+        return self.advance(seconds=86_400 - now % 86_400)
 
     def settings(self, **values: int | bool) -> dict[str, Any]:
         """latency_ms, reads_per_second, writes_per_second (0: no limit), topup_seconds, webhook_*; none only reads."""

@@ -69,8 +69,8 @@ _WITHOUT_FEATURES = (
 COMPONENTS: dict[str, dict[str, bool]] = {
     **dict.fromkeys(_PLAIN, _COLLECTING),
     **dict.fromkeys(("balances", "payouts"), _PAYOUTS),
-    **dict.fromkeys(("payments", "payment_details"), _PAYMENTS),
-    **dict.fromkeys(("payment_disputes", "disputes_list"), _DISPUTES),
+    **dict.fromkeys(("payments", "payment_details", "disputes_list"), _PAYMENTS),
+    "payment_disputes": _DISPUTES,
     **dict.fromkeys(("issuing_card", "issuing_cards_list"), _ISSUING),
     "financial_account": {
         "disable_stripe_user_authentication": False, "external_account_collection": True,

@@ -153,13 +153,14 @@ def _give_back(payout: Payout, kind: str, *, at: datetime) -> None:
 
 # --- settings -----------------------------------------------------------------------------------------------------
 def settings_json(account: Account) -> dict[str, Any]:
+    # stripe-python 16.1 cannot read a null where it expects amounts by currency; an absent field it can.
+    minimums = {"minimum_balance_by_currency": account.minimum_balances} if account.minimum_balances else {}
     return {
         "object": "balance_settings",
         "payments": {
             "debit_negative_balances": account.debit_negative_balances,
             "payouts": {
-                "automatic_transfer_rules_by_currency": None,
-                "minimum_balance_by_currency": account.minimum_balances or None,
+                **minimums,
                 "schedule": account.payout_schedule,
                 "statement_descriptor": account.statement_descriptor or None,
                 "status": "enabled" if account.payouts_enabled else "disabled",

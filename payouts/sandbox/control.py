@@ -123,7 +123,7 @@ def _audit(*, method: str, given: dict[str, Any]) -> dict[str, Any]:
     """What happened to the money, counted from the rows: nobody can be paid twice without showing here."""
     sums = {"count": Count("pk"), "amount": Sum("amount"), "reversed": Sum("amount_reversed")}
     groups = Transfer.objects.exclude(transfer_group="").values("transfer_group", "currency").annotate(**sums)
-    by_group = [dict(one) for one in groups]
+    by_group: list[dict[str, Any]] = [{**one} for one in groups]
     return {
         "transfers": Transfer.objects.count(),
         "reversals": Reversal.objects.count(),

@@ -1,7 +1,8 @@
-"""The sandbox as a process of its own: the same settings as the product, but its own addresses and no middleware.
+"""The sandbox as a process of its own: the product's database and keys, and nothing else of the product.
 
-The product's middleware (sessions, CSRF, log-in, metrics) has nothing to do here; the settings are changed before the
-first request, in a process that serves nothing else.
+Of the settings only those are kept that say where the database is and which keys are known. The apps, the middleware,
+the addresses and the templates are the sandbox's own; they are put in place before Django is set up, in a process that
+serves nothing else.
 """
 
 import os
@@ -11,9 +12,11 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-django.setup(set_prefix=False)
-settings.ROOT_URLCONF = "payouts.sandbox.urls"
+settings.INSTALLED_APPS = ["payouts.sandbox"]
 settings.MIDDLEWARE = []
+settings.ROOT_URLCONF = "payouts.sandbox.urls"
+settings.TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+django.setup(set_prefix=False)
 
 from payouts.sandbox import background  # noqa: E402  (models load only after the setup)
 
