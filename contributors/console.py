@@ -74,7 +74,8 @@ def is_recently_authenticated(request: HttpRequest) -> bool:
         proven_at = second_factor_used_at(request)
     else:
         proven_at = max((record["at"] for record in get_authentication_records(request, request.user)), default=0.0)
-    return time.time() - proven_at <= settings.ACCOUNT_REAUTHENTICATION_TIMEOUT
+    seconds: float = settings.ACCOUNT_REAUTHENTICATION_TIMEOUT
+    return time.time() - proven_at <= seconds
 
 
 def _enrolled(request: HttpRequest) -> list[str]:

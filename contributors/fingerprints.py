@@ -120,6 +120,8 @@ def _of_image(content: bytes) -> bytes:
         darkest, lightest = grey.resize((64, 64)).getextrema()
     except UnreadableContent:
         raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableContent(f"it has far more than the {PIXELS_MAX:,} pixels that are allowed") from error
     except Exception as error:
         # Pillow's decoders raise almost anything for bytes that were made to hurt them.
         raise UnreadableContent(f"it is not a readable {', '.join(IMAGE_FORMATS)} picture") from error

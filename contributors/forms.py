@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from pathlib import PurePath
 from typing import Any
 
@@ -12,10 +13,11 @@ from django.utils.html import format_html
 
 from contributors.countries import COUNTRIES
 from contributors.fingerprints import CONTENT_BYTES_MAX
-from contributors.models import Consent, Contributor, Dataset
+from contributors.models import Consent, Contributor, Dataset, Work
 from contributors.operations import NewWork
 
 FILES_MAX = 100
+WORK_PREFIX = "work:"
 UPLOAD_BYTES_MAX = 64 * 1024 * 1024
 LICENCES = ("All rights reserved", "CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC0-1.0", "Public domain")
 SCOPE_MEANINGS = {
@@ -150,23 +152,37 @@ class ScopesField(forms.MultipleChoiceField):
 
 
 class TargetForm(forms.Form):
-    """Which works a statement speaks of: all, or one dataset."""
+    """Which works a statement speaks of: all, one dataset, or one work that the page was opened for."""
 
     target = forms.ChoiceField(label="Which works")
 
     def __init__(self, contributor: Contributor, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.datasets = {str(dataset.public_id): dataset for dataset in contributor.datasets.order_by("name")}
+        self.one_work = self._one_work(contributor)
         field = self.fields["target"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = [
+            *([(f"{WORK_PREFIX}{self.one_work.public_id}", f"Only “{self.one_work}”")] if self.one_work else []),
             ("all", "All my works, also those I register later"),
             *((key, f"Only “{dataset.name}”") for key, dataset in self.datasets.items()),
         ]
 
+    def _one_work(self, contributor: Contributor) -> Work | None:
+        wanted = str(self.data.get("target", "") if self.is_bound else self.initial.get("target", ""))
+        try:
+            public_id = uuid.UUID(wanted.removeprefix(WORK_PREFIX)) if wanted.startswith(WORK_PREFIX) else None
+        except ValueError:
+            return None
+        return Work.objects.filter(dataset__contributor=contributor, public_id=public_id).first() if public_id else None
+
     @property
     def dataset(self) -> Dataset | None:
         return self.datasets.get(self.cleaned_data["target"])
+
+    @property
+    def work(self) -> Work | None:
+        return self.one_work if self.cleaned_data["target"].startswith(WORK_PREFIX) else None
 
 
 def begin(chosen: datetime.date | None, at: datetime.datetime) -> datetime.datetime:

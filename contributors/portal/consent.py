@@ -33,7 +33,7 @@ def consent(request: ContributorRequest) -> HttpResponse:
 
 @contributor_required(change=True)
 def grant(request: ContributorRequest) -> HttpResponse:
-    initial = {"scopes": ["train_generative"], "target": request.GET.get("dataset", "all")}
+    initial = {"scopes": ["train_generative"], "target": request.GET.get("target", "all")}
     form = GrantForm(request.contributor, request.POST or None, initial=initial)
     if form.is_valid():
         at = timezone.now()
@@ -43,6 +43,7 @@ def grant(request: ContributorRequest) -> HttpResponse:
                 contributor=request.contributor,
                 scopes=form.cleaned_data["scopes"],
                 dataset=form.dataset,
+                work=form.work,
                 valid_from=begin(form.cleaned_data["valid_from"], at),
                 valid_to=begin(end, at) if end else None,
                 by=request.user,
@@ -60,7 +61,7 @@ def grant(request: ContributorRequest) -> HttpResponse:
 @contributor_required(change=True)
 def withdraw(request: ContributorRequest) -> HttpResponse:
     """First the choice, then what stops and what continues, and only then the statement."""
-    initial = {"target": request.GET.get("dataset", "all")}
+    initial = {"target": request.GET.get("target", "all")}
     form = WithdrawForm(request.contributor, request.POST or None, initial=initial)
     if form.is_valid():
         at = timezone.now()
@@ -71,7 +72,8 @@ def withdraw(request: ContributorRequest) -> HttpResponse:
                 "scopes": [(Consent.Scope(scope).label, SCOPE_MEANINGS[Consent.Scope(scope)]) for scope in chosen],
                 "training": {"train_generative", "train_non_generative", "fine_tune"} & set(chosen),
                 "valid_from": begin(form.cleaned_data["valid_from"], at),
-                "n_works": queries.works_of(request.contributor, dataset=form.dataset).count(),
+                "target": form.work or form.dataset,
+                "n_works": 1 if form.work else queries.works_of(request.contributor, dataset=form.dataset).count(),
             }
             return render(request, "portal/consent_review.html", context)
         try:
@@ -79,6 +81,7 @@ def withdraw(request: ContributorRequest) -> HttpResponse:
                 contributor=request.contributor,
                 scopes=chosen,
                 dataset=form.dataset,
+                work=form.work,
                 valid_from=begin(form.cleaned_data["valid_from"], at),
                 by=request.user,
                 at=at,

@@ -8,7 +8,7 @@ beside the figure.
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from django import template
 from django.template.defaultfilters import stringfilter
@@ -16,13 +16,17 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 register = template.Library()
+T = TypeVar("T")
 
 NANOS = 1_000_000_000
 PER_CENT_PPB = 10_000_000
 NOTHING = "–"
 MINUS = "−"
-_ABSENT = (None, "")
-"""A template hands over "" for an attribute of something that is not there."""
+
+
+def _present(value: T | None) -> T | None:
+    """A template hands over "" for an attribute of something that is not there."""
+    return None if isinstance(value, str) and not value else value
 
 
 def exact_decimal(amount: int, scale: int, places_min: int) -> tuple[str, str]:
@@ -44,7 +48,7 @@ def money_text(nanos: int, currency: str) -> str:
 @register.filter
 def money(nanos: int | None, currency: str) -> SafeString | str:
     """`{{ amount_nanos|money:currency }}`: exact, the currency code first."""
-    if nanos in _ABSENT:
+    if (nanos := _present(nanos)) is None:
         return NOTHING
     head, tail = exact_decimal(int(nanos), 9, 2)
     rest = format_html('<span class="fraction">{}</span>', tail) if tail else ""
@@ -54,7 +58,7 @@ def money(nanos: int | None, currency: str) -> SafeString | str:
 @register.filter
 def money_cents(nanos: int | None, currency: str) -> SafeString | str:
     """`{{ amount_nanos|money_cents:currency }}`: cut (never rounded up) to what a payout can carry."""
-    if nanos in _ABSENT:
+    if (nanos := _present(nanos)) is None:
         return NOTHING
     amount = int(nanos)
     cents = abs(amount) // PER_CENT_PPB
@@ -64,7 +68,7 @@ def money_cents(nanos: int | None, currency: str) -> SafeString | str:
 @register.filter
 def share(ppb: int | None) -> SafeString | str:
     """`{{ ppb|share }}`: parts per billion as an exact percentage, "14.31 %" with further digits smaller."""
-    if ppb in _ABSENT:
+    if (ppb := _present(ppb)) is None:
         return NOTHING
     head, tail = exact_decimal(int(ppb), 7, 2)
     rest = format_html('<span class="fraction">{}</span>', tail) if tail else ""
@@ -74,7 +78,7 @@ def share(ppb: int | None) -> SafeString | str:
 @register.filter
 def share_short(ppb: int | None) -> str:
     """`{{ ppb|share_short }}`: a percentage with one decimal, for text that says "about"."""
-    return NOTHING if ppb in _ABSENT else f"{int(ppb) / PER_CENT_PPB:.1f} %"
+    return NOTHING if (ppb := _present(ppb)) is None else f"{int(ppb) / PER_CENT_PPB:.1f} %"
 
 
 @register.simple_tag
@@ -87,7 +91,7 @@ def share_interval(ppb: int, se_ppb: int) -> SafeString:
 @register.filter
 def moment(value: datetime.datetime | None) -> SafeString | str:
     """`{{ at|moment }}`: "20 Nov 2026, 12:00 UTC"."""
-    if value in _ABSENT:
+    if (value := _present(value)) is None:
         return NOTHING
     utc = value.astimezone(datetime.UTC)
     text = f"{utc.day} {utc:%b %Y, %H:%M} UTC"
@@ -97,7 +101,7 @@ def moment(value: datetime.datetime | None) -> SafeString | str:
 @register.filter
 def day(value: datetime.date | datetime.datetime | None) -> SafeString | str:
     """`{{ date|day }}`: "20 Nov 2026"; of a moment, its day in UTC."""
-    if value in _ABSENT:
+    if (value := _present(value)) is None:
         return NOTHING
     if isinstance(value, datetime.datetime):
         value = value.astimezone(datetime.UTC).date()
@@ -128,7 +132,7 @@ def identifier(value: str) -> SafeString:
 @register.filter
 def size(value: int | None) -> str:
     """`{{ size_bytes|size }}`: "1.4 MiB"."""
-    if value in _ABSENT:
+    if (value := _present(value)) is None:
         return NOTHING
     amount = float(value)
     for unit in ("bytes", "KiB", "MiB"):
