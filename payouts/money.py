@@ -48,8 +48,6 @@ def split(payable_minor: int, *, withholding_ppb: int, currency: str) -> tuple[i
     tax = payable_minor * withholding_ppb // 1_000_000_000
     net = (payable_minor - tax) // step * step
     # The least gross that leaves exactly this net under the same rounding.
-    gross = net * 1_000_000_000 // (1_000_000_000 - withholding_ppb)
-    while gross - gross * withholding_ppb // 1_000_000_000 < net:
-        gross += 1
+    gross = (net - 1) * 1_000_000_000 // (1_000_000_000 - withholding_ppb) + 1 if net else 0
     assert gross <= payable_minor
     return gross, gross - net, net

@@ -107,7 +107,7 @@ def classify(status: int | None, code: str | None, *, kind: str | None = None, m
     """The verdict on an answer. `kind` is the error's `type`; `status` None means that there was no answer."""
     if status is None:
         return NO_ANSWER
-    if kind == "idempotency_error" and status in (400, 404) and (status, code) not in TABLE:
+    if kind == "idempotency_error" and status in (400, 404) and (code is None or (status, code) not in TABLE):
         return KEY_REUSED
     if status == 403 and "access to account" in message:
         # The contributor disconnected the platform; the key itself is fine.
