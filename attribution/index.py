@@ -63,11 +63,11 @@ class IndexItem:
 class IndexConfig:
     """What decides the numbers of an index besides the model; two indexes of one model differ in this or not at all."""
 
-    damping: float = 0.1
+    damping: float = 0.3
     """Times a layer's mean eigenvalue."""
     nodes: tuple[tuple[float, float], ...] = ((0.5, 1.0),)
     """(t, weight) of the quadrature over the inclusion rate: the midpoint alone. ((1, 1),) is plain influence."""
-    coordinates: int = 8_192
+    coordinates: int = 16_384
     k: int = 256
     fit_items: int = 1_000
     pca_items: int = 4_096

@@ -118,6 +118,16 @@ def test_fewer_coordinates_keep_those_with_most_energy() -> None:
     assert energies[2] == 1.0
 
 
+def test_a_projection_of_many_items_keeps_what_the_exact_one_keeps() -> None:
+    chance = torch.Generator().manual_seed(5)
+    sample = torch.randn(400, 500, generator=chance) @ torch.diag(torch.arange(1, 501) ** -0.5)
+    projection = influence.fit_projection(influence.Basis({}, None, 1.0), sample, k=40).projection
+    assert projection is not None
+    torch.testing.assert_close(projection.T @ projection, torch.eye(40), rtol=0, atol=1e-4)
+    best = torch.linalg.svdvals(sample)[:40].square().sum()
+    assert (sample @ projection).square().sum() > 0.99 * best
+
+
 class TinyLM(nn.Module):
     def __init__(self) -> None:
         super().__init__()
