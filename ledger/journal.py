@@ -127,6 +127,7 @@ _PROBLEMS: dict[str, tuple[str, int]] = {
     "LG008": ("immutable", 409),
     "LG009": ("amount-invalid", 422),
     "22003": ("amount-out-of-range", 422),
+    "23514": ("document-refused", 422),
     "23505": ("document-exists", 409),
     "40P01": ("try-again", 409),
 }
@@ -328,7 +329,8 @@ def post_accruals(
             (stored,) = cursor.fetchone()
             if stored is not None:
                 return Posted(stored, True)
-            cursor.copy_expert(_COPY, io.BytesIO(stream))
+            with connection.wrap_database_errors:
+                cursor.copy_expert(_COPY, io.BytesIO(stream))
             cursor.execute(
                 "SELECT ledger_post_accruals(%s, %s, %s, %s, %s, %s, %s, %s)",
                 [EntryKind(kind).value, idem_key, request, effective, batch_id, earned_period, reference, rule_version],

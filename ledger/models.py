@@ -344,11 +344,17 @@ class RoyaltyPlan(models.Model):
                 name="one_plan_takes_effect_at_a_moment",
             ),
             models.CheckConstraint(
-                condition=Q(basis="price", price__gt=0, rate_ppb__isnull=True, pool__isnull=True)
-                | Q(basis="revenue_share", price__isnull=True, rate_ppb__gt=0, rate_ppb__lte=PPB, pool__isnull=True)
-                | Q(basis="period_pool", price__isnull=True, rate_ppb__isnull=True, pool__gt=0),
+                condition=Q(basis="price", price__isnull=False, rate_ppb__isnull=True, pool__isnull=True)
+                | Q(basis="revenue_share", price__isnull=True, rate_ppb__isnull=False, pool__isnull=True)
+                | Q(basis="period_pool", price__isnull=True, rate_ppb__isnull=True, pool__isnull=False),
                 name="plan_has_what_its_basis_needs",
             ),
+            models.CheckConstraint(condition=Q(price__isnull=True) | Q(price__gt=0), name="price_is_positive"),
+            models.CheckConstraint(
+                condition=Q(rate_ppb__isnull=True) | Q(rate_ppb__gt=0, rate_ppb__lte=PPB),
+                name="rate_is_a_part_of_the_whole",
+            ),
+            models.CheckConstraint(condition=Q(pool__isnull=True) | Q(pool__gt=0), name="pool_is_positive"),
             models.CheckConstraint(condition=Q(take_ppb__gte=0, take_ppb__lt=PPB), name="take_is_a_part_of_the_whole"),
             models.CheckConstraint(
                 condition=Q(floor_ppb__gte=0, floor_ppb__lte=PPB), name="floor_is_a_part_of_the_whole"

@@ -49,7 +49,7 @@ class Asset:
     @property
     def one(self) -> int:
         """Units in one of the currency."""
-        return 10**self.scale
+        return int(10**self.scale)
 
     @property
     def minor(self) -> int:
@@ -202,6 +202,6 @@ def apportion_rows(totals: Int64s, weights: Int64s, subjects: Sequence[bytes], n
 def _break_tie(parts: Any, remainder: Any, left: int, subject: bytes, numbers: Sequence[int]) -> None:
     boundary = np.sort(remainder)[::-1][left - 1]
     above = np.flatnonzero(remainder > boundary)
-    equal = sorted(np.flatnonzero(remainder == boundary), key=lambda j: tie_key(subject, numbers[j]))
+    equal = sorted(np.flatnonzero(remainder == boundary), key=lambda j: tie_key(subject, numbers[int(j)]))
     parts[above] += 1
     parts[equal[: left - len(above)]] += 1

@@ -7,6 +7,7 @@ refuses is written down with the reason; nothing is skipped.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -218,7 +219,7 @@ def _split_all(cases: Sequence[_Case], at: datetime) -> list[_Case]:
     changes = sorted(Split.objects.filter(holder_id__in=holder_ids).values_list("effective_from", flat=True).distinct())
     by_interval: dict[int, list[_Case]] = defaultdict(list)
     for case in cases:
-        by_interval[int(np.searchsorted(np.array(changes), case.occurred_at, side="right"))].append(case)
+        by_interval[bisect_right(changes, case.occurred_at)].append(case)
     kept, refusals = [], []
     for group in by_interval.values():
         # No sheet changes inside the interval, so that any of its moments stands for all.

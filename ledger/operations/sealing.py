@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -72,7 +73,7 @@ def leaf_salt(salt: bytes, account_id: int) -> str:
 def _write_leaves(month: Period, salt: bytes) -> list[str]:
     """Store the period's leaves in the order of their accounts; returns their hashes."""
     hashes: list[str] = []
-    rows: list[tuple[object, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     for leaf in _leaves(month):
         text = proof.leaf_text(
             period=month.code,
@@ -97,7 +98,7 @@ def _write_leaves(month: Period, salt: bytes) -> list[str]:
     return hashes
 
 
-def _insert(rows: list[tuple[object, ...]]) -> None:
+def _insert(rows: list[tuple[Any, ...]]) -> None:
     if rows:
         with connection.cursor() as cursor:
             cursor.executemany(
@@ -144,4 +145,5 @@ def _leaves(month: Period) -> Iterator[_Leaf]:
     with connection.cursor() as cursor:
         cursor.execute(_LEAVES, {"period": month.pk, "before": previous_period(month.pk)})
         for row in cursor:
-            yield _Leaf(*row[:6], bytes(row[6]), bytes(row[7]))
+            account, name, opening, closing, lines, credits, lines_sha256, credits_sha256 = row
+            yield _Leaf(account, name, opening, closing, lines, credits, bytes(lines_sha256), bytes(credits_sha256))

@@ -26,8 +26,8 @@ from ledger.money import (
 @pytest.mark.parametrize(
     ("text", "code", "units"),
     [
-        ("0.05", "USD", 50_000_000), ("12", "JPY", 120_000_000), ("0.000000001", "USD", 1), ("-1.5", "KWD", -1_500_000_000),
-        ("9223372036.854775807", "USD", UNITS_MAX),
+        ("0.05", "USD", 50_000_000), ("12", "JPY", 120_000_000), ("0.000000001", "USD", 1),
+        ("-1.5", "KWD", -1_500_000_000), ("9223372036.854775807", "USD", UNITS_MAX),
     ],
 )  # fmt: skip
 def test_a_decimal_string_is_read_exactly(text: str, code: str, units: int) -> None:

@@ -1,0 +1,245 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+
+from contributors.models import PPB
+from ledger import journal, operations, proof
+from ledger.invariants import check_all
+from ledger.journal import AccountKey
+from ledger.models import Entry, FloorDistribution, Leaf, Period, Unaccrued
+from ledger.operations import closing
+from ledger.operations.sealing import leaf_salt
+from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, build_world
+
+pytestmark = pytest.mark.django_db
+POOL = PRICE * 4 // 5
+
+
+def close_october() -> Period:
+    operations.close_period(period=202609, at=NOVEMBER)
+    return operations.close_period(period=202610, at=NOVEMBER)
+
+
+def test_periods_open_from_the_oldest_generation_that_may_come_to_the_next_month(at: datetime) -> None:
+    opened = operations.open_periods(at=datetime(2026, 3, 2, tzinfo=UTC))
+    assert [p.pk for p in opened] == [202601, 202602, 202603, 202604]
+    assert operations.open_periods(at=datetime(2026, 3, 31, tzinfo=UTC)) == []
+    assert [p.code for p in operations.open_periods(at=datetime(2026, 12, 31, tzinfo=UTC))][-2:] == [
+        "2026-12", "2027-01",
+    ]  # fmt: skip
+
+
+def test_an_operation_opens_the_month_in_which_it_happens(at: datetime) -> None:
+    operations.add_capital(amount=1, currency="USD", reference="c", at=at)
+    operations.add_capital(amount=1, currency="USD", reference="d", at=at + timedelta(days=90))
+    assert Period.objects.get(pk=202703).state == "open"
+
+
+def test_a_close_makes_what_was_earned_payable(at: datetime) -> None:
+    world = build_world(OCTOBER)
+    world.attribute(world.generate(10), shares=[PPB, 0, 0], general=[0, PPB, 0])
+    world.accrue_all()
+    assert close_october().state == "closed"
+    direct = POOL * 4 // 5 // 2
+    assert [world.balance("contributor_payable", i) for i in range(3)] == [10 * direct, 10 * (POOL - direct), 0]
+    assert [world.balance("contributor_accrued", i) for i in range(3)] == [0, 0, 0]
+    assert journal.balance(AccountKey("floor_pool", "USD", f"plan:{world.plan.pk}")) == 0
+
+
+def test_a_close_accrues_first_what_is_attributed(at: datetime) -> None:
+    world = build_world(OCTOBER)
+    world.attribute(world.generate(3))
+    close_october()
+    entry = Entry.objects.get(kind="accrue")
+    assert (entry.period_id, entry.effective.isoformat(), entry.n_docs) == (202610, "2026-10-31", 3)
+
+
+def test_a_close_leaves_the_next_month_alone(at: datetime) -> None:
+    world = build_world(OCTOBER)
+    world.attribute(world.generate(1), shares=[PPB, 0, 0], general=[PPB, 0, 0])
+    world.at = NOVEMBER
+    world.attribute(world.generate(1), shares=[PPB, 0, 0], general=[PPB, 0, 0])
+    world.accrue_all()
+    close_october()
+    assert world.balance("contributor_payable") == POOL
+    assert world.balance("contributor_accrued") == POOL * 4 // 5 // 2
+
+
+def test_a_period_is_not_closed_before_it_is_over_nor_before_the_one_before(at: datetime) -> None:
+    build_world(OCTOBER)
+    with pytest.raises(operations.UnableToClose, match="not over"):
+        operations.close_period(period=202611, at=NOVEMBER)
+    with pytest.raises(operations.UnableToClose, match="before period 202609"):
+        operations.close_period(period=202610, at=NOVEMBER)
+    with pytest.raises(operations.UnableToClose, match="no period"):
+        operations.close_period(period=202001, at=NOVEMBER)
+
+
+def test_closing_again_changes_nothing(at: datetime) -> None:
+    world = build_world(OCTOBER)
+    world.attribute(world.generate(2))
+    close_october()
+    before = Entry.objects.count()
+    close_october()
+    assert Entry.objects.count() == before
+
+
+@pytest.mark.parametrize("chunks_done", range(1, 9))
+def test_a_close_that_died_anywhere_goes_on_and_gives_the_same(
+    at: datetime, monkeypatch: pytest.MonkeyPatch, chunks_done: int
+) -> None:
+    monkeypatch.setattr(closing, "CHUNK_ACCOUNTS", 2)
+    world = build_world(OCTOBER, contributors=5)
+    world.attribute(world.generate(4), general=[PPB // 2, PPB // 2, 0, 0, 0])
+    post, posted = journal.post, 0
+
+    def dying_post(**arguments: object) -> journal.Posted:
+        nonlocal posted
+        posted += 1
+        if posted == chunks_done:
+            raise ConnectionError("killed")
+        return post(**arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(journal, "post", dying_post)
+    for _ in range(2):
+        try:
+            close_october()
+        except ConnectionError:
+            assert Period.objects.get(pk=202610).state == "closing"
+    payable = [world.balance("contributor_payable", i) for i in range(5)]
+    assert sum(payable) == 4 * POOL
+    assert payable[0] == payable[1] > payable[2]
+    keys = [key for key in Entry.objects.values_list("idem_key", flat=True) if key.startswith("close:202610")]
+    assert len(keys) == 4
+    assert not [r.name for r in check_all() if r.rows]
+
+
+def test_a_negative_result_is_taken_from_the_payable_and_then_owed_and_recovered_from_later_earnings(
+    at: datetime,
+) -> None:
+    world = build_world(OCTOBER)
+    paid = world.generate(2)
+    world.attribute(paid, shares=[PPB, 0, 0], general=[0, 0, PPB], weight_ppb=PPB)
+    close_october()
+    direct = 2 * (POOL * 4 // 5)
+    assert world.balance("contributor_payable") == direct
+    taken = direct // 4 * 3
+    operations.reserve_payout(
+        contributor_id=world.contributors[0].pk,
+        currency="USD",
+        gross=taken // 10**7 * 10**7,
+        tax=0,
+        rail="stripe",
+        attempt_key="po_1",
+        at=NOVEMBER,
+    )
+    left = world.balance("contributor_payable")
+    world.at = NOVEMBER
+    world.attribute(paid, shares=[0, PPB, 0], general=[0, 0, PPB], weight_ppb=PPB, revision=2)
+    world.accrue_all()
+    assert world.balance("contributor_accrued") == -direct
+    operations.close_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
+    assert world.balance("contributor_payable") == 0
+    assert world.balance("contributor_receivable") == -(direct - left)
+    world.at = datetime(2026, 12, 5, tzinfo=UTC)
+    world.attribute(world.generate(3), shares=[PPB, 0, 0], general=[0, 0, PPB], weight_ppb=PPB)
+    operations.close_period(period=202612, at=datetime(2027, 1, 2, tzinfo=UTC))
+    earned = 3 * (POOL * 4 // 5)
+    assert world.balance("contributor_receivable") == 0
+    assert world.balance("contributor_payable") == earned - (direct - left)
+    assert Entry.objects.filter(kind="close_recover").count() == 1
+    assert not [r.name for r in check_all() if r.rows]
+
+
+def test_generations_that_were_not_accrued_are_listed_with_the_reason(at: datetime) -> None:
+    world = build_world(OCTOBER)
+    waiting, failed, refused, accrued = world.generate(4)
+    type(failed).objects.filter(pk=failed.pk).update(state="unattributable", error="the text is empty")
+    world.attribute([accrued])
+    world.attribute(world.generate(1, currency="JPY"))
+    world.attribute([refused])
+    close_october()
+    listed = {u.generation_id: u.reason for u in Unaccrued.objects.all()}
+    assert listed == {waiting.pk: "not attributed yet", failed.pk: "unattributable: the text is empty"}
+    assert not [r.name for r in check_all(["I19"]) if r.rows]
+
+
+# --- floor pools --------------------------------------------------------------------------------------------------
+def test_the_floor_pool_goes_by_general_shares_weighted_by_generations(at: datetime) -> None:
+    world = build_world(OCTOBER)
+    world.attribute(world.generate(3), general=[PPB, 0, 0], weight_ppb=0)
+    world.attribute(world.generate(1), general=[0, PPB // 2, 0], weight_ppb=0)
+    close_october()
+    found = FloorDistribution.objects.get()
+    assert found.n_generations == 4
+    assert found.credits == {
+        world.contributors[0].pk: 4 * POOL * 6 // 7, world.contributors[1].pk: 4 * POOL // 7 + 1,
+    }  # fmt: skip
+    assert (found.pool, found.kept) == (4 * POOL, 0)
+
+
+def test_a_cap_keeps_the_rest_of_the_pool_for_the_next_month(at: datetime) -> None:
+    world = build_world(OCTOBER, plan=False)
+    plan = world.adopt(cap_ppb=PPB // 4)
+    world.attribute(world.generate(1), general=[PPB, 0, 0], weight_ppb=0)
+    close_october()
+    assert world.balance("contributor_payable") == POOL // 4
+    assert journal.balance(AccountKey("floor_pool", "USD", f"plan:{plan.pk}")) == POOL * 3 // 4
+    assert FloorDistribution.objects.get().kept == POOL * 3 // 4
+
+
+def test_a_pool_for_which_nobody_qualifies_stays(at: datetime) -> None:
+    world = build_world(OCTOBER)
+    world.attribute(world.generate(1), general=[0, 0, 0], weight_ppb=0)
+    close_october()
+    assert FloorDistribution.objects.get().kept == POOL
+    assert FloorDistribution.objects.get().entry is None
+
+
+# --- the seal -----------------------------------------------------------------------------------------------------
+def test_a_seal_chains_a_root_over_a_leaf_for_each_account(at: datetime) -> None:
+    world = build_world(OCTOBER)
+    world.attribute(world.generate(3))
+    close_october()
+    operations.seal_period(period=202609, at=NOVEMBER)
+    sealed = operations.seal_period(period=202610, at=NOVEMBER)
+    leaves = list(Leaf.objects.filter(period=sealed).order_by("position"))
+    assert bytes(sealed.merkle_root).hex() == proof.tree_root([bytes(leaf.hash).hex() for leaf in leaves])
+    assert bytes(sealed.prev_root) == bytes(Period.objects.get(pk=202609).root)
+    assert bytes(operations.seal_period(period=202610, at=NOVEMBER).root) == sealed.root
+    accrued = AccountKey("contributor_accrued", "USD", f"contributor:{world.contributors[0].pk}")
+    leaf = next(leaf for leaf in leaves if leaf.account_id == journal.open_accounts([accrued])[0])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT entry_id, amount FROM ledger_line WHERE account_id = %s ORDER BY 1", [leaf.account_id])
+        lines = tuple(cursor.fetchall())
+        cursor.execute("SELECT d.generation_id::text, d.revision, e.id, u.amount FROM ledger_accrual d"
+                       " JOIN ledger_entry e USING (batch_id), unnest(d.account_ids, d.amounts) u(account_id, amount)"
+                       " WHERE u.account_id = %s ORDER BY 1, 2", [leaf.account_id])  # fmt: skip
+        credits = tuple(cursor.fetchall())
+    assert len(credits) == 3
+    proved = proof.Leaf("2026-10", str(accrued), leaf_salt(sealed.salt, leaf.account_id), 0, lines, credits, 0)
+    assert proved.hash == bytes(leaf.hash).hex()
+
+
+def test_only_a_closed_period_is_sealed_and_only_after_the_one_before(at: datetime) -> None:
+    build_world(OCTOBER)
+    with pytest.raises(operations.UnableToSeal, match="only a closed one"):
+        operations.seal_period(period=202610, at=NOVEMBER)
+    close_october()
+    with pytest.raises(operations.UnableToSeal, match="sealed first"):
+        operations.seal_period(period=202610, at=NOVEMBER)
+
+
+def test_the_database_and_the_offline_proof_build_the_same_tree(at: datetime) -> None:
+    world = build_world(OCTOBER, contributors=6)
+    close_october()
+    operations.seal_period(period=202609, at=NOVEMBER)
+    operations.seal_period(period=202610, at=NOVEMBER)
+    world.at = NOVEMBER
+    for place in range(6):
+        world.attribute(world.generate(1), holders=[world.holders[place]], shares=[PPB], general=[PPB])
+    operations.close_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
+    operations.seal_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
+    assert Leaf.objects.filter(period_id=202611).count() > 8
+    assert not [r.name for r in check_all(["I10", "I16"]) if r.rows]

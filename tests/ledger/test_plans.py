@@ -1,0 +1,94 @@
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from contributors.models import PPB
+from ledger import operations
+from ledger.models import RoyaltyPlan
+from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, TERMS, World, build_world
+
+pytestmark = pytest.mark.django_db
+
+
+def propose(
+    world: World, *, currency: str = "USD", effective_from: datetime | None = None, **terms: Any
+) -> RoyaltyPlan:
+    return operations.propose_plan(
+        by=world.users[0], currency=currency, effective_from=effective_from or world.at, at=world.at,
+        terms={**TERMS, **terms},
+    )  # fmt: skip
+
+
+def test_versions_count_up_in_each_currency(at: datetime) -> None:
+    world = build_world(at, plan=False)
+    plans = [propose(world), propose(world, effective_from=at + timedelta(days=1)), propose(world, currency="EUR")]
+    assert [(p.currency, p.version, p.state) for p in plans] == [
+        ("USD", 1, "proposed"), ("USD", 2, "proposed"), ("EUR", 1, "proposed"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("terms", "named"),
+    [
+        ({"price": None}, "plan_has_what_its_basis_needs"),
+        ({"basis": "revenue_share"}, "plan_has_what_its_basis_needs"),
+        ({"basis": "period_pool"}, "plan_has_what_its_basis_needs"),
+        ({"price": 0}, "price_is_positive"),
+        ({"basis": "revenue_share", "price": None, "rate_ppb": PPB + 1}, "rate_is_a_part_of_the_whole"),
+        ({"take_ppb": PPB}, "take_is_a_part_of_the_whole"),
+        ({"floor_ppb": -1}, "floor_is_a_part_of_the_whole"),
+        ({"cap_ppb": 0}, "cap_is_a_part_of_the_whole"),
+        ({"basis": "barter"}, "not a valid choice"),
+        ({"wallet": 1}, "has no wallet"),
+    ],
+)
+def test_terms_that_contradict_each_other_are_refused(at: datetime, terms: dict[str, Any], named: str) -> None:
+    with pytest.raises(operations.UnableToProposePlan, match=named):
+        propose(build_world(at, plan=False), **terms)
+
+
+def test_a_currency_that_the_ledger_lacks_is_refused(at: datetime) -> None:
+    with pytest.raises(operations.UnableToProposePlan, match="no currency"):
+        propose(build_world(at, plan=False), currency="XYZ")
+
+
+def test_a_plan_is_adopted_by_somebody_else(at: datetime) -> None:
+    world = build_world(at, plan=False)
+    plan = propose(world)
+    with pytest.raises(operations.UnableToAdoptPlan, match="somebody else"):
+        operations.adopt_plan(plan=plan, by=world.users[0], at=at)
+    adopted = operations.adopt_plan(plan=plan, by=world.users[1], at=at)
+    assert (adopted.state, adopted.adopted_by, adopted.adopted_at) == ("effective", world.users[1], at)
+    with pytest.raises(operations.UnableToAdoptPlan, match="in effect already"):
+        operations.adopt_plan(plan=plan, by=world.users[1], at=at)
+
+
+def test_a_generation_falls_under_the_plan_in_effect_when_it_occurred(at: datetime) -> None:
+    world = build_world(at)
+    later = world.adopt(effective_from=at, price=2 * PRICE)
+    assert operations.plan_at("USD", at - timedelta(microseconds=1)) == world.plan
+    assert operations.plan_at("USD", at) == later
+    assert operations.plan_at("USD", at - timedelta(days=400)) is None
+    assert operations.plan_at("EUR", at) is None
+
+
+def test_old_periods_keep_their_plan(at: datetime) -> None:
+    world = build_world(OCTOBER)
+    operations.close_period(period=202609, at=NOVEMBER)
+    operations.close_period(period=202610, at=NOVEMBER)
+    with pytest.raises(operations.UnableToAdoptPlan, match="old periods keep their plan"):
+        world.adopt(effective_from=OCTOBER)
+
+
+def test_a_plan_does_not_reach_back_over_what_is_accrued_nor_before_a_later_one(at: datetime) -> None:
+    world = build_world(at)
+    world.attribute(world.generate(occurred_at=at - timedelta(hours=2)))
+    world.accrue_all()
+    with pytest.raises(operations.UnableToAdoptPlan, match="accrued under another plan"):
+        world.adopt(effective_from=at - timedelta(hours=3))
+    world.adopt(effective_from=at)
+    with pytest.raises(operations.UnableToAdoptPlan, match="adopted already"):
+        world.adopt(effective_from=at - timedelta(hours=1))
+    with pytest.raises(operations.UnableToAdoptPlan, match="same moment"):
+        world.adopt(effective_from=at)
