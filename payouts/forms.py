@@ -50,7 +50,7 @@ class BuildRunForm(forms.Form):
     currency = forms.ChoiceField()
     cut_off = forms.DateField(
         label="Credits up to the end of",
-        widget=forms.DateInput(attrs={"type": "date"}),
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
         help_text="The end of this day in UTC, or now if the day is today. Credits younger than the maturity delay of "
         "the policy stay for the next run.",
     )

@@ -182,14 +182,16 @@ def history_csv(request: HttpRequest) -> HttpResponse:
 def _payouts_page(request: HttpRequest, form: ThresholdForm, *, at: datetime, status: int = 200) -> HttpResponse:
     contributor = _contributor(request)
     account = queries.account_of(contributor)
+    asked = standing.asked_by_stripe(account) if account else []
+    later = words.requirements(account.requirements.get("eventually_due", [])) if account else []
     return render(
         request,
         "portal/payouts.html",
         {
             "account": account,
             "purses": standing.purses_of(contributor, at=at),
-            "asked": standing.asked_by_stripe(account) if account else [],
-            "later": words.requirements(account.requirements.get("eventually_due", [])) if account else [],
+            "asked": asked,
+            "later": [what for what in later if what not in asked],
             "checking": words.requirements(account.requirements.get("pending_verification", [])) if account else [],
             "holds": queries.open_holds(contributor),
             "history": queries.payouts_of(contributor),

@@ -59,6 +59,7 @@ class Task:
     begins: bool = False
     tone: str = "warn"
     deadline: datetime | None = None
+    ends_at: datetime | None = None
 
 
 def purses_of(contributor: Contributor, *, at: datetime) -> list[Purse]:
@@ -114,7 +115,11 @@ def task_of(contributor: Contributor) -> Task | None:
     if holds:
         first = holds[0]
         return Task(
-            first.words, first.remedy, at_stripe=not account.is_onboarded, tone="bad" if not first.automatic else "warn"
+            first.words.rstrip("."),
+            first.remedy,
+            at_stripe=not account.is_onboarded,
+            tone="warn" if first.automatic else "bad",
+            ends_at=first.hold.ends_at,
         )
     checking = words.requirements(account.requirements.get("pending_verification", []))
     if checking and not account.is_onboarded:

@@ -75,7 +75,6 @@ def _totals() -> list[CurrencyTotals]:
 
 
 def _holds() -> list[tuple[str, str, int]]:
-    """Open holds by reason: the words, who acts, how many."""
+    """Open holds: the reason, who acts, how many people."""
     counted = Hold.objects.filter(released_at__isnull=True).values("reason").annotate(n=Count("pk")).order_by("-n")
-    rules = [(RULES[HoldReason(row["reason"])], row["n"]) for row in counted]
-    return [(rule.words, str(rule.owner), n) for rule, n in rules]
+    return [(row["reason"], str(RULES[HoldReason(row["reason"])].owner), row["n"]) for row in counted]
