@@ -59,7 +59,7 @@ def _runs(words: Sequence[str]) -> set[tuple[str, ...]]:
 
 
 def _weigh(words: Sequence[str], wanted: set[tuple[str, ...]]) -> tuple[list[float], list[bool]]:
-    """For each word the weight of the wanted runs that begin there, and whether it is part of one."""
+    """For each word its part in the weights of the wanted runs that it is in, and whether it is in one."""
     hits = [
         (start, run)
         for length in (2, 3)
@@ -69,21 +69,24 @@ def _weigh(words: Sequence[str], wanted: set[tuple[str, ...]]) -> tuple[list[flo
     often = Counter(run for _, run in hits)
     weights, shared = [0.0] * len(words), [False] * len(words)
     for start, run in hits:
-        weights[start] += (len(run) - 1) ** 2 / often[run]
-        shared[start : start + len(run)] = [True] * len(run)
+        for place in range(start, start + len(run)):
+            weights[place] += (len(run) - 1) ** 2 / often[run] / len(run)
+            shared[place] = True
     return weights, shared
 
 
 def _heaviest(weights: Sequence[float], window: int) -> int:
-    """Where the heaviest window begins; the first of several."""
-    total = sum(weights[:window])
-    best, best_at = total, 0
+    """Where the heaviest window begins; of several in a row the middle one, so that what weighs stands in its midst."""
+    total = best = sum(weights[:window])
+    first = last = 0
     for start in range(1, len(weights) - window + 1):
         total += weights[start + window - 1] - weights[start - 1]
         # Against the rounding of a running sum: a later window must be clearly heavier.
         if total > best + 1e-9:
-            best, best_at = total, start
-    return best_at
+            best, first, last = total, start, start
+        elif total > best - 1e-9 and last == start - 1:
+            last = start
+    return (first + last) // 2 if best > 1e-9 else 0
 
 
 def _parts(content: str, spans: Sequence[tuple[int, int]], shared: Sequence[bool]) -> tuple[tuple[str, bool], ...]:

@@ -202,3 +202,24 @@ def _word(key: ServiceKey, at: datetime) -> str:
     if key.expires_at and key.expires_at <= at:
         return "expired"
     return "ending" if hasattr(key, "replaced_by") else "in force"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One agreement of an audit: which queries, which predictor, the LDS and its 90 % interval."""
+
+    queries: str
+    predictor: str
+    lds: float
+    low: float
+    high: float
+
+
+def audit_rows(index: AttributionIndex) -> list[AuditRow]:
+    """The agreements that an index's audit reports, own generations first; none before it was audited."""
+    audit = index.audit or {}
+    return [
+        AuditRow(words, predictor.replace("_", " "), found["lds"], found["low"], found["high"])
+        for part, words in (("own_generations", "the model's own generations"), ("held_out", "held-out text"))
+        for predictor, found in audit.get(part, {}).items()
+    ]

@@ -1,10 +1,18 @@
 from django.urls import path
 
-from attribution import api, reference
+from attribution import api, console, reference
 
 app_name = "attribution"
 urlpatterns = [
     path("api/v1/docs", reference.reference, name="reference"),
     path("api/v1/generations", api.GenerationsView.as_view(), name="generations"),
     path("api/v1/model-versions", api.ModelVersionsView.as_view(), name="model_versions"),
+    path("console/services/", console.services, name="services"),
+    path("console/services/<uuid:public_id>/", console.service, name="service"),
+    path("console/services/<uuid:public_id>/keys/", console.issue_key, name="issue_key"),
+    path("console/services/<uuid:public_id>/keys/<str:prefix>/rotate/", console.rotate_key, name="rotate_key"),
+    path("console/services/<uuid:public_id>/keys/<str:prefix>/revoke/", console.revoke_key, name="revoke_key"),
+    path("console/services/<uuid:public_id>/suspend/", console.set_active, {"active": False}, name="suspend_service"),
+    path("console/services/<uuid:public_id>/resume/", console.set_active, {"active": True}, name="resume_service"),
+    path("console/models/<uuid:public_id>/", console.model_version, name="model_version"),
 ]

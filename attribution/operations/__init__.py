@@ -13,6 +13,7 @@ from attribution.operations.indexes import (
     UnableToLoadModel,
     audit_index,
     build_index,
+    record_audit,
 )
 from attribution.operations.model_versions import (
     NewItem,
@@ -62,6 +63,7 @@ __all__ = [
     "build_index",
     "issue_key",
     "recompute",
+    "record_audit",
     "register_manifest",
     "register_model_version",
     "register_service",

@@ -138,6 +138,7 @@ def audit_index(
     at: datetime,
     coalitions: int = 16,
     processes: int = 2,
+    generations: int = AUDIT_GENERATIONS,
     progress: Progress | None = None,
 ) -> AttributionIndex:
     """Retrain coalitions and compare; set the weight with which the index moves money, and let the better one serve.
@@ -160,17 +161,20 @@ def audit_index(
         items=index_items(index.model_version, model),
         held_out=model.held_out(),
         # Other generations than those whose mean the index keeps.
-        own_generations=model.sample(AUDIT_GENERATIONS, seed + 1),
+        own_generations=model.sample(generations, seed + 1),
         cache=Path(settings.TRIBUTARY_DATA) / "audits" / str(index.public_id),
         coalitions=coalitions,
         processes=processes,
         seed=seed,
         progress=progress,
     )
-    return _record_audit(index, report, at=at)
+    return record_audit(index=index, report=report, at=at)
 
 
-def _record_audit(index: AttributionIndex, report: Mapping[str, Any], *, at: datetime) -> AttributionIndex:
+def record_audit(*, index: AttributionIndex, report: Mapping[str, Any], at: datetime) -> AttributionIndex:
+    """Store what an audit found (attribution.audit.audit's report), wherever it ran, and act on it."""
+    if report["index_sha256"] != bytes(index.sha256 or b"").hex():
+        raise UnableToAuditIndex("The report is about another index.")
     passed = bool(report["passed"])
     with transaction.atomic():
         ModelVersion.objects.select_for_update().get(pk=index.model_version_id)

@@ -1,4 +1,4 @@
-"""A small real programme: three authors, a tiny real model trained on their words, a service that reports for it."""
+"""A small real programme: four authors, a tiny real model trained on their words, a service that reports for it."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A few seconds of real training. Shared by all tests, which only read it."""
+    """A second of real training. Shared by all tests, which only read it."""
     from attribution.adapters import Example
     from config.demo import corpus, model
 
     whole = {address.author: address for address in corpus.read_addresses()}
     addresses = tuple(
-        corpus.Address(address.author, address.title, address.date, address.body[:6_000])
-        for address in list(whole.values())[:3]
+        corpus.Address(address.author, address.title, address.date, address.body[:4_500])
+        for address in list(whole.values())[:4]
     )
-    tokeniser = model.Tokeniser.train(address.body for address in whole.values())
+    tokeniser = model.Tokeniser.train(address.body for address in addresses)
     items = tuple(
         (work, start, start + ITEM_TOKENS)
         for work, address in enumerate(addresses)
@@ -67,7 +67,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         items=examples[:-6],
         held_out=examples[-6:],
         tokeniser=tokeniser,
-        training=model.Training(epochs=4, batch=16, warmup=5),
+        training=model.Training(epochs=3, batch=16, warmup=5),
         shape=model.Shape(width=16, layers=1, heads=2),
     )
     return Trained(directory, addresses, items[:-6])

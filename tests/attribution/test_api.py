@@ -194,7 +194,7 @@ def test_a_service_sees_its_own_model_versions(live: Programme) -> None:
     answer = live.client.get("/api/v1/model-versions", headers={"Authorization": f"Bearer {live.key}"})
     (version,) = answer.json()["model_versions"]
     assert (version["name"], version["state"]) == ("orator-1", "ready")
-    assert version["manifest"]["works"] == 3
+    assert version["manifest"]["works"] == 4
     assert version["index"]["state"] == "built"
     assert version["index"]["weight_ppb"] == 0
     stranger = operations.register_service(name="stranger", at=live.at)

@@ -257,7 +257,8 @@ def test_a_full_batch_is_one_insert(indexed: Programme, django_assert_max_num_qu
 
 def test_what_was_reported_never_changes(indexed: Programme) -> None:
     indexed.report(indexed.generation())
-    for change in [{"output_text": "war"}, {"gross": 5}, {"request_sha256": b"x" * 32}]:
+    changes: list[dict[str, Any]] = [{"output_text": "war"}, {"gross": 5}, {"request_sha256": b"x" * 32}]
+    for change in changes:
         with pytest.raises(DatabaseError, match="does not change"), transaction.atomic():
             Generation.objects.update(**change)
     with pytest.raises(DatabaseError), transaction.atomic():

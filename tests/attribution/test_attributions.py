@@ -1,0 +1,257 @@
+"""From received generations to stored attributions: exact, resumable, and nobody held up by a neighbour."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import DatabaseError, transaction
+
+from attribution import operations, queries, tasks
+from attribution.models import Attribution, AttributionIndex, Generation
+from attribution.shares import BILLION
+from tests.attribution.conftest import SMALL_INDEX, Committed, Programme, Trained, register_version
+
+
+def attribute(programme: Programme) -> int:
+    return operations.attribute_batch(at=programme.at)
+
+
+def reported(programme: Programme, **changes: Any) -> Generation:
+    """One generation, reported and settled."""
+    external_id = str(uuid.uuid4())
+    (result,) = programme.report(programme.generation(external_id, **changes))
+    assert result.status == 201
+    attribute(programme)
+    return Generation.objects.get(external_id=external_id)
+
+
+def test_shares_of_a_generation_sum_to_the_whole(indexed: Programme) -> None:
+    generation = reported(indexed)
+    row = Attribution.objects.get(generation=generation)
+    assert generation.state == "attributed"
+    assert sum(row.shares_ppb) + row.unattributed_ppb == BILLION
+    assert sum(row.general_ppb) + row.general_unattributed_ppb == BILLION
+    assert len(row.holder_ids) == len(row.scores) == len(row.se) == len(row.shares_ppb) == len(row.general_ppb) == 4
+    assert row.holder_ids == sorted(work.holder_id for work in indexed.works)
+    assert (row.revision, row.weight_ppb, row.noise_z) == (1, 0, 2.0)
+    assert row.scored_tokens > 0
+
+
+def test_what_was_stored_gives_the_same_shares_again(indexed: Programme) -> None:
+    row = Attribution.objects.get(generation=reported(indexed))
+    assert operations.recompute(attribution=row).agrees
+    again = operations.recompute(attribution=row, from_gradients=True)
+    assert again.score_error_max is not None
+    assert again.score_error_max < 1e-4
+
+
+def test_a_share_that_the_scores_do_not_give_is_found_out(indexed: Programme) -> None:
+    row = Attribution.objects.get(generation=reported(indexed))
+    row.shares_ppb[0] += 1
+    row.unattributed_ppb -= 1
+    found = operations.recompute(attribution=row)
+    assert (found.specific_agrees, found.general_agrees, found.agrees) == (False, True, False)
+
+
+def test_evidence_names_works_of_those_who_earn(indexed: Programme) -> None:
+    row = Attribution.objects.get(generation=reported(indexed, output={"text": indexed_text(indexed, 2)}))
+    earners = {holder for holder, ppb in zip(row.holder_ids, row.shares_ppb, strict=True) if ppb}
+    assert {int(holder) for holder in row.top_works} == earners
+    by_holder = {work.holder_id: work.pk for work in indexed.works}
+    for holder, works in row.top_works.items():
+        assert [int(work) for work, _ in works] == [by_holder[int(holder)]]
+
+
+def indexed_text(programme: Programme, work: int) -> str:
+    """Some of a work's own words."""
+    content = (Path(settings.TRIBUTARY_DATA) / programme.works[work].content_path).read_text()
+    return content.partition("\n\n")[2][300:400]
+
+
+def test_a_page_gets_shares_with_their_errors_and_works_with_passages(indexed: Programme) -> None:
+    text = indexed_text(indexed, 1)
+    generation = reported(indexed, output={"text": text})
+    row = queries.attribution_of(generation.pk)
+    assert row is not None
+    shares = queries.shares_of(row)
+    assert sum(share.ppb for share in shares) + row.unattributed_ppb == BILLION
+    assert [share.ppb for share in shares] == sorted((share.ppb for share in shares), reverse=True)
+    assert all(0 <= share.se_ppb <= BILLION for share in shares)
+    holder = indexed.works[1].holder_id
+    evidence = queries.top_works(row, holder_ids=[holder], with_passages=True)
+    assert evidence.keys() <= {holder}
+    for found in evidence.get(holder, []):
+        assert found.passage is not None
+        assert found.passage.has_shared_wording
+    assert queries.attribution_of(generation.pk, revision=2) is None
+
+
+def test_reported_tokens_are_scored_as_they_are_and_text_is_tokenised_again(indexed: Programme) -> None:
+    with_tokens = Attribution.objects.get(
+        generation=reported(indexed, output={"text": "ignored", "token_ids": [20, 21, 22, 23, 24]})
+    )
+    without = Attribution.objects.get(generation=reported(indexed))
+    assert with_tokens.scored_tokens == 5
+    assert without.prompt_tokens == with_tokens.prompt_tokens > 0
+    assert without.scored_tokens != 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"output": {"text": ""}}, "empty"),
+        ({"output": {"text": "", "token_ids": []}}, "empty"),
+        ({"output": {"text": "a", "token_ids": [5_000]}}, "vocabulary"),
+        ({"output": {"text": "a", "token_ids": [5] * 500}}, "more than the"),
+        ({"prompt": {"text": ""}, "output": {"text": "a", "token_ids": [5]}}, "no token follows"),
+    ],
+)
+def test_a_generation_that_cannot_be_attributed_says_why_and_holds_nobody_up(
+    indexed: Programme, changes: dict[str, Any], reason: str
+) -> None:
+    indexed.report(indexed.generation("g1"), indexed.generation("bad", **changes), indexed.generation("g3"))
+    assert attribute(indexed) == 3
+    states = dict(Generation.objects.values_list("external_id", "state"))
+    assert states == {"g1": "attributed", "bad": "unattributable", "g3": "attributed"}
+    assert reason in Generation.objects.get(external_id="bad").error
+    assert Attribution.objects.count() == 2
+    assert attribute(indexed) == 0
+
+
+def test_an_output_of_one_token_after_a_prompt_is_attributed(indexed: Programme) -> None:
+    assert reported(indexed, output={"text": "a", "token_ids": [5]}).state == "attributed"
+
+
+def test_a_generation_without_an_index_waits_and_holds_nobody_up(indexed: Programme, trained: Trained) -> None:
+    version = register_version(indexed.service, trained, at=indexed.at, name="unindexed")
+    operations.register_manifest(
+        model_version=version, items=[operations.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
+    )
+    indexed.report(indexed.generation("waits", model_version="unindexed"), indexed.generation("g1"))
+    assert attribute(indexed) == 1
+    assert attribute(indexed) == 0
+    assert Generation.objects.get(external_id="waits").state == "received"
+
+
+def test_batches_go_on_until_nothing_is_left_oldest_first(indexed: Programme) -> None:
+    for day in range(3):
+        indexed.at += timedelta(days=1)
+        indexed.report(*[indexed.generation(f"d{day}-{number}") for number in range(5)])
+    assert operations.attribute_batch(limit=5, at=indexed.at) == 5
+    settled = Generation.objects.filter(state="attributed").values_list("external_id", flat=True)
+    assert {external_id[:2] for external_id in settled} == {"d0"}
+    assert [operations.attribute_batch(limit=7, at=indexed.at) for _ in range(3)] == [7, 3, 0]
+
+
+def test_a_hint_and_a_sweep_find_the_same_rows(indexed: Programme) -> None:
+    """The message of the first report is lost; the sweep finds its rows, and a late message finds nothing."""
+    indexed.report(*[indexed.generation(f"g{number}") for number in range(70)])
+    assert tasks.sweep_received() == 70
+    assert tasks.attribute_received() == 0
+    assert not Generation.objects.filter(state="received").exists()
+
+
+def test_the_result_of_a_generation_does_not_depend_on_its_batch(indexed: Programme) -> None:
+    texts = [indexed_text(indexed, work)[: 40 + 20 * work] for work in range(4)]
+    alone = [Attribution.objects.get(generation=reported(indexed, output={"text": text})) for text in texts]
+    indexed.report(*[indexed.generation(f"g{place}", output={"text": text}) for place, text in enumerate(texts)])
+    assert attribute(indexed) == 4
+    for place, row in enumerate(alone):
+        together = Attribution.objects.get(generation__external_id=f"g{place}")
+        scale = max(abs(score) for score in row.scores)
+        assert together.scores == pytest.approx(row.scores, abs=1e-4 * scale)
+
+
+def test_attributing_again_adds_a_revision_and_keeps_the_old_one(indexed: Programme) -> None:
+    generation = reported(indexed)
+    first = Attribution.objects.get(generation=generation)
+    second_index = operations.build_index(
+        model_version=indexed.model_version, config={**SMALL_INDEX, "k": 8}, at=indexed.at
+    )
+    operations.record_audit(
+        index=second_index, at=indexed.at,
+        report={"index_sha256": bytes(second_index.sha256 or b"").hex(), "passed": True, "weight_ppb": BILLION},
+    )  # fmt: skip
+    second = operations.attribute_again(generation=generation, at=indexed.at)
+    assert (second.revision, second.index, second.weight_ppb) == (2, second_index, BILLION)
+    assert queries.attribution_of(generation.pk) == second
+    assert queries.attribution_of(generation.pk, revision=1) == first
+
+
+def test_what_waits_or_cannot_be_attributed_is_not_attributed_again(indexed: Programme) -> None:
+    indexed.report(indexed.generation("waits"))
+    with pytest.raises(operations.UnableToAttribute, match="first attribution"):
+        operations.attribute_again(generation=Generation.objects.get(external_id="waits"), at=indexed.at)
+    empty = reported(indexed, output={"text": ""})
+    with pytest.raises(operations.UnableToAttribute, match="empty"):
+        operations.attribute_again(generation=empty, at=indexed.at)
+    AttributionIndex.objects.update(state="retired", serving=False)
+    with pytest.raises(operations.UnableToAttribute, match="No index"):
+        operations.attribute_again(generation=empty, at=indexed.at)
+
+
+@pytest.mark.parametrize("change", [{"shares_ppb": [BILLION]}, {"weight_ppb": 5}, {"revision": 9}])
+def test_an_attribution_never_changes(indexed: Programme, change: dict[str, Any]) -> None:
+    reported(indexed)
+    with pytest.raises(DatabaseError), transaction.atomic():
+        Attribution.objects.update(**change)
+    with pytest.raises(DatabaseError), transaction.atomic():
+        Attribution.objects.all().delete()
+
+
+@pytest.mark.parametrize("state", ["received", "unattributable"])
+def test_an_attributed_generation_stays_so(indexed: Programme, state: str) -> None:
+    generation = reported(indexed)
+    with pytest.raises(DatabaseError, match="no step leads"), transaction.atomic():
+        Generation.objects.filter(pk=generation.pk).update(state=state, error="no")
+
+
+def test_an_index_that_was_damaged_attributes_nothing_and_loses_nothing(committed: Committed, tmp_path: Path) -> None:
+    programme = committed.programme
+    assert programme.index is not None
+    programme.report(programme.generation())
+    data = tmp_path / "copy"
+    shutil.copytree(settings.TRIBUTARY_DATA, data)
+    sums = next((data / programme.index.directory).glob("sums-*.npy"))
+    sums.write_bytes(sums.read_bytes()[:-4] + b"abcd")
+    damaged = subprocess.run(
+        [sys.executable, "-c", WORKER, "1"], env={**committed.environment, "TRIBUTARY_DATA": str(data)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert damaged.returncode != 0
+    assert "Corrupt" in damaged.stderr
+    assert Generation.objects.get().state == "received"
+
+
+WORKER = """
+import sys
+import django
+django.setup()
+from attribution import tasks
+for _ in range(int(sys.argv[1])):
+    print(tasks.sweep_received())
+"""
+
+
+def test_two_workers_settle_every_generation_once(committed: Committed) -> None:
+    programme = committed.programme
+    programme.report(*[programme.generation(f"g{number}") for number in range(300)])
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, "1"], env=committed.environment, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    settled = [int(worker.communicate(timeout=120)[0]) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert sum(settled) == 300
+    assert Attribution.objects.count() == 300
+    assert not Generation.objects.exclude(state="attributed").exists()

@@ -1,0 +1,187 @@
+"""The staff's pages about model services."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+from django.utils import timezone
+
+from attribution import operations
+from attribution.authentication import UnableToProve, prove
+from attribution.models import ModelService, ServiceKey
+from tests.attribution.conftest import NOW, Programme
+from tests.contributors import people
+
+SERVICES = "/console/services/"
+
+
+def staff(role: str) -> Client:
+    """A browser of somebody with this role who has just logged in with a second factor."""
+    cache.clear()
+    client = Client(headers={"Host": "127.0.0.1"})
+    people.user(f"{role}@example.org", NOW, (role,), second_factor=True)
+    assert people.log_in(client, f"{role}@example.org", code=people.totp_code())
+    return client
+
+
+@pytest.fixture
+def admin(indexed: Programme) -> Client:
+    return staff("admin")
+
+
+def page(client: Client, address: str, status: int = 200) -> str:
+    answer = client.get(address)
+    assert answer.status_code == status, (address, answer.status_code, answer.headers)
+    return answer.content.decode()
+
+
+def address_of(service: ModelService) -> str:
+    return f"{SERVICES}{service.public_id}/"
+
+
+def key_in(answer: Any) -> str:
+    """The key that a page shows."""
+    text = answer.content.decode()
+    return str(text.partition('<code id="key">')[2].partition("</code>")[0])
+
+
+def test_the_list_shows_every_service_with_its_keys_and_models(admin: Client, indexed: Programme) -> None:
+    operations.register_service(name="Quiet <Co>", at=indexed.at)
+    text = page(admin, SERVICES)
+    assert "orator" in text
+    assert "Quiet &lt;Co&gt;" in text
+    assert "No key" in text
+
+
+def test_an_administrator_registers_a_service_and_gives_it_a_key_that_is_shown_once(
+    admin: Client, indexed: Programme
+) -> None:
+    answer = admin.post(SERVICES, {"name": "scribe"})
+    service = ModelService.objects.get(name="scribe")
+    assert answer.headers["Location"] == address_of(service)
+    answer = admin.post(f"{address_of(service)}keys/", {"scopes": ["generations:write"], "lifetime_days": "30"})
+    assert answer.status_code == 200
+    assert "no-store" in answer.headers["Cache-Control"]
+    text = key_in(answer)
+    key = prove(text, at=timezone.now())
+    assert (key.service, key.scopes) == (service, ["generations:write"])
+    assert key.issued_by is not None
+    assert key.issued_by.email == "admin@example.org"
+    assert key.expires_at is not None
+    assert timedelta(days=29) < key.expires_at - timezone.now() <= timedelta(days=30)
+    shown = page(admin, address_of(service))
+    assert key.prefix in shown
+    assert text not in shown
+
+
+def test_a_name_that_is_taken_is_said_at_the_field(admin: Client, indexed: Programme) -> None:
+    answer = admin.post(SERVICES, {"name": "orator"})
+    assert answer.status_code == 422
+    assert "already named" in answer.content.decode()
+
+
+def test_a_key_needs_a_scope(admin: Client, indexed: Programme) -> None:
+    answer = admin.post(f"{address_of(indexed.service)}keys/", {"lifetime_days": ""})
+    assert answer.status_code == 422
+    assert ServiceKey.objects.count() == 1
+
+
+def test_a_key_is_rotated_with_an_overlap_and_revoked(admin: Client, indexed: Programme) -> None:
+    old = ServiceKey.objects.get()
+    answer = admin.post(f"{address_of(indexed.service)}keys/{old.prefix}/rotate/", {"overlap_days": "1"})
+    new_text = key_in(answer)
+    later = timezone.now() + timedelta(hours=23)
+    assert prove(new_text, at=later).replaces == old
+    assert prove(indexed.key, at=later) == old
+    assert "Rotated, ending" in page(admin, address_of(indexed.service))
+    answer = admin.post(f"{address_of(indexed.service)}keys/{old.prefix}/revoke/")
+    assert answer.headers["Location"] == address_of(indexed.service)
+    with pytest.raises(UnableToProve, match="revoked"):
+        prove(indexed.key, at=timezone.now())
+
+
+def test_a_key_that_was_rotated_before_is_not_rotated_again(admin: Client, indexed: Programme) -> None:
+    address = f"{address_of(indexed.service)}keys/{ServiceKey.objects.get().prefix}/rotate/"
+    admin.post(address, {"overlap_days": "7"})
+    answer = admin.post(address, {"overlap_days": "7"})
+    assert answer.status_code == 422
+    assert "was not rotated" in answer.content.decode()
+    assert admin.post(address, {"overlap_days": "4000"}).status_code == 422
+
+
+def test_a_service_is_suspended_and_resumed(admin: Client, indexed: Programme) -> None:
+    admin.post(f"{address_of(indexed.service)}suspend/")
+    with pytest.raises(UnableToProve, match="suspended"):
+        prove(indexed.key, at=timezone.now())
+    assert "Suspended" in page(admin, SERVICES)
+    admin.post(f"{address_of(indexed.service)}resume/")
+    prove(indexed.key, at=timezone.now())
+
+
+def test_a_model_version_shows_what_it_was_trained_on_and_how_its_audit_went(admin: Client, indexed: Programme) -> None:
+    address = f"/console/models/{indexed.model_version.public_id}/"
+    assert address in page(admin, address_of(indexed.service))
+    assert "Not audited" in page(admin, address)
+    index = indexed.index
+    assert index is not None
+    figures = {"specific": {"lds": 0.4321, "low": 0.2, "high": 0.6}, "pro_rata": {"lds": 0.0, "low": -0.1, "high": 0.1}}
+    operations.record_audit(
+        index=index, at=indexed.at,
+        report={
+            "index_sha256": bytes(index.sha256 or b"").hex(), "passed": True, "weight_ppb": 250_000_000,
+            "coalitions": 16, "own_generations": figures,
+        },
+    )  # fmt: skip
+    text = page(admin, address)
+    assert "Audit passed" in text
+    assert "0.432" in text
+    assert "25" in text
+    assert indexed.works[0].title in text
+    assert bytes(index.model_version.checkpoint_sha256).hex() in text
+
+
+@pytest.mark.parametrize("role", ["auditor", "finance_maker"])
+def test_other_staff_look_and_change_nothing(indexed: Programme, role: str) -> None:
+    client = staff(role)
+    shown = page(client, SERVICES) + page(client, address_of(indexed.service))
+    assert "orator" in shown
+    assert "Issue a key" not in shown
+    assert "Revoke" not in shown
+    assert "Register a service" not in shown
+    prefix = ServiceKey.objects.get().prefix
+    for address in ("", f"{indexed.service.public_id}/keys/", f"{indexed.service.public_id}/suspend/",
+                    f"{indexed.service.public_id}/keys/{prefix}/revoke/",
+                    f"{indexed.service.public_id}/keys/{prefix}/rotate/"):  # fmt: skip
+        assert client.post(f"{SERVICES}{address}", {"name": "x", "overlap_days": "0"}).status_code == 403
+    prove(indexed.key, at=timezone.now())
+
+
+def test_who_is_no_staff_sees_nothing(indexed: Programme) -> None:
+    client = Client(headers={"Host": "127.0.0.1"})
+    assert client.get(SERVICES).headers["Location"].startswith("/accounts/login/")
+    client.force_login(indexed.user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    assert client.get(SERVICES).status_code == 403
+
+
+def test_a_service_that_does_not_exist_is_not_found(admin: Client, indexed: Programme) -> None:
+    nobody = "01999999-0000-7000-8000-000000000000"
+    assert page(admin, f"{SERVICES}{nobody}/", 404)
+    assert page(admin, f"/console/models/{nobody}/", 404)
+    assert admin.post(f"{address_of(indexed.service)}keys/nokey/revoke/").status_code == 404
+
+
+def test_issuing_needs_a_recent_confirmation(admin: Client, indexed: Programme) -> None:
+    session = admin.session
+    stale = (datetime.now(tz=NOW.tzinfo) - timedelta(minutes=6)).timestamp()
+    session["account_authentication_methods"] = [
+        {**record, "at": stale} for record in session["account_authentication_methods"]
+    ]
+    session.save()
+    answer = admin.post(f"{address_of(indexed.service)}keys/", {"scopes": ["generations:write"]})
+    assert answer.status_code == 302
+    assert "reauthenticate" in answer.headers["Location"]
+    assert ServiceKey.objects.count() == 1

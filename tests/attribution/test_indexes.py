@@ -1,0 +1,140 @@
+"""From a manifest to an index that serves, through audits and takeovers, with a real model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import DatabaseError, transaction
+
+from attribution import operations
+from attribution.models import AttributionIndex
+from tests.attribution.conftest import SMALL_INDEX, Programme, Trained, register_version
+
+SMALLER = {**SMALL_INDEX, "k": 8}
+
+
+def test_the_first_index_of_a_model_version_serves_from_the_day_it_is_built(indexed: Programme) -> None:
+    index = indexed.index
+    assert index is not None
+    assert (index.state, index.serving, index.weight_ppb, index.method) == ("built", True, 0, "midpoint")
+    assert index.config["k"] == 16
+    assert index.config["noise_z"] == index.noise_z == 2.0
+    assert (Path(settings.TRIBUTARY_DATA) / index.directory / "manifest.json").is_file()
+
+
+def test_a_configuration_is_indexed_once(indexed: Programme) -> None:
+    with pytest.raises(operations.UnableToBuild, match="already"):
+        operations.build_index(model_version=indexed.model_version, config=SMALL_INDEX, at=indexed.at)
+
+
+@pytest.mark.parametrize("config", [{"depth": 5}, {"noise_z": "loud"}])
+def test_a_configuration_that_is_none_is_refused(indexed: Programme, config: dict[str, object]) -> None:
+    with pytest.raises(operations.UnableToBuild, match="configuration"):
+        operations.build_index(model_version=indexed.model_version, config=config, at=indexed.at)
+
+
+def test_a_model_version_without_a_manifest_is_not_indexed(indexed: Programme, trained: Trained) -> None:
+    version = register_version(indexed.service, trained, at=indexed.at, name="unexplained")
+    with pytest.raises(operations.UnableToBuild, match="no training manifest"):
+        operations.build_index(model_version=version, at=indexed.at)
+
+
+def test_an_item_that_its_work_does_not_hold_is_named(indexed: Programme, trained: Trained) -> None:
+    version = register_version(indexed.service, trained, at=indexed.at, name="orator-2")
+    beyond = operations.NewItem(indexed.works[0].pk, 7, 1_000_000, 1_000_048)
+    operations.register_manifest(model_version=version, items=[beyond], at=indexed.at)
+    with pytest.raises(operations.UnableToBuild, match=r"Item 7: .* has no tokens 1000000 to 1000048"):
+        operations.build_index(model_version=version, config=SMALL_INDEX, at=indexed.at)
+
+
+def test_a_work_whose_content_changed_is_not_indexed(programme: Programme) -> None:
+    path = Path(settings.TRIBUTARY_DATA) / programme.works[0].content_path
+    path.chmod(0o600)
+    path.write_bytes(b"forged")
+    with pytest.raises(operations.UnableToBuild, match="digest"):
+        operations.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
+
+
+def test_a_build_that_died_before_it_could_say_so_is_taken_up(programme: Programme) -> None:
+    built = operations.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
+    digest = bytes(built.sha256 or b"")
+    # What a killed build leaves behind: the directory is complete and the row still says `building`.
+    AttributionIndex.objects.filter(pk=built.pk).update(state="retired", serving=False)
+    directory = Path(settings.TRIBUTARY_DATA) / built.directory
+    row = AttributionIndex.objects.create(
+        model_version=programme.model_version, config=built.config, config_sha256=built.config_sha256,
+        noise_z=built.noise_z, created_at=programme.at,
+    )  # fmt: skip
+    directory.rename(Path(settings.TRIBUTARY_DATA) / row.directory)
+    again = operations.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
+    assert (again.pk, again.state, again.serving) == (row.pk, "built", True)
+    assert bytes(again.sha256 or b"") == digest
+
+
+def test_only_an_audited_index_has_weight(indexed: Programme) -> None:
+    assert indexed.index is not None
+    with pytest.raises(DatabaseError, match="only_an_audited_index_has_weight"), transaction.atomic():
+        AttributionIndex.objects.filter(pk=indexed.index.pk).update(weight_ppb=1)
+
+
+@pytest.mark.parametrize("change", [{"state": "building"}, {"noise_z": 0.0}, {"config": {}}])
+def test_an_index_goes_forward_and_stays_as_configured(indexed: Programme, change: dict[str, object]) -> None:
+    assert indexed.index is not None
+    with pytest.raises(DatabaseError), transaction.atomic():
+        AttributionIndex.objects.filter(pk=indexed.index.pk).update(**change)
+
+
+def test_one_index_serves_a_model_version(indexed: Programme) -> None:
+    second = operations.build_index(model_version=indexed.model_version, config=SMALLER, at=indexed.at)
+    assert (second.state, second.serving) == ("built", False)
+    with pytest.raises(DatabaseError, match="one_index_serves"), transaction.atomic():
+        AttributionIndex.objects.filter(pk=second.pk).update(serving=True)
+
+
+def test_an_audit_retrains_coalitions_and_sets_state_and_weight(indexed: Programme) -> None:
+    assert indexed.index is not None
+    index = operations.audit_index(index=indexed.index, coalitions=4, processes=1, generations=8, at=indexed.at)
+    assert index.audit is not None
+    assert index.audit["coalitions"] == 4
+    assert -1 <= index.audit["own_generations"]["specific"]["lds"] <= 1
+    assert index.audited_at == indexed.at
+    expected = ("audited", index.audit["weight_ppb"]) if index.audit["passed"] else ("failed", 0)
+    assert (index.state, index.weight_ppb) == expected
+    assert index.serving
+
+
+def report(index: AttributionIndex, *, passed: bool, weight_ppb: int) -> dict[str, object]:
+    return {"index_sha256": bytes(index.sha256 or b"").hex(), "passed": passed, "weight_ppb": weight_ppb}
+
+
+def test_an_index_that_passes_its_audit_takes_over(indexed: Programme) -> None:
+    first = indexed.index
+    assert first is not None
+    second = operations.build_index(model_version=indexed.model_version, config=SMALLER, at=indexed.at)
+    second = operations.record_audit(
+        index=second, report=report(second, passed=True, weight_ppb=250_000_000), at=indexed.at
+    )
+    first.refresh_from_db()
+    assert (second.state, second.serving, second.weight_ppb) == ("audited", True, 250_000_000)
+    assert (first.state, first.serving) == ("retired", False)
+
+
+def test_an_index_that_fails_its_audit_serves_on_at_weight_zero_and_takes_nothing_over(indexed: Programme) -> None:
+    first = indexed.index
+    assert first is not None
+    operations.record_audit(index=first, report=report(first, passed=True, weight_ppb=500_000_000), at=indexed.at)
+    second = operations.build_index(model_version=indexed.model_version, config=SMALLER, at=indexed.at)
+    second = operations.record_audit(index=second, report=report(second, passed=False, weight_ppb=7), at=indexed.at)
+    assert (second.state, second.serving, second.weight_ppb) == ("failed", False, 0)
+    first = operations.record_audit(index=first, report=report(first, passed=False, weight_ppb=0), at=indexed.at)
+    assert (first.state, first.serving, first.weight_ppb) == ("failed", True, 0)
+
+
+def test_an_audit_of_another_index_is_not_recorded(indexed: Programme) -> None:
+    assert indexed.index is not None
+    with pytest.raises(operations.UnableToAuditIndex, match="another index"):
+        operations.record_audit(
+            index=indexed.index, report={"index_sha256": "00", "passed": True, "weight_ppb": 1}, at=indexed.at
+        )

@@ -1,0 +1,258 @@
+"""What a model version is and was trained on: a checkpoint kept by its digest, works that were allowed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import DatabaseError, transaction
+
+from attribution import operations, queries
+from attribution.models import ManifestWork, ModelService, ModelVersion, TrainingItem, TrainingManifest
+from attribution.operations.model_versions import digest_of_directory
+from contributors import operations as people
+from tests.attribution.conftest import TRAINED_AT, Programme
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A directory such as training leaves behind; nothing here loads it."""
+    directory = tmp_path / "checkpoint"
+    (directory / "layers").mkdir(parents=True)
+    (directory / "config.json").write_text("{}")
+    (directory / "initial.safetensors").write_bytes(b"before")
+    (directory / "layers" / "checkpoint-1.safetensors").write_bytes(b"after")
+    return directory
+
+
+@pytest.fixture
+def register(indexed: Programme, checkpoint: Path) -> Any:
+    def registered(**changes: Any) -> ModelVersion:
+        given: dict[str, Any] = {
+            "service": indexed.service, "name": "orator-2", "adapter": "causal_lm", "factory": "demo", "config": {},
+            "directory": checkpoint, "trained_at": TRAINED_AT, "at": indexed.at,
+        }  # fmt: skip
+        return operations.register_model_version(**{**given, **changes})
+
+    return registered
+
+
+def items(programme: Programme, *works: int) -> list[operations.NewItem]:
+    return [
+        operations.NewItem(programme.works[work].pk, ordinal, ordinal * 10, ordinal * 10 + 10)
+        for ordinal, work in enumerate(works)
+    ]
+
+
+# --- model versions -------------------------------------------------------------------------------------------------
+def test_a_checkpoint_is_kept_under_the_digest_of_its_files(register: Any, checkpoint: Path) -> None:
+    version = register()
+    kept = Path(settings.TRIBUTARY_DATA) / version.directory
+    assert sorted(path.name for path in kept.rglob("*") if path.is_file()) == [
+        "checkpoint-1.safetensors", "config.json", "initial.safetensors",
+    ]  # fmt: skip
+    assert digest_of_directory(kept) == bytes(version.checkpoint_sha256) == digest_of_directory(checkpoint)
+    assert kept.name == bytes(version.checkpoint_sha256).hex()
+    assert version.initial_sha256 is not None
+    assert version.state == "registered"
+
+
+def test_the_digest_depends_on_every_name_and_every_byte(checkpoint: Path) -> None:
+    digests = {digest_of_directory(checkpoint)}
+    (checkpoint / "config.json").write_text("{} ")
+    digests.add(digest_of_directory(checkpoint))
+    (checkpoint / "config.json").rename(checkpoint / "layers" / "config.json")
+    digests.add(digest_of_directory(checkpoint))
+    assert len(digests) == 3
+
+
+def test_the_same_checkpoint_is_kept_once(register: Any, checkpoint: Path) -> None:
+    first, second = register(name="a"), register(name="b")
+    assert first.directory == second.directory
+    models = Path(settings.TRIBUTARY_DATA) / "models"
+    assert not [path for path in models.iterdir() if path.name.startswith(".")]
+
+
+def test_a_copy_that_fails_leaves_nothing_behind(register: Any, checkpoint: Path) -> None:
+    before = sorted(path.name for path in (Path(settings.TRIBUTARY_DATA) / "models").iterdir())
+    (checkpoint / "z").symlink_to("/etc/passwd")
+    with pytest.raises(operations.UnableToRegisterModelVersion, match="link"):
+        register()
+    assert sorted(path.name for path in (Path(settings.TRIBUTARY_DATA) / "models").iterdir()) == before
+    assert not ModelVersion.objects.filter(name="orator-2").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"adapter": "oracle"}, "causal_lm"),
+        ({"factory": "os.system"}, "demo"),
+        ({"name": ""}, "letters"),
+        ({"name": "a b"}, "letters"),
+        ({"name": "../../etc"}, "letters"),
+        ({"name": "x" * 101}, "letters"),
+        ({"name": "orator-1"}, "already"),
+        ({"directory": Path("/nowhere")}, "no directory"),
+        ({"trained_at": datetime.fromisoformat("2026-11-20T12:00:01Z")}, "future"),
+    ],
+)
+def test_a_model_version_that_cannot_be_loaded_later_is_refused(
+    register: Any, change: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(operations.UnableToRegisterModelVersion, match=reason):
+        register(**change)
+
+
+def test_an_empty_checkpoint_is_refused(register: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(operations.UnableToRegisterModelVersion, match="no file"):
+        register(directory=tmp_path / "empty")
+
+
+def test_another_service_may_use_the_name(register: Any, indexed: Programme) -> None:
+    stranger: ModelService = operations.register_service(name="stranger", at=indexed.at)
+    assert register(service=stranger, name=indexed.model_version.name).pk != indexed.model_version.pk
+
+
+@pytest.mark.parametrize("change", [{"checkpoint_sha256": b"x" * 32}, {"factory": "other"}, {"state": "registered"}])
+def test_a_model_version_stays_what_it_was_registered_as(indexed: Programme, change: dict[str, Any]) -> None:
+    with pytest.raises(DatabaseError), transaction.atomic():
+        ModelVersion.objects.filter(pk=indexed.model_version.pk).update(**change)
+
+
+def test_a_model_version_is_retired_once(register: Any) -> None:
+    version = register()
+    operations.retire_model_version(model_version=version)
+    with pytest.raises(operations.UnableToRetireModelVersion):
+        operations.retire_model_version(model_version=version)
+
+
+# --- manifests ------------------------------------------------------------------------------------------------------
+def test_a_manifest_names_its_works_each_with_the_consent_that_allowed_it(register: Any, indexed: Programme) -> None:
+    version = register()
+    manifest = operations.register_manifest(model_version=version, items=items(indexed, 0, 1, 1), at=indexed.at)
+    version.refresh_from_db()
+    assert (manifest.n_items, manifest.n_works, version.state) == (3, 2, "ready")
+    proofs = {proof.work_id: proof.consent for proof in ManifestWork.objects.filter(manifest=manifest)}
+    assert proofs.keys() == {indexed.works[0].pk, indexed.works[1].pk}
+    assert all(
+        (consent.scope, consent.value) == ("train_generative", "allow")
+        and consent.contributor == indexed.contributors[position]
+        for position, consent in enumerate(proofs.values())
+    )
+
+
+def test_a_work_without_consent_refuses_the_manifest_and_is_named(register: Any, indexed: Programme) -> None:
+    people.withdraw_consent(
+        contributor=indexed.contributors[1], scope="train_generative", valid_from=TRAINED_AT - timedelta(days=1),
+        by=indexed.user, at=TRAINED_AT - timedelta(days=1),
+    )  # fmt: skip
+    version = register()
+    with pytest.raises(operations.UnableToRegisterManifest, match=indexed.works[1].title) as refused:
+        operations.register_manifest(model_version=version, items=items(indexed, 0, 1, 2), at=indexed.at)
+    assert refused.value.members == {"works": [str(indexed.works[1].public_id)]}
+    assert (refused.value.status, refused.value.problem) == (409, "unable-to-register-manifest")
+    version.refresh_from_db()
+    assert version.state == "registered"
+    assert not TrainingManifest.objects.filter(model_version=version).exists()
+
+
+def test_a_consent_given_after_the_training_came_too_late(register: Any, indexed: Programme) -> None:
+    newcomer = people.register_contributor(
+        user=indexed.user, kind="person", legal_name="A. Newcomer", display_name="A. Newcomer", country="DE",
+        at=indexed.at,
+    )  # fmt: skip
+    dataset = people.register_dataset(
+        contributor=newcomer, name="Letters", description="", licence="all rights reserved", at=indexed.at
+    )
+    (work,) = people.register_works(
+        dataset=dataset, works=[people.NewWork("A letter", "text", b"Dear reader, " * 50)], at=indexed.at
+    )
+    people.grant_consent(
+        contributor=newcomer, scope="train_generative", valid_from=indexed.at, by=indexed.user, source="test",
+        at=indexed.at,
+    )  # fmt: skip
+    item = operations.NewItem(work.pk, 0, 0, 10)
+    with pytest.raises(operations.UnableToRegisterManifest, match="A letter"):
+        operations.register_manifest(model_version=register(), items=[item], at=indexed.at)
+    later = register(name="orator-3", trained_at=indexed.at)
+    operations.register_manifest(model_version=later, items=[item], at=indexed.at)
+
+
+def test_a_consent_withdrawn_after_the_training_does_not_undo_the_manifest(register: Any, indexed: Programme) -> None:
+    people.withdraw_consent(
+        contributor=indexed.contributors[0], scope="train_generative", valid_from=indexed.at, by=indexed.user,
+        at=indexed.at,
+    )  # fmt: skip
+    operations.register_manifest(model_version=register(), items=items(indexed, 0), at=indexed.at)
+
+
+def test_the_digest_of_a_manifest_depends_on_every_item_and_not_on_their_order(
+    register: Any, indexed: Programme
+) -> None:
+    given = items(indexed, 0, 1, 2)
+    variants = [given, given[::-1], given[:2], [*given[:2], replace(given[2], token_end=29)]]
+    digests = [
+        bytes(
+            operations.register_manifest(model_version=register(name=f"v{number}"), items=variant, at=indexed.at).sha256
+        )
+        for number, variant in enumerate(variants)
+    ]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"work_id": 2**40}, "no work"),
+        ({"ordinal": 0}, "used once"),
+        ({"ordinal": -1}, "used once"),
+        ({"token_start": 20}, "no range"),
+        ({"token_start": -1}, "no range"),
+    ],
+)
+def test_items_that_are_not_well_formed_are_refused(
+    register: Any, indexed: Programme, change: dict[str, Any], reason: str
+) -> None:
+    first, second = items(indexed, 0, 1)
+    with pytest.raises(operations.UnableToRegisterManifest, match=reason):
+        operations.register_manifest(model_version=register(), items=[first, replace(second, **change)], at=indexed.at)
+
+
+def test_a_manifest_has_items_and_is_registered_once(register: Any, indexed: Programme) -> None:
+    version = register()
+    with pytest.raises(operations.UnableToRegisterManifest, match="not 0"):
+        operations.register_manifest(model_version=version, items=[], at=indexed.at)
+    operations.register_manifest(model_version=version, items=items(indexed, 0), at=indexed.at)
+    with pytest.raises(operations.UnableToRegisterManifest, match="has its manifest"):
+        operations.register_manifest(model_version=version, items=items(indexed, 0), at=indexed.at)
+
+
+def test_a_manifest_never_changes(indexed: Programme) -> None:
+    for rows in (TrainingManifest.objects, ManifestWork.objects, TrainingItem.objects):
+        with pytest.raises(DatabaseError), transaction.atomic():
+            rows.all().delete()
+    with pytest.raises(DatabaseError), transaction.atomic():
+        TrainingItem.objects.update(token_end=5)
+
+
+def test_a_contributor_sees_which_models_contain_its_works(indexed: Programme) -> None:
+    (proof,) = queries.models_trained_on(indexed.contributors[0])
+    assert proof.manifest.model_version == indexed.model_version
+    assert proof.work == indexed.works[0]
+
+
+def test_a_checkpoint_that_was_tampered_with_is_not_indexed(programme: Programme) -> None:
+    kept = Path(settings.TRIBUTARY_DATA) / programme.model_version.directory
+    (kept / "config.json").write_bytes((kept / "config.json").read_bytes() + b" ")
+    with pytest.raises(operations.UnableToLoadModel, match="not those that were registered"):
+        operations.build_index(model_version=programme.model_version, at=programme.at)
+    shutil.rmtree(kept)
+    with pytest.raises(operations.UnableToLoadModel, match="are not at"):
+        operations.build_index(model_version=programme.model_version, at=programme.at)
