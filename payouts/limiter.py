@@ -74,7 +74,7 @@ class Limit:
 
 
 def limit(name: str) -> Limit:
-    return Limit(name, float(getattr(settings, "STRIPE_REQUESTS_PER_SECOND", 80)))
+    return Limit(name, settings.STRIPE_REQUESTS_PER_SECOND)
 
 
 _clients: dict[str, redis.Redis] = {}

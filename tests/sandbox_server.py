@@ -21,7 +21,7 @@ import stripe
 from tests.stripe_specification import CheckedRequests
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS_MAX = 30
+START_SECONDS_MAX = 60
 CONTRIBUTOR = {
     "fees": {"payer": "application"},
     "losses": {"payments": "application"},
@@ -93,7 +93,7 @@ class StripeSandbox:
             assert self.process is not None
             if self.process.poll() is not None:
                 break
-            with contextlib.suppress(requests.ConnectionError):
+            with contextlib.suppress(requests.ConnectionError, requests.Timeout):
                 if requests.get(f"{self.url}/", timeout=5).status_code == HTTPStatus.OK:
                     return
                 break

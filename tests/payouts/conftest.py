@@ -39,7 +39,7 @@ def use(server: StripeSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "STRIPE_API_BASE", server.url)
     monkeypatch.setattr(settings, "STRIPE_WEBHOOK_SECRETS", [server.webhook_secret])
     monkeypatch.setattr(settings, "STRIPE_CONNECT_WEBHOOK_SECRETS", [server.connect_webhook_secret])
-    monkeypatch.setattr(settings, "STRIPE_REQUESTS_PER_SECOND", 1000, raising=False)
+    monkeypatch.setattr(settings, "STRIPE_REQUESTS_PER_SECOND", 1000.0)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,228 @@
+"""A process that forks workers to be killed: they start in milliseconds, and each is a process of its own.
+
+Reads one JSON command a line. `{"act": ..., "crash_at": ...}` forks a child that does the act and answers with its
+number; `{"wait": pid, "seconds": s}` waits for it and answers with how it ended (a negative signal number), or null.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import django
+
+# Many times faster than life.
+SECONDS = {
+    "lease": 1.5, "send_margin": 0.7, "after_lease": 0.3, "same_key_min": 0.0, "same_key_max": 0.05,
+    "no_answer_quiet": 0.1, "server_error_quiet": 0.2, "second_look_up": 0.5, "look_up_again": 0.3,
+    "safe_replay": 600.0,
+}  # fmt: skip
+
+
+def _pace(**changes: float) -> Any:
+    from payouts.operations import Pace
+
+    return Pace(**{**SECONDS, **changes})
+
+
+# --- ways of paying -----------------------------------------------------------------------------------------------
+def new_key_each_time(**options: Any) -> bool:
+    """UNSAFE, a mutant: what did not succeed is sent again under a new key, as a task's retry does by default."""
+    from payouts import gateway
+    from payouts.operations import execution
+
+    def send(claim: Any, clock: Any, pace: Any) -> None:
+        attempt = execution.PayoutAttempt.objects.get(pk=claim.attempt_id)
+        try:
+            transfer = gateway.create_transfer(
+                gateway.TransferRequest(attempt.request), idempotency_key=uuid.uuid4().hex,
+                deadline=gateway.boot_clock() + 30,
+            )  # fmt: skip
+        except gateway.UnableToUseStripe:
+            execution._release(claim, after_seconds=0.05, clock=clock)
+        else:
+            execution.record_transfer(attempt_id=attempt.pk, transfer=transfer, at=clock())
+
+    execution._send = send
+    execution._recover = send
+    return execution.pay_next(**options)
+
+
+def one_key_blindly(**options: Any) -> bool:
+    """UNSAFE, a mutant: one key for ever, sent again until it succeeds; nobody looks what there is."""
+    from payouts import gateway
+    from payouts.operations import execution
+
+    def send(claim: Any, clock: Any, pace: Any) -> None:
+        attempt = execution.PayoutAttempt.objects.get(pk=claim.attempt_id)
+        try:
+            transfer = gateway.create_transfer(
+                gateway.TransferRequest(attempt.request), idempotency_key=attempt.idempotency_key,
+                deadline=gateway.boot_clock() + 30,
+            )  # fmt: skip
+        except gateway.UnableToUseStripe:
+            execution._release(claim, after_seconds=0.05, clock=clock)
+        else:
+            execution.record_transfer(attempt_id=attempt.pk, transfer=transfer, at=clock())
+
+    execution._send = send
+    execution._recover = send
+    return execution.pay_next(**options)
+
+
+def as_designed(**options: Any) -> bool:
+    from payouts.operations import pay_next
+
+    return pay_next(**options)
+
+
+WAYS: dict[str, Callable[..., bool]] = {
+    "as_designed": as_designed, "new_key_each_time": new_key_each_time, "one_key_blindly": one_key_blindly,
+}  # fmt: skip
+
+
+# --- acts ---------------------------------------------------------------------------------------------------------
+def pay(run_id: int, threads: int = 4, way: str = "as_designed", seconds: float = 60.0, **pace_of: float) -> None:
+    """Work until every payout of the run is at its end or waits for a person."""
+    from payouts import operations
+    from payouts.models import Payout, PayoutRun
+
+    end, pace = time.monotonic() + seconds, _pace(**pace_of)
+    while time.monotonic() < end:
+        operations.execute_run(run_id=run_id, threads=threads, seconds_max=seconds, pace=pace, pay=WAYS[way])
+        live = Payout.objects.filter(run_id=run_id, state__in=Payout.LIVE, needs_person_since__isnull=True)
+        if PayoutRun.objects.get(pk=run_id).state == PayoutRun.State.PAUSED:
+            live = live.exclude(state=Payout.State.APPROVED)
+        if not live.exists():
+            return
+        time.sleep(0.05)
+
+
+def sweep() -> None:
+    from payouts import reconciliation
+
+    reconciliation.sweep_stuck(at=datetime.now(UTC), threads=1, pace=_pace())
+
+
+def approve(run_id: int, by: int) -> None:
+    from contributors.models import User
+    from payouts import operations
+    from payouts.models import PayoutRun
+
+    run = PayoutRun.objects.get(pk=run_id)
+    operations.approve_run(
+        run=run, by=User.objects.get(pk=by), typed_total=run.total_minor, content_hash=bytes(run.content_hash or b""),
+        at=datetime.now(UTC), seen=operations.Presence(mfa_age_seconds=1),
+    )  # fmt: skip
+
+
+def start(run_id: int, by: int) -> None:
+    from contributors.models import User
+    from payouts import operations
+    from payouts.models import PayoutRun
+
+    operations.start_execution(
+        run=PayoutRun.objects.get(pk=run_id), by=User.objects.get(pk=by), at=datetime.now(UTC),
+        seen=operations.Presence(mfa_age_seconds=1),
+    )  # fmt: skip
+
+
+def receive(body: str, signature: str) -> None:
+    from django.test import RequestFactory
+
+    from payouts.api import stripe_webhook
+
+    request = RequestFactory().post(
+        "/webhooks/stripe/", body, content_type="application/json", headers={"Stripe-Signature": signature}
+    )
+    assert stripe_webhook(request).status_code == 200
+
+
+def apply(event_id: int) -> None:
+    from payouts import reconciliation
+
+    reconciliation.apply_webhook(event_id=event_id, at=datetime.now(UTC))
+
+
+def reverse(payout_id: int, by: int) -> None:
+    from contributors.models import User
+    from payouts import operations
+    from payouts.models import Payout
+
+    operations.reverse_payout(
+        payout=Payout.objects.get(pk=payout_id), amount_minor=100, by=User.objects.get(pk=by), reason="a test",
+        at=datetime.now(UTC), seen=operations.Presence(mfa_age_seconds=1),
+    )  # fmt: skip
+
+
+def recover_reversals() -> None:
+    from payouts import operations
+
+    operations.recover_reversals(pace=_pace())
+
+
+def reconcile(run_id: int) -> None:
+    from payouts import reconciliation
+    from payouts.models import PayoutRun
+
+    reconciliation.reconcile_run(run=PayoutRun.objects.get(pk=run_id), at=datetime.now(UTC))
+
+
+ACTS: dict[str, Callable[..., None]] = {
+    act.__name__: act for act in (pay, sweep, approve, start, receive, apply, reverse, recover_reversals, reconcile)
+}
+
+
+# --- the process --------------------------------------------------------------------------------------------------
+def _child(command: dict[str, Any]) -> None:
+    os.environ["TRIBUTARY_CRASH_AT"] = command.get("crash_at", "")
+    from payouts import crashpoints
+
+    importlib.reload(crashpoints)
+    try:
+        ACTS[command["act"]](**command.get("options", {}))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def _wait(pid: int, seconds: float) -> int | None:
+    end = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= end:
+            return None
+        time.sleep(0.005)
+
+
+def main() -> None:
+    os.environ["TRIBUTARY_CRASH_AT"] = ""
+    django.setup()
+    # Loaded before the fork, so that a child has nothing left to load.
+    for module in ("payouts.api", "payouts.tasks"):
+        importlib.import_module(module)
+
+    for line in sys.stdin:
+        command = json.loads(line)
+        if "wait" in command:
+            answer: Any = _wait(command["wait"], command["seconds"])
+        else:
+            answer = os.fork()
+            if answer == 0:
+                _child(command)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

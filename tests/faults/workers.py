@@ -1,0 +1,110 @@
+"""What a fault test needs: workers to kill, a programme with real commits, and the question whether all agrees."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.db import connection
+
+from ledger import invariants
+from ledger.money import from_minor
+from payouts import gateway, queries
+from payouts.models import Payout, PayoutRun
+from tests.sandbox_server import StripeSandbox
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass
+class Workers:
+    """The process of tests/faults/payout_worker.py; its children are what is killed."""
+
+    process: subprocess.Popen[str]
+
+    def _ask(self, command: dict[str, Any]) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def fork(self, act: str, *, crash_at: str = "", **options: Any) -> int:
+        return int(self._ask({"act": act, "crash_at": crash_at, "options": options}))
+
+    def wait(self, pid: int, seconds: float = 60) -> int | None:
+        """How the child ended, a negative number for the signal that killed it; None while it runs."""
+        found = self._ask({"wait": pid, "seconds": seconds})
+        return None if found is None else int(found)
+
+    def run(self, act: str, *, crash_at: str = "", seconds: float = 90, **options: Any) -> int:
+        ended = self.wait(self.fork(act, crash_at=crash_at, **options), seconds)
+        assert ended is not None, f"{act} did not end within {seconds} s"
+        return ended
+
+    def kill(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        self.wait(pid, 10)
+
+
+@contextlib.contextmanager
+def workers(sandbox: StripeSandbox, database_url: str) -> Iterator[Workers]:
+    environment = {
+        **os.environ, **sandbox.environment(), "DATABASE_URL": database_url, "LOG_LEVEL": "CRITICAL",
+        "DJANGO_SETTINGS_MODULE": "config.settings", "STRIPE_REQUESTS_PER_SECOND": "500",
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.payout_worker"], cwd=ROOT, env=environment, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield Workers(process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def forget_keys(seconds: float) -> None:
+    """The sandbox forgets what it answered longer ago than this, as Stripe may after a day."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM sandbox_storedanswer WHERE created < now() - make_interval(secs => %s)", [seconds])
+
+
+def paid_by_stripe(sandbox: StripeSandbox, run: PayoutRun) -> dict[str, tuple[int, int]]:
+    """transfer_group -> (transfers, minor units) for the payouts of a run, as the sandbox's own rows count them."""
+    groups = sandbox.audit()["by_group"]
+    ours = {payout.transfer_group for payout in run.payouts.all()}
+    return {group: (row["count"], row["amount"]) for group, row in groups.items() if group in ours}
+
+
+def disagreements(sandbox: StripeSandbox, run: PayoutRun) -> list[str]:
+    """Where Stripe, our rows and the ledger differ once nothing is under way: nowhere, when all is well."""
+    found = []
+    paid = paid_by_stripe(sandbox, run)
+    for payout in run.payouts.order_by("pk"):
+        count, amount = paid.get(payout.transfer_group, (0, 0))
+        if count > 1:
+            found.append(f"{payout.transfer_group} was paid {count} times")
+        if payout.state in Payout.LIVE:
+            found.append(f"{payout.transfer_group} is still {payout.state}")
+        if (payout.state in Payout.PAID) != (count > 0) or (count == 1 and amount != payout.amount_minor):
+            found.append(f"{payout.transfer_group} is {payout.state}, and Stripe paid {amount}")
+    currency = run.currency
+    if (ours := queries.ledger_stripe_balance(currency)) != (
+        stripe := from_minor(gateway.balance().total(currency), currency)
+    ):
+        found.append(f"the ledger has {ours} at Stripe, Stripe {stripe}")
+    if queries.ledger_in_transit(currency) != queries.live_in_transit(currency):
+        found.append("the transit account is not what open attempts reserve")
+    for result in invariants.check_all(invariants.OF_THE_JOURNAL):
+        found += [f"{result.name}: {row}" for row in result.rows]
+    return found
