@@ -123,6 +123,19 @@ class Period(models.Model):
         return f"{self.id // 100}-{self.id % 100:02d}"
 
     @property
+    def tree_hex(self) -> str:
+        return bytes(self.merkle_root or b"").hex()
+
+    @property
+    def previous_hex(self) -> str:
+        return bytes(self.prev_root or b"").hex()
+
+    @property
+    def root_hex(self) -> str:
+        """What is published; empty until the period is sealed."""
+        return bytes(self.root or b"").hex()
+
+    @property
     def last_day(self) -> dt.date:
         return self.ends - dt.timedelta(days=1)
 

@@ -5,7 +5,6 @@ The bytes of a leaf are decided by `ledger.proof`, with which a payee proves its
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,7 +54,7 @@ def seal_period(*, period: Period | int, at: datetime) -> Period:
         before = Period.objects.filter(pk=previous_period(number)).first()
         if before is not None and before.state != Period.State.SEALED:
             raise UnableToSeal(f"Period {before} must be sealed first.")
-        previous = bytes(before.root or b"").hex() if before else proof.NO_ROOT
+        previous = before.root_hex if before else proof.NO_ROOT
         salt = secrets.token_bytes(32)
         tree = proof.tree_root(_write_leaves(month, salt))
         month.state, month.sealed_at, month.salt = Period.State.SEALED, at, salt
@@ -63,11 +62,6 @@ def seal_period(*, period: Period | int, at: datetime) -> Period:
         month.root = bytes.fromhex(proof.period_root(tree=tree, previous=previous))
         month.save(update_fields=["state", "sealed_at", "salt", "merkle_root", "prev_root", "root"])
     return month
-
-
-def leaf_salt(salt: bytes, account_id: int) -> str:
-    """What hides a leaf's amounts from who sees only its hash; the payee of that account alone is told."""
-    return hashlib.sha256(bytes(salt) + account_id.to_bytes(8, "big")).hexdigest()
 
 
 def _write_leaves(month: Period, salt: bytes) -> list[str]:
@@ -78,7 +72,7 @@ def _write_leaves(month: Period, salt: bytes) -> list[str]:
         text = proof.leaf_text(
             period=month.code,
             account=leaf.name,
-            salt=leaf_salt(salt, leaf.account_id),
+            salt=proof.leaf_salt(salt, leaf.account_id),
             opening=leaf.opening,
             lines_sha256=leaf.lines_sha256.hex(),
             credits_sha256=leaf.credits_sha256.hex(),

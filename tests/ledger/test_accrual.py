@@ -20,7 +20,7 @@ def test_a_generation_is_divided_as_the_contract_says(at: datetime) -> None:
     direct = (pool - pool // 5) // 2
     assert journal.balance(AccountKey("platform_fee", "USD")) == take
     assert [world.balance("contributor_accrued", i) for i in range(3)] == [direct // 2, direct * 3 // 10, direct // 10]
-    assert journal.balance(AccountKey("floor_pool", "USD", f"plan:{world.plan.pk}")) == pool - direct + direct // 10
+    assert journal.balance(world.floor) == pool - direct + direct // 10
     assert journal.balance(AccountKey("service_unbilled", "USD", f"service:{world.service.pk}")) == -PRICE
 
 

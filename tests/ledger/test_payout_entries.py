@@ -1,4 +1,5 @@
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -108,10 +109,16 @@ def test_a_payout_that_makes_no_sense_is_refused(world: World, gross: int, tax: 
 
 def test_a_success_names_the_reserve_its_amount_and_its_currency(world: World) -> None:
     entry = reserve(world)
-    for changes in [{"net": 721 * CENT}, {"currency": "EUR"}, {"attempt_key": "po_9"}, {"reserve_entry": 1}]:
+    wrong: list[dict[str, Any]] = [
+        {"net": 721 * CENT},
+        {"currency": "EUR"},
+        {"attempt_key": "po_9"},
+        {"reserve_entry": 1},
+    ]
+    for changes in wrong:
         arguments = {"reserve_entry": entry, "attempt_key": "po_1_1", "currency": "USD", "net": 720 * CENT, **changes}
         with pytest.raises(operations.UnableToRecordPayout):
-            operations.succeed_payout(**arguments, at=world.at)  # type: ignore[arg-type]
+            operations.succeed_payout(**arguments, at=world.at)
 
 
 def test_a_reversed_transfer_settles_a_debt_first(world: World) -> None:

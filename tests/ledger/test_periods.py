@@ -9,7 +9,6 @@ from ledger.invariants import check_all
 from ledger.journal import AccountKey
 from ledger.models import Entry, FloorDistribution, Leaf, Period, Unaccrued
 from ledger.operations import closing
-from ledger.operations.sealing import leaf_salt
 from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, build_world
 
 pytestmark = pytest.mark.django_db
@@ -44,7 +43,7 @@ def test_a_close_makes_what_was_earned_payable(at: datetime) -> None:
     direct = POOL * 4 // 5 // 2
     assert [world.balance("contributor_payable", i) for i in range(3)] == [10 * direct, 10 * (POOL - direct), 0]
     assert [world.balance("contributor_accrued", i) for i in range(3)] == [0, 0, 0]
-    assert journal.balance(AccountKey("floor_pool", "USD", f"plan:{world.plan.pk}")) == 0
+    assert journal.balance(world.floor) == 0
 
 
 def test_a_close_accrues_first_what_is_attributed(at: datetime) -> None:
@@ -205,9 +204,9 @@ def test_a_seal_chains_a_root_over_a_leaf_for_each_account(at: datetime) -> None
     operations.seal_period(period=202609, at=NOVEMBER)
     sealed = operations.seal_period(period=202610, at=NOVEMBER)
     leaves = list(Leaf.objects.filter(period=sealed).order_by("position"))
-    assert bytes(sealed.merkle_root).hex() == proof.tree_root([bytes(leaf.hash).hex() for leaf in leaves])
-    assert bytes(sealed.prev_root) == bytes(Period.objects.get(pk=202609).root)
-    assert bytes(operations.seal_period(period=202610, at=NOVEMBER).root) == sealed.root
+    assert sealed.tree_hex == proof.tree_root([bytes(leaf.hash).hex() for leaf in leaves])
+    assert sealed.previous_hex == Period.objects.get(pk=202609).root_hex
+    assert operations.seal_period(period=202610, at=NOVEMBER).root_hex == sealed.root_hex
     accrued = AccountKey("contributor_accrued", "USD", f"contributor:{world.contributors[0].pk}")
     leaf = next(leaf for leaf in leaves if leaf.account_id == journal.open_accounts([accrued])[0])
     with connection.cursor() as cursor:
@@ -218,7 +217,9 @@ def test_a_seal_chains_a_root_over_a_leaf_for_each_account(at: datetime) -> None
                        " WHERE u.account_id = %s ORDER BY 1, 2", [leaf.account_id])  # fmt: skip
         credits = tuple(cursor.fetchall())
     assert len(credits) == 3
-    proved = proof.Leaf("2026-10", str(accrued), leaf_salt(sealed.salt, leaf.account_id), 0, lines, credits, 0)
+    proved = proof.Leaf(
+        "2026-10", str(accrued), proof.leaf_salt(bytes(sealed.salt or b""), leaf.account_id), 0, lines, credits, 0
+    )
     assert proved.hash == bytes(leaf.hash).hex()
 
 

@@ -46,6 +46,12 @@ class World:
     generations: list[Generation] = field(default_factory=list)
 
     @property
+    def floor(self) -> AccountKey:
+        """The floor pool of the first plan."""
+        assert self.plan is not None
+        return AccountKey("floor_pool", "USD", f"plan:{self.plan.pk}")
+
+    @property
     def holders(self) -> list[Holder]:
         return [Holder.objects.get(created_by=c, is_default=True) for c in self.contributors]
 

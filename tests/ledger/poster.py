@@ -1,0 +1,87 @@
+"""A client that delivers batches of documents to the journal, as a process of its own, until it is killed.
+
+    python -m tests.ledger.poster BATCHES SEED LOG
+
+Every batch is delivered in an order of its own; each acknowledgement is written to LOG before the next one. A killed
+poster is simply started again, as a worker is; what it had not heard back about it delivers again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import uuid
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+GENERATIONS_A_BATCH = 12
+CREDITS = 5
+CONTRIBUTORS = 40
+
+
+def documents_of(batch: int) -> list[Any]:
+    """The documents of a batch: the same whoever makes them."""
+    from ledger import journal
+    from ledger.journal import AccountKey, Document
+
+    made = random.Random(batch)
+    keys = [AccountKey("service_unbilled", "USD", "service:1"), AccountKey("platform_fee", "USD")]
+    people = [AccountKey("contributor_accrued", "USD", f"contributor:{n}") for n in range(1, CONTRIBUTORS + 1)]
+    chosen = [made.sample(people, CREDITS) for _ in range(GENERATIONS_A_BATCH)]
+    needed = [*keys, *sorted({key for keys_of_one in chosen for key in keys_of_one})]
+    numbers = dict(zip(needed, journal.open_accounts(needed), strict=True))
+    documents = []
+    for place, keys_of_one in enumerate(chosen):
+        amounts = [made.randint(1, 10**6) for _ in range(CREDITS + 1)]
+        documents.append(
+            Document(
+                generation_id=uuid.UUID(int=(0x01A00000_0000 << 80) | 7 << 76 | 2 << 62 | batch << 16 | place),
+                revision=1, plan_id=1, source_id=numbers[keys[0]], gross=sum(amounts),
+                account_ids=[numbers[keys[1]], *(numbers[key] for key in keys_of_one)], amounts=amounts,
+            )
+        )  # fmt: skip
+    return documents
+
+
+def deliver(batch: int) -> int:
+    from django.db import transaction
+
+    from ledger import journal
+
+    with transaction.atomic():
+        return journal.post_accruals(
+            idem_key=f"batch-{batch}", effective=date(2026, 11, 20), earned_period=202611,
+            documents=documents_of(batch),
+        ).entry_id  # fmt: skip
+
+
+def main(batches: int, seed: int, log: Path) -> None:
+    import django
+
+    django.setup()
+    from django.db import InterfaceError, OperationalError, connection
+
+    from ledger.journal import UnableToPost
+
+    order = list(range(batches))
+    random.Random(seed).shuffle(order)
+    with log.open("a") as acknowledged:
+        for batch in order:
+            while True:
+                try:
+                    entry = deliver(batch)
+                    break
+                except (OperationalError, InterfaceError, UnableToPost) as error:
+                    # A terminated backend or a lost race: what was not acknowledged is delivered again.
+                    if isinstance(error, UnableToPost) and error.problem not in {"document-exists", "try-again"}:
+                        raise
+                    connection.close()
+            acknowledged.write(f"{batch} {entry}\n")
+            acknowledged.flush()
+            os.fsync(acknowledged.fileno())
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
