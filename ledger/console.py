@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -142,7 +143,7 @@ class ShownLine:
 @staff_required(*READERS)
 @require_GET
 def entry(request: HttpRequest, entry_id: int) -> HttpResponse:
-    after = request.GET.get("after", "")
+    after = _uuid(request.GET.get("after", ""))
     found = queries.entry_in_full(entry_id, after_document=after)
     if found is None:
         raise Http404("There is no such entry.")
@@ -186,7 +187,7 @@ def period(request: HttpRequest, code: str) -> HttpResponse:
         "may_act": request.user.is_authenticated and request.user.has_role("finance_checker"),
         "waiting": queries.not_accrued(found) if waits else None,
         "unaccrued": queries.unaccrued_at_close(found.pk, limit=UNACCRUED_SHOWN_MAX),
-        "floors": queries.floor_distributions(found.pk),
+        "floors": [(floor, sum(floor.amounts)) for floor in queries.floor_distributions(found.pk)],
     }
     return render(request, "console/period.html", context)
 
@@ -263,6 +264,14 @@ def _period(code: str) -> Period:
 def plans(request: HttpRequest) -> HttpResponse:
     found: list[tuple[RoyaltyPlan, str]] = [(plan, PLAN_TONES[plan.state]) for plan in queries.plans()]
     return render(request, "console/journal_plans.html", {"plans": found})
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    """An identifier from an address; None for anything else."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 def _number(text: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -127,13 +128,13 @@ class EntryInFull:
     # (currency, debits, credits) of each currency that the entry moves.
     sums: list[tuple[str, int, int]]
     documents: list[Accrual]
-    next_document: str | None
+    next_document: uuid.UUID | None
     follows: Entry | None
     chain_holds: bool
     reversed_by: Entry | None
 
 
-def entry_in_full(entry_id: int, *, after_document: str = "") -> EntryInFull | None:
+def entry_in_full(entry_id: int, *, after_document: uuid.UUID | None = None) -> EntryInFull | None:
     """An entry with its lines, a page of its documents, and whether its hash chains to the entry before it."""
     entry = Entry.objects.select_related("period", "earned_period", "reverses").filter(pk=entry_id).first()
     if entry is None:
@@ -159,14 +160,19 @@ def entry_in_full(entry_id: int, *, after_document: str = "") -> EntryInFull | N
     )
 
 
-def _documents(entry: Entry, after: str) -> tuple[list[Accrual], str | None]:
+def _documents(entry: Entry, after: uuid.UUID | None) -> tuple[list[Accrual], uuid.UUID | None]:
+    """A page of documents by generation. A restatement has two of each, so that a page may be one longer."""
     if entry.batch_id is None:
         return [], None
     found = Accrual.objects.filter(batch_id=entry.batch_id).select_related("plan").order_by("generation_id", "revision")
-    if after:
+    if after is not None:
         found = found.filter(generation_id__gt=after)
-    page = list(found[: DOCUMENTS_PAGE + 1])
-    return page[:DOCUMENTS_PAGE], str(page[DOCUMENTS_PAGE - 1].generation_id) if len(page) > DOCUMENTS_PAGE else None
+    page = list(found[: DOCUMENTS_PAGE + 2])
+    if len(page) <= DOCUMENTS_PAGE:
+        return page, None
+    last = page[DOCUMENTS_PAGE - 1].generation_id
+    kept = [document for document in page if document.generation_id <= last]
+    return kept, last if len(kept) < len(page) else None
 
 
 # --- periods and plans --------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class Programme:
 
     def generate(
         self, n: int, *, first: datetime = datetime(2026, 10, 2, 8, tzinfo=UTC), every: timedelta = timedelta(hours=3),
-        version: int = 0, currency: str = "USD",
+        version: int = 0, gross: tuple[str, str] | None = None,
     ) -> list[Generation]:  # fmt: skip
         """Report generations through the operation that the API calls."""
         rows = [
@@ -93,6 +93,7 @@ class Programme:
                 "occurred_at": (first + every * i).isoformat(),
                 "prompt": {"text": "Fellow citizens"},
                 "output": {"text": " ".join(self.random.sample(SENTENCES, 2))},
+                **({"gross": {"amount": gross[0], "currency": gross[1]}} if gross else {}),
             }
             for i in range(n)
         ]
@@ -123,7 +124,7 @@ class Programme:
         revision: int, weight_ppb: int | None,
     ) -> Attribution:  # fmt: skip
         ids = [holder.pk for holder in holders]
-        se, general, general_se = [0.05] * len(ids), [3.0, 2.0, 1.0][: len(ids)], [0.1] * len(ids)
+        se, general, general_se = [0.0625] * len(ids), [3.0, 2.0, 1.0][: len(ids)], [0.1] * len(ids)
         specific = apportion_scores(
             holder_ids=ids, scores=scores, standard_errors=se, noise_z=2.0, key=str(generation.pk)
         )
@@ -186,6 +187,7 @@ class Programme:
         client.force_login(user, backend="allauth.account.auth_backends.AuthenticationBackend")
         session = client.session
         factor = Authenticator.objects.get(user=user)
+        session["account_authentication_methods_user"] = str(user.pk)
         session["account_authentication_methods"] = [
             {"method": "mfa", "at": now().timestamp(), "id": factor.pk, "type": str(factor.type)}
         ]

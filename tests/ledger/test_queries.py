@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 from contributors.models import PPB
@@ -283,17 +285,36 @@ def test_an_entry_in_full_balances_chains_and_pages_through_its_documents(
     accrued: Programme, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ledger.queries.books.DOCUMENTS_PAGE", 11)
-    seen, after = [], ""
+    seen: list[uuid.UUID] = []
+    after: uuid.UUID | None = None
     while True:
         found = queries.entry_in_full(1, after_document=after)
         assert found is not None
         seen += [document.generation_id for document in found.documents]
-        if not (after := found.next_document or ""):
+        if (after := found.next_document) is None:
             break
     assert len(seen) == len(set(seen)) == found.entry.n_docs == 30
     assert all(debits == credits for _, debits, credits in found.sums)
     assert found.chain_holds
     assert queries.entry_in_full(99) is None
+
+
+def test_a_page_of_documents_never_parts_a_restatement_from_what_it_takes_back(
+    accrued: Programme, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accrued.attribute(accrued.generations[:7], scores=[0.5, 1.0, 0.0], revision=2)
+    accrued.accrue()
+    monkeypatch.setattr("ledger.queries.books.DOCUMENTS_PAGE", 5)
+    seen: list[tuple[uuid.UUID, int]] = []
+    after: uuid.UUID | None = None
+    while True:
+        found = queries.entry_in_full(2, after_document=after)
+        assert found is not None
+        assert len(found.documents) % 2 == 0
+        seen += [(document.generation_id, document.revision) for document in found.documents]
+        if (after := found.next_document) is None:
+            break
+    assert len(seen) == len(set(seen)) == found.entry.n_docs == 14
 
 
 def test_what_waits_for_its_accrual_is_counted_by_what_it_waits_for(accrued: Programme) -> None:

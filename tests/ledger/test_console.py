@@ -1,0 +1,197 @@
+"""The books in the console: who may see them, that they balance, and how a month is closed and sealed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+
+import pytest
+from django.test import Client
+from django.utils.timezone import now
+
+from ledger import operations, queries
+from ledger.models import Entry, Period
+from ledger.statements import grouped
+from tests.ledger.programme import OCTOBER, Programme
+from tests.ledger.test_receipts import text_of
+
+pytestmark = pytest.mark.django_db
+
+PAGES = [
+    "/console/trial-balance/",
+    "/console/trial-balance/?as_of=1",
+    "/console/trial-balance/csv",
+    "/console/accounts/USD/contributor_accrued/",
+    "/console/journal/",
+    "/console/journal/?kind=accrue&period=2026-10",
+    "/console/journal/1/",
+    "/console/periods/",
+    "/console/periods/2026-10/",
+    "/console/plans/",
+]
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_only_staff_with_a_second_factor_read_the_books(accrued: Programme, address: str) -> None:
+    assert accrued.client(0).get(address).status_code == 403
+    assert Client(headers={"Host": "127.0.0.1"}).get(address).status_code == 302
+    assert accrued.staff_client("compliance").get(address).status_code == 403
+    for role in ("auditor", "finance_maker", "finance_checker"):
+        assert accrued.staff_client(role).get(address).status_code == 200
+
+
+def test_the_trial_balance_on_the_page_is_the_ledger_s_and_sums_to_zero(accrued: Programme) -> None:
+    accrued.close()
+    page = text_of(accrued.staff_client("auditor").get("/console/trial-balance/").content)
+    (total,) = queries.trial_balance().totals
+    currency, rows, debits, credits, difference = total
+    assert (currency, difference) == ("USD", 0)
+    assert debits == credits
+    assert "Sums to zero" in page
+    for row in rows:
+        assert row.title in page
+        assert grouped(max(row.debit, row.credit), 9) in page
+    assert grouped(debits, 9) in page
+
+
+def test_the_trial_balance_as_of_an_entry_is_as_it_was_then(accrued: Programme) -> None:
+    client = accrued.staff_client("auditor")
+    then = text_of(client.get("/console/trial-balance/?as_of=1").content)
+    accrued.close()
+    assert text_of(client.get("/console/trial-balance/?as_of=1").content) == then
+    assert "Contributor payable" in text_of(client.get("/console/trial-balance/").content)
+    assert "Contributor payable" not in then
+
+
+def test_the_trial_balance_s_csv_sums_to_zero(accrued: Programme) -> None:
+    file = accrued.staff_client("auditor").get("/console/trial-balance/csv").content.decode()
+    rows = list(csv.DictReader(io.StringIO(file, newline="")))
+    (total,) = [row for row in rows if row["kind"] == "sum"]
+    assert total["debit"] == total["credit"]
+    assert {row["hash"] for row in rows} == {bytes(Entry.objects.latest("id").hash).hex()}
+
+
+def test_accounts_of_a_kind_are_named_by_their_owner(accrued: Programme) -> None:
+    page = text_of(accrued.staff_client("auditor").get("/console/accounts/USD/contributor_accrued/").content)
+    for contributor in accrued.contributors:
+        assert contributor.display_name in page
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/console/accounts/USD/wallet/", "/console/accounts/XXX/bank/", "/console/journal/99/",
+        "/console/journal/99999999999999999999/", "/console/journal/?account=1", "/console/periods/2026-13/",
+        "/console/periods/1999-01/",
+    ],
+)  # fmt: skip
+def test_what_is_not_in_the_books_is_not_found(accrued: Programme, address: str) -> None:
+    assert accrued.staff_client("auditor").get(address).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query", ["kind=nonsense", "period=x", "before=x", "entry=x", "as_of=x", "before=" + "9" * 30, "account=x"]
+)
+def test_the_journal_bears_any_input(accrued: Programme, query: str) -> None:
+    assert accrued.staff_client("auditor").get(f"/console/journal/?{query}").status_code == 200
+    assert accrued.staff_client("auditor").get(f"/console/trial-balance/?{query}").status_code == 200
+
+
+@pytest.mark.parametrize("after", ["x", "00000000-0000-0000-0000-000000000000", "' OR 1=1"])
+def test_an_entry_s_documents_bear_any_cursor(accrued: Programme, after: str) -> None:
+    assert accrued.staff_client("auditor").get("/console/journal/1/", {"after": after}).status_code == 200
+
+
+def test_an_entry_shows_its_lines_its_documents_and_its_place_in_the_chain(accrued: Programme) -> None:
+    accrued.close()
+    client = accrued.staff_client("auditor")
+    first, second = (text_of(client.get(f"/console/journal/{n}/").content) for n in (1, 2))
+    entry = Entry.objects.get(pk=1)
+    assert bytes(entry.hash).hex() in first
+    assert bytes(entry.hash).hex() in second
+    assert "First entry" in first
+    assert "Continues the entry before" in second
+    assert "30 in this entry" in first
+    for contributor in accrued.contributors:
+        assert contributor.display_name in first
+
+
+def test_an_entry_is_found_by_its_number(accrued: Programme) -> None:
+    response = accrued.staff_client("auditor").get("/console/journal/?entry=1")
+    assert response["Location"] == "/console/journal/1/"
+
+
+# --- periods ------------------------------------------------------------------------------------------------------
+def test_a_checker_closes_and_seals_a_month_that_is_over(accrued: Programme) -> None:
+    client = accrued.staff_client("finance_checker")
+    accrued.close(202609, seal=True)
+    page = text_of(client.get("/console/periods/2026-10/").content)
+    assert "Close 2026-10" in page
+    response = client.post("/console/periods/2026-10/close/", follow=True)
+    assert "Period 2026-10 is closed." in text_of(response.content)
+    assert "Seal 2026-10" in text_of(response.content)
+    response = client.post("/console/periods/2026-10/seal/", follow=True)
+    period = Period.objects.get(pk=OCTOBER)
+    assert period.state == "sealed"
+    assert bytes(period.root or b"").hex() in text_of(response.content)
+
+
+def test_the_reason_is_shown_when_a_month_cannot_be_closed_or_sealed(accrued: Programme) -> None:
+    client = accrued.staff_client("finance_checker")
+    operations.open_periods(at=now())
+    early = text_of(client.post(f"/console/periods/{now():%Y-%m}/close/", follow=True).content)
+    assert "is not over" in early
+    unsealed = text_of(client.post("/console/periods/2026-10/seal/", follow=True).content)
+    assert "only a closed one is sealed" in unsealed
+    assert Period.objects.get(pk=OCTOBER).state == "open"
+
+
+@pytest.mark.parametrize("role", ["finance_maker", "auditor", "compliance"])
+@pytest.mark.parametrize("verb", ["close", "seal"])
+def test_nobody_but_a_checker_closes_or_seals(accrued: Programme, role: str, verb: str) -> None:
+    assert accrued.staff_client(role).post(f"/console/periods/2026-10/{verb}/").status_code == 403
+    assert Period.objects.get(pk=OCTOBER).state == "open"
+
+
+@pytest.mark.parametrize("verb", ["close", "seal"])
+def test_closing_needs_a_fresh_proof_of_who_it_is_and_a_post(accrued: Programme, verb: str) -> None:
+    client = accrued.staff_client("finance_checker")
+    address = f"/console/periods/2026-10/{verb}/"
+    assert client.get(address).status_code == 405
+    session = client.session
+    session["account_authentication_methods"][0]["at"] = time.time() - 3600
+    session.save()
+    response = client.post(address)
+    assert response.status_code == 302
+    assert response["Location"].startswith("/accounts/2fa/reauthenticate/")
+    assert Period.objects.get(pk=OCTOBER).state == "open"
+
+
+def test_what_a_month_lacks_is_counted_before_and_listed_after_its_close(accrued: Programme) -> None:
+    client = accrued.staff_client("auditor")
+    accrued.generate(2)
+    waiting = client.get("/console/periods/2026-10/").context["waiting"]
+    assert (waiting.received, waiting.total) == (2, 2)
+    accrued.close()
+    page = text_of(client.get("/console/periods/2026-10/").content)
+    assert "2 in all" in page
+    assert "not attributed yet" in page
+
+
+def test_the_plans_show_their_terms(accrued: Programme) -> None:
+    page = text_of(accrued.staff_client("auditor").get("/console/plans/").content)
+    for words in ("USD plan 1", "Effective", "20.00 % of the gross", "finance_maker", "finance_checker"):
+        assert words in page
+
+
+def test_the_admin_is_for_reading(accrued: Programme) -> None:
+    from django.contrib import admin
+
+    from ledger import models
+
+    for model in (models.Account, models.Entry, models.Period, models.RoyaltyPlan):
+        site = admin.site.get_model_admin(model)
+        assert not site.has_add_permission(None)  # type: ignore[arg-type]
+        assert not site.has_change_permission(None)  # type: ignore[arg-type]
+        assert not site.has_delete_permission(None)  # type: ignore[arg-type]
