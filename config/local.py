@@ -274,6 +274,16 @@ def _lock(path: Path, mode: int) -> Iterator[IO[str] | None]:
             yield handle
 
 
+def empty_database(root: Path) -> None:
+    """Throw away everything in the embedded database. Nobody may be using it."""
+    connection = psycopg2.connect(database_url(root, "postgres"), connect_timeout=5)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+    connection.close()
+    _create_database(root)
+
+
 def _create_database(root: Path) -> None:
     connection = psycopg2.connect(database_url(root, "postgres"), connect_timeout=5)
     connection.autocommit = True

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ def _answers_http(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return int(response.status) < 500
-    except (OSError, urllib.error.URLError):
+    except OSError:
         return False
 
 
@@ -195,5 +194,5 @@ def sandbox(port: int, *, site_url: str) -> Program:
             sys.executable, str(MANAGE), "sandbox", "--port", str(port), "--webhook", f"{site_url}/webhooks/stripe/",
             "--connect-webhook", f"{site_url}/webhooks/stripe/connect/",
         ],
-        ready_url=f"http://127.0.0.1:{port}/_sandbox/audit",
+        ready_url=f"http://127.0.0.1:{port}/",
     )  # fmt: skip

@@ -73,3 +73,12 @@ def logins(path: Path) -> dict[str, Login]:
             json.dump(made, handle, indent=1)
     stored = json.loads(path.read_text())
     return {email: Login(email, password, secret) for email, (password, secret) in stored.items()}
+
+
+def current_code(totp_secret: str) -> str:
+    """What an authenticator app would show now."""
+    # Built when Django's apps are ready, which the model service never is.
+    from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
+
+    counter = next(iter(yield_hotp_counters_from_time()))
+    return str(format_hotp_value(hotp_value(totp_secret, counter)))

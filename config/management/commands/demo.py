@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
 from django.utils import timezone
 from rich.console import Console
 from rich.table import Table
 
 from attribution.models import Generation
-from config import books
+from config import books, local
 from config.demo import flow, people
 from config.installation import Running, installation
 from config.processes import UnableToStart
@@ -42,6 +43,7 @@ class Command(BaseCommand):
         # Ctrl-C and a service manager's SIGTERM both end the demo and all that it started.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         console = Console()
+        self._begin_anew_if_interrupted(console)
         call_command("setup_database", verbosity=0)
         try:
             with installation(host="127.0.0.1", port=options["port"], tell=console.print) as running:
@@ -58,23 +60,40 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             console.print("Stopped.")
 
+    def _begin_anew_if_interrupted(self, console: Console) -> None:
+        """A demo that was cut off tells half a story; its database is thrown away, its trained model is kept."""
+        if not self._started.exists() or self._done.exists():
+            return
+        if "DATABASE_URL" in os.environ:
+            raise CommandError("A demo was interrupted in this database. Give DATABASE_URL an empty one.")
+        console.print("The last demo was interrupted; it begins anew, with the model that it had trained.")
+        connections.close_all()
+        local.empty_database(settings.TRIBUTARY_DATA)
+        self._started.unlink()
+
+    @property
+    def _started(self) -> Path:
+        return Path(settings.TRIBUTARY_DATA / "demo" / "started")
+
+    @property
+    def _done(self) -> Path:
+        return Path(settings.TRIBUTARY_DATA / "demo" / "figures.json")
+
     def _figures(self, running: Running, console: Console, generations: int) -> dict[str, Any]:
         """Of this run, or of the one that filled the database; in either case the books are checked now."""
-        done = settings.TRIBUTARY_DATA / "demo" / "figures.json"
-        if not done.exists():
+        if not self._done.exists():
             if User.objects.exists():
-                raise CommandError(
-                    "The database holds other data, or a demo that was interrupted. Run `make clean` to begin anew, "
-                    "or set DATABASE_URL to an empty database."
-                )
+                raise CommandError("The database holds other data. Set DATABASE_URL to an empty one for the demo.")
+            self._started.parent.mkdir(parents=True, exist_ok=True)
+            self._started.touch()
             demo = flow.Demo(running, console, flow.Calendar(timezone.now()), generations)
             figures = demo.run()
-            done.write_text(json.dumps(figures, indent=2, default=str) + "\n")
+            self._done.write_text(json.dumps(figures, indent=2, default=str) + "\n")
             return {**figures, "reused": False}
         console.print("The demo's data is there already; its books are checked again.")
         checked = books.check_books(at=timezone.now())
         return {
-            **json.loads(done.read_text()),
+            **json.loads(self._done.read_text()),
             **flow.money_figures(),
             "invariants_checked": len(checked.checked),
             "invariants_violated": list(checked.violated),
@@ -108,5 +127,4 @@ class Command(BaseCommand):
         login = people.logins(settings.TRIBUTARY_DATA / "demo" / "logins.json").get(email.lower())
         if login is None:
             raise CommandError(f"The demo has no {email}.")
-        counter = next(iter(yield_hotp_counters_from_time()))
-        self.stdout.write(format_hotp_value(hotp_value(login.totp_secret, counter)))
+        self.stdout.write(people.current_code(login.totp_secret))

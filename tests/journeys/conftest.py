@@ -1,0 +1,167 @@
+"""A whole installation for the browser: every program as `manage.py up` runs it, on a database of its own, with a small
+real model, a month of generations and people who may log in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from pytest_django import DjangoDbBlocker
+
+from attribution import operations as attribution
+from attribution.models import Generation
+from config import local
+from config.demo import flow, people
+from config.installation import Running, installation
+from contributors import operations as contributors
+from contributors.models import User
+from ledger import operations as ledger
+from ledger.models import Accrual, Period
+from ledger.money import PPB, parse_amount
+from payouts import operations as payouts
+from tests.attribution.conftest import SMALL_INDEX, Programme, Trained, start_programme, trained
+from tests.conftest import cloned_database
+
+__all__ = ["trained"]
+
+PASSWORD = "a journey of a thousand miles"
+TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+GENERATIONS = 60
+CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+# `make screenshots` keeps the pictures that the README shows.
+SCREENSHOTS = os.environ.get("TRIBUTARY_SCREENSHOTS")
+
+
+@dataclass
+class Site:
+    """A running installation and who takes part in it."""
+
+    running: Running
+    programme: Programme
+    contributor: User
+    maker: User
+    checker: User
+    month: str
+
+    @property
+    def url(self) -> str:
+        return self.running.url
+
+
+def _staff(name: str, role: str) -> User:
+    user = contributors.register_user(
+        email=f"{name.lower()}@finance.example", password=PASSWORD, name=name, roles=(role,), at=timezone.now()
+    )
+    contributors.enrol_totp(user=user, secret=TOTP_SECRET)
+    return user
+
+
+def _earn_a_month(programme: Programme, calendar: flow.Calendar, maker: User, checker: User) -> None:
+    """Report, attribute, accrue and close last month, by the same operations as in earnest."""
+    ledger.open_periods(at=calendar.now)
+    plan = ledger.propose_plan(
+        by=maker, currency="USD", effective_from=calendar.month_start, at=calendar.month_start,
+        terms={"basis": "price", "price": parse_amount("2.00", "USD"), "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
+    )  # fmt: skip
+    ledger.adopt_plan(plan=plan, by=checker, at=calendar.month_start)
+    ledger.add_capital(amount=parse_amount("1000", "USD"), currency="USD", reference="founding", at=calendar.now)
+    programme.at = calendar.month_end
+    programme.report(*(programme.generation(f"g{number}") for number in range(GENERATIONS)))
+    while attribution.attribute_batch(at=calendar.now):
+        pass
+    while ledger.accrue(at=calendar.now):
+        pass
+    assert Generation.objects.count() == Accrual.objects.count() == GENERATIONS
+    for period in Period.objects.filter(ends__lte=calendar.month_end.date()).order_by("pk"):
+        ledger.close_period(period=period, at=calendar.now)
+        ledger.seal_period(period=period, at=calendar.now)
+
+
+def _prepare_payouts(maker: User, programme: Programme) -> None:
+    seen = payouts.Presence(mfa_age_seconds=0)
+    payouts.adopt_policy(
+        currency="USD", minimum_minor=500, maturity_days=0, bank_change_days=0, by=maker, at=timezone.now(), seen=seen
+    )
+    payouts.fund_platform(currency="USD", amount_minor=100_000, by=maker, at=timezone.now(), seen=seen)
+    for contributor in programme.contributors[:3]:
+        account = payouts.open_payout_account(contributor=contributor, by=programme.user, at=timezone.now())
+        flow.complete_onboarding(payouts.onboarding_link(account=account, by=programme.user, at=timezone.now()))
+        payouts.sync_account(account=account, at=timezone.now())
+
+
+@pytest.fixture(scope="session")
+def site(
+    django_db_setup: None,
+    django_db_blocker: DjangoDbBlocker,
+    trained: Trained,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Site]:
+    data: Path = tmp_path_factory.mktemp("installation")
+    environment = dict(line.split("=", 1) for line in local.sandbox_environment(data).read_text().splitlines())
+    with pytest.MonkeyPatch.context() as patch, django_db_blocker.unblock(), cloned_database() as database:
+        patch.setitem(connection.settings_dict, "NAME", database.name)
+        patch.setattr(settings, "DATABASE_URL", database.url)
+        # A queue of its own: another test's worker must not take these messages.
+        patch.setattr(settings, "BROKER_URL", f"{settings.BROKER_URL}?virtual_host=15")
+        patch.setattr(settings, "TRIBUTARY_DATA", data)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+            if name.startswith("STRIPE"):
+                patch.setattr(settings, name, value.split(",") if name.endswith("SECRETS") else value)
+        calendar = flow.Calendar(timezone.now())
+        maker, checker = _staff("Maker", "finance_maker"), _staff("Checker", "finance_checker")
+        programme = start_programme(trained, timezone.now())
+        attribution.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=timezone.now())
+        _earn_a_month(programme, calendar, maker, checker)
+        contributor = contributors.register_user(
+            email="washington@authors.example", password=PASSWORD, name="G. Washington", at=timezone.now()
+        )
+        contributors.add_member(
+            contributor=programme.contributors[0], user=contributor, role="owner", at=timezone.now()
+        )
+        with installation(host="127.0.0.1", port=local.free_port(), tell=print) as running:
+            _prepare_payouts(maker, programme)
+            yield Site(running, programme, contributor, maker, checker, f"{calendar.month_start:%Y-%m}")
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    executable = next((path for path in CHROMIUM if os.path.exists(path)), None)
+    assert executable, "No Chromium: run tests/browser.sh."
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def context(browser: Browser, site: Site) -> Iterator[BrowserContext]:
+    context = browser.new_context(base_url=site.url, viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(20_000)
+    yield context
+    context.close()
+
+
+def log_in(page: Page, email: str, *, second_factor: bool = False) -> None:
+    page.goto("/accounts/login/")
+    page.get_by_label("E-mail").fill(email)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Log in", exact=True).click()
+    if second_factor:
+        page.locator("input[name=code]").fill(people.current_code(TOTP_SECRET))
+        page.get_by_role("button", name="Log in", exact=True).click()
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep a picture of the page where `make screenshots` asked for it."""
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
