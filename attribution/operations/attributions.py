@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from django.db import transaction
-from django.db.models import Exists, Max, OuterRef, QuerySet
+from django.db.models import Max, OuterRef, QuerySet, Subquery
 
 from attribution import shares
+from attribution.artefacts import UnableToOpenIndex
 from attribution.models import Attribution, AttributionIndex, Generation
-from attribution.operations.indexes import Opened, open_built
+from attribution.operations.indexes import Opened, UnableToLoadModel, open_built
 
 if TYPE_CHECKING:
     from attribution.adapters import Example
@@ -58,21 +59,33 @@ class Unattributable:
 def attribute_batch(*, limit: int = 64, at: datetime) -> int:
     """Settle up to `limit` received generations of one model version; how many were. 0: there is nothing to do.
 
-    A generation whose model version has no serving index stays received until it has one.
+    A generation whose model version has no serving index stays received until it has one. Model versions take their
+    turn by who has waited longest. One that cannot be worked on (a damaged index, a factory that is gone) holds up no
+    other, and is raised only when there is nothing else left to do.
     """
     assert 1 <= limit <= BATCH_MAX
+    failures: list[Exception] = []
     for index in _indexes_with_work():
-        # Before the transaction: opening hashes every file of the index and loads the model.
-        opened = open_built(index)
-        settled = _attribute_claimed(index, opened, limit=limit, at=at)
+        try:
+            # Before the transaction: opening hashes every file of the index and loads the model.
+            opened = open_built(index)
+            settled = _attribute_claimed(index, opened, limit=limit, at=at)
+        except (UnableToLoadModel, UnableToOpenIndex, OSError, ImportError, *MODEL_ERRORS) as error:
+            log.error("generations wait: their index cannot be used", index=str(index.public_id), error=repr(error))
+            failures.append(error)
+            continue
         if settled:
             return settled
+    if failures:
+        raise failures[0]
     return 0
 
 
 def _indexes_with_work() -> QuerySet[AttributionIndex]:
     waiting = Generation.objects.filter(model_version=OuterRef("model_version"), state=State.RECEIVED)
-    return AttributionIndex.objects.filter(Exists(waiting), serving=True).order_by("pk")
+    oldest = Subquery(waiting.order_by("received_at").values("received_at")[:1])
+    indexes = AttributionIndex.objects.filter(serving=True).annotate(oldest=oldest)
+    return indexes.filter(oldest__isnull=False).order_by("oldest", "pk")
 
 
 def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, at: datetime) -> int:
@@ -82,7 +95,7 @@ def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, a
         if now is None:
             return 0
         waiting = Generation.objects.filter(model_version_id=now.model_version_id, state=State.RECEIVED)
-        claimed = list(waiting.order_by("received_at").select_for_update(skip_locked=True)[:limit])
+        claimed = list(waiting.order_by("received_at").select_for_update(skip_locked=True, no_key=True)[:limit])
         _store(now, claimed, measure(opened, claimed), at=at)
     return len(claimed)
 
@@ -291,7 +304,7 @@ def attribute_again(*, generation: Generation, at: datetime) -> Attribution:
         raise UnableToAttribute("No index serves this generation's model version.")
     opened = open_built(index)
     with transaction.atomic():
-        row = Generation.objects.select_for_update().get(pk=generation.pk)
+        row = Generation.objects.select_for_update(no_key=True).get(pk=generation.pk)
         if row.state == State.RECEIVED:
             raise UnableToAttribute("The generation waits for its first attribution.")
         (found,) = measure(opened, [row])

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.module_loading import import_string
 
-from attribution.models import AttributionIndex, ModelVersion, TrainingItem
+from attribution.models import AttributionIndex, ModelVersion, TrainingItem, TrainingManifest
 from attribution.operations.model_versions import digest_of_directory, items_by_work
 from contributors import queries as contributor_queries
 from contributors.models import Work
@@ -102,8 +102,8 @@ def _claim(version: ModelVersion, config: Mapping[str, Any], noise_z: float, *, 
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).digest()
     with transaction.atomic():
         version = ModelVersion.objects.select_for_update().get(pk=version.pk)
-        if version.state != ModelVersion.State.READY:
-            raise UnableToBuild(f"{version.name} has no training manifest, or is retired.")
+        if not TrainingManifest.objects.filter(model_version=version).exists():
+            raise UnableToBuild(f"{version.name} has no training manifest.")
         indexes = AttributionIndex.objects.select_related("model_version").exclude(state=State.RETIRED)
         row = indexes.filter(model_version=version, config_sha256=digest).first()
         if row is None:

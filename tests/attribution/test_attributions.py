@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 
 from attribution import operations, queries, tasks
+from attribution.artefacts import UnableToOpenIndex
 from attribution.models import Attribution, AttributionIndex, Generation
 from attribution.shares import BILLION
 from tests.attribution.conftest import SMALL_INDEX, Committed, Programme, Trained, register_version
@@ -138,6 +139,26 @@ def test_a_generation_without_an_index_waits_and_holds_nobody_up(indexed: Progra
     indexed.report(indexed.generation("waits", model_version="unindexed"), indexed.generation("g1"))
     assert attribute(indexed) == 1
     assert attribute(indexed) == 0
+    assert Generation.objects.get(external_id="waits").state == "received"
+
+
+def test_a_model_version_that_cannot_be_worked_on_holds_up_no_other(indexed: Programme, trained: Trained) -> None:
+    """Its index says it serves, and its files are gone."""
+    version = register_version(indexed.service, trained, at=indexed.at, name="broken")
+    operations.register_manifest(
+        model_version=version, items=[operations.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
+    )
+    AttributionIndex.objects.create(
+        model_version=version, config_sha256=b"x" * 32, sha256=b"x" * 32, state="built", serving=True,
+        created_at=indexed.at,
+    )  # fmt: skip
+    indexed.report(indexed.generation("waits", model_version="broken"))
+    indexed.at += timedelta(seconds=1)
+    indexed.report(indexed.generation("g1"))
+    assert attribute(indexed) == 1
+    assert Generation.objects.get(external_id="g1").state == "attributed"
+    with pytest.raises(UnableToOpenIndex, match="Partial"):
+        attribute(indexed)
     assert Generation.objects.get(external_id="waits").state == "received"
 
 
