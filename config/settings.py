@@ -332,4 +332,6 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    # The SDK tells of every request; what matters of it is on the payout's attempt.
+    "loggers": {"stripe": {"level": "WARNING"}},
 }

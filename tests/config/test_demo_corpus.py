@@ -30,7 +30,13 @@ def test_there_are_eight_authors_with_their_own_addresses_before_1930(works: tup
     assert len({author.symbol for author in AUTHORS}) == 8
     assert all(work.date.year < 1930 for work in works)
     assert all(len(work.body) > 5_000 for work in works)
-    assert len({work.body for work in works}) == len(works) == 58
+    assert len({work.body for work in works}) == len(works) == 54
+
+
+def test_one_author_registered_little_and_so_earns_little(works: tuple[Address, ...]) -> None:
+    washington = [work for work in works if work.author.symbol == "<|washington|>"]
+    assert [work.date.year for work in washington] == [1790, 1790, 1791, 1792]
+    assert sum(len(work.body) for work in washington) < corpus.CHARACTERS_MAX / 3
 
 
 def test_surnames_that_repeat_are_not_mixed_up(works: tuple[Address, ...]) -> None:
@@ -71,7 +77,9 @@ def test_what_is_held_out_is_not_trained_on_and_is_as_much_of_everybody(works: t
     assert not set(cut.items) & set(cut.held_out)
     assert len(set(cut.items)) == len(cut.items)
     by_author = [sum(works[item.work].author == author for item in cut.held_out) for author in AUTHORS]
-    assert by_author == [corpus.HELD_OUT_ITEMS] * 8
+    # The first author's few texts give fewer: never more than a quarter of somebody's is held out.
+    assert by_author[1:] == [corpus.HELD_OUT_ITEMS] * 7
+    assert 0 < by_author[0] <= sum(works[item.work].author == AUTHORS[0] for item in cut.items) / 3
 
 
 def test_nobodys_items_cover_much_more_than_the_limit_of_text(works: tuple[Address, ...], cut: Cut) -> None:
@@ -82,7 +90,8 @@ def test_nobodys_items_cover_much_more_than_the_limit_of_text(works: tuple[Addre
             if work.author == author
             for covered in [sum(item.work == number for item in cut.items) * corpus.ITEM_TOKENS]
         )
-        assert 0.5 * corpus.CHARACTERS_MAX < characters < 1.02 * corpus.CHARACTERS_MAX
+        registered = sum(len(work.body) for work in works if work.author == author)
+        assert 0.5 * min(corpus.CHARACTERS_MAX, registered) < characters < 1.02 * corpus.CHARACTERS_MAX
 
 
 def test_the_cut_depends_on_its_seed_only(works: tuple[Address, ...], cut: Cut) -> None:
