@@ -82,7 +82,7 @@ _lock = threading.Lock()
 
 
 def _client() -> redis.Redis:
-    url = settings.BROKER_URL.replace("redis+socket://", "unix://")
+    url = settings.CACHE_URL
     with _lock:
         if url not in _clients:
             _clients[url] = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
