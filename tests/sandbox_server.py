@@ -199,6 +199,12 @@ class StripeSandbox:
     def top_up(self, amount: int, currency: str = "usd") -> str:
         return self.client().v1.topups.create({"amount": amount, "currency": currency}).id
 
+    def available(self, currency: str = "usd", account: str | None = None) -> int:
+        """What the platform, or a connected account, could send on at this moment."""
+        options: Any = {"stripe_account": account} if account else {}
+        balance = self.client().v1.balance.retrieve(options=options)
+        return sum(one.amount for one in balance.available if one.currency == currency)
+
     def wait_for_deliveries(self, seconds: float = 20) -> None:
         """Until every webhook that is owed was taken by its receiver."""
         deadline = time.monotonic() + seconds

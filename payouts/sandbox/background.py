@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from django.db import close_old_connections
+from django.db import DatabaseError, close_old_connections
 
 from payouts.sandbox import configuration, delivery, lifecycle
 
@@ -20,8 +21,10 @@ logger = logging.getLogger(__name__)
 
 CONNECTIONS = 10
 TICK_SECONDS = 0.5
+CHECK_SECONDS = 1.0
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+_checked = threading.local()
 _pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="sandbox")
 
 
@@ -29,10 +32,22 @@ def in_pool(work: Callable[Given, Result], *args: Given.args, **kwargs: Given.kw
     """Run `work` on a thread that owns a database connection, and wait for what it returns."""
 
     def job() -> Result:
-        close_old_connections()
-        return work(*args, **kwargs)
+        _check_connection()
+        try:
+            return work(*args, **kwargs)
+        except DatabaseError:
+            _checked.at = -CHECK_SECONDS
+            raise
 
     return _pool.submit(job).result()
+
+
+def _check_connection() -> None:
+    """Replace a connection that was lost, without asking about it before every request."""
+    now = time.monotonic()
+    if now - getattr(_checked, "at", -CHECK_SECONDS) >= CHECK_SECONDS:
+        close_old_connections()
+        _checked.at = now
 
 
 def _tick(stopping: threading.Event) -> None:

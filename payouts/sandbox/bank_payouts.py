@@ -10,9 +10,10 @@ import calendar
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Q
 
-from payouts.sandbox import currencies, faults, money, refusals
+from payouts.sandbox import configuration, currencies, faults, money, refusals
 from payouts.sandbox.accounts import fail_bank, next_midnight
 from payouts.sandbox.events import Call, emit, merged
 from payouts.sandbox.lists import in_time, page, unix
@@ -171,7 +172,7 @@ def settings_json(account: Account) -> dict[str, Any]:
 
 
 def get_settings(call: Call) -> dict[str, Any]:
-    return settings_json(call.account)
+    return settings_json(Account.objects.get(pk=call.account.pk))
 
 
 def update_settings(call: Call) -> dict[str, Any]:
@@ -188,6 +189,8 @@ def update_settings(call: Call) -> dict[str, Any]:
         account.payout_schedule = _schedule(account.payout_schedule, schedule)
         account.next_payout_at = next_payout(account.payout_schedule, after=call.at)
     account.save()
+    if account.is_platform:
+        transaction.on_commit(configuration.reload)
     shown = settings_json(account)
     emit("balance_settings.updated", shown, at=call.at, account=account, call=call, previous={})
     return shown

@@ -15,6 +15,7 @@ from payouts.sandbox.models import PLATFORM, Account, Configuration
 
 _lock = threading.Lock()
 _current: Configuration | None = None
+_platform: Account | None = None
 
 SETTABLE = (
     "latency_ms", "reads_per_second", "writes_per_second", "topup_seconds", "webhook_duplicates_ppm",
@@ -37,14 +38,23 @@ def prepare() -> None:
 
 
 def reload() -> Configuration:
-    global _current
+    global _current, _platform
     with _lock:
         _current = Configuration.objects.get(id=1)
+        _platform = Account.objects.get(is_platform=True)
         return _current
 
 
 def current() -> Configuration:
     return _current or reload()
+
+
+def platform() -> Account:
+    """The platform's own account, as it was when the configuration was last read."""
+    if _platform is None:
+        reload()
+    assert _platform is not None
+    return _platform
 
 
 def change(values: dict[str, int | bool]) -> Configuration:

@@ -13,6 +13,7 @@ import base64
 import binascii
 import hashlib
 import json
+import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -31,10 +32,13 @@ from payouts.sandbox.models import Account, Fault, StoredAnswer
 from payouts.sandbox.refusals import UnableToServe
 from payouts.sandbox.routes import ROUTES
 
+logger = logging.getLogger(__name__)
+
 KEY_LENGTH_MAX = 255
 KEYS_KEPT = timedelta(hours=24)
 BODY_BYTES_MAX = 256 * 1024
-LIVE_KEYS = ("sk_live_", "rk_live_")
+# PostgreSQL's codes of a deadlock and of a lock that was not to be had: nothing was done, the caller may try again.
+LOCKED = {"40P01", "55P03"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def may_write() -> dict[str, bool]:
 
 
 def answer(asked: Asked) -> Answer:
-    """Serve one request of the API. Never raises UnableToServe: a refusal is an answer."""
+    """Serve one request of the API. A refusal is an answer, and so is an accident of the sandbox itself."""
     headers = {"Request-Id": asked.request_id, "Stripe-Version": asked.headers.get("Stripe-Version", API_VERSION)}
     if key := asked.headers.get("Idempotency-Key"):
         headers["Idempotency-Key"] = key[:KEY_LENGTH_MAX]
@@ -76,6 +80,12 @@ def answer(asked: Asked) -> Answer:
         return _served(asked, headers)
     except UnableToServe as refusal:
         return Answer(refusal.status, refusal.body(asked.request_id), headers)
+    except Exception as error:
+        cause = getattr(error.__cause__, "pgcode", None)
+        if cause not in LOCKED:
+            logger.exception("%s %s failed", asked.method, asked.path)
+        accident = refusals.lock_timeout() if cause in LOCKED else refusals.server_error()
+        return Answer(accident.status, accident.body(asked.request_id), headers)
 
 
 def _served(asked: Asked, headers: dict[str, str]) -> Answer:
@@ -132,10 +142,11 @@ def _check_permission(key: str, asked: Asked, template: str) -> None:
 
 def _account(asked: Asked, key: str) -> Account:
     named = asked.headers.get("Stripe-Account")
-    accounts = Account.objects.filter(disconnected_at=None)
-    account = accounts.filter(reference=named).first() if named else accounts.filter(is_platform=True).first()
+    if not named:
+        return configuration.platform()
+    account = Account.objects.filter(reference=named, disconnected_at=None).first()
     if account is None:
-        raise refusals.no_access(key, named or "")
+        raise refusals.no_access(key, named)
     return account
 
 

@@ -6,19 +6,19 @@ waits for that row, so it is held for one statement and the commit.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.db import connection
+
 from payouts.sandbox import currencies, money, refusals
-from payouts.sandbox.accounts import connected
 from payouts.sandbox.events import Call, emit, merged
 from payouts.sandbox.lists import page, unix
 from payouts.sandbox.models import (
     PLATFORM,
-    Account,
     Balance,
     BalanceTransaction,
-    Capability,
     Reversal,
     Transfer,
     mint,
@@ -147,13 +147,31 @@ def _platform_only(call: Call) -> None:
         raise refusals.no_such_url("ANY", "/v1/transfers on behalf of a connected account")
 
 
-def _destination(reference: str) -> Account:
-    account = connected(reference)
-    if account is None:
+@dataclass(frozen=True)
+class Destination:
+    reference: str
+    currency: str
+    agreement: str
+
+
+_DESTINATION = """
+SELECT default_currency, service_agreement, EXISTS (
+  SELECT FROM sandbox_capability
+  WHERE account_id = a.reference AND name = ANY(%s) AND status = 'active'
+) FROM sandbox_account a WHERE reference = %s AND NOT is_platform AND disconnected_at IS NULL
+"""
+
+
+def _destination(reference: str) -> Destination:
+    with connection.cursor() as cursor:
+        cursor.execute(_DESTINATION, [list(ENABLING), reference])
+        row = cursor.fetchone()
+    if row is None:
         raise refusals.no_such("destination", reference, param="destination", status=400)
-    if not Capability.objects.filter(account=account, name__in=ENABLING, status="active").exists():
+    currency, agreement, enabled = row
+    if not enabled:
         raise refusals.insufficient_capabilities()
-    return account
+    return Destination(reference, currency, agreement)
 
 
 def create_transfer(call: Call) -> dict[str, Any]:
@@ -163,14 +181,14 @@ def create_transfer(call: Call) -> dict[str, Any]:
     if "source_transaction" in params:
         raise refusals.no_such("charge", params["source_transaction"], param="source_transaction", status=400)
     destination = _destination(params["destination"])
-    arriving, rate = currencies.convert(amount, currency, destination.default_currency)
-    waits = destination.service_agreement == "recipient"
+    arriving, rate = currencies.convert(amount, currency, destination.currency)
+    waits = destination.agreement == "recipient"
     transfer = Transfer(
         amount=amount,
         currency=currency,
-        destination=destination,
+        destination_id=destination.reference,
         destination_amount=arriving,
-        destination_currency=destination.default_currency,
+        destination_currency=destination.currency,
         balance_transaction=mint("txn"),
         destination_balance_transaction=mint("txn"),
         transfer_group=params.get("transfer_group", ""),
@@ -186,8 +204,8 @@ def create_transfer(call: Call) -> dict[str, Any]:
             currency=currency, source=transfer.reference, available_on=call.at, created=call.at,
         ),
         BalanceTransaction(
-            reference=transfer.destination_balance_transaction, account=destination, kind="payment", amount=arriving,
-            currency=destination.default_currency, exchange_rate=rate, source=transfer.destination_payment,
+            reference=transfer.destination_balance_transaction, account_id=destination.reference, kind="payment",
+            amount=arriving, currency=destination.currency, exchange_rate=rate, source=transfer.destination_payment,
             status="pending" if waits else "available", created=call.at,
             available_on=call.at + RECIPIENT_DELAY if waits else call.at,
         ),
@@ -196,7 +214,7 @@ def create_transfer(call: Call) -> dict[str, Any]:
     emit("transfer.created", shown, at=call.at, account=call.account, call=call)
     money.add(
         account=destination.reference,
-        currency=destination.default_currency,
+        currency=destination.currency,
         **{"pending" if waits else "available": arriving},
     )
     money.take(account=PLATFORM, currency=currency, amount=amount)

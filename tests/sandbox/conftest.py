@@ -1,23 +1,20 @@
-"""One sandbox for a whole module (`sandbox`), because a server takes seconds to start, or one for a single test."""
+"""One sandbox for all tests here, because a server takes seconds to start; each test works on accounts of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from pytest_django import DjangoDbBlocker
 
 from tests.conftest import cloned_database
 from tests.sandbox_server import StripeSandbox, running_sandbox
 
 
-@pytest.fixture(scope="module")
-def sandbox(
-    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[StripeSandbox]:
-    """A sandbox that the tests of a module share: each works on accounts of its own."""
+@pytest.fixture(scope="session")
+def sandbox(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeSandbox]:
+    """A sandbox on a database of its own, without rate limits and with money to send."""
     log = tmp_path_factory.mktemp("sandbox") / "log"
-    with django_db_blocker.unblock(), cloned_database() as clone, running_sandbox(clone.url, log=log) as server:
+    with cloned_database() as clone, running_sandbox(clone.url, log=log) as server:
         server.settings(reads_per_second=0, writes_per_second=0)
         server.top_up(50_000_000)
         yield server

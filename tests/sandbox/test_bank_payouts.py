@@ -18,10 +18,6 @@ def payouts_of(sandbox: StripeSandbox, account: str) -> list[stripe.Payout]:
     return sandbox.client().v1.payouts.list({"limit": 100}, {"stripe_account": account}).data
 
 
-def available(sandbox: StripeSandbox, account: str) -> int:
-    return sandbox.client().v1.balance.retrieve(options={"stripe_account": account}).available[0].amount
-
-
 def manual(sandbox: StripeSandbox, account: str) -> Any:
     given: Any = {"payments": {"payouts": {"schedule": {"interval": "manual"}}}}
     return sandbox.client().v1.balance_settings.update(given, {"stripe_account": account})
@@ -34,7 +30,7 @@ def test_money_leaves_by_itself_every_day_and_arrives(sandbox: StripeSandbox) ->
     sandbox.advance_to_midnight()
     (payout,) = payouts_of(sandbox, account)
     assert (payout.amount, payout.automatic, payout.status) == (1_000, True, "pending")
-    assert available(sandbox, account) == 0
+    assert sandbox.available(account=account) == 0
     sandbox.advance(hours=6)
     assert payouts_of(sandbox, account)[0].status == "in_transit"
     sandbox.advance(days=2)
@@ -56,7 +52,7 @@ def test_a_bank_can_return_a_payout_days_after_it_was_paid(sandbox: StripeSandbo
     (failed,) = payouts_of(sandbox, account)
     assert (failed.status, failed.failure_code) == ("failed", "account_closed")
     assert failed.failure_balance_transaction
-    assert available(sandbox, account) == 1_000
+    assert sandbox.available(account=account) == 1_000
     shown = sandbox.client().v1.accounts.retrieve(account)
     assert not shown.payouts_enabled
     sandbox.advance(days=2)
@@ -102,7 +98,7 @@ def test_with_a_manual_schedule_nothing_leaves_until_it_is_asked_for(sandbox: St
     assert noted is not None
     assert noted["run"] == "7"
     assert client.v1.payouts.cancel(payout.id, options=here).status == "canceled"
-    assert available(sandbox, account) == 1_000
+    assert sandbox.available(account=account) == 1_000
     second = client.v1.payouts.create({"amount": 1_000, "currency": "usd"}, here)
     sandbox.advance(hours=12)
     with pytest.raises(stripe.InvalidRequestError, match="pending can be canceled"):
@@ -145,9 +141,9 @@ def test_the_platform_pays_itself_out_only_when_asked(sandbox: StripeSandbox) ->
 def test_a_negative_balance_swallows_what_arrives(sandbox: StripeSandbox) -> None:
     account = sandbox.add_account()
     sandbox.adjust(account, -500)
-    assert available(sandbox, account) == -500
+    assert sandbox.available(account=account) == -500
     pay(sandbox, account, 400)
     sandbox.advance(days=2)
-    assert available(sandbox, account) == -100
+    assert sandbox.available(account=account) == -100
     assert payouts_of(sandbox, account) == []
     assert sandbox.audit()["balances_that_do_not_add_up"] == []

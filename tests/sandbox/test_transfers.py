@@ -17,7 +17,7 @@ def send(sandbox: StripeSandbox, account: str, amount: int, **more: str) -> stri
 
 def test_a_transfer_moves_money_from_the_platform_to_the_contributor(sandbox: StripeSandbox) -> None:
     client, account = sandbox.client(), sandbox.add_account()
-    before = client.v1.balance.retrieve().available[0].amount
+    before = sandbox.available()
     transfer = client.v1.transfers.create({
         "amount": 12_345, "currency": "usd", "destination": account, "transfer_group": "payout 1",
         "metadata": {"payout": "1"},
@@ -28,9 +28,8 @@ def test_a_transfer_moves_money_from_the_platform_to_the_contributor(sandbox: St
     assert transfer.metadata.to_dict() == {"payout": "1"}
     assert not transfer.livemode
     assert "status" not in transfer
-    assert client.v1.balance.retrieve().available[0].amount == before - 12_345
-    theirs = client.v1.balance.retrieve(options={"stripe_account": account})
-    assert theirs.available[0].amount == 12_345
+    assert sandbox.available() == before - 12_345
+    assert sandbox.available(account=account) == 12_345
 
 
 def test_a_transfer_can_be_found_by_its_group_and_only_by_it(sandbox: StripeSandbox) -> None:
@@ -89,7 +88,7 @@ def test_metadata_is_merged_and_an_empty_value_removes_its_key(sandbox: StripeSa
 def test_a_transfer_is_reversed_in_parts_and_never_by_more_than_it_was(sandbox: StripeSandbox) -> None:
     client, account = sandbox.client(), sandbox.add_account()
     transfer = send(sandbox, account, 1_000)
-    before = client.v1.balance.retrieve().available[0].amount
+    before = sandbox.available()
     part = client.v1.transfers.reversals.create(transfer.id, {"amount": 400, "metadata": {"why": "refund"}})
     assert (part.amount, part.transfer) == (400, transfer.id)
     now = client.v1.transfers.retrieve(transfer.id)
@@ -103,8 +102,8 @@ def test_a_transfer_is_reversed_in_parts_and_never_by_more_than_it_was(sandbox: 
     with pytest.raises(stripe.InvalidRequestError, match="already fully reversed"):
         client.v1.transfers.reversals.create(transfer.id)
     assert client.v1.transfers.retrieve(transfer.id).reversed
-    assert client.v1.balance.retrieve().available[0].amount == before + 1_000
-    assert client.v1.balance.retrieve(options={"stripe_account": account}).available[0].amount == 0
+    assert sandbox.available() == before + 1_000
+    assert sandbox.available(account=account) == 0
     listed = client.v1.transfers.reversals.list(transfer.id)
     assert [one.id for one in listed.data] == [rest.id, part.id]
     assert client.v1.transfers.reversals.retrieve(transfer.id, part.id).metadata.to_dict() == {"why": "refund"}  # type: ignore[union-attr]
@@ -147,7 +146,7 @@ def test_a_converted_transfer_tells_its_rate_and_parts_of_a_reversal_add_up(sand
     assert (movement.amount, movement.currency, movement.exchange_rate) == (920, "eur", 0.92)
     for part in (333, 333, 335):
         client.v1.transfers.reversals.create(transfer.id, {"amount": part})
-    assert client.v1.balance.retrieve(options={"stripe_account": account}).available[0].amount == 0
+    assert sandbox.available("eur", account) == 0
 
 
 def test_a_topup_adds_to_the_platform_at_once_or_after_its_time(undisturbed: StripeSandbox) -> None:
@@ -160,11 +159,10 @@ def test_a_topup_adds_to_the_platform_at_once_or_after_its_time(undisturbed: Str
     undisturbed.settings(topup_seconds=3600)
     waiting = client.v1.topups.create({"amount": 700, "currency": "eur"})
     assert waiting.status == "pending"
-    euros = [one.amount for one in client.v1.balance.retrieve().available if one.currency == "eur"]
-    assert euros == [500]
+    assert undisturbed.available("eur") == 500
     undisturbed.advance(hours=1)
     assert client.v1.topups.retrieve(waiting.id).status == "succeeded"
-    assert [one.amount for one in client.v1.balance.retrieve().available if one.currency == "eur"] == [1_200]
+    assert undisturbed.available("eur") == 1_200
     large = client.v1.topups.list({"amount": {"gte": 600}, "status": "succeeded"})
     assert large.data[0].id == waiting.id
 
