@@ -9,21 +9,20 @@ that work scores add up to their holder's score and items can be taken out again
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from attribution import artefacts, influence, shapley
+from attribution import artefacts, ensemble, influence, shapley
 from attribution.adapters import Example, LoadedModel, UnableToEmbed
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
+from attribution.ensemble import IndexConfig, Node
 from attribution.shards import SHARD_ITEMS, Array, Items, shard_files, write_shard
 
 __all__ = [
@@ -44,8 +43,6 @@ __all__ = [
 
 FORMAT = "tributary-index/1"
 MEAN_QUERY = "mean_query.npy"
-PLAIN_INFLUENCE = ((1.0, 1.0),)
-"""Without theta_0 there is no path to walk: one node, at the checkpoint itself."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -57,37 +54,6 @@ class IndexItem:
     work_id: int
     holder_id: int
     cluster_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IndexConfig:
-    """What decides the numbers of an index besides the model; two indexes of one model differ in this or not at all."""
-
-    damping: float = 0.3
-    """Times a layer's mean eigenvalue."""
-    nodes: tuple[tuple[float, float], ...] = ((0.5, 1.0),)
-    """(t, weight) of the quadrature over the inclusion rate: the midpoint alone. ((1, 1),) is plain influence."""
-    coordinates: int = 16_384
-    k: int = 256
-    fit_items: int = 1_000
-    pca_items: int = 4_096
-    batch: int = 64
-    seed: int = 0
-    left_out: tuple[str, ...] = ()
-    """Layers to leave out besides those the adapter leaves out."""
-
-    def to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> IndexConfig:
-        nodes = tuple((float(t), float(weight)) for t, weight in stored.get("nodes", cls().nodes))
-        return cls(**{**stored, "nodes": nodes, "left_out": tuple(stored.get("left_out", ()))})
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +75,6 @@ class Scores:
     specific_se: Array
     general: Array
     general_se: Array
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One quadrature node of one ensemble member: a basis, the square root of its weight, the model at theta_t."""
-
-    basis: influence.Basis
-    root_weight: float
-    tracer: influence.Tracer
 
 
 class Index:
@@ -147,7 +104,7 @@ class Index:
                 self.check(example)
             except UnableToEmbed as reason:
                 raise UnableToEmbed(f"Example {position}: {reason}") from reason
-        found = _embed(self.members, examples, self.config.batch)
+        found = ensemble.embed(self.members, examples, self.config.batch)
         if not bool(found.isfinite().all()):
             raise UnableToEmbed("A gradient is not finite.")
         return found.numpy()
@@ -188,7 +145,9 @@ class Index:
         if self._model is None:
             raise UnableToEmbed("The index was opened without its model.")
         return [
-            _load_member(self.path / _member_file(number), self._model, state, self.manifest)
+            ensemble.from_tensors(
+                load_file(self.path / _member_file(number)), self._model, state, self.config, self.manifest["layers"]
+            )
             for number, state in enumerate(self._model.checkpoints)
         ]
 
@@ -218,15 +177,16 @@ def build_index(
         raise UnableToBuildIndex("There is no checkpoint.")
     _check_items(model, items)
     with artefacts.appearing(directory) as draft:
+        examples = [item.example for item in items]
         members: list[list[Node]] = []
         known: list[Tensor] = []
         try:
             for number, state in enumerate(model.checkpoints):
                 label = f"{number + 1}/{len(model.checkpoints)}"
-                nodes, sample = _fit_member(model, state, items, config, label, report)
+                nodes, sample = ensemble.fit_member(model, state, examples, config, label, report)
                 members.append(nodes)
                 known.append(sample)
-                save_file(_member_tensors(nodes), draft / _member_file(number))
+                save_file(ensemble.to_tensors(nodes), draft / _member_file(number))
         except influence.UnableToTrace as reason:
             raise UnableToBuildIndex(str(reason)) from reason
         manifest = _describe(model, config, members, items)
@@ -234,7 +194,7 @@ def build_index(
         embedded = torch.stack(known, 1) if config.pca_items >= len(items) else None
         shards = _write_items(draft, members, items, manifest, report, embedded)
         if mean_of:
-            mean_query = _embed(members, mean_of, config.batch, report, "mean query").mean(0).numpy()
+            mean_query = ensemble.embed(members, mean_of, config.batch, report, "mean query").mean(0).numpy()
         else:
             mean_query = _mean_item(draft, shards) * len(items)
         manifest["mean_query_of"] = "own generations" if mean_of else "training items"
@@ -305,71 +265,6 @@ def _check_items(model: LoadedModel, items: Sequence[IndexItem]) -> None:
             raise UnableToBuildIndex(f"Item {position}, of work {item.work_id}: {reason}") from reason
 
 
-def _fit_member(
-    model: LoadedModel,
-    state: Mapping[str, Tensor],
-    items: Sequence[IndexItem],
-    config: IndexConfig,
-    label: str,
-    report: Progress,
-) -> tuple[list[Node], Tensor]:
-    """One checkpoint's nodes: factors at the checkpoint, then for each t the model at theta_t, its basis and PCA.
-
-    With them the features (n, K) of the items that the PCA was fitted on.
-    """
-
-    def progress(stage: str, done: int, total: int) -> None:
-        report(f"{stage} {label}", done, total)
-
-    with influence.Tracer(model.adapter, state=state, left_out=config.left_out) as tracer:
-        fit = _sample(items, config.fit_items, config.seed)
-        factors = influence.fit_factors(tracer, fit, batch=config.batch, seed=config.seed, progress=progress)
-    sample = _sample(items, config.pca_items, config.seed + 1)
-    nodes, of_sample = [], []
-    for t, weight in config.nodes if model.initial is not None else PLAIN_INFLUENCE:
-        moved = state
-        if model.initial is not None:
-            moved = influence.state_at(state, model.initial, factors, t=t, damping=config.damping)
-        tracer = influence.Tracer(model.adapter, state=moved, left_out=config.left_out)
-        basis = influence.choose_coordinates(factors, t=t, damping=config.damping, coordinates=config.coordinates)
-        with tracer:
-            whitened = influence.features(tracer, basis, sample, batch=config.batch, progress=progress)
-        basis = influence.fit_projection(basis, whitened, config.k)
-        assert basis.projection is not None
-        nodes.append(Node(basis, weight**0.5, tracer))
-        of_sample.append(weight**0.5 * whitened @ basis.projection)
-    return nodes, torch.cat(of_sample, 1)
-
-
-def _sample(items: Sequence[IndexItem], count: int, seed: int) -> list[Example]:
-    chosen = torch.randperm(len(items), generator=torch.Generator().manual_seed(seed))[:count]
-    return [items[position].example for position in sorted(chosen.tolist())]
-
-
-def _embed(
-    members: Sequence[Sequence[Node]],
-    examples: Sequence[Example],
-    batch: int,
-    report: Progress | None = None,
-    stage: str = "",
-) -> Tensor:
-    """(B, M, K): the nodes of a member side by side, so that one inner product is their weighted sum."""
-    by_member = []
-    for number, nodes in enumerate(members):
-
-        def progress(_: str, done: int, total: int, number: int = number) -> None:
-            if report is not None:
-                report(stage, number * total + done, len(members) * total)
-
-        parts = []
-        for node in nodes:
-            with node.tracer:
-                found = influence.features(node.tracer, node.basis, examples, batch=batch, progress=progress)
-            parts.append(node.root_weight * found)
-        by_member.append(torch.cat(parts, 1))
-    return torch.stack(by_member, 1)
-
-
 def _write_items(
     directory: Path,
     members: Sequence[Sequence[Node]],
@@ -384,7 +279,7 @@ def _write_items(
         part = items[start : start + SHARD_ITEMS]
         if embedded is None:
             examples = [item.example for item in part]
-            found = _embed(members, examples, manifest["config"]["batch"], report, "items")
+            found = ensemble.embed(members, examples, manifest["config"]["batch"], report, "items")
         else:
             found = embedded[start : start + SHARD_ITEMS]
             report("items", start + len(part), len(items))
@@ -432,7 +327,7 @@ def _describe(
     traced = sum(p.numel() for layer in tracer.layers.values() for p in layer.parameters())
     return {
         "format": FORMAT,
-        "method": _method(model, config),
+        "method": ensemble.method_of(model, config),
         "adapter": model.adapter.name,
         "checkpoints": [digest_of_state(state) for state in model.checkpoints],
         "initial": None if model.initial is None else digest_of_state(model.initial),
@@ -448,12 +343,6 @@ def _describe(
     }
 
 
-def _method(model: LoadedModel, config: IndexConfig) -> str:
-    if model.initial is None or config.nodes == PLAIN_INFLUENCE:
-        return "influence"
-    return "midpoint" if config.nodes == IndexConfig().nodes else "path"
-
-
 def _mean_item(directory: Path, shards: list[str]) -> Array:
     items = Items(directory, shards, np.zeros(0, dtype=np.int64))
     total = sum(found.sum(0, dtype=np.float64) for _, found in items.chunks(items.alive))
@@ -466,48 +355,6 @@ def _open_items(directory: Path, manifest: Manifest) -> Items:
 
 def _member_file(number: int) -> str:
     return f"member-{number}.safetensors"
-
-
-def _member_tensors(nodes: Sequence[Node]) -> dict[str, Tensor]:
-    """What embeds a query as the items were: eigenvectors, kept coordinates, projection, and theta_t where it moved."""
-    tensors: dict[str, Tensor] = {}
-    for number, node in enumerate(nodes):
-        assert node.basis.projection is not None
-        tensors[f"{number}/projection"] = node.basis.projection
-        state = node.tracer.adapter.module.state_dict()
-        for name, layer in node.basis.layers.items():
-            tensors[f"{name}/inputs"] = layer.factors.inputs.contiguous()
-            tensors[f"{name}/outputs"] = layer.factors.outputs.contiguous()
-            tensors[f"{name}/eigenvalues"] = layer.factors.eigenvalues.contiguous()
-            tensors[f"{number}/{name}/positions"] = layer.positions
-            tensors[f"{number}/{name}/whitening"] = layer.whitening
-            for parameter in ("weight", "bias"):
-                if f"{name}.{parameter}" in state:
-                    tensors[f"{number}/{name}/{parameter}"] = state[f"{name}.{parameter}"].contiguous()
-    return tensors
-
-
-def _load_member(path: Path, model: LoadedModel, state: Mapping[str, Tensor], manifest: Manifest) -> list[Node]:
-    tensors = load_file(path)
-    config = IndexConfig.from_json(manifest["config"])
-    weights = [weight for _, weight in (config.nodes if manifest["initial"] else PLAIN_INFLUENCE)]
-    nodes = []
-    for number, weight in enumerate(weights):
-        moved = dict(state)
-        layers = {}
-        for name in manifest["layers"]:
-            factors = influence.LayerFactors(
-                *(tensors[f"{name}/{part}"] for part in ("inputs", "outputs", "eigenvalues"))
-            )
-            kept = (tensors[f"{number}/{name}/{part}"] for part in ("positions", "whitening"))
-            layers[name] = influence.LayerBasis(factors, *kept)
-            for parameter in ("weight", "bias"):
-                if f"{name}.{parameter}" in moved:
-                    moved[f"{name}.{parameter}"] = tensors[f"{number}/{name}/{parameter}"]
-        basis = influence.Basis(layers, tensors[f"{number}/projection"], manifest["energy"][0])
-        tracer = influence.Tracer(model.adapter, state=moved, left_out=config.left_out)
-        nodes.append(Node(basis, weight**0.5, tracer))
-    return nodes
 
 
 def _silent(stage: str, done: int, total: int) -> None:

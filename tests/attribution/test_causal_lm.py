@@ -73,8 +73,10 @@ def test_drawn_labels_give_the_gauss_newton_matrix_of_the_mean_loss() -> None:
     own._logits = lambda tokens, real: leaves  # type: ignore[method-assign]
     values = own.sampled_utility([example] * draws, torch.Generator().manual_seed(0)).values
     gradients = torch.autograd.grad(values.sum(), leaves)[0].flatten(1)
-    blocks = [torch.diag(row) - torch.outer(row, row) for row in logits[0].softmax(-1)]
-    expected = torch.block_diag(*blocks) / len(blocks)
+    chances = logits[0].softmax(-1)
+    blocks = torch.diag_embed(chances) - chances[:, :, None] * chances[:, None]
+    same = torch.eye(len(chances))
+    expected = torch.einsum("st,sij->sitj", same, blocks).reshape(2 * [chances.numel()]) / len(chances)
     torch.testing.assert_close(gradients.T @ gradients / draws, expected, rtol=0, atol=2e-3)
 
 

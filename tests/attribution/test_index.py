@@ -70,7 +70,8 @@ def test_most_queries_find_the_holder_whose_dialect_they_are(built: Index) -> No
 
 def test_shapes_and_manifest_say_what_was_built(built: Index, model: LoadedModel, items: list[IndexItem]) -> None:
     features = built.embed(QUERIES[:5])
-    assert (features.shape, features.dtype) == ((5, 2, 48), np.float32)
+    assert features.shape == (5, 2, 48)
+    assert features.dtype == np.dtype("float32")
     scores = built.score(features)
     assert scores.specific.shape == scores.specific_se.shape == (5, HOLDERS)
     assert scores.general.shape == scores.general_se.shape == (HOLDERS,)

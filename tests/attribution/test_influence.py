@@ -184,7 +184,7 @@ def test_tracing_leaves_the_callers_module_as_it_was() -> None:
 
 def test_tied_weights_are_refused_by_name() -> None:
     module = TinyLM()
-    module.head.weight = module.tokens.weight  # type: ignore[assignment]
+    module.head.weight = module.tokens.weight
     with pytest.raises(influence.UnableToTrace, match="'head' shares its weight with 'tokens'"):
         influence.Tracer(tiny(module), state=None)
     assert "head" not in influence.Tracer(tiny(module, left_out=("head",)), state=None).layers
