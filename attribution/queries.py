@@ -58,6 +58,11 @@ def attribution_of(generation_id: uuid.UUID, *, revision: int | None = None) -> 
     return rows.order_by("-revision").first()
 
 
+def general_key(index: AttributionIndex) -> str:
+    """What decides between equal remainders of general shares, which are the same for every generation of an index."""
+    return str(index.public_id)
+
+
 def shares_of(attribution: Attribution) -> list[HolderShare]:
     """Every holder with a part in the direct or the general shares, the largest first."""
     holders = Holder.objects.in_bulk(attribution.holder_ids)

@@ -15,17 +15,7 @@ from attribution.operations.indexes import (
     build_index,
     record_audit,
 )
-from attribution.operations.model_versions import (
-    NewItem,
-    UnableToRegisterManifest,
-    UnableToRegisterModelVersion,
-    UnableToRetireModelVersion,
-    register_manifest,
-    register_model_version,
-    retire_model_version,
-)
-from attribution.operations.reports import ReportResult, UnableToAccept, UnableToReport, report_generations
-from attribution.operations.services import (
+from attribution.operations.model_services import (
     UnableToIssueKey,
     UnableToRegisterService,
     UnableToRevokeKey,
@@ -38,6 +28,16 @@ from attribution.operations.services import (
     rotate_key,
     suspend_service,
 )
+from attribution.operations.model_versions import (
+    NewItem,
+    UnableToRegisterManifest,
+    UnableToRegisterModelVersion,
+    UnableToRetireModelVersion,
+    register_manifest,
+    register_model_version,
+    retire_model_version,
+)
+from attribution.operations.reports import ReportResult, UnableToAccept, UnableToReport, report_generations
 
 __all__ = [
     "NewItem",

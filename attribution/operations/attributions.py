@@ -19,6 +19,7 @@ from attribution import shares
 from attribution.artefacts import UnableToOpenIndex
 from attribution.models import Attribution, AttributionIndex, Generation
 from attribution.operations.indexes import Opened, UnableToLoadModel, open_built
+from attribution.queries import general_key as general_key
 
 if TYPE_CHECKING:
     from attribution.adapters import Example
@@ -68,7 +69,7 @@ def attribute_batch(*, limit: int = 64, at: datetime) -> int:
     for index in _indexes_with_work():
         try:
             # Before the transaction: opening hashes every file of the index and loads the model.
-            opened = open_built(index)
+            opened = open_built(index=index)
             settled = _attribute_claimed(index, opened, limit=limit, at=at)
         except (UnableToLoadModel, UnableToOpenIndex, OSError, ImportError, *MODEL_ERRORS) as error:
             log.error("generations wait: their index cannot be used", index=str(index.public_id), error=repr(error))
@@ -96,7 +97,7 @@ def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, a
             return 0
         waiting = Generation.objects.filter(model_version_id=now.model_version_id, state=State.RECEIVED)
         claimed = list(waiting.order_by("received_at").select_for_update(skip_locked=True, no_key=True)[:limit])
-        _store(now, claimed, measure(opened, claimed), at=at)
+        _store(now, claimed, _measure(opened, claimed), at=at)
     return len(claimed)
 
 
@@ -185,11 +186,6 @@ class _GeneralShares:
         return self._made[2]
 
 
-def general_key(index: AttributionIndex) -> str:
-    """What decides between equal remainders of general shares."""
-    return str(index.public_id)
-
-
 def _evidence(measured: Measured, specific: shares.Shares) -> dict[str, list[list[float]]]:
     """The works behind the shares; of a holder who earned nothing there is nothing to show."""
     earners = {holder for holder, part in zip(specific.holder_ids, specific.ppb, strict=True) if part}
@@ -201,7 +197,7 @@ def _evidence(measured: Measured, specific: shares.Shares) -> dict[str, list[lis
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------
-def measure(opened: Opened, generations: Sequence[Generation]) -> list[Measured | Unattributable]:
+def _measure(opened: Opened, generations: Sequence[Generation]) -> list[Measured | Unattributable]:
     """Scores for each generation, in order. One that cannot be measured says why and costs the others nothing."""
     found: dict[int, Measured | Unattributable] = {}
     examples: dict[int, Example] = {}
@@ -302,12 +298,12 @@ def attribute_again(*, generation: Generation, at: datetime) -> Attribution:
     index = AttributionIndex.objects.filter(model_version_id=generation.model_version_id, serving=True).first()
     if index is None:
         raise UnableToAttribute("No index serves this generation's model version.")
-    opened = open_built(index)
+    opened = open_built(index=index)
     with transaction.atomic():
         row = Generation.objects.select_for_update(no_key=True).get(pk=generation.pk)
         if row.state == State.RECEIVED:
             raise UnableToAttribute("The generation waits for its first attribution.")
-        (found,) = measure(opened, [row])
+        (found,) = _measure(opened, [row])
         if isinstance(found, Unattributable):
             raise UnableToAttribute(found.reason)
         last = Attribution.objects.filter(generation=row).aggregate(last=Max("revision"))["last"] or 0
@@ -364,7 +360,7 @@ def recompute(*, attribution: Attribution, from_gradients: bool = False) -> Reco
 
 
 def _score_error(attribution: Attribution) -> float:
-    (found,) = measure(open_built(attribution.index), [attribution.generation])
+    (found,) = _measure(open_built(index=attribution.index), [attribution.generation])
     if isinstance(found, Unattributable):
         raise UnableToAttribute(found.reason)
     if found.holder_ids != tuple(attribution.holder_ids):

@@ -81,7 +81,7 @@ def build_index(
         raise UnableToBuild(f"The configuration is not one: {error}.") from None
     complete = {**index_config.to_json(), "noise_z": noise_z, "own_generations": own_generations}
     row = _claim(model_version, complete, noise_z, at=at)
-    model = load_model(row.model_version, verify=True)
+    model = load_model(version=row.model_version, verify=True)
     directory = Path(settings.TRIBUTARY_DATA) / row.directory
     if directory.exists():
         # The process that built it died before it could say so.
@@ -90,7 +90,7 @@ def build_index(
         built = artefact.build_index(
             directory,
             model=model,
-            items=index_items(row.model_version, model),
+            items=index_items(version=row.model_version, model=model),
             config=index_config,
             mean_of=model.sample(own_generations, index_config.seed) if model.sample else (),
             progress=progress,
@@ -150,7 +150,7 @@ def audit_index(
 
     if index.state not in {State.BUILT, State.AUDITED, State.FAILED}:
         raise UnableToAuditIndex("Only an index that is built and not retired can be audited.")
-    opened = open_built(index)
+    opened = open_built(index=index)
     model = opened.model
     if model.sample is None or model.held_out is None:
         raise UnableToAuditIndex("The model's factory offers no generations of its own, or no held-out examples.")
@@ -158,7 +158,7 @@ def audit_index(
     report = auditing.audit(
         opened.index,
         model=model,
-        items=index_items(index.model_version, model),
+        items=index_items(version=index.model_version, model=model),
         held_out=model.held_out(),
         # Other generations than those whose mean the index keeps.
         own_generations=model.sample(generations, seed + 1),
@@ -193,7 +193,7 @@ def record_audit(*, index: AttributionIndex, report: Mapping[str, Any], at: date
 
 
 # --- models and items in memory -------------------------------------------------------------------------------------
-def load_model(version: ModelVersion, *, verify: bool = False) -> LoadedModel:
+def load_model(*, version: ModelVersion, verify: bool = False) -> LoadedModel:
     """The model as its factory rebuilds it. `verify` reads every file again and compares the digest."""
     path = settings.TRIBUTARY_MODEL_FACTORIES.get(version.factory)
     if path is None:
@@ -201,7 +201,7 @@ def load_model(version: ModelVersion, *, verify: bool = False) -> LoadedModel:
     directory = Path(settings.TRIBUTARY_DATA) / version.directory
     if not directory.is_dir():
         raise UnableToLoadModel(f"The files of {version.name} are not at {version.directory}.")
-    if verify and digest_of_directory(directory) != bytes(version.checkpoint_sha256):
+    if verify and digest_of_directory(directory=directory) != bytes(version.checkpoint_sha256):
         raise UnableToLoadModel(f"The files of {version.name} are not those that were registered.")
     factory: Callable[[Path], LoadedModel] = import_string(path)
     model = factory(directory)
@@ -210,7 +210,7 @@ def load_model(version: ModelVersion, *, verify: bool = False) -> LoadedModel:
     return model
 
 
-def open_built(index: AttributionIndex) -> Opened:
+def open_built(*, index: AttributionIndex) -> Opened:
     """The index and its model, kept by this process: opening hashes every file, a batch must not."""
     assert index.sha256 is not None, "A built index has a digest (constraint)."
     data = str(settings.TRIBUTARY_DATA)
@@ -221,21 +221,21 @@ def open_built(index: AttributionIndex) -> Opened:
 def _open(data: str, directory: str, sha256: str, model_version_id: int) -> Opened:
     from attribution.index import open_index
 
-    model = load_model(ModelVersion.objects.get(pk=model_version_id))
+    model = load_model(version=ModelVersion.objects.get(pk=model_version_id))
     return Opened(model, open_index(Path(data) / directory, model=model, sha256=sha256))
 
 
-def index_items(version: ModelVersion, model: LoadedModel) -> list[IndexItem]:
+def index_items(*, version: ModelVersion, model: LoadedModel) -> list[IndexItem]:
     """The manifest's items as the model reads them, in order; refuses a work whose content changed, or a range that
     does not fit it."""
     from attribution.index import IndexItem
 
     found: list[tuple[int, IndexItem]] = []
-    grouped = items_by_work(version.manifest)
+    grouped = items_by_work(manifest=version.manifest)
     works = Work.objects.in_bulk(grouped)
     for work_id, items in grouped.items():
         work = works[work_id]
-        content = read_text(work)
+        content = _read_text(work)
         for item in items:
             example = model.tokeniser.item(content, item.token_start, item.token_end)
             if len(example.tokens) - example.prompt_tokens != item.token_end - item.token_start:
@@ -249,7 +249,7 @@ def _misfit(work: Work, item: TrainingItem) -> str:
     return f"Item {item.ordinal}: “{work.title}” has no tokens {item.token_start} to {item.token_end}."
 
 
-def read_text(work: Work) -> str:
+def _read_text(work: Work) -> str:
     """The text of a work, which must be what was registered."""
     try:
         return contributor_queries.content(work).decode("utf-8")

@@ -219,7 +219,7 @@ class _Kept:
     files: Mapping[str, bytes]
 
 
-def digest_of_directory(directory: Path) -> bytes:
+def digest_of_directory(*, directory: Path) -> bytes:
     """sha256 over the lines that `sha256sum` would print for every file, in order of their relative paths."""
     return _digest_of_files({name: _hash(path) for name, path in _files_of(directory).items()})
 
@@ -289,7 +289,7 @@ def _listed(names: Any) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def items_by_work(manifest: TrainingManifest) -> dict[int, list[TrainingItem]]:
+def items_by_work(*, manifest: TrainingManifest) -> dict[int, list[TrainingItem]]:
     """The manifest's items of each work, in order."""
     grouped: dict[int, list[TrainingItem]] = defaultdict(list)
     for item in TrainingItem.objects.filter(manifest=manifest).order_by("ordinal"):

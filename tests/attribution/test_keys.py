@@ -10,7 +10,7 @@ from django.db import DatabaseError, connection, transaction
 from attribution import operations
 from attribution.authentication import UnableToProve, prove
 from attribution.models import ModelService, ServiceKey
-from attribution.operations.services import KEYS_IN_FORCE_MAX
+from attribution.operations.model_services import KEYS_IN_FORCE_MAX
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)

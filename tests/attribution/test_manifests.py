@@ -56,18 +56,22 @@ def test_a_checkpoint_is_kept_under_the_digest_of_its_files(register: Any, check
     assert sorted(path.name for path in kept.rglob("*") if path.is_file()) == [
         "checkpoint-1.safetensors", "config.json", "initial.safetensors",
     ]  # fmt: skip
-    assert digest_of_directory(kept) == bytes(version.checkpoint_sha256) == digest_of_directory(checkpoint)
+    assert (
+        digest_of_directory(directory=kept)
+        == bytes(version.checkpoint_sha256)
+        == digest_of_directory(directory=checkpoint)
+    )
     assert kept.name == bytes(version.checkpoint_sha256).hex()
     assert version.initial_sha256 is not None
     assert version.state == "registered"
 
 
 def test_the_digest_depends_on_every_name_and_every_byte(checkpoint: Path) -> None:
-    digests = {digest_of_directory(checkpoint)}
+    digests = {digest_of_directory(directory=checkpoint)}
     (checkpoint / "config.json").write_text("{} ")
-    digests.add(digest_of_directory(checkpoint))
+    digests.add(digest_of_directory(directory=checkpoint))
     (checkpoint / "config.json").rename(checkpoint / "layers" / "config.json")
-    digests.add(digest_of_directory(checkpoint))
+    digests.add(digest_of_directory(directory=checkpoint))
     assert len(digests) == 3
 
 
