@@ -6,7 +6,6 @@ What a contributor is owed is posted straight to the journal, because how it was
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -18,7 +17,7 @@ from ledger import journal
 from ledger import operations as ledger
 from ledger.journal import AccountKey
 from ledger.money import from_minor
-from payouts import operations, queries
+from payouts import gateway, operations, queries
 from payouts.models import Payout, PayoutAccount, PayoutRun
 from payouts.operations import Presence
 from tests.sandbox_server import StripeSandbox
@@ -94,8 +93,6 @@ class World:
 
     def same_balance_as_stripe(self) -> None:
         """Book what earlier tests left in a shared sandbox, so that the ledger begins where Stripe stands."""
-        from payouts import gateway
-
         units = from_minor(gateway.balance().total(self.currency), self.currency)
         if missing := units - queries.ledger_stripe_balance(self.currency):
             book = ledger.top_up_stripe if missing > 0 else ledger.sweep_stripe
@@ -124,6 +121,10 @@ class World:
         if outcome:
             self.sandbox.happens(account.provider_account_id, outcome)
         return operations.sync_account(account=account, at=self.at)
+
+    def account(self, contributor: Contributor) -> str:
+        """The contributor's account at Stripe, by its id there."""
+        return str(PayoutAccount.objects.get(contributor=contributor).provider_account_id)
 
     def onboard_offline(self, contributor: Contributor) -> PayoutAccount:
         """An account as Stripe would have described it, where no server is needed."""
@@ -172,9 +173,3 @@ def states(run: PayoutRun) -> list[str]:
 
 def only(run: PayoutRun) -> Payout:
     return run.payouts.get()
-
-
-def transfers(world: World, payouts: Sequence[Payout]) -> list[str]:
-    from payouts import gateway
-
-    return [transfer.id for payout in payouts for transfer in gateway.find_transfers(payout.transfer_group)]

@@ -1,0 +1,295 @@
+"""Events: verified, stored once, and then believed only as hints."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import RequestFactory
+
+from payouts import api, gateway, operations, reconciliation
+from payouts.models import BankPayout, Difference, Hold, Payout, PayoutRun, WebhookEvent
+from tests.payouts.world import SEEN, World, only, states
+
+
+def event_of(kind: str, subject: str, *, account: str = "", number: int = 1, **members: Any) -> dict[str, Any]:
+    return {
+        "id": f"evt_{number}", "object": "event", "type": kind, "created": int(time.time()), "livemode": False,
+        "data": {"object": {"id": subject, **members}}, **({"account": account} if account else {}),
+    }  # fmt: skip
+
+
+def deliver(event: dict[str, Any] | bytes, secret: str, *, connect: bool = False, age: int = 0) -> int:
+    body = event if isinstance(event, bytes) else json.dumps(event).encode()
+    request = RequestFactory().post(
+        "/webhooks/stripe/", body, content_type="application/json",
+        headers={"Stripe-Signature": gateway.sign(body, secret, timestamp=int(time.time()) - age)},
+    )  # fmt: skip
+    view = api.stripe_connect_webhook if connect else api.stripe_webhook
+    return view(request).status_code
+
+
+@pytest.fixture
+def secrets(db: None, settings: Any) -> list[str]:
+    settings.STRIPE_WEBHOOK_SECRETS = ["whsec_old", "whsec_new"]
+    settings.STRIPE_CONNECT_WEBHOOK_SECRETS = ["whsec_connect"]
+    settings.STRIPE_SECRET_KEY = "sk_test_1"
+    return ["whsec_old", "whsec_new"]
+
+
+def test_either_of_two_active_secrets_is_accepted_and_an_event_is_stored_once(secrets: list[str]) -> None:
+    event = event_of("balance.available", "ba_1")
+    for secret in (*secrets, *secrets):
+        assert deliver(event, secret) == 200
+    assert WebhookEvent.objects.count() == 1
+    assert deliver({**event, "id": "evt_2"}, secrets[0]) == 200
+    assert WebhookEvent.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("secret", "age", "connect"), [("whsec_other", 0, False), ("whsec_old", 301, False), ("whsec_old", 0, True)]
+)
+def test_a_bad_signature_is_refused_and_nothing_is_stored(
+    secrets: list[str], secret: str, age: int, connect: bool
+) -> None:
+    assert deliver(event_of("balance.available", "ba_1"), secret, age=age, connect=connect) == 400
+    assert not WebhookEvent.objects.exists()
+
+
+def test_a_changed_body_is_refused(secrets: list[str]) -> None:
+    body = json.dumps(event_of("balance.available", "ba_1")).encode()
+    signature = gateway.sign(body, "whsec_old", timestamp=int(time.time()))
+    request = RequestFactory().post(
+        "/webhooks/stripe/", body.replace(b"ba_1", b"ba_2"), content_type="application/json",
+        headers={"Stripe-Signature": signature},
+    )  # fmt: skip
+    assert api.stripe_webhook(request).status_code == 400
+    assert api.stripe_webhook(RequestFactory().post("/webhooks/stripe/", body, content_type="a/b")).status_code == 400
+    assert api.stripe_webhook(RequestFactory().get("/webhooks/stripe/")).status_code == 405
+    assert not WebhookEvent.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b'{"object": "event"}', b"no json", b'{"object": "event", "id": "evt_1", "livemode": false}']
+)
+def test_what_is_signed_but_no_event_is_refused(secrets: list[str], body: bytes) -> None:
+    assert deliver(body, "whsec_old") == 400
+    assert not WebhookEvent.objects.exists()
+
+
+def test_the_other_modes_events_are_refused(secrets: list[str], settings: Any) -> None:
+    event = event_of("balance.available", "ba_1")
+    assert deliver({**event, "livemode": True}, "whsec_old") == 400
+    settings.STRIPE_SECRET_KEY = "sk_live_1"
+    assert deliver(event, "whsec_old") == 400
+    assert deliver({**event, "livemode": True}, "whsec_old") == 200
+
+
+def test_a_body_over_the_limit_is_not_read(secrets: list[str]) -> None:
+    large = event_of("balance.available", "ba_1", padding="x" * 256 * 1024)
+    assert deliver(large, "whsec_old") == 413
+    assert not WebhookEvent.objects.exists()
+
+
+def apply(event: dict[str, Any], world: World, *, endpoint: str = "platform", later: timedelta = timedelta()) -> str:
+    stored = reconciliation.record_webhook(
+        endpoint=endpoint, event=event, payload=json.dumps(event), headers={}, at=world.at
+    )
+    assert stored is not None
+    return reconciliation.apply_webhook(event_id=stored, at=world.at + later)
+
+
+def test_an_event_brings_the_answer_that_was_lost(paying: World) -> None:
+    assert paying.sandbox is not None
+    paying.contributor(1_000)
+    paying.sandbox.queue_faults("drop_after")
+    run = paying.pay(paying.executing())
+    assert states(run) == ["unknown"]
+    (transfer,) = gateway.find_transfers(only(run).transfer_group)
+    assert apply(event_of("transfer.created", transfer.id), paying) == "applied"
+    assert states(run) == ["transferred"]
+    assert apply(event_of("transfer.created", transfer.id, number=2), paying) == "applied"
+    assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+
+
+def test_an_event_for_something_unknown_is_tried_again_and_is_dead_after_a_day(paying: World) -> None:
+    assert paying.sandbox is not None
+    account = paying.sandbox.add_account()
+    stranger = paying.sandbox.client().v1.transfers.create(
+        {"amount": 100, "currency": "usd", "destination": account}, {"idempotency_key": f"stranger-{account}"}
+    )
+    assert apply(event_of("transfer.created", stranger.id), paying) == "retrying"
+    event = WebhookEvent.objects.get()
+    assert event.next_try_at is not None
+    assert reconciliation.sweep_webhooks(at=paying.at) == 0
+    assert reconciliation.sweep_webhooks(at=paying.at + timedelta(hours=24)) == 1
+    event.refresh_from_db()
+    assert event.state == WebhookEvent.State.DEAD
+    event = reconciliation.replay_webhook(event=event, at=paying.at)
+    assert event.state == WebhookEvent.State.RETRYING
+
+
+def test_what_means_nothing_here_is_kept_and_ignored(paying: World) -> None:
+    assert apply(event_of("balance.available", "ba_1"), paying) == "ignored"
+    assert apply(event_of("payout.paid", "po_1", number=2), paying) == "ignored"
+
+
+def test_money_is_followed_to_the_bank_and_back(paying: World) -> None:
+    assert paying.sandbox is not None
+    contributor = paying.contributor(1_000)
+    run = paying.pay(paying.executing())
+    payout = only(run)
+    account = paying.account(contributor)
+    paying.sandbox.advance(days=4)
+    (bank,) = paying.sandbox.client().v1.payouts.list({}, {"stripe_account": account}).data
+    paid = event_of("payout.paid", bank.id, account=account)
+    assert apply(paid, paying, endpoint="connect") == "applied"
+    payout.refresh_from_db()
+    assert (payout.state, payout.bank_payout and payout.bank_payout.state) == ("settled", "paid")
+
+    paying.sandbox.fail_payout(bank.id)
+    # Days later, and before it an old event of the same payout: what Stripe says now counts.
+    assert apply(event_of("payout.paid", bank.id, account=account, number=2), paying, endpoint="connect") == "applied"
+    payout.refresh_from_db()
+    assert payout.state == "bank_failed"
+    assert contributor.notices.filter(kind="payout_bank_failed").exists()
+    assert BankPayout.objects.get().failure_code == "account_closed"
+    assert paying.payable(contributor) == 0, "the money is in the contributor's Stripe balance"
+
+
+def test_the_state_of_an_account_becomes_holds_and_their_end(paying: World) -> None:
+    assert paying.sandbox is not None
+    contributor = paying.contributor()
+    account = paying.account(contributor)
+
+    def reasons() -> set[str]:
+        return set(
+            Hold.objects.filter(contributor=contributor, released_at__isnull=True).values_list("reason", flat=True)
+        )
+
+    assert reasons() == set()
+    for number, (outcome, expected) in enumerate(
+        [
+            ("under_review", {"stripe_under_review"}),
+            ("complete", set()),
+            ("change_bank", {"bank_details_changed_recently"}),
+        ],
+        start=10,
+    ):
+        paying.sandbox.happens(account, outcome)
+        assert apply(event_of("account.updated", account, account=account, number=number), paying,
+                     endpoint="connect") == "applied"  # fmt: skip
+        assert reasons() == expected, outcome
+
+
+def test_a_listed_person_is_held_until_compliance_says_otherwise(paying: World) -> None:
+    assert paying.sandbox is not None
+    contributor = paying.contributor(1_000)
+    account = paying.account(contributor)
+    paying.sandbox.happens(account, "listed")
+    apply(event_of("account.updated", account, account=account), paying, endpoint="connect")
+    hold = Hold.objects.get(contributor=contributor, reason="sanctions_listed")
+    assert hold.released_at is None
+    with pytest.raises(operations.UnableToAct):
+        operations.release_hold(hold=hold, by=paying.checker, at=paying.at, seen=SEEN)
+    run = paying.built()
+    assert run.left_out.get().hold_reason == "sanctions_listed"
+
+
+def test_a_contributor_who_disconnects_is_held(paying: World) -> None:
+    assert paying.sandbox is not None
+    contributor = paying.contributor(1_000)
+    account = paying.account(contributor)
+    paying.sandbox.happens(account, "disconnect")
+    event = event_of("account.application.deauthorized", "ca_1", account=account)
+    assert apply(event, paying, endpoint="connect") == "applied"
+    assert paying.built().left_out.get().hold_reason == "account_disconnected"
+
+
+def test_a_reversal_is_booked_once_and_taken_from_what_was_paid(paying: World) -> None:
+    contributor = paying.contributor(1_000)
+    run = paying.pay(paying.executing())
+    payout = only(run)
+    operations.reverse_payout(
+        payout=payout, amount_minor=300, by=paying.checker, reason="paid for a withdrawn work", at=paying.at, seen=SEEN
+    )
+    payout.refresh_from_db()
+    assert (payout.state, payout.reversed_minor) == ("partially_reversed", 300)
+    transfer = payout.attempts.get(kind="pay").provider_transfer_id or ""
+    assert apply(event_of("transfer.reversed", transfer), paying) == "applied"
+    assert payout.reversals.count() == 1
+    operations.reverse_payout(
+        payout=payout, amount_minor=700, by=paying.checker, reason="and the rest", at=paying.at, seen=SEEN
+    )
+    payout.refresh_from_db()
+    assert (payout.state, payout.reversed_minor) == ("reversed", 1_000)
+    assert paying.payable(contributor) == 1_000 * 10**7
+    with pytest.raises(operations.UnableToReverse):
+        operations.reverse_payout(payout=payout, amount_minor=1, by=paying.checker, reason="x", at=paying.at, seen=SEEN)
+    assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+
+
+def test_a_reversal_that_nobody_here_asked_for_is_booked_and_is_a_difference(paying: World) -> None:
+    assert paying.sandbox is not None
+    paying.contributor(1_000)
+    run = paying.pay(paying.executing())
+    payout = only(run)
+    transfer = payout.attempts.get().provider_transfer_id or ""
+    paying.sandbox.client().v1.transfers.reversals.create(transfer, {"amount": 400})
+    apply(event_of("transfer.reversed", transfer), paying)
+    payout.refresh_from_db()
+    assert (payout.state, payout.reversed_minor) == ("partially_reversed", 400)
+    record = reconciliation.reconcile_run(run=run, at=paying.at)
+    assert record.n_differences == 1
+    difference = Difference.objects.get()
+    with pytest.raises(operations.UnableToSignOff, match="created"):
+        operations.sign_off(difference=difference, by=paying.maker, note="mine", at=paying.at, seen=SEEN)
+    operations.sign_off(difference=difference, by=paying.checker, note="a refund by hand", at=paying.at, seen=SEEN)
+    assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+    run.refresh_from_db()
+    assert run.state == PayoutRun.State.RECONCILED
+
+
+def test_the_order_and_number_of_deliveries_changes_nothing(paying: World) -> None:
+    """What a shuffled, tripled delivery leaves is what one delivery in order leaves."""
+    assert paying.sandbox is not None
+    for place in range(4):
+        paying.contributor(1_000 + place)
+    paying.sandbox.queue_faults(*["drop_after"] * 4)
+    run = paying.pay(paying.executing())
+    assert states(run) == ["unknown"] * 4
+    found = [t for payout in run.payouts.order_by("pk") for t in gateway.find_transfers(payout.transfer_group)]
+    events = [
+        event_of(kind, transfer.id, number=number)
+        for number, (transfer, kind) in enumerate(
+            (transfer, kind) for transfer in found for kind in ("transfer.created", "transfer.updated")
+        )
+    ]
+    deliveries = events * 3
+    random.Random(3).shuffle(deliveries)
+    for event in deliveries:
+        stored = reconciliation.record_webhook(
+            endpoint="platform", event=event, payload=json.dumps(event), headers={}, at=paying.at
+        )
+        if stored is not None:
+            reconciliation.apply_webhook(event_id=stored, at=paying.at)
+    assert WebhookEvent.objects.count() == len(events)
+    assert states(run) == ["transferred"] * 4
+    assert Payout.objects.filter(run=run, attempts__state="succeeded").count() == 4
+    assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+
+
+def test_events_that_were_never_delivered_are_fetched(paying: World) -> None:
+    assert paying.sandbox is not None
+    paying.contributor(1_000)
+    paying.sandbox.queue_faults("drop_after")
+    run = paying.pay(paying.executing())
+    now = gateway.find_transfers(only(run).transfer_group)[0].created
+    assert reconciliation.back_fill(since=now - timedelta(seconds=5), at=paying.at) > 0
+    reconciliation.sweep_webhooks(at=paying.at)
+    assert states(run) == ["transferred"]
+    assert reconciliation.back_fill(since=now - timedelta(seconds=5), at=paying.at) == 0
