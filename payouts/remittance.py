@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.conf import settings
 
+from contributors.countries import COUNTRIES
 from ledger.models import Entry
 from ledger.money import asset, format_amount, from_minor
 from payouts import words
@@ -57,7 +58,7 @@ def document_of(payout: Payout) -> Document:
         title="Remittance advice",
         number=f"Payout {payout.public_id}",
         payer=("Tributary", settings.SITE_URL),
-        payee=(*names, contributor.country),
+        payee=(*names, COUNTRIES.get(contributor.country, contributor.country)),
         headline=_money(payout.amount_minor, payout.currency),
         headline_note=f"Sent to your Stripe account {payout.destination} on {_moment(payout.transferred_at)}.",
         facts=tuple(facts),

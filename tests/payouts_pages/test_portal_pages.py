@@ -1,0 +1,221 @@
+"""What a contributor reads about money: five numbers that add up, what blocks the next payout, what was paid."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from django.urls import reverse
+from pypdf import PdfReader
+
+from contributors.models import Contributor
+from contributors.templatetags.figures import money_text
+from ledger import journal
+from ledger import queries as ledger_queries
+from ledger.journal import AccountKey
+from ledger.models import Entry
+from ledger.money import from_minor
+from payouts import operations, queries
+from payouts.models import PayoutAccount
+from tests.payouts.world import SEEN, World
+from tests.payouts_pages.conftest import LogIn, member_of, words_of
+
+HOME, PAYOUTS = "payouts:home", "payouts:payouts"
+
+
+def accrue(world: World, contributor: Contributor, units: int) -> None:
+    """Something earned in a month that is not closed."""
+    journal.post(
+        kind="manual", idem_key=f"accrued:{contributor.pk}", effective=world.at.date(),
+        lines=[(AccountKey("programme_cost", "USD"), -units),
+               (AccountKey("contributor_accrued", "USD", f"contributor:{contributor.pk}"), units)],
+    )  # fmt: skip
+
+
+def account_of(contributor: Contributor) -> PayoutAccount:
+    account = queries.account_of(contributor)
+    assert account is not None
+    return account
+
+
+def tiles(page: str) -> dict[str, str]:
+    names = ("Pending", "Payable", "Held", "In transit", "Paid so far")
+    return {name: re.search(rf"{name} (USD [\d,.]+)", page)[1] for name in names}  # type: ignore[index]
+
+
+def test_the_five_numbers_are_the_ledgers_and_add_up(paying: World, log_in: LogIn) -> None:
+    world = paying
+    contributor = world.contributor(1234)
+    world.fund(1234)
+    world.pay(world.executing())
+    world.credit(contributor, 700, nanos=123)
+    accrue(world, contributor, 4_991_203)
+    page = words_of(log_in(member_of(contributor)).get(reverse(HOME)))
+    [balances] = ledger_queries.balances_of(contributor.pk)
+    assert tiles(page) == {
+        "Pending": "USD 0.004991203", "Payable": "USD 7.000000123", "Held": "USD 0.00", "In transit": "USD 0.00",
+        "Paid so far": "USD 12.34",
+    }  # fmt: skip
+    assert tiles(page)["Paid so far"] == money_text(balances.paid, "USD")
+    assert f"= {money_text(balances.earned, 'USD')}, all that you have earned." in page
+    assert balances.earned == 4_991_203 + from_minor(700, "USD") + 123 + from_minor(1234, "USD")
+    assert "The threshold is reached: it goes into the next run." in page
+
+
+def test_payable_money_under_a_hold_is_shown_as_held_with_the_reason(world: World, log_in: LogIn) -> None:
+    contributor = world.contributor(1234)
+    operations.place_hold(contributor=contributor, reason="dispute_or_claim", by=world.maker, at=world.at, seen=SEEN)
+    client = log_in(member_of(contributor))
+    page = words_of(client.get(reverse(HOME)))
+    assert (tiles(page)["Payable"], tiles(page)["Held"]) == ("USD 0.00", "USD 12.34")
+    assert "Somebody disputes who made some of the works" in page
+    page = words_of(client.get(reverse(PAYOUTS)))
+    assert "A person releases it" in page
+
+
+def test_the_way_to_the_threshold_says_what_is_missing(world: World, log_in: LogIn) -> None:
+    contributor = world.contributor(310)
+    response = log_in(member_of(contributor)).get(reverse(HOME))
+    assert 'value="62" max="100"' in response.content.decode()
+    page = words_of(response)
+    assert "USD 3.10 of USD 5.00" in page
+    assert "USD 1.90 are missing." in page
+
+
+def test_nobody_who_has_nothing_is_left_without_a_next_step(world: World, log_in: LogIn) -> None:
+    page = words_of(log_in(member_of(world.contributor(outcome=None))).get(reverse(HOME)))
+    assert "Nothing is earned yet." in page
+    assert "Begin with your works" in page
+    assert "Say where you want to be paid" in page
+
+
+def test_the_blocking_task_names_what_stripe_asks_for(world: World, log_in: LogIn) -> None:
+    contributor = world.contributor(1234)
+    account = account_of(contributor)
+    account.transfers_capability = PayoutAccount.Capability.INACTIVE
+    account.requirements = {
+        "currently_due": ["individual.dob.day", "individual.dob.month", "individual.dob.year", "external_account"],
+        "pending_verification": ["individual.verification.document"],
+    }
+    account.save()
+    client = log_in(member_of(contributor))
+    for name in (HOME, PAYOUTS):
+        page = words_of(client.get(reverse(name)))
+        assert "Stripe needs your date of birth and a bank account to pay to" in page
+        assert "processing" not in page.lower()
+    assert "Stripe is checking a photograph of an identity document" in words_of(client.get(reverse(PAYOUTS)))
+
+
+def test_why_one_was_left_out_of_the_last_run_is_told(world: World, log_in: LogIn) -> None:
+    world.contributor(9999)
+    small = world.contributor(310)
+    world.in_review()
+    page = words_of(log_in(member_of(small)).get(reverse(PAYOUTS)))
+    assert "It is below the least payout of 5.00 USD." in page
+    assert "it is carried over and paid once it is enough." in page
+
+
+def test_a_contributor_raises_the_threshold(world: World, log_in: LogIn) -> None:
+    contributor = world.contributor(1234)
+    client = log_in(world.owner)
+    page = words_of(client.post(reverse("payouts:threshold"), {"minimum_minor": "USD 25"}, follow=True))
+    assert "You are paid from USD 25.00 on." in page
+    assert account_of(contributor).minimum_minor == 2500
+    assert "USD 12.34 of USD 25.00" in page
+    response = client.post(reverse("payouts:threshold"), {"minimum_minor": "a lot"})
+    assert response.status_code == 422
+    assert "is no decimal amount" in words_of(response)
+
+
+def test_changing_the_threshold_asks_who_it_is_after_five_minutes(world: World, log_in: LogIn) -> None:
+    contributor = world.contributor(1234)
+    response = log_in(world.owner, factor_age=301).post(reverse("payouts:threshold"), {"minimum_minor": "25"})
+    assert "reauthenticate" in response["Location"]
+    assert account_of(contributor).minimum_minor == 0
+
+
+def test_onboarding_leads_to_stripe_and_arriving_back_means_nothing(paying: World, log_in: LogIn) -> None:
+    world = paying
+    assert world.sandbox is not None
+    contributor = world.contributor(1234, outcome=None)
+    client = log_in(world.owner)
+    assert "Open my account at Stripe" in words_of(client.get(reverse("payouts:set_up")))
+    leaving = client.post(reverse("payouts:set_up"))
+    assert leaving.status_code == 200, "a redirect of a form to another site is stopped by form-action"
+    assert f'href="{world.sandbox.url}' in leaving.content.decode()
+    account = account_of(contributor)
+    assert account.provider_account_id is not None
+
+    page = words_of(client.get(reverse("payouts:returned"), follow=True))
+    assert "Stripe still needs" in page
+    assert "You can be paid." not in page
+    again = client.get(reverse("payouts:onboarding"))
+    assert again.status_code == 302
+    assert again["Location"].startswith(world.sandbox.url)
+
+    world.sandbox.happens(account.provider_account_id, "complete")
+    page = words_of(client.get(reverse("payouts:returned"), follow=True))
+    assert "Stripe has all it needs. You can be paid." in page
+    assert "Ready to be paid" in page
+    assert "Your account is open" in words_of(client.get(reverse("payouts:set_up")))
+
+
+def test_somebody_without_an_account_is_taken_to_the_set_up(world: World, log_in: LogIn) -> None:
+    world.contributor(outcome=None)
+    client = log_in(world.owner)
+    assert client.get(reverse("payouts:onboarding"))["Location"] == reverse("payouts:set_up")
+    assert client.post(reverse("payouts:threshold"), {})["Location"] == reverse("payouts:set_up")
+    assert client.get(reverse("payouts:returned"))["Location"] == reverse(PAYOUTS)
+
+
+def test_a_remittance_says_what_the_ledger_says(paying: World, log_in: LogIn) -> None:
+    world = paying
+    contributor = world.contributor(10_001)
+    contributor.legal_name = "Zofia Łęcka-Ørsted (王) & Söhne <b>"
+    contributor.save()
+    operations.record_tax_profile(
+        contributor=contributor, form="w8ben", withholding_ppb=300_000_000, by=world.maker, at=world.at
+    )
+    world.fund(10_001)
+    run = world.pay(world.executing())
+    payout = run.payouts.get()
+    client = log_in(member_of(contributor))
+    address = reverse("payouts:remittance", args=[payout.public_id])
+    content = client.get(address).content
+    assert content == client.get(address).content
+    text = re.sub(r"\s+", " ", "".join(page.extract_text() for page in PdfReader(io.BytesIO(content)).pages))
+    reserve, succeed = Entry.objects.filter(reference=payout.attempts.get().idempotency_key).order_by("id")
+    sums = {line.account.kind: line.amount for line in reserve.lines.select_related("account")}
+    for units in (-sums["contributor_payable"], sums["payouts_in_transit"]):
+        assert money_text(units, "USD") in text
+    assert f"Tax withheld Withheld for US. {money_text(-sums['tax_payable'], 'USD')}".replace("−", "-") in text
+    assert f"Entry {reserve.pk}, payout reserved" in text
+    assert bytes(reserve.hash).hex() in text
+    assert bytes(succeed.hash).hex() in text
+    assert str(payout.attempts.get().provider_transfer_id) in text
+    assert "Lecka-" in text or "Łecka-" in text or "Łęcka-" in text
+    assert "[U+738B]" in text
+    assert "<b>" in text
+
+    page = words_of(client.get(reverse(PAYOUTS)))
+    assert "USD 70.01" in page
+    assert "On its way to your bank" in page
+
+
+def test_there_is_no_remittance_before_the_transfer(world: World, log_in: LogIn) -> None:
+    contributor = world.contributor(1234)
+    payout = world.approved().payouts.get()
+    client = log_in(member_of(contributor))
+    assert client.get(reverse("payouts:remittance", args=[payout.public_id])).status_code == 404
+    assert "after the transfer" in words_of(client.get(reverse(PAYOUTS)))
+
+
+@pytest.mark.parametrize("name", [HOME, PAYOUTS, "payouts:top_works"])
+def test_two_currencies_are_kept_apart(world: World, log_in: LogIn, name: str) -> None:
+    contributor = world.contributor(1234)
+    world.credit(contributor, 5678, currency="EUR")
+    page = words_of(log_in(member_of(contributor)).get(reverse(name)))
+    if name == HOME:
+        assert "Payable EUR 56.78" in page
+        assert "Payable USD 12.34" in page
