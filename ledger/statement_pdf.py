@@ -37,13 +37,14 @@ for _style in ("Regular", "Medium", "Bold"):
 
 _BODY = ParagraphStyle("body", fontName="Roboto-Regular", fontSize=9, leading=12.5, textColor=INK)
 _SOFT = ParagraphStyle("soft", parent=_BODY, textColor=SOFT, fontSize=8, leading=11)
-_HASH = ParagraphStyle("hash", parent=_SOFT, fontSize=7, leading=9.5, splitLongWords=1, wordWrap="CJK")
+_NOTE = ParagraphStyle("note", parent=_SOFT, spaceAfter=4)
+_HASH = ParagraphStyle("hash", parent=_SOFT, fontSize=6.2, splitLongWords=1, wordWrap="CJK")
 _RIGHT = ParagraphStyle("right", parent=_BODY, alignment=TA_RIGHT)
 _STRONG = ParagraphStyle("strong", parent=_BODY, fontName="Roboto-Bold")
 _STRONG_RIGHT = ParagraphStyle("strong right", parent=_STRONG, alignment=TA_RIGHT)
 _HEAD = ParagraphStyle("head", parent=_SOFT, fontName="Roboto-Medium", fontSize=7.5, leading=10)
 _HEAD_RIGHT = ParagraphStyle("head right", parent=_HEAD, alignment=TA_RIGHT)
-_H1 = ParagraphStyle("h1", parent=_BODY, fontName="Roboto-Bold", fontSize=20, leading=25)
+_H1 = ParagraphStyle("h1", parent=_BODY, fontName="Roboto-Bold", fontSize=20, leading=25, spaceAfter=4)
 _H2 = ParagraphStyle(
     "h2", parent=_BODY, fontName="Roboto-Bold", fontSize=11.5, leading=15, spaceBefore=14, spaceAfter=4
 )
@@ -111,7 +112,7 @@ def _story(statement: Statement) -> list[Flowable]:
         Paragraph(f"Royalty statement, {escape(statement.month)}", _H1),
         Paragraph(escape(statement.legal_name), _STRONG),
         Paragraph(escape(statement.state_sentence), _SOFT),
-        Spacer(1, 8),
+        Spacer(1, 12),
     ]
     for pot in statement.pots:
         story += _pot(pot)
@@ -128,7 +129,7 @@ def _pot(pot: Pot) -> list[Flowable]:
     rows = [[_p("Opening balance", _BODY), _p(grouped(pot.opening, pot.scale), _RIGHT)]]
     rows += [[_p(line.label, _BODY), _p(grouped(line.amount, pot.scale), _RIGHT)] for line in pot.lines]
     rows.append([_p("Closing balance, carried over", _STRONG), _p(grouped(pot.closing, pot.scale), _STRONG_RIGHT)])
-    head = [_p(pot.label, _HEAD), _p(pot.currency, _HEAD_RIGHT)]
+    head = [_p("Line", _HEAD), _p(pot.currency, _HEAD_RIGHT)]
     table = _table([head, *rows], [WIDTH * 0.66, WIDTH * 0.34], [("LINEABOVE", (0, -1), (-1, -1), 0.9, INK)])
     title = _p(f"{pot.label}: {pot.currency} {grouped(pot.closing, pot.scale)}", _SUM)
     return [KeepTogether([title, Spacer(1, 3), table]), Spacer(1, 10)]
@@ -163,22 +164,22 @@ def _earnings(statement: Statement) -> list[Flowable]:
 def _method(statement: Statement) -> list[Flowable]:
     if not statement.notes:
         return []
-    return [_p("How this was worked out", _H2), *[_p(note, _SOFT) for note in statement.notes]]
+    return [_p("How this was worked out", _H2), *[_p(note, _NOTE) for note in statement.notes]]
 
 
 def _entries(statement: Statement) -> list[Flowable]:
     """The journal entries behind the figures, with their hashes."""
-    lines = [(account, line) for account in statement.accounts for line in account.journal]
+    lines = statement.journal
     if not lines:
         return []
     rows = [
-        [_p(str(line.entry_id), _SOFT), _p(line.effective, _SOFT), _p(f"{line.group}, {account.kind}", _SOFT),
+        [_p(str(line.entry_id), _SOFT), _p(line.effective, _SOFT), _p(f"{line.label} ({account.title})", _SOFT),
          _p(line.entry_hash, _HASH), _p(grouped(line.amount, account.scale), _HASH_RIGHT)]
         for account, line in lines[:ENTRIES_MAX]
     ]  # fmt: skip
-    head = [_p("Entry", _HEAD), _p("Dated", _HEAD), _p("What, on which account", _HEAD), _p("Hash of the entry", _HEAD),
+    head = [_p("Entry", _HEAD), _p("Dated", _HEAD), _p("What (account)", _HEAD), _p("Hash of the entry", _HEAD),
             _p("Amount", _HEAD_RIGHT)]  # fmt: skip
-    widths = [WIDTH * 0.09, WIDTH * 0.12, WIDTH * 0.22, WIDTH * 0.38, WIDTH * 0.19]
+    widths = [WIDTH * 0.07, WIDTH * 0.11, WIDTH * 0.2, WIDTH * 0.46, WIDTH * 0.16]
     story: list[Flowable] = [_p("Journal entries", _H2), _table([head, *rows], widths)]
     if len(lines) > ENTRIES_MAX:
         story.append(_p(f"{len(lines) - ENTRIES_MAX:,} more lines are listed in the CSV.", _SOFT))

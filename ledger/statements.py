@@ -151,6 +151,10 @@ class JournalLine:
     earned_period: str
     entry_hash: str
 
+    @property
+    def label(self) -> str:
+        return LINE_LABELS[self.group]
+
 
 @dataclass(frozen=True, slots=True)
 class Credit:
@@ -213,6 +217,12 @@ class Statement:
     accounts: tuple[AccountStatement, ...]
     notes: tuple[str, ...]
     seal: Seal | None
+
+    @property
+    def journal(self) -> list[tuple[AccountStatement, JournalLine]]:
+        """Every line with its account, in the order in which they were posted."""
+        lines = [(account, line) for account in self.accounts for line in account.journal]
+        return sorted(lines, key=lambda pair: pair[1].entry_id)
 
     @property
     def month(self) -> str:

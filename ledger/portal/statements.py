@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,17 +12,13 @@ from django.views.decorators.http import require_GET
 from contributors.portal import ContributorRequest, contributor_required
 from ledger import proof, queries
 from ledger.models import Period
-from ledger.money import asset
 from ledger.portal.receipts import month_code, month_name
 from ledger.queries.accounts import movements
 from ledger.statement_csv import statement_csv
 from ledger.statement_pdf import statement_pdf
 from ledger.statements import (
     EARNING_KINDS,
-    LINE_LABELS,
     PAYING_KINDS,
-    AccountStatement,
-    JournalLine,
     Statement,
     build_statement,
     grouped,
@@ -74,7 +69,7 @@ def statements(request: ContributorRequest) -> HttpResponse:
 @require_GET
 def statement(request: ContributorRequest, period: str) -> HttpResponse:
     made = _statement(request, period)
-    lines = list(_lines(made))
+    lines = made.journal
     context = {
         "statement": made,
         "tone": TONES[made.state],
@@ -130,21 +125,6 @@ def _file_name(made: Statement) -> str:
     return f"statement-{made.period}"
 
 
-def _lines(made: Statement) -> Iterator[tuple[AccountStatement, ShownLine]]:
-    for account in made.accounts:
-        for line in account.journal:
-            yield account, ShownLine(line, LINE_LABELS[line.group])
-
-
-@dataclass(frozen=True, slots=True)
-class ShownLine:
-    line: JournalLine
-    label: str
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.line, name)
-
-
 def _accrued(made: Statement) -> list[tuple[str, int]]:
     return [
         (code, sum(c.amount for a in made.accounts if a.currency == code for c in a.credits))
@@ -156,9 +136,10 @@ def _sentence(made: Statement) -> str:
     owed = [pot for pot in made.pots if pot.name == "owed"]
     if not owed:
         return "Nothing moved and nothing is owed."
+    end = "so far" if made.state == "open" else "carried over"
     parts = [
-        f"{pot.currency} {grouped(pot.opening, asset(pot.currency).scale)} at the beginning, "
-        f"{pot.currency} {grouped(pot.closing, asset(pot.currency).scale)} carried over"
+        f"{pot.currency} {grouped(pot.opening, pot.scale)} at the beginning, "
+        f"{pot.currency} {grouped(pot.closing, pot.scale)} {end}"
         for pot in owed
     ]
     return f"{'; '.join(parts)}."

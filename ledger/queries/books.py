@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 
 from django.db import connection
-from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from ledger import journal
@@ -16,6 +16,7 @@ from ledger.models import Account, Accrual, ChainHead, Entry, FloorDistribution,
 
 ENTRIES_PAGE = 50
 DOCUMENTS_PAGE = 50
+LINES_SHOWN_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,19 +140,17 @@ def entry_in_full(entry_id: int, *, after_document: uuid.UUID | None = None) -> 
     entry = Entry.objects.select_related("period", "earned_period", "reverses").filter(pk=entry_id).first()
     if entry is None:
         return None
-    lines = list(
-        Line.objects.filter(entry_id=entry_id).select_related("account__asset").order_by("amount", "account_id")
+    lines = Line.objects.filter(entry_id=entry_id)
+    sums = lines.values_list("account__asset__code").annotate(
+        debits=Sum("amount", filter=Q(amount__lt=0), default=0),
+        credits=Sum("amount", filter=Q(amount__gt=0), default=0),
     )
-    debits: dict[str, int] = defaultdict(int)
-    credits: dict[str, int] = defaultdict(int)
-    for line in lines:
-        (credits if line.amount > 0 else debits)[line.account.asset.code] += abs(line.amount)
     documents, more = _documents(entry, after_document)
     before = Entry.objects.filter(pk=entry_id - 1).first()
     return EntryInFull(
         entry=entry,
-        lines=lines,
-        sums=[(code, debits[code], credits[code]) for code in sorted(debits.keys() | credits.keys())],
+        lines=list(lines.select_related("account__asset").order_by("amount", "account_id")[:LINES_SHOWN_MAX]),
+        sums=[(code, -debits, credits) for code, debits, credits in sums.order_by("account__asset__code")],
         documents=documents,
         next_document=more,
         follows=before,

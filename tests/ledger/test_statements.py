@@ -36,7 +36,7 @@ def statement(programme: Programme, place: int = 0, period: int = OCTOBER) -> St
 def posted(programme: Programme, place: int, **filters: object) -> int:
     """The sum of a contributor's journal lines, straight from the table."""
     owner = f"contributor:{programme.contributors[place].pk}"
-    lines = Line.objects.filter(account__owner=owner, **filters)  # type: ignore[arg-type]
+    lines = Line.objects.filter(account__owner=owner, **filters)
     return lines.aggregate(sum=Sum("amount"))["sum"] or 0
 
 
