@@ -101,7 +101,7 @@ def build_index(
 def _claim(version: ModelVersion, config: Mapping[str, Any], noise_z: float, *, at: datetime) -> AttributionIndex:
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).digest()
     with transaction.atomic():
-        version = ModelVersion.objects.select_for_update().get(pk=version.pk)
+        version = ModelVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
         if not TrainingManifest.objects.filter(model_version=version).exists():
             raise UnableToBuild(f"{version.name} has no training manifest.")
         indexes = AttributionIndex.objects.select_related("model_version").exclude(state=State.RETIRED)
@@ -117,7 +117,7 @@ def _claim(version: ModelVersion, config: Mapping[str, Any], noise_z: float, *, 
 
 def _record_built(row: AttributionIndex, *, sha256: bytes, method: str) -> AttributionIndex:
     with transaction.atomic():
-        ModelVersion.objects.select_for_update().get(pk=row.model_version_id)
+        ModelVersion.objects.select_for_update(no_key=True).get(pk=row.model_version_id)
         row = AttributionIndex.objects.select_related("model_version").get(pk=row.pk)
         row.sha256, row.method, row.state = sha256, method, State.BUILT
         row.serving = not AttributionIndex.objects.filter(model_version=row.model_version, serving=True).exists()
@@ -177,8 +177,12 @@ def record_audit(*, index: AttributionIndex, report: Mapping[str, Any], at: date
         raise UnableToAuditIndex("The report is about another index.")
     passed = bool(report["passed"])
     with transaction.atomic():
-        ModelVersion.objects.select_for_update().get(pk=index.model_version_id)
-        row = AttributionIndex.objects.select_for_update(of=("self",)).select_related("model_version").get(pk=index.pk)
+        ModelVersion.objects.select_for_update(no_key=True).get(pk=index.model_version_id)
+        row = (
+            AttributionIndex.objects.select_for_update(of=("self",), no_key=True)
+            .select_related("model_version")
+            .get(pk=index.pk)
+        )
         if row.state == State.RETIRED:
             raise UnableToAuditIndex("The index was retired while it was audited.")
         serving = AttributionIndex.objects.filter(model_version=row.model_version, serving=True).exclude(pk=row.pk)

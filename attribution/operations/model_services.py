@@ -82,7 +82,7 @@ def issue_key(
         raise UnableToIssueKey("A key cannot end before it begins.")
     with transaction.atomic():
         # The service's row is the lock under which its keys are counted.
-        ModelService.objects.select_for_update().get(pk=service.pk)
+        ModelService.objects.select_for_update(no_key=True).get(pk=service.pk)
         if ServiceKey.objects.filter(service=service).in_force(at).count() >= KEYS_IN_FORCE_MAX:
             raise UnableToIssueKey(f"{service.name} has {KEYS_IN_FORCE_MAX} keys in force; revoke one first.")
         made = new_key()
@@ -103,7 +103,7 @@ def rotate_key(
     if not timedelta(0) <= overlap <= OVERLAP_MAX:
         raise UnableToRotateKey(f"Both keys may be in force for up to {OVERLAP_MAX.days} days.")
     with transaction.atomic():
-        old = ServiceKey.objects.select_for_update(of=("self",)).select_related("service").get(pk=key.pk)
+        old = ServiceKey.objects.select_for_update(of=("self",), no_key=True).select_related("service").get(pk=key.pk)
         if not old.in_force(at):
             raise UnableToRotateKey("Only a key in force can be rotated.")
         if ServiceKey.objects.filter(replaces=old).exists():

@@ -96,7 +96,7 @@ class UnableToRetireModelVersion(Exception):
 def retire_model_version(*, model_version: ModelVersion) -> ModelVersion:
     """Take no new generations of it. What was reported is still attributed, so that its index goes on serving."""
     with transaction.atomic():
-        version = ModelVersion.objects.select_for_update().get(pk=model_version.pk)
+        version = ModelVersion.objects.select_for_update(no_key=True).get(pk=model_version.pk)
         if version.state == ModelVersion.State.RETIRED:
             raise UnableToRetireModelVersion(f"{version.name} is retired already.")
         version.state = ModelVersion.State.RETIRED
@@ -139,7 +139,7 @@ def register_manifest(*, model_version: ModelVersion, items: Sequence[NewItem], 
     """
     _check_items(items)
     with transaction.atomic():
-        version = ModelVersion.objects.select_for_update().get(pk=model_version.pk)
+        version = ModelVersion.objects.select_for_update(no_key=True).get(pk=model_version.pk)
         if version.state != ModelVersion.State.REGISTERED:
             raise UnableToRegisterManifest(f"{version.name} has its manifest, or is retired.")
         works = Work.objects.in_bulk({item.work_id for item in items})

@@ -114,7 +114,7 @@ def withdraw_consents(
     source: str = "portal",
 ) -> list[Consent]:
     """Refuse several scopes from `valid_from` on. Refuses what is refused already, so that no history says it twice."""
-    Contributor.objects.select_for_update().get(pk=contributor.pk)
+    Contributor.objects.select_for_update(no_key=True).get(pk=contributor.pk)
     for scope in scopes:
         standing = (
             contributor.consents.filter(scope=scope, dataset=dataset, work=work, valid_from__lte=valid_from)

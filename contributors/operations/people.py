@@ -87,7 +87,7 @@ def add_member(*, contributor: Contributor, user: User, role: str, at: datetime)
     """Let another person act for a contributor, or give them another role. The last owner stays one."""
     if role not in Membership.Role.values:
         raise UnableToRegisterContributor(f"A member is an {', '.join(Membership.Role.values)}; not “{role}”.")
-    Contributor.objects.select_for_update().get(pk=contributor.pk)
+    Contributor.objects.select_for_update(no_key=True).get(pk=contributor.pk)
     owners = contributor.memberships.filter(role=Membership.Role.OWNER).exclude(user=user)
     if role != Membership.Role.OWNER and not owners.exists():
         raise UnableToRegisterContributor(f"{contributor} would have no owner left; make somebody else one first.")
@@ -122,7 +122,7 @@ def record_split_sheet(
 
     What was earned before stays divided as it was, so that the date may not lie in the past.
     """
-    Holder.objects.select_for_update().get(pk=holder.pk)
+    Holder.objects.select_for_update(no_key=True).get(pk=holder.pk)
     if effective_from < at:
         raise UnableToRecordSplitSheet(f"A split sheet cannot begin in the past ({effective_from:%Y-%m-%d %H:%M} UTC).")
     if holder.splits.filter(effective_from=effective_from).exists():

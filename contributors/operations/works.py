@@ -51,7 +51,7 @@ def register_dataset(
         raise UnableToRegisterDataset("Give the dataset a name of 1 to 200 characters.")
     if not licence or len(licence) > 200:
         raise UnableToRegisterDataset("Say in 1 to 200 characters under which licence the works stand.")
-    Contributor.objects.select_for_update().get(pk=contributor.pk)
+    Contributor.objects.select_for_update(no_key=True).get(pk=contributor.pk)
     if contributor.datasets.filter(name=name).exists():
         raise UnableToRegisterDataset(f"There is already a dataset named “{name}”; choose another name.")
     return Dataset.objects.create(

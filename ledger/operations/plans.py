@@ -77,7 +77,7 @@ def adopt_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
         with connection.cursor() as cursor:
             # Not while a sweep accrues: it must not meet two plans in one batch.
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger accrue'))")
-        fresh = RoyaltyPlan.objects.select_for_update().get(pk=plan.pk)
+        fresh = RoyaltyPlan.objects.select_for_update(no_key=True).get(pk=plan.pk)
         if fresh.state == RoyaltyPlan.State.EFFECTIVE:
             raise UnableToAdoptPlan(f"{fresh} is in effect already.")
         if fresh.proposed_by_id == by.pk:

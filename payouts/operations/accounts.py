@@ -71,7 +71,7 @@ def open_payout_account(*, contributor: Contributor, by: User, at: datetime, see
     except gateway.UnableToUseStripe as error:
         raise UnableToOpenAccount(f"Stripe did not open the account: {error}") from error
     with transaction.atomic():
-        account = PayoutAccount.objects.select_for_update().get(pk=account.pk)
+        account = PayoutAccount.objects.select_for_update(no_key=True).get(pk=account.pk)
         if account.provider_account_id is None:
             account.provider_account_id = opened.id
             account.save(update_fields=["provider_account_id"])
@@ -104,7 +104,7 @@ def sync_account(*, account: PayoutAccount, at: datetime) -> PayoutAccount:
             return disconnect_account(account=account, at=at)
         raise
     with transaction.atomic():
-        account = PayoutAccount.objects.select_for_update().get(pk=account.pk)
+        account = PayoutAccount.objects.select_for_update(no_key=True).get(pk=account.pk)
         return apply_account(account=account, remote=remote, at=at)
 
 
@@ -134,7 +134,7 @@ def apply_account(*, account: PayoutAccount, remote: gateway.Account, at: dateti
 @transaction.atomic
 def disconnect_account(*, account: PayoutAccount, at: datetime) -> PayoutAccount:
     """The contributor cut the connection, or Stripe closed it."""
-    account = PayoutAccount.objects.select_for_update().get(pk=account.pk)
+    account = PayoutAccount.objects.select_for_update(no_key=True).get(pk=account.pk)
     if account.disconnected_at is None:
         account.disconnected_at = at
         account.synced_at = at
@@ -152,7 +152,7 @@ def set_own_threshold(
     _require_manager(by, account.contributor)
     if minimum_minor < 0:
         raise UnableToSetThreshold("A threshold must not be negative.")
-    account = PayoutAccount.objects.select_for_update().get(pk=account.pk)
+    account = PayoutAccount.objects.select_for_update(no_key=True).get(pk=account.pk)
     before, account.minimum_minor = account.minimum_minor, minimum_minor
     account.save(update_fields=["minimum_minor"])
     audit(

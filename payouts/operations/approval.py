@@ -148,7 +148,7 @@ def reject_run(*, run: PayoutRun, by: User, reason: str, at: datetime, seen: Pre
 @transaction.atomic
 def expire_approvals(*, at: datetime) -> int:
     """Put runs whose approval ran out back into review. Returns how many."""
-    expired = PayoutRun.objects.select_for_update().filter(approval_expires_at__lte=at)
+    expired = PayoutRun.objects.select_for_update(no_key=True).filter(approval_expires_at__lte=at)
     runs = list(expired.filter(state__in=[PayoutRun.State.APPROVED, PayoutRun.State.IN_REVIEW]).order_by("pk"))
     for run in runs:
         return_to_review(run)
@@ -221,7 +221,7 @@ def pause_run(*, run: PayoutRun, by: User, note: str, at: datetime, seen: Presen
 @transaction.atomic
 def stop_run(*, run_id: int, code: PayoutRun.PauseCode, note: str, at: datetime) -> None:
     """The executor's own stop. A freeze outranks a pause, and the first freeze stays."""
-    run = PayoutRun.objects.select_for_update().get(pk=run_id)
+    run = PayoutRun.objects.select_for_update(no_key=True).get(pk=run_id)
     if run.state not in (PayoutRun.State.EXECUTING, PayoutRun.State.PAUSED) or run.is_frozen:
         return
     if run.state == PayoutRun.State.PAUSED and code not in PayoutRun.FREEZES:

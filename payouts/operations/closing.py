@@ -88,7 +88,7 @@ def finish_top_up(*, topup: TopUp, at: datetime) -> TopUp:
 @transaction.atomic
 def apply_top_up(*, topup: TopUp, made: gateway.ToppedUp, at: datetime) -> TopUp:
     """Book a top-up as Stripe reports it: once it succeeded, and once only."""
-    topup = TopUp.objects.select_for_update().get(pk=topup.pk)
+    topup = TopUp.objects.select_for_update(no_key=True).get(pk=topup.pk)
     if topup.state != TopUp.State.REQUESTED:
         return topup
     topup.provider_topup_id = made.id
@@ -132,8 +132,8 @@ def decide_unknown(
     if paid_transfer_id is None and found:
         raise UnableToDecide(f"Stripe lists {found[0].id} for this payout: it was paid.")
     with transaction.atomic():
-        locked = Payout.objects.select_for_update().get(pk=payout.pk)
-        attempt = locked.attempts.select_for_update().get(
+        locked = Payout.objects.select_for_update(no_key=True).get(pk=payout.pk)
+        attempt = locked.attempts.select_for_update(no_key=True).get(
             kind=PayoutAttempt.Kind.PAY,
             state__in=[PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN, PayoutAttempt.State.SUCCEEDED],
         )
@@ -173,7 +173,7 @@ def sign_off(*, difference: Difference, by: User, note: str, at: datetime, seen:
     """Accept a difference with an explanation: by somebody other than the run's creator."""
     require_role(by, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
-    difference = Difference.objects.select_for_update(of=("self",)).select_related("run").get(pk=difference.pk)
+    difference = Difference.objects.select_for_update(of=("self",), no_key=True).select_related("run").get(pk=difference.pk)
     if difference.state != Difference.State.OPEN:
         raise UnableToSignOff("The difference has ended already.")
     if not note.strip():

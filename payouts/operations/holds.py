@@ -61,7 +61,7 @@ def place_hold(
     if ends_at is not None and ends_at <= at:
         raise UnableToPlaceHold("A hold must end after it begins.")
     reason = HoldReason(reason)
-    Contributor.objects.select_for_update().get(pk=contributor.pk)
+    Contributor.objects.select_for_update(no_key=True).get(pk=contributor.pk)
     _end_expired(contributor.pk, at)
     if Hold.objects.filter(contributor=contributor, reason=reason, released_at__isnull=True).exists():
         raise UnableToPlaceHold(f"{contributor} is already held: {RULES[reason].words}")
@@ -84,7 +84,7 @@ def place_hold(
 def release_hold(*, hold: Hold, by: User, at: datetime, note: str = "", seen: Presence = NOBODY) -> Hold:
     """End a hold by hand: compliance its own and any, finance those of finance and of the contributor."""
     require_fresh_factor(seen)
-    hold = Hold.objects.select_for_update().get(pk=hold.pk)
+    hold = Hold.objects.select_for_update(no_key=True).get(pk=hold.pk)
     rule = RULES[HoldReason(hold.reason)]
     if rule.owner == Owner.COMPLIANCE:
         require_role(by, COMPLIANCE)
@@ -104,11 +104,11 @@ def sync_automatic_holds(
     *, contributor: Contributor, wanted: Mapping[HoldReason, datetime | None], of: set[HoldReason], at: datetime
 ) -> None:
     """Make the open holds among the reasons `of` those of `wanted` (reason -> end), in the caller's transaction."""
-    Contributor.objects.select_for_update().get(pk=contributor.pk)
+    Contributor.objects.select_for_update(no_key=True).get(pk=contributor.pk)
     _end_expired(contributor.pk, at)
     present = {
         HoldReason(hold.reason): hold
-        for hold in Hold.objects.select_for_update().filter(
+        for hold in Hold.objects.select_for_update(no_key=True).filter(
             contributor=contributor, reason__in=of, released_at__isnull=True
         )
     }

@@ -80,8 +80,8 @@ def record_transfer(*, attempt_id: int, transfer: gateway.Transfer, at: datetime
 
 
 def _record_transfer(attempt_id: int, transfer: gateway.Transfer, at: datetime) -> bool:
-    payout = Payout.objects.select_for_update().get(attempts=attempt_id)
-    attempt = PayoutAttempt.objects.select_for_update().get(pk=attempt_id)
+    payout = Payout.objects.select_for_update(no_key=True).get(attempts=attempt_id)
+    attempt = PayoutAttempt.objects.select_for_update(no_key=True).get(pk=attempt_id)
     if attempt.state == PayoutAttempt.State.SUCCEEDED:
         if attempt.provider_transfer_id == transfer.id:
             return False
@@ -186,10 +186,10 @@ def record_failure(*, claim: Claim, error: gateway.UnableToUseStripe, at: dateti
 
 def held_and_current(claim: Claim) -> tuple[Payout, PayoutAttempt] | None:
     """The claim's rows, locked, if the lease is still this worker's and the attempt still the open one."""
-    payout = Payout.objects.select_for_update().get(pk=claim.payout_id)
+    payout = Payout.objects.select_for_update(no_key=True).get(pk=claim.payout_id)
     if payout.lease_token != claim.token or payout.state not in (Payout.State.SENDING, Payout.State.UNKNOWN):
         return None
-    attempt = PayoutAttempt.objects.select_for_update().get(pk=claim.attempt_id)
+    attempt = PayoutAttempt.objects.select_for_update(no_key=True).get(pk=claim.attempt_id)
     if attempt.state not in (PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN):
         return None
     return payout, attempt

@@ -46,7 +46,7 @@ def reverse_payout(
     if not reason.strip():
         raise UnableToReverse("Say why; the contributor reads it.")
     with transaction.atomic(durable=True):
-        payout = Payout.objects.select_for_update().get(pk=payout.pk)
+        payout = Payout.objects.select_for_update(no_key=True).get(pk=payout.pk)
         left = payout.amount_minor - payout.reversed_minor
         if payout.state not in REVERSIBLE:
             raise UnableToReverse(f"The payout is {payout.get_state_display().lower()}; there is nothing to take back.")
@@ -100,8 +100,8 @@ def _send(attempt: PayoutAttempt, *, at: datetime, pace: Pace) -> None:
 
 @transaction.atomic
 def _record_failure(attempt: PayoutAttempt, error: gateway.UnableToUseStripe, *, at: datetime, pace: Pace) -> None:
-    payout = Payout.objects.select_for_update().get(pk=attempt.payout_id)
-    attempt = PayoutAttempt.objects.select_for_update().get(pk=attempt.pk)
+    payout = Payout.objects.select_for_update(no_key=True).get(pk=attempt.payout_id)
+    attempt = PayoutAttempt.objects.select_for_update(no_key=True).get(pk=attempt.pk)
     if attempt.state not in (PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN):
         return
     is_whole_story = attempt.sends == attempt.sends_not_executed + 1
@@ -138,7 +138,7 @@ def recover_reversals(*, clock: Clock = database_clock, pace: Pace = LIVE, limit
                     Q(payout__next_try_at__isnull=True) | Q(payout__next_try_at__lte=now),
                     kind=PayoutAttempt.Kind.REVERSAL, state__in=underway, payout__needs_person_since__isnull=True,
                 )
-                .select_for_update(skip_locked=True, of=("self", "payout"))
+                .select_for_update(skip_locked=True, of=("self", "payout"), no_key=True)
                 .select_related("payout")
                 .order_by("pk")
                 .first()
@@ -162,8 +162,8 @@ def _recover(attempt: PayoutAttempt, *, clock: Clock, pace: Pace) -> None:
     for reversal in found:
         record_reversal(payout_id=attempt.payout_id, reversal=reversal, at=clock())
     with transaction.atomic(durable=True):
-        payout = Payout.objects.select_for_update().get(pk=attempt.payout_id)
-        attempt = PayoutAttempt.objects.select_for_update().get(pk=attempt.pk)
+        payout = Payout.objects.select_for_update(no_key=True).get(pk=attempt.payout_id)
+        attempt = PayoutAttempt.objects.select_for_update(no_key=True).get(pk=attempt.pk)
         if attempt.state not in (PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN):
             return
         now = clock()
@@ -198,7 +198,7 @@ def _recover(attempt: PayoutAttempt, *, clock: Clock, pace: Pace) -> None:
 @transaction.atomic
 def record_reversal(*, payout_id: int, reversal: gateway.TransferReversal, at: datetime) -> bool:
     """Money came back. Once for each reversal id; ours or somebody else's at Stripe, which becomes a difference."""
-    payout = Payout.objects.select_for_update().select_related("run").get(pk=payout_id)
+    payout = Payout.objects.select_for_update(no_key=True).select_related("run").get(pk=payout_id)
     if Reversal.objects.filter(provider_reversal_id=reversal.id).exists():
         return False
     attempt = _attempt_of(payout, reversal)
@@ -246,7 +246,7 @@ def _attempt_of(payout: Payout, reversal: gateway.TransferReversal) -> PayoutAtt
     if reversal.metadata.get("payout") != payout.public_id.hex or not number.isdecimal():
         return None
     return (
-        payout.attempts.select_for_update()
+        payout.attempts.select_for_update(no_key=True)
         .filter(
             kind=PayoutAttempt.Kind.REVERSAL, number=int(number),
             state__in=[PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN],

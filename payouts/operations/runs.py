@@ -258,7 +258,7 @@ class _Case:
 # --- moves of a run before approval -------------------------------------------------------------------------------
 def lock(run: PayoutRun) -> PayoutRun:
     """The run as it is now, locked until commit. Runs are locked before payouts, payouts before attempts."""
-    return PayoutRun.objects.select_for_update().get(pk=run.pk)
+    return PayoutRun.objects.select_for_update(no_key=True).get(pk=run.pk)
 
 
 def _to(run: PayoutRun, state: str, *fields: str) -> None:
@@ -319,7 +319,7 @@ def exclude(
     return_to_review(run)
     if run.state == PayoutRun.State.IN_REVIEW:
         _return_to_draft(run)
-    leaving = list(run.payouts.filter(contributor_id__in=contributors).select_for_update())
+    leaving = list(run.payouts.filter(contributor_id__in=contributors).select_for_update(no_key=True))
     if len(leaving) != len(set(contributors)) or not leaving:
         raise UnableToExclude("Somebody named is not in this run.")
     if len(leaving) == run.payouts.count():

@@ -228,7 +228,7 @@ def _conclude(
     with transaction.atomic():
         run = findings.run
         if run is not None:
-            run = PayoutRun.objects.select_for_update().get(pk=run.pk)
+            run = PayoutRun.objects.select_for_update(no_key=True).get(pk=run.pk)
         n_open = _store(findings, run, at)
         record = Reconciliation.objects.create(
             kind=kind, run=run, currency=findings.currency, since=since, until=until, n_attempts=findings.n_attempts,
@@ -248,7 +248,7 @@ def _conclude(
 def _store(findings: _Findings, run: PayoutRun | None, at: datetime) -> int:
     """Open what is new, resolve what is no longer found, count what is open. A difference that was signed off with
     the same figures stays explained."""
-    scope = Difference.objects.select_for_update().filter(currency=findings.currency, run=run)
+    scope = Difference.objects.select_for_update(no_key=True).filter(currency=findings.currency, run=run)
     explained = {
         (row.type, row.subject, row.found)
         for row in Difference.objects.filter(currency=findings.currency, state=Difference.State.SIGNED_OFF)

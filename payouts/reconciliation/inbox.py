@@ -198,7 +198,7 @@ def sync_bank_payout(*, account: PayoutAccount, payout_id: str, at: datetime) ->
         if row.source
     }
     with transaction.atomic():
-        known, made = BankPayout.objects.select_for_update().get_or_create(
+        known, made = BankPayout.objects.select_for_update(no_key=True).get_or_create(
             provider_payout_id=payout_id,
             defaults={
                 "account": account, "amount_minor": remote.amount_minor, "currency": remote.currency,
@@ -214,7 +214,7 @@ def sync_bank_payout(*, account: PayoutAccount, payout_id: str, at: datetime) ->
         paid = Payout.objects.filter(
             account=account, attempts__destination_payment__in=parts, attempts__kind=PayoutAttempt.Kind.PAY
         )
-        for payout in Payout.objects.select_for_update().filter(pk__in=paid.values("pk")).order_by("pk"):
+        for payout in Payout.objects.select_for_update(no_key=True).filter(pk__in=paid.values("pk")).order_by("pk"):
             _follow(payout, known, at)
     return known
 

@@ -153,8 +153,8 @@ def context(browser: Browser, site: Site) -> Iterator[BrowserContext]:
 
 def log_in(page: Page, email: str, *, second_factor: bool = False) -> None:
     page.goto("/accounts/login/")
-    page.get_by_label("E-mail").fill(email)
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.locator("input[name=login]").fill(email)
+    page.locator("input[name=password]").fill(PASSWORD)
     page.get_by_role("button", name="Log in", exact=True).click()
     if second_factor:
         page.locator("input[name=code]").fill(people.current_code(TOTP_SECRET))
