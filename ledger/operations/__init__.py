@@ -1,7 +1,21 @@
 """The ledger's verbs, by noun. Each is idempotent by its key, takes time as `at=` and amounts in units of the asset."""
 
 from ledger.operations.accruals import UnableToAccrue, accrue, withdraw_refusals
+from ledger.operations.claims import (
+    UnableToSettleClaim,
+    absorb_deficit,
+    decide_dispute,
+    escheat,
+    find_owner,
+    grant_advance,
+    mark_dormant,
+    open_dispute,
+    reclaim,
+    write_off_contributor,
+    write_off_service,
+)
 from ledger.operations.closing import UnableToClose, close_period
+from ledger.operations.exchange import UnableToExchange, exchange_cash, exchange_debt
 from ledger.operations.payouts import (
     UnableToRecordPayout,
     record_bank_return,
@@ -15,7 +29,10 @@ from ledger.operations.periods import open_periods
 from ledger.operations.plans import UnableToAdoptPlan, UnableToProposePlan, adopt_plan, plan_at, propose_plan
 from ledger.operations.programme import (
     add_capital,
+    match_cash,
+    receive_unidentified,
     record_stripe_fee,
+    remit_tax,
     sweep_stripe,
     top_up_stripe,
 )
@@ -33,24 +50,39 @@ __all__ = [
     "UnableToAdoptPlan",
     "UnableToBillService",
     "UnableToClose",
+    "UnableToExchange",
     "UnableToProposePlan",
     "UnableToRecordPayout",
     "UnableToSeal",
+    "UnableToSettleClaim",
+    "absorb_deficit",
     "accrue",
     "add_capital",
     "adopt_plan",
     "apply_deposit",
     "close_period",
     "collect_receivable",
+    "decide_dispute",
+    "escheat",
+    "exchange_cash",
+    "exchange_debt",
+    "find_owner",
+    "grant_advance",
     "invoice_service",
+    "mark_dormant",
+    "match_cash",
+    "open_dispute",
     "open_periods",
     "plan_at",
     "prefund_service",
     "propose_plan",
+    "receive_unidentified",
+    "reclaim",
     "record_bank_return",
     "record_stripe_fee",
     "record_transfer_reversal",
     "refuse_payout",
+    "remit_tax",
     "reserve_payout",
     "reverse_withholding",
     "seal_period",
@@ -58,4 +90,6 @@ __all__ = [
     "sweep_stripe",
     "top_up_stripe",
     "withdraw_refusals",
+    "write_off_contributor",
+    "write_off_service",
 ]

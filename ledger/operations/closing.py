@@ -16,7 +16,7 @@ from django.db import DatabaseError, connection, transaction
 
 from ledger import journal
 from ledger.journal import AccountKey
-from ledger.models import EntryKind, Period, utc_date
+from ledger.models import Account, EntryKind, Period, utc_date
 from ledger.operations.accruals import accrue
 from ledger.operations.floors import distribute_floors
 from ledger.operations.periods import open_periods
@@ -32,8 +32,9 @@ class UnableToClose(Exception):
 
 
 def close_period(*, period: Period | int, at: datetime) -> Period:
-    """Close a month that is over: accrue what is attributed, distribute the floor pools, recover debts, make what is
-    left payable, list what was not accrued. Run again after a crash, it finishes; on a closed period it does nothing.
+    """Close a month that is over: accrue what is attributed, distribute the floor pools, recover debts, recoup
+    advances, make what is left payable, list what was not accrued. Run again after a crash, it finishes; on a closed
+    period it does nothing.
 
     Raises UnableToClose: no such period, the month is not over, or the one before is not closed.
     """
@@ -52,6 +53,7 @@ def close_period(*, period: Period | int, at: datetime) -> Period:
         month = _advance(month, Period.State.CLOSING, at)
     distribute_floors(month)
     _recover(month)
+    _recoup(month)
     _make_payable(month)
     list_unaccrued(month, at)
     return _advance(month, Period.State.CLOSED, at)
@@ -102,6 +104,35 @@ def _recovery(results: Sequence[_Result]) -> Lines:
             owed[debt] += taken
             lines += [(result.key, -taken), (debt, taken)]
     return lines
+
+
+def _recoup(month: Period) -> None:
+    """Step 3: open advances are recouped, the oldest first, from what is left."""
+    _in_chunks(month, EntryKind.CLOSE_RECOUP, _recoupment)
+
+
+def _recoupment(results: Sequence[_Result]) -> Lines:
+    advances = _open_advances({r.key.owner for r in results})
+    lines: Lines = []
+    for result in results:
+        left = max(0, result.amount)
+        for place, (advance, open_amount) in enumerate(advances[result.key.owner, result.key.asset]):
+            taken = min(left, open_amount)
+            if taken:
+                advances[result.key.owner, result.key.asset][place] = (advance, open_amount - taken)
+                lines += [(result.key, -taken), (advance, taken)]
+                left -= taken
+    return lines
+
+
+def _open_advances(owners: set[str]) -> dict[tuple[str, str], list[tuple[AccountKey, int]]]:
+    """(owner, asset) -> the advances not recouped yet, oldest first."""
+    found: dict[tuple[str, str], list[tuple[AccountKey, int]]] = defaultdict(list)
+    accounts = Account.objects.filter(kind="advance", owner__in=owners, balance__posted__lt=0)
+    for account in accounts.select_related("asset", "balance").order_by("id"):
+        key = AccountKey("advance", account.asset.code, account.owner, account.contract)
+        found[account.owner, account.asset.code].append((key, -account.balance.posted))
+    return found
 
 
 def _make_payable(month: Period) -> None:

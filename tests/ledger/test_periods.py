@@ -244,3 +244,44 @@ def test_the_database_and_the_offline_proof_build_the_same_tree(at: datetime) ->
     operations.seal_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
     assert Leaf.objects.filter(period_id=202611).count() > 8
     assert not [r.name for r in check_all(["I10", "I16"]) if r.rows]
+
+
+def test_under_the_equal_rule_every_cluster_of_consenting_works_counts_once(at: datetime) -> None:
+    from attribution.models import ManifestWork, TrainingManifest
+    from contributors.models import Consent
+    from contributors.operations import NewWork, grant_consent, register_dataset, register_works, withdraw_consent
+
+    world = build_world(OCTOBER, plan=False)
+    world.adopt(floor_rule="equal")
+    long_before = OCTOBER - timedelta(days=50)
+    manifest = TrainingManifest.objects.create(
+        model_version=world.index.model_version, sha256=bytes(32), n_items=4, n_works=4, created_at=OCTOBER
+    )
+    # The second author's only work copies the first's; the third author's consent ends before the month does.
+    texts = [[b"one " * 200, b"two different " * 200], [b"one " * 200], [b"three is another " * 200]]
+    for contributor, contents in zip(world.contributors, texts, strict=True):
+        dataset = register_dataset(contributor=contributor, name="d", description="", licence="CC0", at=long_before)
+        grant_consent(contributor=contributor, scope="train_generative", valid_from=long_before, by=world.users[0],
+                      source="portal", at=long_before)  # fmt: skip
+        works = [NewWork(title=f"w{n}", modality="text", content=c, published_on=None) for n, c in enumerate(contents)]
+        for work in register_works(dataset=dataset, works=works, at=long_before):
+            consent = Consent.objects.get(contributor=contributor)
+            ManifestWork.objects.create(manifest=manifest, work=work, consent=consent)
+    withdraw_consent(contributor=world.contributors[2], scope="train_generative", valid_from=OCTOBER,
+                     by=world.users[0], source="portal", at=OCTOBER)  # fmt: skip
+    world.attribute(world.generate(1), weight_ppb=0)
+    close_october()
+    # Two clusters: {one, its copy} and {two}.
+    assert [world.balance("contributor_payable", i) for i in range(3)] == [POOL * 3 // 4, POOL // 4, 0]
+
+
+def test_the_beat_sweeps_until_nothing_is_left_and_keeps_the_next_month_open(at: datetime) -> None:
+    from django.utils import timezone
+
+    from ledger.tasks import open_next_period, sweep_attributed
+
+    world = build_world(timezone.now())
+    world.attribute(world.generate(3))
+    assert sweep_attributed() == 3
+    assert sweep_attributed() == 0
+    assert open_next_period() == 0
