@@ -160,7 +160,7 @@ class Migration(migrations.Migration):
                 ('reject_reason', models.CharField(blank=True, max_length=500)),
                 ('started_at', models.DateTimeField(blank=True, null=True)),
                 ('paused_at', models.DateTimeField(blank=True, null=True)),
-                ('pause_code', models.CharField(blank=True, choices=[('person', 'Person'), ('balance_insufficient', 'Balance'), ('stripe_refuses_our_key', 'Configuration'), ('stripe_refused_for_risk', 'Risk'), ('a_key_was_used_for_another_request', 'Request Differs'), ('more_than_one_transfer_for_a_payout', 'Paid Twice'), ('a_payout_differs_from_what_was_approved', 'Hash Differs'), ('an_answer_is_missing_after_the_safe_window', 'Several Unknown')], max_length=48)),
+                ('pause_code', models.CharField(blank=True, choices=[('person', 'Person'), ('balance_insufficient', 'Balance'), ('stripe_refuses_our_key', 'Configuration'), ('stripe_refused_for_risk', 'Risk'), ('a_key_was_used_for_another_request', 'Request Differs'), ('more_than_one_transfer_for_a_payout', 'Paid Twice'), ('a_payout_differs_from_what_was_approved', 'Hash Differs')], max_length=48)),
                 ('pause_note', models.CharField(blank=True, max_length=500)),
                 ('finished_at', models.DateTimeField(blank=True, null=True)),
                 ('reconciled_at', models.DateTimeField(blank=True, null=True)),

@@ -65,7 +65,6 @@ class PayoutRun(models.Model):
         REQUEST_DIFFERS = "a_key_was_used_for_another_request"
         PAID_TWICE = "more_than_one_transfer_for_a_payout"
         HASH_DIFFERS = "a_payout_differs_from_what_was_approved"
-        SEVERAL_UNKNOWN = "an_answer_is_missing_after_the_safe_window"
 
     FREEZES: ClassVar[frozenset[str]] = frozenset(
         {PauseCode.RISK, PauseCode.REQUEST_DIFFERS, PauseCode.PAID_TWICE, PauseCode.HASH_DIFFERS}

@@ -171,7 +171,7 @@ def start_execution(*, run: PayoutRun, by: User, at: datetime, seen: Presence = 
         if run.state != PayoutRun.State.APPROVED:
             raise UnableToStart(f"The run is {run.get_state_display().lower()}, not approved.")
         if at >= (run.approval_expires_at or at):
-            raise UnableToStart("The approval has expired; the run must be approved again.")
+            raise UnableToStart("The approval has expired; cancel the run and build it again.")
         if _recomputed(run) != bytes(run.approved_hash or b""):
             raise UnableToStart("The payouts differ from what was approved. Nothing was sent.")
         run.state, run.started_by, run.started_at = PayoutRun.State.EXECUTING, by, at

@@ -173,7 +173,9 @@ def sign_off(*, difference: Difference, by: User, note: str, at: datetime, seen:
     """Accept a difference with an explanation: by somebody other than the run's creator."""
     require_role(by, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
-    difference = Difference.objects.select_for_update(of=("self",), no_key=True).select_related("run").get(pk=difference.pk)
+    difference = (
+        Difference.objects.select_for_update(of=("self",), no_key=True).select_related("run").get(pk=difference.pk)
+    )
     if difference.state != Difference.State.OPEN:
         raise UnableToSignOff("The difference has ended already.")
     if not note.strip():

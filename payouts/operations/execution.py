@@ -96,7 +96,12 @@ def _claim(run_id: int | None, clock: Clock, pace: Pace, started: float) -> Clai
         )  # fmt: skip
         if run_id is not None:
             due = due.filter(run_id=run_id)
-        payout = due.select_for_update(skip_locked=True, of=("self",), no_key=True).select_related("run").order_by("pk").first()
+        payout = (
+            due.select_for_update(skip_locked=True, of=("self",), no_key=True)
+            .select_related("run")
+            .order_by("pk")
+            .first()
+        )
         if payout is None:
             return None
         token, deadline = uuid.uuid4(), started + pace.lease - pace.send_margin

@@ -15,6 +15,9 @@ from payouts.reconciliation.inbox import apply_webhook
 
 log = structlog.get_logger(__name__)
 
+# A run with differences waits for a person; comparing it again every few seconds would only use up requests.
+COMPARED_AGAIN_AFTER = timedelta(minutes=10)
+
 
 def sweep_webhooks(*, at: datetime, limit: int = 200) -> int:
     """Apply what was stored and not yet applied. Returns how many events were looked at."""
@@ -47,7 +50,8 @@ def sweep_stuck(
         except operations.UnableToFund as error:
             log.warning("top_up_not_finished", top_up=str(topup.public_id), error=str(error))
     for run in PayoutRun.objects.filter(state=PayoutRun.State.EXECUTING).order_by("pk"):
-        if not run.payouts.filter(state__in=[*Payout.LIVE, Payout.State.REFUSED]).exists():
+        compared_lately = run.reconciliations.filter(finished_at__gt=at - COMPARED_AGAIN_AFTER).exists()
+        if not compared_lately and not run.payouts.filter(state__in=[*Payout.LIVE, Payout.State.REFUSED]).exists():
             try:
                 reconcile_run(run=run, at=at)
             except gateway.UnableToUseStripe as error:

@@ -34,48 +34,36 @@ def _pace(**changes: float) -> Any:
 
 
 # --- ways of paying -----------------------------------------------------------------------------------------------
-def new_key_each_time(**options: Any) -> bool:
-    """UNSAFE, a mutant: what did not succeed is sent again under a new key, as a task's retry does by default."""
+def _sending_blindly(key_of: Callable[[Any], str], **options: Any) -> bool:
+    """UNSAFE: what did not succeed is sent again; nobody looks what there is, and no attempt is ever given up."""
     from payouts import gateway
-    from payouts.operations import execution
+    from payouts.models import PayoutAttempt
+    from payouts.operations import execution, recording
 
-    def send(claim: Any, clock: Any, pace: Any) -> None:
-        attempt = execution.PayoutAttempt.objects.get(pk=claim.attempt_id)
+    def send(claim: recording.Claim, clock: Any, pace: Any) -> None:
+        attempt = PayoutAttempt.objects.get(pk=claim.attempt_id)
         try:
             transfer = gateway.create_transfer(
-                gateway.TransferRequest(attempt.request), idempotency_key=uuid.uuid4().hex,
+                gateway.TransferRequest(attempt.request), idempotency_key=key_of(attempt),
                 deadline=gateway.boot_clock() + 30,
             )  # fmt: skip
         except gateway.UnableToUseStripe:
             execution._release(claim, after_seconds=0.05, clock=clock)
         else:
-            execution.record_transfer(attempt_id=attempt.pk, transfer=transfer, at=clock())
+            recording.record_transfer(attempt_id=attempt.pk, transfer=transfer, at=clock())
 
-    execution._send = send
-    execution._recover = send
+    execution._send = execution._recover = send
     return execution.pay_next(**options)
+
+
+def new_key_each_time(**options: Any) -> bool:
+    """A mutant: a new key for each try, as a task's retry has by default."""
+    return _sending_blindly(lambda attempt: uuid.uuid4().hex, **options)
 
 
 def one_key_blindly(**options: Any) -> bool:
-    """UNSAFE, a mutant: one key for ever, sent again until it succeeds; nobody looks what there is."""
-    from payouts import gateway
-    from payouts.operations import execution
-
-    def send(claim: Any, clock: Any, pace: Any) -> None:
-        attempt = execution.PayoutAttempt.objects.get(pk=claim.attempt_id)
-        try:
-            transfer = gateway.create_transfer(
-                gateway.TransferRequest(attempt.request), idempotency_key=attempt.idempotency_key,
-                deadline=gateway.boot_clock() + 30,
-            )  # fmt: skip
-        except gateway.UnableToUseStripe:
-            execution._release(claim, after_seconds=0.05, clock=clock)
-        else:
-            execution.record_transfer(attempt_id=attempt.pk, transfer=transfer, at=clock())
-
-    execution._send = send
-    execution._recover = send
-    return execution.pay_next(**options)
+    """A mutant: one key for ever, long after Stripe has forgotten it."""
+    return _sending_blindly(lambda attempt: str(attempt.idempotency_key), **options)
 
 
 def as_designed(**options: Any) -> bool:

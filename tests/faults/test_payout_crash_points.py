@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from typing import Any
 
 import pytest
 import requests
@@ -38,7 +39,7 @@ def _nothing_crashed_yet() -> None:
     crashed.clear()
 
 
-def crash(killable: Workers, act: str, point: CrashPoint, passes: int = 1, **options: object) -> None:
+def crash(killable: Workers, act: str, point: CrashPoint, passes: int = 1, **options: Any) -> None:
     if act == "pay":
         options = {"threads": 1, "lease": LEASE, **options}
     assert killable.run(act, crash_at=f"{point}:{passes}", **options) == KILLED, f"{point} was not passed"

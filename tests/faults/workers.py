@@ -45,9 +45,9 @@ class Workers:
         found = self._ask({"wait": pid, "seconds": seconds})
         return None if found is None else int(found)
 
-    def run(self, act: str, *, crash_at: str = "", seconds: float = 90, **options: Any) -> int:
-        ended = self.wait(self.fork(act, crash_at=crash_at, **options), seconds)
-        assert ended is not None, f"{act} did not end within {seconds} s"
+    def run(self, act: str, *, crash_at: str = "", wait_seconds: float = 120, **options: Any) -> int:
+        ended = self.wait(self.fork(act, crash_at=crash_at, **options), wait_seconds)
+        assert ended is not None, f"{act} did not end within {wait_seconds} s"
         return ended
 
     def kill(self, pid: int) -> None:
@@ -64,12 +64,13 @@ def workers(sandbox: StripeSandbox, database_url: str) -> Iterator[Workers]:
     }  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.payout_worker"], cwd=ROOT, env=environment, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
         yield Workers(process)
     finally:
-        process.kill()
+        # Its children with it: a stopped one would outlive the test.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

@@ -158,7 +158,7 @@ def test_above_the_limit_two_people_approve(world: World) -> None:
     assert set(states(run)) == {"approved"}
 
 
-def test_an_approval_that_expired_is_given_again_and_executes_nothing(paying: World) -> None:
+def test_an_approval_that_expired_executes_nothing_and_is_taken_back(paying: World) -> None:
     paying.contributor(1_000)
     run = paying.approved()
     late = paying.at + timedelta(hours=72)

@@ -1,0 +1,285 @@
+"""How long a payout run takes: calculated, frozen, executed under Stripe's limits, reconciled; and the webhook inbox.
+
+    python -m benchmarks.payout_run [--quick] [--json FILE] [--payees N] [--latency-ms MS] [--rate PER_SECOND]
+
+Execution talks to the sandbox as a process of its own, over HTTP, through the real stripe-python, with the latency and
+the limit of the live service. The database is made for the run and dropped after it. What is owed comes from
+generations that were accrued, so that the calculation reads what a real ledger holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks.journal import database, new_generation_id
+
+KEY = "sk_test_tributary_bench_0123456789"
+SECRET = "whsec_bench_0123456789"
+CREDITS_A_GENERATION = 100
+WORKER_PROCESSES = 2
+THREADS = 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="500 payees, 50,000 credits, 50 ms")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--payees", type=int)
+    parser.add_argument("--latency-ms", type=int)
+    parser.add_argument("--rate", type=float, default=92.0)
+    parser.add_argument("--worker", type=int, metavar="RUN", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker is not None:
+        work(args.worker)
+        return
+    payees = args.payees or (500 if args.quick else 10_000)
+    credits = 50_000 if args.quick else 1_000_000
+    latency_ms = args.latency_ms if args.latency_ms is not None else (50 if args.quick else 250)
+    with database() as address:
+        figures = measure(address, payees, credits, latency_ms, args.rate)
+    show(figures)
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def measure(address: str, payees: int, credits: int, latency_ms: int, rate: float) -> dict[str, Any]:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    os.environ["LOG_LEVEL"] = "ERROR"
+    from tests.sandbox_server import running_sandbox
+
+    log = Path("/tmp") / f"bench-sandbox-{os.getpid()}.log"
+    with running_sandbox(address, key=KEY, read_key=KEY, webhook_secret=SECRET, log=log) as sandbox:
+        os.environ.update(sandbox.environment())
+        os.environ["STRIPE_REQUESTS_PER_SECOND"] = str(rate)
+        import django
+
+        django.setup()
+        sandbox.settings(latency_ms=0, reads_per_second=0, writes_per_second=0)
+        figures: dict[str, Any] = {
+            "machine": platform.platform(), "cores": os.cpu_count(), "payees": payees, "credits": credits,
+            "latency_ms": latency_ms, "limit_per_second": 100, "rate_per_second": rate,
+        }  # fmt: skip
+        world = prepare(sandbox, payees, credits)
+        sandbox.settings(latency_ms=latency_ms, reads_per_second=100, writes_per_second=100)
+        figures |= build(world)
+        figures |= execute(sandbox, figures["run_id"], rate)
+        figures |= reconcile(figures["run_id"])
+        figures |= ingest()
+    log.unlink(missing_ok=True)
+    return figures
+
+
+# --- the programme ------------------------------------------------------------------------------------------------
+def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
+    """Staff, payees with accounts there and here, what they are owed, and the money at Stripe."""
+    import uuid
+
+    import numpy as np
+    from django.db import connection, transaction
+
+    from contributors.models import Contributor
+    from contributors.operations import register_user
+    from ledger import journal
+    from ledger import operations as ledger
+    from ledger.journal import AccountKey, Document
+    from payouts import operations
+    from payouts.models import PayoutAccount
+
+    at = datetime.now(UTC)
+    ledger.open_periods(at=at)
+    people = {
+        name: register_user(email=f"{name}@example.org", password=uuid.uuid4().hex, roles=roles, at=at)
+        for name, roles in {"maker": ["finance_maker"], "checker": ["finance_checker"]}.items()
+    }
+    contributors = Contributor.objects.bulk_create(
+        [
+            Contributor(kind="person", legal_name=f"Payee {n}", display_name=f"Payee {n}", country="US", created_at=at)
+            for n in range(payees)
+        ],
+        batch_size=2000,
+    )
+    # One account is opened as a user would; the others are its copies, straight in the sandbox's tables.
+    pattern = sandbox.add_account()
+    with connection.cursor() as cursor:
+        for table, column in (("sandbox_account", "reference"), ("sandbox_capability", "account_id")):
+            cursor.execute(
+                "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute WHERE attrelid = %s::regclass "
+                "AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('id', %s)", [table, column],
+            )  # fmt: skip
+            (columns,) = cursor.fetchone()
+            cursor.execute(
+                f"INSERT INTO {table} ({column}, {columns}) SELECT 'acct_bench' || g, {columns} FROM {table}, "
+                f"generate_series(1, %s) g WHERE {column} = %s", [payees, pattern],
+            )  # fmt: skip
+    PayoutAccount.objects.bulk_create(
+        [
+            PayoutAccount(
+                contributor=contributor, provider_account_id=f"acct_bench{n}", country="US",
+                destination_currency="USD", transfers_capability="active", payouts_enabled=True,
+                details_submitted=True, created_at=at,
+            )
+            for n, contributor in enumerate(contributors, start=1)
+        ],
+        batch_size=2000,
+    )  # fmt: skip
+    operations.adopt_policy(currency="USD", minimum_minor=100, maturity_days=0, by=people["maker"], at=at)
+
+    accrued = journal.open_accounts([AccountKey("contributor_accrued", "USD", f"contributor:{c.pk}")
+                                     for c in contributors])  # fmt: skip
+    (source,) = journal.open_accounts([AccountKey("service_unbilled", "USD", "service:1")])
+    made = np.random.default_rng(1)
+    per_credit = 10_000_000_000 * payees // credits
+    owed = np.zeros(payees, dtype=np.int64)
+    for batch in range(0, credits, CREDITS_A_GENERATION * 500):
+        documents = []
+        for _ in range(min(500, (credits - batch) // CREDITS_A_GENERATION)):
+            chosen = np.sort(made.choice(payees, CREDITS_A_GENERATION, replace=False))
+            amounts = made.integers(per_credit // 2, per_credit * 3 // 2, CREDITS_A_GENERATION)
+            owed[chosen] += amounts
+            documents.append(
+                Document(new_generation_id(), 1, 1, source, int(amounts.sum()),
+                         np.array(accrued)[chosen], amounts)
+            )  # fmt: skip
+        with transaction.atomic():
+            journal.post_accruals(
+                idem_key=f"bench:{batch}", effective=at.date(), earned_period=at.year * 100 + at.month,
+                documents=documents,
+            )  # fmt: skip
+    for start in range(0, payees, 5000):
+        lines = [
+            (AccountKey(kind, "USD", f"contributor:{contributors[n].pk}"), sign * int(owed[n]))
+            for n in range(start, min(start + 5000, payees)) if owed[n]
+            for kind, sign in (("contributor_accrued", -1), ("contributor_payable", 1))
+        ]  # fmt: skip
+        journal.post(
+            kind="manual", idem_key=f"bench-payable:{start}", effective=at.date(), lines=lines, reference="bench"
+        )
+    operations.fund_platform(currency="USD", amount_minor=int(owed.sum()) // 10_000_000 + 1, by=people["maker"], at=at)
+    return people
+
+
+# --- what is measured ---------------------------------------------------------------------------------------------
+def seen() -> Any:
+    from payouts.operations import Presence
+
+    return Presence(mfa_age_seconds=1)
+
+
+def build(people: dict[str, Any]) -> dict[str, Any]:
+    from payouts import operations
+
+    at = datetime.now(UTC)
+    started = time.perf_counter()
+    run = operations.build_run(currency="USD", cut_off=at, by=people["maker"], at=at)
+    built = time.perf_counter()
+    run = operations.submit_run(run=run, by=people["maker"], at=at)
+    frozen = time.perf_counter()
+    run = operations.approve_run(
+        run=run, by=people["checker"], typed_total=run.total_minor, content_hash=bytes(run.content_hash or b""), at=at,
+        seen=seen(),
+    )  # fmt: skip
+    operations.start_execution(run=run, by=people["checker"], at=datetime.now(UTC), seen=seen())
+    return {
+        "run_id": run.pk, "payouts": run.n_payouts, "calculate_seconds": round(built - started, 2),
+        "freeze_seconds": round(frozen - built, 2),
+    }  # fmt: skip
+
+
+def execute(sandbox: Any, run_id: int, rate: float) -> dict[str, Any]:
+    """By worker processes as in production, which share one limit."""
+    from payouts.models import Payout
+
+    before = sandbox.audit()["requests"]
+    command = [sys.executable, "-m", "benchmarks.payout_run", "--worker", str(run_id)]
+    started = time.perf_counter()
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(WORKER_PROCESSES)]
+    told = [json.loads(worker.communicate()[0].splitlines()[-1]) for worker in workers]
+    seconds = time.perf_counter() - started
+    after = sandbox.audit()
+    requests = {name: after["requests"].get(name, 0) - before.get(name, 0) for name in ("writes", "rate_limited")}
+    paid = Payout.objects.filter(run_id=run_id, state__in=Payout.PAID).count()
+    return {
+        "execute_seconds": round(seconds, 1), "paid": paid, "payouts_per_second": round(paid / seconds, 1),
+        "double_payments": len(after["duplicates"]), "rate_limited": requests["rate_limited"],
+        "rate_limited_percent": round(100 * requests["rate_limited"] / max(requests["writes"], 1), 2),
+        "writes_in_the_busiest_second": after["requests"].get("writes_in_the_busiest_second", 0),
+        "worker_rss_mb_max": max(one["rss_mb"] for one in told),
+        "not_at_their_end": Payout.objects.filter(run_id=run_id, state__in=Payout.LIVE).count(),
+    }  # fmt: skip
+
+
+def work(run_id: int) -> None:
+    """One worker process: until nothing of the run is left to do."""
+    import django
+
+    django.setup()
+    from payouts import operations
+
+    end = time.monotonic() + 900
+    while time.monotonic() < end:
+        if operations.execute_run(run_id=run_id, threads=THREADS).live == 0:
+            break
+        time.sleep(0.2)
+    print(json.dumps({"rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}))
+
+
+def reconcile(run_id: int) -> dict[str, Any]:
+    from payouts import reconciliation
+    from payouts.models import PayoutRun
+
+    run = PayoutRun.objects.get(pk=run_id)
+    started = time.perf_counter()
+    record = reconciliation.reconcile_run(run=run, at=datetime.now(UTC) + timedelta(seconds=1))
+    return {
+        "reconcile_seconds": round(time.perf_counter() - started, 2), "differences": record.n_differences,
+        "ledger_equals_stripe": record.ledger_balance == record.stripe_balance,
+    }  # fmt: skip
+
+
+def ingest(events: int = 1_000, per_second: float = 200.0) -> dict[str, Any]:
+    """The inbox at a steady rate: verified, stored and answered, a request at a time, without the HTTP server."""
+    from django.test import RequestFactory
+
+    from payouts import api, gateway
+
+    factory, seconds = RequestFactory(), []
+    begun = time.perf_counter()
+    for number in range(events):
+        body = json.dumps(
+            {"id": f"evt_bench{number}", "object": "event", "type": "balance.available", "created": int(time.time()),
+             "livemode": False, "data": {"object": {"id": "ba_1", "padding": "x" * 2000}}}
+        )  # fmt: skip
+        signature = gateway.sign(body.encode(), SECRET, timestamp=int(time.time()))
+        request = factory.post(
+            "/webhooks/stripe/", body, content_type="application/json", headers={"Stripe-Signature": signature}
+        )
+        time.sleep(max(begun + number / per_second - time.perf_counter(), 0))
+        started = time.perf_counter()
+        status = api.stripe_webhook(request).status_code
+        seconds.append(time.perf_counter() - started)
+        assert status == 200, status
+    cuts = statistics.quantiles(seconds, n=100)
+    return {
+        "webhook_p50_ms": round(1000 * cuts[49], 2), "webhook_p99_ms": round(1000 * cuts[98], 2),
+        "webhooks_per_second": round(events / (time.perf_counter() - begun), 1),
+    }  # fmt: skip
+
+
+def show(figures: dict[str, Any]) -> None:
+    for name, value in figures.items():
+        print(f"{name.replace('_', ' '):32} {value}")
+
+
+if __name__ == "__main__":
+    main()

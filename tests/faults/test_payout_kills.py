@@ -1,0 +1,178 @@
+"""Workers killed and stopped at random while Stripe fails in every way it can: nobody is paid twice, nobody is lost.
+
+The same trial is run on two ways of paying that are known to be unsafe, and must catch them; otherwise it would prove
+nothing about the safe one.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from payouts import gateway, operations, queries, reconciliation
+from payouts.models import Payout, PayoutAttempt, PayoutRun
+from tests.faults.workers import Workers, disagreements, forget_keys
+from tests.payouts.world import SEEN, World
+
+# Twenty hours and a day, in seconds.
+SAFE_REPLAY, KEYS_KEPT = 3.0, 9.0
+FAULTS = {
+    "drop_before": 0.03, "drop_after": 0.06, "500_before": 0.03, "500_after": 0.06, "429": 0.03, "409": 0.03,
+    "slow": 0.02,
+}  # fmt: skip
+
+
+@dataclass
+class Trial:
+    """What was done to the workers, so that a quiet trial is not taken for a passed one."""
+
+    kills: int = 0
+    stops: int = 0
+    decisions: int = 0
+    disagreements: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def forgetting() -> Iterator[None]:
+    """Stripe forgets a key after a while, all through the block."""
+    done = threading.Event()
+
+    def forget() -> None:
+        try:
+            while not done.wait(0.5):
+                forget_keys(KEYS_KEPT)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=forget)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def trial(
+    world: World, killable: Workers, *, payouts: int, kills: int, stops: int, way: str, seed: int, outages: int = 1
+) -> Trial:
+    """One run of `payouts` people, worked off by workers that do not live long; then people decide what no machine
+    may, and everything is compared."""
+    sandbox = world.sandbox
+    assert sandbox is not None
+    chance = random.Random(seed)
+    told = Trial()
+    while len(world.contributors) < payouts:
+        world.contributor()
+    for place, contributor in enumerate(world.contributors):
+        world.credit(contributor, 1_000 + place)
+    world.fund(sum(range(1_000, 1_000 + payouts)))
+    run = world.executing()
+    sandbox.control("POST", "faults", {"seed": seed, "path": "/v1/transfers", "method": "POST", "seconds": 0.3,
+                                       "probabilities": FAULTS})  # fmt: skip
+    sandbox.queue_faults("500_after", "drop_after", "500_before")
+    options: dict[str, Any] = {"run_id": run.pk, "way": way, "safe_replay": SAFE_REPLAY, "seconds": 30.0}
+    with forgetting():
+        todo = ["kill"] * kills + ["stop"] * stops
+        chance.shuffle(todo)
+        rest = {len(todo) * (place + 1) // (outages + 1) for place in range(outages)}
+        for number, deed in enumerate(todo):
+            pid = killable.fork("pay", threads=3, **options)
+            _until_some_are_sent(run, chance.randint(1, 8))
+            time.sleep(chance.uniform(0.0, 0.1))
+            if deed == "stop":
+                # Longer than a lease: when it wakes, another worker has long taken over.
+                os.kill(pid, signal.SIGSTOP)
+                other = killable.fork("pay", threads=3, **options)
+                time.sleep(chance.uniform(1.6, 2.5))
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(0.3)
+                killable.kill(other)
+                told.stops += 1
+            killable.kill(pid)
+            told.kills += 1
+            if number in rest:
+                # Nobody works for longer than Stripe remembers a key.
+                time.sleep(KEYS_KEPT + 2)
+        for number in range(20):
+            if number:
+                sandbox.clear_faults()
+            killable.run("pay", threads=4, **options)
+            told.decisions += _decide(world, run)
+            told.duplicates = sandbox.audit()["duplicates"]
+            if told.duplicates or not run.payouts.filter(state__in=Payout.LIVE).exists():
+                break
+    told.disagreements = disagreements(sandbox, run)
+    told.duplicates = sandbox.audit()["duplicates"]
+    if way == "as_designed" and not told.disagreements:
+        assert reconciliation.reconcile_run(run=run, at=datetime.now(UTC)).is_clean
+    return told
+
+
+def _until_some_are_sent(run: PayoutRun, more: int, seconds_max: float = 15.0) -> None:
+    """A worker's life is measured in what it did, so that a busy machine does not make the trial a quiet one."""
+    sent = PayoutAttempt.objects.filter(payout__run=run)
+    goal, end = sent.count() + more, time.monotonic() + seconds_max
+    while sent.count() < goal and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def _decide(world: World, run: PayoutRun) -> int:
+    """The person at the console: what Stripe lists was paid, what it does not list was not. Returns how many."""
+    decided = 0
+    run.refresh_from_db()
+    if run.state == PayoutRun.State.PAUSED:
+        operations.resume_run(run=run, by=world.checker, at=datetime.now(UTC), seen=SEEN)
+    for payout in queries.needs_person().filter(run=run):
+        found = gateway.find_transfers(payout.transfer_group)
+        operations.decide_unknown(
+            payout=payout, paid_transfer_id=found[0].id if found else None, by=world.checker, note="looked at Stripe",
+            at=datetime.now(UTC), seen=SEEN, pace=operations.Pace(after_lease=0.1),
+        )  # fmt: skip
+        decided += 1
+    return decided
+
+
+def test_workers_that_are_killed_at_random_pay_everybody_once(committed_world: World, killable: Workers) -> None:
+    told = trial(committed_world, killable, payouts=60, kills=7, stops=2, way="as_designed", seed=7)
+    assert told.disagreements == []
+    assert told.duplicates == []
+    assert told.kills == 9
+    run = PayoutRun.objects.get()
+    assert run.state == PayoutRun.State.RECONCILED
+    assert set(run.payouts.values_list("state", flat=True)) == {"transferred"}
+
+
+def test_the_trial_catches_a_new_key_for_each_retry(committed_world: World, killable: Workers) -> None:
+    told = trial(committed_world, killable, payouts=25, kills=2, stops=0, way="new_key_each_time", seed=7, outages=0)
+    assert told.duplicates
+    assert told.disagreements
+
+
+def test_the_trial_catches_one_key_sent_blindly(committed_world: World, killable: Workers) -> None:
+    told = trial(committed_world, killable, payouts=25, kills=3, stops=0, way="one_key_blindly", seed=7)
+    assert told.duplicates
+    assert told.disagreements
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3400)
+@pytest.mark.parametrize("seed", range(10))
+def test_ten_thousand_payouts_and_two_hundred_kills(committed_world: World, killable: Workers, seed: int) -> None:
+    """A tenth of the goal each: 1,000 payouts, 20 kills, 4 of them of a worker that was stopped first."""
+    told = trial(committed_world, killable, payouts=1_000, kills=16, stops=4, way="as_designed", seed=seed, outages=2)
+    assert told.disagreements == []
+    assert told.duplicates == []
+    assert told.kills == 20
