@@ -124,11 +124,11 @@ def test_a_key_without_the_scope_is_refused(one: Programme) -> None:
     assert response.json()["scope"] == "generations:read"
 
 
-@pytest.mark.parametrize("key", ["trib_x_y", "nonsense", " "])
-def test_a_key_that_is_none_is_refused(one: Programme, key: str) -> None:
-    response = read(one, one.generations[0], key=key)
-    assert response.status_code == 401
-    assert response["Content-Type"] == "application/problem+json"
+def test_a_key_that_is_none_is_refused(one: Programme) -> None:
+    for key in ("trib_x_y", "nonsense", " "):
+        response = read(one, one.generations[0], key=key)
+        assert response.status_code == 401
+        assert response["Content-Type"] == "application/problem+json"
 
 
 def test_a_contributor_s_session_opens_no_api(one: Programme) -> None:

@@ -32,13 +32,27 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize("address", PAGES)
-def test_only_staff_with_a_second_factor_read_the_books(accrued: Programme, address: str) -> None:
-    assert accrued.client(0).get(address).status_code == 403
-    assert Client(headers={"Host": "127.0.0.1"}).get(address).status_code == 302
-    assert accrued.staff_client("compliance").get(address).status_code == 403
-    for role in ("auditor", "finance_maker", "finance_checker"):
-        assert accrued.staff_client(role).get(address).status_code == 200
+def test_only_staff_with_a_second_factor_read_the_books(accrued: Programme) -> None:
+    expected = {
+        Client(headers={"Host": "127.0.0.1"}): 302,
+        accrued.client(0): 403,
+        accrued.staff_client("compliance"): 403,
+        accrued.staff_client("auditor"): 200,
+        accrued.staff_client("finance_maker"): 200,
+        accrued.staff_client("finance_checker"): 200,
+    }
+    for address in PAGES:
+        found = [client.get(address).status_code for client in expected]
+        assert found == list(expected.values()), address
+
+
+def test_a_member_of_staff_who_has_not_used_the_second_factor_is_asked_for_it(accrued: Programme) -> None:
+    client = Client(headers={"Host": "127.0.0.1"})
+    client.force_login(accrued.staff["auditor"], backend="allauth.account.auth_backends.AuthenticationBackend")
+    for address in PAGES:
+        response = client.get(address)
+        assert response.status_code == 302
+        assert response["Location"].startswith("/accounts/2fa/reauthenticate/")
 
 
 def test_the_trial_balance_on_the_page_is_the_ledger_s_and_sums_to_zero(accrued: Programme) -> None:
@@ -78,29 +92,28 @@ def test_accounts_of_a_kind_are_named_by_their_owner(accrued: Programme) -> None
         assert contributor.display_name in page
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "/console/accounts/USD/wallet/", "/console/accounts/XXX/bank/", "/console/journal/99/",
-        "/console/journal/99999999999999999999/", "/console/journal/?account=1", "/console/periods/2026-13/",
+def test_what_is_not_in_the_books_is_not_found(accrued: Programme) -> None:
+    client = accrued.staff_client("auditor")
+    for address in (
+        "/console/accounts/USD/wallet/",
+        "/console/accounts/XXX/bank/",
+        "/console/journal/99/",
+        "/console/journal/99999999999999999999/",
+        "/console/journal/?account=1",
+        "/console/periods/2026-13/",
         "/console/periods/1999-01/",
-    ],
-)  # fmt: skip
-def test_what_is_not_in_the_books_is_not_found(accrued: Programme, address: str) -> None:
-    assert accrued.staff_client("auditor").get(address).status_code == 404
+    ):
+        assert client.get(address).status_code == 404, address
 
 
-@pytest.mark.parametrize(
-    "query", ["kind=nonsense", "period=x", "before=x", "entry=x", "as_of=x", "before=" + "9" * 30, "account=x"]
-)
-def test_the_journal_bears_any_input(accrued: Programme, query: str) -> None:
-    assert accrued.staff_client("auditor").get(f"/console/journal/?{query}").status_code == 200
-    assert accrued.staff_client("auditor").get(f"/console/trial-balance/?{query}").status_code == 200
-
-
-@pytest.mark.parametrize("after", ["x", "00000000-0000-0000-0000-000000000000", "' OR 1=1"])
-def test_an_entry_s_documents_bear_any_cursor(accrued: Programme, after: str) -> None:
-    assert accrued.staff_client("auditor").get("/console/journal/1/", {"after": after}).status_code == 200
+def test_the_books_bear_any_input(accrued: Programme) -> None:
+    client = accrued.staff_client("auditor")
+    for query in (
+        "kind=nonsense", "period=x", "before=x", "entry=x", "as_of=x", "before=" + "9" * 30, "account=x",
+        "as_of=" + "9" * 18, "after=x", "after=" + "0" * 32, "after=' OR 1=1",
+    ):  # fmt: skip
+        for address in ("/console/journal/", "/console/trial-balance/", "/console/journal/1/"):
+            assert client.get(f"{address}?{query}").status_code == 200, query
 
 
 def test_an_entry_shows_its_lines_its_documents_and_its_place_in_the_chain(accrued: Programme) -> None:
@@ -147,10 +160,11 @@ def test_the_reason_is_shown_when_a_month_cannot_be_closed_or_sealed(accrued: Pr
     assert Period.objects.get(pk=OCTOBER).state == "open"
 
 
-@pytest.mark.parametrize("role", ["finance_maker", "auditor", "compliance"])
-@pytest.mark.parametrize("verb", ["close", "seal"])
-def test_nobody_but_a_checker_closes_or_seals(accrued: Programme, role: str, verb: str) -> None:
-    assert accrued.staff_client(role).post(f"/console/periods/2026-10/{verb}/").status_code == 403
+def test_nobody_but_a_checker_closes_or_seals(accrued: Programme) -> None:
+    for role in ("finance_maker", "auditor", "compliance"):
+        client = accrued.staff_client(role)
+        for verb in ("close", "seal"):
+            assert client.post(f"/console/periods/2026-10/{verb}/").status_code == 403
     assert Period.objects.get(pk=OCTOBER).state == "open"
 
 

@@ -84,21 +84,21 @@ def test_the_list_shows_every_credit_once_newest_entry_first(accrued: Programme)
     assert [row.entry_id for row in rows] == sorted((row.entry_id for row in rows), reverse=True)
 
 
-@pytest.mark.parametrize("limit", [1, 4, 7, 29])
-def test_pages_follow_each_other_without_a_gap_or_a_repetition(accrued: Programme, limit: int) -> None:
+def test_pages_follow_each_other_without_a_gap_or_a_repetition(accrued: Programme) -> None:
     for n in (3, 2, 6):
         accrued.attribute(accrued.generate(n), scores=[1.0, 0.6, 0.2])
         accrued.accrue()
     contributor = accrued.contributors[0].pk
     whole = queries.receipts_of(contributor, limit=200).rows
-    found, after = [], ""
-    while True:
-        page = queries.receipts_of(contributor, limit=limit, after=after)
-        found += page.rows
-        after = page.next_after
-        if not after:
-            break
-    assert found == whole
+    for limit in (1, 4, 7, 29):
+        found, after = [], ""
+        while True:
+            page = queries.receipts_of(contributor, limit=limit, after=after)
+            found += page.rows
+            after = page.next_after
+            if not after:
+                break
+        assert found == whole
 
 
 def test_a_contributor_who_is_rarely_credited_is_searched_on_batch_by_batch(
@@ -133,9 +133,10 @@ def test_the_filters_narrow_by_month_service_model_and_work(accrued: Programme) 
     assert queries.receipts_of(contributor, work=accrued.works[0][0].pk).rows == []
 
 
-@pytest.mark.parametrize("after", ["", "nonsense", "1.2.3", "9" * 30 + "." + "0" * 32 + ".1", "-1.0.0"])
-def test_a_cursor_that_is_none_begins_at_the_beginning(accrued: Programme, after: str) -> None:
-    assert len(queries.receipts_of(accrued.contributors[0].pk, after=after).rows) > 0
+def test_a_cursor_that_is_none_begins_at_the_beginning(accrued: Programme) -> None:
+    first = queries.receipts_of(accrued.contributors[0].pk).rows
+    for after in ("nonsense", "1.2.3", "9" * 30 + "." + "0" * 32 + ".1", "-1.0.0", "1"):
+        assert queries.receipts_of(accrued.contributors[0].pk, after=after).rows == first
 
 
 def test_a_restatement_is_shown_as_taken_back_and_given_anew(accrued: Programme) -> None:
@@ -153,7 +154,7 @@ def test_a_restatement_is_shown_as_taken_back_and_given_anew(accrued: Programme)
 
 # --- one receipt --------------------------------------------------------------------------------------------------
 def test_the_published_rule_gives_what_the_journal_has_for_every_generation(accrued: Programme) -> None:
-    for generation in accrued.generations:
+    for generation in accrued.generations[:12]:
         for place in range(3):
             found = queries.receipt_for_contributor(generation.pk, accrued.contributors[place].pk)
             assert found is not None

@@ -164,7 +164,7 @@ def test_a_restated_receipt_shows_what_it_was_before(one: Programme) -> None:
     page = receipt_page(one)
     assert "Before restatement" in page
     assert "revision 1, entry 1, reversed" in page
-    assert "18.8 %" in page or "18.7 %" in page
+    assert "18.8 %" in page
 
 
 def test_a_work_whose_file_is_gone_still_has_its_receipt(one: Programme) -> None:
@@ -187,9 +187,8 @@ def test_a_receipt_under_a_revenue_share_names_the_revenue(programme: Programme)
     assert "You earned EUR 0.016000000" in page
 
 
-@pytest.mark.parametrize("address", ["/portal/receipts/{}/", "/portal/receipts/{}/recompute/"])
-def test_what_is_no_receipt_of_the_payee_is_not_found(one: Programme, address: str) -> None:
-    client = one.client(0)
-    unknown = address.format("019e0000-0000-7000-8000-000000000000")
-    assert client.post(unknown).status_code in {404, 405}
-    assert client.get(address.format("not-a-number")).status_code == 404
+def test_what_is_no_receipt_of_the_payee_is_not_found(one: Programme) -> None:
+    client, unknown = one.client(0), "019e0000-0000-7000-8000-000000000000"
+    assert client.get(f"/portal/receipts/{unknown}/").status_code == 404
+    assert client.post(f"/portal/receipts/{unknown}/recompute/").status_code == 404
+    assert client.get("/portal/receipts/not-a-number/").status_code == 404
