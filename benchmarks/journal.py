@@ -218,11 +218,11 @@ def bulk_create(address: str, work: Workload, source: int, batch: int) -> float:
                 for account, amount in [*pairs, (source, -GROSS)]:
                     lines.append(OrmLine(generation_id=work.generation_ids[i], account_id=account, amount=amount))
                     sums[account] = sums.get(account, 0) + amount
-            balances = list(OrmBalance.objects.filter(pk__in=sums).select_for_update().order_by("pk"))
+            balances = list(OrmBalance._default_manager.filter(pk__in=sums).select_for_update().order_by("pk"))
             for balance in balances:
                 balance.posted += sums[balance.pk]
-            OrmLine.objects.bulk_create(lines, batch_size=5000)
-            OrmBalance.objects.bulk_update(balances, ["posted"], batch_size=2000)
+            OrmLine._default_manager.bulk_create(lines, batch_size=5000)
+            OrmBalance._default_manager.bulk_update(balances, ["posted"], batch_size=2000)
     return time.perf_counter() - started
 
 

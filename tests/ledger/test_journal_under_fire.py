@@ -38,12 +38,9 @@ class Fire:
         operations.open_periods(at=datetime(2026, 11, 20, tzinfo=UTC))
         self.admin = psycopg2.connect(database.url)
         self.admin.autocommit = True
-        with self.admin.cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid()")
-            self.own = [cursor.fetchone()[0]]
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid()")
-            self.own.append(cursor.fetchone()[0])
+        self.own = [self.admin.info.backend_pid]
+        connection.ensure_connection()
+        self.own.append(connection.connection.info.backend_pid)
 
     def start(self) -> subprocess.Popen[bytes]:
         self.started += 1
@@ -67,7 +64,7 @@ class Fire:
                 " ORDER BY random() LIMIT 1) x",
                 [self.own],
             )
-            self.backend_kills += cursor.fetchone()[0]
+            self.backend_kills += next(iter(cursor.fetchall()))[0]
 
     def acknowledged(self) -> dict[int, set[int]]:
         """batch -> the entries that any poster heard back for it."""

@@ -1,0 +1,41 @@
+"""What each contributor earned: accounts, the journal, its documents, periods and royalty plans."""
+
+from ledger.models.books import (
+    Account,
+    Accrual,
+    Asset,
+    Balance,
+    ChainHead,
+    Entry,
+    EntryKind,
+    Leaf,
+    Line,
+    Period,
+    next_period,
+    period_of,
+    previous_period,
+    utc_date,
+)
+from ledger.models.royalties import FloorDistribution, Refusal, RoyaltyPlan, SweepMark, Unaccrued
+
+__all__ = [
+    "Account",
+    "Accrual",
+    "Asset",
+    "Balance",
+    "ChainHead",
+    "Entry",
+    "EntryKind",
+    "FloorDistribution",
+    "Leaf",
+    "Line",
+    "Period",
+    "Refusal",
+    "RoyaltyPlan",
+    "SweepMark",
+    "Unaccrued",
+    "next_period",
+    "period_of",
+    "previous_period",
+    "utc_date",
+]

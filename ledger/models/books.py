@@ -1,0 +1,307 @@
+"""The journal's own tables, as ledger/sql makes them: assets, accounts, entries, lines, documents, periods, leaves.
+
+Read only here: `ledger.journal` is the only writer of entries and lines. Their partitions, triggers and privileges
+are in ledger/sql.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+
+def period_of(day: dt.date) -> int:
+    """The number of the UTC month of a date."""
+    return day.year * 100 + day.month
+
+
+def next_period(number: int) -> int:
+    return number + 1 if number % 100 < 12 else number + 89
+
+
+def previous_period(number: int) -> int:
+    return number - 1 if number % 100 > 1 else number - 89
+
+
+def utc_date(at: dt.datetime) -> dt.date:
+    """The UTC date of an aware moment."""
+    if at.tzinfo is None:
+        raise ValueError("A moment needs its time zone.")
+    return at.astimezone(dt.UTC).date()
+
+
+class Asset(models.Model):
+    """A currency and the decimals in which it is kept (`scale`) and paid (`exponent`). Never changes."""
+
+    id = models.SmallIntegerField(primary_key=True)
+    code = models.CharField(max_length=3, unique=True)
+    scale = models.SmallIntegerField()
+    exponent = models.SmallIntegerField()
+
+    class Meta:
+        managed = False
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Account(models.Model):
+    """A bucket with one asset and a normal side. The low byte of its number is its asset's number."""
+
+    class Side(models.TextChoices):
+        DEBIT = "D", "debit"
+        CREDIT = "C", "credit"
+        EITHER = "E", "either"
+
+    id = models.BigIntegerField(primary_key=True)
+    kind = models.CharField(max_length=24)
+    asset = models.ForeignKey(Asset, on_delete=models.PROTECT, related_name="accounts")
+    # Whose it is: "contributor:42", "service:7", "plan:3", "rail:stripe"; empty for the programme's own.
+    owner = models.CharField(max_length=100)
+    contract = models.CharField(max_length=60)
+    normal_side = models.CharField(max_length=1, choices=Side.choices)
+    opened_at = models.DateTimeField()
+
+    class Meta:
+        managed = False
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.owner}".strip()
+
+
+class Balance(models.Model):
+    """What stands on an account now. Credit is positive; the limits are the account kind's minimum, signed alike."""
+
+    account = models.OneToOneField(Account, on_delete=models.PROTECT, primary_key=True, related_name="balance")
+    posted = models.BigIntegerField()
+    version = models.BigIntegerField()
+    min_balance = models.BigIntegerField(null=True)
+    max_balance = models.BigIntegerField(null=True)
+
+    class Meta:
+        managed = False
+
+    def __str__(self) -> str:
+        return f"{self.account}: {self.posted}"
+
+
+class ChainHead(models.Model):
+    """The last entry's number and hash: the single-writer lock and the gapless sequence of one ledger."""
+
+    ledger = models.SmallIntegerField(primary_key=True)
+    seq = models.BigIntegerField()
+    hash = models.BinaryField(max_length=32)
+    posted_at = models.DateTimeField()
+
+    class Meta:
+        managed = False
+        db_table = "ledger_chain_head"
+
+    def __str__(self) -> str:
+        return f"entry {self.seq}"
+
+
+class Period(models.Model):
+    """A UTC month. Its number is year x 100 + month: 202610."""
+
+    # open -> closing (only the close's own entries may be dated in it) -> closed -> sealed (with its Merkle root)
+    class State(models.TextChoices):
+        OPEN = "open"
+        CLOSING = "closing"
+        CLOSED = "closed"
+        SEALED = "sealed"
+
+    id = models.IntegerField(primary_key=True)
+    starts = models.DateField()
+    # The first day after the period.
+    ends = models.DateField()
+    state = models.CharField(max_length=7, choices=State.choices, default=State.OPEN)
+    # Secret: the salt of a leaf is sha256(salt || account number), so that a root reveals no balance.
+    salt = models.BinaryField(max_length=32, null=True)
+    merkle_root = models.BinaryField(max_length=32, null=True)
+    prev_root = models.BinaryField(max_length=32, null=True)
+    # sha256(prev_root || merkle_root): what is published.
+    root = models.BinaryField(max_length=32, null=True)
+    closed_at = models.DateTimeField(null=True)
+    sealed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        managed = False
+
+    def __str__(self) -> str:
+        return self.code
+
+    @property
+    def code(self) -> str:
+        """YYYY-MM, as in addresses."""
+        return f"{self.id // 100}-{self.id % 100:02d}"
+
+    @property
+    def tree_hex(self) -> str:
+        return bytes(self.merkle_root or b"").hex()
+
+    @property
+    def previous_hex(self) -> str:
+        return bytes(self.prev_root or b"").hex()
+
+    @property
+    def root_hex(self) -> str:
+        """What is published; empty until the period is sealed."""
+        return bytes(self.root or b"").hex()
+
+    @property
+    def last_day(self) -> dt.date:
+        return self.ends - dt.timedelta(days=1)
+
+
+class EntryKind(models.TextChoices):
+    """What an entry says. The names stand in the table of entries of the ledger's documentation."""
+
+    ACCRUE = "accrue"
+    ACCRUE_POOL = "accrue_pool"
+    RESTATE = "restate"
+    VOID_GENERATIONS = "void_generations"
+    DECLARE_POOL = "declare_pool"
+    DISTRIBUTE_FLOOR = "distribute_floor"
+    CLOSE_GUARANTEE = "close_guarantee"
+    CLOSE_RECOVER = "close_recover"
+    CLOSE_RECOUP = "close_recoup"
+    CLOSE_RESERVE = "close_reserve"
+    CLOSE_PAYABLE = "close_payable"
+    RELEASE_RESERVE = "release_reserve"
+    OPEN_DISPUTE = "open_dispute"
+    DECIDE_DISPUTE = "decide_dispute"
+    FIND_OWNER = "find_owner"
+    GRANT_ADVANCE = "grant_advance"
+    PAYOUT_RESERVE = "payout_reserve"
+    PAYOUT_SUCCEED = "payout_succeed"
+    PAYOUT_REFUSE = "payout_refuse"
+    TRANSFER_REVERSED = "transfer_reversed"
+    WITHHOLDING_REVERSED = "withholding_reversed"
+    BANK_RETURN = "bank_return"
+    REMIT_TAX = "remit_tax"
+    ABSORB_DEFICIT = "absorb_deficit"
+    WRITE_OFF = "write_off"
+    EXCHANGE_DEBT = "exchange_debt"
+    EXCHANGE_CASH = "exchange_cash"
+    INVOICE_SERVICE = "invoice_service"
+    COLLECT = "collect"
+    PREFUND_SERVICE = "prefund_service"
+    APPLY_DEPOSIT = "apply_deposit"
+    TOP_UP_STRIPE = "top_up_stripe"
+    SWEEP_STRIPE = "sweep_stripe"
+    STRIPE_FEE = "stripe_fee"
+    RECEIVE_UNIDENTIFIED = "receive_unidentified"
+    MATCH_CASH = "match_cash"
+    MARK_DORMANT = "mark_dormant"
+    RECLAIM = "reclaim"
+    ESCHEAT = "escheat"
+    CAPITAL = "capital"
+    MANUAL = "manual"
+    REVERSE = "reverse"
+
+
+class Entry(models.Model):
+    """One dated, described, balanced event. Its number is its place in the chain; its hash covers all it says."""
+
+    id = models.BigIntegerField(primary_key=True)
+    # Only an entry with documents has a batch.
+    batch_id = models.BigIntegerField(unique=True, null=True)
+    idem_key = models.CharField(max_length=200, unique=True)
+    request_hash = models.BinaryField(max_length=32)
+    kind = models.CharField(max_length=24, choices=EntryKind.choices)
+    effective = models.DateField()
+    period = models.ForeignKey(Period, on_delete=models.PROTECT, related_name="entries")
+    # The period in which it was earned, which may be closed.
+    earned_period = models.ForeignKey(Period, on_delete=models.PROTECT, related_name="+")
+    posted_at = models.DateTimeField()
+    reverses = models.OneToOneField(
+        "self", on_delete=models.PROTECT, null=True, related_name="reversed_by", db_column="reverses"
+    )
+    reference = models.CharField(max_length=300)
+    rule_version = models.CharField(max_length=60)
+    n_lines = models.IntegerField()
+    n_docs = models.IntegerField()
+    # The sum of its credits.
+    total = models.BigIntegerField()
+    # The lowest account among its lines: one look-up proves at commit that the lines are there.
+    first_account_id = models.BigIntegerField(null=True)
+    prev_hash = models.BinaryField(max_length=32, unique=True)
+    hash = models.BinaryField(max_length=32, unique=True)
+
+    class Meta:
+        managed = False
+
+    def __str__(self) -> str:
+        return f"entry {self.pk} ({self.kind})"
+
+
+class Line(models.Model):
+    """One signed leg of an entry on one account: credit positive, debit negative, with the balance that it left."""
+
+    pk = models.CompositePrimaryKey("account_id", "entry_id")
+    entry = models.ForeignKey(Entry, on_delete=models.PROTECT, related_name="lines")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="lines")
+    amount = models.BigIntegerField()
+    balance_after = models.BigIntegerField()
+    version = models.BigIntegerField()
+
+    class Meta:
+        managed = False
+
+    def __str__(self) -> str:
+        return f"{self.amount} on {self.account_id}"
+
+
+class Accrual(models.Model):
+    """The immutable document of one generation's credits: who gets how much of its gross.
+
+    A negative revision is the reversal of the positive one, with every amount negated; a generation has at most one
+    revision that is not reversed. `account_ids` and `amounts` run parallel; the amounts sum to `gross`, which
+    `source_id` was debited.
+    """
+
+    pk = models.CompositePrimaryKey("generation_id", "revision")
+    generation = models.ForeignKey("attribution.Generation", on_delete=models.PROTECT, related_name="accruals")
+    revision = models.IntegerField()
+    batch_id = models.BigIntegerField()
+    plan = models.ForeignKey("ledger.RoyaltyPlan", on_delete=models.PROTECT, related_name="accruals")
+    source = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
+    gross = models.BigIntegerField()
+    account_ids = ArrayField(models.BigIntegerField())
+    amounts = ArrayField(models.BigIntegerField())
+
+    class Meta:
+        managed = False
+
+    def __str__(self) -> str:
+        return f"{self.generation_id} revision {self.revision}"
+
+    @property
+    def credits(self) -> dict[int, int]:
+        """Account number -> units."""
+        return dict(zip(self.account_ids, self.amounts, strict=True))
+
+
+class Leaf(models.Model):
+    """One account in one sealed period, as it went into the period's Merkle tree."""
+
+    pk = models.CompositePrimaryKey("period_id", "position")
+    period = models.ForeignKey(Period, on_delete=models.PROTECT, related_name="leaves")
+    position = models.IntegerField()
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="leaves")
+    opening = models.BigIntegerField()
+    closing = models.BigIntegerField()
+    n_lines = models.IntegerField()
+    n_credits = models.BigIntegerField()
+    lines_digest = models.BinaryField(max_length=32)
+    credits_digest = models.BinaryField(max_length=32)
+    hash = models.BinaryField(max_length=32)
+
+    class Meta:
+        managed = False
+
+    def __str__(self) -> str:
+        return f"{self.account} in {self.period}"

@@ -1,0 +1,193 @@
+"""Royalty plans, and what the ledger keeps of generations that it did not simply accrue."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+
+from ledger.models.books import Entry, Period
+from ledger.money import PPB
+
+
+class RoyaltyPlan(models.Model):
+    """A versioned rule: how a generation's gross is found and divided.
+
+    The plan of a generation is the effective one of its currency when it occurred. Immutable once effective.
+    """
+
+    # proposed -> shadow (computed beside the effective one, moves nothing) -> effective; proposed -> effective.
+    class State(models.TextChoices):
+        PROPOSED = "proposed"
+        SHADOW = "shadow"
+        EFFECTIVE = "effective"
+
+    class Basis(models.TextChoices):
+        PRICE = "price", "a price for each generation"
+        REVENUE_SHARE = "revenue_share", "a share of reported revenue"
+        PERIOD_POOL = "period_pool", "a pool for each period"
+
+    class FloorRule(models.TextChoices):
+        GENERAL = "general", "by general shares of the indexes used, weighted by generations"
+        EQUAL = "equal", "equally for each duplicate cluster with valid consent"
+
+    currency = models.CharField(max_length=3)
+    version = models.IntegerField()
+    basis = models.CharField(max_length=13, choices=Basis.choices)
+    # One of the three, by basis; price and pool in units of the currency's scale.
+    price = models.BigIntegerField(null=True, blank=True)
+    rate_ppb = models.BigIntegerField(null=True, blank=True)
+    pool = models.BigIntegerField(null=True, blank=True)
+    take_ppb = models.BigIntegerField()
+    floor_ppb = models.BigIntegerField()
+    floor_rule = models.CharField(max_length=7, choices=FloorRule.choices, default=FloorRule.GENERAL)
+    # The part of the direct pool that goes by general shares; the rest goes by specific ones.
+    general_ppb = models.BigIntegerField(default=0)
+    attributor = models.CharField(max_length=20, default="midpoint")
+    noise_z = models.FloatField(default=2.0)
+    weight_low = models.FloatField(default=0.05)
+    weight_high = models.FloatField(default=0.5)
+    # The most that one contributor may take of a period's floor pool.
+    cap_ppb = models.BigIntegerField(default=PPB)
+    effective_from = models.DateTimeField()
+    state = models.CharField(max_length=9, choices=State.choices, default=State.PROPOSED)
+    note = models.CharField(max_length=300, blank=True)
+    proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    proposed_at = models.DateTimeField()
+    adopted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    adopted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["currency", "version"], name="a_plan_version_is_used_once"),
+            models.UniqueConstraint(
+                fields=["currency", "effective_from"], condition=Q(state="effective"),
+                name="one_plan_takes_effect_at_a_moment",
+            ),
+            models.CheckConstraint(
+                condition=Q(basis="price", price__isnull=False, rate_ppb__isnull=True, pool__isnull=True)
+                | Q(basis="revenue_share", price__isnull=True, rate_ppb__isnull=False, pool__isnull=True)
+                | Q(basis="period_pool", price__isnull=True, rate_ppb__isnull=True, pool__isnull=False),
+                name="plan_has_what_its_basis_needs",
+            ),
+            models.CheckConstraint(condition=Q(price__isnull=True) | Q(price__gt=0), name="price_is_positive"),
+            models.CheckConstraint(
+                condition=Q(rate_ppb__isnull=True) | Q(rate_ppb__gt=0, rate_ppb__lte=PPB),
+                name="rate_is_a_part_of_the_whole",
+            ),
+            models.CheckConstraint(condition=Q(pool__isnull=True) | Q(pool__gt=0), name="pool_is_positive"),
+            models.CheckConstraint(condition=Q(take_ppb__gte=0, take_ppb__lt=PPB), name="take_is_a_part_of_the_whole"),
+            models.CheckConstraint(
+                condition=Q(floor_ppb__gte=0, floor_ppb__lte=PPB), name="floor_is_a_part_of_the_whole"
+            ),
+            models.CheckConstraint(
+                condition=Q(general_ppb__gte=0, general_ppb__lte=PPB), name="general_is_a_part_of_the_whole"
+            ),
+            models.CheckConstraint(condition=Q(cap_ppb__gt=0, cap_ppb__lte=PPB), name="cap_is_a_part_of_the_whole"),
+            models.CheckConstraint(
+                condition=Q(state="proposed") | Q(adopted_by__isnull=False, adopted_at__isnull=False),
+                name="only_an_adopted_plan_leaves_proposed",
+            ),
+            models.CheckConstraint(
+                condition=Q(adopted_by__isnull=True) | ~Q(adopted_by=F("proposed_by")),
+                name="a_plan_is_adopted_by_somebody_else",
+            ),
+        ]  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{self.currency} plan {self.version}"
+
+
+class Refusal(models.Model):
+    """A generation that its plan refuses, with the reason: never silently skipped. Withdrawn, it is tried again."""
+
+    class Reason(models.TextChoices):
+        NO_PLAN = "no_plan", "no plan of the programme was in effect"
+        CURRENCY_LACKING = "currency_lacking", "the plan in effect does not have this currency"
+        GROSS_MISSING = "gross_missing", "the plan shares revenue, and none was reported"
+        GROSS_FORBIDDEN = "gross_forbidden", "the plan sets the price, and a gross was reported"
+        GROSS_TOO_SMALL = "gross_too_small", "the plan's part of the revenue is less than one unit"
+        NO_SPLIT = "no_split", "a holder has no split in force"
+
+    generation = models.ForeignKey("attribution.Generation", on_delete=models.PROTECT, related_name="refusals")
+    revision = models.IntegerField()
+    reason = models.CharField(max_length=20, choices=Reason.choices)
+    detail = models.CharField(max_length=300, blank=True)
+    plan = models.ForeignKey(RoyaltyPlan, on_delete=models.PROTECT, null=True, related_name="refusals")
+    refused_at = models.DateTimeField()
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["generation", "revision"], condition=Q(withdrawn_at__isnull=True),
+                name="a_generation_stands_refused_once",
+            )
+        ]  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{self.generation_id}: {self.reason}"
+
+
+class Unaccrued(models.Model):
+    """A generation of a closed period that was not accrued when the period closed, and why."""
+
+    period = models.ForeignKey(Period, on_delete=models.PROTECT, related_name="unaccrued")
+    generation = models.ForeignKey("attribution.Generation", on_delete=models.PROTECT, related_name="unaccrued")
+    reason = models.CharField(max_length=500)
+    listed_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["period", "generation"], name="a_close_lists_a_generation_once"),
+            models.CheckConstraint(condition=~Q(reason=""), name="an_unaccrued_generation_says_why"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.generation_id} at the close of {self.period_id}"
+
+
+class FloorDistribution(models.Model):
+    """The document of one period's floor pool under one plan: what was divided, by which weights, to whom."""
+
+    period = models.ForeignKey(Period, on_delete=models.PROTECT, related_name="floor_distributions")
+    plan = models.ForeignKey(RoyaltyPlan, on_delete=models.PROTECT, related_name="floor_distributions")
+    entry = models.OneToOneField(Entry, on_delete=models.PROTECT, null=True, related_name="floor_distribution")
+    # What stood in the pool at the end of the period, and what of it stays there (cap, unattributed).
+    pool = models.BigIntegerField()
+    kept = models.BigIntegerField()
+    n_generations = models.BigIntegerField()
+    # Parallel: parts of a billion after the cap, and units.
+    contributor_ids = ArrayField(models.BigIntegerField())
+    weights_ppb = ArrayField(models.BigIntegerField())
+    amounts = ArrayField(models.BigIntegerField())
+    kept_ppb = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["period", "plan"], name="a_floor_pool_is_distributed_once_a_period"),
+        ]
+
+    def __str__(self) -> str:
+        return f"floor of {self.plan} in {self.period_id}"
+
+    @property
+    def credits(self) -> dict[int, int]:
+        """Contributor number -> units."""
+        return dict(zip(self.contributor_ids, self.amounts, strict=True))
+
+
+class SweepMark(models.Model):
+    """How far a sweep has come, so that the next one does not read everything. Only a hint: a full sweep ignores it."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    value = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(value__gte=0), name="sweep_mark_is_not_negative")]
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.value}"
