@@ -30,6 +30,10 @@ def owner() -> models.ForeignKey[Account, Account]:
     return models.ForeignKey("sandbox.Account", models.PROTECT, to_field="reference", related_name="+")
 
 
+def status_is_one_of(*words: str, name: str) -> models.CheckConstraint:
+    return models.CheckConstraint(condition=Q(status__in=words), name=name)
+
+
 class Configuration(models.Model):
     """One row: the sandbox's own clock, and how slow, strict and unreliable it is."""
 
@@ -106,10 +110,7 @@ class Capability(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["account", "name"], name="one_row_per_capability"),
-            models.CheckConstraint(
-                condition=Q(status__in=["active", "inactive", "pending", "unrequested"]),
-                name="a_capability_has_a_known_status",
-            ),
+            status_is_one_of("active", "inactive", "pending", "unrequested", name="a_capability_has_a_known_status"),
         ]
 
     def __str__(self) -> str:
@@ -149,11 +150,7 @@ class BalanceTransaction(models.Model):
     created = models.DateTimeField()
 
     class Meta:
-        constraints = [
-            models.CheckConstraint(
-                condition=Q(status__in=["available", "pending"]), name="a_movement_is_available_or_pending"
-            ),
-        ]
+        constraints = [status_is_one_of("available", "pending", name="a_movement_is_available_or_pending")]
         indexes = [
             models.Index(fields=["source"], name="sandbox_movement_source"),
             models.Index(fields=["account", "-id"], name="sandbox_movement_account"),
@@ -253,9 +250,8 @@ class Payout(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(amount__gt=0), name="sandbox_payout_amount_is_positive"),
-            models.CheckConstraint(
-                condition=Q(status__in=["pending", "in_transit", "paid", "failed", "canceled"]),
-                name="a_sandbox_payout_has_a_known_status",
+            status_is_one_of(
+                "pending", "in_transit", "paid", "failed", "canceled", name="a_sandbox_payout_has_a_known_status"
             ),
         ]
         indexes = [
@@ -360,9 +356,7 @@ class Delivery(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["event", "endpoint"], name="one_delivery_per_endpoint")]
-        indexes = [
-            models.Index(fields=["next_try_at"], condition=Q(delivered_at=None), name="sandbox_delivery_due"),
-        ]
+        indexes = [models.Index(fields=["next_try_at"], condition=Q(delivered_at=None), name="sandbox_delivery_due")]
 
     def __str__(self) -> str:
         return f"{self.event_id} -> {self.endpoint_id}"
