@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo up test test-full lint bench clean
+.PHONY: help install demo up test test-full screenshots lint bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,10 @@ test: $(VENV)/.development  ## every test, in parallel, against one embedded eng
 test-full: $(VENV)/.development  ## also the slow sizes of the fault, kill and retraining suites
 	@tests/browser.sh
 	@$(PYTHON) -m pytest -n 2 --timeout 3600 $(ARGS)
+
+screenshots: $(VENV)/.development  ## the pictures of the README, taken by the browser tests
+	@tests/browser.sh
+	@TRIBUTARY_SCREENSHOTS=docs/images $(PYTHON) -m pytest tests/journeys
 
 lint: $(VENV)/.development  ## ruff, mypy strict, import contracts, templates
 	@$(VENV)/bin/ruff check .

@@ -59,9 +59,9 @@ def query(root: Path, sql: str) -> str:
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute(sql)
-        answer = str(cursor.fetchone()[0]) if cursor.description else ""
+        row = cursor.fetchone() if cursor.description else None
     connection.close()
-    return answer
+    return str(row[0]) if row else ""
 
 
 def broker(root: Path) -> redis.Redis:

@@ -26,7 +26,7 @@ def test_a_contributor_reads_why_it_was_paid(site: Site, context: BrowserContext
     expect(page.get_by_text("midpoint").first).to_be_visible()
     keep(page, "receipt")
     page.get_by_role("button", name="Recompute now").click()
-    expect(page.locator("#recomputed")).to_contain_text("identical")
+    expect(page.locator("#recomputed")).to_contain_text("Identical")
 
 
 def test_a_statement_taken_home_is_verified_without_a_database(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from typing import Any
 
 import requests
 from django.utils import timezone
@@ -29,14 +30,14 @@ def test_a_reported_generation_becomes_a_receipt(site: Site) -> None:
 
     # The workers attribute it, the sweep accrues it; nobody is asked to wait in the request.
     deadline = time.monotonic() + 60
-    receipt = {"state": "received"}
+    receipt: dict[str, Any] = {"state": "received"}
     while receipt["state"] != "accrued":
         assert time.monotonic() < deadline, receipt
         time.sleep(0.5)
         receipt = session.get(f"{site.url}/api/v1/generations/{first['id']}", timeout=30).json()
-    shares = sum(share["ppb"] for share in receipt["shares"])  # type: ignore[attr-defined]
-    assert shares + receipt["unattributed_ppb"] == 1_000_000_000  # type: ignore[operator]
-    assert receipt["entry"]["hash"]  # type: ignore[index]
+    shares = sum(share["ppb"] for share in receipt["shares"])
+    assert shares + receipt["unattributed_ppb"] == 1_000_000_000
+    assert receipt["entry"]["hash"]
 
 
 def test_an_unknown_key_is_told_so_and_nothing_more(site: Site) -> None:
