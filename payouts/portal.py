@@ -62,7 +62,7 @@ def top_works(request: HttpRequest) -> HttpResponse:
     period = months[-1].period_id if months else None
     rows = ledger_queries.earnings_by_work(contributor.pk, period) if period else []
     named = [row for row in rows if row.work is not None and row.amount > 0]
-    month = months[-1].period if months else ""
+    month = f"{date(period // 100, period % 100, 1):%B %Y}" if period else ""
     return render(request, "portal/home_works.html", {"rows": named[:WORKS_SHOWN], "month": month})
 
 
@@ -274,20 +274,16 @@ def _consents(contributor: Contributor, at: datetime) -> list[tuple[str, str]]:
 
 def _first_step(contributor: Contributor) -> dict[str, str]:
     """Why nothing is earned yet, and what has to happen first."""
-    trained = (
-        ManifestWork.objects.filter(work__dataset__contributor=contributor)
-        .values_list("manifest__model_version__name", flat=True)
-        .order_by("-manifest__created_at")
-    )
-    names = list(dict.fromkeys(trained))
+    trained = ManifestWork.objects.filter(work__dataset__contributor=contributor)
+    newest = trained.select_related("manifest__model_version").order_by("-manifest__created_at", "-pk").first()
     n_works = works_of(contributor).count()
-    if names:
-        n_trained = trained.count()
+    if newest is not None:
+        n_trained = trained.filter(manifest=newest.manifest).count()
         return {
             "title": "No earnings yet",
             "sentence": f"{n_trained} of your works {'is' if n_trained == 1 else 'are'} in the training set of "
-            f"{names[0]}. "
-            "The first royalties appear after it has served a generation that drew on them.",
+            f"{newest.manifest.model_version}. The first royalties appear after it has served a generation that "
+            "drew on them.",
         }
     if n_works:
         return {

@@ -87,7 +87,6 @@ PAUSES = {
     "a_key_was_used_for_another_request": "A request differed from what was written down before it was sent.",
     "more_than_one_transfer_for_a_payout": "Stripe shows more than one transfer for a payout. Nothing more is sent.",
     "a_payout_differs_from_what_was_approved": "The rows no longer give the hash that was approved.",
-    "an_answer_is_missing_after_the_safe_window": "Some answers never came. A person decides each before it goes on.",
 }
 
 LEFT_OUT = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,13 +11,14 @@ import pytest
 from allauth.account.authentication import AUTHENTICATION_METHODS_SESSION_KEY
 from allauth.mfa.models import Authenticator
 from django.conf import settings
-from django.test import Client
+from django.test import Client, override_settings
 
 from contributors.models import Contributor, User
 from contributors.operations import enrol_totp
+from tests.ledger.conftest import accrued, programme
 from tests.payouts.conftest import paying, sandbox, shared_sandbox, world
 
-__all__ = ["paying", "sandbox", "shared_sandbox", "world"]
+__all__ = ["accrued", "paying", "programme", "sandbox", "shared_sandbox", "world"]
 
 TOTP_SECRET = "JBSWY3DPEHPK3PXP"
 LogIn = Callable[..., Client]
@@ -27,6 +28,13 @@ LogIn = Callable[..., Client]
 def at() -> datetime:
     """The pages read the clock, so the world takes place now."""
     return datetime.now(UTC)
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords() -> Iterator[None]:
+    """Argon2 is slow by design, and no test of these pages is about passwords."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
 
 
 @pytest.fixture

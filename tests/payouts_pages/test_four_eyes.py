@@ -224,7 +224,7 @@ def test_an_approval_that_expired_executes_nothing(at: datetime, db: None, sandb
     run = world.approved()
     response = log_in(world.checker).post(address("execute", run))
     assert response.status_code == 409
-    assert "The approval has expired; the run must be approved again." in words_of(response)
+    assert "The approval has expired; cancel the run and build it again." in words_of(response)
     assert not Payout.objects.exclude(state=Payout.State.APPROVED).exists()
 
 

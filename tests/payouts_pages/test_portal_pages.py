@@ -18,6 +18,7 @@ from ledger.models import Entry
 from ledger.money import from_minor
 from payouts import operations, queries
 from payouts.models import PayoutAccount
+from tests.ledger.programme import Programme
 from tests.payouts.world import SEEN, World
 from tests.payouts_pages.conftest import LogIn, member_of, words_of
 
@@ -219,3 +220,31 @@ def test_two_currencies_are_kept_apart(world: World, log_in: LogIn, name: str) -
     if name == HOME:
         assert "Payable EUR 56.78" in page
         assert "Payable USD 12.34" in page
+
+
+def test_home_shows_the_latest_receipts_the_top_works_and_the_months(accrued: Programme) -> None:
+    client, contributor = accrued.client(0), accrued.contributors[0]
+    response = client.get(reverse(HOME))
+    rows = ledger_queries.receipts_of(contributor.pk, limit=5).rows
+    page, source = words_of(response), response.content.decode()
+    assert rows
+    for row in rows:
+        assert reverse("ledger:receipt", args=[row.generation_id]) in source
+        assert money_text(row.amount, row.currency) in page
+    [balances] = ledger_queries.balances_of(contributor.pk)
+    assert tiles(page)["Pending"] == money_text(balances.pending, "USD")
+    month = ledger_queries.earnings_by_month(contributor.pk)[-1]
+    assert money_text(month.total, "USD") in page
+    assert reverse("payouts:top_works") in source
+    best = ledger_queries.earnings_by_work(contributor.pk, month.period_id)[0]
+    works = words_of(client.get(reverse("payouts:top_works")))
+    assert best.work is not None
+    assert f"{best.work.title} {money_text(best.amount, 'USD')}" in works
+    other = accrued.works[1][0].title
+    assert other not in page + works
+
+
+def test_works_in_a_training_set_are_the_first_thing_said_while_nothing_is_earned(programme: Programme) -> None:
+    page = words_of(programme.client(0).get(reverse(HOME)))
+    assert "3 of your works are in the training set of" in page
+    assert "Training generative models allowed" in page
