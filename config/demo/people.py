@@ -15,7 +15,8 @@ from pathlib import Path
 
 from config.demo import corpus
 
-# Washington registered the few short messages of his first term, which earn less than the threshold. Grant hands in two of Lincoln's addresses as reprints.
+# Washington registered the few short messages of his first term, which earn less than the threshold. Grant hands in
+# two of Lincoln's addresses as reprints.
 NOT_ONBOARDED = "Andrew Jackson"
 WITHDRAWN = "Thomas Jefferson"
 COPIER = "Ulysses S. Grant"
