@@ -127,6 +127,11 @@ def from_minor(count: int, code: str) -> int:
     return count * asset(code).minor
 
 
+def from_billionths(billionths: int, code: str) -> int:
+    """What a service reported, in billionths of the currency, in units of the asset; less than a unit is cut."""
+    return billionths * asset(code).one // 1_000_000_000
+
+
 def part(units: int, ppb: int) -> int:
     """floor(units x ppb / 10^9)."""
     return units * ppb // PPB

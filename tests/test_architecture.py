@@ -73,7 +73,7 @@ def test_row_locks_let_foreign_keys_be_checked() -> None:
 
 @pytest.mark.parametrize("app", ["contributors", "attribution", "ledger", "payouts"])
 def test_operations_take_keywords_only(app: str) -> None:
-    """`reserve_payout(gross=..., tax=...)` cannot be given in the wrong order. An operation is what is told the time."""
+    """`reserve_payout(gross=, tax=)` cannot be given in the wrong order. An operation is what is told the time."""
     operations = importlib.import_module(f"{app}.operations")
     positional = [
         name

@@ -16,6 +16,13 @@ from ledger.operations.claims import (
 )
 from ledger.operations.closing import UnableToClose, close_period
 from ledger.operations.exchange import UnableToExchange, exchange_cash, exchange_debt
+from ledger.operations.model_services import (
+    UnableToBillService,
+    apply_deposit,
+    collect_receivable,
+    invoice_service,
+    prefund_service,
+)
 from ledger.operations.payouts import (
     UnableToRecordPayout,
     record_bank_return,
@@ -37,13 +44,6 @@ from ledger.operations.programme import (
     top_up_stripe,
 )
 from ledger.operations.sealing import UnableToSeal, seal_period
-from ledger.operations.services import (
-    UnableToBillService,
-    apply_deposit,
-    collect_receivable,
-    invoice_service,
-    prefund_service,
-)
 
 __all__ = [
     "UnableToAccrue",

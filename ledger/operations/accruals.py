@@ -22,7 +22,7 @@ from contributors.queries import split_of
 from ledger import journal
 from ledger.journal import AccountKey, Document
 from ledger.models import Accrual, EntryKind, Period, Refusal, RoyaltyPlan, SweepMark, period_of, utc_date
-from ledger.money import PPB, apportion, apportion_rows, part, tie_key
+from ledger.money import PPB, apportion, apportion_rows, from_billionths, part, tie_key
 from ledger.operations.periods import dated
 
 SWEEP_MAX = 1000
@@ -160,7 +160,8 @@ def _price(case: _Case, plan: RoyaltyPlan | None) -> tuple[Refusal.Reason | None
     if case.reported is None:
         return Refusal.Reason.GROSS_MISSING, f"{plan} shares the revenue of a generation."
     assert plan.rate_ppb is not None
-    case.gross = part(case.reported, plan.rate_ppb)
+    # Attribution knows no asset: it keeps what was reported in billionths of the currency, whichever that is.
+    case.gross = part(from_billionths(case.reported, case.currency), plan.rate_ppb)
     if case.gross == 0:
         return Refusal.Reason.GROSS_TOO_SMALL, f"{plan} takes less than one unit of this revenue."
     return None, ""

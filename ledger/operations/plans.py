@@ -119,7 +119,7 @@ def _refuse_if_accrued(plan: RoyaltyPlan) -> None:
             )
 
 
-def plan_at(currency: str, at: datetime) -> RoyaltyPlan | None:
+def plan_at(*, currency: str, at: datetime) -> RoyaltyPlan | None:
     """The plan in effect for a generation of this currency that occurred at this moment."""
     plans = RoyaltyPlan.objects.filter(currency=currency, state=RoyaltyPlan.State.EFFECTIVE, effective_from__lte=at)
     return plans.order_by("-effective_from").first()

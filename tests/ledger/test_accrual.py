@@ -5,7 +5,7 @@ import pytest
 from ledger import journal, operations
 from ledger.journal import AccountKey
 from ledger.models import Accrual, Entry, Refusal
-from ledger.money import PPB
+from ledger.money import PPB, parse_amount
 from tests.ledger.world import OCTOBER, PRICE, build_world
 
 pytestmark = pytest.mark.django_db
@@ -136,3 +136,12 @@ def test_without_weight_all_that_is_not_taken_goes_to_the_floor_pool(at: datetim
     world.accrue_all()
     document = Accrual.objects.get()
     assert sorted(document.amounts) == [PRICE // 5, PRICE * 4 // 5]
+
+
+def test_a_gross_in_a_currency_of_another_scale_is_the_amount_that_was_reported(at: datetime) -> None:
+    """Services report in billionths of the currency; the yen is kept with seven decimals."""
+    world = build_world(at)
+    world.adopt(currency="JPY", basis="revenue_share", price=None, rate_ppb=PPB)
+    world.attribute(world.generate(currency="JPY", gross=12 * 1_000_000_000))
+    world.accrue_all()
+    assert Accrual.objects.get().gross == parse_amount("12", "JPY")

@@ -67,10 +67,10 @@ def test_a_plan_is_adopted_by_somebody_else(at: datetime) -> None:
 def test_a_generation_falls_under_the_plan_in_effect_when_it_occurred(at: datetime) -> None:
     world = build_world(at)
     later = world.adopt(effective_from=at, price=2 * PRICE)
-    assert operations.plan_at("USD", at - timedelta(microseconds=1)) == world.plan
-    assert operations.plan_at("USD", at) == later
-    assert operations.plan_at("USD", at - timedelta(days=400)) is None
-    assert operations.plan_at("EUR", at) is None
+    assert operations.plan_at(currency="USD", at=at - timedelta(microseconds=1)) == world.plan
+    assert operations.plan_at(currency="USD", at=at) == later
+    assert operations.plan_at(currency="USD", at=at - timedelta(days=400)) is None
+    assert operations.plan_at(currency="EUR", at=at) is None
 
 
 def test_old_periods_keep_their_plan(at: datetime) -> None:
