@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -77,7 +78,9 @@ class StripeSandbox:
 
     # --- the process ----------------------------------------------------------------------------------------------
     def start(self) -> None:
-        command = [sys.executable, "manage.py", "sandbox", "--port", str(self.port)]
+        """Start the server; it ends with the thread that calls this, also where the tests are killed."""
+        command = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
+        command += [sys.executable, "manage.py", "sandbox", "--port", str(self.port)]
         command += [part for url in self.webhooks for part in ("--webhook", url)]
         command += [part for url in self.connect_webhooks for part in ("--connect-webhook", url)]
         environment = {**os.environ, **self.environment(), "DATABASE_URL": self.database_url, "SANDBOX": "1"}
@@ -217,8 +220,8 @@ class StripeSandbox:
 def running_sandbox(database_url: str, **options: Any) -> Iterator[StripeSandbox]:
     """A sandbox on the given database, for as long as the block runs."""
     sandbox = StripeSandbox(database_url, **options)
-    sandbox.start()
     try:
+        sandbox.start()
         yield sandbox
     finally:
         sandbox.stop()
