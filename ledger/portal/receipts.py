@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from django.http import Http404, HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET, require_POST
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
 
 from attribution.models import Attribution, AttributionIndex
 from attribution.operations import Recomputed
@@ -88,7 +88,6 @@ class Step:
     title: str
     how: str
     amount: int
-    is_result: bool = False
 
 
 @contributor_required
@@ -98,9 +97,12 @@ def receipt(request: ContributorRequest, generation_id: uuid.UUID) -> HttpRespon
 
 
 @contributor_required
-@require_POST
+@require_http_methods(["GET", "POST"])
 def recompute(request: ContributorRequest, generation_id: uuid.UUID) -> HttpResponse:
     """Do the arithmetic again from the stored scores, both of the shares and of the division, and say what came out."""
+    if request.method == "GET":
+        # Somebody came back to the address of an answer: what was asked is asked again by the button.
+        return redirect("ledger:receipt", generation_id)
     context = _context(request, generation_id)
     found: ContributorReceipt = context["receipt"]  # type: ignore[assignment]
     assert found.standing.attribution is not None
@@ -195,7 +197,7 @@ def _steps(found: ContributorReceipt, plan: RoyaltyPlan) -> list[Step]:
     ]
     for share in found.shares:
         steps += _share_steps(found, share, scale, blended=plan.general_ppb)
-    return [*steps, Step("Credited to you", "as posted in the journal", found.credited, is_result=True)]
+    return steps
 
 
 def _share_steps(found: ContributorReceipt, share: queries.OwnShare, scale: int, *, blended: int) -> list[Step]:

@@ -92,14 +92,14 @@ def _take_credits(found: dict[int, AccountPeriod], period_id: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT u.account, a.generation_id, a.revision, e.id, u.amount
+            SELECT own.id, a.generation_id, a.revision, e.id, a.amounts[array_position(a.account_ids, own.id)]
             FROM (SELECT id, batch_id FROM ledger_entry
                   WHERE period_id = %(period)s AND batch_id IS NOT NULL AND (
                       kind NOT IN ('accrue', 'accrue_pool')
                       OR id IN (SELECT entry_id FROM ledger_line WHERE account_id = ANY(%(accounts)s::bigint[])))) e
             JOIN ledger_accrual a ON a.batch_id = e.batch_id AND a.account_ids && %(accounts)s::bigint[]
-            CROSS JOIN LATERAL unnest(a.account_ids, a.amounts) u (account, amount)
-            WHERE u.account = ANY(%(accounts)s::bigint[]) ORDER BY 1, 2, 3""",
+            JOIN ledger_account own ON own.id = ANY(%(accounts)s::bigint[]) AND own.id = ANY(a.account_ids)
+            ORDER BY 1, 2, 3""",
             {"accounts": list(found), "period": period_id},
         )
         for account_id, generation_id, revision, entry_id, amount in cursor.fetchall():

@@ -1,7 +1,7 @@
 """What a contributor earned: by month from the journal, by model, service and work from the documents of one month.
 
-By month costs one journal line for each batch. The rest reads every document of the contributor in the month: about
-2 s a million generations, and 20 s a million by work, because the evidence of each is read.
+By month costs one journal line for each batch. The rest reads every document of the contributor in the month, and by
+work the evidence of each as well: measured on a busy core, 0.5 s and 1.1 s for 100,000 generations.
 """
 
 from __future__ import annotations
@@ -114,11 +114,9 @@ _CREDITS = """
     FROM (SELECT DISTINCT e.id, e.batch_id FROM ledger_line l JOIN ledger_entry e ON e.id = l.entry_id
           WHERE l.account_id = ANY(%(accounts)s::bigint[]) AND e.period_id = %(period)s AND e.batch_id IS NOT NULL) e
     JOIN ledger_accrual a ON a.batch_id = e.batch_id AND a.account_ids && %(accounts)s::bigint[]
-    CROSS JOIN LATERAL (
-        SELECT u.account, u.amount FROM unnest(a.account_ids, a.amounts) u (account, amount)
-        WHERE u.account = ANY(%(accounts)s::bigint[])
-    ) mine
-    JOIN ledger_account own ON own.id = mine.account JOIN ledger_asset c ON c.id = own.asset_id"""
+    JOIN ledger_account own ON own.id = ANY(%(accounts)s::bigint[]) AND own.id = ANY(a.account_ids)
+    JOIN ledger_asset c ON c.id = own.asset_id"""
+_AMOUNT = "a.amounts[array_position(a.account_ids, own.id)]"
 
 
 def earnings_by_model(contributor_id: int, period_id: int) -> list[ModelEarned]:
@@ -127,7 +125,7 @@ def earnings_by_model(contributor_id: int, period_id: int) -> list[ModelEarned]:
         cursor.execute(
             f"""
             SELECT c.code, v.public_id, v.name, s.public_id, s.name,
-                   count(DISTINCT a.generation_id), sum(mine.amount)::bigint {_CREDITS}
+                   count(DISTINCT a.generation_id), sum({_AMOUNT})::bigint {_CREDITS}
             JOIN attribution_generation g ON g.id = a.generation_id
             JOIN attribution_modelversion v ON v.id = g.model_version_id
             JOIN attribution_modelservice s ON s.id = g.service_id
@@ -195,7 +193,7 @@ def _credits_with_evidence(contributor_id: int, period_id: int) -> Iterator[_Cre
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT c.code, a.generation_id, a.revision, sum(mine.amount)::bigint,
+            SELECT c.code, a.generation_id, a.revision, sum({_AMOUNT})::bigint,
                    (SELECT jsonb_object_agg(w.key, w.value) FROM jsonb_each(t.top_works) w
                     WHERE w.key = ANY(%(holders)s))
             {_CREDITS}

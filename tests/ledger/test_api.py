@@ -12,7 +12,6 @@ from jsonschema import Draft202012Validator
 
 from attribution import operations as attributions
 from attribution.models import Generation
-from ledger import operations
 from ledger.models import Entry
 from tests.ledger.programme import Programme
 
