@@ -47,7 +47,7 @@ lint: $(VENV)/.development  ## ruff, mypy strict, import contracts, templates
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/lint-imports
 	@$(VENV)/bin/djlint --quiet --lint templates
-	@$(PYTHON) manage.py makemigrations --check --dry-run
+	@DATABASE_ROLE= $(PYTHON) manage.py makemigrations --check --dry-run
 	@$(VENV)/bin/mypy .
 
 bench: $(VENV)/.development  ## every benchmark, quick size
