@@ -41,7 +41,7 @@ __all__ = [
     "remove_works",
 ]
 
-FORMAT = "tributary-index/1"
+FORMAT = "tributary-index/2"
 MEAN_QUERY = "mean_query.npy"
 Progress = Callable[[str, int, int], None]
 

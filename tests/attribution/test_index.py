@@ -209,7 +209,7 @@ def test_a_corrupt_file_is_refused_by_name(copied: Path) -> None:
     open_index(copied)
 
 
-@pytest.mark.parametrize("manifest", ["", "{}", "[]", '{"files": 3, "format": "tributary-index/1"}'])
+@pytest.mark.parametrize("manifest", ["", "{}", "[]", '{"files": 3, "format": "tributary-index/2"}'])
 def test_a_manifest_that_cannot_be_read_is_refused(copied: Path, manifest: str) -> None:
     (copied / "manifest.json").write_text(manifest)
     with pytest.raises(UnableToOpenIndex, match="Corrupt: the manifest"):
