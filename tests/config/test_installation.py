@@ -1,0 +1,112 @@
+"""`manage.py up`, as a user runs it: from nothing to served pages, and nothing left afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from config import local
+from tests.config.test_local import wait_until_gone
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CONFIGURED = ("DATABASE_URL", "BROKER_URL", "CACHE_URL", "STRIPE_SECRET_KEY", "STRIPE_API_BASE", "SANDBOX", "SITE_URL")
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in task.read_text().split():
+                found += [int(child), *_descendants(int(child))]
+    return found
+
+
+def _named(pids: list[int], word: str) -> list[int]:
+    return [pid for pid in pids if word in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()]
+
+
+class Up:
+    def __init__(self, data: Path, log: Path) -> None:
+        self.port = local.free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        environment = {name: value for name, value in os.environ.items() if name not in CONFIGURED}
+        environment |= {"TRIBUTARY_DATA": str(data), "PYTHONUNBUFFERED": "1"}
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "up", "--port", str(self.port)],
+                cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+
+    def wait_until_served(self, seconds_max: float = 150) -> None:
+        self.wait_for("Tributary serves at", seconds_max)
+
+    def wait_for(self, words: str, seconds_max: float = 90) -> None:
+        deadline = time.monotonic() + seconds_max
+        while words not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    started = Up(tmp_path / "installation", tmp_path / "up.log")
+    yield started
+    if started.process.poll() is None:
+        started.process.kill()
+        started.process.wait(10)
+
+
+def test_an_installation_serves_mends_itself_and_leaves_nothing_running(up: Up) -> None:
+    up.wait_until_served()
+    assert requests.get(f"{up.url}/livez", timeout=10).json() == {"status": "ok"}
+    ready = requests.get(f"{up.url}/readyz", timeout=30)
+    assert (ready.status_code, ready.json()["faults"]) == (200, {})
+    assert "Tributary" in requests.get(up.url, timeout=30).text
+    assert requests.get(f"{up.url}/metrics", timeout=10).status_code == 404
+
+    everything = _descendants(up.process.pid)
+    assert _named(everything, "celery")
+    assert _named(everything, "gunicorn")
+    beat = _named(everything, "config beat")[0]
+    os.kill(beat, signal.SIGKILL)
+    up.wait_for("beat ended (-9); started again")
+
+    everything = _descendants(up.process.pid)
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(60) == 0
+    assert wait_until_gone(everything, seconds_max=30) == []
+
+
+def test_a_killed_installation_takes_its_programs_with_it(up: Up) -> None:
+    up.wait_until_served()
+    everything = _descendants(up.process.pid)
+    assert len(everything) > 5
+    up.process.kill()
+    up.process.wait(10)
+    assert wait_until_gone(everything, seconds_max=30) == []
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "manage.py", "up", "--port", str(port)],
+            cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+            env={**os.environ, "TRIBUTARY_DATA": str(tmp_path / "data")},
+        )  # fmt: skip
+    assert done.returncode != 0
+    assert f"127.0.0.1:{port} is taken" in done.stderr
