@@ -214,6 +214,7 @@ def execute(sandbox: Any, run_id: int, rate: float) -> dict[str, Any]:
         "double_payments": len(after["duplicates"]), "rate_limited": requests["rate_limited"],
         "rate_limited_percent": round(100 * requests["rate_limited"] / max(requests["writes"], 1), 2),
         "writes_in_the_busiest_second": after["requests"].get("writes_in_the_busiest_second", 0),
+        "worker_cpu_ms_a_payout": round(1000 * sum(one["cpu_seconds"] for one in told) / max(paid, 1), 1),
         "worker_rss_mb_max": max(one["rss_mb"] for one in told),
         "not_at_their_end": Payout.objects.filter(run_id=run_id, state__in=Payout.LIVE).count(),
     }  # fmt: skip
@@ -226,12 +227,13 @@ def work(run_id: int) -> None:
     django.setup()
     from payouts import operations
 
-    end = time.monotonic() + 900
+    end, begun = time.monotonic() + 900, time.process_time()
     while time.monotonic() < end:
         if operations.execute_run(run_id=run_id, threads=THREADS).live == 0:
             break
         time.sleep(0.2)
-    print(json.dumps({"rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(json.dumps({"rss_mb": memory, "cpu_seconds": time.process_time() - begun}))
 
 
 def reconcile(run_id: int) -> dict[str, Any]:
