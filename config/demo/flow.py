@@ -46,6 +46,7 @@ GENERATIONS = 2000
 PRICE = "0.05"
 CURRENCY = "USD"
 WAIT_SECONDS_MAX = 900.0
+AUDIT_SEED = 2026
 
 
 class UnableToDemonstrate(Exception):
@@ -269,7 +270,8 @@ class Demo:
         with self.stages.stage("index", "EK-FAC, midpoint features and the index are built") as advance:
             return attribution.build_index(
                 model_version=version,
-                config={},
+                # Damping and checkpoints were chosen on the coalitions of seed 0: the audit draws others.
+                config={"seed": AUDIT_SEED},
                 at=self.calendar.trained_at,
                 progress=lambda _stage, done, total: advance(done, total),
             )

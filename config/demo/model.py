@@ -29,9 +29,8 @@ from config.demo import corpus
 VOCABULARY = 520
 """512 pieces of text and the symbols of eight authors."""
 CHECKPOINTS_KEPT = 3
-"""Members of the ensemble, spread over the training: gradients of the last epochs agree with each other too well to
-tell noise from signal, and a checkpoint of the first third says more about who taught what (TracIn, Pruthi et al. 2020)
-than one that has fitted its items already."""
+"""Members of the ensemble, at a third, two thirds and the end of the training: neighbouring epochs agree with each other
+too well to tell noise from signal, and in trials the earlier ones agreed better with retraining (docs/attribution.md)."""
 Progress = Callable[[str, int, int], None]
 
 
