@@ -29,8 +29,8 @@ from config.demo import corpus
 VOCABULARY = 520
 """512 pieces of text and the symbols of eight authors."""
 CHECKPOINTS_KEPT = 3
-"""Members of the ensemble, at a third, two thirds and the end of the training: neighbouring epochs agree with each other
-too well to tell noise from signal, and in trials the earlier ones agreed better with retraining (docs/attribution.md)."""
+"""Members of the ensemble, at a third, two thirds and the end of the training: neighbouring epochs agree with each
+other too well to tell noise from signal, and in trials the earlier ones agreed better with retraining."""
 Progress = Callable[[str, int, int], None]
 
 

@@ -82,6 +82,8 @@ def adopt_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
             raise UnableToAdoptPlan(f"{fresh} is in effect already.")
         if fresh.proposed_by_id == by.pk:
             raise UnableToAdoptPlan("A plan is adopted by somebody else than its proposer.")
+        if fresh.basis == RoyaltyPlan.Basis.PERIOD_POOL:
+            raise UnableToAdoptPlan("No operation declares the pool of a period, so nothing would ever be accrued.")
         month = Period.objects.filter(pk=period_of(utc_date(fresh.effective_from))).first()
         if month is not None and month.state != Period.State.OPEN:
             raise UnableToAdoptPlan(f"Period {month} is {month.state}; old periods keep their plan.")

@@ -92,3 +92,10 @@ def test_a_plan_does_not_reach_back_over_what_is_accrued_nor_before_a_later_one(
         world.adopt(effective_from=at - timedelta(hours=1))
     with pytest.raises(operations.UnableToAdoptPlan, match="same moment"):
         world.adopt(effective_from=at)
+
+
+def test_a_plan_whose_pool_nobody_can_declare_takes_no_effect(at: datetime) -> None:
+    """Otherwise every generation under it would wait for an entry that never comes."""
+    world = build_world(at, plan=False)
+    with pytest.raises(operations.UnableToAdoptPlan, match="nothing would ever be accrued"):
+        world.adopt(basis="period_pool", price=None, pool=PRICE)
