@@ -17,9 +17,10 @@ import redis
 from config import local
 
 HOLDER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from config import local
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored
 with local.engine(Path(sys.argv[1])) as servers:
     try:
         print("ready", *[server.process.pid for server in servers], flush=True)

@@ -3,15 +3,17 @@ real model, a month of generations and people who may log in."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.hashers import reset_hashers
 from django.db import connection
 from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -48,6 +50,7 @@ class Site:
     """A running installation and who takes part in it."""
 
     running: Running
+    database: str
     programme: Programme
     contributor: User
     maker: User
@@ -154,39 +157,62 @@ def site(
 ) -> Iterator[Site]:
     data: Path = tmp_path_factory.mktemp("installation")
     environment = dict(line.split("=", 1) for line in local.sandbox_environment(data).read_text().splitlines())
-    with pytest.MonkeyPatch.context() as patch, django_db_blocker.unblock(), cloned_database() as database:
-        patch.setitem(connection.settings_dict, "NAME", database.name)
-        patch.setattr(settings, "DATABASE_URL", database.url)
-        # A queue of its own: another test's worker must not take these messages.
-        patch.setattr(settings, "BROKER_URL", f"{settings.BROKER_URL}?virtual_host=15")
-        patch.setattr(settings, "TRIBUTARY_DATA", data)
-        for name, value in environment.items():
-            patch.setenv(name, value)
-            if name.startswith("STRIPE"):
-                patch.setattr(settings, name, value.split(",") if name.endswith("SECRETS") else value)
-        calendar = flow.Calendar(timezone.now())
-        maker, checker = _staff("Maker", "finance_maker"), _staff("Checker", "finance_checker")
-        programme = start_programme(well_trained, timezone.now())
-        index = attribution.build_index(model_version=programme.model_version, config=INDEX, at=timezone.now())
-        index = attribution.audit_index(index=index, at=timezone.now(), coalitions=10)
-        assert index.weight_ppb > 0, index.audit
-        _earn_a_month(programme, well_trained, calendar, maker, checker)
-        contributor = contributors.register_user(
-            email="washington@authors.example", password=PASSWORD, name="G. Washington", at=timezone.now()
-        )
-        contributors.add_member(
-            contributor=programme.contributors[0], user=contributor, role="owner", at=timezone.now()
-        )
-        with installation(host="127.0.0.1", port=local.free_port(), tell=print) as running:
-            _prepare_payouts(maker, programme)
-            yield Site(running, programme, contributor, maker, checker, f"{calendar.month_start:%Y-%m}")
-        connection.close()
+    with django_db_blocker.unblock(), cloned_database() as database, contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(connection.settings_dict, "NAME", database.name)
+            patch.setattr(settings, "DATABASE_URL", database.url)
+            # A queue of its own: another test's worker must not take these messages.
+            patch.setattr(settings, "BROKER_URL", f"{settings.BROKER_URL}?virtual_host=15")
+            patch.setattr(settings, "TRIBUTARY_DATA", data)
+            # Set by `installation` to where the site serves; other tests must not see it.
+            patch.setattr(settings, "SITE_URL", settings.SITE_URL)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+                if name.startswith("STRIPE"):
+                    patch.setattr(settings, name, value.split(",") if name.endswith("SECRETS") else value)
+            made = _tell_the_story(well_trained)
+            running = stack.enter_context(installation(host="127.0.0.1", port=local.free_port(), tell=print))
+            _prepare_payouts(made.maker, made.programme)
+            connection.close()
+        yield Site(running, database.name, *made)
+
+
+class _Story(NamedTuple):
+    programme: Programme
+    contributor: User
+    maker: User
+    checker: User
+    month: str
+
+
+def _tell_the_story(trained: Trained) -> _Story:
+    """Everything before the installation runs: people, an audited index, a month of royalties."""
+    # Tests elsewhere hash passwords quickly; these are checked by another process, which knows the real hasher only.
+    reset_hashers(setting="PASSWORD_HASHERS")
+    calendar = flow.Calendar(timezone.now())
+    maker, checker = _staff("Maker", "finance_maker"), _staff("Checker", "finance_checker")
+    programme = start_programme(trained, timezone.now())
+    index = attribution.build_index(model_version=programme.model_version, config=INDEX, at=timezone.now())
+    index = attribution.audit_index(index=index, at=timezone.now(), coalitions=10)
+    assert index.weight_ppb > 0, index.audit
+    _earn_a_month(programme, trained, calendar, maker, checker)
+    contributor = contributors.register_user(
+        email="washington@authors.example", password=PASSWORD, name="G. Washington", at=timezone.now()
+    )
+    contributors.add_member(contributor=programme.contributors[0], user=contributor, role="owner", at=timezone.now())
+    return _Story(programme, contributor, maker, checker, f"{calendar.month_start:%Y-%m}")
 
 
 @pytest.fixture(autouse=True)
-def _playwright_runs_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its synchronous interface keeps an event loop in this thread, for which Django would refuse every query."""
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+def _on_the_sites_database(
+    site: Site, django_db_blocker: DjangoDbBlocker, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """What a journey reads, it reads from the site; other tests of this process keep their own database."""
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "NAME", site.database)
+    with django_db_blocker.unblock():
+        yield
+        connection.close()
 
 
 @pytest.fixture(scope="session")

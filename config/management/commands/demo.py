@@ -41,7 +41,8 @@ class Command(BaseCommand):
             self._print_code(options["code"])
             return
         # Ctrl-C and a service manager's SIGTERM both end the demo and all that it started.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         console = Console()
         self._begin_anew_if_interrupted(console)
         call_command("setup_database", verbosity=0)

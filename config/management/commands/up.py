@@ -21,13 +21,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("setup_database", verbosity=0)
-        ended = threading.Event()
-        # SIGTERM, as from a service manager, ends the command as Ctrl-C does.
-        signal.signal(signal.SIGTERM, lambda *_: ended.set())
+        # SIGTERM, as from a service manager, ends the command as Ctrl-C does; so does SIGINT where a shell ignores it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         try:
             with installation(host=options["host"], port=options["port"], tell=self.stdout.write) as running:
                 self.stdout.write(f"Tributary serves at {running.url}. Ctrl-C ends it.")
-                ended.wait()
+                threading.Event().wait()
         except UnableToStart as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
