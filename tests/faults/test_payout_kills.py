@@ -125,7 +125,8 @@ def _until_some_are_sent(run: PayoutRun, more: int, seconds_max: float = 15.0) -
     """A worker's life is measured in what it did, so that a busy machine does not make the trial a quiet one."""
     sent = PayoutAttempt.objects.filter(payout__run=run)
     goal, end = sent.count() + more, time.monotonic() + seconds_max
-    while sent.count() < goal and time.monotonic() < end:
+    unsent = run.payouts.filter(state=Payout.State.APPROVED)
+    while sent.count() < goal and unsent.exists() and time.monotonic() < end:
         time.sleep(0.01)
 
 
