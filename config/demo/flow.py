@@ -108,9 +108,12 @@ class Demo:
         index = self.build_index(version)
         self.audit_index(index)
         self.adopt_plan(service)
+        reporting = time.monotonic()
         self.report_generations(service, directory)
         self.wait_for_attribution()
         self.wait_for_accrual()
+        # From the first sampled token to the last posted entry, on all cores together.
+        self.figures["generations_per_second"] = round(self.generations / (time.monotonic() - reporting), 1)
         self.withdraw_consent()
         self.close_month()
         self.onboard_contributors()
