@@ -112,14 +112,13 @@ class Command(BaseCommand):
 
     def _show_logins(self, console: Console, running: Running) -> None:
         logins = people.logins(settings.TRIBUTARY_DATA / "demo" / "logins.json")
-        table = Table(title=f"Tributary serves at {running.url}", title_justify="left")
-        for heading in ("who", "e-mail", "what they do", "second factor (TOTP)"):
-            table.add_column(heading)
+        # Plain lines: a table would cut what somebody has to copy.
+        console.print(f"[bold]Tributary serves at {running.url}[/bold]")
         for person in (*people.STAFF, *people.AUTHORS):
-            table.add_row(
-                person.name, person.email, person.note, logins[person.email].totp_secret if person.roles else ""
-            )
-        console.print(table)
+            console.print(f"{person.email:<38} {person.note}", soft_wrap=True, highlight=False)
+        for person in people.STAFF:
+            secret = logins[person.email].totp_secret
+            console.print(f"Second factor of {person.email}: {secret}", soft_wrap=True, highlight=False)
         console.print(f"Everybody's password: [bold]{logins[people.STAFF[0].email].password}[/bold]")
         console.print("A current code: .venv/bin/python manage.py demo --code maker@finance.example")
         console.print(f"Generations stored: {Generation.objects.count():,}. Ctrl-C ends everything.")
