@@ -132,6 +132,39 @@ def models_trained_on(contributor: Contributor) -> QuerySet[ManifestWork]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A model that was trained on works of a contributor, and what a withdrawal since then means for it."""
+
+    model_version: ModelVersion
+    works: int
+    # Of these, how many may no longer be used to train a generative model.
+    withdrawn: int
+
+    @property
+    def is_retired(self) -> bool:
+        return self.model_version.state == ModelVersion.State.RETIRED
+
+
+def trained_models(*, contributor: Contributor, at: datetime, work: Work | None = None) -> list[TrainedModel]:
+    """The models trained on the contributor's works, or on one of them, each with its status of withdrawal."""
+    rows = models_trained_on(contributor)
+    if work is not None:
+        rows = rows.filter(work=work)
+    of_version: dict[ModelVersion, list[int]] = {}
+    for row in rows:
+        of_version.setdefault(row.manifest.model_version, []).append(row.work_id)
+    allowed = contributor_queries.consents_in_force(
+        work_ids=sorted({work_id for works in of_version.values() for work_id in works}),
+        scope="train_generative",
+        at=at,
+    )
+    return [
+        TrainedModel(version, len(works), sum(work_id not in allowed for work_id in works))
+        for version, works in of_version.items()
+    ]
+
+
 # --- services and their models --------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class VersionSummary:

@@ -1,12 +1,14 @@
 from django.urls import path
 
-from attribution import api, console, reference
+from attribution import api, console, portal, reference
 
 app_name = "attribution"
 urlpatterns = [
     path("api/v1/docs", reference.reference, name="reference"),
     path("api/v1/generations", api.GenerationsView.as_view(), name="generations"),
     path("api/v1/model-versions", api.ModelVersionsView.as_view(), name="model_versions"),
+    path("portal/models/", portal.trained_models, name="trained_models"),
+    path("portal/models/of/<uuid:public_id>/", portal.work_models, name="work_models"),
     path("console/services/", console.services, name="services"),
     path("console/services/<uuid:public_id>/", console.service, name="service"),
     path("console/services/<uuid:public_id>/keys/", console.issue_key, name="issue_key"),

@@ -1,0 +1,50 @@
+"""A withdrawal reaches the models that were trained before it: their status is shown, to its contributor alone."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from attribution import queries
+from contributors import operations
+from contributors.models import User
+from tests.attribution.conftest import Programme
+
+pytestmark = pytest.mark.django_db
+
+
+def browser_of(user: User) -> Client:
+    client = Client(headers={"Host": "127.0.0.1"})
+    client.force_login(user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    return client
+
+
+def test_a_model_trained_with_permission_is_shown_as_allowed(programme: Programme) -> None:
+    page = browser_of(programme.user).get("/portal/models/")
+    assert page.status_code == 200
+    assert programme.model_version.name in page.content.decode()
+    assert "Allowed" in page.content.decode()
+
+
+def test_a_withdrawal_changes_the_status_of_a_model_that_is_trained_already(programme: Programme) -> None:
+    contributor = programme.contributors[0]
+    before = queries.trained_models(contributor=contributor, at=programme.at)
+    assert [(model.works, model.withdrawn) for model in before] == [(1, 0)]
+    operations.withdraw_consent(
+        contributor=contributor, scope="train_generative", valid_from=programme.at, by=programme.user, at=programme.at
+    )
+    after = queries.trained_models(contributor=contributor, at=programme.at)
+    assert [(model.works, model.withdrawn) for model in after] == [(1, 1)]
+    others = queries.trained_models(contributor=programme.contributors[1], at=programme.at)
+    assert [model.withdrawn for model in others] == [0]
+
+
+def test_the_card_of_somebody_elses_work_is_not_found(programme: Programme) -> None:
+    stranger = operations.register_user(email="stranger@example.org", password="a long enough phrase", at=programme.at)
+    operations.register_contributor(
+        user=stranger, kind="person", legal_name="A Stranger", display_name="Stranger", country="US", at=programme.at
+    )
+    work = programme.works[0]
+    assert browser_of(programme.user).get(f"/portal/models/of/{work.public_id}/").status_code == 200
+    assert browser_of(stranger).get(f"/portal/models/of/{work.public_id}/").status_code == 404
+    assert programme.model_version.name not in browser_of(stranger).get("/portal/models/").content.decode()
