@@ -78,11 +78,21 @@ WAYS: dict[str, Callable[..., bool]] = {
 
 
 # --- acts ---------------------------------------------------------------------------------------------------------
-def pay(run_id: int, threads: int = 4, way: str = "as_designed", seconds: float = 60.0, **pace_of: float) -> None:
+def pay(
+    run_id: int,
+    threads: int = 4,
+    way: str = "as_designed",
+    seconds: float = 60.0,
+    rate: float = 500.0,
+    **pace_of: float,
+) -> None:
     """Work until every payout of the run is at its end or waits for a person."""
+    from django.conf import settings
+
     from payouts import operations
     from payouts.models import Payout, PayoutRun
 
+    settings.STRIPE_REQUESTS_PER_SECOND = rate
     end, pace = time.monotonic() + seconds, _pace(**pace_of)
     while time.monotonic() < end:
         operations.execute_run(run_id=run_id, threads=threads, seconds_max=seconds, pace=pace, pay=WAYS[way])

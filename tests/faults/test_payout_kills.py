@@ -83,19 +83,21 @@ def trial(
     sandbox.control("POST", "faults", {"seed": seed, "path": "/v1/transfers", "method": "POST", "seconds": 0.3,
                                        "probabilities": FAULTS})  # fmt: skip
     sandbox.queue_faults("500_after", "drop_after", "500_before")
-    options: dict[str, Any] = {"run_id": run.pk, "way": way, "safe_replay": SAFE_REPLAY, "seconds": 30.0}
+    options: dict[str, Any] = {"run_id": run.pk, "way": way, "safe_replay": SAFE_REPLAY, "seconds": KEYS_KEPT + 3}
+    # Slow enough that there is something left to lose at every kill.
+    slowly = {**options, "rate": payouts / 6}
     with forgetting():
         todo = ["kill"] * kills + ["stop"] * stops
         chance.shuffle(todo)
         rest = {len(todo) * (place + 1) // (outages + 1) for place in range(outages)}
         for number, deed in enumerate(todo):
-            pid = killable.fork("pay", threads=3, **options)
-            _until_some_are_sent(run, chance.randint(1, 8))
+            pid = killable.fork("pay", threads=3, **slowly)
+            _until_some_are_sent(run, chance.randint(1, max(2, 2 * payouts // len(todo))))
             time.sleep(chance.uniform(0.0, 0.1))
             if deed == "stop":
                 # Longer than a lease: when it wakes, another worker has long taken over.
                 os.kill(pid, signal.SIGSTOP)
-                other = killable.fork("pay", threads=3, **options)
+                other = killable.fork("pay", threads=3, **slowly)
                 time.sleep(chance.uniform(1.6, 2.5))
                 os.kill(pid, signal.SIGCONT)
                 time.sleep(0.3)
