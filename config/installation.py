@@ -19,9 +19,9 @@ from config import processes
 
 @dataclass(frozen=True)
 class Running:
+    """An installation that serves; for as long as `installation`'s block runs."""
+
     url: str
-    supervisor: processes.Supervisor
-    environment: dict[str, str]
 
 
 @contextlib.contextmanager
@@ -50,5 +50,5 @@ def installation(*, host: str, port: int, tell: Callable[[str], None]) -> Iterat
         processes.claim_port("127.0.0.1", port_of_sandbox, remedy=f"Change it in {data / 'local.env'}.")
         programs.insert(0, processes.sandbox(port_of_sandbox, site_url=url))
     logs = data / "logs"
-    with processes.Supervisor(programs, logs=logs, environment=environment, tell=tell) as supervisor:
-        yield Running(url, supervisor, environment)
+    with processes.Supervisor(programs, logs=logs, environment=environment, tell=tell):
+        yield Running(url)
