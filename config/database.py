@@ -16,16 +16,28 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 OWNER_ROLE = "tributary_owner"
 APP_ROLE = "tributary_app"
 
+# Roles belong to the whole server, and no lock reaches across its databases: whoever comes second waits for the first
+# one's commit inside CREATE or GRANT, then finds the work done.
 ROLES_SQL = f"""
 DO $$ BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{OWNER_ROLE}') THEN
     CREATE ROLE {OWNER_ROLE} NOLOGIN CREATEDB;
   END IF;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+END $$;
+DO $$ BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}') THEN
     CREATE ROLE {APP_ROLE} NOLOGIN;
   END IF;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
 END $$;
-GRANT {OWNER_ROLE}, {APP_ROLE} TO CURRENT_USER;
+DO $$ BEGIN
+  IF (SELECT count(*) FROM pg_auth_members WHERE member = current_user::regrole
+      AND roleid IN ('{OWNER_ROLE}'::regrole, '{APP_ROLE}'::regrole)) < 2 THEN
+    GRANT {OWNER_ROLE}, {APP_ROLE} TO CURRENT_USER;
+  END IF;
+EXCEPTION WHEN unique_violation THEN NULL;
+END $$;
 """
 
 

@@ -37,10 +37,7 @@ def _administrator(database: str = "postgres") -> Any:
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
     """Create and migrate the test database as its owner; `django_db_setup` then hands it to the application role."""
     with _administrator() as admin, admin.cursor() as cursor:
-        # Roles belong to the whole server: two test processes must not create them at once.
-        cursor.execute("SELECT pg_advisory_lock(7461)")
         cursor.execute(ROLES_SQL)
-        cursor.execute("SELECT pg_advisory_unlock(7461)")
     take_role(connection, OWNER_ROLE)
 
 

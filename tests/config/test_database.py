@@ -1,11 +1,17 @@
+import contextlib
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import psycopg2
 import pytest
 from django.contrib.auth.models import Group
 from django.db import InternalError, ProgrammingError, connection
 
-from config.database import APP_ROLE
+from config import local
+from config.database import APP_ROLE, ROLES_SQL
 from tests.conftest import CommittedDatabase
 
 
@@ -37,3 +43,29 @@ def test_a_committed_row_is_seen_by_another_process(committed_database: Committe
 
 def test_a_clone_starts_without_the_rows_of_the_last_one(committed_database: CommittedDatabase) -> None:
     assert not Group.objects.filter(name="seen").exists()
+
+
+def test_two_set_ups_at_once_create_the_roles_together(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(local.engine(tmp_path / "server", valkey=False))
+        url = local.database_url(tmp_path / "server")
+        first, second, observer = (stack.enter_context(contextlib.closing(psycopg2.connect(url))) for _ in range(3))
+        observer.autocommit = True
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        first.cursor().execute(ROLES_SQL)
+        waiting = pool.submit(second.cursor().execute, ROLES_SQL)
+        with observer.cursor() as cursor:
+            for _ in range(100):
+                cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                if cursor.fetchone() == (1,):
+                    break
+                time.sleep(0.05)
+            else:
+                pytest.fail("the second set-up did not wait for the first one")
+            first.commit()
+            waiting.result(20)
+            second.commit()
+            cursor.execute("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'tributary\\_%'")
+            assert cursor.fetchone() == (2,)
+            cursor.execute("SELECT count(*) FROM pg_auth_members WHERE member = current_user::regrole")
+            assert cursor.fetchone() == (2,)
