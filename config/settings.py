@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import urllib.parse
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,7 @@ STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 # Files are found where they lie, so that neither a test nor the demo needs collectstatic.
 WHITENOISE_USE_FINDERS = True
+warnings.filterwarnings("ignore", "No directory at", module="django.core.handlers.base")
 LANGUAGE_CODE = "en-gb"
 USE_I18N = False
 USE_TZ = True

@@ -96,11 +96,12 @@ class CommittedDatabase:
 
 
 @contextlib.contextmanager
-def cloned_database() -> Iterator[CommittedDatabase]:
-    """A fresh clone of the migrated test database, for as long as the block runs. Nobody may be connected to it yet."""
+def cloned_database(template: str = "") -> Iterator[CommittedDatabase]:
+    """A fresh clone of the migrated test database (or of `template`), for as long as the block runs. Nobody may be
+    connected to what is cloned."""
     name = f"clone_{uuid.uuid4().hex[:16]}"
     parts = urllib.parse.urlsplit(settings.DATABASE_URL)
-    template = str(connection.settings_dict["NAME"])
+    template = template or str(connection.settings_dict["NAME"])
     connection.close()
     admin = _administrator()
     try:
@@ -113,6 +114,19 @@ def cloned_database() -> Iterator[CommittedDatabase]:
         admin.close()
 
 
+@contextlib.contextmanager
+def on_database(name: str) -> Iterator[None]:
+    """Let Django's connection be one to this database."""
+    before = connection.settings_dict["NAME"]
+    connection.close()
+    connection.settings_dict["NAME"] = name
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict["NAME"] = before
+
+
 @pytest.fixture
 def committed_database(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, monkeypatch: pytest.MonkeyPatch
@@ -121,15 +135,9 @@ def committed_database(
 
     A clone, and not a TRUNCATE between tests, because the ledger refuses a TRUNCATE to everybody.
     """
-    template = connection.settings_dict["NAME"]
-    with django_db_blocker.unblock(), cloned_database() as clone:
+    with django_db_blocker.unblock(), cloned_database() as clone, on_database(clone.name):
         monkeypatch.setenv("DATABASE_URL", clone.url)
-        connection.settings_dict["NAME"] = clone.name
-        try:
-            yield clone
-        finally:
-            connection.close()
-            connection.settings_dict["NAME"] = template
+        yield clone
 
 
 @pytest.fixture

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
-import urllib.parse
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.test import Client
 from pytest_django import DjangoDbBlocker
 
 from attribution import operations
 from attribution.models import AttributionIndex, ModelService, ModelVersion
-from config.database import OWNER_ROLE
 from contributors import operations as people
 from contributors.models import Contributor, User, Work
+from tests.conftest import cloned_database, on_database
 
 ITEM_TOKENS = 48
 TRAINED_AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -193,12 +189,12 @@ def indexed_database(
 ) -> Iterator[IndexedDatabase]:
     """Built once: an index takes seconds, and names works and holders by their ids."""
     data = tmp_path_factory.mktemp("indexed")
-    with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch, cloned_database() as name:
+    with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch, cloned_database() as clone:
         patch.setattr(settings, "TRIBUTARY_DATA", data)
-        with on_database(name):
+        with on_database(clone.name):
             programme = start_programme(trained, NOW)
             programme.index = operations.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=NOW)
-        yield IndexedDatabase(name, data, programme)
+        yield IndexedDatabase(clone.name, data, programme)
 
 
 @pytest.fixture
@@ -225,38 +221,6 @@ def committed(
     indexed_database: IndexedDatabase, django_db_blocker: DjangoDbBlocker, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Committed]:
     monkeypatch.setattr(settings, "TRIBUTARY_DATA", indexed_database.data)
-    with django_db_blocker.unblock(), cloned_database(indexed_database.name) as name, on_database(name):
-        url = urllib.parse.urlsplit(settings.DATABASE_URL)._replace(path=f"/{name}").geturl()
-        environment = {**os.environ, "DATABASE_URL": url, "TRIBUTARY_DATA": str(indexed_database.data)}
+    with django_db_blocker.unblock(), cloned_database(indexed_database.name) as clone, on_database(clone.name):
+        environment = {**os.environ, **clone.environment(), "TRIBUTARY_DATA": str(indexed_database.data)}
         yield Committed(copy.deepcopy(indexed_database.programme), environment)
-
-
-@contextlib.contextmanager
-def cloned_database(template: str | None = None) -> Iterator[str]:
-    """A copy of a database (by default the migrated test database) for as long as the block lasts."""
-    template = template or connection.settings_dict["NAME"]
-    name = f"clone_{uuid.uuid4().hex[:16]}"
-    connection.close()
-    admin = psycopg2.connect(urllib.parse.urlsplit(settings.DATABASE_URL)._replace(path="/postgres").geturl())
-    admin.autocommit = True
-    try:
-        with admin.cursor() as cursor:
-            cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" OWNER {OWNER_ROLE}')
-        yield name
-        with admin.cursor() as cursor:
-            cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-    finally:
-        admin.close()
-
-
-@contextlib.contextmanager
-def on_database(name: str) -> Iterator[None]:
-    """Let Django's connection be one to this database."""
-    before = connection.settings_dict["NAME"]
-    connection.close()
-    connection.settings_dict["NAME"] = name
-    try:
-        yield
-    finally:
-        connection.close()
-        connection.settings_dict["NAME"] = before
