@@ -160,23 +160,55 @@ def fit_factors(
 ) -> dict[str, LayerFactors]:
     """EK-FAC from labels the model draws itself: one pass for the factors' eigenvectors, one for the eigenvalues.
 
-    Both passes are sums over examples, so that a large fit can be cut into parts and added up.
+    Both passes are sums over examples, so that a large fit is cut into parts and added up (attribution/building.py).
     """
+    bases = eigenbases(moments(tracer, examples, batch=batch, seed=seed, progress=progress))
+    squared = squares(tracer, bases, examples, batch=batch, seed=seed, progress=progress)
+    return factors_of(bases, squared, count=len(examples))
+
+
+def moments(
+    tracer: Tracer, examples: Sequence[Example], *, batch: int, seed: int, progress: Progress | None = None
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """First pass: per layer the sums of the inputs' and the output gradients' second moments, float64."""
     sums: dict[str, tuple[Tensor, Tensor]] = {}
     for traced in _passes(tracer, examples, batch, seed, "factors", progress):
         for name, (inputs, gradients) in traced.items():
             a, s = inputs.flatten(0, 1), gradients.flatten(0, 1)
-            moments = (a.T @ a).double(), (s.T @ s).double()
+            found = (a.T @ a).double(), (s.T @ s).double()
             previous = sums.get(name)
-            sums[name] = moments if previous is None else (previous[0] + moments[0], previous[1] + moments[1])
-    bases = {name: (_eigenvectors(a), _eigenvectors(s)) for name, (a, s) in sums.items()}
-    squares: dict[str, Tensor] = {}
+            sums[name] = found if previous is None else (previous[0] + found[0], previous[1] + found[1])
+    return sums
+
+
+def eigenbases(sums: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Between the passes: per layer the eigenvectors of both moments."""
+    return {name: (_eigenvectors(a), _eigenvectors(s)) for name, (a, s) in sums.items()}
+
+
+def squares(
+    tracer: Tracer,
+    bases: Mapping[str, tuple[Tensor, Tensor]],
+    examples: Sequence[Example],
+    *,
+    batch: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """Second pass, over the same examples with the same seed: sums of squared gradients in the eigenbasis, float64."""
+    sums: dict[str, Tensor] = {}
     for traced in _passes(tracer, examples, batch, seed, "eigenvalues", progress):
         for name, (inputs, gradients) in traced.items():
-            rotated = _rotate(inputs, gradients, *bases[name])
-            squares[name] = squares.get(name, torch.zeros(())) + rotated.square().sum(0).double()
-    count = len(examples)
-    return {name: LayerFactors(*bases[name], (squares[name] / count).float()) for name in bases}
+            found = _rotate(inputs, gradients, *bases[name]).square().sum(0).double()
+            sums[name] = sums[name] + found if name in sums else found
+    return sums
+
+
+def factors_of(
+    bases: Mapping[str, tuple[Tensor, Tensor]], squared: Mapping[str, Tensor], *, count: int
+) -> dict[str, LayerFactors]:
+    """The eigenvalues are means over `count` examples, whatever the number of parts they were summed in."""
+    return {name: LayerFactors(*bases[name], (squared[name] / count).float()) for name in bases}
 
 
 def damping_of(factors: LayerFactors, factor: float) -> float:
