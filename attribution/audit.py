@@ -4,41 +4,28 @@ The measure is the linear datamodeling score over contributor coalitions (LDS, P
 half of the holders, drawn many times; for each query, rank-correlate the utilities that result with the sums of the
 present holders' scores; average over queries. Always beside pro rata, which knows the number of items only. How sure
 the result is decides how much money goes by attribution (weight_ppb). Knows nothing of Django.
-
-Retraining runs in processes of its own (`python -m attribution.audit TASK WORKER WORKERS`), one thread each, and every
-coalition's utilities are kept as a file: a killed audit goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import math
-import os
-import pickle
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from attribution.adapters import Example, LoadedModel, Retrain
+from attribution.adapters import Example, LoadedModel
 from attribution.index import Index, IndexItem, Scores
+from attribution.retraining import Task, UnableToRetrain, positions_of, retrain_subsets
 from attribution.shards import Array
 from attribution.shares import BILLION
 
 BOOTSTRAPS = 2_000
 BOOTSTRAPS_AT_ONCE = 50
 COALITIONS_MIN = 4
-QUERY_BATCH = 64
-POLL_SECONDS = 0.2
 Progress = Callable[[str, int, int], None]
 
 
@@ -47,28 +34,6 @@ class UnableToAudit(Exception):
 
     status = 409
     problem = "unable-to-audit"
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What a worker needs; pickled once, read by every worker."""
-
-    retrain: Retrain
-    examples: tuple[Example, ...]
-    holder_ids: tuple[int, ...]
-    """Of each example."""
-    queries: tuple[Example, ...]
-    coalitions: tuple[tuple[int, ...], ...]
-    seed: int
-
-    @property
-    def sha256(self) -> str:
-        """The same in every process for the same task, which pickled bytes are not."""
-        told = [self.retrain.recipe, self.holder_ids, self.coalitions, self.seed]
-        told += [
-            [(example.tokens, example.prompt_tokens) for example in part] for part in (self.examples, self.queries)
-        ]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def audit(
@@ -96,15 +61,18 @@ def audit(
         raise UnableToAudit("There must be held-out examples and own generations to compare on.")
     started = time.monotonic()
     chosen = choose_coalitions(index.holder_ids, count=coalitions, seed=seed)
+    owners = [item.holder_id for item in items]
     task = Task(
         retrain=model.retrain,
         examples=tuple(item.example for item in items),
-        holder_ids=tuple(item.holder_id for item in items),
         queries=(*held_out, *own_generations),
-        coalitions=chosen,
-        seed=seed,
+        subsets=tuple(positions_of(owners, coalition) for coalition in chosen),
+        seeds=tuple(seed * 1_000 + number for number in range(len(chosen))),
     )
-    utilities = _retrain_all(task, cache, processes, progress)
+    try:
+        utilities = retrain_subsets(task, cache, processes=processes, progress=progress)
+    except UnableToRetrain as reason:
+        raise UnableToAudit(str(reason)) from reason
     present = np.array([[holder in coalition for holder in index.holder_ids] for coalition in chosen], dtype=float)
     counts = np.array([sum(holder == item.holder_id for item in items) for holder in index.holder_ids], dtype=float)
     parts = {"held_out": slice(0, len(held_out)), "own_generations": slice(len(held_out), None)}
@@ -137,7 +105,7 @@ def weight_ppb(lds_low: float, *, weight_low: float, weight_high: float) -> int:
 
 
 def choose_coalitions(holder_ids: Sequence[int], *, count: int, seed: int) -> tuple[tuple[int, ...], ...]:
-    """Different halves of the holders, at random."""
+    """Different halves of the holders, at random; more of them begin with the same ones."""
     half = len(holder_ids) // 2
     possible = math.comb(len(holder_ids), half)
     if not COALITIONS_MIN <= count <= possible:
@@ -146,10 +114,10 @@ def choose_coalitions(holder_ids: Sequence[int], *, count: int, seed: int) -> tu
             f"coalitions can be retrained, not {count}."
         )
     chance = random.Random(seed)
-    chosen: set[tuple[int, ...]] = set()
+    chosen: dict[tuple[int, ...], None] = {}
     while len(chosen) < count:
-        chosen.add(tuple(sorted(chance.sample(list(holder_ids), half))))
-    return tuple(sorted(chosen))
+        chosen[tuple(sorted(chance.sample(list(holder_ids), half)))] = None
+    return tuple(chosen)
 
 
 def bootstrapped_lds(predicted: Array, actual: Array, *, seed: int) -> dict[str, float]:
@@ -206,94 +174,3 @@ def _weighted_ranks(values: Array, weights: Array) -> Array:
     ranks = np.tensordot(weights, before, 1)
     total = weights.sum(1)[:, None, None]
     return np.asarray(ranks - (weights[:, :, None] * ranks).sum(1, keepdims=True) / total)
-
-
-def _retrain_all(task: Task, cache: Path, processes: int, progress: Progress | None) -> Array:
-    """Utilities (coalitions, queries), from files where a former run left them."""
-    # Another task in the same cache directory has a directory of its own: results never mix.
-    directory = cache / task.sha256[:16]
-    directory.mkdir(parents=True, exist_ok=True)
-    _write(directory / "task.pickle", pickle.dumps(task))
-    total = len(task.coalitions)
-    paths = [directory / f"coalition-{number:03d}.npy" for number in range(total)]
-    workers = []
-    try:
-        if not all(path.exists() for path in paths):
-            workers = [_start_worker(directory, number, processes) for number in range(processes)]
-        while True:
-            finished = [worker for worker in workers if worker.poll() is not None]
-            done = sum(path.exists() for path in paths)
-            if progress is not None:
-                progress("retrain", done, total)
-            if done == total:
-                break
-            for worker in finished:
-                if worker.returncode != 0:
-                    raise UnableToAudit(f"A retraining failed: {_last_words(directory, workers.index(worker))}")
-            if len(finished) == len(workers):
-                raise UnableToAudit("The workers ended without a result for every coalition.")
-            time.sleep(POLL_SECONDS)
-    finally:
-        for worker in workers:
-            worker.terminate()
-            worker.wait()
-    return np.stack([np.load(path) for path in paths])
-
-
-def _start_worker(directory: Path, number: int, workers: int) -> subprocess.Popen[bytes]:
-    # A process of its own rather than multiprocessing: the caller may be a daemonic task worker, which must have no
-    # children of that kind, and torch's threads do not survive a fork.
-    command = [sys.executable, "-m", "attribution.audit", str(directory), str(number), str(workers)]
-    paths = [path or os.getcwd() for path in sys.path]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    with (directory / f"worker-{number}.log").open("wb") as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-
-
-def _last_words(directory: Path, number: int) -> str:
-    lines = (directory / f"worker-{number}.log").read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no word from the worker"
-
-
-def _work(directory: Path, number: int, workers: int) -> None:
-    """One worker's coalitions, each kept as soon as it is done; ends when the audit that started it is gone."""
-    torch.set_num_threads(1)
-    parent = os.getppid()
-    task: Task = pickle.loads((directory / "task.pickle").read_bytes())
-    for coalition in range(number, len(task.coalitions), workers):
-        path = directory / f"coalition-{coalition:03d}.npy"
-        if path.exists():
-            continue
-        if os.getppid() != parent:
-            return
-        written = io.BytesIO()
-        np.save(written, _utilities(task, coalition))
-        _write(path, written.getvalue())
-
-
-def _utilities(task: Task, coalition: int) -> Array:
-    present = set(task.coalitions[coalition])
-    examples = [example for example, holder in zip(task.examples, task.holder_ids, strict=True) if holder in present]
-    seed = task.seed * 1_000 + coalition
-    torch.manual_seed(seed)
-    adapter = task.retrain(examples, seed)
-    with torch.no_grad():
-        batches = [
-            adapter.utility(task.queries[start : start + QUERY_BATCH]).values
-            for start in range(0, len(task.queries), QUERY_BATCH)
-        ]
-    return np.asarray(torch.cat(batches).numpy())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all: a worker that is killed leaves no half file under the name."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(content)
-    os.replace(draft, path)
-
-
-if __name__ == "__main__":
-    # The module under its own name, so that what is unpickled is of the classes that were pickled.
-    from attribution import audit as itself
-
-    itself._work(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -105,9 +105,9 @@ def test_a_report_is_plain_json(report: dict[str, Any]) -> None:
 def test_a_finished_audit_is_read_from_its_cache(
     index: Index, model: LoadedModel, items: list[IndexItem], cache: Path, report: dict[str, Any]
 ) -> None:
-    before = {path: path.stat().st_mtime_ns for path in cache.rglob("coalition-*.npy")}
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("retrained-*.npy")}
     again = report_of(index, model, items, cache)
-    assert {path: path.stat().st_mtime_ns for path in cache.rglob("coalition-*.npy")} == before
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("retrained-*.npy")} == before
     assert {**again, "seconds": 0} == {**report, "seconds": 0}
 
 
@@ -129,13 +129,13 @@ def test_a_killed_audit_goes_on_where_it_stopped(
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     killed = subprocess.Popen([sys.executable, "-c", KILLED, index.path, tmp_path / "audit"], env=environment)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.rglob("coalition-*.npy")):
+    while not list(tmp_path.rglob("retrained-*.npy")):
         assert time.monotonic() < deadline
         time.sleep(0.005)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     time.sleep(0.5)
-    left = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("coalition-*.npy")}
+    left = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("retrained-*.npy")}
     assert 0 < len(left) < COALITIONS
     resumed = report_of(index, model, items, tmp_path / "audit")
     assert {path: path.stat().st_mtime_ns for path in left} == left
@@ -172,6 +172,7 @@ def test_coalitions_are_different_halves_decided_by_the_seed() -> None:
     assert len(set(found)) == 30
     assert all(len(coalition) == 4 for coalition in found)
     assert found == choose_coalitions(range(1, 9), count=30, seed=4) != choose_coalitions(range(1, 9), count=30, seed=5)
+    assert found[:12] == choose_coalitions(range(1, 9), count=12, seed=4)
 
 
 @pytest.mark.parametrize(("holders", "count"), [(3, 4), (8, 71), (8, 3), (1, 4)])
