@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from ledger.operations import accrue, open_periods
+from ledger.operations import accrue, open_periods, release_reserves
 
 SWEEPS_MAX = 200
 
@@ -26,3 +26,9 @@ def sweep_attributed() -> int:
 def open_next_period() -> int:
     """Keep the current and the next month open, and their partitions made; returns how many months were opened."""
     return len(open_periods(at=timezone.now()))
+
+
+@shared_task(name="ledger.tasks.release_due_reserves")
+def release_due_reserves() -> int:
+    """Make reserves payable whose day has come; returns how many instalments were released."""
+    return release_reserves(at=timezone.now())

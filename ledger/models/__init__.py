@@ -16,6 +16,7 @@ from ledger.models.books import (
     previous_period,
     utc_date,
 )
+from ledger.models.contracts import Contract, ContractTerms, ReserveInstalment
 from ledger.models.royalties import FloorDistribution, Refusal, RoyaltyPlan, SweepMark, Unaccrued
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "Asset",
     "Balance",
     "ChainHead",
+    "Contract",
+    "ContractTerms",
     "Entry",
     "EntryKind",
     "FloorDistribution",
@@ -31,6 +34,7 @@ __all__ = [
     "Line",
     "Period",
     "Refusal",
+    "ReserveInstalment",
     "RoyaltyPlan",
     "SweepMark",
     "Unaccrued",

@@ -15,6 +15,15 @@ from ledger.operations.claims import (
     write_off_service,
 )
 from ledger.operations.closing import UnableToClose, close_period
+from ledger.operations.contracts import (
+    UnableToAdoptTerms,
+    UnableToProposeTerms,
+    UnableToRecordContract,
+    adopt_terms,
+    propose_terms,
+    record_contract,
+    reject_terms,
+)
 from ledger.operations.exchange import UnableToExchange, exchange_cash, exchange_debt
 from ledger.operations.model_services import (
     UnableToBillService,
@@ -43,15 +52,19 @@ from ledger.operations.programme import (
     sweep_stripe,
     top_up_stripe,
 )
+from ledger.operations.reserves import release_reserves
 from ledger.operations.sealing import UnableToSeal, seal_period
 
 __all__ = [
     "UnableToAccrue",
     "UnableToAdoptPlan",
+    "UnableToAdoptTerms",
     "UnableToBillService",
     "UnableToClose",
     "UnableToExchange",
     "UnableToProposePlan",
+    "UnableToProposeTerms",
+    "UnableToRecordContract",
     "UnableToRecordPayout",
     "UnableToSeal",
     "UnableToSettleClaim",
@@ -59,6 +72,7 @@ __all__ = [
     "accrue",
     "add_capital",
     "adopt_plan",
+    "adopt_terms",
     "apply_deposit",
     "close_period",
     "collect_receivable",
@@ -76,12 +90,16 @@ __all__ = [
     "plan_at",
     "prefund_service",
     "propose_plan",
+    "propose_terms",
     "receive_unidentified",
     "reclaim",
     "record_bank_return",
+    "record_contract",
     "record_stripe_fee",
     "record_transfer_reversal",
     "refuse_payout",
+    "reject_terms",
+    "release_reserves",
     "remit_tax",
     "reserve_payout",
     "reverse_withholding",

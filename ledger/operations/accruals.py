@@ -24,6 +24,7 @@ from ledger.journal import AccountKey, Document
 from ledger.models import Accrual, EntryKind, Period, Refusal, RoyaltyPlan, SweepMark, period_of, utc_date
 from ledger.money import PPB, apportion, apportion_rows, from_billionths, part, tie_key
 from ledger.operations.periods import dated
+from ledger.queries.contracts import Coverage, coverage
 
 SWEEP_MAX = 1000
 # Attributions are numbered before they are committed: a sweep looks this far back for numbers that came late.
@@ -60,9 +61,9 @@ class _Case:
     gross: int = 0
     direct: int = 0
     take: int = 0
-    # Holder -> units of the direct pool; contributor -> units.
+    # Holder -> units of the direct pool; (contributor, contract that covers the holder) -> units.
     holders: dict[int, int] = field(default_factory=dict)
-    contributors: dict[int, int] = field(default_factory=dict)
+    contributors: dict[tuple[int, str], int] = field(default_factory=dict)
     floor: int = 0
 
 
@@ -218,6 +219,7 @@ def _split_all(cases: Sequence[_Case], at: datetime) -> list[_Case]:
     """Holders' credits to contributors, by the split sheets in force when the generation occurred."""
     holder_ids = {holder for case in cases for holder in case.holders}
     changes = sorted(Split.objects.filter(holder_id__in=holder_ids).values_list("effective_from", flat=True).distinct())
+    contracts = coverage(holder_ids)
     by_interval: dict[int, list[_Case]] = defaultdict(list)
     for case in cases:
         by_interval[bisect_right(changes, case.occurred_at)].append(case)
@@ -231,23 +233,24 @@ def _split_all(cases: Sequence[_Case], at: datetime) -> list[_Case]:
                 detail = f"Holder {lacking[0]} had no split at {case.occurred_at:%Y-%m-%d %H:%M} UTC."
                 refusals.append(_refusal(case, Refusal.Reason.NO_SPLIT, detail, at))
             else:
-                case.contributors = _split(case, sheets)
+                case.contributors = _split(case, sheets, contracts)
                 kept.append(case)
     Refusal.objects.bulk_create(refusals)
     return kept
 
 
-def _split(case: _Case, sheets: dict[int, list[tuple[int, int]]]) -> dict[int, int]:
-    credited: dict[int, int] = defaultdict(int)
+def _split(case: _Case, sheets: dict[int, list[tuple[int, int]]], contracts: Coverage) -> dict[tuple[int, str], int]:
+    credited: dict[tuple[int, str], int] = defaultdict(int)
+    day = utc_date(case.occurred_at)
     for holder, units in case.holders.items():
         sheet = sheets[holder]
         if len(sheet) == 1:
-            credited[sheet[0][0]] += units
+            credited[sheet[0][0], contracts.contract_of(sheet[0][0], holder, day)] += units
             continue
         keys = [tie_key(case.generation_id.bytes, contributor) for contributor, _ in sheet]
         for (contributor, _), share in zip(sheet, apportion(units, [p for _, p in sheet], keys), strict=True):
             if share:
-                credited[contributor] += share
+                credited[contributor, contracts.contract_of(contributor, holder, day)] += share
     return dict(credited)
 
 
@@ -302,22 +305,23 @@ def _dates(month: int, at: datetime) -> tuple[date, int]:
     return today, month
 
 
+def _accrued(currency: str, contributor: int, contract: str) -> AccountKey:
+    return AccountKey("contributor_accrued", currency, f"contributor:{contributor}", contract)
+
+
 def _open_accounts(currency: str, cases: Sequence[_Case]) -> dict[AccountKey, int]:
     keys = {AccountKey("platform_fee", currency)}
     for case in cases:
         keys.add(AccountKey("service_unbilled", currency, f"service:{case.service_id}"))
         keys.add(AccountKey("floor_pool", currency, f"plan:{case.plan_id}"))
-        keys.update(AccountKey("contributor_accrued", currency, f"contributor:{c}") for c in case.contributors)
+        keys.update(_accrued(currency, *credited) for credited in case.contributors)
     ordered = sorted(keys)
     return dict(zip(ordered, journal.open_accounts(ordered), strict=True))
 
 
 def _document(case: _Case, currency: str, numbers: dict[AccountKey, int]) -> Document:
     assert case.plan_id is not None
-    credits = {
-        numbers[AccountKey("contributor_accrued", currency, f"contributor:{contributor}")]: units
-        for contributor, units in case.contributors.items()
-    }
+    credits = {numbers[_accrued(currency, *credited)]: units for credited, units in case.contributors.items()}
     credits[numbers[AccountKey("platform_fee", currency)]] = case.take
     credits[numbers[AccountKey("floor_pool", currency, f"plan:{case.plan_id}")]] = case.floor
     credited = sorted((account, units) for account, units in credits.items() if units)

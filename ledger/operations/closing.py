@@ -7,21 +7,21 @@ balance: the next month is already open and posting.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import DatabaseError, connection, transaction
 
-from ledger import journal
-from ledger.journal import AccountKey
-from ledger.models import Account, EntryKind, Period, utc_date
+from ledger import journal, settlement
+from ledger.crashpoints import ClosePoint, crashpoint
+from ledger.models import EntryKind, Period, utc_date
 from ledger.operations.accruals import accrue
 from ledger.operations.floors import distribute_floors
 from ledger.operations.periods import open_periods
+from ledger.operations.reserves import release_reserves, write_instalments
+from ledger.queries.contracts import versions_in_force
+from ledger.queries.parties import load_parties
 
-CHUNK_ACCOUNTS = 1000
+CHUNK_CONTRIBUTORS = 1000
 
 
 class UnableToClose(Exception):
@@ -32,9 +32,9 @@ class UnableToClose(Exception):
 
 
 def close_period(*, period: Period | int, at: datetime) -> Period:
-    """Close a month that is over: accrue what is attributed, distribute the floor pools, recover debts, recoup
-    advances, make what is left payable, list what was not accrued. Run again after a crash, it finishes; on a closed
-    period it does nothing.
+    """Close a month that is over: accrue what is attributed, distribute the floor pools, make up guarantees, recover
+    debts, recoup advances, hold reserves back, make what is left payable, list what was not accrued; then release
+    what earlier closes held and is due. Run again after a crash, it finishes; on a closed period it does nothing.
 
     Raises UnableToClose: no such period, the month is not over, or the one before is not closed.
     """
@@ -51,12 +51,17 @@ def close_period(*, period: Period | int, at: datetime) -> Period:
         while accrue(at=at, full=True):
             pass
         month = _advance(month, Period.State.CLOSING, at)
+    crashpoint(ClosePoint.BEGUN)
     distribute_floors(month)
-    _recover(month)
-    _recoup(month)
-    _make_payable(month)
+    crashpoint(ClosePoint.FLOORS_DISTRIBUTED)
+    for kind in settlement.STEPS:
+        _run_step(month, EntryKind(kind))
     list_unaccrued(month, at)
-    return _advance(month, Period.State.CLOSED, at)
+    crashpoint(ClosePoint.UNACCRUED_LISTED)
+    month = _advance(month, Period.State.CLOSED, at)
+    crashpoint(ClosePoint.CLOSED)
+    release_reserves(at=at)
+    return month
 
 
 def _advance(month: Period, state: Period.State, at: datetime) -> Period:
@@ -74,91 +79,12 @@ def _advance(month: Period, state: Period.State, at: datetime) -> Period:
 
 
 # --- the steps that move each contributor's result ----------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """One contributor's account of accrued money, and what the period's lines on it sum to so far."""
-
-    key: AccountKey
-    amount: int
-
-    def other(self, kind: str) -> AccountKey:
-        """The account of the same contributor and asset of another kind."""
-        return AccountKey(kind, self.key.asset, self.key.owner)
-
-
-Lines = list[tuple[AccountKey, int]]
-
-
-def _recover(month: Period) -> None:
-    """Step 2: what a contributor owes (restated after it was paid) is taken from what the month brought."""
-    _in_chunks(month, EntryKind.CLOSE_RECOVER, _recovery)
-
-
-def _recovery(results: Sequence[_Result]) -> Lines:
-    owed = journal.balances([r.other("contributor_receivable") for r in results])
-    lines: Lines = []
-    for result in results:
-        debt = result.other("contributor_receivable")
-        taken = min(max(0, result.amount), -owed[debt])
-        if taken > 0:
-            owed[debt] += taken
-            lines += [(result.key, -taken), (debt, taken)]
-    return lines
-
-
-def _recoup(month: Period) -> None:
-    """Step 3: open advances are recouped, the oldest first, from what is left."""
-    _in_chunks(month, EntryKind.CLOSE_RECOUP, _recoupment)
-
-
-def _recoupment(results: Sequence[_Result]) -> Lines:
-    advances = _open_advances({r.key.owner for r in results})
-    lines: Lines = []
-    for result in results:
-        left = max(0, result.amount)
-        for place, (advance, open_amount) in enumerate(advances[result.key.owner, result.key.asset]):
-            taken = min(left, open_amount)
-            if taken:
-                advances[result.key.owner, result.key.asset][place] = (advance, open_amount - taken)
-                lines += [(result.key, -taken), (advance, taken)]
-                left -= taken
-    return lines
-
-
-def _open_advances(owners: set[str]) -> dict[tuple[str, str], list[tuple[AccountKey, int]]]:
-    """(owner, asset) -> the advances not recouped yet, oldest first."""
-    found: dict[tuple[str, str], list[tuple[AccountKey, int]]] = defaultdict(list)
-    accounts = Account.objects.filter(kind="advance", owner__in=owners, balance__posted__lt=0)
-    for account in accounts.select_related("asset", "balance").order_by("id"):
-        key = AccountKey("advance", account.asset.code, account.owner, account.contract)
-        found[account.owner, account.asset.code].append((key, -account.balance.posted))
-    return found
-
-
-def _make_payable(month: Period) -> None:
-    """Step 5: what is left becomes payable; a negative result is taken from the payable, then owed."""
-    _in_chunks(month, EntryKind.CLOSE_PAYABLE, _payment)
-
-
-def _payment(results: Sequence[_Result]) -> Lines:
-    payable = journal.balances([r.other("contributor_payable") for r in results])
-    lines: Lines = []
-    for result in results:
-        account = result.other("contributor_payable")
-        if result.amount > 0:
-            lines += [(result.key, -result.amount), (account, result.amount)]
-        elif result.amount < 0:
-            taken = min(-result.amount, payable[account])
-            lines += [(result.key, -result.amount), (account, -taken)]
-            lines.append((result.other("contributor_receivable"), result.amount + taken))
-            payable[account] -= taken
-    return [line for line in lines if line[1]]
-
-
-def _in_chunks(month: Period, kind: EntryKind, lines_of: Callable[[Sequence[_Result]], Lines]) -> None:
-    accounts = _accounts_of_result(month)
-    for start in range(0, len(accounts), CHUNK_ACCOUNTS):
-        key = f"close:{month.pk}:{kind}:{start // CHUNK_ACCOUNTS}"
+def _run_step(month: Period, kind: EntryKind) -> None:
+    """One step, for a thousand contributors at a time; what a chunk posted already stands."""
+    contributors = _guaranteed(month) if kind == EntryKind.CLOSE_GUARANTEE else _earners(month)
+    for start in range(0, len(contributors), CHUNK_CONTRIBUTORS):
+        chunk = start // CHUNK_CONTRIBUTORS
+        key = f"close:{month.pk}:{kind}:{chunk}"
         if journal.find(key) is not None:
             continue
         with transaction.atomic():
@@ -166,46 +92,38 @@ def _in_chunks(month: Period, kind: EntryKind, lines_of: Callable[[Sequence[_Res
             journal.hold_still()
             if journal.find(key) is not None:
                 continue
-            lines = lines_of(_results(month, accounts[start : start + CHUNK_ACCOUNTS]))
-            if lines:
-                journal.post(
-                    kind=kind, idem_key=key, effective=month.last_day, lines=_merged(lines),
-                    reference=f"close of {month}, chunk {start // CHUNK_ACCOUNTS}",
-                )  # fmt: skip
+            parties = load_parties(month.pk, contributors[start : start + CHUNK_CONTRIBUTORS])
+            lines = settlement.merged(line for party in parties for line in settlement.STEPS[kind](party))
+            if not lines:
+                continue
+            entry = journal.post(
+                kind=kind, idem_key=key, effective=month.last_day, lines=lines,
+                reference=f"close of {month}, chunk {chunk}",
+            ).entry_id  # fmt: skip
+            crashpoint(f"{kind}_posted")
+            if kind == EntryKind.CLOSE_RESERVE:
+                write_instalments(month, entry, parties, lines)
+        crashpoint(f"{kind}_committed")
 
 
-def _merged(lines: Lines) -> Lines:
-    """One line an account: two contracts of one contributor lead to one payable."""
-    sums: dict[AccountKey, int] = defaultdict(int)
-    for key, amount in lines:
-        sums[key] += amount
-    return [(key, amount) for key, amount in sums.items() if amount]
+def _guaranteed(month: Period) -> list[int]:
+    """The contributors whose contracts guarantee something, also where the month brought them nothing. It stands
+    still: no terms are adopted for a month that is closing."""
+    return sorted({row.contract.contributor_id for row in versions_in_force(month.pk) if row.guarantee})
 
 
-def _accounts_of_result(month: Period) -> list[int]:
-    """The accounts that the month's earnings touched, in order. It grows no more once the period is closing and its
-    floor pools are distributed: the later steps only touch accounts that are in it."""
+def _earners(month: Period) -> list[int]:
+    """The contributors whose accrued money the month's lines touched, in order. It grows no more once the floor pools
+    are distributed and the guarantees are made up: the later steps only touch accounts of these."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT DISTINCT a.id FROM ledger_entry e JOIN ledger_line l ON l.entry_id = e.id"
-            " JOIN ledger_account a ON a.id = l.account_id"
+            "SELECT DISTINCT split_part(a.owner, ':', 2)::bigint FROM ledger_entry e"
+            " JOIN ledger_line l ON l.entry_id = e.id JOIN ledger_account a ON a.id = l.account_id"
             " WHERE e.period_id = %s AND l.entry_id >= (SELECT min(id) FROM ledger_entry WHERE period_id = %s)"
-            " AND a.kind = 'contributor_accrued' ORDER BY a.id",
+            " AND a.kind = 'contributor_accrued' ORDER BY 1",
             [month.pk, month.pk],
         )
         return [row[0] for row in cursor.fetchall()]
-
-
-def _results(month: Period, accounts: Sequence[int]) -> list[_Result]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT s.code, a.owner, a.contract, sum(l.amount)::bigint FROM ledger_line l"
-            " JOIN ledger_entry e ON e.id = l.entry_id JOIN ledger_account a ON a.id = l.account_id"
-            " JOIN ledger_asset s ON s.id = a.asset_id"
-            " WHERE l.account_id = ANY(%s) AND e.period_id = %s GROUP BY a.id, s.code ORDER BY a.id",
-            [list(accounts), month.pk],
-        )
-        return [_Result(AccountKey("contributor_accrued", *row[:3]), row[3]) for row in cursor.fetchall()]
 
 
 # --- what was not accrued -----------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_closing_again_changes_nothing(at: datetime) -> None:
 def test_a_close_that_died_anywhere_goes_on_and_gives_the_same(
     at: datetime, monkeypatch: pytest.MonkeyPatch, chunks_done: int
 ) -> None:
-    monkeypatch.setattr(closing, "CHUNK_ACCOUNTS", 2)
+    monkeypatch.setattr(closing, "CHUNK_CONTRIBUTORS", 2)
     world = build_world(OCTOBER, contributors=5)
     world.attribute(world.generate(4), general=[PPB // 2, PPB // 2, 0, 0, 0])
     post, posted = journal.post, 0

@@ -1,0 +1,172 @@
+"""Contracts: recorded, their terms proposed by one person and adopted by another, in force from a month on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, connection, transaction
+from django.db.models import Max
+
+from contributors.models import Contributor, Split, User
+from ledger import journal
+from ledger.models import Contract, ContractTerms, Period, period_of
+from ledger.money import ASSETS
+from ledger.queries.contracts import versions_in_force
+
+TERMS = (
+    "holder_ids", "covers_rest", "recoup_order", "recoup_group", "cross_recoup", "guarantee", "guarantee_currency",
+    "guarantee_payer", "guarantee_service", "reserve_ppb", "release_months", "release_ppb", "note",
+)  # fmt: skip
+
+
+class UnableToRecordContract(Exception):
+    """The contract has no title, or its code is taken or cannot name an account."""
+
+    status = 422
+    problem = "contract-invalid"
+
+
+class UnableToProposeTerms(Exception):
+    """The terms contradict each other or the ledger."""
+
+    status = 422
+    problem = "terms-invalid"
+
+
+class UnableToAdoptTerms(Exception):
+    """The terms may not take effect: four eyes, their date, or another contract stand against it."""
+
+    status = 409
+    problem = "terms-not-adoptable"
+
+
+def record_contract(*, contributor: Contributor, code: str, title: str, by: User, at: datetime) -> Contract:
+    """Open a contract of a contributor under a code. It says nothing until terms of it are adopted."""
+    contract = Contract(
+        contributor=contributor, code=code.strip().lower(), title=title.strip(), recorded_by=by, recorded_at=at
+    )
+    if Contract.objects.filter(contributor=contributor, code=contract.code).exists():
+        raise UnableToRecordContract(f"{contributor} already has a contract “{contract.code}”.")
+    try:
+        contract.full_clean(validate_unique=False)
+    except ValidationError as error:
+        raise UnableToRecordContract(_words(error)) from error
+    contract.save(force_insert=True)
+    return contract
+
+
+def propose_terms(
+    *, contract: Contract, effective_from: date, by: User, at: datetime, terms: Mapping[str, Any]
+) -> ContractTerms:
+    """Write down a new version of a contract's terms, to begin with a month. `terms` are ContractTerms' fields (see
+    TERMS); they move nothing until somebody else adopts them.
+
+    Raises UnableToProposeTerms with the rule that is broken.
+    """
+    if unknown := terms.keys() - set(TERMS):
+        raise UnableToProposeTerms(f"Terms have no {', '.join(sorted(unknown))}.")
+    if effective_from.day != 1:
+        raise UnableToProposeTerms(f"Terms begin with a month, on its first day; not on {effective_from}.")
+    with transaction.atomic():
+        Contract.objects.select_for_update(no_key=True).get(pk=contract.pk)
+        last = contract.versions.aggregate(Max("version"))["version__max"] or 0
+        row = ContractTerms(
+            contract=contract, version=last + 1, effective_from=effective_from, proposed_by=by, proposed_at=at, **terms
+        )
+        if row.guarantee_currency and row.guarantee_currency not in ASSETS:
+            raise UnableToProposeTerms(f"The ledger keeps no currency {row.guarantee_currency!r}.")
+        _check_holders(row)
+        try:
+            row.full_clean(validate_unique=False)
+            with transaction.atomic():
+                row.save(force_insert=True)
+        except ValidationError as error:
+            raise UnableToProposeTerms(_words(error)) from error
+        except DatabaseError as error:
+            raise UnableToProposeTerms(str(error).splitlines()[0]) from error
+    return row
+
+
+def _words(error: ValidationError) -> str:
+    """The names of broken constraints are sentences; they are read out as such."""
+    named = (re.sub(r"^Constraint “(.+)” is violated\.$", r"\1", message) for message in error.messages)
+    return " ".join(f"{words[0].upper()}{words[1:].replace('_', ' ').rstrip('.')}." for words in named)
+
+
+def _check_holders(row: ContractTerms) -> None:
+    own = set(
+        Split.objects.filter(holder_id__in=row.holder_ids, contributor=row.contract.contributor)
+        .values_list("holder_id", flat=True).distinct()
+    )  # fmt: skip
+    if foreign := sorted(set(row.holder_ids) - own):
+        raise UnableToProposeTerms(f"{row.contract.contributor} has no part in holder {foreign[0]}.")
+
+
+def adopt_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTerms:
+    """Let proposed terms take effect from their month on.
+
+    Raises UnableToAdoptTerms: adopted by their proposer; the month is closing or closed; a later version is adopted
+    already; another contract covers the same; what the month brought is accrued under another contract already.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            # Not while a sweep accrues: it must not meet two versions in one batch.
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger accrue'))")
+        contracts = Contract.objects.select_for_update(no_key=True).order_by("id")
+        list(contracts.filter(contributor=terms.contract.contributor_id))
+        fresh = ContractTerms.objects.select_for_update(no_key=True).get(pk=terms.pk)
+        if fresh.state != ContractTerms.State.PROPOSED:
+            raise UnableToAdoptTerms(f"{fresh} is {fresh.state} already.")
+        if fresh.proposed_by_id == by.pk:
+            raise UnableToAdoptTerms("Terms are adopted by somebody else than their proposer.")
+        # The month cannot begin to close under it.
+        journal.hold_still()
+        _refuse_if_settled(fresh)
+        return _decide(fresh, ContractTerms.State.ADOPTED, by, at)
+
+
+def reject_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTerms:
+    """Turn a proposal down; its proposer may do so too. It stays on record."""
+    with transaction.atomic():
+        fresh = ContractTerms.objects.select_for_update(no_key=True).get(pk=terms.pk)
+        if fresh.state != ContractTerms.State.PROPOSED:
+            raise UnableToAdoptTerms(f"{fresh} is {fresh.state} already.")
+        return _decide(fresh, ContractTerms.State.REJECTED, by, at)
+
+
+def _decide(fresh: ContractTerms, state: ContractTerms.State, by: User, at: datetime) -> ContractTerms:
+    fresh.state, fresh.decided_by, fresh.decided_at = state, by, at
+    try:
+        with transaction.atomic():
+            fresh.save(update_fields=["state", "decided_by", "decided_at"])
+    except DatabaseError as error:
+        raise UnableToAdoptTerms(str(error).splitlines()[0]) from error
+    return fresh
+
+
+def _refuse_if_settled(fresh: ContractTerms) -> None:
+    month = period_of(fresh.effective_from)
+    period = Period.objects.filter(pk=month).first()
+    first = Period.objects.order_by("id").first()
+    if (period is not None and period.state != Period.State.OPEN) or (first is not None and month < first.pk):
+        raise UnableToAdoptTerms(f"The month of {fresh.effective_from} is not open; old months keep their terms.")
+    before = {row.contract_id: row for row in versions_in_force(month, [fresh.contract.contributor_id])}
+    covered = before[fresh.contract_id].holder_ids if fresh.contract_id in before else []
+    if set(covered) == set(fresh.holder_ids):
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT e.id FROM ledger_account a JOIN ledger_line l ON l.account_id = a.id"
+            " JOIN ledger_entry e ON e.id = l.entry_id WHERE a.kind = 'contributor_accrued' AND a.owner = %s"
+            " AND e.n_docs > 0 AND e.earned_period_id >= %s LIMIT 1",
+            [f"contributor:{fresh.contract.contributor_id}", month],
+        )
+        if cursor.fetchone():
+            raise UnableToAdoptTerms(
+                f"What {fresh.contract.contributor} earned since {fresh.effective_from} is accrued already, under "
+                f"other contracts. Propose terms that begin with a later month."
+            )

@@ -1,0 +1,93 @@
+"""What the close of a month finds of each contributor: the month's lines, debts, advances, contracts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import date
+
+from django.db import connection
+
+from ledger import journal
+from ledger.journal import AccountKey
+from ledger.models import Account
+from ledger.queries.contracts import terms_in_force
+from ledger.settlement import Advance, Party, Terms
+
+# What a close and its disputes move is not earned.
+_RESULTS = """
+SELECT a.owner, s.code, a.contract, sum(l.amount)::bigint,
+       coalesce(sum(l.amount) FILTER (
+         WHERE e.earned_period_id = %(month)s AND e.kind NOT IN ('open_dispute', 'close_guarantee', 'close_recover',
+               'close_recoup', 'close_reserve', 'close_payable')), 0)::bigint
+  FROM ledger_account a JOIN ledger_asset s ON s.id = a.asset_id
+  JOIN ledger_line l ON l.account_id = a.id JOIN ledger_entry e ON e.id = l.entry_id
+ WHERE a.kind = 'contributor_accrued' AND a.owner = ANY(%(owners)s) AND e.period_id = %(month)s
+   AND l.entry_id >= (SELECT min(id) FROM ledger_entry WHERE period_id = %(month)s)
+   AND (%(before)s::bigint IS NULL OR e.id <= %(before)s)
+ GROUP BY 1, 2, 3"""
+
+
+def load_parties(
+    month: int,
+    contributor_ids: Sequence[int],
+    *,
+    before: int | None = None,
+    terms: dict[int, list[Terms]] | None = None,
+) -> list[Party]:
+    """A party for each contributor and currency in which it earned or is guaranteed something.
+
+    `before` looks at the books as they were after that entry; `terms` replaces those that were in force.
+    """
+    in_force = terms_in_force(month, contributor_ids) if terms is None else terms
+    owners = {f"contributor:{number}": number for number in contributor_ids}
+    parties: dict[tuple[str, str], Party] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(_RESULTS, {"owners": list(owners), "month": month, "before": before})
+        for owner, asset, contract, result, earned in cursor.fetchall():
+            party = parties.setdefault((owner, asset), Party(asset, owner, {}))
+            party.results[contract], party.earned[contract] = result, earned
+    for owner, number in owners.items():
+        for found in in_force.get(number, ()):
+            if found.guarantee:
+                asset = found.guarantee_currency
+                parties.setdefault((owner, asset), Party(asset, owner, {}))
+    loaded = [parties[key] for key in sorted(parties, key=lambda key: (owners[key[0]], key[1]))]
+    owed = journal.balances([party.key("contributor_receivable") for party in loaded], before)
+    payable = journal.balances([party.key("contributor_payable") for party in loaded], before)
+    advances = _open_advances(list(owners), before)
+    for party in loaded:
+        party.owed = -owed[party.key("contributor_receivable")]
+        party.payable = payable[party.key("contributor_payable")]
+        party.advances = advances.get((party.owner, party.asset), [])
+        party.terms = in_force.get(owners[party.owner], [])
+    return loaded
+
+
+def _open_advances(owners: list[str], before: int | None) -> dict[tuple[str, str], list[Advance]]:
+    """(owner, asset) -> the advances not recouped yet, oldest first."""
+    accounts = Account.objects.filter(kind="advance", owner__in=owners).select_related("asset").order_by("id")
+    keys = [AccountKey("advance", a.asset.code, a.owner, a.contract) for a in accounts]
+    found: dict[tuple[str, str], list[Advance]] = defaultdict(list)
+    for key, balance in journal.balances(keys, before).items():
+        if balance < 0:
+            found[key.owner, key.asset].append(Advance(key, -balance))
+    return dict(found)
+
+
+def entry_before_close(month: int) -> int | None:
+    """The last entry before the first step of a month's close; None while no step is posted."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT min(id) - 1 FROM ledger_entry WHERE period_id = %s AND kind IN ('close_guarantee', 'close_recover',"
+            " 'close_recoup', 'close_reserve', 'close_payable')",
+            [month],
+        )
+        row = cursor.fetchone()
+    return None if row is None or row[0] is None else int(row[0])
+
+
+def months_after(day: date, months: int) -> date:
+    """The first day of the month that many months after the month of a first day."""
+    count = day.year * 12 + day.month - 1 + months
+    return date(count // 12, count % 12 + 1, 1)

@@ -1,0 +1,37 @@
+"""Contracts for the ledger's tests: proposed by one, adopted by another."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+
+from contributors.models import PPB
+from ledger import operations
+from ledger.models import Contract, ContractTerms
+from tests.ledger.world import World
+
+HALVES: dict[str, Any] = {"release_months": [3, 6], "release_ppb": [PPB // 2, PPB // 2]}
+
+
+def contract(world: World, code: str, *, place: int = 0) -> Contract:
+    return operations.record_contract(
+        contributor=world.contributors[place], code=code, title=f"Contract {code}", by=world.users[0], at=world.at
+    )
+
+
+def terms(
+    world: World,
+    code: str,
+    *,
+    begins: date = date(2026, 10, 1),
+    place: int = 0,
+    at: datetime | None = None,
+    **terms: Any,
+) -> ContractTerms:
+    """Terms in force from a month on; the contract is recorded when it is first named."""
+    found = Contract.objects.filter(contributor=world.contributors[place], code=code).first()
+    proposed = operations.propose_terms(
+        contract=found or contract(world, code, place=place), effective_from=begins, by=world.users[0],
+        at=at or world.at, terms=terms,
+    )  # fmt: skip
+    return operations.adopt_terms(terms=proposed, by=world.users[1], at=at or world.at)
