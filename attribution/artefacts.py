@@ -74,9 +74,20 @@ def write_manifest(directory: Path, manifest: Manifest, files: Iterable[str]) ->
         os.fsync(written.fileno())
     os.replace(draft, directory / MANIFEST)
     for path in directory.iterdir():
-        if path.name not in named and path.name != MANIFEST:
+        # A directory inside is an index of its own, with a manifest of its own.
+        if path.is_file() and path.name not in named and path.name != MANIFEST:
             path.unlink()
     return complete
+
+
+def read_format(directory: Path) -> str:
+    """Which format the manifest names; nothing else of it is checked here."""
+    try:
+        return str(json.loads((directory / MANIFEST).read_bytes())["format"])
+    except (FileNotFoundError, NotADirectoryError):
+        raise UnableToOpenIndex(f"Partial: {directory.name} has no {MANIFEST}.") from None
+    except (ValueError, KeyError, TypeError):
+        raise UnableToOpenIndex(f"Corrupt: the manifest of {directory.name} cannot be read.") from None
 
 
 def read_manifest(directory: Path, *, form: str, sha256: str | None = None) -> tuple[Manifest, str]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from attribution.adapters import Example, LoadedModel
-from attribution.index import Index, IndexItem, Scores
+from attribution.attributors import Attributor, IndexItem, Scores
 from attribution.retraining import Task, UnableToRetrain, positions_of, retrain_subsets
 from attribution.shards import Array
 from attribution.shares import BILLION
@@ -37,7 +37,7 @@ class UnableToAudit(Exception):
 
 
 def audit(
-    index: Index,
+    index: Attributor,
     *,
     model: LoadedModel,
     items: Sequence[IndexItem],
@@ -139,7 +139,7 @@ def bootstrapped_lds(predicted: Array, actual: Array, *, seed: int) -> dict[str,
 
 
 def _compare(
-    index: Index, present: Array, counts: Array, scores: Scores, utilities: Array, seed: int
+    index: Attributor, present: Array, counts: Array, scores: Scores, utilities: Array, seed: int
 ) -> dict[str, dict[str, float]]:
     """Undivided scores and pro rata against the utilities, the specific part against what sets a query apart.
 

@@ -7,52 +7,19 @@ holders, shards or directories.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from attribution import influence
 from attribution.adapters import Example, LoadedModel
+from attribution.configuration import IndexConfig
 
 PLAIN_INFLUENCE = ((1.0, 1.0),)
 """Without theta_0 there is no path to walk: one node, at the checkpoint itself."""
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class IndexConfig:
-    """What decides the numbers of an index besides the model; two indexes of one model differ in this or not at all."""
-
-    damping: float = 0.3
-    """Times a layer's mean eigenvalue."""
-    nodes: tuple[tuple[float, float], ...] = ((0.5, 1.0),)
-    """(t, weight) of the quadrature over the inclusion rate: the midpoint alone. ((1, 1),) is plain influence."""
-    coordinates: int = 16_384
-    k: int = 256
-    fit_items: int = 1_000
-    pca_items: int = 4_096
-    batch: int = 64
-    seed: int = 0
-    left_out: tuple[str, ...] = ()
-    """Layers to leave out besides those the adapter leaves out."""
-
-    def to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> IndexConfig:
-        nodes = tuple((float(t), float(weight)) for t, weight in stored.get("nodes", cls().nodes))
-        return cls(**{**stored, "nodes": nodes, "left_out": tuple(stored.get("left_out", ()))})
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ that work scores add up to their holder's score and items can be taken out again
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,10 @@ from torch import Tensor
 from attribution import artefacts, ensemble, influence, shapley
 from attribution.adapters import Example, LoadedModel, UnableToEmbed
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
-from attribution.ensemble import IndexConfig, Node
+from attribution.configuration import IndexConfig
+from attribution.ensemble import Node
 from attribution.shards import SHARD_ITEMS, Array, Items, shard_files, write_shard
+from attribution.work_scores import WorkScore, best_works
 
 __all__ = [
     "Index",
@@ -54,12 +56,6 @@ class IndexItem:
     work_id: int
     holder_id: int
     cluster_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class WorkScore:
-    work_id: int
-    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,35 +105,40 @@ class Index:
             raise UnableToEmbed("A gradient is not finite.")
         return found.numpy()
 
+    def divided(self, features: Array) -> shapley.Divided:
+        """Each member's scores of every holder, general and specific, for features (B, M, K)."""
+        return shapley.divide(self._sums, torch.from_numpy(features), torch.from_numpy(self.mean_query))
+
     def score(self, features: Array) -> Scores:
         """Scores of every holder for features (B, M, K); costs B x M x C x K, whatever the number of works."""
-        divided = shapley.divide(self._sums, torch.from_numpy(features), torch.from_numpy(self.mean_query))
+        divided = self.divided(features)
         specific, specific_se = shapley.ensemble(divided.specific)
         general, general_se = shapley.ensemble(divided.general)
         return Scores(self.holder_ids, specific.numpy(), specific_se.numpy(), general.numpy(), general_se.numpy())
+
+    def work_scores(self, features: Array, holder_id: int, rows: Sequence[int]) -> tuple[Array, Array]:
+        """Works (W,) of a holder and their specific scores (W, rows) for these rows of features; reads no other items.
+
+        The scores of a holder's works add up to the holder's score, unless a work is shared by a duplicate cluster.
+        """
+        queries = torch.from_numpy((features[list(rows)] - self.mean_query) / features.shape[1]).flatten(1)
+        positions = self._items.of_holder(holder_id)
+        works = np.unique(self._items.works[positions])
+        scores = torch.zeros(len(works), len(rows))
+        for chosen, found in self._items.chunks(positions):
+            places = np.searchsorted(works, self._items.works[chosen])
+            scores.index_add_(0, torch.from_numpy(places), torch.from_numpy(found).flatten(1) @ queries.T)
+        return works, scores.numpy()
 
     def top_works(
         self, features: Array, holder_ids: Sequence[Sequence[int]], n: int
     ) -> list[dict[int, list[WorkScore]]]:
         """For each generation and each holder asked for: its n works with the largest specific score, best first."""
-        members = features.shape[1]
-        queries = torch.from_numpy((features - self.mean_query) / members).flatten(1)
-        best: list[dict[int, list[WorkScore]]] = [{} for _ in holder_ids]
-        for holder in sorted({holder for asked in holder_ids for holder in asked}):
-            rows = [row for row, asked in enumerate(holder_ids) if holder in asked]
-            positions = self._items.of_holder(holder)
-            works = np.unique(self._items.works[positions])
-            scores = torch.zeros(len(works), len(rows))
-            for chosen, found in self._items.chunks(positions):
-                places = np.searchsorted(works, self._items.works[chosen])
-                scores.index_add_(0, torch.from_numpy(places), torch.from_numpy(found).flatten(1) @ queries[rows].T)
-            top = scores.topk(min(n, len(works)), dim=0)
-            for column, row in enumerate(rows):
-                places_of, values = top.indices[:, column].tolist(), top.values[:, column].tolist()
-                best[row][holder] = [
-                    WorkScore(int(works[place]), value) for place, value in zip(places_of, values, strict=True)
-                ]
-        return best
+        return best_works(lambda holder, rows: self.work_scores(features, holder, rows), holder_ids, n)
+
+    def item_features(self) -> Iterator[Array]:
+        """Features (n, M, K) of every item that counts, a bounded number at a time, as the sums were made of them."""
+        return (found for _, found in self._items.chunks(self._items.alive))
 
     @cached_property
     def members(self) -> list[list[Node]]:

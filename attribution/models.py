@@ -187,8 +187,19 @@ class AttributionIndex(models.Model):
         FAILED = "failed"
         RETIRED = "retired"
 
+    class Attributor(models.TextChoices):
+        """What makes the scores (attribution/attributors/). Chosen by the configuration."""
+
+        MIDPOINT = "midpoint", "Influence by gradients"
+        LEXICAL = "lexical", "Similarity of wording"
+        HYBRID = "hybrid", "Influence and similarity of wording"
+        ENCODER = "encoder", "Similarity of embeddings"
+        PUSHED = "pushed", "Features that the service reports"
+
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="indexes")
+    attributor = models.CharField(max_length=10, choices=Attributor.choices, default=Attributor.MIDPOINT)
+    # How the attributor worked in the end: the midpoint's is plain influence where the initial checkpoint is unknown.
     method = models.CharField(max_length=20, default="midpoint")
     config = models.JSONField(default=dict)
     config_sha256 = models.BinaryField(max_length=32)
@@ -217,6 +228,10 @@ class AttributionIndex(models.Model):
                 condition=Q(serving=False) | Q(state__in=["built", "audited", "failed"]),
                 name="a_serving_index_is_built",
             ),
+            models.CheckConstraint(
+                condition=Q(attributor__in=["midpoint", "lexical", "hybrid", "encoder", "pushed"]),
+                name="an_index_has_an_attributor_that_exists",
+            ),
             models.CheckConstraint(condition=Q(noise_z__gte=0), name="noise_floor_is_not_negative"),
             models.CheckConstraint(
                 condition=Q(state="building") | Q(state="retired") | Q(sha256__isnull=False),
@@ -232,6 +247,24 @@ class AttributionIndex(models.Model):
 
     def __str__(self) -> str:
         return f"{self.method} of {self.model_version}"
+
+    @property
+    def method_words(self) -> str:
+        """What its scores are, for readers. Only what follows the model's training is called influence."""
+        words = {
+            "midpoint": "Midpoint Shapley influence",
+            "path": f"Shapley influence at {len(self.config.get('nodes', ()))} points of the path",
+            "influence": "Plain influence, the initial checkpoint being unknown",
+            "lexical": "Similarity of wording, not influence",
+            "encoder": "Similarity of embeddings, not influence",
+            "hybrid": "Midpoint Shapley influence with similarity of wording",
+        }
+        return words.get(self.method, self.get_attributor_display())
+
+    @property
+    def measures_influence(self) -> bool:
+        """Whether its scores come, at least in part, from the model's gradients."""
+        return self.attributor in {self.Attributor.MIDPOINT, self.Attributor.HYBRID}
 
     @property
     def directory(self) -> str:

@@ -212,7 +212,7 @@ def _measure(opened: Opened, generations: Sequence[Generation]) -> list[Measured
 
 
 def _example(opened: Opened, generation: Generation) -> Example | Unattributable:
-    from attribution.index import UnableToEmbed
+    from attribution.attributors import UnableToEmbed
 
     tokeniser = opened.model.tokeniser
     if not generation.output_text and not generation.token_ids:
@@ -229,7 +229,7 @@ def _example(opened: Opened, generation: Generation) -> Example | Unattributable
 
 
 def _measure_examples(opened: Opened, examples: dict[int, Example]) -> dict[int, Measured | Unattributable]:
-    from attribution.index import UnableToEmbed
+    from attribution.attributors import UnableToEmbed
 
     if not examples:
         return {}

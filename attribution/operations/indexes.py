@@ -25,7 +25,7 @@ from contributors.models import Work
 
 if TYPE_CHECKING:
     from attribution.adapters import LoadedModel
-    from attribution.index import Index, IndexItem
+    from attribution.attributors import Attributor, IndexItem
 
 OWN_GENERATIONS = 512
 AUDIT_GENERATIONS = 200
@@ -40,7 +40,7 @@ class Opened:
     """A model and its index, in this process."""
 
     model: LoadedModel
-    index: Index
+    index: Attributor
 
 
 class UnableToLoadModel(Exception):
@@ -66,17 +66,18 @@ def build_index(
 ) -> AttributionIndex:
     """Build the index of a model version from its manifest's works.
 
-    `config` has the fields of attribution.index.IndexConfig, `noise_z`, and `own_generations`: over how many of the
-    model's own generations the mean query is taken. The first index of a model version serves at once; a later one
-    takes over when it passes its audit. A build that was cut off is taken up by the next call.
+    `config` has the fields of attribution.configuration.IndexConfig, first of them `attributor`, then `noise_z`, and
+    `own_generations`: over how many of the model's own generations the mean query is taken. The first index of a model
+    version serves at once; a later one takes over when it passes its audit. A build that was cut off is taken up by the
+    next call.
     """
-    from attribution import index as artefact
+    from attribution import attributors
 
     wanted = dict(config or {})
     try:
         noise_z = float(wanted.pop("noise_z", NOISE_Z))
         own_generations = int(wanted.pop("own_generations", OWN_GENERATIONS))
-        index_config = artefact.IndexConfig.from_json(wanted)
+        index_config = attributors.IndexConfig.from_json(wanted)
     except (TypeError, ValueError) as error:
         raise UnableToBuild(f"The configuration is not one: {error}.") from None
     complete = {**index_config.to_json(), "noise_z": noise_z, "own_generations": own_generations}
@@ -85,9 +86,9 @@ def build_index(
     directory = Path(settings.TRIBUTARY_DATA) / row.directory
     if directory.exists():
         # The process that built it died before it could say so.
-        built = artefact.open_index(directory, model=model)
+        built = attributors.open_attributor(directory, model=model)
     else:
-        built = artefact.build_index(
+        built = attributors.build(
             directory,
             model=model,
             items=index_items(version=row.model_version, model=model),
@@ -108,7 +109,12 @@ def _claim(version: ModelVersion, config: Mapping[str, Any], noise_z: float, *, 
         row = indexes.filter(model_version=version, config_sha256=digest).first()
         if row is None:
             return AttributionIndex.objects.create(
-                model_version=version, config=config, config_sha256=digest, noise_z=noise_z, created_at=at
+                model_version=version,
+                attributor=config["attributor"],
+                config=config,
+                config_sha256=digest,
+                noise_z=noise_z,
+                created_at=at,
             )
         if row.state != State.BUILDING:
             raise UnableToBuild(f"{version.name} has an index of this configuration already: {row.public_id}.")
@@ -223,16 +229,16 @@ def open_built(*, index: AttributionIndex) -> Opened:
 
 @functools.lru_cache(maxsize=OPEN_MAX)
 def _open(data: str, directory: str, sha256: str, model_version_id: int) -> Opened:
-    from attribution.index import open_index
+    from attribution.attributors import open_attributor
 
     model = load_model(version=ModelVersion.objects.get(pk=model_version_id))
-    return Opened(model, open_index(Path(data) / directory, model=model, sha256=sha256))
+    return Opened(model, open_attributor(Path(data) / directory, model=model, sha256=sha256))
 
 
 def index_items(*, version: ModelVersion, model: LoadedModel) -> list[IndexItem]:
     """The manifest's items as the model reads them, in order; refuses a work whose content changed, or a range that
     does not fit it."""
-    from attribution.index import IndexItem
+    from attribution.attributors import IndexItem
 
     found: list[tuple[int, IndexItem]] = []
     grouped = items_by_work(manifest=version.manifest)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError, transaction
 
 from attribution import operations
-from attribution.models import AttributionIndex
+from attribution.models import Attribution, AttributionIndex, Generation
 from tests.attribution.conftest import SMALL_INDEX, Programme, Trained, register_version
 
 SMALLER = {**SMALL_INDEX, "k": 8}
@@ -137,4 +139,65 @@ def test_an_audit_of_another_index_is_not_recorded(indexed: Programme) -> None:
     with pytest.raises(operations.UnableToAuditIndex, match="another index"):
         operations.record_audit(
             index=indexed.index, report={"index_sha256": "00", "passed": True, "weight_ppb": 1}, at=indexed.at
+        )
+
+
+# --- attributors ----------------------------------------------------------------------------------------------------
+def build(programme: Programme, *arguments: str) -> str:
+    out = StringIO()
+    small = [f"{name}={value}" for name, value in SMALL_INDEX.items()]
+    name = f"{programme.service.name}/{programme.model_version.name}"
+    if "lexical" in arguments:
+        small = ["own_generations=16"]
+    call_command("build_index", name, *arguments, "--set", *small, stdout=out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("attributor", "words"),
+    [
+        ("hybrid", "Midpoint Shapley influence with similarity of wording"),
+        ("lexical", "Similarity of wording, not influence"),
+    ],
+)
+def test_the_attributor_chosen_at_the_build_attributes_and_is_named(
+    programme: Programme, attributor: str, words: str
+) -> None:
+    said = build(programme, "--attributor", attributor)
+    assert words in said
+    assert "serves" in said
+    index = AttributionIndex.objects.get(model_version=programme.model_version)
+    assert (index.attributor, index.method, index.method_words) == (attributor, attributor, words)
+    assert index.measures_influence == (attributor == "hybrid")
+    programme.report(programme.generation("g1"), programme.generation("g2", output={"text": "…!"}))
+    operations.attribute_batch(at=programme.at)
+    stored = Attribution.objects.get(generation__external_id="g1")
+    assert stored.index == index
+    assert sum(stored.shares_ppb) + stored.unattributed_ppb == 10**9
+    assert stored.top_works
+    assert operations.recompute(attribution=stored, from_gradients=True).agrees
+    wordless = Generation.objects.get(external_id="g2")
+    assert (wordless.state == "unattributable") == (attributor == "lexical")
+    assert ("no word" in wordless.error) == (attributor == "lexical")
+
+
+def test_a_build_that_cannot_be_made_says_why(programme: Programme) -> None:
+    with pytest.raises(CommandError, match="there is orator/orator-1"):
+        call_command("build_index", "orator/orator-9")
+    with pytest.raises(CommandError, match="lexical reads no 'damping'"):
+        call_command("build_index", "orator/orator-1", "--attributor", "lexical", "--set", "damping=0.1")
+    with pytest.raises(CommandError, match="not FIELD=VALUE"):
+        call_command("build_index", "orator/orator-1", "--set", "damping")
+    with pytest.raises(CommandError, match="no layer 'haed'"):
+        call_command("build_index", "orator/orator-1", "--set", 'left_out=["haed"]')
+
+
+def test_an_indexs_attributor_never_changes_and_must_exist(indexed: Programme) -> None:
+    assert indexed.index is not None
+    row = AttributionIndex.objects.filter(pk=indexed.index.pk)
+    with pytest.raises(DatabaseError, match="configured"), transaction.atomic():
+        row.update(attributor="lexical")
+    with pytest.raises(DatabaseError, match="an_index_has_an_attributor_that_exists"), transaction.atomic():
+        AttributionIndex.objects.create(
+            model_version=indexed.model_version, attributor="oracle", config_sha256=b"1" * 32, created_at=indexed.at
         )

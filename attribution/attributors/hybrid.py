@@ -1,0 +1,217 @@
+"""Influence and wording together: the midpoint's score plus a weight times the lexical score.
+
+Both are measured in units of their spread over *items* for the generation at hand, so that the sum is still a sum over
+items: splitting an account or adding an empty one changes nothing for anybody, as it would with units taken over
+holders. Only the scale is taken from the spread; no mean is subtracted, because then works that say nothing would be
+paid wherever the mean is negative. The sum is expressed in the midpoint's units, nats.
+
+A directory with two indexes in it, `midpoint/` and `lexical/`, each complete, and a manifest that names both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from attribution import artefacts, index, shapley
+from attribution.adapters import Example, LoadedModel
+from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
+from attribution.attributors import lexical
+from attribution.attributors.lexical import LexicalIndex
+from attribution.configuration import IndexConfig
+from attribution.index import Index, IndexItem, Progress, Scores
+from attribution.shards import Array
+from attribution.work_scores import WorkScore, best_works
+
+FORMAT = "tributary-hybrid/1"
+MOMENTS = "moments.npy"
+PARTS = ("midpoint", "lexical")
+
+
+@dataclass(frozen=True, slots=True)
+class HybridFeatures:
+    """Of the same B examples: gradients (B, M, K) and words (B, buckets)."""
+
+    midpoint: Array
+    lexical: Any
+
+    def __getitem__(self, rows: Any) -> HybridFeatures:
+        return HybridFeatures(self.midpoint[rows], self.lexical[rows])
+
+    def __len__(self) -> int:
+        return len(self.midpoint)
+
+
+class HybridIndex:
+    """An opened hybrid index."""
+
+    def __init__(self, path: Path, manifest: Manifest, sha256: str, parts: tuple[Index, LexicalIndex]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.sha256 = sha256
+        self.config = IndexConfig.from_json(manifest["config"])
+        self.midpoint, self.lexical = parts
+        self.holder_ids = self.midpoint.holder_ids
+        self._moments: Array = np.load(path / MOMENTS)
+
+    def check(self, example: Example) -> None:
+        """Raise UnableToEmbed if it has no gradient; an output without words is compared by its gradient alone."""
+        self.midpoint.check(example)
+
+    def embed(self, examples: Sequence[Example]) -> HybridFeatures:
+        return HybridFeatures(self.midpoint.embed(examples), self.lexical.vectors(examples))
+
+    def score(self, features: HybridFeatures, *, lexical_weight: float | None = None) -> Scores:
+        """Specific scores are of both, general ones of the midpoint: wording says little about what was taught to all.
+
+        `lexical_weight` in place of the index's own is for whoever is choosing one. The standard error is that of the
+        ensemble; there is only one way to compare wording.
+        """
+        weight = self.config.lexical_weight if lexical_weight is None else lexical_weight
+        divided = self.midpoint.divided(features.midpoint)
+        wording = torch.from_numpy(self.lexical.specific(features.lexical))
+        scale = torch.from_numpy(weight * self._scale(features)).float()
+        specific, specific_se = shapley.ensemble(divided.specific + scale[:, :, None] * wording[:, None])
+        general, general_se = shapley.ensemble(divided.general)
+        return Scores(self.holder_ids, specific.numpy(), specific_se.numpy(), general.numpy(), general_se.numpy())
+
+    def work_scores(self, features: HybridFeatures, holder_id: int, rows: Sequence[int]) -> tuple[Array, Array]:
+        works, influence = self.midpoint.work_scores(features.midpoint, holder_id, rows)
+        same, wording = self.lexical.work_scores(features.lexical, holder_id, rows)
+        assert np.array_equal(works, same), "Both parts hold the same works (checked when they are opened)."
+        scale = self.config.lexical_weight * self._scale(features[list(rows)]).mean(1)
+        return works, influence + wording * scale.astype(np.float32)
+
+    def top_works(
+        self, features: HybridFeatures, holder_ids: Sequence[Sequence[int]], n: int
+    ) -> list[dict[int, list[WorkScore]]]:
+        return best_works(lambda holder, rows: self.work_scores(features, holder, rows), holder_ids, n)
+
+    def _scale(self, features: HybridFeatures) -> Array:
+        """(B, M): by what a lexical score is multiplied to have the spread over items of a member's scores.
+
+        The midpoint's spread comes from the second moment of all items (K x K for each member), the lexical one from a
+        sample; both were frozen at the build, and neither costs more when there are more works.
+        """
+        queries = (features.midpoint - self.midpoint.mean_query).astype(np.float64)
+        moments, means = self._moments[:, :-1], self._moments[:, -1]
+        squares = np.einsum("bmk,mkl,bml->bm", queries, moments, queries, optimize=True)
+        variance = squares - np.einsum("bmk,mk->bm", queries, means) ** 2
+        wording = self.lexical.spread(features.lexical)[:, None]
+        spread = np.sqrt(np.maximum(variance, 0.0))
+        return np.asarray(np.divide(spread, wording, out=np.zeros_like(spread), where=wording > 0))
+
+
+def build_index(
+    directory: Path,
+    *,
+    model: LoadedModel,
+    items: Sequence[IndexItem],
+    config: IndexConfig,
+    mean_of: Sequence[Example] = (),
+    progress: Progress | None = None,
+) -> HybridIndex:
+    """Build both parts, then what compares them. A part that a killed build had finished is not built again."""
+    draft = directory.with_name(f".{directory.name}.parts")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with artefacts.changing(directory):
+        if directory.exists():
+            raise UnableToBuildIndex(f"{directory.name} exists already.")
+        draft.mkdir(exist_ok=True)
+        common: dict[str, Any] = {"model": model, "items": items, "mean_of": mean_of, "progress": progress}
+        midpoint_config, lexical_config = (config.of_part(part) for part in PARTS)
+        midpoint = _open_part(index, draft / "midpoint", model, midpoint_config, items) or index.build_index(
+            draft / "midpoint", config=midpoint_config, **common
+        )
+        wording = _open_part(lexical, draft / "lexical", model, lexical_config, items) or lexical.build_index(
+            draft / "lexical", config=lexical_config, **common
+        )
+        np.save(draft / MOMENTS, _moments(midpoint))
+        _write_manifest(draft, {"config": config.to_json(), "config_sha256": config.sha256}, midpoint, wording)
+        os.replace(draft, directory)
+    return open_index(directory, model=model)
+
+
+def open_index(path: Path, *, model: LoadedModel | None = None, sha256: str | None = None) -> HybridIndex:
+    """Check the manifest and both parts, and that the parts are those which the manifest names."""
+    manifest, found = artefacts.read_manifest(path, form=FORMAT, sha256=sha256)
+    opened = _open_parts(path, model)
+    for name, found_sha256 in zip(PARTS, (opened[0].sha256, opened[1].sha256), strict=True):
+        if manifest["parts"].get(name) != found_sha256:
+            raise UnableToOpenIndex(f"Partial: a change to {path.name} was cut off in {name}; make it again.")
+    return HybridIndex(path, manifest, found, opened)
+
+
+def extend_index(
+    path: Path, *, model: LoadedModel, items: Sequence[IndexItem], progress: Progress | None = None
+) -> HybridIndex:
+    """Append items to both parts."""
+    with artefacts.changing(path):
+        manifest = open_index(path, model=model).manifest
+        midpoint = index.extend_index(path / "midpoint", model=model, items=items, progress=progress)
+        wording = lexical.extend_index(path / "lexical", model=model, items=items, progress=progress)
+        _write_manifest(path, manifest, midpoint, wording)
+    return open_index(path, model=model)
+
+
+def remove_works(path: Path, *, work_ids: Sequence[int], model: LoadedModel | None = None) -> HybridIndex:
+    """Take works out of both parts. A removal that was cut off is finished by the next one of the same works."""
+    with artefacts.changing(path):
+        manifest = artefacts.read_manifest(path, form=FORMAT)[0]
+        midpoint = index.remove_works(path / "midpoint", work_ids=work_ids)
+        wording = lexical.remove_works(path / "lexical", work_ids=work_ids)
+        _write_manifest(path, manifest, midpoint, wording)
+    return open_index(path, model=model)
+
+
+def _open_parts(path: Path, model: LoadedModel | None) -> tuple[Index, LexicalIndex]:
+    return index.open_index(path / "midpoint", model=model), lexical.open_index(path / "lexical", model=model)
+
+
+def _open_part(module: Any, path: Path, model: LoadedModel, config: IndexConfig, items: Sequence[IndexItem]) -> Any:
+    """A part that was finished before, unless it is of another configuration or of other items."""
+    if not path.exists():
+        return None
+    found = module.open_index(path, model=model)
+    if found.config != config or found.manifest["items_at_build"] != len(items):
+        raise UnableToBuildIndex(f"{path.parent.name} holds parts of another build: remove it.")
+    return found
+
+
+def _moments(midpoint: Index) -> Array:
+    """(M, K + 1, K): the second moment of all items, and below it their mean."""
+    squares, total, count = None, None, 0
+    for found in midpoint.item_features():
+        wide = found.astype(np.float64)
+        products = np.einsum("nmk,nml->mkl", wide, wide, optimize=True)
+        squares = products if squares is None else squares + products
+        total = wide.sum(0) if total is None else total + wide.sum(0)
+        count += len(found)
+    assert squares is not None
+    assert total is not None
+    return np.concatenate([squares, total[:, None]], 1) / count
+
+
+def _write_manifest(path: Path, manifest: Manifest, midpoint: Index, wording: LexicalIndex) -> None:
+    if midpoint.holder_ids != wording.holder_ids:
+        raise UnableToBuildIndex("The parts have different holders.")
+    inherited = {
+        name: midpoint.manifest[name]
+        for name in ("adapter", "checkpoints", "initial", "members", "items_at_build", "counts", "mean_query_of")
+    }
+    complete = {
+        **manifest,
+        **inherited,
+        "format": FORMAT,
+        "method": "hybrid",
+        "influence": midpoint.manifest["method"],
+        "revision": manifest.get("revision", 0) + 1,
+        "parts": {"midpoint": midpoint.sha256, "lexical": wording.sha256},
+    }
+    artefacts.write_manifest(path, complete, [MOMENTS])

@@ -1,0 +1,105 @@
+"""The configuration of an index: which attributor makes its scores, and what decides their numbers besides the model.
+
+Two indexes of one model version differ in their configuration or not at all. Each attributor reads some fields only;
+one that it does not read cannot be given, so that nobody believes to have changed a number that does not depend on it.
+Imports neither torch nor Django.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+COMMON = frozenset({"attributor", "batch", "seed"})
+_GRADIENT = frozenset({"damping", "nodes", "coordinates", "k", "fit_items", "pca_items", "left_out"})
+_LEXICAL = frozenset({"ngrams", "buckets", "spread_items"})
+READ_BY: Mapping[str, frozenset[str]] = {
+    "midpoint": _GRADIENT,
+    "lexical": _LEXICAL,
+    "hybrid": _GRADIENT | _LEXICAL | {"lexical_weight"},
+}
+"""Attributor -> the fields that it reads besides those which all of them read."""
+
+
+NODES_MAX = 32
+
+
+def gauss_nodes(count: int) -> tuple[tuple[float, float], ...]:
+    """(t, weight) of Gauss and Legendre's quadrature over [0, 1]: one node is the midpoint, three the reference."""
+    if not 1 <= count <= NODES_MAX:
+        raise ValueError(f"nodes must be 1 to {NODES_MAX}, not {count}")
+    from numpy.polynomial.legendre import leggauss
+
+    places, weights = leggauss(count)
+    return tuple((float(0.5 + x / 2), float(w / 2)) for x, w in zip(places, weights, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class IndexConfig:
+    attributor: str = "midpoint"
+    damping: float = 0.3
+    """Times a layer's mean eigenvalue."""
+    nodes: tuple[tuple[float, float], ...] = ((0.5, 1.0),)
+    """(t, weight) of the quadrature over the inclusion rate: the midpoint alone. ((1, 1),) is plain influence.
+    Where a configuration is read from JSON a whole number stands for so many Gauss nodes."""
+    coordinates: int = 16_384
+    k: int = 256
+    fit_items: int = 1_000
+    pca_items: int = 4_096
+    batch: int = 64
+    seed: int = 0
+    left_out: tuple[str, ...] = ()
+    """Layers to leave out besides those the adapter leaves out."""
+    ngrams: int = 3
+    """Runs of up to so many words count as terms."""
+    buckets: int = 2**18
+    """Into how many columns terms are hashed; a power of two."""
+    spread_items: int = 4_096
+    """On how many items, drawn at random, the spread of lexical scores is measured."""
+    lexical_weight: float = 0.5
+    """What the lexical score counts beside the midpoint's, both in units of their spread over items."""
+
+    def __post_init__(self) -> None:
+        if self.attributor not in READ_BY:
+            raise ValueError(f"there is no attributor {self.attributor!r}; there is {', '.join(sorted(READ_BY))}")
+        if self.buckets < 2 or self.buckets & (self.buckets - 1):
+            raise ValueError(f"buckets must be a power of two, not {self.buckets}")
+        if not 1 <= self.ngrams <= 5:
+            raise ValueError(f"ngrams must lie between 1 and 5, not {self.ngrams}")
+        if not 0 <= self.lexical_weight <= 100:
+            raise ValueError(f"lexical_weight must lie between 0 and 100, not {self.lexical_weight}")
+
+    def to_json(self) -> dict[str, Any]:
+        """What the attributor reads, as plain JSON."""
+        read = READ_BY[self.attributor] | COMMON
+        plain: dict[str, Any] = json.loads(json.dumps({k: v for k, v in asdict(self).items() if k in read}))
+        return plain
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> IndexConfig:
+        """Raises TypeError or ValueError, in words, for what is not a configuration of its attributor."""
+        attributor = stored.get("attributor", cls().attributor)
+        read = READ_BY.get(attributor, frozenset()) | COMMON
+        unread = sorted(name for name in stored if attributor in READ_BY and name not in read)
+        if unread:
+            raise ValueError(f"{attributor} reads no {unread[0]!r}; it reads {', '.join(sorted(read))}")
+        changed = dict(stored)
+        if isinstance(changed.get("nodes"), int):
+            changed["nodes"] = gauss_nodes(changed["nodes"])
+        elif "nodes" in changed:
+            changed["nodes"] = tuple((float(t), float(weight)) for t, weight in changed["nodes"])
+        if "left_out" in changed:
+            changed["left_out"] = tuple(changed["left_out"])
+        return cls(**changed)
+
+    def of_part(self, attributor: str) -> IndexConfig:
+        """The configuration of one part of a hybrid, as an index of its own would have it."""
+        read = READ_BY[attributor] | COMMON
+        return IndexConfig(**{**{k: getattr(self, k) for k in read}, "attributor": attributor})
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()

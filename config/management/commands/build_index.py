@@ -1,0 +1,66 @@
+"""Build an attribution index of a model version: `manage.py build_index orator/orator-1 --attributor hybrid`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from attribution import operations
+from attribution.configuration import READ_BY
+from attribution.models import ModelVersion
+
+
+class Command(BaseCommand):
+    help = __doc__
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "model_version", metavar="SERVICE/NAME", help="as the service's page in the console names it"
+        )
+        parser.add_argument("--attributor", choices=sorted(READ_BY), default="midpoint", help="what makes the scores")
+        parser.add_argument(
+            "--set", dest="fields", nargs="+", metavar="FIELD=VALUE", default=[], action="extend",
+            help="other fields of the configuration, as damping=0.1 nodes=3 lexical_weight=0.3 noise_z=2",
+        )  # fmt: skip
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        config = {"attributor": options["attributor"], **dict(map(_setting, options["fields"]))}
+        version = _version(options["model_version"])
+        try:
+            index = operations.build_index(model_version=version, config=config, at=timezone.now(), progress=self._show)
+        except (operations.UnableToBuild, operations.UnableToLoadModel) as reason:
+            raise CommandError(str(reason)) from reason
+        except Exception as error:
+            # What the index itself refuses; its class cannot be named without loading torch.
+            if getattr(error, "problem", "") not in {"unable-to-build-index", "unable-to-open-index"}:
+                raise
+            raise CommandError(str(error)) from error
+        serving = "serves" if index.serving else "does not serve before it has passed an audit"
+        self.stdout.write(f"{index.method_words}: index {index.public_id} of {version.name} is built and {serving}.")
+
+    def _show(self, stage: str, done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            self.stderr.write(f"\r{stage:<24} {done:>9} of {total:<9}", ending="\n" if done >= total else "")
+
+
+def _version(text: str) -> ModelVersion:
+    service, _, name = text.partition("/")
+    version = ModelVersion.objects.filter(service__name=service, name=name).first()
+    if version is None:
+        known = [f"{version.service.name}/{version.name}" for version in ModelVersion.objects.select_related("service")]
+        raise CommandError(f"There is no model version {text}; there is {', '.join(sorted(known)) or 'none'}.")
+    return version
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise CommandError(f"{text!r} is not FIELD=VALUE.")
+    try:
+        return field, json.loads(value)
+    except ValueError:
+        return field, value

@@ -1,0 +1,341 @@
+"""One interface, several ways of scoring: each additive, each all there or not there, and named for what it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attribution import attributors
+from attribution.adapters import Example, LoadedModel, UnableToEmbed
+from attribution.attributors import Attributor, IndexConfig, IndexItem, UnableToBuildIndex, UnableToOpenIndex
+from attribution.attributors.hybrid import HybridIndex
+from attribution.attributors.lexical import LexicalIndex
+from tests.attribution.small_model import HOLDERS, PER_HOLDER, sentences, trained, training_items
+
+SMALL: dict[str, Any] = {"k": 48, "coordinates": 600, "fit_items": 96}
+CONFIGS = {
+    "midpoint": IndexConfig(**SMALL),
+    "lexical": IndexConfig(attributor="lexical"),
+    "hybrid": IndexConfig(attributor="hybrid", **SMALL),
+}
+QUERIES = [example for holder in range(HOLDERS) for example in sentences(holder, 3, seed=9)]
+OWN = QUERIES[::2]
+
+
+@pytest.fixture(scope="module")
+def items() -> list[IndexItem]:
+    return training_items()
+
+
+@pytest.fixture(scope="module")
+def model(items: list[IndexItem]) -> LoadedModel:
+    return trained(items)
+
+
+@pytest.fixture(scope="module")
+def built(
+    model: LoadedModel, items: list[IndexItem], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Attributor]:
+    directory = tmp_path_factory.mktemp("indexes")
+    return {
+        name: attributors.build(directory / name, model=model, items=items, config=config, mean_of=OWN)
+        for name, config in CONFIGS.items()
+    }
+
+
+each = pytest.mark.parametrize("name", sorted(CONFIGS))
+
+
+def scores_of(index: Attributor, queries: list[Example] = QUERIES) -> np.ndarray:
+    return index.score(index.embed(queries)).specific
+
+
+@each
+def test_what_is_opened_again_is_what_was_built(built: dict[str, Attributor], model: LoadedModel, name: str) -> None:
+    index = built[name]
+    again = attributors.open_attributor(index.path, model=model, sha256=index.sha256)
+    assert again.config == CONFIGS[name]
+    assert again.manifest["config_sha256"] == CONFIGS[name].sha256
+    assert again.holder_ids == tuple(range(1, HOLDERS + 1))
+    np.testing.assert_array_equal(scores_of(again), scores_of(index))
+
+
+@each
+def test_the_scores_of_works_add_up_to_their_holders_score(built: dict[str, Attributor], name: str) -> None:
+    index = built[name]
+    features = index.embed(QUERIES)
+    specific = index.score(features).specific
+    rows = [0, 5, 11]
+    for column, holder in enumerate(index.holder_ids):
+        works, scores = index.work_scores(features, holder, rows)
+        assert len(works) == 2
+        np.testing.assert_allclose(scores.sum(0), specific[rows, column], rtol=1e-4, atol=1e-7)
+    best = index.top_works(features, [[1, 2]] * len(QUERIES), 1)[5]
+    works, scores = index.work_scores(features, 2, [5])
+    assert best[2][0].work_id == works[scores[:, 0].argmax()]
+    assert best[2][0].score == pytest.approx(scores.max())
+
+
+@each
+def test_an_account_split_in_three_earns_what_it_earned_as_one(
+    built: dict[str, Attributor], model: LoadedModel, items: list[IndexItem], tmp_path: Path, name: str
+) -> None:
+    split = [
+        dataclasses.replace(item, holder_id=100 + number % 3) if item.holder_id == 2 else item
+        for number, item in enumerate(items)
+    ]
+    other = attributors.build(tmp_path / "split", model=model, items=split, config=CONFIGS[name], mean_of=OWN)
+    before, after = scores_of(built[name]), scores_of(other)
+    parts = [other.holder_ids.index(holder) for holder in (100, 101, 102)]
+    whole = built[name].holder_ids.index(2)
+    largest = np.abs(before).max()
+    np.testing.assert_allclose(after[:, parts].sum(1), before[:, whole], atol=1e-5 * largest)
+    np.testing.assert_allclose(after[:, 0], before[:, 0], atol=1e-5 * largest)
+
+
+@each
+def test_a_registered_copy_shares_what_its_twin_earned(
+    model: LoadedModel, items: list[IndexItem], tmp_path: Path, name: str
+) -> None:
+    copies = [
+        dataclasses.replace(item, holder_id=99, work_id=item.work_id + 900, cluster_id=item.work_id)
+        for item in items
+        if item.holder_id == 3
+    ]
+    marked = [dataclasses.replace(i, cluster_id=i.work_id) if i.holder_id == 3 else i for i in items]
+    index = attributors.build(
+        tmp_path / "copied", model=model, items=[*marked, *copies], config=CONFIGS[name], mean_of=OWN
+    )
+    found = scores_of(index)
+    twin, copy = (found[:, index.holder_ids.index(holder)] for holder in (3, 99))
+    np.testing.assert_allclose(copy, twin, atol=1e-6 * np.abs(found).max())
+
+
+@each
+def test_works_come_and_go_without_a_new_build(
+    built: dict[str, Attributor], model: LoadedModel, items: list[IndexItem], tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "copy"
+    subprocess.run(["cp", "-r", built[name].path, path], check=True)
+    before = scores_of(built[name])
+    more = [IndexItem(example, work_id=500, holder_id=50) for example in sentences(1, 6, seed=4)]
+    longer = attributors.extend(path, model=model, items=more)
+    assert longer.holder_ids == (*built[name].holder_ids, 50)
+    grown = scores_of(longer)
+    np.testing.assert_array_equal(grown[:, :-1], before)
+    assert np.abs(grown[:, -1]).max() > 0
+    shorter = attributors.remove_works(path, work_ids=[500, 100], model=model)
+    assert shorter.holder_ids == built[name].holder_ids
+    left = scores_of(shorter)
+    np.testing.assert_allclose(left[:, 1:], before[:, 1:], atol=1e-6 * np.abs(before).max())
+    features = shorter.embed(QUERIES)
+    assert [work.work_id for work in shorter.top_works(features, [[1]], 5)[0][1]] == [101]
+
+
+@each
+def test_an_index_of_other_checkpoints_is_refused(
+    built: dict[str, Attributor], items: list[IndexItem], name: str
+) -> None:
+    stranger = trained(items, steps=120)
+    with pytest.raises(UnableToOpenIndex, match="other checkpoints"):
+        attributors.open_attributor(built[name].path, model=stranger)
+
+
+@each
+def test_a_damaged_file_is_named(built: dict[str, Attributor], tmp_path: Path, name: str) -> None:
+    for number, file in enumerate(
+        sorted(p for p in built[name].path.rglob("*") if p.suffix in {".npy", ".safetensors"})
+    ):
+        path = tmp_path / str(number)
+        subprocess.run(["cp", "-r", built[name].path, path], check=True)
+        damaged = path / file.relative_to(built[name].path)
+        raw = bytearray(damaged.read_bytes())
+        raw[-1] ^= 1
+        damaged.write_bytes(raw)
+        with pytest.raises(UnableToOpenIndex, match=f"Corrupt: {file.name}"):
+            attributors.open_attributor(path)
+
+
+def test_a_directory_that_is_no_index_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnableToOpenIndex, match="no manifest"):
+        attributors.open_attributor(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": "somebody-else/1"}))
+    with pytest.raises(UnableToOpenIndex, match="somebody-else/1"):
+        attributors.open_attributor(tmp_path)
+    (tmp_path / "manifest.json").write_text("[]")
+    with pytest.raises(UnableToOpenIndex, match="cannot be read"):
+        attributors.open_attributor(tmp_path)
+
+
+# --- lexical --------------------------------------------------------------------------------------------------------
+def tf_idf(texts: list[str], ngrams: int) -> list[dict[tuple[str, ...], float]]:
+    """The textbook's, term by term, to compare with."""
+    counts = []
+    for text in texts:
+        words = text.split()
+        counts.append(Counter(tuple(words[i : i + n]) for n in range(1, ngrams + 1) for i in range(len(words) - n + 1)))
+    having = Counter(term for count in counts for term in count)
+    vectors = []
+    for count in counts:
+        raw = {
+            term: (1 + math.log(n)) * (math.log((1 + len(texts)) / (1 + having[term])) + 1) for term, n in count.items()
+        }
+        norm = math.sqrt(sum(value**2 for value in raw.values()))
+        vectors.append({term: value / norm for term, value in raw.items()})
+    return vectors
+
+
+def test_lexical_scores_are_sums_of_cosines_of_tf_idf_vectors(
+    model: LoadedModel, items: list[IndexItem], tmp_path: Path
+) -> None:
+    # Columns enough that no two terms of this corpus share one.
+    config = IndexConfig(attributor="lexical", buckets=2**22)
+    index = attributors.build(tmp_path / "one", model=model, items=items, config=config)
+    # The queries are training items, so that one table of term weights serves for both.
+    queries = [item.example for item in items[:4]]
+    texts = [model.tokeniser.decode(item.example.tokens[1:]) for item in items]
+    vectors = tf_idf(texts, 3)
+    cosines = np.array([[sum(a[t] * b.get(t, 0.0) for t in a) for b in vectors] for a in vectors])
+    expected = (cosines[:4] - cosines.mean(0)).reshape(4, HOLDERS, PER_HOLDER).sum(2) / len(items)
+    np.testing.assert_allclose(scores_of(index, queries), expected, atol=2e-6)
+    general = cosines.mean(0).reshape(HOLDERS, PER_HOLDER).sum(1) / len(items)
+    np.testing.assert_allclose(index.score(index.embed(queries)).general, general, atol=2e-6)
+
+
+def test_case_punctuation_and_scripts_without_spaces_are_read_as_words() -> None:
+    from attribution.attributors import lexical
+
+    assert lexical._words("Peace, PEACE; über-all") == ["peace", "peace", "über", "all"]
+    assert lexical._words("春が来た ok") == ["春", "が", "来", "た", "ok"]
+    assert lexical._words("… — !") == []
+
+
+def test_an_output_without_a_word_has_no_wording_to_compare(built: dict[str, Attributor], model: LoadedModel) -> None:
+    silent = Example((1, 2), prompt_tokens=2)
+    with pytest.raises(UnableToEmbed, match="no word"):
+        built["lexical"].check(silent)
+    with pytest.raises(UnableToEmbed, match=r"Example 1: .*no word"):
+        built["lexical"].embed([QUERIES[0], silent])
+    lexical = built["lexical"]
+    assert isinstance(lexical, LexicalIndex)
+    assert lexical.vectors([silent]).nnz == 0
+    assert lexical.vectors([silent, QUERIES[0], silent]).sum(axis=1)[1] > 0
+
+
+# --- hybrid ---------------------------------------------------------------------------------------------------------
+def test_a_hybrid_score_adds_both_in_units_of_their_spread_over_items(
+    built: dict[str, Attributor], model: LoadedModel, items: list[IndexItem], tmp_path: Path
+) -> None:
+    alone = [dataclasses.replace(item, holder_id=number, work_id=number) for number, item in enumerate(items)]
+    each_item = {
+        part: attributors.build(tmp_path / part, model=model, items=alone, config=CONFIGS[part], mean_of=OWN)
+        for part in ("midpoint", "lexical")
+    }
+    hybrid = built["hybrid"]
+    assert isinstance(hybrid, HybridIndex)
+    # One member at a time the units are its own; with two the mean of both is taken.
+    influence = each_item["midpoint"]
+    features = influence.embed(QUERIES)
+    by_member = influence.divided(features).specific.numpy()  # type: ignore[attr-defined]
+    wording = scores_of(each_item["lexical"])
+    spread = by_member.std(2, keepdims=True) / wording.std(1)[:, None, None]
+    expected = (by_member + 0.5 * spread * wording[:, None]).mean(1).reshape(len(QUERIES), HOLDERS, -1).sum(2)
+    found = scores_of(hybrid)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3 * np.abs(expected).max())
+    plain = hybrid.score(hybrid.embed(QUERIES), lexical_weight=0.0).specific
+    np.testing.assert_allclose(plain, scores_of(built["midpoint"]), atol=1e-7)
+
+
+def test_general_scores_of_a_hybrid_are_the_midpoints(built: dict[str, Attributor]) -> None:
+    of_both = built["hybrid"].score(built["hybrid"].embed(QUERIES))
+    alone = built["midpoint"].score(built["midpoint"].embed(QUERIES))
+    np.testing.assert_array_equal(of_both.general, alone.general)
+
+
+def test_features_of_a_hybrid_can_be_cut_by_row(built: dict[str, Attributor]) -> None:
+    hybrid = built["hybrid"]
+    features = hybrid.embed(QUERIES)
+    np.testing.assert_allclose(
+        hybrid.score(features[[4, 2]]).specific, hybrid.score(features).specific[[4, 2]], rtol=1e-5
+    )
+    assert len(features[:3]) == 3
+
+
+def test_a_removal_that_was_cut_off_is_refused_until_it_is_made_again(
+    built: dict[str, Attributor], model: LoadedModel, tmp_path: Path
+) -> None:
+    from attribution import index
+
+    path = tmp_path / "copy"
+    subprocess.run(["cp", "-r", built["hybrid"].path, path], check=True)
+    index.remove_works(path / "midpoint", work_ids=[100])
+    with pytest.raises(UnableToOpenIndex, match="cut off in midpoint"):
+        attributors.open_attributor(path)
+    finished = attributors.remove_works(path, work_ids=[100], model=model)
+    assert finished.manifest["counts"]["works"] == 2 * HOLDERS - 1
+
+
+def test_a_hybrid_whose_build_was_cut_off_keeps_the_part_that_was_done(
+    built: dict[str, Attributor], model: LoadedModel, items: list[IndexItem], tmp_path: Path
+) -> None:
+    stages: list[str] = []
+
+    def killed(stage: str, done: int, total: int) -> None:
+        if stage == "words":
+            raise KeyboardInterrupt
+
+    config = CONFIGS["hybrid"]
+    with pytest.raises(KeyboardInterrupt):
+        attributors.build(tmp_path / "one", model=model, items=items, config=config, mean_of=OWN, progress=killed)
+    assert not (tmp_path / "one").exists()
+    done = attributors.build(
+        tmp_path / "one", model=model, items=items, config=config, mean_of=OWN,
+        progress=lambda stage, done, total: stages.append(stage),
+    )  # fmt: skip
+    assert set(stages) == {"words", "lexical items"}
+    np.testing.assert_array_equal(scores_of(done), scores_of(built["hybrid"]))
+    with pytest.raises(UnableToBuildIndex, match="exists already"):
+        attributors.build(tmp_path / "one", model=model, items=items, config=config, mean_of=OWN)
+
+
+# --- configurations -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("stored", "reason"),
+    [
+        ({"attributor": "oracle"}, "no attributor 'oracle'"),
+        ({"attributor": "lexical", "damping": 0.1}, "lexical reads no 'damping'"),
+        ({"attributor": "midpoint", "lexical_weight": 1}, "midpoint reads no 'lexical_weight'"),
+        ({"attributor": "lexical", "buckets": 1000}, "power of two"),
+        ({"attributor": "lexical", "ngrams": 0}, "between 1 and 5"),
+        ({"attributor": "hybrid", "lexical_weight": -1}, "between 0 and 100"),
+        ({"nodes": 0}, "1 to 32"),
+    ],
+)
+def test_a_configuration_that_is_none_says_why(stored: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        IndexConfig.from_json(stored)
+
+
+def test_a_configuration_holds_what_its_attributor_reads_and_survives_storing() -> None:
+    for config in CONFIGS.values():
+        assert IndexConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert "damping" not in CONFIGS["lexical"].to_json()
+    changed = dataclasses.replace(CONFIGS["hybrid"], lexical_weight=0.25)
+    assert changed.sha256 != CONFIGS["hybrid"].sha256
+    assert changed.of_part("midpoint").sha256 == CONFIGS["midpoint"].sha256
+
+
+def test_nodes_as_a_number_are_those_of_gauss() -> None:
+    assert IndexConfig.from_json({"nodes": 1}).nodes == IndexConfig().nodes
+    nodes = IndexConfig.from_json({"nodes": 3}).nodes
+    # Three nodes integrate every polynomial up to the fifth degree exactly.
+    for power in range(6):
+        assert sum(weight * t**power for t, weight in nodes) == pytest.approx(1 / (power + 1))
