@@ -14,16 +14,17 @@ from attribution.models import Attribution, AttributionIndex
 from attribution.operations import Recomputed
 from attribution.operations import recompute as recompute_attribution
 from attribution.queries import top_works
-from contributors.models import Work
+from contributors.models import Membership, Work
 from contributors.portal import ContributorRequest, contributor_required
 from contributors.queries import works_of
 from ledger import queries
-from ledger.models import RoyaltyPlan
+from ledger.models import ReceiptDispute, RoyaltyPlan
 from ledger.money import PPB, asset
 from ledger.queries import ContributorReceipt
 from ledger.statements import grouped
 
 WORKS_OFFERED_MAX = 500
+DISPUTES_SHOWN_MAX = 20
 
 
 def month_name(number: int) -> str:
@@ -59,6 +60,7 @@ def receipts(request: ContributorRequest) -> HttpResponse:
         "models": models,
         "services": sorted({model.service for model in models}, key=lambda service: service.name),
         "works": works_of(contributor).order_by("title", "pk")[:WORKS_OFFERED_MAX],
+        "disputes": queries.disputes_of(contributor.pk)[:DISPUTES_SHOWN_MAX],
     }
     return render(request, "portal/receipts.html", context)
 
@@ -135,6 +137,9 @@ def _context(request: ContributorRequest, generation_id: uuid.UUID) -> dict[str,
         "evidence": _evidence(found, attribution),
         "unattributed_ppb": attribution.unattributed_ppb,
         "recomputed": recomputed,
+        "disputes": (disputed := list(queries.disputes_of(request.contributor.pk, generation_id)[:DISPUTES_SHOWN_MAX])),
+        "may_dispute": request.membership.role != Membership.Role.VIEWER
+        and not any(dispute.state == ReceiptDispute.State.OPEN for dispute in disputed),
     }
 
 
@@ -246,7 +251,8 @@ def audit_score(index: AttributionIndex) -> AuditScore | None:
     audit = index.audit
     if not audit:
         return None
-    measured = (audit.get("own_generations") or {}).get(index.method) or {}
+    # What is paid is the specific part, so that is what the weight rests on and what a receipt quotes.
+    measured = (audit.get("own_generations") or {}).get("specific") or {}
     return AuditScore(
         passed=bool(audit.get("passed")),
         lds=measured.get("lds"),

@@ -39,7 +39,7 @@ TOTP_SECRET = "JBSWY3DPEHPK3PXP"
 PASSWORD = "a long enough phrase"
 AUDIT: dict[str, Any] = {
     "passed": True, "lds_low": 0.31, "weight_ppb": 577_777_777, "coalitions": 16, "seed": 0,
-    "own_generations": {"midpoint": {"lds": 0.44, "low": 0.31, "high": 0.56}, "pro_rata": {"lds": -0.01}},
+    "own_generations": {"specific": {"lds": 0.44, "low": 0.31, "high": 0.56}, "pro_rata": {"lds": -0.01}},
 }  # fmt: skip
 AUTHORS = (
     ("Abraham Lincoln", ("First Annual Message", "Second Annual Message", "Fourth Annual Message")),
