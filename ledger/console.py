@@ -10,22 +10,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from contributors.console import recently_authenticated, staff_required
 from contributors.models import Contributor
 from ledger import queries
+from ledger.forms import AnswerDisputeForm
 from ledger.journal import CHART
-from ledger.models import Account, EntryKind, Line, Period, RoyaltyPlan
+from ledger.models import Account, EntryKind, Line, Period, ReceiptDispute, RoyaltyPlan
 from ledger.money import ASSETS, format_amount
-from ledger.operations import UnableToAccrue, UnableToClose, UnableToSeal, close_period, seal_period
+from ledger.operations import (
+    UnableToAccrue,
+    UnableToAnswerDispute,
+    UnableToClose,
+    UnableToSeal,
+    answer_dispute,
+    close_period,
+    seal_period,
+)  # fmt: skip
 
 READERS = ("finance_maker", "finance_checker", "auditor", "admin")
 ACCOUNTS_SHOWN_MAX = 200
+DISPUTES_PAGE = 50
 UNACCRUED_SHOWN_MAX = 200
 PERIOD_TONES = {"open": "info", "closing": "warn", "closed": "neutral", "sealed": "good"}
 PLAN_TONES = {"proposed": "neutral", "shadow": "info", "effective": "good"}
@@ -264,6 +276,57 @@ def _period(code: str) -> Period:
 def plans(request: HttpRequest) -> HttpResponse:
     found: list[tuple[RoyaltyPlan, str]] = [(plan, PLAN_TONES[plan.state]) for plan in queries.plans()]
     return render(request, "console/journal_plans.html", {"plans": found})
+
+
+# --- disputes -----------------------------------------------------------------------------------------------------
+DISPUTE_READERS = (*READERS, "compliance")
+DISPUTE_ANSWERERS = ("finance_checker", "compliance")
+
+
+@staff_required(*DISPUTE_READERS)
+@require_GET
+def disputes(request: HttpRequest) -> HttpResponse:
+    chosen = request.GET.get("state", ReceiptDispute.State.OPEN)
+    chosen = chosen if chosen in ReceiptDispute.State.values else ReceiptDispute.State.OPEN
+    page = Paginator(queries.disputes(chosen), DISPUTES_PAGE).get_page(request.GET.get("page"))
+    context = {
+        "page_obj": page,
+        "chosen": chosen,
+        "states": [(value, label.capitalize()) for value, label in ReceiptDispute.State.choices],
+    }
+    return render(request, "console/disputes.html", context)
+
+
+@staff_required(*DISPUTE_READERS)
+@require_http_methods(["GET", "POST"])
+def answer(request: HttpRequest, dispute_id: int) -> HttpResponse:
+    found = queries.disputes().filter(pk=dispute_id).select_related("raised_by").first()
+    if found is None:
+        raise Http404("There is no such dispute.")
+    user = request.user
+    assert user.is_authenticated
+    may_act = user.has_role(*DISPUTE_ANSWERERS)
+    form = AnswerDisputeForm(request.POST or None)
+    if request.method == "POST" and not may_act:
+        raise PermissionDenied(f"A dispute is answered by {' or '.join(DISPUTE_ANSWERERS)}.")
+    if request.method == "POST" and form.is_valid():
+        try:
+            answer_dispute(
+                dispute=found, upheld=form.cleaned_data["decision"] == "upheld", words=form.cleaned_data["words"],
+                by=user, at=timezone.now(),
+            )  # fmt: skip
+        except UnableToAnswerDispute as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, "The answer stands on the contributor's receipt.")
+            return redirect("ledger:disputes")
+    context = {
+        "dispute": found,
+        "form": form,
+        "may_act": may_act,
+        "receipt": queries.receipt_for_contributor(found.generation_id, found.contributor_id),
+    }
+    return render(request, "console/dispute.html", context, status=422 if form.errors else 200)
 
 
 def _uuid(text: str) -> uuid.UUID | None:

@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from ledger import api, console
-from ledger.portal import earnings, receipts, statements
+from ledger.portal import disputes, earnings, receipts, statements
 
 app_name = "ledger"
 MONTH = r"(?P<period>[0-9]{4}-[0-9]{2})"
@@ -13,6 +13,12 @@ urlpatterns = [
     path("portal/receipts/", receipts.receipts, name="receipts"),
     path("portal/receipts/<uuid:generation_id>/", receipts.receipt, name="receipt"),
     path("portal/receipts/<uuid:generation_id>/recompute/", receipts.recompute, name="recompute"),
+    path("portal/receipts/<uuid:generation_id>/dispute/", disputes.dispute, name="dispute"),
+    path(
+        "portal/receipts/<uuid:generation_id>/disputes/<int:dispute_id>/withdraw/",
+        disputes.withdraw,
+        name="withdraw_dispute",
+    ),
     path("portal/statements/", statements.statements, name="statements"),
     path("portal/statements/proof.py", statements.verifier, name="proof"),
     re_path(rf"^portal/statements/{MONTH}/$", statements.statement, name="statement"),
@@ -29,6 +35,8 @@ urlpatterns = [
     re_path(rf"^console/periods/{CODE}/$", console.period, name="period"),
     re_path(rf"^console/periods/{CODE}/close/$", console.close, name="close_period"),
     re_path(rf"^console/periods/{CODE}/seal/$", console.seal, name="seal_period"),
+    path("console/disputes/", console.disputes, name="disputes"),
+    path("console/disputes/<int:dispute_id>/", console.answer, name="answer_dispute"),
     path("console/plans/", console.plans, name="plans"),
     path("api/v1/generations/<uuid:generation_id>", api.ReceiptView.as_view(), name="generation"),
 ]

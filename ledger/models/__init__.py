@@ -17,6 +17,7 @@ from ledger.models.books import (
     utc_date,
 )
 from ledger.models.contracts import Contract, ContractTerms, ReserveInstalment
+from ledger.models.disputes import ReceiptDispute
 from ledger.models.royalties import FloorDistribution, Refusal, RoyaltyPlan, SweepMark, Unaccrued
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Leaf",
     "Line",
     "Period",
+    "ReceiptDispute",
     "Refusal",
     "ReserveInstalment",
     "RoyaltyPlan",

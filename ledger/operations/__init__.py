@@ -24,6 +24,13 @@ from ledger.operations.contracts import (
     record_contract,
     reject_terms,
 )
+from ledger.operations.disputes import (
+    UnableToAnswerDispute,
+    UnableToDispute,
+    answer_dispute,
+    dispute_receipt,
+    withdraw_dispute,
+)
 from ledger.operations.exchange import UnableToExchange, exchange_cash, exchange_debt
 from ledger.operations.model_services import (
     UnableToBillService,
@@ -59,8 +66,10 @@ __all__ = [
     "UnableToAccrue",
     "UnableToAdoptPlan",
     "UnableToAdoptTerms",
+    "UnableToAnswerDispute",
     "UnableToBillService",
     "UnableToClose",
+    "UnableToDispute",
     "UnableToExchange",
     "UnableToProposePlan",
     "UnableToProposeTerms",
@@ -73,10 +82,12 @@ __all__ = [
     "add_capital",
     "adopt_plan",
     "adopt_terms",
+    "answer_dispute",
     "apply_deposit",
     "close_period",
     "collect_receivable",
     "decide_dispute",
+    "dispute_receipt",
     "escheat",
     "exchange_cash",
     "exchange_debt",
@@ -107,6 +118,7 @@ __all__ = [
     "succeed_payout",
     "sweep_stripe",
     "top_up_stripe",
+    "withdraw_dispute",
     "withdraw_refusals",
     "write_off_contributor",
     "write_off_service",

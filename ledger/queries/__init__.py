@@ -27,6 +27,7 @@ from ledger.queries.books import (
     trial_balance,
     unaccrued_at_close,
 )
+from ledger.queries.disputes import disputes, disputes_of
 from ledger.queries.earnings import (
     ModelEarned,
     MonthEarnings,
@@ -70,6 +71,8 @@ __all__ = [
     "accounts_of",
     "accounts_of_kind",
     "balances_of",
+    "disputes",
+    "disputes_of",
     "divide",
     "earnings_by_model",
     "earnings_by_month",
