@@ -300,6 +300,11 @@ STRIPE_CONNECT_WEBHOOK_SECRETS = env.list("STRIPE_CONNECT_WEBHOOK_SECRETS", defa
 # Stripe takes 100 a second in live mode and 25 in test mode; all workers share this one limit.
 STRIPE_REQUESTS_PER_SECOND = env.float("STRIPE_REQUESTS_PER_SECOND", 80.0)
 PAYOUTS_FROZEN = env.bool("PAYOUTS_FROZEN", False)
+# The manual rail. The accounts that bank files are paid from, by currency: EUR=IBAN or EUR=IBAN/BIC, commas between.
+PROGRAMME_NAME = env.str("PROGRAMME_NAME", "Tributary")
+PROGRAMME_ACCOUNTS = env.dict("PROGRAMME_ACCOUNTS", default={})
+# What seals contributors' bank details: the first key seals, all of them open. Unset: derived from SECRET_KEY.
+BANK_DETAILS_KEYS = env.list("BANK_DETAILS_KEYS", default=[])
 WEBHOOK_BYTES_MAX = 256 * 1024
 
 # --- operations ---------------------------------------------------------------------------------------------------

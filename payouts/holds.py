@@ -18,7 +18,8 @@ class Owner(enum.StrEnum):
 
 @dataclass(frozen=True)
 class HoldRule:
-    """`automatic`: placed and released by what Stripe or the ledger says; otherwise a person of `owner` releases it."""
+    """`automatic`: placed and released by what Stripe, a bank, a form or the ledger says; otherwise a person of
+    `owner` releases it."""
 
     owner: Owner
     automatic: bool
@@ -90,11 +91,11 @@ RULES: dict[HoldReason, HoldRule] = {
         "Look at your Stripe dashboard; it shows what was debited.",
     ),
     R.COUNTRY_UNSUPPORTED: HoldRule(
-        Owner.FINANCE, False, "Stripe does not let us pay your country this way.",
-        "Write to us: we can pay some countries by bank transfer.",
+        Owner.FINANCE, True, "We have no way yet of paying to your country.",
+        "Write to us. What you earn stays yours and waits; an account with an IBAN in your name can be paid at once.",
     ),
     R.CURRENCY_UNSUPPORTED: HoldRule(
-        Owner.FINANCE, False, "Your account cannot receive this currency.",
+        Owner.FINANCE, True, "Your account cannot receive the currency that you earn in.",
         "Add a bank account that takes it, or write to us.",
     ),
     R.AMOUNT_OUT_OF_RANGE: HoldRule(
@@ -103,16 +104,27 @@ RULES: dict[HoldReason, HoldRule] = {
     R.REFUSED_BY_STRIPE: HoldRule(
         Owner.FINANCE, False, "Stripe refused the payment.", "Nothing to do: we are finding out why."
     ),
+    R.REFUSED_BY_BANK: HoldRule(
+        Owner.CONTRIBUTOR, True, "Your bank sent our payment back.",
+        "Check the bank account on the page of payouts and name the right one. The next run pays to it.",
+    ),
     R.MANUAL_ADMIN: HoldRule(
         Owner.FINANCE, False, "We stopped payments to you for now.", "Write to us if you have questions."
     ),
     R.CONTRIBUTOR_PAUSED: HoldRule(
-        Owner.CONTRIBUTOR, False, "You asked us not to pay you for now.", "Ask us to start again whenever you like."
+        Owner.CONTRIBUTOR, False, "You paused your payouts.",
+        "Resume them on the page of payouts whenever you like. What you earn is kept for you.",
     ),
     R.FIRST_PAYOUT_PROBATION: HoldRule(
         Owner.FINANCE, True, "Your first payout waits a few days.", "Nothing to do: it is paid in a later run."
     ),
 }  # fmt: skip
+
+# What a person may place by hand. The others come and go with what Stripe, a bank, a form or the ledger says, and a
+# contributor pauses for itself.
+PLACED_BY_PEOPLE = frozenset(
+    {R.SANCTIONS_LISTED, R.DISPUTE_OR_CLAIM, R.ATTRIBUTION_UNDER_REVIEW, R.FRAUD_REVIEW, R.MANUAL_ADMIN}
+)
 
 # Stripe's requirements.disabled_reason -> our reason. The longest prefix counts.
 DISABLED_REASONS: dict[str, HoldReason] = {

@@ -26,6 +26,12 @@ RAIL_MINIMUMS = {
     ("US", "USD"): 1,
 }  # fmt: skip
 
+# Below this a bank transfer costs more than it is worth: a fee of the bank for each order, and somebody's time.
+BANK_MINIMUMS = {
+    "EUR": 1000, "USD": 5000, "GBP": 2000, "CHF": 2000, "JPY": 5000, "KWD": 15000, "BHD": 15000, "JOD": 30000,
+    "OMR": 15000, "TND": 100000,
+}  # fmt: skip
+
 
 def multiple(currency: str) -> int:
     return MULTIPLES.get(currency, 1)
@@ -35,7 +41,9 @@ def minimum_default(currency: str) -> int:
     return MINIMUMS_DEFAULT.get(currency, MINIMUM_DEFAULT)
 
 
-def rail_minimum(country: str, currency: str) -> int:
+def rail_minimum(country: str, currency: str, *, rail: str = "stripe_transfer") -> int:
+    if rail == "manual_bank_file":
+        return BANK_MINIMUMS.get(currency, 1)
     return RAIL_MINIMUMS.get((country, currency), 1)
 
 

@@ -97,6 +97,7 @@ LEFT_OUT = {
     "negative_balance": Said("Negative balance", "Nothing is owed at the moment.", "neutral"),
     "below_payable_unit": Said("Below what can be paid", "Less than the smallest amount that can be sent.", "neutral"),
     "live_elsewhere": Said("In another run", "Another payout to the same person is under way.", "info"),
+    "other_rail": Said("Other rail", "Paid by the other rail, in a run of its own.", "neutral"),
     "excluded": Said("Excluded", "Taken out of this run by a person.", "warn"),
 }
 

@@ -389,7 +389,7 @@ class Demo:
         with self.stages.stage("approve", "Finance builds a payout run; another person approves it"):
             payouts.adopt_policy(
                 currency=CURRENCY, minimum_minor=THRESHOLD_MINOR, maturity_days=0, bank_change_days=0, by=maker,
-                at=timezone.now(), seen=seen,
+                approved_by=checker, at=timezone.now(), seen=seen,
             )  # fmt: skip
             payouts.fund_platform(currency=CURRENCY, amount_minor=10_000, by=maker, at=timezone.now(), seen=seen)
             run = payouts.build_run(currency=CURRENCY, cut_off=timezone.now(), by=maker, at=timezone.now(), seen=seen)

@@ -17,7 +17,7 @@ from payouts.console import actor_required, done, of_run, presence_of, reader_re
 from payouts.console.buttons import why_not_approve
 from payouts.console.runs import run_context
 from payouts.forms import ApproveForm, ReasonForm
-from payouts.models import PayoutRun
+from payouts.models import PayoutRun, Rail
 from payouts.refusals import Refused, explained
 
 page_or_form = require_http_methods(["GET", "POST"])
@@ -62,7 +62,10 @@ def rebuild(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 def reconcile(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     """Compare the run with the ledger and with Stripe; the differences stand on the page afterwards."""
     with explained(request) as refused:
-        comparison = reconciliation.reconcile_run(run=run, at=timezone.now())
+        compare = (
+            reconciliation.reconcile_bank_run if run.rail == Rail.MANUAL_BANK_FILE else reconciliation.reconcile_run
+        )
+        comparison = compare(run=run, at=timezone.now())
     if not refused:
         found = comparison.n_differences
         done(request, "Ours, the ledger's and Stripe's figures agree." if not found else f"Differences found: {found}.")

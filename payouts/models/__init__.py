@@ -1,15 +1,25 @@
 """What is paid to whom, in which run, by which attempt, and whether it arrived.
 
-The rules are constraints and triggers (sql/guards.sql): a row that breaks one cannot be written, by anybody.
-Amounts of a payout are whole minor units of its currency (`_minor`); the ledger's are units at the asset's scale.
+The rules are constraints and triggers (sql/guards.sql, sql/rails.sql): a row that breaks one cannot be written, by
+anybody. Amounts of a payout are whole minor units of its currency (`_minor`); the ledger's are units at the asset's
+scale.
 """
 
-from payouts.models.accounts import Hold, HoldReason, PayoutAccount, PayoutPolicy, TaxProfile
-from payouts.models.records import AuditEvent, Difference, Notice, Reconciliation, WebhookEvent
-from payouts.models.runs import BankPayout, LeftOut, Payout, PayoutAttempt, PayoutRun, Rail, Reversal, TopUp
+from payouts.models.accounts import (
+    Hold,
+    HoldReason,
+    PayoutAccount,
+    PayoutPolicy,
+    PolicyProposal,
+    Rail,
+    TaxProfile,
+)
+from payouts.models.banks import BankDetails, BankFile, BankLine
+from payouts.models.records import AuditEvent, Difference, MutedNotice, Notice, Reconciliation, WebhookEvent
+from payouts.models.runs import BankPayout, LeftOut, Payout, PayoutAttempt, PayoutRun, Reversal, TopUp
 
 __all__ = [
-    "AuditEvent", "BankPayout", "Difference", "Hold", "HoldReason", "LeftOut", "Notice", "Payout", "PayoutAccount",
-    "PayoutAttempt", "PayoutPolicy", "PayoutRun", "Rail", "Reconciliation", "Reversal", "TaxProfile", "TopUp",
-    "WebhookEvent",
+    "AuditEvent", "BankDetails", "BankFile", "BankLine", "BankPayout", "Difference", "Hold", "HoldReason", "LeftOut",
+    "MutedNotice", "Notice", "Payout", "PayoutAccount", "PayoutAttempt", "PayoutPolicy", "PayoutRun", "PolicyProposal",
+    "Rail", "Reconciliation", "Reversal", "TaxProfile", "TopUp", "WebhookEvent",
 ]  # fmt: skip

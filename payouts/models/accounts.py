@@ -1,4 +1,4 @@
-"""Where money goes and what stops it: Stripe accounts, tax profiles, payout policies, holds."""
+"""Where money goes and what stops it: payout accounts, tax profiles, payout policies, holds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from django.db.models import F, Q
 from contributors.models import PPB, uuid7
 
 
+class Rail(models.TextChoices):
+    STRIPE_TRANSFER = "stripe_transfer"
+    MANUAL_BANK_FILE = "manual_bank_file"
+
+
 class PayoutAccount(models.Model):
-    """A contributor's account at Stripe, as Stripe last described it. Bank details stay at Stripe."""
+    """Where a contributor is paid: an account at Stripe, as Stripe last described it, or a bank account of its own.
+
+    On Stripe's rail the bank details stay at Stripe. On the manual rail they are sealed in BankDetails.
+    """
 
     class Capability(models.TextChoices):
         UNREQUESTED = "unrequested"
@@ -21,6 +29,7 @@ class PayoutAccount(models.Model):
     contributor = models.OneToOneField(
         "contributors.Contributor", on_delete=models.PROTECT, related_name="payout_account"
     )
+    rail = models.CharField(max_length=16, choices=Rail.choices, default=Rail.STRIPE_TRANSFER)
     # Empty until Stripe has answered: the intent is committed before the call.
     provider_account_id = models.CharField(max_length=64, null=True, blank=True, unique=True)
     country = models.CharField(max_length=2)
@@ -31,10 +40,13 @@ class PayoutAccount(models.Model):
     disabled_reason = models.CharField(max_length=64, blank=True)
     # Stripe's own lists of fields: currently_due, past_due, eventually_due, pending_verification, errors, deadline.
     requirements = models.JSONField(default=dict)
-    # Which bank account Stripe would pay (its id and last four digits): a change starts a cool-down.
+    # Which bank account would be paid (Stripe's id and last four digits; on the manual rail the fingerprint of the
+    # bank details): a change starts a cool-down.
     bank_fingerprint = models.CharField(max_length=100, blank=True)
     bank_changed_at = models.DateTimeField(null=True, blank=True)
     disconnected_at = models.DateTimeField(null=True, blank=True)
+    # When it could first be paid to: a probation of the first payout counts from here.
+    ready_at = models.DateTimeField(null=True, blank=True)
     # The contributor's own threshold; the larger of it and the policy's counts.
     minimum_minor = models.BigIntegerField(default=0)
     synced_at = models.DateTimeField(null=True, blank=True)
@@ -50,8 +62,15 @@ class PayoutAccount(models.Model):
         return self.provider_account_id or f"account of {self.contributor}"
 
     @property
+    def destination(self) -> str:
+        """What a payout freezes as the place where it goes; empty where there is none yet."""
+        return self.bank_fingerprint if self.rail == Rail.MANUAL_BANK_FILE else self.provider_account_id or ""
+
+    @property
     def is_onboarded(self) -> bool:
-        """Whether Stripe would take a transfer to this account now."""
+        """Whether the rail would take a payment to this account now."""
+        if self.rail == Rail.MANUAL_BANK_FILE:
+            return bool(self.bank_fingerprint)
         return (
             self.provider_account_id is not None
             and self.transfers_capability == self.Capability.ACTIVE
@@ -98,11 +117,28 @@ class PayoutPolicy(models.Model):
     second_approval_minor = models.BigIntegerField(null=True, blank=True)
     bank_change_days = models.IntegerField(default=3)
     requires_tax_form = models.BooleanField(default=False)
+    # A contributor's first payout waits so long after the account became ready.
+    probation_days = models.IntegerField(default=0)
+    # The most that one person may approve in one run, and in one UTC day. Null: no limit.
+    approval_limit_minor = models.BigIntegerField(null=True, blank=True)
+    daily_approval_minor = models.BigIntegerField(null=True, blank=True)
     created_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
+    # Null only where the row is older than four eyes on policies; sql/rails.sql refuses a new one without.
+    approved_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField()
 
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                condition=Q(approved_by__isnull=True) | ~Q(approved_by=F("created_by")),
+                name="a_policy_is_approved_by_another",
+            ),
+            models.CheckConstraint(
+                condition=Q(probation_days__gte=0)
+                & (Q(approval_limit_minor__isnull=True) | Q(approval_limit_minor__gt=0))
+                & (Q(daily_approval_minor__isnull=True) | Q(daily_approval_minor__gt=0)),
+                name="policy_limits_are_positive",
+            ),
             models.UniqueConstraint(fields=["currency", "version"], name="a_policy_version_exists_once"),
             models.CheckConstraint(condition=Q(minimum_minor__gt=0), name="policy_minimum_is_positive"),
             models.CheckConstraint(
@@ -114,8 +150,52 @@ class PayoutPolicy(models.Model):
         return f"{self.currency} policy {self.version}"
 
 
+class PolicyProposal(models.Model):
+    """A policy that one person asks for, and that another makes a version of, or refuses."""
+
+    # open -> adopted | refused
+    class State(models.TextChoices):
+        OPEN = "open"
+        ADOPTED = "adopted"
+        REFUSED = "refused"
+
+    public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
+    currency = models.CharField(max_length=3)
+    # The figures of a PayoutPolicy by name.
+    terms = models.JSONField()
+    reason = models.CharField(max_length=500)
+    state = models.CharField(max_length=7, choices=State.choices, default=State.OPEN)
+    proposed_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
+    proposed_at = models.DateTimeField()
+    decided_by = models.ForeignKey(
+        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    decided_at = models.DateTimeField(null=True, blank=True)
+    policy = models.OneToOneField(
+        PayoutPolicy, on_delete=models.PROTECT, null=True, blank=True, related_name="proposal"
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["currency"], condition=Q(state="open"), name="one_open_proposal_for_a_currency"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="refused") | Q(decided_by__isnull=True) | ~Q(decided_by=F("proposed_by")),
+                name="a_proposal_is_adopted_by_another",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="adopted") | Q(policy__isnull=False, decided_by__isnull=False),
+                name="an_adopted_proposal_made_a_policy",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"proposal for {self.currency}"
+
+
 class HoldReason(models.TextChoices):
-    """Why nothing is sent. payouts/wording.py says each in plain words, with its owner and its way out."""
+    """Why nothing is sent. payouts/holds.py says each in plain words, with its owner and its way out."""
 
     ONBOARDING_INCOMPLETE = "onboarding_incomplete"
     TRANSFERS_CAPABILITY_INACTIVE = "transfers_capability_inactive"
@@ -137,6 +217,7 @@ class HoldReason(models.TextChoices):
     CURRENCY_UNSUPPORTED = "currency_unsupported"
     AMOUNT_OUT_OF_RANGE = "amount_out_of_range"
     REFUSED_BY_STRIPE = "refused_by_stripe"
+    REFUSED_BY_BANK = "refused_by_bank"
     MANUAL_ADMIN = "manual_admin"
     CONTRIBUTOR_PAUSED = "contributor_paused"
     FIRST_PAYOUT_PROBATION = "first_payout_probation"

@@ -166,14 +166,38 @@ class Notice(models.Model):
     subject = models.CharField(max_length=120)
     words = models.CharField(max_length=1000)
     created_at = models.DateTimeField()
+    # Its mail: gone, to be tried again, or given up (why stands in `error`). A notice that nobody wants as mail has
+    # `given_up_at` without an error.
     sent_at = models.DateTimeField(null=True, blank=True)
+    tries = models.IntegerField(default=0)
+    next_try_at = models.DateTimeField(null=True, blank=True)
+    given_up_at = models.DateTimeField(null=True, blank=True)
+    error = models.CharField(max_length=500, blank=True)
 
     class Meta:
-        indexes = [models.Index(fields=["contributor", "-created_at"], name="notices_of_a_contributor")]
+        indexes = [
+            models.Index(fields=["contributor", "-created_at"], name="notices_of_a_contributor"),
+            models.Index(
+                fields=["id"], condition=Q(sent_at__isnull=True, given_up_at__isnull=True), name="notice_to_mail"
+            ),
+        ]
         constraints = [models.UniqueConstraint(fields=["kind", "subject"], name="a_notice_is_given_once")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.subject}"
+
+
+class MutedNotice(models.Model):
+    """A kind of notice that a contributor does not want as mail. It still stands in the portal."""
+
+    contributor = models.ForeignKey("contributors.Contributor", on_delete=models.CASCADE, related_name="muted_notices")
+    kind = models.CharField(max_length=40)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["contributor", "kind"], name="a_kind_is_muted_once")]
+
+    def __str__(self) -> str:
+        return f"{self.contributor}: no mail of {self.kind}"
 
 
 class AuditEvent(models.Model):

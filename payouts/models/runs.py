@@ -8,12 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from contributors.models import uuid7
-from payouts.models.accounts import HoldReason
-
-
-class Rail(models.TextChoices):
-    STRIPE_TRANSFER = "stripe_transfer"
-    MANUAL_BANK_FILE = "manual_bank_file"
+from payouts.models.accounts import HoldReason, Rail
 
 
 class PayoutRun(models.Model):
@@ -122,8 +117,10 @@ class PayoutRun(models.Model):
     class Meta:
         indexes = [models.Index(fields=["-created_at"], name="payout_run_recent")]
         constraints = [
+            # A contributor is paid on one rail, and `one_live_payout` watches over both: a bank that takes days to
+            # confirm a file need not stop those who are paid through Stripe.
             models.UniqueConstraint(
-                fields=["currency"],
+                fields=["currency", "rail"],
                 condition=Q(state__in=["draft", "calculating", "in_review", "approved", "executing", "paused"]),
                 name="one_run_at_a_time",
             ),
@@ -169,7 +166,8 @@ class PayoutRun(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.currency} run of {self.cut_off:%Y-%m-%d}"
+        kind = " bank" if self.rail == Rail.MANUAL_BANK_FILE else ""
+        return f"{self.currency}{kind} run {self.pk} of {self.cut_off:%Y-%m-%d}"
 
     @property
     def is_frozen(self) -> bool:
@@ -236,7 +234,7 @@ class Payout(models.Model):
     destination_currency = models.CharField(max_length=3)
     row_sha256 = models.BinaryField(max_length=32)
     state = models.CharField(max_length=18, choices=State.choices, default=State.READY)
-    # Why it is held or was refused, for staff; payouts/wording.py has the words for the contributor.
+    # Why it is held or was refused, for staff; payouts/words.py has the words for the contributor.
     reason = models.CharField(max_length=64, blank=True)
     reason_note = models.CharField(max_length=500, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
@@ -339,6 +337,10 @@ class PayoutAttempt(models.Model):
     http_status = models.IntegerField(null=True, blank=True)
     error_code = models.CharField(max_length=100, blank=True)
     error_message = models.CharField(max_length=500, blank=True)
+    # The file that orders it, on the manual rail: an attempt stands in one file, for ever.
+    bank_file = models.ForeignKey(
+        "payouts.BankFile", on_delete=models.PROTECT, null=True, blank=True, related_name="attempts"
+    )
     # The journal entry that moved the money into transit; null for a reversal.
     reserve_entry = models.BigIntegerField(null=True, blank=True)
     provider_transfer_id = models.CharField(max_length=64, null=True, blank=True)
@@ -363,6 +365,11 @@ class PayoutAttempt(models.Model):
             models.UniqueConstraint(fields=["payout", "number"], name="a_payout_numbers_an_attempt_once"),
             models.UniqueConstraint(fields=["provider", "provider_transfer_id"], name="a_transfer_answers_one_attempt"),
             models.UniqueConstraint(fields=["provider", "provider_reversal_id"], name="a_reversal_answers_one_attempt"),
+            models.CheckConstraint(
+                condition=Q(provider="manual_bank_file", kind="pay", bank_file__isnull=False)
+                | (Q(bank_file__isnull=True) & (~Q(provider="manual_bank_file") | ~Q(kind="pay"))),
+                name="a_bank_transfer_stands_in_a_file",
+            ),
             models.CheckConstraint(condition=Q(number__gt=0), name="attempt_number_is_positive"),
             models.CheckConstraint(condition=Q(amount_minor__gt=0), name="attempt_amount_is_positive"),
             models.CheckConstraint(
@@ -390,6 +397,7 @@ class LeftOut(models.Model):
         BELOW_PAYABLE_UNIT = "below_payable_unit"
         LIVE_ELSEWHERE = "live_elsewhere"
         EXCLUDED = "excluded"
+        OTHER_RAIL = "other_rail"
 
     run = models.ForeignKey(PayoutRun, on_delete=models.PROTECT, related_name="left_out")
     contributor = models.ForeignKey("contributors.Contributor", on_delete=models.PROTECT, related_name="left_out")

@@ -6,6 +6,7 @@ from payouts.operations.accounts import (
     disconnect_account,
     onboarding_link,
     open_payout_account,
+    refresh_holds,
     set_own_threshold,
     sync_account,
 )  # fmt: skip
@@ -23,6 +24,22 @@ from payouts.operations.approval import (
     start_execution,
 )  # fmt: skip
 from payouts.operations.audit import NOBODY, Presence, UnableToAct, UnableToTrustPresence, audit
+from payouts.operations.bank_files import (
+    UnableToChangeBankFile,
+    UnableToExport,
+    export_bank_file,
+    mark_bank_file_sent,
+    read_bank_file,
+    withdraw_bank_file,
+)  # fmt: skip
+from payouts.operations.bank_lines import Reported, Result, UnableToRecordBankLine, record_bank_lines
+from payouts.operations.banks import (
+    UnableToChooseRail,
+    UnableToRecordBankDetails,
+    account_on_rail,
+    choose_rail,
+    record_bank_details,
+)  # fmt: skip
 from payouts.operations.closing import (
     UnableToClose,
     UnableToDecide,
@@ -36,9 +53,26 @@ from payouts.operations.closing import (
     sign_off,
 )  # fmt: skip
 from payouts.operations.execution import Progress, execute_run, pay_next
-from payouts.operations.holds import UnableToPlaceHold, UnableToReleaseHold, place_hold, release_hold
+from payouts.operations.holds import (
+    UnableToPlaceHold,
+    UnableToReleaseHold,
+    pause_own_payouts,
+    place_hold,
+    release_hold,
+    resume_own_payouts,
+)  # fmt: skip
 from payouts.operations.pace import LIVE, Clock, Pace, database_clock
-from payouts.operations.policies import Terms, UnableToAdoptPolicy, adopt_policy, record_tax_profile, terms_in_force
+from payouts.operations.policies import (
+    FIGURES,
+    Terms,
+    UnableToAdoptPolicy,
+    UnableToDecideProposal,
+    adopt_policy,
+    decide_policy,
+    propose_policy,
+    record_tax_profile,
+    terms_in_force,
+)  # fmt: skip
 from payouts.operations.recording import attempt_of, record_transfer
 from payouts.operations.reversals import UnableToReverse, record_reversal, recover_reversals, reverse_payout
 from payouts.operations.runs import (
@@ -57,15 +91,20 @@ from payouts.operations.runs import (
 )  # fmt: skip
 
 __all__ = [
-    "LIVE", "NOBODY", "Clock", "Pace", "Presence", "Progress", "Terms", "UnableToAct", "UnableToAdoptPolicy",
-    "UnableToApprove", "UnableToBuildRun", "UnableToChangeRun", "UnableToClose", "UnableToDecide", "UnableToExclude",
-    "UnableToFund", "UnableToOpenAccount", "UnableToPause", "UnableToPlaceHold", "UnableToReject",
+    "FIGURES", "LIVE", "NOBODY", "Clock", "Pace", "Presence", "Progress", "Reported", "Result", "Terms",
+    "UnableToAct", "UnableToAdoptPolicy", "UnableToApprove", "UnableToBuildRun", "UnableToChangeBankFile",
+    "UnableToChangeRun", "UnableToChooseRail", "UnableToClose", "UnableToDecide", "UnableToDecideProposal",
+    "UnableToExclude", "UnableToExport", "UnableToFund", "UnableToOpenAccount", "UnableToPause",
+    "UnableToPlaceHold", "UnableToRecordBankDetails", "UnableToRecordBankLine", "UnableToReject",
     "UnableToReleaseHold", "UnableToResume", "UnableToReverse", "UnableToSetThreshold", "UnableToSignOff",
-    "UnableToStart", "UnableToSubmitRun", "UnableToTrustPresence", "adopt_policy", "apply_top_up", "approve_run",
-    "attempt_of", "audit", "build_run", "cancel_run", "close_run", "content_hash", "database_clock", "decide_unknown",
-    "disconnect_account", "exclude", "execute_run", "expire_approvals", "finish_top_up", "fund_platform",
-    "onboarding_link", "open_payout_account", "pause_run", "pay_next", "place_hold", "rebuild_run",
-    "record_reversal", "record_tax_profile", "record_transfer", "recover_reversals", "reject_run", "release_hold",
-    "resume_run", "reverse_payout", "row_sha256", "set_own_threshold", "sign_off", "start_execution", "submit_run",
-    "sync_account", "take_up_run", "terms_in_force",
+    "UnableToStart", "UnableToSubmitRun", "UnableToTrustPresence", "account_on_rail", "adopt_policy",
+    "apply_top_up", "approve_run", "attempt_of", "audit", "build_run", "cancel_run", "choose_rail", "close_run",
+    "content_hash", "database_clock", "decide_policy", "decide_unknown", "disconnect_account", "exclude",
+    "execute_run", "expire_approvals", "export_bank_file", "finish_top_up", "fund_platform", "mark_bank_file_sent",
+    "onboarding_link", "open_payout_account", "pause_own_payouts", "pause_run", "pay_next", "place_hold",
+    "propose_policy", "read_bank_file", "rebuild_run", "record_bank_details", "record_bank_lines",
+    "record_reversal", "record_tax_profile", "record_transfer", "recover_reversals", "refresh_holds", "reject_run",
+    "release_hold", "resume_own_payouts", "resume_run", "reverse_payout", "row_sha256", "set_own_threshold",
+    "sign_off", "start_execution", "submit_run", "sync_account", "take_up_run", "terms_in_force",
+    "withdraw_bank_file",
 ]  # fmt: skip

@@ -1,16 +1,18 @@
-"""A contributor's account at Stripe: opened, onboarded, read again. What Stripe says becomes holds in plain words."""
+"""A contributor's payout account: opened at Stripe, onboarded, read again. What it says becomes holds."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
 
 from contributors.models import Contributor, Membership, User
-from payouts import gateway
+from payouts import gateway, rails
 from payouts.holds import reason_of_disabling
-from payouts.models import HoldReason, PayoutAccount
+from payouts.models import HoldReason, Payout, PayoutAccount, Rail, TaxProfile
 from payouts.operations.audit import NOBODY, Presence, audit
 from payouts.operations.holds import sync_automatic_holds
 from payouts.operations.policies import terms_in_force
@@ -21,7 +23,12 @@ RETURN_PATH = "/portal/payouts/returned/"
 FROM_STRIPE = {
     HoldReason.ONBOARDING_INCOMPLETE, HoldReason.TRANSFERS_CAPABILITY_INACTIVE, HoldReason.PAYOUTS_DISABLED,
     HoldReason.REQUIREMENTS_PAST_DUE, HoldReason.STRIPE_UNDER_REVIEW, HoldReason.SANCTIONS_LISTED,
-    HoldReason.REJECTED_BY_STRIPE, HoldReason.ACCOUNT_DISCONNECTED, HoldReason.BANK_DETAILS_CHANGED_RECENTLY,
+    HoldReason.REJECTED_BY_STRIPE, HoldReason.ACCOUNT_DISCONNECTED,
+}  # fmt: skip
+# All that an account, its tax form and the policy decide by themselves.
+FROM_ACCOUNT = FROM_STRIPE | {
+    HoldReason.BANK_DETAILS_CHANGED_RECENTLY, HoldReason.COUNTRY_UNSUPPORTED, HoldReason.CURRENCY_UNSUPPORTED,
+    HoldReason.TAX_FORM_MISSING, HoldReason.TAX_FORM_EXPIRED, HoldReason.FIRST_PAYOUT_PROBATION,
 }  # fmt: skip
 
 
@@ -39,7 +46,7 @@ class UnableToSetThreshold(Exception):
     problem = "threshold-invalid"
 
 
-def _require_manager(by: User, contributor: Contributor) -> None:
+def require_manager(by: User, contributor: Contributor) -> None:
     allowed = [Membership.Role.OWNER, Membership.Role.MANAGER]
     if not Membership.objects.filter(user=by, contributor=contributor, role__in=allowed).exists():
         raise UnableToOpenAccount(f"{by} does not manage {contributor}.")
@@ -47,7 +54,10 @@ def _require_manager(by: User, contributor: Contributor) -> None:
 
 def open_payout_account(*, contributor: Contributor, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutAccount:
     """Open the contributor's account at Stripe. Repeatable: the row comes first, and one key serves every try."""
-    _require_manager(by, contributor)
+    require_manager(by, contributor)
+    known = PayoutAccount.objects.filter(contributor=contributor).first()
+    if (known.rail if known else rails.rail_of_country(contributor.country)) != Rail.STRIPE_TRANSFER:
+        raise UnableToOpenAccount("You are paid by bank transfer: name your bank account on the page of payouts.")
     with transaction.atomic(durable=True):
         account, made = PayoutAccount.objects.get_or_create(
             contributor=contributor,
@@ -80,7 +90,7 @@ def open_payout_account(*, contributor: Contributor, by: User, at: datetime, see
 
 def onboarding_link(*, account: PayoutAccount, by: User, at: datetime) -> str:
     """A fresh single-use address of Stripe's onboarding. Coming back from it means nothing: read the account."""
-    _require_manager(by, account.contributor)
+    require_manager(by, account.contributor)
     if account.provider_account_id is None:
         account = open_payout_account(contributor=account.contributor, by=by, at=at)
     assert account.provider_account_id is not None
@@ -103,13 +113,22 @@ def sync_account(*, account: PayoutAccount, at: datetime) -> PayoutAccount:
         if error.verdict.hold == HoldReason.ACCOUNT_DISCONNECTED:
             return disconnect_account(account=account, at=at)
         raise
+    # Below zero there, a transfer would be swallowed and never reach the bank. Not to know changes nothing.
+    balance: gateway.Balance | None = None
+    with contextlib.suppress(gateway.UnableToUseStripe):
+        balance = gateway.balance(account.provider_account_id)
     with transaction.atomic():
         account = PayoutAccount.objects.select_for_update(no_key=True).get(pk=account.pk)
-        return apply_account(account=account, remote=remote, at=at)
+        return apply_account(account=account, remote=remote, at=at, balance=balance)
 
 
-def apply_account(*, account: PayoutAccount, remote: gateway.Account, at: datetime) -> PayoutAccount:
+def apply_account(
+    *, account: PayoutAccount, remote: gateway.Account, at: datetime, balance: gateway.Balance | None = None
+) -> PayoutAccount:
     """Take over what Stripe says of a locked account, in the caller's transaction."""
+    if account.rail != Rail.STRIPE_TRANSFER:
+        # Paid by bank transfer since: Stripe's view is kept for the day that this changes back.
+        remote = dataclasses.replace(remote, bank_fingerprint="", country="", default_currency="")
     if account.bank_fingerprint and remote.bank_fingerprint and account.bank_fingerprint != remote.bank_fingerprint:
         account.bank_changed_at = at
         audit(
@@ -127,7 +146,7 @@ def apply_account(*, account: PayoutAccount, remote: gateway.Account, at: dateti
     account.disconnected_at = None
     account.synced_at = at
     account.save()
-    _hold_as_stripe_says(account, at)
+    hold_as_account_says(account, at, balance=balance)
     return account
 
 
@@ -140,7 +159,7 @@ def disconnect_account(*, account: PayoutAccount, at: datetime) -> PayoutAccount
         account.synced_at = at
         account.save(update_fields=["disconnected_at", "synced_at"])
         audit(by=None, action="account_disconnected", subject=f"contributor:{account.contributor_id}", at=at)
-    _hold_as_stripe_says(account, at)
+    hold_as_account_says(account, at)
     return account
 
 
@@ -149,7 +168,7 @@ def set_own_threshold(
     *, account: PayoutAccount, minimum_minor: int, by: User, at: datetime, seen: Presence = NOBODY
 ) -> PayoutAccount:
     """The contributor's own least payout; the larger of it and the policy's counts."""
-    _require_manager(by, account.contributor)
+    require_manager(by, account.contributor)
     if minimum_minor < 0:
         raise UnableToSetThreshold("A threshold must not be negative.")
     account = PayoutAccount.objects.select_for_update(no_key=True).get(pk=account.pk)
@@ -162,22 +181,79 @@ def set_own_threshold(
     return account
 
 
-def _hold_as_stripe_says(account: PayoutAccount, at: datetime) -> None:
+def hold_as_account_says(
+    account: PayoutAccount, at: datetime, *, balance: gateway.Balance | None = None, bank_replaced: bool = False
+) -> None:
+    """Make the automatic holds follow a locked account, in the caller's transaction.
+
+    `balance`: what lies at Stripe for the contributor, where it was read. `bank_replaced`: the account that the bank
+    refused is no longer the one that would be paid.
+    """
+    contributor, terms = account.contributor, terms_in_force(account.contributor.currency)
+    if account.is_onboarded and account.ready_at is None:
+        account.ready_at = at
+        account.save(update_fields=["ready_at"])
+    of = set(FROM_ACCOUNT)
     wanted: dict[HoldReason, datetime | None] = {}
+    if account.rail == Rail.STRIPE_TRANSFER:
+        wanted.update(dict.fromkeys(_as_stripe_says(account)))
+        if account.country not in rails.STRIPE_COUNTRIES and not account.is_onboarded:
+            wanted[HoldReason.COUNTRY_UNSUPPORTED] = None
+    elif not account.is_onboarded:
+        reachable = rails.takes_iban(contributor.country)
+        wanted[HoldReason.ONBOARDING_INCOMPLETE if reachable else HoldReason.COUNTRY_UNSUPPORTED] = None
+    if not rails.pays(account.rail, contributor.currency):
+        wanted[HoldReason.CURRENCY_UNSUPPORTED] = None
+    ends = account.bank_changed_at and account.bank_changed_at + timedelta(days=terms.bank_change_days)
+    if ends is not None and at < ends:
+        wanted[HoldReason.BANK_DETAILS_CHANGED_RECENTLY] = ends
+    if terms.requires_tax_form and (reason := tax_problem(_latest_form(contributor), at)):
+        wanted[reason] = None
+    ends = account.ready_at and account.ready_at + timedelta(days=terms.probation_days)
+    if ends is not None and at < ends and not contributor.payouts.filter(state__in=Payout.PAID).exists():
+        wanted[HoldReason.FIRST_PAYOUT_PROBATION] = ends
+    if balance is not None:
+        of.add(HoldReason.NEGATIVE_STRIPE_BALANCE)
+        if any(balance.total(code) < 0 for code in {*balance.available, *balance.pending}):
+            wanted[HoldReason.NEGATIVE_STRIPE_BALANCE] = None
+    elif account.rail == Rail.MANUAL_BANK_FILE:
+        of.add(HoldReason.NEGATIVE_STRIPE_BALANCE)
+    if bank_replaced:
+        of.add(HoldReason.REFUSED_BY_BANK)
+    sync_automatic_holds(contributor=contributor, wanted=wanted, of=of, at=at)
+
+
+def _as_stripe_says(account: PayoutAccount) -> list[HoldReason]:
     if account.disconnected_at is not None:
-        wanted[HoldReason.ACCOUNT_DISCONNECTED] = None
-    else:
-        named = reason_of_disabling(account.disabled_reason)
-        # What was never begun is not "past due".
-        if not account.details_submitted and named in (None, HoldReason.REQUIREMENTS_PAST_DUE):
-            wanted[HoldReason.ONBOARDING_INCOMPLETE] = None
-        elif named is not None and named in FROM_STRIPE:
-            wanted[named] = None
-        elif account.transfers_capability != PayoutAccount.Capability.ACTIVE:
-            wanted[HoldReason.TRANSFERS_CAPABILITY_INACTIVE] = None
-        elif not account.payouts_enabled:
-            wanted[HoldReason.PAYOUTS_DISABLED] = None
-        days = terms_in_force(account.contributor.currency).bank_change_days
-        if account.bank_changed_at is not None and at < account.bank_changed_at + timedelta(days=days):
-            wanted[HoldReason.BANK_DETAILS_CHANGED_RECENTLY] = account.bank_changed_at + timedelta(days=days)
-    sync_automatic_holds(contributor=account.contributor, wanted=wanted, of=FROM_STRIPE, at=at)
+        return [HoldReason.ACCOUNT_DISCONNECTED]
+    named = reason_of_disabling(account.disabled_reason)
+    # What was never begun is not "past due".
+    if not account.details_submitted and named in (None, HoldReason.REQUIREMENTS_PAST_DUE):
+        return [HoldReason.ONBOARDING_INCOMPLETE]
+    if named is not None and named in FROM_STRIPE:
+        return [named]
+    if account.transfers_capability != PayoutAccount.Capability.ACTIVE:
+        return [HoldReason.TRANSFERS_CAPABILITY_INACTIVE]
+    return [] if account.payouts_enabled else [HoldReason.PAYOUTS_DISABLED]
+
+
+def _latest_form(contributor: Contributor) -> TaxProfile | None:
+    return TaxProfile.objects.filter(contributor=contributor).order_by("-pk").first()
+
+
+def tax_problem(form: TaxProfile | None, at: datetime) -> HoldReason | None:
+    """What a missing or old tax form stops; None where it is in order."""
+    if form is None or form.form == TaxProfile.Form.NONE:
+        return HoldReason.TAX_FORM_MISSING
+    if form.valid_until is not None and form.valid_until < at.date():
+        return HoldReason.TAX_FORM_EXPIRED
+    return None
+
+
+@transaction.atomic
+def refresh_holds(*, account: PayoutAccount, at: datetime) -> PayoutAccount:
+    """Make the automatic holds follow what is known here: forms that ran out, cool-downs that ended, a new policy."""
+    account = PayoutAccount.objects.select_for_update(no_key=True).get(pk=account.pk)
+    if account.provider_account_id or account.rail == Rail.MANUAL_BANK_FILE:
+        hold_as_account_says(account, at)
+    return account

@@ -17,7 +17,7 @@ from contributors.models import User
 from ledger.money import asset, format_amount
 from payouts import gateway
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.models import Notice, Payout, PayoutRun
+from payouts.models import Notice, Payout, PayoutRun, Rail
 from payouts.operations.audit import (
     ADMIN,
     CHECKER,
@@ -165,7 +165,8 @@ def start_execution(*, run: PayoutRun, by: User, at: datetime, seen: Presence = 
         raise UnableToStart("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
     if run.state != PayoutRun.State.APPROVED:
         raise UnableToStart(f"The run is {run.get_state_display().lower()}, not approved.")
-    _check_balance(run)
+    if run.rail == Rail.STRIPE_TRANSFER:
+        _check_balance(run)
     with transaction.atomic():
         run = lock(run)
         if run.state != PayoutRun.State.APPROVED:
@@ -181,7 +182,9 @@ def start_execution(*, run: PayoutRun, by: User, at: datetime, seen: Presence = 
             after={"content_hash": run.hash_hex, "total_minor": run.total_minor},
         )  # fmt: skip
         crashpoint(CrashPoint.START_WRITTEN)
-        hint_execution(run)
+        # A run by bank transfer waits for somebody to export its file.
+        if run.rail == Rail.STRIPE_TRANSFER:
+            hint_execution(run)
     return run
 
 

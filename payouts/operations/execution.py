@@ -26,7 +26,7 @@ from ledger.money import from_minor
 from payouts import gateway
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.gateway import UnableToUseStripe
-from payouts.models import Hold, HoldReason, Notice, Payout, PayoutAttempt, PayoutRun
+from payouts.models import Hold, HoldReason, Notice, Payout, PayoutAttempt, PayoutRun, Rail
 from payouts.operations.approval import stop_run
 from payouts.operations.holds import open_holds_q
 from payouts.operations.pace import LIVE, Clock, Pace, after, database_clock
@@ -92,7 +92,7 @@ def _claim(run_id: int | None, clock: Clock, pace: Pace, started: float) -> Clai
             workable | underway,
             Q(lease_until__isnull=True) | Q(lease_until__lte=now),
             Q(next_try_at__isnull=True) | Q(next_try_at__lte=now),
-            state__in=Payout.LIVE, needs_person_since__isnull=True,
+            state__in=Payout.LIVE, needs_person_since__isnull=True, rail=Rail.STRIPE_TRANSFER,
         )  # fmt: skip
         if run_id is not None:
             due = due.filter(run_id=run_id)

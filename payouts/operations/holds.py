@@ -8,8 +8,8 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Q
 
-from contributors.models import Contributor, User
-from payouts.holds import RULES, Owner
+from contributors.models import Contributor, Membership, User
+from payouts.holds import PLACED_BY_PEOPLE, RULES, Owner
 from payouts.models import Hold, HoldReason, Notice, Payout
 from payouts.operations.audit import (
     ADMIN,
@@ -22,6 +22,9 @@ from payouts.operations.audit import (
     require_fresh_factor,
     require_role,
 )
+
+STAFF = (MAKER, CHECKER, COMPLIANCE, ADMIN)
+REFUSED_BY_RAIL = {HoldReason.COUNTRY_UNSUPPORTED, HoldReason.CURRENCY_UNSUPPORTED}
 
 
 class UnableToPlaceHold(Exception):
@@ -57,7 +60,12 @@ def place_hold(
 ) -> Hold:
     """Stop payouts to a contributor. `by` None: the system, for what Stripe or the ledger says."""
     if by is not None:
-        require_role(by, MAKER, CHECKER, COMPLIANCE, ADMIN)
+        # A stop is quickly placed and slowly released; a screening result is compliance's alone to state.
+        require_role(by, *((COMPLIANCE,) if reason == HoldReason.SANCTIONS_LISTED else STAFF))
+        if HoldReason(reason) not in PLACED_BY_PEOPLE:
+            raise UnableToPlaceHold(
+                "This hold comes and goes by itself, with its reason. Choose one that people place."
+            )
     if ends_at is not None and ends_at <= at:
         raise UnableToPlaceHold("A hold must end after it begins.")
     reason = HoldReason(reason)
@@ -65,6 +73,20 @@ def place_hold(
     _end_expired(contributor.pk, at)
     if Hold.objects.filter(contributor=contributor, reason=reason, released_at__isnull=True).exists():
         raise UnableToPlaceHold(f"{contributor} is already held: {RULES[reason].words}")
+    return _write_hold(contributor, reason, at=at, by=by, note=note, ends_at=ends_at, payout=payout, seen=seen)
+
+
+def _write_hold(
+    contributor: Contributor,
+    reason: HoldReason,
+    *,
+    at: datetime,
+    by: User | None,
+    seen: Presence,
+    note: str = "",
+    ends_at: datetime | None = None,
+    payout: Payout | None = None,
+) -> Hold:
     hold = Hold.objects.create(
         contributor=contributor, reason=reason, note=note[:500], placed_by=by, placed_at=at, ends_at=ends_at,
         payout=payout,
@@ -78,6 +100,41 @@ def place_hold(
         after={"hold": hold.pk, "reason": reason, "note": note[:500], "ends_at": ends_at and ends_at.isoformat()},
     )  # fmt: skip
     return hold
+
+
+@transaction.atomic
+def pause_own_payouts(*, contributor: Contributor, by: User, at: datetime, seen: Presence = NOBODY) -> Hold:
+    """The contributor does not want to be paid for now. What is earned stays owed."""
+    _require_member(by, contributor)
+    Contributor.objects.select_for_update(no_key=True).get(pk=contributor.pk)
+    if Hold.objects.filter(
+        contributor=contributor, reason=HoldReason.CONTRIBUTOR_PAUSED, released_at__isnull=True
+    ).exists():
+        raise UnableToPlaceHold("Your payouts are paused already.")
+    return _write_hold(contributor, HoldReason.CONTRIBUTOR_PAUSED, at=at, by=by, seen=seen)
+
+
+@transaction.atomic
+def resume_own_payouts(*, contributor: Contributor, by: User, at: datetime, seen: Presence = NOBODY) -> Hold:
+    """The contributor wants to be paid again."""
+    _require_member(by, contributor)
+    hold = (
+        Hold.objects.select_for_update(no_key=True)
+        .filter(contributor=contributor, reason=HoldReason.CONTRIBUTOR_PAUSED, released_at__isnull=True)
+        .first()
+    )
+    if hold is None:
+        raise UnableToReleaseHold("Your payouts are not paused.")
+    hold.released_at, hold.released_by = at, by
+    hold.save(update_fields=["released_at", "released_by"])
+    _after_release(hold, by=by, at=at, note="", seen=seen)
+    return hold
+
+
+def _require_member(by: User, contributor: Contributor) -> None:
+    roles = [Membership.Role.OWNER, Membership.Role.MANAGER]
+    if not Membership.objects.filter(user=by, contributor=contributor, role__in=roles).exists():
+        raise UnableToPlaceHold(f"{by} does not manage {contributor}.")
 
 
 @transaction.atomic
@@ -117,6 +174,9 @@ def sync_automatic_holds(
         if reason in wanted and hold is None:
             place_hold(contributor=contributor, reason=reason, at=at, ends_at=wanted[reason])
         elif reason not in wanted and hold is not None and RULES[reason].automatic:
+            # What the rail itself answered to a payment is not taken back by what a table of ours says.
+            if hold.payout_id is not None and reason in REFUSED_BY_RAIL:
+                continue
             hold.released_at = at
             hold.save(update_fields=["released_at"])
             _after_release(hold, by=None, at=at, note="", seen=NOBODY)

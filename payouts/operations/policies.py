@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Max
 
 from contributors.models import Contributor, User
+from ledger.money import asset
 from payouts import money
-from payouts.models import PayoutPolicy, TaxProfile
-from payouts.operations.audit import ADMIN, CHECKER, COMPLIANCE, MAKER, NOBODY, Presence, audit, require_role
+from payouts.models import PayoutPolicy, PolicyProposal, TaxProfile
+from payouts.operations.audit import (
+    ADMIN,
+    CHECKER,
+    COMPLIANCE,
+    MAKER,
+    NOBODY,
+    Presence,
+    audit,
+    require_fresh_factor,
+    require_role,
+)
 
 
 @dataclass(frozen=True)
@@ -26,16 +37,30 @@ class Terms:
     second_approval_minor: int | None
     bank_change_days: int
     requires_tax_form: bool
+    probation_days: int = 0
+    approval_limit_minor: int | None = None
+    daily_approval_minor: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
+# The figures that a policy version is made of, by their names in PayoutPolicy.
+FIGURES = tuple(field.name for field in fields(Terms) if field.name not in ("currency", "version"))
+
+
 class UnableToAdoptPolicy(Exception):
-    """A figure of the policy makes no sense."""
+    """A figure of the policy makes no sense, or it lacks a second person."""
 
     status = 422
     problem = "policy-invalid"
+
+
+class UnableToDecideProposal(Exception):
+    """The proposal is decided already, or the person made it."""
+
+    status = 409
+    problem = "proposal-not-decided"
 
 
 def terms_in_force(currency: str) -> Terms:
@@ -44,10 +69,20 @@ def terms_in_force(currency: str) -> Terms:
         return Terms(
             currency, 0, money.minimum_default(currency), money.MATURITY_DAYS_DEFAULT, None, 3, requires_tax_form=False
         )
-    return Terms(
-        currency, latest.version, latest.minimum_minor, latest.maturity_days, latest.second_approval_minor,
-        latest.bank_change_days, latest.requires_tax_form,
-    )  # fmt: skip
+    return Terms(currency, latest.version, **{name: getattr(latest, name) for name in FIGURES})
+
+
+def _check_figures(figures: Mapping[str, Any]) -> None:
+    if figures["minimum_minor"] <= 0 or min(figures[name] for name in _DELAYS) < 0:
+        raise UnableToAdoptPolicy("The minimum must be positive, and the delays must not be negative.")
+    if (figures["second_approval_minor"] or 0) < 0:
+        raise UnableToAdoptPolicy("The limit for a second approver must not be negative.")
+    for name in ("approval_limit_minor", "daily_approval_minor"):
+        if figures[name] is not None and figures[name] <= 0:
+            raise UnableToAdoptPolicy("A limit of approvals must be positive, or absent.")
+
+
+_DELAYS = ("maturity_days", "bank_change_days", "probation_days")
 
 
 @transaction.atomic
@@ -57,29 +92,90 @@ def adopt_policy(
     minimum_minor: int,
     maturity_days: int,
     by: User,
+    approved_by: User,
     at: datetime,
     second_approval_minor: int | None = None,
     bank_change_days: int = 3,
     requires_tax_form: bool = False,
+    probation_days: int = 0,
+    approval_limit_minor: int | None = None,
+    daily_approval_minor: int | None = None,
     seen: Presence = NOBODY,
 ) -> PayoutPolicy:
-    """Make a new version of a currency's policy; runs built from now on obey it."""
+    """Make a new version of a currency's policy, by two people; runs built from now on obey it."""
     require_role(by, MAKER, CHECKER, ADMIN)
-    if minimum_minor <= 0 or maturity_days < 0 or bank_change_days < 0:
-        raise UnableToAdoptPolicy("The minimum must be positive, and the delays must not be negative.")
-    if second_approval_minor is not None and second_approval_minor < 0:
-        raise UnableToAdoptPolicy("The limit for a second approver must not be negative.")
-    latest = PayoutPolicy.objects.filter(currency=currency).aggregate(Max("version"))["version__max"] or 0
+    require_role(approved_by, CHECKER, ADMIN)
+    if by.pk == approved_by.pk:
+        raise UnableToAdoptPolicy("Whoever proposes a policy does not adopt it; somebody else must.")
+    figures = {
+        "minimum_minor": minimum_minor, "maturity_days": maturity_days,
+        "second_approval_minor": second_approval_minor, "bank_change_days": bank_change_days,
+        "requires_tax_form": requires_tax_form, "probation_days": probation_days,
+        "approval_limit_minor": approval_limit_minor, "daily_approval_minor": daily_approval_minor,
+    }  # fmt: skip
+    _check_figures(figures)
+    before = terms_in_force(currency)
     policy = PayoutPolicy.objects.create(
-        currency=currency, version=latest + 1, minimum_minor=minimum_minor, maturity_days=maturity_days,
-        second_approval_minor=second_approval_minor, bank_change_days=bank_change_days,
-        requires_tax_form=requires_tax_form, created_by=by, created_at=at,
-    )  # fmt: skip
+        currency=currency, version=before.version + 1, created_by=by, approved_by=approved_by, created_at=at, **figures
+    )
     audit(
-        by=by, action="adopt_policy", subject=f"policy:{currency}:{policy.version}", at=at, seen=seen,
-        after=terms_in_force(currency).as_json(),
+        by=approved_by, action="adopt_policy", subject=f"policy:{currency}:{policy.version}", at=at, seen=seen,
+        before=before.as_json(), after=terms_in_force(currency).as_json() | {"proposed_by": by.pk},
     )  # fmt: skip
     return policy
+
+
+@transaction.atomic
+def propose_policy(
+    *, currency: str, figures: Mapping[str, Any], reason: str, by: User, at: datetime, seen: Presence = NOBODY
+) -> PolicyProposal:
+    """Ask for a new version. Nothing changes until somebody else adopts it; a newer proposal replaces an open one."""
+    require_role(by, MAKER, CHECKER, ADMIN)
+    asset(currency)
+    if set(figures) != set(FIGURES):
+        raise UnableToAdoptPolicy(f"A policy has these figures: {', '.join(FIGURES)}.")
+    if not reason.strip():
+        raise UnableToAdoptPolicy("Say why, for whoever decides.")
+    _check_figures(figures)
+    PolicyProposal.objects.filter(currency=currency, state=PolicyProposal.State.OPEN).update(
+        state=PolicyProposal.State.REFUSED, decided_by=by, decided_at=at
+    )
+    proposal = PolicyProposal.objects.create(
+        currency=currency, terms=dict(figures), reason=reason.strip()[:500], proposed_by=by, proposed_at=at
+    )
+    audit(
+        by=by, action="propose_policy", subject=f"policy:{currency}", at=at, seen=seen,
+        before=terms_in_force(currency).as_json(), after={**figures, "reason": proposal.reason},
+    )  # fmt: skip
+    return proposal
+
+
+@transaction.atomic
+def decide_policy(
+    *, proposal: PolicyProposal, adopt: bool, by: User, at: datetime, seen: Presence = NOBODY
+) -> PolicyProposal:
+    """Adopt a proposal, as somebody else than its author, or refuse it."""
+    require_role(by, CHECKER, ADMIN)
+    require_fresh_factor(seen)
+    proposal = (
+        PolicyProposal.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("proposed_by")
+        .get(pk=proposal.pk)
+    )
+    if proposal.state != PolicyProposal.State.OPEN:
+        raise UnableToDecideProposal("The proposal has been decided or replaced already.")
+    if adopt and proposal.proposed_by_id == by.pk:
+        raise UnableToDecideProposal("You made this proposal, so somebody else has to adopt it.")
+    proposal.decided_by, proposal.decided_at = by, at
+    if adopt:
+        proposal.policy = adopt_policy(
+            currency=proposal.currency, by=proposal.proposed_by, approved_by=by, at=at, seen=seen, **proposal.terms
+        )
+    else:
+        audit(by=by, action="refuse_policy", subject=f"policy:{proposal.currency}", at=at, seen=seen)
+    proposal.state = PolicyProposal.State.ADOPTED if adopt else PolicyProposal.State.REFUSED
+    proposal.save(update_fields=["state", "decided_by", "decided_at", "policy"])
+    return proposal
 
 
 @transaction.atomic

@@ -19,7 +19,7 @@ from ledger.money import from_minor
 from payouts import gateway
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.gateway import Outcome
-from payouts.models import Difference, Notice, Payout, PayoutAttempt, Reversal
+from payouts.models import Difference, Notice, Payout, PayoutAttempt, Rail, Reversal
 from payouts.operations.audit import ADMIN, CHECKER, NOBODY, Presence, audit, require_fresh_factor, require_role
 from payouts.operations.pace import LIVE, Clock, Pace, after, database_clock
 
@@ -48,6 +48,8 @@ def reverse_payout(
     with transaction.atomic(durable=True):
         payout = Payout.objects.select_for_update(no_key=True).get(pk=payout.pk)
         left = payout.amount_minor - payout.reversed_minor
+        if payout.rail != Rail.STRIPE_TRANSFER:
+            raise UnableToReverse("A bank transfer cannot be taken back; record the bank's return if it comes back.")
         if payout.state not in REVERSIBLE:
             raise UnableToReverse(f"The payout is {payout.get_state_display().lower()}; there is nothing to take back.")
         if not 0 < amount_minor <= left:

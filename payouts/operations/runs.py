@@ -18,9 +18,10 @@ from django.db.models import Sum
 
 from contributors.models import Contributor, User
 from ledger.money import asset, format_amount
-from payouts import money, queries
+from payouts import money, queries, rails
 from payouts.holds import RULES
-from payouts.models import Hold, HoldReason, LeftOut, Payout, PayoutAccount, PayoutRun, TaxProfile
+from payouts.models import Hold, HoldReason, LeftOut, Payout, PayoutAccount, PayoutRun, Rail, TaxProfile
+from payouts.operations.accounts import tax_problem
 from payouts.operations.audit import ADMIN, MAKER, NOBODY, Presence, audit, require_role
 from payouts.operations.holds import open_holds_q
 from payouts.operations.policies import Terms, terms_in_force
@@ -88,33 +89,51 @@ def content_hash(run: PayoutRun) -> bytes:
 
 
 # --- build --------------------------------------------------------------------------------------------------------
-def build_run(*, currency: str, cut_off: datetime, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """Work out a run of one currency as a draft: its payouts, and everybody left out with the reason."""
-    return _build(currency=currency, cut_off=cut_off, by=by, at=at, seen=seen, supersedes=None)
+def build_run(
+    *,
+    currency: str,
+    cut_off: datetime,
+    by: User,
+    at: datetime,
+    rail: Rail | str = Rail.STRIPE_TRANSFER,
+    seen: Presence = NOBODY,
+) -> PayoutRun:
+    """Work out a run of one currency and rail as a draft: its payouts, and everybody left out with the reason."""
+    return _build(currency=currency, rail=Rail(rail), cut_off=cut_off, by=by, at=at, seen=seen, supersedes=None)
 
 
 def rebuild_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
     """Build the successor of a rejected run, of the same currency and cut-off, from what the ledger says now."""
     if run.state != PayoutRun.State.REJECTED or PayoutRun.objects.filter(supersedes=run).exists():
         raise UnableToBuildRun("Only a rejected run without a successor is built again.")
-    return _build(currency=run.currency, cut_off=run.cut_off, by=by, at=at, seen=seen, supersedes=run)
+    return _build(
+        currency=run.currency, rail=Rail(run.rail), cut_off=run.cut_off, by=by, at=at, seen=seen, supersedes=run
+    )
 
 
 @transaction.atomic
 def _build(
-    *, currency: str, cut_off: datetime, by: User, at: datetime, seen: Presence, supersedes: PayoutRun | None
+    *,
+    currency: str,
+    rail: Rail,
+    cut_off: datetime,
+    by: User,
+    at: datetime,
+    seen: Presence,
+    supersedes: PayoutRun | None,
 ) -> PayoutRun:
     require_role(by, MAKER, ADMIN)
     asset(currency)
     if cut_off > at:
         raise UnableToBuildRun("The cut-off lies in the future.")
-    if PayoutRun.objects.filter(currency=currency, state=PayoutRun.State.SET_ASIDE).exists():
+    if PayoutRun.objects.filter(currency=currency, rail=rail, state=PayoutRun.State.SET_ASIDE).exists():
         raise UnableToBuildRun("A part that was split off a run waits: take it up or cancel it first.")
     terms = terms_in_force(currency)
     try:
         with transaction.atomic():
             run = PayoutRun.objects.create(
-                currency=currency, cut_off=cut_off, matured_before=cut_off - timedelta(days=terms.maturity_days),
+                currency=currency, rail=rail, cut_off=cut_off,
+                matured_before=cut_off - timedelta(days=terms.maturity_days),
                 configuration=terms.as_json(), supersedes=supersedes, created_by=by, created_at=at,
                 last_edited_by=by, last_edited_at=at,
             )  # fmt: skip
@@ -184,6 +203,12 @@ class _Case:
     def decide(self) -> Payout | LeftOut:
         currency = self.run.currency
         account = self.account
+        rail = account.rail if account else rails.rail_of_country(self.contributor.country)
+        if rail != self.run.rail:
+            return self._out(
+                LeftOut.Reason.OTHER_RAIL, f"You are paid by {rails.RAIL_NAMES[Rail(rail)]}, in a run of its own.",
+                "Nothing to do.",
+            )  # fmt: skip
         if self.is_live:
             return self._out(
                 LeftOut.Reason.LIVE_ELSEWHERE, "An earlier payout to you has not come to its end.",
@@ -199,21 +224,22 @@ class _Case:
         if account is None or not account.is_onboarded:
             rule = RULES[HoldReason.ONBOARDING_INCOMPLETE]
             return self._out(LeftOut.Reason.NOT_ONBOARDED, rule.words, rule.remedy, HoldReason.ONBOARDING_INCOMPLETE)
-        if self.terms.requires_tax_form and (reason := self._tax_problem()):
+        if self.terms.requires_tax_form and (reason := tax_problem(self.tax, self.at)):
             return self._held(reason)
         payable_minor = self.owed.available // asset(currency).minor
         gross, tax, net = money.split(
             payable_minor, withholding_ppb=self.tax.withholding_ppb if self.tax else 0, currency=currency
         )
-        least = max(self.terms.minimum_minor, account.minimum_minor, money.rail_minimum(account.country, currency))
+        least = max(self.terms.minimum_minor, account.minimum_minor, self._rail_minimum(account))
         if net < least:
             return self._small(least)
         assert net > 0
         payout = Payout(
             run=self.run, contributor=self.contributor, account=account, rail=self.run.rail, currency=currency,
             gross_minor=gross, tax_minor=tax, tax_jurisdiction=self.tax.jurisdiction if self.tax and tax else "",
-            amount_minor=net, destination=account.provider_account_id or "",
-            destination_currency=account.destination_currency, created_at=self.at,
+            amount_minor=net, destination=account.destination,
+            destination_currency=account.destination_currency if rail == Rail.STRIPE_TRANSFER else currency,
+            created_at=self.at,
         )  # fmt: skip
         payout.row_sha256 = row_sha256(payout)
         return payout
@@ -222,12 +248,8 @@ class _Case:
         """Said as "not onboarded", which tells the contributor more than a hold does."""
         return set(self.holds) <= {HoldReason.ONBOARDING_INCOMPLETE}
 
-    def _tax_problem(self) -> HoldReason | None:
-        if self.tax is None or self.tax.form == TaxProfile.Form.NONE:
-            return HoldReason.TAX_FORM_MISSING
-        if self.tax.valid_until is not None and self.tax.valid_until < self.at.date():
-            return HoldReason.TAX_FORM_EXPIRED
-        return None
+    def _rail_minimum(self, account: PayoutAccount) -> int:
+        return money.rail_minimum(account.country, self.run.currency, rail=self.run.rail)
 
     def _small(self, least: int) -> LeftOut:
         currency = self.run.currency
@@ -282,7 +304,8 @@ def submit_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBOD
     moved = [
         str(payout.contributor)
         for payout in run.payouts.select_related("account", "contributor")
-        if payout.destination != payout.account.provider_account_id or bytes(payout.row_sha256) != row_sha256(payout)
+        if (payout.rail, payout.destination) != (payout.account.rail, payout.account.destination)
+        or bytes(payout.row_sha256) != row_sha256(payout)
     ]
     if moved:
         raise UnableToSubmitRun(f"The destination changed since the run was built: {', '.join(moved[:5])}.")

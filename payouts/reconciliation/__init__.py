@@ -1,6 +1,7 @@
 """Believing nobody: events are hints, and our rows, the ledger and Stripe are compared."""
 
 from payouts.operations import sign_off
+from payouts.reconciliation.banks import reconcile_bank_run
 from payouts.reconciliation.comparison import UnableToReconcile, reconcile_day, reconcile_run
 from payouts.reconciliation.inbox import (
     UnableToRecordWebhook,
@@ -14,7 +15,7 @@ from payouts.reconciliation.inbox import (
 from payouts.reconciliation.sweeping import sweep_stuck, sweep_webhooks
 
 __all__ = [
-    "UnableToReconcile", "UnableToRecordWebhook", "apply_webhook", "back_fill", "is_live", "reconcile_day",
-    "reconcile_run", "record_webhook", "replay_webhook", "sign_off", "sweep_stuck", "sweep_webhooks",
+    "UnableToReconcile", "UnableToRecordWebhook", "apply_webhook", "back_fill", "is_live", "reconcile_bank_run",
+    "reconcile_day", "reconcile_run", "record_webhook", "replay_webhook", "sign_off", "sweep_stuck", "sweep_webhooks",
     "sync_bank_payout",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from ledger import operations as ledger
 from ledger.money import from_minor
 from payouts import gateway, operations, queries
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun, Reconciliation, Reversal, TopUp
+from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun, Rail, Reconciliation, Reversal, TopUp
 
 
 class UnableToReconcile(Exception):
@@ -27,7 +27,7 @@ class UnableToReconcile(Exception):
 
 
 @dataclass
-class _Findings:
+class Findings:
     """What a comparison found, by (type, subject), and the figures for the record."""
 
     currency: str
@@ -55,7 +55,7 @@ def reconcile_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
     waiting = [*Payout.LIVE, Payout.State.REFUSED]
     if run.started_at is None or run.payouts.filter(state__in=waiting).exists():
         raise UnableToReconcile("Some payouts of the run are not at their end.")
-    findings = _Findings(run.currency, run)
+    findings = Findings(run.currency, run)
     since = run.started_at - timedelta(days=1)
     transfers = [t for t in gateway.list_transfers(since=since) if t.metadata.get("run") == run.public_id.hex]
     moved = {row.source: row for row in gateway.list_balance_transactions(since=since) if row.type == "transfer"}
@@ -69,7 +69,7 @@ def reconcile_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
 
 
 def _match(
-    findings: _Findings,
+    findings: Findings,
     attempts: list[PayoutAttempt],
     transfers: list[gateway.Transfer],
     moved: dict[str, gateway.BalanceTransaction],
@@ -123,7 +123,7 @@ def reconcile_day(*, currency: str, day: date, at: datetime) -> Reconciliation:
     before it, and book the fees that Stripe took from the balance."""
     start = datetime.combine(day, time.min, UTC)
     since, until = start - timedelta(days=1), start + timedelta(days=1)
-    findings = _Findings(currency)
+    findings = Findings(currency)
     rows = [row for row in gateway.list_balance_transactions(since=since, until=until) if row.currency == currency]
     findings.n_balance_transactions = len(rows)
     transfers = {
@@ -148,7 +148,7 @@ def reconcile_day(*, currency: str, day: date, at: datetime) -> Reconciliation:
     seen = {row.source for row in rows}
     ours = PayoutAttempt.objects.filter(
         kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED, payout__currency=currency,
-        finished_at__gte=start, finished_at__lt=until - timedelta(minutes=10),
+        provider=Rail.STRIPE_TRANSFER, finished_at__gte=start, finished_at__lt=until - timedelta(minutes=10),
     ).select_related("payout")  # fmt: skip
     for attempt in ours:
         if attempt.provider_transfer_id not in seen:
@@ -165,7 +165,7 @@ def reconcile_day(*, currency: str, day: date, at: datetime) -> Reconciliation:
 
 
 def _match_movement(
-    findings: _Findings,
+    findings: Findings,
     row: gateway.BalanceTransaction,
     transfers: dict[str | None, PayoutAttempt],
     reversals: dict[str, int],
@@ -202,7 +202,7 @@ def _match_movement(
         findings.add(kind.FEE, row.id, "Stripe took a fee that is not booked.", found=row.fee_minor)
 
 
-def _compare_balances(findings: _Findings) -> tuple[int, int, int, int]:
+def _compare_balances(findings: Findings) -> tuple[int, int, int, int]:
     """(ledger at Stripe, Stripe, in transit by the ledger, in transit by our rows), read again while they move."""
     currency = findings.currency
     for _ in range(3):
@@ -222,14 +222,14 @@ def _compare_balances(findings: _Findings) -> tuple[int, int, int, int]:
 
 
 def _conclude(
-    findings: _Findings, kind: Reconciliation.Kind, *, since: datetime, until: datetime, at: datetime
+    findings: Findings, kind: Reconciliation.Kind, *, since: datetime, until: datetime, at: datetime
 ) -> Reconciliation:
     balances = _compare_balances(findings)
     with transaction.atomic():
         run = findings.run
         if run is not None:
             run = PayoutRun.objects.select_for_update(no_key=True).get(pk=run.pk)
-        n_open = _store(findings, run, at)
+        n_open = store_findings(findings, run, at)
         record = Reconciliation.objects.create(
             kind=kind, run=run, currency=findings.currency, since=since, until=until, n_attempts=findings.n_attempts,
             n_transfers=findings.n_transfers, n_balance_transactions=findings.n_balance_transactions,
@@ -245,7 +245,7 @@ def _conclude(
     return record
 
 
-def _store(findings: _Findings, run: PayoutRun | None, at: datetime) -> int:
+def store_findings(findings: Findings, run: PayoutRun | None, at: datetime) -> int:
     """Open what is new, resolve what is no longer found, count what is open. A difference that was signed off with
     the same figures stays explained."""
     scope = Difference.objects.select_for_update(no_key=True).filter(currency=findings.currency, run=run)

@@ -9,7 +9,8 @@ from django.db.models import Q
 
 from payouts import gateway, operations
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.models import Payout, PayoutRun, TopUp, WebhookEvent
+from payouts.models import Payout, PayoutRun, Rail, TopUp, WebhookEvent
+from payouts.reconciliation.banks import reconcile_bank_run
 from payouts.reconciliation.comparison import reconcile_run
 from payouts.reconciliation.inbox import apply_webhook
 
@@ -41,7 +42,9 @@ def sweep_stuck(
     crashpoint(CrashPoint.SWEEP_BEGUN)
     operations.expire_approvals(at=at)
     progress = operations.Progress(0, 0)
-    if Payout.objects.filter(state__in=Payout.LIVE, run__state__in=["executing", "paused"]).exists():
+    if Payout.objects.filter(
+        state__in=Payout.LIVE, rail=Rail.STRIPE_TRANSFER, run__state__in=["executing", "paused"]
+    ).exists():
         progress = operations.execute_run(run_id=None, threads=threads, seconds_max=60.0, clock=clock, pace=pace)
     operations.recover_reversals(clock=clock, pace=pace)
     for topup in TopUp.objects.filter(state=TopUp.State.REQUESTED, requested_at__lte=at - timedelta(seconds=30))[:20]:
@@ -53,7 +56,10 @@ def sweep_stuck(
         compared_lately = run.reconciliations.filter(finished_at__gt=at - COMPARED_AGAIN_AFTER).exists()
         if not compared_lately and not run.payouts.filter(state__in=[*Payout.LIVE, Payout.State.REFUSED]).exists():
             try:
-                reconcile_run(run=run, at=at)
+                if run.rail == Rail.MANUAL_BANK_FILE:
+                    reconcile_bank_run(run=run, at=at)
+                else:
+                    reconcile_run(run=run, at=at)
             except gateway.UnableToUseStripe as error:
                 log.warning("run_not_reconciled", run=str(run.public_id), error=str(error))
     return progress

@@ -105,11 +105,12 @@ def _earn_a_month(programme: Programme, trained: Trained, calendar: flow.Calenda
         ledger.seal_period(period=period, at=calendar.now)
 
 
-def _prepare_payouts(maker: User, programme: Programme) -> None:
+def _prepare_payouts(maker: User, checker: User, programme: Programme) -> None:
     seen = payouts.Presence(mfa_age_seconds=0)
     payouts.adopt_policy(
-        currency="USD", minimum_minor=500, maturity_days=0, bank_change_days=0, by=maker, at=timezone.now(), seen=seen
-    )
+        currency="USD", minimum_minor=500, maturity_days=0, bank_change_days=0, by=maker, approved_by=checker,
+        at=timezone.now(), seen=seen,
+    )  # fmt: skip
     payouts.fund_platform(currency="USD", amount_minor=100_000, by=maker, at=timezone.now(), seen=seen)
     for contributor in programme.contributors[:-1]:
         account = payouts.open_payout_account(contributor=contributor, by=programme.user, at=timezone.now())
@@ -172,7 +173,7 @@ def site(
                     patch.setattr(settings, name, value.split(",") if name.endswith("SECRETS") else value)
             made = _tell_the_story(well_trained)
             running = stack.enter_context(installation(host="127.0.0.1", port=local.free_port(), tell=print))
-            _prepare_payouts(made.maker, made.programme)
+            _prepare_payouts(made.maker, made.checker, made.programme)
             connection.close()
         yield Site(running, database.name, *made)
 

@@ -1,0 +1,279 @@
+"""Paying by bank transfer: the order is written down as a file, one person hands it to the bank.
+
+The same states and guards as on Stripe's rail. The attempts, the entries that reserve the money and the file that
+orders it are one transaction; an attempt stands in one file for ever, and a file gives the same bytes each time. What
+cannot be known here is whether somebody uploaded it: so a file that was not marked as sent is withdrawn by two people
+or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import date, datetime
+from decimal import Decimal
+
+from django.conf import settings
+from django.db import transaction
+
+from contributors.models import User
+from ledger import operations as ledger
+from ledger.journal import UnableToPost
+from ledger.money import asset, format_amount, from_minor
+from payouts import sealing
+from payouts.models import BankDetails, BankFile, Hold, HoldReason, Payout, PayoutAttempt, PayoutRun, Rail
+from payouts.operations.audit import (
+    ADMIN,
+    CHECKER,
+    MAKER,
+    NOBODY,
+    Presence,
+    audit,
+    require_fresh_factor,
+    require_role,
+)
+from payouts.operations.banks import checked_iban, party_of
+from payouts.operations.holds import open_holds_q
+from payouts.operations.pace import LIVE
+from payouts.operations.recording import hold_payout, void_attempt
+from payouts.operations.runs import lock, row_sha256
+from payouts.pain import Order, Party, checked, pain_001
+from payouts.queries import LEDGER_RAILS
+
+# Banks take no more orders in one file; a larger run becomes several files.
+ORDERS_MAX = 5000
+
+
+class UnableToExport(Exception):
+    """The run is not executing by bank transfer, nothing is left to order, or the programme's account is unknown."""
+
+    status = 409
+    problem = "bank-file-not-made"
+
+
+class UnableToChangeBankFile(Exception):
+    """The file is sent or withdrawn already, or it takes somebody else."""
+
+    status = 409
+    problem = "bank-file-not-changed"
+
+
+class _Short(Exception):
+    """A payee has less than when the run was built."""
+
+    def __init__(self, payout: Payout) -> None:
+        super().__init__("less is payable")
+        self.payout = payout
+
+
+def programme_account(currency: str) -> Party:
+    """The account that bank transfers of a currency are paid from."""
+    iban, _, bic = settings.PROGRAMME_ACCOUNTS.get(currency, "").partition("/")
+    if not iban:
+        raise UnableToExport(
+            f"No account of the programme is set for {currency}: PROGRAMME_ACCOUNTS={currency}=IBAN or IBAN/BIC."
+        )
+    number = checked_iban(iban)
+    return Party(settings.PROGRAMME_NAME, number.compact, bic or str(number.bic or ""))
+
+
+def export_bank_file(
+    *, run: PayoutRun, by: User, at: datetime, execution_on: date | None = None, seen: Presence = NOBODY
+) -> BankFile:
+    """Write every approved payout of a run into one file: attempts, reserve entries and bytes, or nothing.
+
+    Raises UnableToExport, UnableToOrder where the schema refuses the file, UnableToUnseal for a lost key.
+    """
+    require_role(by, MAKER, CHECKER, ADMIN)
+    require_fresh_factor(seen)
+    if settings.PAYOUTS_FROZEN:
+        raise UnableToExport("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
+    if execution_on is not None and execution_on < at.date():
+        raise UnableToExport("The bank cannot execute on a day that is past.")
+    debtor = programme_account(run.currency)
+    with transaction.atomic():
+        run = lock(run)
+        if run.rail != Rail.MANUAL_BANK_FILE or run.state != PayoutRun.State.EXECUTING:
+            raise UnableToExport("Only a run by bank transfer that is executing is exported.")
+        if bytes(run.approved_hash or b"") != bytes(run.content_hash or b""):
+            raise UnableToExport("The run is not what was approved. Nothing was ordered.")
+        due = run.payouts.filter(state=Payout.State.APPROVED).select_for_update(of=("self",), no_key=True)
+        payouts = [p for p in due.select_related("contributor", "account").order_by("pk")[:ORDERS_MAX] if _may(p, at)]
+        while True:
+            if not payouts:
+                raise UnableToExport("No payout of the run is left to order.")
+            try:
+                with transaction.atomic():
+                    return _export(run, payouts, debtor, execution_on or at.date(), by=by, at=at, seen=seen)
+            except _Short as short:
+                payouts.remove(short.payout)
+                hold_payout(
+                    short.payout, HoldReason.NEGATIVE_BALANCE, note="Less is payable than when the run was built.",
+                    at=at,
+                )  # fmt: skip
+
+
+def _may(payout: Payout, at: datetime) -> bool:
+    """Whether nothing came between since the approval; a hold takes the payout out of the run."""
+    if bytes(payout.row_sha256) != row_sha256(payout):
+        raise UnableToExport(f"The payout to {payout.contributor} differs from what was approved. Nothing was ordered.")
+    hold = Hold.objects.filter(open_holds_q(at), contributor_id=payout.contributor_id).order_by("placed_at").first()
+    if hold is not None:
+        hold_payout(payout, HoldReason(hold.reason), note="Held after the run was approved.", at=at)
+    return hold is None
+
+
+def _export(
+    run: PayoutRun, payouts: list[Payout], debtor: Party, execution_on: date, *, by: User, at: datetime, seen: Presence
+) -> BankFile:
+    number = run.bank_files.count() + 1
+    message_id = f"{run.public_id.hex[:28]}-{number}"
+    numbers = {payout.pk: payout.attempts.count() + 1 for payout in payouts}
+    orders = [_order(payout, numbers[payout.pk]) for payout in payouts]
+    content = checked(
+        pain_001(
+            message_id=message_id, made_at=at, execution_on=execution_on, currency=run.currency, debtor=debtor,
+            orders=orders,
+        )
+    )  # fmt: skip
+    file = BankFile.objects.create(
+        run=run, number=number, message_id=message_id, sealed=sealing.seal(content),
+        sha256=hashlib.sha256(content).digest(), n_payments=len(payouts),
+        total_minor=sum(payout.amount_minor for payout in payouts), execution_on=execution_on, made_by=by, made_at=at,
+    )  # fmt: skip
+    audit(
+        by=by, action="export_bank_file", subject=f"run:{run.public_id}", at=at, seen=seen,
+        after={"file": message_id, "sha256": hashlib.sha256(content).hexdigest(), "payments": len(payouts),
+               "total_minor": file.total_minor},
+    )  # fmt: skip
+    # The journal's lock is taken last, and by everybody in this order.
+    keys = {payout.pk: f"{payout.transfer_group}_{numbers[payout.pk]}" for payout in payouts}
+    entries = {payout.pk: _reserve(payout, keys[payout.pk], at) for payout in payouts}
+    Payout.objects.filter(pk__in=keys).update(state=Payout.State.SENDING, next_try_at=None)
+    attempts = []
+    for payout, order in zip(payouts, orders, strict=True):
+        request = _request(order, payout, execution_on)
+        attempts.append(
+            PayoutAttempt(
+                payout=payout, number=numbers[payout.pk], provider=run.rail, idempotency_key=keys[payout.pk],
+                amount_minor=payout.amount_minor, request=request, bank_file=file, requested_by=by,
+                request_sha256=hashlib.sha256(request.encode()).digest(), first_sent_at=at,
+                reserve_entry=entries[payout.pk],
+            )
+        )  # fmt: skip
+    PayoutAttempt.objects.bulk_create(attempts, batch_size=1000)
+    return file
+
+
+def _order(payout: Payout, number: int) -> Order:
+    details = BankDetails.objects.filter(account_id=payout.account_id, fingerprint=payout.destination).first()
+    if details is None:
+        raise UnableToExport(f"The bank account of {payout.contributor} that was approved is not known.")
+    amount = from_minor(payout.amount_minor, payout.currency)
+    return Order(
+        instruction_id=f"{payout.public_id.hex}-{number}", end_to_end_id=payout.public_id.hex,
+        creditor=party_of(details),
+        amount=Decimal(format_amount(amount, payout.currency, decimals=asset(payout.currency).exponent)),
+        remittance=f"{settings.PROGRAMME_NAME} royalties {payout.run.cut_off:%Y-%m-%d}",
+    )  # fmt: skip
+
+
+def _request(order: Order, payout: Payout, execution_on: date) -> str:
+    """The order as it is kept: its account by the fingerprint, not by its number."""
+    return json.dumps(
+        {
+            "instruction_id": order.instruction_id, "end_to_end_id": order.end_to_end_id, "amount": str(order.amount),
+            "currency": payout.currency, "destination": payout.destination, "remittance": order.remittance,
+            "execution_on": execution_on.isoformat(),
+        },
+        sort_keys=True,
+    )  # fmt: skip
+
+
+def _reserve(payout: Payout, key: str, at: datetime) -> int:
+    try:
+        with transaction.atomic():
+            return ledger.reserve_payout(
+                contributor_id=payout.contributor_id, currency=payout.currency,
+                gross=from_minor(payout.gross_minor, payout.currency),
+                tax=from_minor(payout.tax_minor, payout.currency), rail=LEDGER_RAILS[payout.rail], attempt_key=key,
+                at=at, **({"jurisdiction": payout.tax_jurisdiction} if payout.tax_jurisdiction else {}),
+            )  # fmt: skip
+    except UnableToPost as error:
+        if error.problem != "below-minimum":
+            raise
+        raise _Short(payout) from error
+
+
+@transaction.atomic
+def read_bank_file(*, file: BankFile, by: User, at: datetime, seen: Presence = NOBODY) -> bytes:
+    """The file's bytes, the same as ever. Each reading is in the audit log: the bytes name people's accounts."""
+    require_role(by, MAKER, CHECKER, ADMIN)
+    require_fresh_factor(seen)
+    file = BankFile.objects.select_related("run").get(pk=file.pk)
+    if file.state == BankFile.State.WITHDRAWN:
+        raise UnableToChangeBankFile("The file was withdrawn; it must not reach the bank.")
+    content = sealing.unseal(file.sealed)
+    if hashlib.sha256(content).digest() != bytes(file.sha256):
+        raise sealing.UnableToUnseal("The file is not the one that was made.")
+    audit(by=by, action="read_bank_file", subject=f"run:{file.run.public_id}", at=at, seen=seen,
+          after={"file": file.message_id})  # fmt: skip
+    return content
+
+
+@transaction.atomic
+def mark_bank_file_sent(*, file: BankFile, by: User, at: datetime, seen: Presence = NOBODY) -> BankFile:
+    """Say that the bank has the file. Whoever says so does not confirm what became of it."""
+    require_role(by, MAKER, CHECKER, ADMIN)
+    require_fresh_factor(seen)
+    if settings.PAYOUTS_FROZEN:
+        raise UnableToChangeBankFile("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
+    run = lock(file.run)
+    file = BankFile.objects.select_for_update(no_key=True).get(pk=file.pk)
+    if file.state != BankFile.State.MADE:
+        raise UnableToChangeBankFile(f"The file is {file.get_state_display().lower()} already.")
+    if run.state != PayoutRun.State.EXECUTING:
+        raise UnableToChangeBankFile(f"The run is {run.get_state_display().lower()}; no file of it goes to the bank.")
+    file.state, file.sent_by, file.sent_at = BankFile.State.SENT, by, at
+    file.save(update_fields=["state", "sent_by", "sent_at"])
+    audit(by=by, action="mark_bank_file_sent", subject=f"run:{run.public_id}", at=at, seen=seen,
+          after={"file": file.message_id})  # fmt: skip
+    return file
+
+
+@transaction.atomic
+def withdraw_bank_file(*, file: BankFile, by: User, reason: str, at: datetime, seen: Presence = NOBODY) -> BankFile:
+    """Declare a file dead that never reached the bank: its attempts are void, its money is payable again."""
+    require_role(by, CHECKER, ADMIN)
+    require_fresh_factor(seen)
+    if not reason.strip():
+        raise UnableToChangeBankFile("Say how you know that the bank never got it.")
+    run = lock(file.run)
+    payouts = {
+        payout.pk: payout
+        for payout in Payout.objects.select_for_update(no_key=True)
+        .filter(attempts__bank_file=file, attempts__state=PayoutAttempt.State.SENT)
+        .order_by("pk")
+    }
+    attempts = list(
+        PayoutAttempt.objects.select_for_update(no_key=True)
+        .filter(bank_file=file, state=PayoutAttempt.State.SENT)
+        .order_by("pk")
+    )
+    file = BankFile.objects.select_for_update(no_key=True).get(pk=file.pk)
+    if file.state != BankFile.State.MADE:
+        raise UnableToChangeBankFile(f"The file is {file.get_state_display().lower()} already.")
+    if file.made_by_id == by.pk:
+        raise UnableToChangeBankFile("You made this file, so somebody else has to withdraw it.")
+    file.state, file.withdrawn_by, file.withdrawn_at = BankFile.State.WITHDRAWN, by, at
+    file.note = reason.strip()[:500]
+    file.save(update_fields=["state", "withdrawn_by", "withdrawn_at", "note"])
+    audit(by=by, action="withdraw_bank_file", subject=f"run:{run.public_id}", at=at, seen=seen,
+          after={"file": file.message_id, "reason": file.note})  # fmt: skip
+    for attempt in attempts:
+        payout = payouts[attempt.payout_id]
+        attempt.state, payout.state = PayoutAttempt.State.UNKNOWN, Payout.State.UNKNOWN
+        attempt.save(update_fields=["state"])
+        payout.save(update_fields=["state"])
+        void_attempt(payout=payout, attempt=attempt, at=at, pace=LIVE)
+    return file

@@ -1,0 +1,261 @@
+"""What the bank says became of a transfer: executed, rejected, or returned later. Each line of it is believed once.
+
+Recorded by another person than the one who handed the file over. A line that fits nothing, or not exactly, is never
+booked as if it did: it becomes a difference for a person.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from django.db import transaction
+
+from contributors.models import User
+from ledger import operations as ledger
+from ledger.money import asset, format_amount, from_minor
+from payouts.models import (
+    BankFile,
+    BankLine,
+    Difference,
+    HoldReason,
+    Notice,
+    Payout,
+    PayoutAttempt,
+    PayoutRun,
+    Rail,
+    Reversal,
+)
+from payouts.operations.approval import stop_run
+from payouts.operations.audit import (
+    ADMIN,
+    CHECKER,
+    COMPLIANCE,
+    NOBODY,
+    Presence,
+    audit,
+    require_fresh_factor,
+    require_role,
+)
+from payouts.operations.holds import UnableToPlaceHold, place_hold
+from payouts.operations.recording import give_back, hold_payout
+
+LINES_MAX = 20_000
+
+
+class UnableToRecordBankLine(Exception):
+    """The line fits no payment order, or it takes somebody else to record it."""
+
+    status = 409
+    problem = "bank-line-not-recorded"
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One line of what the bank reports."""
+
+    kind: str
+    end_to_end_id: str
+    reference: str
+    amount_minor: int
+    currency: str
+    booked_on: date
+    reason: str = ""
+
+
+class Outcome(enum.StrEnum):
+    RECORDED = "recorded"
+    KNOWN = "known"  # the same line was recorded before
+    DIFFERS = "differs"  # a difference waits for a person
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Result:
+    line: Reported
+    outcome: Outcome
+    words: str
+
+
+def record_bank_lines(*, lines: Iterable[Reported], by: User, at: datetime, seen: Presence = NOBODY) -> list[Result]:
+    """Record what the bank reports, line by line, each in a transaction of its own. Repeatable."""
+    require_role(by, CHECKER, COMPLIANCE, ADMIN)
+    require_fresh_factor(seen)
+    given = list(lines)
+    if len(given) > LINES_MAX:
+        raise UnableToRecordBankLine(f"A file has at most {LINES_MAX:,} lines; split it.")
+    results = []
+    for line in given:
+        try:
+            outcome, words = _record(line, by, at, seen)
+        except UnableToRecordBankLine as error:
+            outcome, words = Outcome.REFUSED, str(error)
+        results.append(Result(line, outcome, words))
+    return results
+
+
+@transaction.atomic
+def _record(line: Reported, by: User, at: datetime, seen: Presence) -> tuple[Outcome, str]:
+    if line.kind not in BankLine.Kind.values or not line.reference.strip() or line.amount_minor <= 0:
+        raise UnableToRecordBankLine("A line has an outcome, the bank's reference and an amount above zero.")
+    if line.booked_on > at.date():
+        raise UnableToRecordBankLine("The bank cannot have booked it on a day to come.")
+    name = _uuid(line.end_to_end_id)
+    found = Payout.objects.filter(public_id=name, rail=Rail.MANUAL_BANK_FILE).first() if name else None
+    if found is None:
+        raise UnableToRecordBankLine(f"No bank transfer has the end-to-end id {line.end_to_end_id[:40]}.")
+    # The run before the payout, as everywhere.
+    run = PayoutRun.objects.select_for_update(no_key=True).get(pk=found.run_id)
+    payout = Payout.objects.select_for_update(no_key=True).get(pk=found.pk)
+    if known := BankLine.objects.filter(reference=line.reference).first():
+        if _same(known, line, payout):
+            return Outcome.KNOWN, "Recorded before."
+        raise UnableToRecordBankLine(f"The reference {line.reference} was recorded for something else.")
+    wanted = PayoutAttempt.State.SUCCEEDED if line.kind == BankLine.Kind.RETURNED else PayoutAttempt.State.SENT
+    attempt = (
+        payout.attempts.select_for_update(no_key=True)
+        .filter(kind=PayoutAttempt.Kind.PAY, state=wanted, bank_file__state=BankFile.State.SENT)
+        .first()
+    )
+    if attempt is None:
+        return _unexpected(line, payout, run, at)
+    assert attempt.bank_file is not None
+    if attempt.bank_file.sent_by_id == by.pk:
+        raise UnableToRecordBankLine("You sent this file to the bank, so somebody else confirms what became of it.")
+    left = payout.amount_minor - payout.reversed_minor
+    fits = line.amount_minor <= left if line.kind == BankLine.Kind.RETURNED else line.amount_minor == left
+    if not fits or line.currency != payout.currency:
+        return _differs(line, payout, run, at)
+    BankLine.objects.create(
+        kind=line.kind, reference=line.reference, attempt=attempt, amount_minor=line.amount_minor,
+        currency=line.currency, booked_on=line.booked_on, reason=line.reason[:200], recorded_by=by, recorded_at=at,
+    )  # fmt: skip
+    audit(
+        by=by, action=f"bank_{line.kind}", subject=f"payout:{payout.public_id}", at=at, seen=seen,
+        after={"reference": line.reference, "amount_minor": line.amount_minor, "booked_on": str(line.booked_on)},
+    )  # fmt: skip
+    {"executed": _executed, "rejected": _rejected, "returned": _returned}[line.kind](line, payout, attempt, at)
+    return Outcome.RECORDED, f"{_money(line)} {line.kind}."
+
+
+def _uuid(text: str) -> str | None:
+    """The payout's id, where the text is one."""
+    name = text.strip().lower().replace("-", "")
+    return name if len(name) == 32 and all(letter in "0123456789abcdef" for letter in name) else None
+
+
+def _same(known: BankLine, line: Reported, payout: Payout) -> bool:
+    return (known.kind, known.amount_minor, known.currency, known.booked_on, known.attempt.payout_id) == (
+        line.kind, line.amount_minor, line.currency, line.booked_on, payout.pk,
+    )  # fmt: skip
+
+
+def _money(line: Reported) -> str:
+    units = from_minor(line.amount_minor, line.currency)
+    return f"{line.currency} {format_amount(units, line.currency, decimals=asset(line.currency).exponent)}"
+
+
+def _executed(line: Reported, payout: Payout, attempt: PayoutAttempt, at: datetime) -> None:
+    attempt.state, attempt.provider_transfer_id, attempt.finished_at = (
+        PayoutAttempt.State.SUCCEEDED, line.reference, at,
+    )  # fmt: skip
+    attempt.save(update_fields=["state", "provider_transfer_id", "finished_at"])
+    # The bank's booking is the last that is heard of a transfer that arrives, so that both steps are taken at once.
+    payout.state, payout.transferred_at, payout.next_try_at = Payout.State.TRANSFERRED, at, None
+    payout.save(update_fields=["state", "transferred_at", "next_try_at"])
+    payout.state, payout.settled_at = Payout.State.SETTLED, at
+    payout.save(update_fields=["state", "settled_at"])
+    Notice.objects.get_or_create(
+        kind="payout_transferred", subject=f"payout:{payout.public_id}",
+        defaults={
+            "contributor_id": payout.contributor_id, "created_at": at,
+            "words": f"{_money(line)} left our bank for yours on {line.booked_on:%-d %B %Y}.",
+        },
+    )  # fmt: skip
+    assert attempt.reserve_entry is not None
+    ledger.succeed_payout(
+        reserve_entry=attempt.reserve_entry, attempt_key=attempt.idempotency_key, currency=payout.currency,
+        net=from_minor(payout.amount_minor, payout.currency), at=at,
+    )  # fmt: skip
+
+
+def _rejected(line: Reported, payout: Payout, attempt: PayoutAttempt, at: datetime) -> None:
+    """The bank did not execute the order: the money is payable again, and waits for another account."""
+    attempt.state, attempt.finished_at = PayoutAttempt.State.REFUSED, at
+    attempt.error_code, attempt.error_message = "rejected_by_bank", line.reason[:500]
+    attempt.save(update_fields=["state", "finished_at", "error_code", "error_message"])
+    payout.state = Payout.State.REFUSED
+    payout.save(update_fields=["state"])
+    hold_payout(payout, HoldReason.REFUSED_BY_BANK, note=line.reason, at=at)
+    give_back(attempt, at)
+
+
+def _returned(line: Reported, payout: Payout, attempt: PayoutAttempt, at: datetime) -> None:
+    """The payee's bank sent it back days later: it settles what the contributor owes, the rest is payable again."""
+    before, payout.reversed_minor = payout.reversed_minor, payout.reversed_minor + line.amount_minor
+    is_whole = payout.reversed_minor == payout.amount_minor
+    payout.state = Payout.State.REVERSED if is_whole else Payout.State.PARTIALLY_REVERSED
+    payout.reason, payout.reason_note = "returned_by_bank", line.reason[:500]
+    payout.save(update_fields=["state", "reversed_minor", "reason", "reason_note"])
+    try:
+        with transaction.atomic():
+            place_hold(
+                contributor=payout.contributor, reason=HoldReason.REFUSED_BY_BANK, note=line.reason, payout=payout,
+                at=at,
+            )  # fmt: skip
+    except UnableToPlaceHold:
+        pass  # Held for this reason already, which was told.
+    Notice.objects.get_or_create(
+        kind="payout_bank_failed", subject=f"payout:{payout.public_id}:{line.reference}",
+        defaults={
+            "contributor_id": payout.contributor_id, "created_at": at,
+            "words": f"Your bank sent {_money(line)} back to us ({line.reason or 'no reason given'}). It is payable "
+            "again. Check the bank account on the page of payouts.",
+        },
+    )  # fmt: skip
+    entry = ledger.record_bank_return(
+        contributor_id=payout.contributor_id, currency=payout.currency,
+        amount=from_minor(line.amount_minor, payout.currency), return_id=line.reference, at=at,
+    )  # fmt: skip
+    tax = payout.tax_minor * payout.reversed_minor // payout.amount_minor
+    tax -= payout.tax_minor * before // payout.amount_minor
+    if tax:
+        ledger.reverse_withholding(
+            contributor_id=payout.contributor_id, currency=payout.currency, amount=from_minor(tax, payout.currency),
+            reversal_id=line.reference, at=at, jurisdiction=payout.tax_jurisdiction,
+        )  # fmt: skip
+    Reversal.objects.create(
+        payout=payout, provider_reversal_id=line.reference, amount_minor=line.amount_minor, entry=entry, created_at=at
+    )
+
+
+def _unexpected(line: Reported, payout: Payout, run: PayoutRun, at: datetime) -> tuple[Outcome, str]:
+    """A line for an order that is not under way: already settled, withdrawn, or never sent."""
+    if not payout.attempts.filter(bank_file__isnull=False).exclude(bank_file__state=BankFile.State.MADE).exists():
+        raise UnableToRecordBankLine("The file of this transfer is not marked as sent.")
+    words = f"The bank reports a transfer as {line.kind} that is {payout.get_state_display().lower()} here."
+    if line.kind == BankLine.Kind.EXECUTED:
+        stop_run(run_id=run.pk, code=PayoutRun.PauseCode.PAID_TWICE, note=f"{words} ({line.reference})", at=at)
+        return _list(Difference.Type.MISSING_LOCAL, line, payout, run, words, at)
+    raise UnableToRecordBankLine(words)
+
+
+def _differs(line: Reported, payout: Payout, run: PayoutRun, at: datetime) -> tuple[Outcome, str]:
+    is_currency = line.currency != payout.currency
+    type_ = Difference.Type.CURRENCY if is_currency else Difference.Type.AMOUNT
+    return _list(type_, line, payout, run, f"The bank's {type_.label.lower()} is not the one that was ordered.", at)
+
+
+def _list(
+    type_: Difference.Type, line: Reported, payout: Payout, run: PayoutRun, words: str, at: datetime
+) -> tuple[Outcome, str]:
+    known = Difference.objects.filter(type=type_, currency=payout.currency, subject=line.reference[:120])
+    if not known.exclude(state=Difference.State.RESOLVED).exists():
+        Difference.objects.create(
+            type=type_, run=run, payout=payout, currency=payout.currency, subject=line.reference[:120],
+            expected=f"{payout.amount_minor} {payout.currency}", found=f"{line.amount_minor} {line.currency}",
+            words=words, found_at=at,
+        )  # fmt: skip
+    return Outcome.DIFFERS, words

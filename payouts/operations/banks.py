@@ -1,0 +1,142 @@
+"""A contributor's own bank account, for the manual rail: checked, sealed; a changed one waits for a cool-down."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from django.db import transaction
+from schwifty import BIC, IBAN
+from schwifty.exceptions import SchwiftyException
+
+from contributors.models import Contributor, User
+from payouts import sealing
+from payouts.models import BankDetails, PayoutAccount, Rail
+from payouts.operations.accounts import hold_as_account_says, require_manager
+from payouts.operations.audit import ADMIN, CHECKER, NOBODY, Presence, audit, require_fresh_factor, require_role
+from payouts.pain import Party
+from payouts.rails import RAIL_NAMES, rail_of_country
+
+
+class UnableToRecordBankDetails(Exception):
+    """The IBAN or BIC is wrong, the holder is missing, or the contributor is not paid by bank transfer."""
+
+    status = 422
+    problem = "bank-details-refused"
+
+
+class UnableToChooseRail(Exception):
+    """The contributor is on that rail already, or there is no such rail."""
+
+    status = 409
+    problem = "rail-not-changed"
+
+
+def checked_iban(text: str) -> IBAN:
+    """The account number, its length, structure and check digits verified."""
+    try:
+        return IBAN(text, validate_bban=True)
+    except SchwiftyException as error:
+        raise UnableToRecordBankDetails(
+            f"This is no valid IBAN: {error}. Compare it with your bank's letter; one digit may be wrong."
+        ) from error
+
+
+def checked_bic(text: str) -> str:
+    try:
+        return str(BIC(text).compact) if text.strip() else ""
+    except SchwiftyException as error:
+        raise UnableToRecordBankDetails(f"This is no valid BIC: {error}.") from error
+
+
+@transaction.atomic
+def account_on_rail(*, contributor: Contributor, at: datetime) -> PayoutAccount:
+    """The contributor's payout account, made where there is none on the rail of the contributor's country."""
+    account, _ = PayoutAccount.objects.get_or_create(
+        contributor=contributor,
+        defaults={
+            "rail": rail_of_country(contributor.country), "country": contributor.country,
+            "destination_currency": contributor.currency, "created_at": at,
+        },
+    )  # fmt: skip
+    return account
+
+
+@transaction.atomic
+def record_bank_details(
+    *, contributor: Contributor, holder_name: str, iban: str, by: User, at: datetime, bic: str = "",
+    seen: Presence = NOBODY,
+) -> BankDetails:  # fmt: skip
+    """Name the account that bank transfers go to. A changed one waits for the policy's cool-down."""
+    require_manager(by, contributor)
+    account = PayoutAccount.objects.select_for_update(no_key=True).get(
+        pk=account_on_rail(contributor=contributor, at=at).pk
+    )
+    if account.rail != Rail.MANUAL_BANK_FILE:
+        raise UnableToRecordBankDetails("You are paid through Stripe; your bank details belong there.")
+    if not holder_name.strip():
+        raise UnableToRecordBankDetails("Say in whose name the account is.")
+    number, code = checked_iban(iban), checked_bic(bic)
+    code = code or str(number.bic or "")
+    content = json.dumps({"holder": holder_name.strip()[:70], "iban": number.compact, "bic": code}, sort_keys=True)
+    marks = [_fingerprint(number, digest) for digest in sealing.digests(content)]
+    if account.bank_fingerprint in marks:
+        return account.bank_details.filter(fingerprint=account.bank_fingerprint).latest("pk")
+    details = BankDetails.objects.create(
+        account=account, holder_name=holder_name.strip()[:70], sealed=sealing.seal(content.encode()),
+        fingerprint=marks[0], country=number.country_code, last4=number.compact[-4:],
+        bank_name=str(number.bank_name or "")[:140], recorded_by=by, recorded_at=at,
+    )  # fmt: skip
+    before, account.bank_fingerprint = account.bank_fingerprint, details.fingerprint
+    if before:
+        account.bank_changed_at = at
+    account.save(update_fields=["bank_fingerprint", "bank_changed_at"])
+    audit(
+        by=by, action="record_bank_details", subject=f"contributor:{contributor.pk}", at=at, seen=seen,
+        before={"bank": before}, after={"bank": details.fingerprint},
+    )  # fmt: skip
+    hold_as_account_says(account, at, bank_replaced=True)
+    return details
+
+
+def _fingerprint(number: IBAN, digest: str) -> str:
+    """Readable at both ends, so that a person can compare it with a bank's letter."""
+    return f"iban_{number.country_code}{number.compact[-4:]}_{digest[:32]}"
+
+
+def party_of(details: BankDetails) -> Party:
+    """The account in the clear, once it is proven to be the one of the fingerprint."""
+    content = sealing.unseal(details.sealed).decode()
+    opened = json.loads(content)
+    marks = [_fingerprint(IBAN(opened["iban"]), digest) for digest in sealing.digests(content)]
+    if details.fingerprint not in marks:
+        raise sealing.UnableToUnseal("The bank details do not give the fingerprint that was approved.")
+    return Party(name=opened["holder"], iban=opened["iban"], bic=opened["bic"])
+
+
+@transaction.atomic
+def choose_rail(
+    *, contributor: Contributor, rail: Rail | str, by: User, reason: str, at: datetime, seen: Presence = NOBODY
+) -> PayoutAccount:
+    """Pay a contributor on another rail from the next run on. Open payouts go where they were approved to go."""
+    require_role(by, CHECKER, ADMIN)
+    require_fresh_factor(seen)
+    if rail not in Rail.values:
+        raise UnableToChooseRail(f"There is no rail {rail!r}.")
+    if not reason.strip():
+        raise UnableToChooseRail("Say why; the contributor may ask.")
+    account = PayoutAccount.objects.select_for_update(no_key=True).get(
+        pk=account_on_rail(contributor=contributor, at=at).pk
+    )
+    if account.rail == rail:
+        raise UnableToChooseRail(f"{contributor} is paid by {RAIL_NAMES[Rail(rail)]} already.")
+    before, account.rail = account.rail, Rail(rail)
+    latest = account.bank_details.order_by("-pk").first()
+    account.bank_fingerprint = latest.fingerprint if latest and rail == Rail.MANUAL_BANK_FILE else ""
+    account.save(update_fields=["rail", "bank_fingerprint"])
+    audit(
+        by=by, action="choose_rail", subject=f"contributor:{contributor.pk}", at=at, seen=seen,
+        before={"rail": before}, after={"rail": str(rail), "reason": reason.strip()[:500]},
+    )  # fmt: skip
+    hold_as_account_says(account, at)
+    return account

@@ -1,0 +1,45 @@
+"""Which rail pays whom. Data, not code: countries that Stripe pays from here, and what a bank file can order.
+
+A contributor is paid on one rail, kept with the payout account: by Stripe wherever Stripe pays the country, by a bank
+transfer elsewhere, or where finance chose so.
+"""
+
+from __future__ import annotations
+
+from payouts.models import Rail
+
+# Self-serve cross-border payouts of a platform in the US, the UK, the EEA, Canada or Switzerland
+# (docs.stripe.com/connect/cross-border-payouts).
+# A country that is missing here is paid by bank transfer, so that a change at Stripe never sends money astray.
+STRIPE_COUNTRIES = frozenset(
+    {
+        "AT", "AU", "BE", "BG", "CA", "CH", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GB", "GI", "GR",
+        "HR", "HU", "IE", "IS", "IT", "JP", "LI", "LT", "LU", "LV", "MT", "NL", "NO", "NZ", "PL", "PT", "RO",
+        "SE", "SG", "SI", "SK", "US", "HK", "MX",
+    }
+)  # fmt: skip
+# Currencies that a connected account there can be paid in; a transfer in another one would be refused.
+STRIPE_CURRENCIES = frozenset(
+    {
+        "AUD", "BGN", "CAD", "CHF", "CZK", "DKK", "EUR", "GBP", "HKD", "HUF", "ISK", "JPY", "KRW", "KWD", "MXN",
+        "NOK", "NZD", "PLN", "RON", "SEK", "SGD", "TWD", "USD",
+    }
+)  # fmt: skip
+# A bank file names an IBAN, so it reaches the countries of the IBAN registry that schwifty knows.
+RAIL_NAMES = {Rail.STRIPE_TRANSFER: "Stripe", Rail.MANUAL_BANK_FILE: "bank transfer"}
+
+
+def rail_of_country(country: str) -> Rail:
+    """The rail of somebody who has not been given another."""
+    return Rail.STRIPE_TRANSFER if country in STRIPE_COUNTRIES else Rail.MANUAL_BANK_FILE
+
+
+def takes_iban(country: str) -> bool:
+    """Whether accounts of the country have an IBAN, which is what a bank file can name."""
+    from schwifty import registry
+
+    return country in registry.get_countries()
+
+
+def pays(rail: str, currency: str) -> bool:
+    return rail == Rail.MANUAL_BANK_FILE or currency in STRIPE_CURRENCIES

@@ -1,0 +1,72 @@
+"""A run by bank transfer, compared with what the bank reported and with the ledger.
+
+There is no list of the bank to ask: its lines are recorded by a second person, and must account for every order of
+every file, to the minor unit; what the ledger booked and keeps in transit must say the same.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Sum
+
+from ledger.models import Line
+from ledger.money import from_minor
+from payouts import operations, queries
+from payouts.models import BankFile, BankLine, Difference, Payout, PayoutAttempt, PayoutRun, Rail, Reconciliation
+from payouts.reconciliation.comparison import Findings, UnableToReconcile, store_findings
+
+
+def reconcile_bank_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
+    """Match every order of a run with the bank's line and the journal's entry. With nothing open it is reconciled."""
+    waiting = [*Payout.LIVE, Payout.State.REFUSED]
+    if run.started_at is None or run.payouts.filter(state__in=waiting).exists():
+        raise UnableToReconcile("The bank has not reported on every transfer of the run.")
+    findings = Findings(run.currency, run)
+    ordered = PayoutAttempt.objects.filter(payout__run=run, bank_file__state=BankFile.State.SENT)
+    done = ordered.filter(state=PayoutAttempt.State.SUCCEEDED)
+    lines = BankLine.objects.filter(attempt__payout__run=run)
+    executed = lines.filter(kind=BankLine.Kind.EXECUTED)
+    findings.n_attempts, findings.n_transfers = done.count(), executed.count()
+    findings.n_balance_transactions = lines.count()
+    findings.ours_minor = done.aggregate(sum=Sum("amount_minor"))["sum"] or 0
+    findings.stripe_minor = executed.aggregate(sum=Sum("amount_minor"))["sum"] or 0
+    for attempt in ordered.exclude(bank_lines__kind__in=[BankLine.Kind.EXECUTED, BankLine.Kind.REJECTED]):
+        findings.add(
+            Difference.Type.MISSING_REMOTE, attempt.idempotency_key, "The bank has not reported on an order.",
+            expected=attempt.amount_minor, payout=attempt.payout,
+        )  # fmt: skip
+    keys = [f"payout_succeed:{key}" for key in done.values_list("idempotency_key", flat=True)]
+    booked = (
+        Line.objects.filter(entry__idem_key__in=keys, account__kind="bank").aggregate(sum=Sum("amount"))["sum"] or 0
+    )
+    transferred = from_minor(findings.stripe_minor, run.currency)
+    if booked != transferred:
+        findings.add(
+            Difference.Type.LEDGER_BALANCE, f"bank of run {run.public_id}",
+            "The ledger did not book what the bank paid.", expected=transferred, found=booked,
+        )  # fmt: skip
+    transit = queries.ledger_in_transit(run.currency, Rail.MANUAL_BANK_FILE)
+    live = queries.live_in_transit(run.currency, Rail.MANUAL_BANK_FILE)
+    if transit != live:
+        findings.add(
+            Difference.Type.IN_TRANSIT, "payouts_in_transit, manual rail", "The ledger's transit account is not what "
+            "our open orders reserve.", expected=live, found=transit,
+        )  # fmt: skip
+    since = run.started_at
+    with transaction.atomic():
+        run = PayoutRun.objects.select_for_update(no_key=True).get(pk=run.pk)
+        n_open = store_findings(findings, run, at)
+        record = Reconciliation.objects.create(
+            kind=Reconciliation.Kind.RUN, run=run, currency=run.currency, since=since, until=at,
+            n_attempts=findings.n_attempts, n_transfers=findings.n_transfers,
+            n_balance_transactions=findings.n_balance_transactions, ours_minor=findings.ours_minor,
+            stripe_minor=findings.stripe_minor, ledger_balance=booked, stripe_balance=transferred,
+            in_transit_ledger=transit, in_transit_live=live, n_differences=n_open, finished_at=at,
+        )  # fmt: skip
+        if run.state == PayoutRun.State.EXECUTING and n_open == 0:
+            run.state, run.reconciled_at, run.finished_at = PayoutRun.State.RECONCILED, at, run.finished_at or at
+            run.save(update_fields=["state", "reconciled_at", "finished_at"])
+            operations.audit(by=None, action="reconcile_run", subject=f"run:{run.public_id}", at=at)
+    return record
