@@ -164,7 +164,7 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
             for kind, sign in (("contributor_accrued", -1), ("contributor_payable", 1))
         ]  # fmt: skip
         journal.post(
-            kind="manual", idem_key=f"bench-payable:{start}", effective=at.date(), lines=lines, reference="bench"
+            kind="close_payable", idem_key=f"bench-payable:{start}", effective=at.date(), lines=lines, reference="bench"
         )
     operations.fund_platform(currency="USD", amount_minor=int(owed.sum()) // 10_000_000 + 1, by=people["maker"], at=at)
     return people

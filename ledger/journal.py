@@ -171,7 +171,8 @@ def _check_key(key: AccountKey) -> None:
         raise UnableToPost(f"An account {key.kind} has no contract.", "unknown-account")
 
 
-def _check_lines(lines: Sequence[tuple[AccountKey, int]]) -> None:
+def check_lines(lines: Sequence[tuple[AccountKey, int]]) -> None:
+    """Raise UnableToPost for lines that no entry can have, whatever the balances."""
     if not 2 <= len(lines) <= LINES_MAX:
         raise UnableToPost(f"An entry has 2 to {LINES_MAX:,} lines, not {len(lines)}.", "unbalanced")
     sums: dict[str, int] = {}
@@ -216,7 +217,7 @@ def post(
     was first posted, not what. Raises UnableToPost: unbalanced, amount-invalid, amount-out-of-range, unknown-account,
     unknown-asset, key-reused (other body), period-not-open, below-minimum, not-reversible, already-reversed.
     """
-    _check_lines(lines)
+    check_lines(lines)
     row = _fetch(
         "SELECT entry_id, replayed FROM ledger_post(%s, %s, %s,"
         " ledger_open_accounts(%s::text[], %s::text[], %s::text[], %s::text[]), %s::bigint[], %s, %s, %s, %s)",

@@ -18,6 +18,7 @@ from ledger.models.books import (
 )
 from ledger.models.contracts import Contract, ContractTerms, ReserveInstalment
 from ledger.models.disputes import ReceiptDispute
+from ledger.models.manual import ManualEntry
 from ledger.models.royalties import FloorDistribution, Refusal, RoyaltyPlan, SweepMark, Unaccrued
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "FloorDistribution",
     "Leaf",
     "Line",
+    "ManualEntry",
     "Period",
     "ReceiptDispute",
     "Refusal",

@@ -32,6 +32,13 @@ from ledger.operations.disputes import (
     withdraw_dispute,
 )
 from ledger.operations.exchange import UnableToExchange, exchange_cash, exchange_debt
+from ledger.operations.manual import (
+    UnableToPostManualEntry,
+    UnableToProposeManualEntry,
+    post_manual_entry,
+    propose_manual_entry,
+    reject_manual_entry,
+)
 from ledger.operations.model_services import (
     UnableToBillService,
     apply_deposit,
@@ -71,6 +78,8 @@ __all__ = [
     "UnableToClose",
     "UnableToDispute",
     "UnableToExchange",
+    "UnableToPostManualEntry",
+    "UnableToProposeManualEntry",
     "UnableToProposePlan",
     "UnableToProposeTerms",
     "UnableToRecordContract",
@@ -99,7 +108,9 @@ __all__ = [
     "open_dispute",
     "open_periods",
     "plan_at",
+    "post_manual_entry",
     "prefund_service",
+    "propose_manual_entry",
     "propose_plan",
     "propose_terms",
     "receive_unidentified",
@@ -109,6 +120,7 @@ __all__ = [
     "record_stripe_fee",
     "record_transfer_reversal",
     "refuse_payout",
+    "reject_manual_entry",
     "reject_terms",
     "release_reserves",
     "remit_tax",

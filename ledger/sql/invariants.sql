@@ -330,3 +330,92 @@ SELECT d.generation_id::text, NULL, 'accrued without an attribution or against a
   LEFT JOIN LATERAL (SELECT id FROM ledger_royaltyplan WHERE currency = g.currency AND state = 'effective'
                         AND effective_from <= g.occurred_at ORDER BY effective_from DESC LIMIT 1) p ON true
  WHERE p.id IS DISTINCT FROM d.plan_id
+
+--- I20: an entry of each kind debits and credits only the accounts that its operation is there for
+WITH rule(entry_kind, debit, credit) AS (
+  VALUES
+  ('accrue', '{service_unbilled}', '{platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}'),
+  ('declare_pool', '{service_unbilled,programme_cost}', '{royalty_pool}'),
+  ('accrue_pool', '{royalty_pool}', '{platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}'),
+  ('distribute_floor', '{floor_pool}', '{contributor_accrued,on_hold,suspense_unmatched}'),
+  ('void_generations', '{platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}',
+   '{service_unbilled,royalty_pool}'),
+  ('restate', '{service_unbilled,royalty_pool,platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}',
+   '{service_unbilled,royalty_pool,platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}'),
+  ('open_dispute', '{contributor_accrued,contributor_payable}', '{on_hold}'),
+  ('decide_dispute', '{on_hold}', '{contributor_payable}'),
+  ('find_owner', '{suspense_unmatched}', '{contributor_accrued}'),
+  ('grant_advance', '{advance}', '{contributor_payable}'),
+  ('close_guarantee', '{programme_cost,service_unbilled}', '{contributor_accrued}'),
+  ('close_recover', '{contributor_accrued}', '{contributor_receivable}'),
+  ('close_recoup', '{contributor_accrued}', '{advance}'),
+  ('close_reserve', '{contributor_accrued}', '{reserve_held}'),
+  ('release_reserve', '{reserve_held}', '{contributor_payable}'),
+  ('close_payable', '{contributor_accrued,contributor_payable,contributor_receivable}',
+   '{contributor_accrued,contributor_payable}'),
+  ('payout_reserve', '{contributor_payable}', '{payouts_in_transit,tax_payable}'),
+  ('payout_succeed', '{payouts_in_transit}', '{stripe_balance,bank}'),
+  ('payout_refuse', '{payouts_in_transit,tax_payable}', '{contributor_payable}'),
+  ('transfer_reversed', '{stripe_balance}', '{contributor_receivable,contributor_payable}'),
+  ('withholding_reversed', '{tax_payable}', '{contributor_receivable,contributor_payable}'),
+  ('bank_return', '{bank}', '{contributor_receivable,contributor_payable}'),
+  ('remit_tax', '{tax_payable}', '{bank}'),
+  ('absorb_deficit', '{contributor_receivable}', '{stripe_balance}'),
+  ('write_off', '{programme_cost}', '{contributor_receivable,service_receivable}'),
+  ('exchange_debt', '{contributor_payable,fx_clearing}', '{contributor_payable,fx_clearing}'),
+  ('exchange_cash', '{stripe_balance,fx_clearing}', '{stripe_balance,fx_clearing}'),
+  ('invoice_service', '{service_receivable}', '{service_unbilled,tax_payable}'),
+  ('collect', '{bank}', '{service_receivable}'),
+  ('prefund_service', '{bank}', '{service_deposit}'),
+  ('apply_deposit', '{service_deposit}', '{service_receivable}'),
+  ('top_up_stripe', '{stripe_balance}', '{bank}'),
+  ('sweep_stripe', '{bank}', '{stripe_balance}'),
+  ('stripe_fee', '{fees}', '{stripe_balance}'),
+  ('receive_unidentified', '{bank}', '{suspense_cash}'),
+  ('match_cash', '{suspense_cash}', '{service_receivable}'),
+  ('mark_dormant', '{contributor_payable}', '{unclaimed}'),
+  ('reclaim', '{unclaimed}', '{contributor_payable}'),
+  ('escheat', '{unclaimed}', '{bank}'),
+  ('capital', '{bank}', '{programme_equity}')
+)
+SELECT e.id AS entry, e.kind AS entry_kind, a.kind AS account_kind, l.amount
+  FROM ledger_entry e
+  JOIN ledger_line l ON l.entry_id = e.id
+  JOIN ledger_account a ON a.id = l.account_id
+  LEFT JOIN rule r ON r.entry_kind = e.kind
+ -- What is posted by hand obeys I21; a reversal is the opposite of its original by I11.
+ WHERE e.kind NOT IN ('manual', 'reverse')
+   AND (r.entry_kind IS NULL OR a.kind <> ALL (CASE WHEN l.amount < 0 THEN r.debit ELSE r.credit END::text[]))
+
+--- I21: a manual entry was proposed by one person and posted by another, as it stands
+SELECT e.id AS entry, m.id AS manual_entry
+  FROM ledger_entry e
+  FULL JOIN ledger_manualentry m ON m.entry_id = e.id
+ WHERE (e.kind = 'manual' OR m.state = 'posted')
+   AND (e.id IS NULL OR m.id IS NULL OR e.kind <> 'manual' OR m.decided_by_id = m.proposed_by_id OR EXISTS (
+     SELECT FROM (SELECT concat_ws(' ', l->>0, l->>1, l->>2, l->>3) AS account, sum((l->>4)::bigint) AS amount
+                    FROM jsonb_array_elements(m.lines) AS l GROUP BY 1) proposed
+       FULL JOIN (SELECT concat_ws(' ', a.kind, s.code, a.owner, a.contract) AS account, l.amount
+                    FROM ledger_line l JOIN ledger_account a ON a.id = l.account_id
+                    JOIN ledger_asset s ON s.id = a.asset_id WHERE l.entry_id = e.id) posted USING (account)
+      WHERE proposed.amount IS DISTINCT FROM posted.amount))
+
+--- I22: what is held in reserve is the instalments that are not released, and each was held and released by its entry
+SELECT coalesce(b.account_id, 0) AS account, b.posted AS held, i.amount AS instalments, NULL::bigint AS entry
+  FROM (SELECT a.id AS account_id, a.asset_id, a.owner, a.contract, b.posted
+          FROM ledger_account a JOIN ledger_balance b ON b.account_id = a.id WHERE a.kind = 'reserve_held') b
+  FULL JOIN (SELECT i.asset_id, 'contributor:' || c.contributor_id AS owner, c.code AS contract,
+                    sum(i.amount) FILTER (WHERE i.released_entry_id IS NULL) AS amount
+               FROM ledger_reserveinstalment i JOIN ledger_contract c ON c.id = i.contract_id GROUP BY 1, 2, 3) i
+    USING (asset_id, owner, contract)
+ WHERE coalesce(b.posted, 0) <> coalesce(i.amount, 0)
+UNION ALL
+SELECT NULL, coalesce(l.amount, 0), i.amount, coalesce(l.entry_id, i.entry_id)
+  FROM (SELECT l.entry_id, sum(abs(l.amount)) AS amount
+          FROM ledger_entry e JOIN ledger_line l ON l.entry_id = e.id JOIN ledger_account a ON a.id = l.account_id
+         WHERE e.kind IN ('close_reserve', 'release_reserve') AND a.kind = 'reserve_held' GROUP BY 1) l
+  FULL JOIN (SELECT entry_id, sum(amount) AS amount
+               FROM (SELECT held_entry_id AS entry_id, amount FROM ledger_reserveinstalment
+                     UNION ALL SELECT released_entry_id, amount FROM ledger_reserveinstalment
+                      WHERE released_entry_id IS NOT NULL) x GROUP BY 1) i USING (entry_id)
+ WHERE l.amount IS DISTINCT FROM i.amount

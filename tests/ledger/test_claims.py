@@ -8,6 +8,7 @@ from ledger import journal, operations
 from ledger.invariants import check_all
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry
+from tests.ledger.manual import post_by_hand
 from tests.ledger.world import CENT, NOVEMBER, OCTOBER, World, build_world
 
 pytestmark = pytest.mark.django_db
@@ -23,9 +24,7 @@ def world(at: datetime) -> Iterator[World]:
 
 
 def credit(world: World, kind: str, amount: int) -> None:
-    cost, account = AccountKey("programme_cost", "USD"), world.key(kind)
-    journal.post(kind="manual", idem_key=f"{kind}{amount}", effective=world.at.date(),
-                 lines=[(cost, -amount), (account, amount)])  # fmt: skip
+    post_by_hand([(AccountKey("programme_cost", "USD"), -amount), (world.key(kind), amount)], world.at)
 
 
 def test_a_dispute_holds_the_amount_until_it_is_decided(world: World) -> None:
@@ -48,8 +47,7 @@ def test_a_dispute_holds_the_amount_until_it_is_decided(world: World) -> None:
 
 def test_money_of_an_unmatched_work_goes_to_the_owner_who_is_found(world: World) -> None:
     work = AccountKey("suspense_unmatched", "USD", "work:5")
-    journal.post(kind="manual", idem_key="u", effective=world.at.date(),
-                 lines=[(AccountKey("programme_cost", "USD"), -50), (work, 50)])  # fmt: skip
+    post_by_hand([(AccountKey("programme_cost", "USD"), -50), (work, 50)], world.at)
     arguments = {"work_id": 5, "contributor_id": world.contributors[1].pk, "currency": "USD", "at": world.at}
     for _ in range(2):
         operations.find_owner(reference="claim 1", **arguments)  # type: ignore[arg-type]

@@ -140,14 +140,14 @@ def test_the_database_opens_no_account_that_the_chart_lacks() -> None:
 
 
 def test_no_account_falls_below_its_minimum() -> None:
-    post(kind="manual", idem_key="k1", effective=TODAY, lines=[(BANK, -100), (ADA, 100)])
+    post(kind="bank_return", idem_key="k1", effective=TODAY, lines=[(BANK, -100), (ADA, 100)])
     with pytest.raises(UnableToPost, match="below its minimum") as refused:
-        post(kind="manual", idem_key="k2", effective=TODAY, lines=[(BANK, 101), (ADA, -101)])
+        post(kind="bank_return", idem_key="k2", effective=TODAY, lines=[(BANK, 101), (ADA, -101)])
     assert refused.value.problem == "below-minimum"
     assert journal.balance(ADA) == 100
     advance = AccountKey("advance", "USD", "contributor:1", "book")
     with pytest.raises(UnableToPost, match="below its minimum"):
-        post(kind="manual", idem_key="k3", effective=TODAY, lines=[(BANK, -1), (advance, 1)])
+        post(kind="capital", idem_key="k3", effective=TODAY, lines=[(BANK, -1), (advance, 1)])
 
 
 def test_an_entry_is_dated_in_an_open_period_only() -> None:
@@ -191,7 +191,7 @@ def test_numbers_are_gapless_although_postings_fail_between() -> None:
     for n in range(5):
         post_capital(f"k{n}")
         with pytest.raises(UnableToPost):
-            post(kind="manual", idem_key=f"f{n}", effective=TODAY, lines=[(BANK, 1), (ADA, -1)])
+            post(kind="bank_return", idem_key=f"f{n}", effective=TODAY, lines=[(BANK, 1), (ADA, -1)])
     assert list(Entry.objects.order_by("id").values_list("id", flat=True)) == [1, 2, 3, 4, 5]
 
 

@@ -7,6 +7,7 @@ from ledger import journal, operations
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry
 from ledger.money import UnableToParseAmount
+from tests.ledger.manual import post_by_hand
 from tests.ledger.world import CENT, World, build_world
 
 pytestmark = pytest.mark.django_db
@@ -19,14 +20,12 @@ TAX = AccountKey("tax_payable", "USD", "jurisdiction:US/withholding")
 def world(at: datetime) -> World:
     """A contributor with ten dollars and a residue of three nanos payable."""
     world = build_world(at, contributors=1)
-    journal.post(
-        kind="manual",
-        idem_key="start",
-        effective=at.date(),
-        lines=[
+    post_by_hand(
+        [
             (AccountKey("programme_cost", "USD"), -1000 * CENT - 3),
             (world.key("contributor_payable"), 1000 * CENT + 3),
         ],
+        at,
     )
     return world
 
@@ -123,8 +122,7 @@ def test_a_success_names_the_reserve_its_amount_and_its_currency(world: World) -
 
 def test_a_reversed_transfer_settles_a_debt_first(world: World) -> None:
     owed = world.key("contributor_receivable")
-    journal.post(kind="manual", idem_key="debt", effective=world.at.date(),
-                 lines=[(owed, -30 * CENT), (AccountKey("programme_cost", "USD"), 30 * CENT)])  # fmt: skip
+    post_by_hand([(owed, -30 * CENT), (AccountKey("programme_cost", "USD"), 30 * CENT)], world.at)
     for _ in range(2):
         operations.record_transfer_reversal(
             contributor_id=world.contributors[0].pk, currency="USD", amount=100 * CENT, reversal_id="trr_1", at=world.at

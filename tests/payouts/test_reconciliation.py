@@ -12,6 +12,7 @@ from ledger.money import from_minor
 from payouts import gateway, operations, queries, reconciliation
 from payouts.models import Difference, PayoutRun, TopUp
 from payouts.sandbox.models import PLATFORM
+from tests.ledger.manual import post_by_hand
 from tests.payouts.world import SEEN, World, only
 
 
@@ -81,7 +82,7 @@ def test_the_transit_account_is_what_open_attempts_reserve(paying: World) -> Non
     paying.pay(paying.executing())
     assert queries.ledger_in_transit("USD") == queries.live_in_transit("USD") == from_minor(1_000, "USD")
     journal.post(
-        kind="manual", idem_key="astray", effective=paying.at.date(), reference="a test",
+        kind="write_off", idem_key="astray", effective=paying.at.date(), reference="a test",
         lines=[(AccountKey("programme_cost", "USD"), -5), (AccountKey("payouts_in_transit", "USD", "rail:stripe"), 5)],
     )  # fmt: skip
     reconciliation.reconcile_day(currency="USD", day=paying.at.date(), at=paying.at)
@@ -128,13 +129,8 @@ def test_the_sweep_finishes_what_a_dead_worker_left_and_reconciles(paying: World
 def test_what_a_contributor_owes_back_is_kept_from_what_they_are_paid(paying: World) -> None:
     debtor, other = paying.contributor(2_000), paying.contributor(300)
     for contributor, minor in ((debtor, 700), (other, 900)):
-        journal.post(
-            kind="manual", idem_key=f"owes:{contributor.pk}", effective=paying.at.date(), reference="a test",
-            lines=[
-                (AccountKey("contributor_receivable", "USD", f"contributor:{contributor.pk}"), -minor * 10**7),
-                (AccountKey("programme_cost", "USD"), minor * 10**7),
-            ],
-        )  # fmt: skip
+        owed = AccountKey("contributor_receivable", "USD", f"contributor:{contributor.pk}")
+        post_by_hand([(owed, -minor * 10**7), (AccountKey("programme_cost", "USD"), minor * 10**7)], paying.at)
     run = paying.built()
     assert only(run).amount_minor == 1_300
     assert run.left_out.get().reason == "negative_balance"

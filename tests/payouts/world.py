@@ -20,6 +20,7 @@ from ledger.money import from_minor
 from payouts import gateway, operations, queries
 from payouts.models import Payout, PayoutAccount, PayoutRun
 from payouts.operations import Presence
+from tests.ledger.manual import post_by_hand
 from tests.sandbox_server import StripeSandbox
 
 SEEN = Presence(ip="192.0.2.7", mfa_age_seconds=60)
@@ -78,12 +79,8 @@ class World:
         """Owe a contributor `minor` minor units, and `nanos` units more."""
         currency = currency or self.currency
         amount = from_minor(minor, currency) + nanos
-        journal.post(
-            kind="manual", idem_key=f"test-credit:{next(_numbers)}", effective=self.at.date(),
-            lines=[(AccountKey("programme_cost", currency), -amount),
-                   (AccountKey("contributor_payable", currency, f"contributor:{contributor.pk}"), amount)],
-            reference="a test",
-        )  # fmt: skip
+        owed = AccountKey("contributor_payable", currency, f"contributor:{contributor.pk}")
+        post_by_hand([(AccountKey("programme_cost", currency), -amount), (owed, amount)], self.at)
 
     def payable(self, contributor: Contributor) -> int:
         return journal.balance(AccountKey("contributor_payable", self.currency, f"contributor:{contributor.pk}"))

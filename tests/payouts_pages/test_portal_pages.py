@@ -28,7 +28,7 @@ HOME, PAYOUTS = "payouts:home", "payouts:payouts"
 def accrue(world: World, contributor: Contributor, units: int) -> None:
     """Something earned in a month that is not closed."""
     journal.post(
-        kind="manual", idem_key=f"accrued:{contributor.pk}", effective=world.at.date(),
+        kind="close_guarantee", idem_key=f"accrued:{contributor.pk}", effective=world.at.date(),
         lines=[(AccountKey("programme_cost", "USD"), -units),
                (AccountKey("contributor_accrued", "USD", f"contributor:{contributor.pk}"), units)],
     )  # fmt: skip

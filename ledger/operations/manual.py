@@ -1,0 +1,115 @@
+"""Manual entries: proposed by one person of finance with a reason, posted by another; never on accounts that belong
+to an operation, whose documents would no longer explain them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db import DatabaseError, transaction
+
+from contributors.models import User
+from ledger import journal
+from ledger.journal import AccountKey
+from ledger.models import EntryKind, ManualEntry
+from ledger.money import UNITS_MAX
+from ledger.operations.periods import dated
+
+LINES_MAX = 20
+PROPOSERS = ("finance_maker", "finance_checker")
+POSTERS = ("finance_checker",)
+# The database refuses these too (sql/manual.sql). Each is the sum of documents, or moves only with a state elsewhere.
+OPERATIONS_ONLY = frozenset(
+    {
+        "contributor_accrued", "royalty_pool", "floor_pool", "advance", "reserve_held", "on_hold", "unclaimed",
+        "payouts_in_transit", "fx_clearing",
+    }
+)  # fmt: skip
+BY_HAND = tuple(kind for kind in journal.CHART if kind not in OPERATIONS_ONLY)
+
+
+class UnableToProposeManualEntry(Exception):
+    """The lines do not make an entry, or the reason or the reference is missing."""
+
+    status = 422
+    problem = "manual-entry-invalid"
+
+
+class UnableToPostManualEntry(Exception):
+    """It is decided already, or the person may not decide it."""
+
+    status = 409
+    problem = "manual-entry-not-postable"
+
+
+def propose_manual_entry(
+    *, lines: Sequence[tuple[AccountKey, int]], reason: str, reference: str, by: User, at: datetime
+) -> ManualEntry:
+    """Write down an entry for somebody else to post. `lines` as in journal.post: credit positive, in units.
+
+    Raises UnableToProposeManualEntry, and UnableToPost for lines that no entry can have; no row is written.
+    """
+    reason, reference = reason.strip(), reference.strip()
+    if not by.has_role(*PROPOSERS):
+        raise UnableToProposeManualEntry("Manual entries are proposed by finance staff.")
+    if not reason or len(reason) > 300:
+        raise UnableToProposeManualEntry("Say in 1 to 300 characters why this is posted by hand.")
+    if not reference or len(reference) > 200:
+        raise UnableToProposeManualEntry("Name what it rests on, such as a letter or the bank's reference.")
+    if len(lines) > LINES_MAX:
+        raise UnableToProposeManualEntry(f"A manual entry has at most {LINES_MAX} lines, not {len(lines)}.")
+    if len({key for key, _ in lines}) != len(lines):
+        raise UnableToProposeManualEntry("An account stands in two lines; make one of them.")
+    journal.check_lines(lines)
+    if closed := [key.kind for key, _ in lines if key.kind in OPERATIONS_ONLY]:
+        raise UnableToProposeManualEntry(f"Accounts {closed[0]} are moved by their operations alone, not by hand.")
+    assert all(abs(amount) <= UNITS_MAX for _, amount in lines)
+    return ManualEntry.objects.create(
+        reason=reason, reference=reference, proposed_by=by, proposed_at=at,
+        lines=[[key.kind, key.asset, key.owner, key.contract, amount] for key, amount in lines],
+    )  # fmt: skip
+
+
+def post_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualEntry:
+    """Post what somebody else proposed. Raises UnableToPostManualEntry, and UnableToPost (below-minimum): then the
+    proposal stands as it was."""
+    with transaction.atomic():
+        fresh = _undecided(manual)
+        if not by.has_role(*POSTERS):
+            raise UnableToPostManualEntry("A manual entry is posted by somebody with the role finance_checker.")
+        if fresh.proposed_by_id == by.pk:
+            raise UnableToPostManualEntry("You proposed this entry, so somebody else has to post it.")
+        posted = journal.post(
+            kind=EntryKind.MANUAL,
+            idem_key=f"manual:{fresh.pk}",
+            effective=dated(at),
+            lines=[(AccountKey(*key), amount) for *key, amount in fresh.lines],
+            reference=f"{fresh.reference}: {fresh.reason}"[:300],
+        )
+        return _decide(fresh, ManualEntry.State.POSTED, by, at, posted.entry_id)
+
+
+def reject_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualEntry:
+    """Turn a proposal down; its proposer may take it back so."""
+    with transaction.atomic():
+        fresh = _undecided(manual)
+        if not by.has_role(*PROPOSERS):
+            raise UnableToPostManualEntry("Manual entries are decided by finance staff.")
+        return _decide(fresh, ManualEntry.State.REJECTED, by, at, None)
+
+
+def _undecided(manual: ManualEntry) -> ManualEntry:
+    fresh = ManualEntry.objects.select_for_update(no_key=True).get(pk=manual.pk)
+    if fresh.state != ManualEntry.State.PROPOSED:
+        raise UnableToPostManualEntry(f"It is {fresh.state} already.")
+    return fresh
+
+
+def _decide(fresh: ManualEntry, state: ManualEntry.State, by: User, at: datetime, entry_id: int | None) -> ManualEntry:
+    fresh.state, fresh.decided_by, fresh.decided_at, fresh.entry_id = state, by, at, entry_id
+    try:
+        with transaction.atomic():
+            fresh.save(update_fields=["state", "decided_by", "decided_at", "entry"])
+    except DatabaseError as error:
+        raise UnableToPostManualEntry(str(error).splitlines()[0]) from error
+    return fresh

@@ -1,0 +1,53 @@
+-- Four eyes on manual entries, whoever connects: an entry of that kind stands at commit only with the proposal of one
+-- person that another has posted, with the same lines, on accounts that hands may move.
+
+CREATE FUNCTION ledger_check_manual() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    IF NEW.state <> 'proposed' THEN
+      RAISE EXCEPTION 'A manual entry begins as a proposal.' USING ERRCODE = 'LG008';
+    END IF;
+    RETURN NEW;
+  END IF;
+  IF OLD.state || '>' || NEW.state NOT IN ('proposed>posted', 'proposed>rejected')
+     OR to_jsonb(NEW) - ARRAY['state', 'decided_by_id', 'decided_at', 'entry_id']
+        <> to_jsonb(OLD) - ARRAY['state', 'decided_by_id', 'decided_at', 'entry_id'] THEN
+    RAISE EXCEPTION 'Manual entry % is % and stands as it was proposed.', OLD.id, OLD.state USING ERRCODE = 'LG008';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_manualentry
+  FOR EACH ROW EXECUTE FUNCTION ledger_check_manual();
+CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_manualentry
+  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+
+CREATE FUNCTION ledger_check_four_eyes() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+  wrong text;
+BEGIN
+  IF NOT EXISTS (
+      SELECT FROM ledger_manualentry m
+       WHERE m.entry_id = NEW.id AND m.state = 'posted' AND m.decided_by_id <> m.proposed_by_id
+         AND NOT EXISTS (
+           SELECT FROM (SELECT concat_ws(' ', l->>0, l->>1, l->>2, l->>3) AS account, sum((l->>4)::bigint) AS amount
+                          FROM jsonb_array_elements(m.lines) AS l GROUP BY 1) proposed
+           FULL JOIN (SELECT concat_ws(' ', a.kind, s.code, a.owner, a.contract) AS account, l.amount
+                        FROM ledger_line l JOIN ledger_account a ON a.id = l.account_id
+                        JOIN ledger_asset s ON s.id = a.asset_id WHERE l.entry_id = NEW.id) posted USING (account)
+            WHERE proposed.amount IS DISTINCT FROM posted.amount)) THEN
+    RAISE EXCEPTION 'Manual entry % was not proposed by one person and posted by another as it stands.', NEW.id
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'a_manual_entry_has_four_eyes';
+  END IF;
+  SELECT a.kind INTO wrong FROM ledger_line l JOIN ledger_account a ON a.id = l.account_id
+   WHERE l.entry_id = NEW.id
+     AND a.kind IN ('contributor_accrued', 'royalty_pool', 'floor_pool', 'advance', 'reserve_held', 'on_hold',
+                    'unclaimed', 'payouts_in_transit', 'fx_clearing') LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'Accounts % are moved by their operations alone, not by hand.', wrong
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'hands_move_only_what_no_operation_owns';
+  END IF;
+  RETURN NULL;
+END $$;
+-- At commit: the proposal names the entry, and so is written after it.
+CREATE CONSTRAINT TRIGGER four_eyes AFTER INSERT ON ledger_entry DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW WHEN (NEW.kind = 'manual') EXECUTE FUNCTION ledger_check_four_eyes();

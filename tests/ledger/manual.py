@@ -1,0 +1,29 @@
+"""Entries by hand for the tests: proposed by one person of finance, posted by another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from contributors.models import User
+from contributors.operations import register_user
+from ledger import operations
+from ledger.journal import AccountKey
+
+
+def finance(at: datetime) -> list[User]:
+    """Two people who may propose and post; the same again whenever they are asked for."""
+    return [
+        User.objects.filter(email=email).first()
+        or register_user(email=email, password="two pairs of eyes", name=email, at=at, roles=["finance_checker"])
+        for email in ("hand1@example.org", "hand2@example.org")
+    ]
+
+
+def post_by_hand(lines: Sequence[tuple[AccountKey, int]], at: datetime) -> int:
+    """Post lines that no operation posts; returns the entry."""
+    first, second = finance(at)
+    manual = operations.propose_manual_entry(lines=lines, reason="a test needs it", reference="a test", by=first, at=at)
+    posted = operations.post_manual_entry(manual=manual, by=second, at=at)
+    assert posted.entry_id is not None
+    return posted.entry_id
