@@ -1,7 +1,7 @@
 """A directory of files under one manifest: either all of it is there and unchanged, or it cannot be opened.
 
-Decides how such a directory appears (written beside, renamed once complete), how it is replaced piece by piece (new
-files under new names, then the manifest in one step) and how it is checked. Knows nothing of what the files mean.
+Decides how such a directory appears (written beside, renamed once complete), how it is changed (new files under new names, then the manifest in one step; the manifest before
+is kept, so that every revision can be opened) and how it is checked. Knows nothing of what the files mean.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+EARLIER = "manifest-{:04d}.json"
 Manifest = dict[str, Any]
 
 
@@ -40,9 +41,8 @@ def appearing(directory: Path) -> Iterator[Path]:
 
     What a killed process left behind is removed by the next one. Two cannot write the same directory at once.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
     draft = directory.with_name(f".{directory.name}.draft")
-    with _locked(directory.with_name(f".{directory.name}.lock")):
+    with changing(directory):
         if directory.exists():
             raise UnableToBuildIndex(f"{directory.name} exists already.")
         shutil.rmtree(draft, ignore_errors=True)
@@ -56,28 +56,57 @@ def appearing(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def changing(directory: Path) -> Iterator[None]:
-    """Only one process changes an index at a time."""
-    with _locked(directory.with_name(f".{directory.name}.lock")):
+    """Only one process builds or changes an index at a time. What a killed one held is free again."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_name(f".{directory.name}.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UnableToBuildIndex("Another process is writing this index.") from None
+        # The lock's file stays: removing it would let a third process lock a name that no longer exists.
         yield
 
 
 def write_manifest(directory: Path, manifest: Manifest, files: Iterable[str]) -> Manifest:
-    """Name and hash the files, replace the manifest in one step, then drop what it no longer names."""
-    named = set(files)
+    """Name and hash the files and replace the manifest in one step; the one before is kept beside it."""
     known = manifest.get("files", {})
-    entries = {name: known.get(name) or _entry(directory / name) for name in sorted(named)}
+    entries = {name: known.get(name) or _entry(directory / name) for name in sorted(set(files))}
     complete = {**manifest, "files": entries}
     draft = directory / f".{MANIFEST}"
     with draft.open("w", encoding="utf-8") as written:
         json.dump(complete, written, indent=1, sort_keys=True)
         written.flush()
         os.fsync(written.fileno())
-    os.replace(draft, directory / MANIFEST)
+    current = directory / MANIFEST
+    if current.exists():
+        before = json.loads(current.read_bytes())
+        earlier = directory / EARLIER.format(before.get("revision", 0))
+        earlier.unlink(missing_ok=True)
+        os.link(current, earlier)
+    os.replace(draft, current)
+    return complete
+
+
+def go_back(directory: Path, *, sha256: str) -> None:
+    """Make the revision of this manifest the current one again; what came after it is forgotten."""
+    current = directory / MANIFEST
+    raw = _raw_manifest(directory, sha256)
+    if current.read_bytes() == raw:
+        return
+    draft = directory / f".{MANIFEST}"
+    draft.write_bytes(raw)
+    os.replace(draft, current)
+    (directory / EARLIER.format(json.loads(raw).get("revision", 0))).unlink(missing_ok=True)
+
+
+def drop_strangers(directory: Path) -> None:
+    """Remove what no manifest names: what a build worked with, or a killed change left."""
+    manifests = [path for path in directory.glob("manifest*.json") if not path.is_symlink()]
+    named = {name for path in manifests for name in json.loads(path.read_bytes())["files"]}
     for path in directory.iterdir():
         # A directory inside is an index of its own, with a manifest of its own.
-        if path.is_file() and path.name not in named and path.name != MANIFEST:
+        if path.is_file() and path.name not in named and path not in manifests:
             path.unlink()
-    return complete
 
 
 def read_format(directory: Path) -> str:
@@ -91,43 +120,62 @@ def read_format(directory: Path) -> str:
 
 
 def read_manifest(directory: Path, *, form: str, sha256: str | None = None) -> tuple[Manifest, str]:
-    """The manifest and its sha256, after every file was found to be what the manifest says."""
-    try:
-        raw = (directory / MANIFEST).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise UnableToOpenIndex(f"Partial: {directory.name} has no {MANIFEST}.") from None
-    found = hashlib.sha256(raw).hexdigest()
-    if sha256 is not None and found != sha256:
-        raise UnableToOpenIndex(f"Foreign: the manifest of {directory.name} is not the one on record.")
+    """The manifest and its sha256, after every file was found to be what the manifest says.
+
+    With `sha256` the manifest of that digest, the current one or an earlier revision's.
+    """
+    if directory.is_symlink():
+        raise UnableToOpenIndex(f"Foreign: {directory.name} is a symbolic link.")
+    raw = _raw_manifest(directory, sha256)
     try:
         manifest = json.loads(raw)
-        entries = dict(manifest["files"])
-        written_form = manifest["format"]
-    except (ValueError, KeyError, TypeError):
+        entries = {name: (str(entry["sha256"]), int(entry["bytes"])) for name, entry in manifest["files"].items()}
+        written_form = str(manifest["format"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UnableToOpenIndex(f"Corrupt: the manifest of {directory.name} cannot be read.") from None
-    if written_form != form:
-        raise UnableToOpenIndex(f"Foreign: {directory.name} has format {written_form!r}, not {form!r}.")
-    for name, entry in entries.items():
+    _check_form(directory, written_form, form)
+    for name, (digest, size) in entries.items():
         path = directory / name
+        if path.is_symlink():
+            raise UnableToOpenIndex(f"Foreign: {name} is a symbolic link.")
         if Path(name).name != name or not path.is_file():
             raise UnableToOpenIndex(f"Partial: {name} is missing.")
-        if _entry(path) != entry:
+        if path.stat().st_size != size:
+            raise UnableToOpenIndex(f"Truncated: {name} has {path.stat().st_size} of {size} bytes.")
+        if _entry(path)["sha256"] != digest:
             raise UnableToOpenIndex(f"Corrupt: {name} is not what was written.")
-    return manifest, found
+    return manifest, hashlib.sha256(raw).hexdigest()
+
+
+def _raw_manifest(directory: Path, sha256: str | None) -> bytes:
+    current = directory / MANIFEST
+    if current.is_symlink():
+        raise UnableToOpenIndex(f"Foreign: {MANIFEST} is a symbolic link.")
+    try:
+        raw = current.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UnableToOpenIndex(f"Partial: {directory.name} has no {MANIFEST}.") from None
+    earlier = (path.read_bytes() for path in directory.glob("manifest-*.json") if not path.is_symlink())
+    for candidate in (raw, *earlier):
+        if sha256 in (None, hashlib.sha256(candidate).hexdigest()):
+            return candidate
+    raise UnableToOpenIndex(f"Foreign: the manifest of {directory.name} is not the one on record.")
+
+
+def _check_form(directory: Path, written: str, form: str) -> None:
+    if written == form:
+        return
+    name, _, version = written.partition("/")
+    expected, _, known = form.partition("/")
+    if name == expected and version.isdigit() and int(version) > int(known):
+        raise UnableToOpenIndex(
+            f"Future: {directory.name} was written by a later version of this program (format {written}; this one "
+            f"reads {form})."
+        )
+    raise UnableToOpenIndex(f"Foreign: {directory.name} has format {written!r}, not {form!r}. Build it again.")
 
 
 def _entry(path: Path) -> dict[str, Any]:
     with path.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     return {"sha256": digest, "bytes": path.stat().st_size}
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UnableToBuildIndex("Another process is writing this index.") from None
-        # The lock's file stays: removing it would let a third process lock a name that no longer exists.
-        yield

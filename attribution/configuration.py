@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 COMMON = frozenset({"attributor", "batch", "seed"})
-_GRADIENT = frozenset({"damping", "nodes", "coordinates", "k", "fit_items", "pca_items", "left_out"})
+_GRADIENT = frozenset(
+    {"damping", "nodes", "coordinates", "k", "fit_items", "pca_items", "left_out", "part_items", "shard_items"}
+)
 _LEXICAL = frozenset({"ngrams", "buckets", "spread_items"})
 READ_BY: Mapping[str, frozenset[str]] = {
     "midpoint": _GRADIENT,
@@ -25,6 +27,7 @@ READ_BY: Mapping[str, frozenset[str]] = {
 
 
 NODES_MAX = 32
+SHARD_ITEMS_MAX = 65_536
 
 
 def gauss_nodes(count: int) -> tuple[tuple[float, float], ...]:
@@ -53,6 +56,10 @@ class IndexConfig:
     seed: int = 0
     left_out: tuple[str, ...] = ()
     """Layers to leave out besides those the adapter leaves out."""
+    part_items: int = 1_024
+    """Items of a fit that one step of the build looks at."""
+    shard_items: int = 16_384
+    """Items of a shard: what one step embeds, and what bounds its memory."""
     ngrams: int = 3
     """Runs of up to so many words count as terms."""
     buckets: int = 2**18
@@ -63,6 +70,11 @@ class IndexConfig:
     """What the lexical score counts beside the midpoint's, both in units of their spread over items."""
 
     def __post_init__(self) -> None:
+        for name in ("coordinates", "k", "fit_items", "pca_items", "batch", "part_items", "shard_items"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.shard_items > SHARD_ITEMS_MAX:
+            raise ValueError(f"shard_items must be at most {SHARD_ITEMS_MAX}, not {self.shard_items}")
         if self.attributor not in READ_BY:
             raise ValueError(f"there is no attributor {self.attributor!r}; there is {', '.join(sorted(READ_BY))}")
         if self.buckets < 2 or self.buckets & (self.buckets - 1):

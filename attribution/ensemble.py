@@ -7,7 +7,7 @@ holders, shards or directories.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +16,13 @@ from torch import Tensor
 from attribution import influence
 from attribution.adapters import Example, LoadedModel
 from attribution.configuration import IndexConfig
+from attribution.influence import Energy
 
+FACTOR_PARTS = ("inputs", "outputs", "eigenvalues")
 PLAIN_INFLUENCE = ((1.0, 1.0),)
 """Without theta_0 there is no path to walk: one node, at the checkpoint itself."""
 Progress = Callable[[str, int, int], None]
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,45 +34,124 @@ class Node:
     tracer: influence.Tracer
 
 
-def fit_member(
+# --- the steps of a fit: each is a function of files that earlier steps left, and leaves tensors by name ------------
+def moments(
     model: LoadedModel,
     state: Mapping[str, Tensor],
-    examples: Sequence[Example],
     config: IndexConfig,
-    label: str,
-    report: Progress,
+    examples: Sequence[Example],
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> Tensors:
+    """First pass over one part of the items that the factors are fitted on. Parts are added up."""
+    with _tracer(model, state, config) as tracer:
+        found = influence.moments(tracer, examples, batch=config.batch, seed=seed, progress=progress)
+    return {f"{name}/{place}": moment for name, pair in found.items() for place, moment in enumerate(pair)}
+
+
+def eigenvectors(sums: Mapping[str, Tensor]) -> Tensors:
+    """Between the passes, of the sums over all parts."""
+    names = dict.fromkeys(name.rpartition("/")[0] for name in sums)
+    bases = influence.eigenbases({name: (sums[f"{name}/0"], sums[f"{name}/1"]) for name in names})
+    return {f"{name}/{place}": vectors for name, pair in bases.items() for place, vectors in enumerate(pair)}
+
+
+def squares(
+    model: LoadedModel,
+    state: Mapping[str, Tensor],
+    config: IndexConfig,
+    examples: Sequence[Example],
+    vectors: Mapping[str, Tensor],
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> Tensors:
+    """Second pass over the same part with the same seed. Parts are added up."""
+    bases = {name.rpartition("/")[0]: (vectors[name], vectors[f"{name[:-1]}1"]) for name in vectors if name[-1] == "0"}
+    with _tracer(model, state, config) as tracer:
+        return influence.squares(tracer, bases, examples, batch=config.batch, seed=seed, progress=progress)
+
+
+def factors(vectors: Mapping[str, Tensor], squared: Mapping[str, Tensor], *, count: int) -> Tensors:
+    """EK-FAC of one checkpoint, from the sums over all parts."""
+    bases = {name: (vectors[f"{name}/0"], vectors[f"{name}/1"]) for name in squared}
+    found = influence.factors_of(bases, squared, count=count)
+    return {f"{name}/{part}": getattr(layer, part) for name, layer in found.items() for part in FACTOR_PARTS}
+
+
+def whitened(
+    model: LoadedModel,
+    state: Mapping[str, Tensor],
+    config: IndexConfig,
+    fitted: Mapping[str, Tensor],
+    examples: Sequence[Example],
+    *,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Whitened gradients at each node (nodes, n, coordinates), of which the PCA is made."""
+    found = []
+    for node in _nodes(model, state, config, _factors_from(fitted)):
+        with node.tracer:
+            found.append(influence.features(node.tracer, node.basis, examples, batch=config.batch, progress=progress))
+    return torch.stack(found)
+
+
+def fit_basis(
+    model: LoadedModel,
+    state: Mapping[str, Tensor],
+    config: IndexConfig,
+    fitted: Mapping[str, Tensor],
+    sample: Iterable[Tensor],
+    *,
+    energy: Energy,
 ) -> tuple[list[Node], Tensor]:
-    """One checkpoint's nodes: factors at the checkpoint, then for each t the model at theta_t, its basis and PCA.
+    """One checkpoint's nodes with their projections, and the features (n, K) of the sample, one tensor a node.
 
-    With them the features (n, K) of the items that the PCA was fitted on.
+    `energy` is told which part of the sample the projections hold.
     """
+    nodes, known = [], []
+    for node, of_node in zip(_nodes(model, state, config, _factors_from(fitted)), sample, strict=True):
+        basis = influence.fit_projection(node.basis, of_node, config.k)
+        assert basis.projection is not None
+        nodes.append(Node(basis, node.root_weight, node.tracer))
+        projected = of_node @ basis.projection
+        energy.add(of_node, projected)
+        known.append(node.root_weight * projected)
+    return nodes, torch.cat(known, 1)
 
-    def progress(stage: str, done: int, total: int) -> None:
-        report(f"{stage} {label}", done, total)
 
-    with influence.Tracer(model.adapter, state=state, left_out=config.left_out) as tracer:
-        fit = _sample(examples, config.fit_items, config.seed)
-        factors = influence.fit_factors(tracer, fit, batch=config.batch, seed=config.seed, progress=progress)
-    sample = _sample(examples, config.pca_items, config.seed + 1)
-    nodes, of_sample = [], []
+def _nodes(
+    model: LoadedModel,
+    state: Mapping[str, Tensor],
+    config: IndexConfig,
+    fitted: Mapping[str, influence.LayerFactors],
+) -> list[Node]:
+    """The model at each theta_t and the coordinates to keep there; no projection yet."""
+    nodes = []
     for t, weight in config.nodes if model.initial is not None else PLAIN_INFLUENCE:
         moved = state
         if model.initial is not None:
-            moved = influence.state_at(state, model.initial, factors, t=t, damping=config.damping)
-        tracer = influence.Tracer(model.adapter, state=moved, left_out=config.left_out)
-        basis = influence.choose_coordinates(factors, t=t, damping=config.damping, coordinates=config.coordinates)
-        with tracer:
-            whitened = influence.features(tracer, basis, sample, batch=config.batch, progress=progress)
-        basis = influence.fit_projection(basis, whitened, config.k)
-        assert basis.projection is not None
-        nodes.append(Node(basis, weight**0.5, tracer))
-        of_sample.append(weight**0.5 * whitened @ basis.projection)
-    return nodes, torch.cat(of_sample, 1)
+            moved = influence.state_at(state, model.initial, fitted, t=t, damping=config.damping)
+        basis = influence.choose_coordinates(fitted, t=t, damping=config.damping, coordinates=config.coordinates)
+        nodes.append(Node(basis, weight**0.5, _tracer(model, moved, config)))
+    return nodes
 
 
-def _sample(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
-    chosen = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed))[:count]
-    return [examples[position] for position in sorted(chosen.tolist())]
+def _tracer(model: LoadedModel, state: Mapping[str, Tensor], config: IndexConfig) -> influence.Tracer:
+    return influence.Tracer(model.adapter, state=state, left_out=config.left_out)
+
+
+def _factors_from(fitted: Mapping[str, Tensor]) -> dict[str, influence.LayerFactors]:
+    # In the order of names: a file of tensors keeps none.
+    names = sorted({name.rpartition("/")[0] for name in fitted})
+    return {name: influence.LayerFactors(*(fitted[f"{name}/{part}"] for part in FACTOR_PARTS)) for name in names}
+
+
+def sample_positions(items: int, count: int, seed: int) -> list[int]:
+    """Which items a fit looks at: `count` of them, or all, ascending."""
+    chosen = torch.randperm(items, generator=torch.Generator().manual_seed(seed))[:count]
+    return sorted(chosen.tolist())
 
 
 def embed(
@@ -78,6 +160,7 @@ def embed(
     batch: int,
     report: Progress | None = None,
     stage: str = "",
+    energy: Energy | None = None,
 ) -> Tensor:
     """(B, M, K): the nodes of a member side by side, so that one inner product is their weighted sum."""
     by_member = []
@@ -90,7 +173,9 @@ def embed(
         parts = []
         for node in nodes:
             with node.tracer:
-                found = influence.features(node.tracer, node.basis, examples, batch=batch, progress=progress)
+                found = influence.features(
+                    node.tracer, node.basis, examples, batch=batch, progress=progress, energy=energy
+                )
             parts.append(node.root_weight * found)
         by_member.append(torch.cat(parts, 1))
     return torch.stack(by_member, 1)
@@ -135,9 +220,7 @@ def from_tensors(
         moved = dict(state)
         layers = {}
         for name in layer_names:
-            factors = influence.LayerFactors(
-                *(tensors[f"{name}/{part}"] for part in ("inputs", "outputs", "eigenvalues"))
-            )
+            factors = influence.LayerFactors(*(tensors[f"{name}/{part}"] for part in FACTOR_PARTS))
             kept = (tensors[f"{number}/{name}/{part}"] for part in ("positions", "whitening"))
             layers[name] = influence.LayerBasis(factors, *kept)
             for parameter in ("weight", "bias"):

@@ -1,33 +1,37 @@
 """The index of one model version: built once, opened by every worker, asked for each generation.
 
 A directory: `manifest.json` (what it was built from and the sha256 of every file), a basis for each ensemble member,
-shards of items (shards.py), the holders' sums and the mean query. Scoring touches the sums only, whatever the number of
-works; items are read for evidence, and of those only the asked holders'. Sums are taken over the stored int8 rows, so
-that work scores add up to their holder's score and items can be taken out again exactly.
+shards of items (shards.py), the holders' sums (sums.py) and the mean query. Scoring touches the sums only, whatever the
+number of works; items are read for evidence, and of those only the asked holders'. Sums are taken over the stored int8
+rows, so that work scores add up to their holder's score and items can be taken out again exactly. A change (works added
+or removed) is a new revision: new files beside the old ones and a manifest of its own, so that every revision that ever
+paid can still be opened.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from attribution import artefacts, ensemble, influence, shapley
+from attribution import artefacts, building, ensemble, shapley, sums
 from attribution.adapters import Example, LoadedModel, UnableToEmbed
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
+from attribution.building import FORMAT, MEAN_QUERY, Build, IndexItem, Listed, Source, digest_of_state
 from attribution.configuration import IndexConfig
-from attribution.ensemble import Node
-from attribution.shards import SHARD_ITEMS, Array, Items, shard_files, write_shard
+from attribution.ensemble import Node, Progress
+from attribution.influence import Energy
+from attribution.ranks import ALONE, Ranks
+from attribution.shards import Array, Items, Shard, save_array, write_shard
 from attribution.work_scores import WorkScore, best_works
 
 __all__ = [
+    "Condition",
     "Index",
     "IndexConfig",
     "IndexItem",
@@ -37,25 +41,18 @@ __all__ = [
     "UnableToOpenIndex",
     "WorkScore",
     "build_index",
+    "condition_of",
     "digest_of_state",
     "extend_index",
     "open_index",
     "remove_works",
 ]
 
-FORMAT = "tributary-index/2"
-MEAN_QUERY = "mean_query.npy"
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class IndexItem:
-    """A training item, the work it was cut from, who holds the work and the work's duplicate cluster, if any."""
-
-    example: Example
-    work_id: int
-    holder_id: int
-    cluster_id: int | None = None
+NEW_PART_MAX = 0.2
+"""Of the items that count: with more added since the basis was fitted, it should be fitted again."""
+CAPTURED_FALL_MAX = 0.1
+"""The basis should be fitted again where it holds so much less (relatively) of what was added than of what it was
+fitted on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +70,35 @@ class Scores:
     general_se: Array
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How well the basis still fits the items: what was added in the basis of others, and how much of it is held."""
+
+    items: int
+    added: int
+    removed: int
+    captured: float
+    """Which part of the whitened gradients that it was fitted on the basis holds, mean over the ensemble."""
+    captured_of_added: float | None
+
+    @property
+    def new_part(self) -> float:
+        return self.added / self.items if self.items else 0.0
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the basis should be fitted again; empty when there is no need."""
+        found = []
+        if self.new_part > NEW_PART_MAX:
+            found.append(f"{self.new_part:.0%} of its items were added after its basis was fitted.")
+        if self.captured_of_added is not None and self.captured_of_added < (1 - CAPTURED_FALL_MAX) * self.captured:
+            found.append(
+                f"Its basis holds {self.captured_of_added:.0%} of the gradients of what was added, and "
+                f"{self.captured:.0%} of what it was fitted on."
+            )
+        return found
+
+
 class Index:
     """An opened index. Scoring is thread-safe; embed from one thread at a time."""
 
@@ -82,10 +108,14 @@ class Index:
         self.sha256 = sha256
         self.config = IndexConfig.from_json(manifest["config"])
         self._model = model
-        self._holders: Array = np.load(path / manifest["holders_file"])
-        self._sums = torch.from_numpy(np.load(path / manifest["sums_file"]))
+        holders, found = sums.open_sums(path, manifest["overlay"])
+        self._sums = torch.from_numpy(found)
         self.mean_query: Array = np.load(path / MEAN_QUERY)
-        self.holder_ids: tuple[int, ...] = tuple(int(holder) for holder in self._holders)
+        self.holder_ids: tuple[int, ...] = tuple(holders.tolist())
+
+    @property
+    def revision(self) -> int:
+        return int(self.manifest["revision"])
 
     def check(self, example: Example) -> None:
         """Raise UnableToEmbed if this example could not be embedded."""
@@ -107,7 +137,13 @@ class Index:
 
     def divided(self, features: Array) -> shapley.Divided:
         """Each member's scores of every holder, general and specific, for features (B, M, K)."""
-        return shapley.divide(self._sums, torch.from_numpy(features), torch.from_numpy(self.mean_query))
+        specific = shapley.scores(self._sums, torch.from_numpy(features - self.mean_query))
+        return shapley.Divided(self._general, specific)
+
+    @cached_property
+    def _general(self) -> Tensor:
+        # The same for every generation: half of what a single query would cost.
+        return shapley.scores(self._sums, torch.from_numpy(self.mean_query[None]))[0]
 
     def score(self, features: Array) -> Scores:
         """Scores of every holder for features (B, M, K); costs B x M x C x K, whatever the number of works."""
@@ -123,17 +159,21 @@ class Index:
         """
         queries = torch.from_numpy((features[list(rows)] - self.mean_query) / features.shape[1]).flatten(1)
         positions = self._items.of_holder(holder_id)
-        works = np.unique(self._items.works[positions])
-        scores = torch.zeros(len(works), len(rows))
+        works, places = np.unique(self._items.labels_at(positions)[1], return_inverse=True)
+        scores, done = torch.zeros(len(works), len(rows)), 0
         for chosen, found in self._items.chunks(positions):
-            places = np.searchsorted(works, self._items.works[chosen])
-            scores.index_add_(0, torch.from_numpy(places), torch.from_numpy(found).flatten(1) @ queries.T)
+            at = torch.from_numpy(places[done : done + len(chosen)])
+            scores.index_add_(0, at, torch.from_numpy(found).flatten(1) @ queries.T)
+            done += len(chosen)
         return works, scores.numpy()
 
     def top_works(
         self, features: Array, holder_ids: Sequence[Sequence[int]], n: int
     ) -> list[dict[int, list[WorkScore]]]:
-        """For each generation and each holder asked for: its n works with the largest specific score, best first."""
+        """For each generation and each holder asked for: its n works with the largest specific score, best first.
+
+        Reads the rows of those holders and no others'.
+        """
         return best_works(lambda holder, rows: self.work_scores(features, holder, rows), holder_ids, n)
 
     def item_features(self) -> Iterator[Array]:
@@ -145,12 +185,7 @@ class Index:
         """The ensemble, each member's nodes with the model they differentiate."""
         if self._model is None:
             raise UnableToEmbed("The index was opened without its model.")
-        return [
-            ensemble.from_tensors(
-                load_file(self.path / _member_file(number)), self._model, state, self.config, self.manifest["layers"]
-            )
-            for number, state in enumerate(self._model.checkpoints)
-        ]
+        return building.load_members(self.path, self._model, self.config, self.manifest["layers"])
 
     @cached_property
     def _items(self) -> Items:
@@ -161,101 +196,183 @@ def build_index(
     directory: Path,
     *,
     model: LoadedModel,
-    items: Sequence[IndexItem],
+    items: Sequence[IndexItem] | Source,
     config: IndexConfig | None = None,
     mean_of: Sequence[Example] = (),
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Index:
     """Fit a basis for each checkpoint, embed every item, sum by holder; `directory` appears when all of it is done.
 
-    `mean_of` are the model's own generations: their mean query separates general from specific, and is frozen here.
+    `mean_of` are the model's own generations: their mean query separates general from specific, and is frozen here. A
+    build that was killed goes on where it stopped. `ranks` are processes that share the work and the directory; the
+    same bytes come out however many there are, as long as each computes with as many threads as the one would.
     """
+    source = Listed(items) if isinstance(items, Sequence) else items
     config = config or IndexConfig()
-    report = progress or _silent
-    if not items:
-        raise UnableToBuildIndex("There is no training item.")
-    if not model.checkpoints:
-        raise UnableToBuildIndex("There is no checkpoint.")
-    _check_items(model, items)
-    with artefacts.appearing(directory) as draft:
-        examples = [item.example for item in items]
-        members: list[list[Node]] = []
-        known: list[Tensor] = []
-        try:
-            for number, state in enumerate(model.checkpoints):
-                label = f"{number + 1}/{len(model.checkpoints)}"
-                nodes, sample = ensemble.fit_member(model, state, examples, config, label, report)
-                members.append(nodes)
-                known.append(sample)
-                save_file(ensemble.to_tensors(nodes), draft / _member_file(number))
-        except influence.UnableToTrace as reason:
-            raise UnableToBuildIndex(str(reason)) from reason
-        manifest = _describe(model, config, members, items)
-        # Where the projection was fitted on all items there is no need to differentiate them again.
-        embedded = torch.stack(known, 1) if config.pca_items >= len(items) else None
-        shards = _write_items(draft, members, items, manifest, report, embedded)
-        if mean_of:
-            mean_query = ensemble.embed(members, mean_of, config.batch, report, "mean query").mean(0).numpy()
-        else:
-            mean_query = _mean_item(draft, shards) * len(items)
-        manifest["mean_query_of"] = "own generations" if mean_of else "training items"
-        np.save(draft / MEAN_QUERY, mean_query)
-        _write_revision(draft, manifest, shards=shards, removed=np.zeros(0, dtype=np.int64))
+    with ranks.leading(lambda: artefacts.changing(directory)):
+        if directory.exists():
+            raise UnableToBuildIndex(f"{directory.name} exists already.")
+        if isinstance(items, Sequence):
+            _check_items(model, items)
+        if ranks.rank == 0:
+            building.plan(directory, model=model, source=source, config=config, mean_of=mean_of)
+        ranks.wait()
+        build = Build(directory, model=model, source=source)
+        for steps in build.stages():
+            for number, step in enumerate(steps):
+                if ranks.does(number):
+                    build.run(step, progress)
+            ranks.wait()
     return open_index(directory, model=model)
 
 
 def open_index(path: Path, *, model: LoadedModel | None = None, sha256: str | None = None) -> Index:
     """Check every file against the manifest, and the model's checkpoints against those the index was built from.
 
-    With `sha256` the manifest must be the one on record. Without a model the index scores features and finds works, but
-    embeds nothing.
+    With `sha256` the manifest must be the one on record, or that of an earlier revision. Without a model the index
+    scores features and finds works, but embeds nothing.
     """
     manifest, found = artefacts.read_manifest(path, form=FORMAT, sha256=sha256)
-    if model is not None:
-        if model.adapter.name != manifest["adapter"]:
-            raise UnableToOpenIndex(f"Foreign: it was built for {manifest['adapter']}, not {model.adapter.name}.")
-        if [digest_of_state(state) for state in model.checkpoints] != manifest["checkpoints"]:
-            raise UnableToOpenIndex("Foreign: it was built from other checkpoints than this model's.")
-    return Index(path, manifest, found, model)
+    try:
+        if model is not None:
+            _check_model(manifest, model)
+        return Index(path, manifest, found, model)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UnableToOpenIndex(f"Corrupt: the manifest of {path.name} does not describe its files.") from None
 
 
+def _check_model(manifest: Manifest, model: LoadedModel) -> None:
+    if model.adapter.name != manifest["adapter"]:
+        raise UnableToOpenIndex(f"Foreign: it was built for {manifest['adapter']}, not {model.adapter.name}.")
+    if [digest_of_state(state) for state in model.checkpoints] != manifest["checkpoints"]:
+        raise UnableToOpenIndex("Foreign: it was built from other checkpoints than this model's.")
+
+
+# --- changes --------------------------------------------------------------------------------------------------------
 def extend_index(
     path: Path, *, model: LoadedModel, items: Sequence[IndexItem], progress: Progress | None = None
 ) -> Index:
-    """Append items in the frozen basis and sum again; nothing that was there is embedded again."""
+    """Append items in the frozen basis and add them to the sums; nothing that was there is embedded again."""
     _check_items(model, items)
+    if not items:
+        raise UnableToBuildIndex("There is no item to add.")
     with artefacts.changing(path):
         index = open_index(path, model=model)
-        shards = _write_items(path, index.members, items, index.manifest, progress or _silent)
-        removed = np.load(path / index.manifest["removed_file"])
-        _write_revision(path, index.manifest, shards=[*index.manifest["shards"], *shards], removed=removed)
+        energy = Energy()
+        shards = _append(index, items, energy, progress or building.silent)
+        before, after = index._items, Items(path, [*index._items.shards, *shards], index._items.removed)
+        added = {
+            "items": index.manifest["added"]["items"] + len(items),
+            "energy_whole": index.manifest["added"]["energy_whole"] + energy.whole,
+            "energy_held": index.manifest["added"]["energy_held"] + energy.held,
+        }
+        _write_revision(index, before, after, changed=np.arange(len(before), len(after)), added=added)
         return open_index(path, model=model)
 
 
 def remove_works(path: Path, *, work_ids: Sequence[int], model: LoadedModel | None = None) -> Index:
-    """Take works out of the sums and of the evidence; their rows stay in the shards, listed as removed."""
+    """Subtract works from the sums and take them out of the evidence; their rows stay in the shards, as removed."""
     with artefacts.changing(path):
-        manifest = open_index(path).manifest
-        works = _open_items(path, manifest).works
-        unknown = set(work_ids) - set(works.tolist())
+        index = open_index(path, model=model)
+        items = index._items
+        gone = items.where(1, np.asarray(sorted(set(work_ids)), dtype=np.int64))
+        unknown = set(work_ids) - set(items.labels_at(gone)[1].tolist())
         if unknown:
             raise UnableToBuildIndex(f"Work {min(unknown)} is not in the index.")
-        gone = np.flatnonzero(np.isin(works, np.asarray(work_ids, dtype=np.int64)))
-        removed = np.union1d(gone, np.load(path / manifest["removed_file"]))
-        if len(removed) == len(works):
+        after = Items(path, items.shards, np.union1d(items.removed, gone))
+        if len(after.removed) == len(after):
             raise UnableToBuildIndex("Nothing would be left in the index.")
-        _write_revision(path, manifest, shards=manifest["shards"], removed=removed)
+        _write_revision(index, items, after, changed=gone, added=index.manifest["added"])
         return open_index(path, model=model)
 
 
-def digest_of_state(state: Mapping[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and bytes of a checkpoint's tensors, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        values = state[name].detach().cpu().contiguous()
-        digest.update(f"{name}|{values.dtype}|{tuple(values.shape)}|".encode())
-        digest.update(values.view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _append(index: Index, items: Sequence[IndexItem], energy: Energy, report: Progress) -> list[Shard]:
+    source = Listed(items)
+    labels = source.labels()
+    order = np.lexsort((labels[1], labels[0]))
+    known = len(index.manifest["shards"])
+    shards: list[Shard] = []
+    for start in range(0, len(items), index.config.shard_items):
+        chosen = order[start : start + index.config.shard_items]
+        found = ensemble.embed(
+            index.members, source.examples(chosen.tolist()), index.config.batch, report, "items", energy=energy
+        )
+        shards.append(
+            write_shard(
+                index.path, f"items-{known + len(shards):05d}", found.numpy(), labels[:, chosen],
+                divisor=index.manifest["items_at_build"],
+            )
+        )  # fmt: skip
+    return shards
+
+
+def _write_revision(index: Index, before: Items, after: Items, *, changed: Array, added: dict[str, float]) -> None:
+    """Add to or subtract from the sums of the holders concerned, under new file names; then the manifest changes over.
+
+    Besides the changed items those of their duplicate clusters are read: a holder more or fewer changes every part.
+    """
+    clusters = np.unique(after.labels_at(changed)[2])
+    clusters = clusters[clusters != sums.NO_CLUSTER]
+    was, now = (_contribution(items, changed, clusters) for items in (before, after))
+    shape = index._sums.shape[0], index._sums.shape[2]
+    difference = _difference(was, now)
+    current = sums.exact_of(index.path, difference.holders, index.manifest["overlay"])
+    overlay = sums.overlay_with(index.path, sums.add(current, difference), index.manifest["overlay"])
+    assert overlay.sums.shape[1:] == shape
+    revision = index.revision + 1
+    names = {"overlay": f"change-{revision:04d}", "removed_file": None}
+    sums.save(index.path, f"change-{revision:04d}", overlay)
+    if len(after.removed):
+        names["removed_file"] = f"removed-{revision:04d}.npy"
+        save_array(index.path / f"removed-{revision:04d}.npy", after.removed)
+    manifest = {
+        **index.manifest,
+        **names,
+        "revision": revision,
+        "shards": [shard.to_json() for shard in after.shards],
+        "added": added,
+    }
+    works = np.unique(after.labels_at(changed)[1])
+    works_before, works_after = (len(np.unique(items.labels_at(items.where(1, works))[1])) for items in (before, after))
+    counts = index.manifest["counts"]
+    manifest["counts"] = {
+        "items": len(after) - len(after.removed),
+        "works": counts["works"] + works_after - works_before,
+        "holders": len(sums.open_sums(index.path, names["overlay"])[0]),
+        "removed_items": len(after.removed),
+    }
+    artefacts.write_manifest(index.path, manifest, building.files_of(manifest))
+
+
+def _contribution(items: Items, changed: Array, clusters: Array) -> sums.HolderSums | None:
+    """What the changed items that count here, and those of their clusters, give to whom."""
+    counting = changed[np.isin(changed, items.removed, invert=True) & (changed < len(items))]
+    concerned = np.union1d(counting, items.where(2, clusters)) if len(clusters) else counting
+    if not len(concerned):
+        return None
+    return sums.sum_by_holder(items, concerned, sums.owners_of_clusters(items.labels_at(concerned)))
+
+
+def _difference(was: sums.HolderSums | None, now: sums.HolderSums | None) -> sums.HolderSums:
+    if was is None or now is None:
+        found = now or was
+        assert found is not None, "Something changed."
+        sign = -1 if now is None else 1
+        return sums.HolderSums(found.holders, sign * found.counts, sign * found.sums)
+    return sums.add(now, was, sign=-1)
+
+
+def condition_of(manifest: Manifest) -> Condition:
+    """How well the basis of an index still fits, from its manifest."""
+    added = manifest["added"]
+    return Condition(
+        items=manifest["counts"]["items"],
+        added=added["items"],
+        removed=manifest["counts"]["removed_items"],
+        captured=float(np.mean(manifest["captured"])),
+        captured_of_added=added["energy_held"] / added["energy_whole"] if added["energy_whole"] > 0 else None,
+    )
 
 
 def _check_items(model: LoadedModel, items: Sequence[IndexItem]) -> None:
@@ -266,97 +383,10 @@ def _check_items(model: LoadedModel, items: Sequence[IndexItem]) -> None:
             raise UnableToBuildIndex(f"Item {position}, of work {item.work_id}: {reason}") from reason
 
 
-def _write_items(
-    directory: Path,
-    members: Sequence[Sequence[Node]],
-    items: Sequence[IndexItem],
-    manifest: Manifest,
-    report: Progress,
-    embedded: Tensor | None = None,
-) -> list[str]:
-    """Embed and store items in new shards; returns their names. Scaled by 1/N, which makes a score a gain in nats."""
-    names: list[str] = []
-    for start in range(0, len(items), SHARD_ITEMS):
-        part = items[start : start + SHARD_ITEMS]
-        if embedded is None:
-            examples = [item.example for item in part]
-            found = ensemble.embed(members, examples, manifest["config"]["batch"], report, "items")
-        else:
-            found = embedded[start : start + SHARD_ITEMS]
-            report("items", start + len(part), len(items))
-        clusters = (shapley.NO_CLUSTER if item.cluster_id is None else item.cluster_id for item in part)
-        labels = [(item.work_id, item.holder_id, cluster) for item, cluster in zip(part, clusters, strict=True)]
-        names.append(f"items-{len(manifest['shards']) + len(names):05d}")
-        write_shard(directory, names[-1], found.numpy(), np.array(labels), divisor=manifest["items_at_build"])
-    return names
-
-
-def _write_revision(directory: Path, manifest: Manifest, *, shards: list[str], removed: Array) -> None:
-    """Sum the items that count by holder, under new file names, and let the manifest change over in one step."""
-    revision = manifest.get("revision", 0) + 1
-    items = Items(directory, shards, removed)
-    holders, rows = np.unique(items.holders[items.alive], return_inverse=True)
-    owned = shapley.own(torch.from_numpy(rows), torch.from_numpy(items.clusters[items.alive].copy()))
-    sums, start = None, 0
-    for chosen, found in items.chunks(items.alive):
-        if sums is None:
-            sums = torch.zeros(len(holders), *found.shape[1:], dtype=torch.float64)
-        shapley.add_to_sums(sums, torch.from_numpy(found), owned, start=start)
-        start += len(chosen)
-    assert sums is not None
-    names = {kind: f"{kind}-{revision:04d}.npy" for kind in ("sums", "holders", "removed")}
-    np.save(directory / names["sums"], sums.transpose(0, 1).float().contiguous().numpy())
-    np.save(directory / names["holders"], holders)
-    np.save(directory / names["removed"], removed)
-    counts = {
-        "items": len(items.alive),
-        "works": len(np.unique(items.works[items.alive])),
-        "holders": len(holders),
-        "removed_items": len(removed),
-    }
-    files = [*names.values(), MEAN_QUERY, *shard_files(shards), *map(_member_file, range(manifest["members"]))]
-    renamed = {f"{kind}_file": name for kind, name in names.items()}
-    artefacts.write_manifest(
-        directory, {**manifest, **renamed, "revision": revision, "shards": shards, "counts": counts}, files
-    )
-
-
-def _describe(
-    model: LoadedModel, config: IndexConfig, members: Sequence[Sequence[Node]], items: Sequence[IndexItem]
-) -> Manifest:
-    tracer = members[-1][0].tracer
-    traced = sum(p.numel() for layer in tracer.layers.values() for p in layer.parameters())
-    return {
-        "format": FORMAT,
-        "method": ensemble.method_of(model, config),
-        "adapter": model.adapter.name,
-        "checkpoints": [digest_of_state(state) for state in model.checkpoints],
-        "initial": None if model.initial is None else digest_of_state(model.initial),
-        "config": config.to_json(),
-        "config_sha256": config.sha256,
-        "members": len(members),
-        "items_at_build": len(items),
-        "layers": list(tracer.layers),
-        "parameters_traced": traced,
-        "parameters": sum(p.numel() for p in tracer.adapter.module.parameters()),
-        "energy": [nodes[0].basis.energy for nodes in members],
-        "shards": [],
-    }
-
-
-def _mean_item(directory: Path, shards: list[str]) -> Array:
-    items = Items(directory, shards, np.zeros(0, dtype=np.int64))
-    total = sum(found.sum(0, dtype=np.float64) for _, found in items.chunks(items.alive))
-    return np.asarray(total / len(items.alive), dtype=np.float32)
-
-
 def _open_items(directory: Path, manifest: Manifest) -> Items:
-    return Items(directory, manifest["shards"], np.load(directory / manifest["removed_file"]))
-
-
-def _member_file(number: int) -> str:
-    return f"member-{number}.safetensors"
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Nobody asked to be told."""
+    removed = manifest["removed_file"]
+    return Items(
+        directory,
+        [Shard(**shard) for shard in manifest["shards"]],
+        None if removed is None else np.load(directory / removed),
+    )

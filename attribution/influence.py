@@ -67,6 +67,27 @@ class Basis:
     """Which part of the expected squared feature the kept coordinates hold."""
 
 
+@dataclass(slots=True)
+class Energy:
+    """Which part of whitened gradients a projection holds: a basis that no longer fits what is added shows here."""
+
+    whole: float = 0.0
+    held: float = 0.0
+
+    def add(self, whitened: Tensor, projected: Tensor) -> None:
+        self.whole += _squared_norm(whitened)
+        self.held += _squared_norm(projected)
+
+    @property
+    def part(self) -> float:
+        return self.held / self.whole if self.whole > 0 else 1.0
+
+
+def _squared_norm(rows: Tensor) -> float:
+    # By row: a sample fills hundreds of megabytes, and must not be copied for the sake of one number.
+    return float(torch.linalg.vector_norm(rows, dim=1).double().square().sum())
+
+
 def traced_layers(module: nn.Module, left_out: Iterable[str]) -> dict[str, nn.Linear]:
     """The Linear layers by qualified name; refuses, by name, what would silently give a wrong gradient."""
     left = set(left_out)
@@ -283,6 +304,7 @@ def features(
     *,
     batch: int,
     progress: Progress | None = None,
+    energy: Energy | None = None,
 ) -> Tensor:
     """Whitened gradients of the examples' utilities, (N, k), or (N, coordinates) before a projection is fitted."""
     width = sum(len(layer.positions) for layer in basis.layers.values())
@@ -298,7 +320,9 @@ def features(
             rotated = _rotate(*traced[name], layer.factors.inputs, layer.factors.outputs)
             parts.append(rotated.flatten(1)[:, layer.positions] * layer.whitening)
         whitened = torch.cat(parts, 1)
-        out[positions] = whitened if basis.projection is None else whitened @ basis.projection
+        out[positions] = projected = whitened if basis.projection is None else whitened @ basis.projection
+        if energy is not None:
+            energy.add(whitened, projected)
         if progress is not None:
             progress("features", start + len(positions), len(order))
     return out

@@ -1,12 +1,16 @@
-"""Items on disk: features in int8 with a scale per row and member, and whose they are; memory-mapped.
+"""Items on disk: features in int8 with a scale per row and member, and whose they are; memory-mapped, read by holder.
 
-A shard holds at most 65,536 items in three files: `.i8.npy` (n, M, K), `.scale.npy` (n, M), `.labels.npy` (n, 3) with
-work, holder and cluster. Items keep their position for ever; what is taken out is listed by position.
+A shard holds at most 65,536 items in three files: `.i8.npy` (n, M, K), `.scale.npy` (n, M), `.labels.npy` (3, n) with
+holder, work and cluster. Its rows are ordered by holder and then by work, so that what a holder has is one stretch,
+found by bisection, and nobody else's rows are looked at. Items keep their position for ever; what is taken out is
+listed by position.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,63 +18,142 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-SHARD_ITEMS = 65_536
+from attribution.configuration import SHARD_ITEMS_MAX
+
 CHUNK_ITEMS = 4_096
 """Items turned back to floats at once, so that reading a shard does not need four times its size."""
 Array = npt.NDArray[Any]
 _ENDINGS = ("i8", "scale", "labels")
 
 
-def shard_files(shards: Sequence[str]) -> list[str]:
-    return [f"{shard}.{ending}.npy" for shard in shards for ending in _ENDINGS]
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What the manifest says of a shard: enough to know whether a holder can be in it."""
+
+    name: str
+    items: int
+    first_holder: int
+    last_holder: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @property
+    def files(self) -> list[str]:
+        return [f"{self.name}.{ending}.npy" for ending in _ENDINGS]
 
 
-def write_shard(directory: Path, shard: str, features: Array, labels: Array, *, divisor: int) -> None:
-    """Quantise features (n, M, K) row by row; `divisor` goes into the scale, so that tiny values keep their bits."""
-    assert len(features) == len(labels) <= SHARD_ITEMS
-    scale = np.abs(features).max(axis=2) / 127
-    rounded = np.rint(features / np.where(scale > 0, scale, 1)[:, :, None]).astype(np.int8)
-    np.save(directory / f"{shard}.i8.npy", rounded)
-    np.save(directory / f"{shard}.scale.npy", (scale / divisor).astype(np.float32))
-    np.save(directory / f"{shard}.labels.npy", labels.astype(np.int64))
+def save_array(path: Path, values: Array) -> None:
+    """Write an array beside its place and rename it: a file of this name is complete."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("wb") as written:
+        np.save(written, values)
+        written.flush()
+        os.fsync(written.fileno())
+    os.replace(draft, path)
+
+
+def write_shard(directory: Path, name: str, features: Array, labels: Array, *, divisor: int) -> Shard:
+    """Quantise features (n, M, K) row by row; `divisor` goes into the scale, so that tiny values keep their bits.
+
+    `labels` (3, n) are holder, work and cluster, ordered by holder and then by work.
+    """
+    assert len(features) == labels.shape[1] <= SHARD_ITEMS_MAX
+    assert (np.diff(labels[0]) >= 0).all(), "The rows of a shard are ordered by holder."
+    rounded = np.empty(features.shape, dtype=np.int8)
+    scale = np.empty(features.shape[:2], dtype=np.float32)
+    for start in range(0, len(features), CHUNK_ITEMS):
+        part = slice(start, start + CHUNK_ITEMS)
+        largest = np.abs(features[part]).max(axis=2) / 127
+        rounded[part] = np.rint(features[part] / np.where(largest > 0, largest, 1)[:, :, None])
+        scale[part] = largest / divisor
+    save_array(directory / f"{name}.i8.npy", rounded)
+    save_array(directory / f"{name}.scale.npy", scale)
+    # Last: whoever finds the labels finds the rest.
+    save_array(directory / f"{name}.labels.npy", labels.astype(np.int64))
+    return describe_shard(directory, name)
+
+
+def describe_shard(directory: Path, name: str) -> Shard:
+    holders = np.load(directory / f"{name}.labels.npy", mmap_mode="r")[0]
+    return Shard(name, len(holders), int(holders[0]), int(holders[-1]))
 
 
 class Items:
-    """The items of an index, numbered through all shards; those taken out are passed over."""
+    """The items of an index, numbered through all shards; those taken out are passed over.
 
-    def __init__(self, directory: Path, shards: Sequence[str], removed: Array) -> None:
-        self._shards = [np.load(directory / f"{shard}.i8.npy", mmap_mode="r") for shard in shards]
-        self._scales = [np.load(directory / f"{shard}.scale.npy", mmap_mode="r") for shard in shards]
-        labels = np.concatenate([np.load(directory / f"{shard}.labels.npy") for shard in shards])
-        self.works, self.holders, self.clusters = labels.T
-        self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
-        self._alive = np.ones(len(labels), dtype=bool)
-        self._alive[removed] = False
+    Nothing is read before it is asked for: a shard that cannot hold the holder in question is not even opened.
+    """
+
+    def __init__(self, directory: Path, shards: Sequence[Shard], removed: Array | None = None) -> None:
+        self._directory = directory
+        self.shards = tuple(shards)
+        self.removed: Array = np.zeros(0, dtype=np.int64) if removed is None else removed
+        self._starts = np.cumsum([0, *(shard.items for shard in shards)])
+        self._open: dict[str, Array] = {}
+
+    def __len__(self) -> int:
+        """Rows, those taken out included."""
+        return int(self._starts[-1])
+
+    def _map(self, shard: Shard, ending: str) -> Array:
+        name = f"{shard.name}.{ending}.npy"
+        if name not in self._open:
+            self._open[name] = np.load(self._directory / name, mmap_mode="r")
+        return self._open[name]
+
+    def labels(self) -> Iterator[tuple[int, Array]]:
+        """(first position, labels (3, n)) of each shard, memory-mapped, those taken out included."""
+        for shard, start in zip(self.shards, self._starts, strict=False):
+            yield int(start), self._map(shard, "labels")
+
+    def labels_at(self, positions: Array) -> Array:
+        """Labels (3, n) of these positions, ascending."""
+        found = [np.zeros((3, 0), dtype=np.int64)]
+        for start, labels in self.labels():
+            inside = positions[(positions >= start) & (positions < start + labels.shape[1])]
+            if len(inside):
+                found.append(labels[:, inside - start])
+        return np.concatenate(found, axis=1)
+
+    def where(self, row: int, wanted: Array) -> Array:
+        """Positions, ascending, of the items that count and have one of the wanted holders (row 0), works (1) or
+        clusters (2)."""
+        found = [np.zeros(0, dtype=np.int64)]
+        for start, labels in self.labels():
+            found.append(start + np.flatnonzero(np.isin(labels[row], wanted)))
+        return self._counting(np.concatenate(found))
+
+    def of_holder(self, holder: int) -> Array:
+        """Positions of a holder's items that count, ascending, by bisection in the shards that can hold it."""
+        found = [np.zeros(0, dtype=np.int64)]
+        for shard, start in zip(self.shards, self._starts, strict=False):
+            if shard.first_holder <= holder <= shard.last_holder:
+                holders = self._map(shard, "labels")[0]
+                first, last = np.searchsorted(holders, [holder, holder + 1])
+                found.append(np.arange(start + first, start + last))
+        return self._counting(np.concatenate(found))
 
     @cached_property
     def alive(self) -> Array:
-        """Positions of the items that count, ascending."""
-        return np.flatnonzero(self._alive)
+        """Positions of all items that count, ascending."""
+        return self._counting(np.arange(len(self)))
 
-    @cached_property
-    def _by_holder(self) -> Array:
-        return np.argsort(self.holders, kind="stable")
-
-    def of_holder(self, holder: int) -> Array:
-        """Positions of a holder's items, ascending, without a look at anybody else's."""
-        by_holder = self._by_holder
-        first = np.searchsorted(self.holders, holder, "left", sorter=by_holder)
-        last = np.searchsorted(self.holders, holder, "right", sorter=by_holder)
-        positions = np.sort(by_holder[first:last])
-        alive: Array = positions[self._alive[positions]]
-        return alive
+    def _counting(self, positions: Array) -> Array:
+        places = np.searchsorted(self.removed, positions)
+        places[places == len(self.removed)] = 0
+        gone = self.removed[places] == positions if len(self.removed) else np.zeros(len(positions), dtype=bool)
+        counting: Array = positions[~gone]
+        return counting
 
     def chunks(self, positions: Array) -> Iterator[tuple[Array, Array]]:
         """(positions, features (n, M, K) float32) of these items, ascending, a bounded number at a time."""
-        for number, (shard, scale) in enumerate(zip(self._shards, self._scales, strict=True)):
+        for number, shard in enumerate(self.shards):
             start, end = self._starts[number : number + 2]
-            inside = positions[(positions >= start) & (positions < end)]
-            for first in range(0, len(inside), CHUNK_ITEMS):
-                chosen = inside[first : first + CHUNK_ITEMS]
+            first, last = np.searchsorted(positions, [start, end])
+            for begin in range(first, last, CHUNK_ITEMS):
+                chosen = positions[begin : min(begin + CHUNK_ITEMS, last)]
                 rows = chosen - start
-                yield chosen, shard[rows].astype(np.float32) * scale[rows][:, :, None]
+                found = self._map(shard, "i8")[rows].astype(np.float32)
+                found *= self._map(shard, "scale")[rows][:, :, None]
+                yield chosen, found

@@ -11,7 +11,7 @@ A directory with two indexes in it, `midpoint/` and `lexical/`, each complete, a
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 
 from attribution import artefacts, index, shapley
 from attribution.adapters import Example, LoadedModel
-from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
+from attribution.artefacts import Manifest, UnableToBuildIndex
 from attribution.attributors import lexical
 from attribution.attributors.lexical import LexicalIndex
 from attribution.configuration import IndexConfig
@@ -139,13 +139,9 @@ def build_index(
 
 
 def open_index(path: Path, *, model: LoadedModel | None = None, sha256: str | None = None) -> HybridIndex:
-    """Check the manifest and both parts, and that the parts are those which the manifest names."""
+    """Check the manifest and both parts, in the revisions that it names: a change that was cut off is not in them."""
     manifest, found = artefacts.read_manifest(path, form=FORMAT, sha256=sha256)
-    opened = _open_parts(path, model)
-    for name, found_sha256 in zip(PARTS, (opened[0].sha256, opened[1].sha256), strict=True):
-        if manifest["parts"].get(name) != found_sha256:
-            raise UnableToOpenIndex(f"Partial: a change to {path.name} was cut off in {name}; make it again.")
-    return HybridIndex(path, manifest, found, opened)
+    return HybridIndex(path, manifest, found, _open_parts(path, model, manifest["parts"]))
 
 
 def extend_index(
@@ -154,6 +150,7 @@ def extend_index(
     """Append items to both parts."""
     with artefacts.changing(path):
         manifest = open_index(path, model=model).manifest
+        _forget_cut_off_change(path, manifest)
         midpoint = index.extend_index(path / "midpoint", model=model, items=items, progress=progress)
         wording = lexical.extend_index(path / "lexical", model=model, items=items, progress=progress)
         _write_manifest(path, manifest, midpoint, wording)
@@ -161,17 +158,27 @@ def extend_index(
 
 
 def remove_works(path: Path, *, work_ids: Sequence[int], model: LoadedModel | None = None) -> HybridIndex:
-    """Take works out of both parts. A removal that was cut off is finished by the next one of the same works."""
+    """Take works out of both parts."""
     with artefacts.changing(path):
         manifest = artefacts.read_manifest(path, form=FORMAT)[0]
+        _forget_cut_off_change(path, manifest)
         midpoint = index.remove_works(path / "midpoint", work_ids=work_ids)
         wording = lexical.remove_works(path / "lexical", work_ids=work_ids)
         _write_manifest(path, manifest, midpoint, wording)
     return open_index(path, model=model)
 
 
-def _open_parts(path: Path, model: LoadedModel | None) -> tuple[Index, LexicalIndex]:
-    return index.open_index(path / "midpoint", model=model), lexical.open_index(path / "lexical", model=model)
+def _open_parts(path: Path, model: LoadedModel | None, named: Mapping[str, str]) -> tuple[Index, LexicalIndex]:
+    return (
+        index.open_index(path / "midpoint", model=model, sha256=named["midpoint"]),
+        lexical.open_index(path / "lexical", model=model, sha256=named["lexical"]),
+    )
+
+
+def _forget_cut_off_change(path: Path, manifest: Manifest) -> None:
+    """A part may be a revision ahead of what was last completed: the next change starts from where both stood."""
+    for name in PARTS:
+        artefacts.go_back(path / name, sha256=manifest["parts"][name])
 
 
 def _open_part(module: Any, path: Path, model: LoadedModel, config: IndexConfig, items: Sequence[IndexItem]) -> Any:

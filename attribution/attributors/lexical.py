@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import sparse
 
-from attribution import artefacts, shapley
+from attribution import artefacts
 from attribution.adapters import Example, LoadedModel, Tokeniser, UnableToEmbed
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
-from attribution.configuration import IndexConfig
+from attribution.configuration import SHARD_ITEMS_MAX, IndexConfig
 from attribution.index import IndexItem, Progress, Scores, digest_of_state
-from attribution.shards import SHARD_ITEMS, Array
+from attribution.shards import Array
+from attribution.sums import NO_CLUSTER, owners_of_clusters, ownership
 from attribution.work_scores import WorkScore, best_works
 
 FORMAT = "tributary-lexical/1"
@@ -299,8 +299,8 @@ def _write_items(
     """Vectors in new shards, divided by the number of items at the build, as an index of influence has them."""
     config = IndexConfig.from_json(manifest["config"])
     names: list[str] = []
-    for start in range(0, len(items), SHARD_ITEMS):
-        part = items[start : start + SHARD_ITEMS]
+    for start in range(0, len(items), SHARD_ITEMS_MAX):
+        part = items[start : start + SHARD_ITEMS_MAX]
         vectors = []
         for first in range(0, len(part), CHUNK_ITEMS):
             texts = [_text(tokeniser, item.example) for item in part[first : first + CHUNK_ITEMS]]
@@ -316,7 +316,7 @@ def _write_items(
             "buckets": np.array([config.buckets]),
             "labels": np.array(
                 [
-                    (item.work_id, item.holder_id, shapley.NO_CLUSTER if item.cluster_id is None else item.cluster_id)
+                    (item.work_id, item.holder_id, NO_CLUSTER if item.cluster_id is None else item.cluster_id)
                     for item in part
                 ],
                 dtype=np.int64,
@@ -332,10 +332,11 @@ def _write_revision(directory: Path, manifest: Manifest, *, shards: list[str], r
     revision = manifest.get("revision", 0) + 1
     items = _Items(directory, shards, removed)
     alive = items.alive
-    holders, rows = np.unique(items.holders[alive], return_inverse=True)
-    owned = shapley.own(torch.from_numpy(rows), torch.from_numpy(items.clusters[alive].copy()))
+    labels = np.stack([items.holders[alive], items.works[alive], items.clusters[alive]])
+    holders = np.unique(labels[0])
+    rows, owning, shares = ownership(labels, owners_of_clusters(labels))
     owners = sparse.csr_array(
-        (owned.parts.numpy(), (owned.holders.numpy(), owned.items.numpy())), shape=(len(holders), len(alive))
+        (shares, (np.searchsorted(holders, owning), rows)), shape=(len(holders), len(alive))
     ).tocsc()
     sums, start = None, 0
     for chosen, found in items.chunks(alive):

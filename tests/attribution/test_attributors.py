@@ -269,18 +269,22 @@ def test_features_of_a_hybrid_can_be_cut_by_row(built: dict[str, Attributor]) ->
     assert len(features[:3]) == 3
 
 
-def test_a_removal_that_was_cut_off_is_refused_until_it_is_made_again(
-    built: dict[str, Attributor], model: LoadedModel, tmp_path: Path
+def test_a_change_that_was_cut_off_between_the_parts_is_as_if_it_had_not_begun(
+    built: dict[str, Attributor], model: LoadedModel, items: list[IndexItem], tmp_path: Path
 ) -> None:
     from attribution import index
 
     path = tmp_path / "copy"
     subprocess.run(["cp", "-r", built["hybrid"].path, path], check=True)
+    added = [dataclasses.replace(item, work_id=900) for item in items[:3]]
+    index.extend_index(path / "midpoint", model=model, items=added)
+    unchanged = attributors.open_attributor(path, model=model)
+    np.testing.assert_array_equal(scores_of(unchanged), scores_of(built["hybrid"]))
+    extended = attributors.extend(path, model=model, items=added)
+    assert extended.manifest["counts"]["items"] == len(items) + 3
     index.remove_works(path / "midpoint", work_ids=[100])
-    with pytest.raises(UnableToOpenIndex, match="cut off in midpoint"):
-        attributors.open_attributor(path)
-    finished = attributors.remove_works(path, work_ids=[100], model=model)
-    assert finished.manifest["counts"]["works"] == 2 * HOLDERS - 1
+    removed = attributors.remove_works(path, work_ids=[100, 900], model=model)
+    assert removed.manifest["counts"]["works"] == 2 * HOLDERS - 1
 
 
 def test_a_hybrid_whose_build_was_cut_off_keeps_the_part_that_was_done(

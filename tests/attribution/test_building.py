@@ -1,0 +1,177 @@
+"""The build in steps: killed anywhere, done twice, shared out, and always the same bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attribution import building
+from attribution.adapters import LoadedModel
+from attribution.building import Build, Listed, in_turn
+from attribution.index import IndexConfig, IndexItem, build_index, open_index
+from tests.attribution.small_model import HOLDERS, sentences, trained, training_items
+
+ROOT = Path(__file__).resolve().parents[2]
+# Several parts and shards of everything, and a PCA that has not seen all items.
+CONFIG = IndexConfig(k=16, coordinates=200, fit_items=90, pca_items=80, part_items=48, shard_items=40, batch=16)
+OWN = [example for holder in range(HOLDERS) for example in sentences(holder, 2, seed=9)]
+
+
+@pytest.fixture(scope="module")
+def items() -> list[IndexItem]:
+    return training_items()
+
+
+@pytest.fixture(scope="module")
+def model(items: list[IndexItem]) -> LoadedModel:
+    return trained(items)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: LoadedModel, items: list[IndexItem], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("undisturbed") / "x"
+    build_index(directory, model=model, items=items, config=CONFIG, mean_of=OWN)
+    return directory
+
+
+def digests(directory: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
+
+
+def planned(directory: Path, model: LoadedModel, items: list[IndexItem]) -> Build:
+    return building.plan(directory, model=model, source=Listed(items), config=CONFIG, mean_of=OWN)
+
+
+# Children of a process that has trained the model; each is killed by the kernel just before one of its next files gets
+# its name, so that steps of every stage are cut off in their midst, and the next child goes on.
+KILLS = """
+import os, pathlib, random, signal, sys
+import torch
+from attribution.index import build_index
+from tests.attribution.test_building import CONFIG, OWN
+from tests.attribution.small_model import trained, training_items
+torch.set_num_threads(1)
+target, items = pathlib.Path(sys.argv[1]), training_items()
+model = trained(items)
+killed, chance = 0, random.Random(3)
+while not target.exists():
+    last = chance.randint(1, 7)
+    child = os.fork()
+    if not child:
+        renames = 0
+        def hook(event, args):
+            global renames
+            if event == "os.rename":
+                renames += 1
+                if renames == last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(hook)
+        build_index(target, model=model, items=items, config=CONFIG, mean_of=OWN)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL), status
+    killed += status == signal.SIGKILL
+    assert killed < 100, "The build gets nowhere."
+print(killed)
+"""
+
+
+def test_killed_at_every_stage_and_resumed_it_writes_the_bytes_of_an_undisturbed_build(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLS, str(tmp_path / "x")], cwd=ROOT, check=True, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert int(ended.stdout) >= 10
+    assert digests(tmp_path / "x") == digests(undisturbed)
+
+
+def test_steps_in_any_order_within_their_stage_and_done_twice_write_the_same_bytes(
+    undisturbed: Path, model: LoadedModel, items: list[IndexItem], tmp_path: Path
+) -> None:
+    build = planned(tmp_path / "x", model, items)
+    chance = random.Random(5)
+    for steps in build.stages():
+        for step in chance.sample(steps, len(steps)):
+            Build(build.directory, model=model, source=Listed(items)).run(step)
+            assert build.is_done(step)
+            before = {path.name: path.stat().st_mtime_ns for path in build.draft.glob("*")}
+            # A message delivered a second time.
+            build.run(step)
+            assert {path.name: path.stat().st_mtime_ns for path in build.draft.glob("*")} == before
+    assert digests(tmp_path / "x") == digests(undisturbed)
+
+
+def test_a_step_is_not_done_before_its_last_file_is_there(
+    model: LoadedModel, items: list[IndexItem], tmp_path: Path
+) -> None:
+    build = planned(tmp_path / "x", model, items)
+    for step in in_turn(build):
+        assert not build.is_done(step), step
+        build.run(step)
+        assert build.is_done(step), step
+
+
+@pytest.mark.parametrize("other", ["items", "config", "own generations"])
+def test_what_is_left_of_another_build_is_not_taken_up(
+    undisturbed: Path, model: LoadedModel, items: list[IndexItem], tmp_path: Path, other: str
+) -> None:
+    foreign = building.plan(
+        tmp_path / "x",
+        model=model,
+        source=Listed(items[:-1] if other == "items" else items),
+        config=dataclasses.replace(CONFIG, damping=1.0) if other == "config" else CONFIG,
+        mean_of=OWN[:-1] if other == "own generations" else OWN,
+    )
+    for step in list(in_turn(foreign))[:20]:
+        foreign.run(step)
+    build_index(tmp_path / "x", model=model, items=items, config=CONFIG, mean_of=OWN)
+    assert digests(tmp_path / "x") == digests(undisturbed)
+
+
+def test_rows_lie_by_holder_however_the_items_are_ordered(
+    model: LoadedModel, items: list[IndexItem], undisturbed: Path, tmp_path: Path
+) -> None:
+    mixed = random.Random(1).sample(items, len(items))
+    index = build_index(tmp_path / "x", model=model, items=mixed, config=CONFIG, mean_of=OWN)
+    shards = index.manifest["shards"]
+    assert [shard["items"] for shard in shards] == [40, 40, 16]
+    assert [shard["first_holder"] for shard in shards] == [1, 4, 7]
+    plain = open_index(undisturbed, model=model)
+    assert index.manifest["counts"] == plain.manifest["counts"]
+
+
+def test_many_small_parts_say_what_one_large_part_says(
+    model: LoadedModel, items: list[IndexItem], undisturbed: Path, tmp_path: Path
+) -> None:
+    whole = dataclasses.replace(CONFIG, part_items=1_000, shard_items=1_000)
+    one = build_index(tmp_path / "whole", model=model, items=items, config=whole, mean_of=OWN)
+    many = open_index(undisturbed, model=model)
+    # Parts draw the labels of the fit apart: the same estimate from other draws.
+    ours, theirs = (index.score(index.embed(OWN)).specific.ravel() for index in (one, many))
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("change", [{"shard_items": 65_537}, {"shard_items": 0}, {"k": 0}, {"part_items": 0}])
+def test_a_configuration_that_cannot_be_built_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        dataclasses.replace(CONFIG, **change)
+
+
+def test_a_build_that_is_killed_before_its_plan_is_complete_starts_again(
+    undisturbed: Path, model: LoadedModel, items: list[IndexItem], tmp_path: Path
+) -> None:
+    build = planned(tmp_path / "x", model, items)
+    (build.draft / building.PLAN).write_text('{"half')
+    build_index(tmp_path / "x", model=model, items=items, config=CONFIG, mean_of=OWN)
+    assert digests(tmp_path / "x") == digests(undisturbed)
