@@ -1,7 +1,8 @@
 """A directory of files under one manifest: either all of it is there and unchanged, or it cannot be opened.
 
-Decides how such a directory appears (written beside, renamed once complete), how it is changed (new files under new names, then the manifest in one step; the manifest before
-is kept, so that every revision can be opened) and how it is checked. Knows nothing of what the files mean.
+Decides how such a directory appears (written beside, renamed once complete), how it is changed (new files under new
+names, then the manifest in one step; the manifest before is kept, so that every revision can be opened) and how it is
+checked. Knows nothing of what the files mean.
 """
 
 from __future__ import annotations

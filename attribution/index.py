@@ -31,10 +31,12 @@ from attribution.shards import Array, Items, Shard, save_array, write_shard
 from attribution.work_scores import WorkScore, best_works
 
 __all__ = [
+    "FORMAT",
     "Condition",
     "Index",
     "IndexConfig",
     "IndexItem",
+    "Progress",
     "Scores",
     "UnableToBuildIndex",
     "UnableToEmbed",
