@@ -241,7 +241,7 @@ def test_an_index_that_was_damaged_attributes_nothing_and_loses_nothing(committe
     programme.report(programme.generation())
     data = tmp_path / "copy"
     shutil.copytree(settings.TRIBUTARY_DATA, data)
-    sums = next((data / programme.index.directory).glob("sums-*.npy"))
+    sums = data / programme.index.directory / "sums.npy"
     sums.write_bytes(sums.read_bytes()[:-4] + b"abcd")
     damaged = subprocess.run(
         [sys.executable, "-c", WORKER, "1"], env={**committed.environment, "TRIBUTARY_DATA": str(data)},
