@@ -132,7 +132,8 @@ def _nodes(
     for t, weight in config.nodes if model.initial is not None else PLAIN_INFLUENCE:
         moved = state
         if model.initial is not None:
-            moved = influence.state_at(state, model.initial, fitted, t=t, damping=config.damping)
+            layers = influence.layers_of(model.adapter, left_out=config.left_out)
+            moved = influence.state_at(state, model.initial, fitted, layers=layers, t=t, damping=config.damping)
         basis = influence.choose_coordinates(fitted, t=t, damping=config.damping, coordinates=config.coordinates)
         nodes.append(Node(basis, weight**0.5, _tracer(model, moved, config)))
     return nodes

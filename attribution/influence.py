@@ -21,29 +21,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from attribution.adapters import Adapter, Example, Utilities
+from attribution.layers import Call, Gradient, TracedLayer, traced_layers
+from attribution.layers import UnableToTrace as UnableToTrace
 
 Progress = Callable[[str, int, int], None]
 OVERSAMPLING = 32
 SUBSPACE_ROUNDS = 8
 
 
-class UnableToTrace(Exception):
-    """The module has a layer whose gradients are not handled; the message names it."""
-
-    status = 422
-    problem = "unable-to-trace"
-
-
 @dataclass(frozen=True, slots=True)
 class LayerFactors:
-    """One Linear layer (I inputs, the bias counted as one more; O outputs): H is about S (x) A in this eigenbasis."""
+    """One layer (I inputs, the bias counted as one more; O outputs): H is about S (x) A in this eigenbasis."""
 
     inputs: Tensor
-    """Eigenvectors of the inputs' second moment, (I, I)."""
+    """Eigenvectors of the inputs' second moment, (I, I); empty where they are the coordinates themselves."""
     outputs: Tensor
-    """Eigenvectors of the output gradients' second moment, (O, O)."""
+    """Eigenvectors of the output gradients' second moment, (O, O), or empty likewise."""
     eigenvalues: Tensor
     """Refitted: mean squared gradient in the eigenbasis, (O, I)."""
 
@@ -88,32 +84,6 @@ def _squared_norm(rows: Tensor) -> float:
     return float(torch.linalg.vector_norm(rows, dim=1).double().square().sum())
 
 
-def traced_layers(module: nn.Module, left_out: Iterable[str]) -> dict[str, nn.Linear]:
-    """The Linear layers by qualified name; refuses, by name, what would silently give a wrong gradient."""
-    left = set(left_out)
-    unknown = left - {name for name, _ in module.named_modules()}
-    if unknown:
-        raise UnableToTrace(f"The module has no layer {min(unknown)!r} to leave out.")
-    owners: dict[int, list[str]] = {}
-    layers: dict[str, nn.Linear] = {}
-    for name, layer in module.named_modules(remove_duplicate=False):
-        for parameter in layer.parameters(recurse=False):
-            owners.setdefault(id(parameter), []).append(name)
-        if name in left:
-            continue
-        if isinstance(layer, nn.Linear):
-            layers[name] = layer
-        elif isinstance(layer, nn.modules.conv._ConvNd):
-            raise UnableToTrace(f"Layer {name!r} is a convolution, which is not handled: leave it out by name.")
-    for name, layer in layers.items():
-        others = [other for other in owners[id(layer.weight)] if other != name]
-        if others:
-            raise UnableToTrace(f"Layer {name!r} shares its weight with {others[0]!r}: leave it out by name.")
-    if not layers:
-        raise UnableToTrace("The module has no Linear layer to trace.")
-    return layers
-
-
 class Tracer:
     """While entered, records inputs and output gradients of each traced layer, and computes no parameter gradient.
 
@@ -123,17 +93,17 @@ class Tracer:
     def __init__(self, adapter: Adapter, *, state: Mapping[str, Tensor] | None, left_out: Iterable[str] = ()) -> None:
         self.adapter = copy.copy(adapter)
         self.adapter.module = copy.deepcopy(adapter.module)
+        self.layers = layers_of(self.adapter, left_out=left_out)
         if state is not None:
-            self.adapter.module.load_state_dict(dict(state))
+            self.adapter.module.load_state_dict(_with_ties(self.adapter.module, state))
         self.adapter.module.requires_grad_(False).eval()
-        self.layers = traced_layers(self.adapter.module, {*adapter.left_out, *left_out})
         self._handles: list[Any] = []
-        self._inputs: dict[str, Tensor] = {}
-        self._outputs: dict[str, Tensor] = {}
+        self._calls: dict[str, list[tuple[nn.Module, Tensor, GradientEdge]]] = {}
 
     def __enter__(self) -> Tracer:
         for name, layer in self.layers.items():
-            self._handles.append(layer.register_forward_hook(self._hook(name)))
+            for module in layer.modules:
+                self._handles.append(module.register_forward_hook(self._hook(name)))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -141,39 +111,65 @@ class Tracer:
             handle.remove()
         self._handles.clear()
 
-    def run(self, utilities: Callable[[Adapter], Utilities]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Per layer: inputs with a one appended for the bias (B, T, I) and gradients of the outputs (B, T, O)."""
-        self._inputs.clear()
-        self._outputs.clear()
+    def run(self, utilities: Callable[[Adapter], Utilities]) -> dict[str, Gradient]:
+        """The gradients of the utilities of B examples, by layer."""
+        self._calls = {name: [] for name in self.layers}
         with torch.enable_grad():
             answer = utilities(self.adapter)
-            names = list(self._outputs)
-            unreached = self.layers.keys() - self._outputs.keys()
+            unreached = [name for name, calls in self._calls.items() if not calls]
             if unreached:
                 raise UnableToTrace(f"Layer {min(unreached)!r} takes no part in the utility: leave it out by name.")
-            gradients = torch.autograd.grad(answer.values.sum(), [self._outputs[name] for name in names])
+            edges = [edge for calls in self._calls.values() for _, _, edge in calls]
+            found = iter(torch.autograd.grad(answer.values.sum(), edges, allow_unused=True))
         traced = {}
-        for name, gradient in zip(names, gradients, strict=True):
-            inputs, gradient = _by_position(self._inputs[name]), _by_position(gradient)
-            if self.layers[name].bias is not None:
-                inputs = torch.cat([inputs, inputs.new_ones(*inputs.shape[:2], 1)], -1)
-            if answer.real is not None and inputs.shape[:2] == answer.real.shape:
-                inputs = inputs * answer.real[..., None]
-            traced[name] = (inputs, gradient)
-        self._inputs.clear()
-        self._outputs.clear()
+        for name, layer in self.layers.items():
+            calls = []
+            for module, inputs, _ in self._calls[name]:
+                gradient: Tensor | None = next(found)
+                if gradient is None:
+                    # A call whose result the utility does not depend on.
+                    continue
+                if not len(inputs) == len(gradient) == len(answer.values):
+                    raise UnableToTrace(
+                        f"Layer {name!r} is given {len(inputs)} rows for {len(answer.values)} examples, so that it "
+                        "cannot be told whose gradient is whose: leave it out by name."
+                    )
+                calls.append(Call(module, _wide(inputs), _wide(gradient)))
+            if not calls:
+                raise UnableToTrace(f"Layer {name!r} takes no part in the utility: leave it out by name.")
+            traced[name] = layer.gradient(calls, answer.real)
+        self._calls = {}
         return traced
 
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if name in self._outputs:
-                raise UnableToTrace(f"Layer {name!r} is called twice in one pass: leave it out by name.")
-            if not output.requires_grad:
-                output.requires_grad_()
-            self._inputs[name] = inputs[0].detach()
-            self._outputs[name] = output
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
+        def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            beginning = not output.requires_grad
+            if beginning:
+                output = output.detach().requires_grad_()
+            # The edge rather than the tensor: what follows may overwrite the tensor in place.
+            self._calls[name].append((module, inputs[0].detach(), get_gradient_edge(output)))
+            return output.clone() if beginning else None
 
         return record
+
+
+def layers_of(adapter: Adapter, *, left_out: Iterable[str] = ()) -> dict[str, TracedLayer]:
+    """The layers that an index of this adapter's module traces."""
+    also: frozenset[str] = getattr(adapter, "also_traced", frozenset())
+    return traced_layers(adapter.module, {*adapter.left_out, *left_out}, also)
+
+
+def _with_ties(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The checkpoint, with one value for each parameter that has several names; of those the first one's counts."""
+    tied = dict(state)
+    names: dict[int, str] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        first = names.setdefault(id(parameter), name)
+        if first != name and first in tied:
+            tied[name] = tied[first]
+        elif first != name and name in tied:
+            tied[first] = tied[name]
+    return tied
 
 
 def fit_factors(
@@ -191,12 +187,11 @@ def fit_factors(
 def moments(
     tracer: Tracer, examples: Sequence[Example], *, batch: int, seed: int, progress: Progress | None = None
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """First pass: per layer the sums of the inputs' and the output gradients' second moments, float64."""
+    """First pass: per layer the sums of the inputs' and the output gradients' second moments, float64 (Gradient)."""
     sums: dict[str, tuple[Tensor, Tensor]] = {}
     for traced in _passes(tracer, examples, batch, seed, "factors", progress):
-        for name, (inputs, gradients) in traced.items():
-            a, s = inputs.flatten(0, 1), gradients.flatten(0, 1)
-            found = (a.T @ a).double(), (s.T @ s).double()
+        for name, gradient in traced.items():
+            found = gradient.moments()
             previous = sums.get(name)
             sums[name] = found if previous is None else (previous[0] + found[0], previous[1] + found[1])
     return sums
@@ -219,8 +214,8 @@ def squares(
     """Second pass, over the same examples with the same seed: sums of squared gradients in the eigenbasis, float64."""
     sums: dict[str, Tensor] = {}
     for traced in _passes(tracer, examples, batch, seed, "eigenvalues", progress):
-        for name, (inputs, gradients) in traced.items():
-            found = _rotate(inputs, gradients, *bases[name]).square().sum(0).double()
+        for name, gradient in traced.items():
+            found = gradient.rotated(*bases[name]).square().sum(0).double()
             sums[name] = sums[name] + found if name in sums else found
     return sums
 
@@ -242,23 +237,35 @@ def state_at(
     initial: Mapping[str, Tensor],
     factors: Mapping[str, LayerFactors],
     *,
+    layers: Mapping[str, TracedLayer],
     t: float,
     damping: float,
 ) -> dict[str, Tensor]:
     """theta_t: where training on a fraction t of the items would have come to; untraced parameters stay at theta*."""
     state = dict(current)
     for name, layer in factors.items():
-        weight, bias = f"{name}.weight", f"{name}.bias"
-        moved = current[weight] - initial[weight]
-        if bias in current:
-            moved = torch.cat([moved, (current[bias] - initial[bias])[:, None]], 1)
+        now = _wide(layers[name].matrix(current))
+        moved = _into(now - _wide(layers[name].matrix(initial)), layer)
         lam = damping_of(layer, damping)
         kept = torch.ones_like(layer.eigenvalues) if lam == 0 else lam / (t * layer.eigenvalues + lam)
-        back = (1 - t) * layer.outputs @ ((layer.outputs.T @ moved @ layer.inputs) * kept) @ layer.inputs.T
-        state[weight] = current[weight] - back[:, : current[weight].shape[1]]
-        if bias in current:
-            state[bias] = current[bias] - back[:, -1]
+        layers[name].write(now - (1 - t) * _back(moved * kept, layer), state)
     return state
+
+
+def _into(matrix: Tensor, layer: LayerFactors) -> Tensor:
+    """Parameters (O, I) in the eigenbasis."""
+    matrix = layer.outputs.T.to(matrix.dtype) @ matrix if layer.outputs.numel() else matrix
+    return matrix @ layer.inputs.to(matrix.dtype) if layer.inputs.numel() else matrix
+
+
+def _back(matrix: Tensor, layer: LayerFactors) -> Tensor:
+    matrix = layer.outputs.to(matrix.dtype) @ matrix if layer.outputs.numel() else matrix
+    return matrix @ layer.inputs.T.to(matrix.dtype) if layer.inputs.numel() else matrix
+
+
+def _wide(values: Tensor) -> Tensor:
+    """A model may be kept in half precision; sums over its gradients may not."""
+    return values.float() if values.dtype in {torch.float16, torch.bfloat16} else values
 
 
 def choose_coordinates(factors: Mapping[str, LayerFactors], *, t: float, damping: float, coordinates: int) -> Basis:
@@ -317,9 +324,9 @@ def features(
         traced = tracer.run(lambda adapter, chosen=chosen: adapter.utility(chosen))  # type: ignore[misc]
         parts = []
         for name, layer in basis.layers.items():
-            rotated = _rotate(*traced[name], layer.factors.inputs, layer.factors.outputs)
+            rotated = traced[name].rotated(layer.factors.inputs, layer.factors.outputs)
             parts.append(rotated.flatten(1)[:, layer.positions] * layer.whitening)
-        whitened = torch.cat(parts, 1)
+        whitened = torch.cat(parts, 1).float()
         out[positions] = projected = whitened if basis.projection is None else whitened @ basis.projection
         if energy is not None:
             energy.add(whitened, projected)
@@ -330,7 +337,7 @@ def features(
 
 def _passes(
     tracer: Tracer, examples: Sequence[Example], batch: int, seed: int, stage: str, progress: Progress | None
-) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+) -> Iterator[dict[str, Gradient]]:
     """Both passes draw the same labels: the eigenvalues belong to the gradients that made the eigenvectors."""
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, len(examples), batch):
@@ -358,15 +365,8 @@ def _leading_eigenvectors(gram: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _eigenvectors(moment: Tensor) -> Tensor:
+    if moment.dim() == 1:
+        # Diagonal already, or not wanted.
+        return torch.zeros(0)
     vectors: Tensor = torch.linalg.eigh(moment)[1]
     return vectors.float().contiguous()
-
-
-def _rotate(inputs: Tensor, gradients: Tensor, input_basis: Tensor, output_basis: Tensor) -> Tensor:
-    """Per-example weight gradients in the eigenbasis, (B, O, I)."""
-    return output_basis.T @ (gradients.mT @ inputs) @ input_basis
-
-
-def _by_position(values: Tensor) -> Tensor:
-    """(B, ..., D) to (B, T, D): a layer without positions has one."""
-    return values.reshape(values.shape[0], -1, values.shape[-1])
