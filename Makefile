@@ -22,6 +22,11 @@ $(VENV)/.development: $(VENV)/.runtime requirements-dev.txt
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+$(VENV)/.benchmark: $(VENV)/.development requirements-bench.txt
+	@echo "Installing the ledgers to compare with ..."
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
+
 install: $(VENV)/.runtime  ## create .venv with what the product needs
 
 demo: $(VENV)/.runtime  ## the whole job on real data, then the portal (ARGS="--once --json FILE" exits instead)
@@ -50,7 +55,7 @@ lint: $(VENV)/.development  ## ruff, mypy strict, import contracts, templates
 	@DATABASE_ROLE= $(PYTHON) manage.py makemigrations --check --dry-run
 	@$(VENV)/bin/mypy .
 
-bench: $(VENV)/.development  ## every benchmark, quick size
+bench: $(VENV)/.benchmark  ## every benchmark, quick size
 	@for name in $$(cd benchmarks && ls *.py | grep -v __init__ | sed 's/\.py$$//'); do $(PYTHON) -m benchmarks.$$name --quick || exit 1; done
 
 clean:  ## remove the demo's data and every cache (not .venv)

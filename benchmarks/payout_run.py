@@ -22,7 +22,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.journal import database, new_generation_id
+from benchmarks.ledgers.databases import migrated_database
+from benchmarks.ledgers.workload import new_generation_id
 
 KEY = "sk_test_tributary_bench_0123456789"
 SECRET = "whsec_bench_0123456789"
@@ -46,7 +47,7 @@ def main() -> None:
     payees = args.payees or (500 if args.quick else 10_000)
     credits = 50_000 if args.quick else 1_000_000
     latency_ms = args.latency_ms if args.latency_ms is not None else (50 if args.quick else 250)
-    with database() as address:
+    with migrated_database() as address:
         figures = measure(address, payees, credits, latency_ms, args.rate)
     show(figures)
     if args.json:

@@ -186,6 +186,7 @@ CELERY_BEAT_SCHEDULE = {
         ("accrue attributed generations", "ledger.tasks.sweep_attributed", SWEEP_SECONDS),
         ("open the next period", "ledger.tasks.open_next_period", 3600.0),
         ("release reserves that are due", "ledger.tasks.release_due_reserves", 3600.0),
+        ("export the credits of closed periods", "ledger.tasks.export_closed_periods", 600.0),
         ("claim payouts whose lease ran out", "payouts.tasks.sweep_payouts", SWEEP_SECONDS),
         ("apply stored webhooks", "payouts.tasks.sweep_webhooks", SWEEP_SECONDS),
         ("reconcile the last day", "payouts.tasks.reconcile_last_day", 3600.0),

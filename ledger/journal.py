@@ -8,12 +8,13 @@ Order of locks, everywhere: the batch of documents, chain_head, balances. `post`
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import io
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -146,9 +147,14 @@ def _refused(error: DatabaseError) -> UnableToPost | None:
 
 
 def _fetch(sql: str, params: Sequence[Any]) -> Any:
-    """One row, in a savepoint, with a refusal by the database raised as UnableToPost."""
+    """One row of a statement that is done as a whole or not at all, with a refusal raised as UnableToPost.
+
+    Inside a transaction that takes a savepoint, so that the transaction can go on after a refusal. Outside, the
+    statement is a transaction by itself, in a single round trip.
+    """
+    whole = transaction.atomic() if connection.in_atomic_block else contextlib.nullcontext()
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
+        with whole, connection.cursor() as cursor:
             cursor.execute(sql, params)
             return cursor.fetchone()
     except DatabaseError as error:
@@ -246,45 +252,73 @@ _COPY = (
     "COPY ledger_accrual (generation_id, revision, batch_id, source_id, gross, plan_id, account_ids, amounts)"
     " FROM STDIN WITH (FORMAT binary)"
 )
+_POST_DOCUMENTS = (
+    "SELECT entry_id, replayed FROM ledger_post_documents(%s, %s, %s, %s, %s, %s, %s, %s, %s::uuid[], %s::integer[],"
+    " %s::bigint[], %s::bigint[], %s::bigint[], %s::integer[], %s::bigint[], %s::bigint[])"
+)
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _COPY_TRAILER = struct.pack(">h", -1)
 _INT8_OID = 20
 _ELEMENT = np.dtype([("length", ">i4"), ("value", ">i8")])
 _ROW_HEAD = struct.Struct(">hi16siiiqiqiqiq")
 _ARRAY_HEAD = struct.Struct(">iiiii")
+_DIGESTED = struct.Struct(">16siqqq")
+_SIZE = struct.Struct(">i")
+# Up to here a batch is sent in the call that posts it; a larger one is copied first.
+INLINE_CREDITS_MAX = 1000
 
 
-def _elements(columns: Sequence[Any]) -> memoryview:
-    """All numbers of all arrays in the wire form of bigint[], one after the other (12 bytes each)."""
-    flat = np.concatenate([np.asarray(column, dtype=np.int64) for column in columns])
-    wire = np.empty(len(flat), dtype=_ELEMENT)
-    wire["length"] = 8
-    wire["value"] = flat
-    return memoryview(wire.tobytes())
+@dataclass(slots=True)
+class _Wire:
+    """Documents in key order as the server takes them, and the digest that ledger_digest_documents makes of them."""
+
+    documents: list[Document]
+    lengths: list[int]
+    accounts: npt.NDArray[np.int64]
+    amounts: npt.NDArray[np.int64]
+    # Both arrays of each document as bigint[] is sent.
+    arrays: list[tuple[bytes, bytes]]
+    digest: bytes
+
+    def stream(self, batch_id: int) -> bytes:
+        """As a binary COPY."""
+        parts = [_COPY_HEADER]
+        for d, (accounts, amounts) in zip(self.documents, self.arrays, strict=True):
+            head = (8, 16, d.generation_id.bytes, 4, d.revision, 8, batch_id, 8, d.source_id, 8, d.gross, 8, d.plan_id)
+            parts += _ROW_HEAD.pack(*head), _SIZE.pack(len(accounts)), accounts, _SIZE.pack(len(amounts)), amounts
+        parts.append(_COPY_TRAILER)
+        return b"".join(parts)
+
+    def arguments(self) -> list[str]:
+        """As array literals, for ledger_post_documents."""
+        columns: list[Iterable[object]] = [
+            [d.generation_id for d in self.documents], [d.revision for d in self.documents],
+            [d.source_id for d in self.documents], [d.gross for d in self.documents],
+            [d.plan_id for d in self.documents], self.lengths, self.accounts.tolist(), self.amounts.tolist(),
+        ]  # fmt: skip
+        return ["{" + ",".join(map(str, column)) + "}" for column in columns]
 
 
-def _encode(documents: Sequence[Document], batch_id: int) -> tuple[bytes, bytes]:
-    """The COPY stream of documents in key order, and the digest that ledger_digest_documents makes of them."""
-    accounts, amounts = _elements([d.account_ids for d in documents]), _elements([d.amounts for d in documents])
-    stream, digest, start = [_COPY_HEADER], hashlib.sha256(), 0
-    for d in documents:
-        n = len(d.account_ids)
+def _wire(documents: Sequence[Document]) -> _Wire:
+    ordered = sorted(documents, key=lambda d: (d.generation_id.bytes, d.revision))
+    lengths = [len(d.amounts) for d in ordered]
+    accounts = np.concatenate([np.asarray(d.account_ids, dtype=np.int64) for d in ordered])
+    amounts = np.concatenate([np.asarray(d.amounts, dtype=np.int64) for d in ordered])
+    # 12 bytes an element: its length, its value.
+    elements = np.full(2 * len(accounts), 8, dtype=_ELEMENT)
+    elements["value"][: len(accounts)], elements["value"][len(accounts) :] = accounts, amounts
+    raw = elements.tobytes()
+    arrays: list[tuple[bytes, bytes]] = []
+    digested: list[bytes] = []
+    start, half = 0, len(raw) // 2
+    for d, n in zip(ordered, lengths, strict=True):
         end = start + 12 * n
-        arrays = [b"".join((_ARRAY_HEAD.pack(1, 0, _INT8_OID, n, 1), part[start:end])) for part in (accounts, amounts)]
+        head = _ARRAY_HEAD.pack(1, 0, _INT8_OID, n, 1)
+        pair = head + raw[start:end], head + raw[half + start : half + end]
+        arrays.append(pair)
+        digested += _DIGESTED.pack(d.generation_id.bytes, d.revision, d.source_id, d.gross, d.plan_id), *pair
         start = end
-        stream.append(
-            _ROW_HEAD.pack(
-                8, 16, d.generation_id.bytes, 4, d.revision, 8, batch_id, 8, d.source_id, 8, d.gross, 8, d.plan_id
-            )
-        )
-        for array in arrays:
-            stream.append(struct.pack(">i", len(array)))
-            stream.append(array)
-        digest.update(struct.pack(">16siqqq", d.generation_id.bytes, d.revision, d.source_id, d.gross, d.plan_id))
-        digest.update(arrays[0])
-        digest.update(arrays[1])
-    stream.append(_COPY_TRAILER)
-    return b"".join(stream), digest.digest()
+    return _Wire(ordered, lengths, accounts, amounts, arrays, hashlib.sha256(b"".join(digested)).digest())
 
 
 def _request_hash(kind: str, earned: int, reference: str, rule_version: str, body: bytes) -> bytes:
@@ -319,10 +353,13 @@ def post_accruals(
     signs, assets, a generation accrued already), document-exists, and what `post` raises.
     """
     _check_documents(documents)
-    ordered = sorted(documents, key=lambda d: (d.generation_id.bytes, d.revision))
+    wire = _wire(documents)
     batch_id = int.from_bytes(hashlib.sha256(idem_key.encode()).digest()[:8], "big") >> 1
-    stream, digest = _encode(ordered, batch_id)
-    request = _request_hash(EntryKind(kind).value, earned_period, reference, rule_version, digest)
+    word = EntryKind(kind).value
+    request = _request_hash(word, earned_period, reference, rule_version, wire.digest)
+    body: list[Any] = [word, idem_key, request, effective, batch_id, earned_period, reference, rule_version]
+    if len(wire.amounts) <= INLINE_CREDITS_MAX:
+        return Posted(*_fetch(_POST_DOCUMENTS, [*body, *wire.arguments()]))
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             # Serialises two deliveries of one batch before either copies a row.
@@ -331,11 +368,8 @@ def post_accruals(
             if stored is not None:
                 return Posted(stored, True)
             with connection.wrap_database_errors:
-                cursor.copy_expert(_COPY, io.BytesIO(stream))
-            cursor.execute(
-                "SELECT ledger_post_accruals(%s, %s, %s, %s, %s, %s, %s, %s)",
-                [EntryKind(kind).value, idem_key, request, effective, batch_id, earned_period, reference, rule_version],
-            )
+                cursor.copy_expert(_COPY, io.BytesIO(wire.stream(batch_id)))
+            cursor.execute("SELECT ledger_post_accruals(%s, %s, %s, %s, %s, %s, %s, %s)", body)
             return Posted(cursor.fetchone()[0], False)
     except DatabaseError as error:
         if refusal := _refused(error):

@@ -3,7 +3,7 @@
 Decides the bytes of a leaf, of the tree above the leaves and of the chain of period roots, and checks a statement's
 CSV against them. It imports nothing of ours and nothing installed, so that it can be copied out and read:
 
-    python proof.py statement.csv --root 5f2c...        (the root that was published for the period)
+    python verify_statement.py statement.csv --root 5f2c...        (the root that was published for the period)
 
 One leaf is one account in one period. Hashes are SHA-256 over plain text, so that `sha256sum` can repeat each step;
 the tree is that of RFC 6962 (a lone node moves up unchanged; leaves and nodes are hashed under different prefixes).
@@ -18,14 +18,17 @@ import io
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, BinaryIO
 
 FORMAT = "tributary-statement-1"
 COLUMNS = ("record", "period", "currency", "account", "item", "reference", "amount", "hash")
 NO_ROOT = "0" * 64
 """The root before the first sealed period."""
-BYTES_MAX = 512 * 1024 * 1024
+BYTES_MAX = 16 * 1024**3
+"""A statement of a hundred million generations; what is longer is none."""
+ROW_BYTES_MAX = 1024 * 1024
 
 # Which pot of the statement an account's kind belongs to. What is not named here is no account of a contributor.
 POTS = {
@@ -82,8 +85,12 @@ def rows_sha256(rows: Iterable[Sequence[object]]) -> str:
     """The digest of rows: fields joined by a space, each row ended by a line feed."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update((" ".join(str(value) for value in row) + "\n").encode())
+        digest.update(row_bytes(row))
     return digest.hexdigest()
+
+
+def row_bytes(row: Sequence[object]) -> bytes:
+    return (" ".join(str(value) for value in row) + "\n").encode()
 
 
 def leaf_text(
@@ -159,7 +166,10 @@ class _Account:
     leaf: str = ""
     lines: list[tuple[int, int]] = field(default_factory=list)
     groups: list[tuple[str, int]] = field(default_factory=list)
-    credits: list[tuple[str, int, int, int]] = field(default_factory=list)
+    # Of the credits, which may be millions: their number, their sum by entry, and the digest of their rows so far.
+    credits: int = 0
+    credited: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    credits_sha256: Any = field(default_factory=hashlib.sha256)
     siblings: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -188,41 +198,76 @@ class Verified:
 
 def verify(data: bytes, *, root: str = "") -> Verified:
     """Check a statement's CSV; `root` is the published one, where the reader has it. Raises UnableToVerify."""
-    if len(data) > BYTES_MAX:
-        raise UnableToVerify("the file is too large to be a statement")
-    read = _read(data)
+    return verify_file(io.BytesIO(data), root=root)
+
+
+def verify_file(file: BinaryIO, *, root: str = "") -> Verified:
+    """The same of an open file, row by row: no more than one credit is held at a time. Raises UnableToVerify."""
+    rows = _Rows(file)
+    read = _read(rows)
     _check_pots(read)
     _check_accounts(read)
     _check_breakdowns(read)
     proved = _check_proof(read, root)
-    _check_digest(data)
-    return Verified(
-        read.period,
-        read.reference,
-        len(read.accounts),
-        sum(len(account.credits) for account in read.accounts.values()),
-        proved,
-    )
+    rows.check_digest()
+    credits = sum(account.credits for account in read.accounts.values())
+    return Verified(read.period, read.reference, len(read.accounts), credits, proved)
 
 
-def _read(data: bytes) -> _File:
+class _Rows:
+    """The lines of a file as text, while their bytes are digested: all but the last, which holds the digest."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._last = b""
+        self._before_last = b""
+        self._bytes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._file.readline(ROW_BYTES_MAX + 1):
+            self._bytes += len(line)
+            if len(line) > ROW_BYTES_MAX or self._bytes > BYTES_MAX:
+                raise UnableToVerify("the file is too large to be a statement")
+            self._digest.update(self._last)
+            self._before_last, self._last = self._last, line
+            yield line.decode("utf-8")
+
+    def check_digest(self) -> None:
+        """It finds what no figure depends on, such as a title, and a file that was cut short."""
+        if not self._last.startswith(b"digest,") or not self._before_last.endswith(b"\r\n"):
+            raise UnableToVerify("the `digest` row is missing: the file was cut short or is no statement as downloaded")
+        if self._last != b"digest," + digest_row(self._digest.hexdigest()):
+            raise UnableToVerify("the file was changed after it was made: its digest differs")
+
+
+def _read(rows: Iterable[str]) -> _File:
+    reader = csv.reader(rows, strict=True)
+    read = _File()
+    number = 0
     try:
-        rows = list(csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True))
+        for number, row in enumerate(reader, start=1):
+            if number == 1:
+                if tuple(row) != COLUMNS:
+                    break
+            else:
+                _take_row(read, number, row)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UnableToVerify(f"the file is no CSV in UTF-8: {error}") from error
-    if not rows or tuple(rows[0]) != COLUMNS:
+    if number < 2:
         raise UnableToVerify(f"the first line does not name the columns {', '.join(COLUMNS)}")
-    read = _File()
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(COLUMNS):
-            raise UnableToVerify(f"row {number} has {len(row)} fields, not {len(COLUMNS)}")
-        try:
-            _take(read, dict(zip(COLUMNS, row, strict=True)))
-        except (ValueError, KeyError) as error:
-            raise UnableToVerify(f"row {number} ({row[0]}) cannot be read: {error}") from error
     if not read.period:
         raise UnableToVerify("the file has no `statement` row")
     return read
+
+
+def _take_row(read: _File, number: int, row: list[str]) -> None:
+    if len(row) != len(COLUMNS):
+        raise UnableToVerify(f"row {number} has {len(row)} fields, not {len(COLUMNS)}")
+    try:
+        _take(read, dict(zip(COLUMNS, row, strict=True)))
+    except (ValueError, KeyError) as error:
+        raise UnableToVerify(f"row {number} ({row[0]}) cannot be read: {error}") from error
 
 
 def _take(read: _File, row: dict[str, str]) -> None:
@@ -266,7 +311,10 @@ def _take_of_account(read: _File, record: str, row: dict[str, str]) -> None:
         account.groups.append((row["item"], amount))
     elif record == "credit":
         entry, _, revision = row["item"].partition(" revision ")
-        account.credits.append((row["reference"], int(revision), int(entry), _amount(read, row)))
+        credit = (row["reference"], int(revision), int(entry), _amount(read, row))
+        account.credits += 1
+        account.credited[credit[2]] += credit[3]
+        account.credits_sha256.update(row_bytes(credit))
     elif record == "leaf":
         account.salt, account.leaf = row["reference"], _hash(row)
     elif record == "sibling":
@@ -331,14 +379,11 @@ def _check_accounts(read: _File) -> None:
 
 
 def _check_credits(read: _File, currency: str, name: str, account: _Account) -> None:
-    by_entry: dict[int, int] = defaultdict(int)
-    for _, _, entry, amount in account.credits:
-        by_entry[entry] += amount
-        read.earned[currency, name] += amount
+    read.earned[currency, name] += sum(account.credited.values())
     posted = dict(account.lines)
     if len(posted) != len(account.lines):
         raise UnableToVerify(f"{name}: an entry stands there twice")
-    for entry, amount in by_entry.items():
+    for entry, amount in account.credited.items():
         # A restatement that leaves an account as it was posts no line on it.
         if posted.get(entry, 0) != amount:
             raise UnableToVerify(
@@ -391,7 +436,7 @@ def _check_proof(read: _File, published: str) -> str:
             salt=account.salt,
             opening=account.opening or 0,
             lines_sha256=rows_sha256(account.lines),
-            credits_sha256=rows_sha256(account.credits),
+            credits_sha256=account.credits_sha256.hexdigest(),
             closing=account.closing or 0,
         )
         if leaf_hash(text) != account.leaf:
@@ -406,18 +451,13 @@ def _check_proof(read: _File, published: str) -> str:
     return made
 
 
-def _check_digest(data: bytes) -> None:
-    """The last row holds the digest of every byte before it: it finds what no figure depends on, such as a title."""
-    body, mark, tail = data.rpartition(b"\r\ndigest,")
-    if not mark:
-        raise UnableToVerify("the `digest` row is missing")
-    if tail != digest_tail(body + b"\r\n"):
-        raise UnableToVerify("the file was changed after it was made: its digest differs")
-
-
 def digest_tail(body: bytes) -> bytes:
     """What follows `digest,` in the last row of a file whose other rows are `body`."""
-    return b",,,,sha256 of every byte before this row,," + hashlib.sha256(body).hexdigest().encode() + b"\r\n"
+    return digest_row(hashlib.sha256(body).hexdigest())
+
+
+def digest_row(digest: str) -> bytes:
+    return b",,,,sha256 of every byte before this row,," + digest.encode() + b"\r\n"
 
 
 def _show(read: _File, currency: str, amount: int) -> str:
@@ -429,13 +469,13 @@ def _show(read: _File, currency: str, amount: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: proved; 1: something is wrong, with the reason; 2: the figures agree, the period is not sealed."""
-    parser = argparse.ArgumentParser(prog="proof", description="Verify a royalty statement (CSV), offline.")
+    parser = argparse.ArgumentParser(prog="verify_statement", description="Verify a royalty statement (CSV), offline.")
     parser.add_argument("file", help="the statement's CSV")
     parser.add_argument("--root", default="", help="the published root of the period, to compare with")
     options = parser.parse_args(arguments)
     try:
         with open(options.file, "rb") as handle:
-            verified = verify(handle.read(BYTES_MAX + 1), root=options.root)
+            verified = verify_file(handle, root=options.root)
     except OSError as error:
         print(f"NOT VERIFIED: {error}", file=sys.stderr)
         return 1

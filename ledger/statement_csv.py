@@ -8,12 +8,15 @@ their sign.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import islice
 
-from ledger.proof import COLUMNS, FORMAT, digest_tail
+from ledger.proof import COLUMNS, FORMAT, digest_row
 from ledger.statements import AccountStatement, Statement, decimal
 
+PART_ROWS = 2_000
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
@@ -25,12 +28,28 @@ def safe_text(text: str) -> str:
 
 def statement_csv(statement: Statement) -> bytes:
     """The file; the same bytes whenever the same statement is given."""
+    return b"".join(csv_parts(statement))
+
+
+def csv_parts(statement: Statement) -> Iterator[bytes]:
+    """The file in parts of about PART_ROWS rows, so that one of a million credits is never held as a whole."""
+    digest = hashlib.sha256()
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_rows(statement))
-    body = buffer.getvalue().encode()
-    return body + b"digest," + digest_tail(body)
+    for rows in _batched(_rows(statement)):
+        writer.writerows(rows)
+        part = buffer.getvalue().encode()
+        buffer.seek(0)
+        buffer.truncate()
+        digest.update(part)
+        yield part
+    yield b"digest," + digest_row(digest.hexdigest())
+
+
+def _batched(rows: Iterator[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    while batch := list(islice(rows, PART_ROWS)):
+        yield batch
 
 
 def _row(
@@ -78,24 +97,22 @@ def _rows(statement: Statement) -> Iterator[tuple[str, ...]]:
             yield _row(record, period=period, digest=digest)
 
 
-def _account_rows(period: str, account: AccountStatement) -> Iterable[tuple[str, ...]]:
-    def row(record: str, *, item: str = "", reference: str = "", amount: int | None = None, digest: str = "") -> None:
+def _account_rows(period: str, account: AccountStatement) -> Iterator[tuple[str, ...]]:
+    def row(
+        record: str, *, item: str = "", reference: str = "", amount: int | None = None, digest: str = ""
+    ) -> tuple[str, ...]:
         shown = "" if amount is None else decimal(amount, account.scale)
-        rows.append(
-            _row(record, period=period, currency=account.currency, account=account.name, item=item,
-                 reference=reference, amount=shown, digest=digest)
-        )  # fmt: skip
+        return _row(record, period=period, currency=account.currency, account=account.name, item=item,
+                    reference=reference, amount=shown, digest=digest)  # fmt: skip
 
-    rows: list[tuple[str, ...]] = []
-    row("account_opening", amount=account.opening)
+    yield row("account_opening", amount=account.opening)
     for line in account.journal:
-        row("journal", item=line.group, reference=str(line.entry_id), amount=line.amount, digest=line.entry_hash)
+        yield row("journal", item=line.group, reference=str(line.entry_id), amount=line.amount, digest=line.entry_hash)
     for credit in account.credits:
-        row("credit", item=f"{credit.entry_id} revision {credit.revision}", reference=credit.generation_id,
-            amount=credit.amount)  # fmt: skip
-    row("account_closing", amount=account.closing)
+        item = f"{credit.entry_id} revision {credit.revision}"
+        yield row("credit", item=item, reference=credit.generation_id, amount=credit.amount)
+    yield row("account_closing", amount=account.closing)
     if account.leaf:
-        row("leaf", reference=account.leaf.salt, digest=account.leaf.hash)
+        yield row("leaf", reference=account.leaf.salt, digest=account.leaf.hash)
         for side, sibling in account.leaf.siblings:
-            row("sibling", item=side, digest=sibling)
-    return rows
+            yield row("sibling", item=side, digest=sibling)

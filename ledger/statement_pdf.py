@@ -193,7 +193,7 @@ def _proof(statement: Statement) -> list[Flowable]:
     story.append(
         _p(
             "The period is sealed. Each account below is one leaf of a Merkle tree; the CSV of this statement carries "
-            "the way from the leaf to the root, and proof.py checks it offline.",
+            "the way from the leaf to the root, and verify_statement.py checks it offline.",
             _SOFT,
         )
     )

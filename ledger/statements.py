@@ -7,7 +7,7 @@ Decides which journal lines make which line of the statement and how earnings ar
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -17,6 +17,7 @@ from ledger.models import EntryKind, Period
 from ledger.money import asset
 from ledger.proof import POTS
 from ledger.queries.accounts import AccountPeriod, account_periods, leaf_hashes
+from ledger.queries.credits import Credit as Credit
 
 POT_LABELS = {"owed": "Owed to you", "held": "Held for you", "advance": "Advances still to be earned"}
 ACCOUNT_TITLES = {
@@ -75,6 +76,7 @@ EARNING_KINDS = (
     EntryKind.CLOSE_GUARANTEE,
     EntryKind.FIND_OWNER,
 )
+DOCUMENT_KINDS = (EntryKind.ACCRUE, EntryKind.ACCRUE_POOL, EntryKind.RESTATE, EntryKind.VOID_GENERATIONS)
 PAYING_KINDS = tuple(kind for kind, group in GROUPS.items() if group in {"payouts", "payouts_returned"})
 STATE_SENTENCES = {
     "open": "This period is still open: its figures grow until it is closed.",
@@ -157,14 +159,6 @@ class JournalLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Credit:
-    generation_id: str
-    revision: int
-    entry_id: int
-    amount: int
-
-
-@dataclass(frozen=True, slots=True)
 class LeafProof:
     salt: str
     hash: str
@@ -180,13 +174,19 @@ class AccountStatement:
     scale: int
     opening: int
     journal: tuple[JournalLine, ...]
-    credits: tuple[Credit, ...]
+    # As many as there are generations: read through, never held at once.
+    credits: Collection[Credit]
     closing: int
     leaf: LeafProof | None
 
     @property
     def kind(self) -> str:
         return self.name.split(" ", 1)[0]
+
+    @property
+    def accrued(self) -> int:
+        """The sum of the credits: that of the journal lines that documents stand behind."""
+        return sum(line.amount for line in self.journal if line.kind in DOCUMENT_KINDS)
 
     @property
     def title(self) -> str:
@@ -350,7 +350,7 @@ def _account(found: AccountPeriod, period: Period, hashes: Sequence[str]) -> Acc
             )
             for line in found.lines
         ),
-        credits=tuple(Credit(str(c.generation_id), c.revision, c.entry_id, c.amount) for c in found.credits),
+        credits=found.credits,
         closing=found.closing,
         leaf=_leaf_proof(found, period, hashes),
     )

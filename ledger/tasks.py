@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from ledger.operations import accrue, open_periods, release_reserves
+from ledger.operations import accrue, export_closed_periods, make_partitions, open_periods, release_reserves
 
 SWEEPS_MAX = 200
 
@@ -24,8 +24,17 @@ def sweep_attributed() -> int:
 
 @shared_task(name="ledger.tasks.open_next_period")
 def open_next_period() -> int:
-    """Keep the current and the next month open, and their partitions made; returns how many months were opened."""
-    return len(open_periods(at=timezone.now()))
+    """Keep the current and the next month open, and the journal's partitions ahead of what is posted; returns how many
+    months were opened."""
+    opened = open_periods(at=timezone.now())
+    make_partitions()
+    return len(opened)
+
+
+@shared_task(name="ledger.tasks.export_closed_periods")
+def export_closed() -> int:
+    """Write the file of credits of every closed month that lacks it; returns how many were written."""
+    return export_closed_periods(at=timezone.now())
 
 
 @shared_task(name="ledger.tasks.release_due_reserves")

@@ -20,7 +20,7 @@ urlpatterns = [
         name="withdraw_dispute",
     ),
     path("portal/statements/", statements.statements, name="statements"),
-    path("portal/statements/proof.py", statements.verifier, name="proof"),
+    path("portal/statements/verify_statement.py", statements.verifier, name="proof"),
     re_path(rf"^portal/statements/{MONTH}/$", statements.statement, name="statement"),
     re_path(rf"^portal/statements/{MONTH}/csv$", statements.statement_as_csv, name="statement_csv"),
     re_path(rf"^portal/statements/{MONTH}/pdf$", statements.statement_as_pdf, name="statement_pdf"),

@@ -7,7 +7,9 @@ are in ledger/sql.
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 
+from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
@@ -305,3 +307,31 @@ class Leaf(models.Model):
 
     def __str__(self) -> str:
         return f"{self.account} in {self.period}"
+
+
+class CreditExport(models.Model):
+    """That a closed month's credits were written to a file sorted by account, and the digest of what it holds.
+
+    The file can be made again from the journal, with the same digest (see ledger/credit_file.py).
+    """
+
+    period = models.OneToOneField(Period, on_delete=models.PROTECT, primary_key=True, related_name="credit_export")
+    digest = models.BinaryField(max_length=32)
+    n_credits = models.BigIntegerField()
+    n_documents = models.BigIntegerField()
+    n_accounts = models.BigIntegerField()
+    n_bytes = models.BigIntegerField()
+    written_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"credits of {self.period_id}"
+
+    @property
+    def digest_hex(self) -> str:
+        return bytes(self.digest).hex()
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, below TRIBUTARY_DATA; its name tells its contents."""
+        name = f"credits-{self.period_id}-{self.digest_hex[:16]}.bin"
+        return Path(settings.TRIBUTARY_DATA) / "exports" / name

@@ -24,6 +24,7 @@ from ledger.operations.contracts import (
     record_contract,
     reject_terms,
 )
+from ledger.operations.credit_exports import UnableToExportCredits, export_closed_periods, export_credits
 from ledger.operations.disputes import (
     UnableToAnswerDispute,
     UnableToDispute,
@@ -55,7 +56,7 @@ from ledger.operations.payouts import (
     reverse_withholding,
     succeed_payout,
 )
-from ledger.operations.periods import open_periods
+from ledger.operations.periods import make_partitions, open_periods
 from ledger.operations.plans import UnableToAdoptPlan, UnableToProposePlan, adopt_plan, plan_at, propose_plan
 from ledger.operations.programme import (
     add_capital,
@@ -78,6 +79,7 @@ __all__ = [
     "UnableToClose",
     "UnableToDispute",
     "UnableToExchange",
+    "UnableToExportCredits",
     "UnableToPostManualEntry",
     "UnableToProposeManualEntry",
     "UnableToProposePlan",
@@ -100,9 +102,12 @@ __all__ = [
     "escheat",
     "exchange_cash",
     "exchange_debt",
+    "export_closed_periods",
+    "export_credits",
     "find_owner",
     "grant_advance",
     "invoice_service",
+    "make_partitions",
     "mark_dormant",
     "match_cash",
     "open_dispute",

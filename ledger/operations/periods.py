@@ -35,9 +35,19 @@ def open_periods(*, at: datetime) -> list[Period]:
             opened.append(Period.objects.create(id=number, starts=starts, ends=ends))
             number = next_period(number)
         if opened:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT ledger_make_partitions(current_date + %s::integer)", [PARTITION_DAYS_AHEAD])
+            make_partitions()
     return opened
+
+
+def make_partitions() -> int:
+    """Make the partitions for the coming months of documents and the next half million entries; returns how many.
+
+    Lines are partitioned by entry number, so that a busy month needs new ones as well as a new month does: the beat
+    asks every hour.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT ledger_make_partitions(current_date + %s::integer)", [PARTITION_DAYS_AHEAD])
+        return int(cursor.fetchone()[0])
 
 
 def dated(at: datetime) -> date:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
@@ -13,8 +15,8 @@ from contributors.portal import ContributorRequest, contributor_required
 from ledger import proof, queries
 from ledger.models import Period
 from ledger.portal.receipts import month_code, month_name
-from ledger.queries.accounts import movements
-from ledger.statement_csv import statement_csv
+from ledger.queries.accounts import CREDITED_KIND, movements
+from ledger.statement_csv import csv_parts
 from ledger.statement_pdf import statement_pdf
 from ledger.statements import (
     EARNING_KINDS,
@@ -25,6 +27,7 @@ from ledger.statements import (
 )
 
 LINES_SHOWN_MAX = 200
+Response = TypeVar("Response", bound=HttpResponseBase)
 OWED_KINDS = tuple(kind for kind, pot in proof.POTS.items() if pot == "owed")
 RECEIPT_LINES = ("accrued", "prior_period", "restated")
 TONES = {"open": "info", "closing": "warn", "closed": "neutral", "sealed": "good"}
@@ -85,9 +88,11 @@ def statement(request: ContributorRequest, period: str) -> HttpResponse:
 
 @contributor_required
 @require_GET
-def statement_as_csv(request: ContributorRequest, period: str) -> HttpResponse:
+def statement_as_csv(request: ContributorRequest, period: str) -> StreamingHttpResponse:
     made = _statement(request, period)
-    return _file(statement_csv(made), "text/csv; charset=utf-8", f"{_file_name(made)}.csv")
+    # As long as the contributor's generations are many: sent while it is made.
+    response = StreamingHttpResponse(csv_parts(made), content_type="text/csv; charset=utf-8")
+    return _for_its_owner(response, f"{_file_name(made)}.csv")
 
 
 @contributor_required
@@ -100,7 +105,7 @@ def statement_as_pdf(request: ContributorRequest, period: str) -> HttpResponse:
 @require_GET
 def verifier(request: object) -> HttpResponse:
     """The verifier as it runs here: one file, which needs Python's standard library alone. Public, as the roots are."""
-    return _file(Path(proof.__file__).read_bytes(), "text/x-python; charset=utf-8", "proof.py")
+    return _file(Path(proof.__file__).read_bytes(), "text/x-python; charset=utf-8", "verify_statement.py")
 
 
 def _statement(request: ContributorRequest, code: str) -> Statement:
@@ -114,7 +119,10 @@ def _statement(request: ContributorRequest, code: str) -> Statement:
 
 
 def _file(data: bytes, content_type: str, name: str) -> HttpResponse:
-    response = HttpResponse(data, content_type=content_type)
+    return _for_its_owner(HttpResponse(data, content_type=content_type), name)
+
+
+def _for_its_owner(response: Response, name: str) -> Response:
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     # A statement is its owner's alone, whatever sits between.
     response["Cache-Control"] = "private, no-store"
@@ -127,8 +135,8 @@ def _file_name(made: Statement) -> str:
 
 def _accrued(made: Statement) -> list[tuple[str, int]]:
     return [
-        (code, sum(c.amount for a in made.accounts if a.currency == code for c in a.credits))
-        for code in sorted({account.currency for account in made.accounts if account.credits})
+        (code, sum(account.accrued for account in made.accounts if account.currency == code))
+        for code in sorted({account.currency for account in made.accounts if account.kind == CREDITED_KIND})
     ]
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
 from django.db import connection
+from django.db.models import Max
 
-from ledger.models import Account, Leaf, Period
+from ledger.models import Account, Entry, Leaf, Period
 from ledger.queries.balances import accounts_of
+from ledger.queries.credits import AccountCredits, Credit
+
+# The one kind of a contributor's accounts that documents credit.
+CREDITED_KIND = "contributor_accrued"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +28,6 @@ class PeriodLine:
     entry_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PeriodCredit:
-    generation_id: uuid.UUID
-    revision: int
-    entry_id: int
-    amount: int
-
-
 @dataclass(slots=True)
 class AccountPeriod:
     """One account in one period, by the date of its entries (not by when they were posted)."""
@@ -39,7 +35,8 @@ class AccountPeriod:
     account: Account
     opening: int = 0
     lines: list[PeriodLine] = field(default_factory=list)
-    credits: list[PeriodCredit] = field(default_factory=list)
+    # The documents behind the lines, in the order in which a leaf digests them; read when they are asked for.
+    credits: Collection[Credit] = ()
     leaf: Leaf | None = None
 
     @property
@@ -50,9 +47,12 @@ class AccountPeriod:
 def account_periods(contributor_id: int, period_id: int) -> list[AccountPeriod]:
     """Every account of the contributor that moved in the period or did not stand at zero in it."""
     found = {account.pk: AccountPeriod(account) for account in accounts_of(contributor_id)}
+    last_entry = Entry.objects.aggregate(last=Max("id", default=0))["last"]
     _take_openings(found, period_id)
-    _take_lines(found, period_id)
-    _take_credits(found, period_id)
+    _take_lines(found, period_id, last_entry)
+    for account_id, period in found.items():
+        if period.account.kind == CREDITED_KIND:
+            period.credits = AccountCredits(account_id, period_id, last_entry=last_entry)
     for leaf in Leaf.objects.filter(period_id=period_id, account_id__in=list(found)):
         found[leaf.account_id].leaf = leaf
     return [period for period in found.values() if period.opening or period.lines]
@@ -70,40 +70,19 @@ def _take_openings(found: dict[int, AccountPeriod], period_id: int) -> None:
             found[account_id].opening = opening
 
 
-def _take_lines(found: dict[int, AccountPeriod], period_id: int) -> None:
+def _take_lines(found: dict[int, AccountPeriod], period_id: int, last_entry: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             """
             SELECT l.account_id, e.id, e.kind, l.amount, e.effective, e.earned_period_id, e.hash
             FROM ledger_line l JOIN ledger_entry e ON e.id = l.entry_id
-            WHERE l.account_id = ANY(%s::bigint[]) AND e.period_id = %s ORDER BY l.account_id, e.id""",
-            [list(found), period_id],
+            WHERE l.account_id = ANY(%s::bigint[]) AND e.period_id = %s AND e.id <= %s
+            ORDER BY l.account_id, e.id""",
+            [list(found), period_id, last_entry],
         )
         for account_id, entry_id, kind, amount, effective, earned, digest in cursor.fetchall():
             line = PeriodLine(entry_id, kind, amount, effective, earned, bytes(digest))
             found[account_id].lines.append(line)
-
-
-def _take_credits(found: dict[int, AccountPeriod], period_id: int) -> None:
-    """The documents behind the lines, in the order in which a leaf digests them.
-
-    A restatement may leave an account as it was, and then has documents of it but no line on it.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT own.id, a.generation_id, a.revision, e.id, a.amounts[array_position(a.account_ids, own.id)]
-            FROM (SELECT id, batch_id FROM ledger_entry
-                  WHERE period_id = %(period)s AND batch_id IS NOT NULL AND (
-                      kind NOT IN ('accrue', 'accrue_pool')
-                      OR id IN (SELECT entry_id FROM ledger_line WHERE account_id = ANY(%(accounts)s::bigint[])))) e
-            JOIN ledger_accrual a ON a.batch_id = e.batch_id AND a.account_ids && %(accounts)s::bigint[]
-            JOIN ledger_account own ON own.id = ANY(%(accounts)s::bigint[]) AND own.id = ANY(a.account_ids)
-            ORDER BY 1, 2, 3""",
-            {"accounts": list(found), "period": period_id},
-        )
-        for account_id, generation_id, revision, entry_id, amount in cursor.fetchall():
-            found[account_id].credits.append(PeriodCredit(generation_id, revision, entry_id, amount))
 
 
 # --- proof --------------------------------------------------------------------------------------------------------

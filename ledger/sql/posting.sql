@@ -1,18 +1,19 @@
 -- The only code that writes entries, lines and balances. The application may execute it, and has no other way in.
+-- Every function is replaced where it exists, so that a migration that changes one runs this file again.
 
 -- --- digests: what the chain covers. ledger/journal.py computes the same for a batch that it is about to copy. -----
-CREATE FUNCTION ledger_digest_lines(p_accounts bigint[], p_amounts bigint[]) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION ledger_digest_lines(p_accounts bigint[], p_amounts bigint[]) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
   SELECT sha256(coalesce(string_agg(int8send(a) || int8send(m), ''::bytea ORDER BY a), ''))
     FROM unnest(p_accounts, p_amounts) AS x(a, m)
 $$;
 
-CREATE FUNCTION ledger_request_hash(p_kind text, p_earned integer, p_reverses bigint, p_reference text, p_rule text,
+CREATE OR REPLACE FUNCTION ledger_request_hash(p_kind text, p_earned integer, p_reverses bigint, p_reference text, p_rule text,
                                     p_body bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
   SELECT sha256(convert_to(jsonb_build_array(p_kind, p_earned, p_reverses, p_reference, p_rule)::text, 'UTF8')
                 || p_body)
 $$;
 
-CREATE FUNCTION ledger_entry_hash(p_prev bytea, p_id bigint, p_request bytea, p_key text, p_batch bigint,
+CREATE OR REPLACE FUNCTION ledger_entry_hash(p_prev bytea, p_id bigint, p_request bytea, p_key text, p_batch bigint,
                                   p_effective date, p_posted_at timestamptz, p_n_lines integer, p_n_docs integer,
                                   p_total bigint, p_lines bytea) RETURNS bytea LANGUAGE sql STABLE AS $$
   SELECT sha256(p_prev || int8send(p_id) || p_request
@@ -23,7 +24,7 @@ CREATE FUNCTION ledger_entry_hash(p_prev bytea, p_id bigint, p_request bytea, p_
 $$;
 
 -- --- accounts -----------------------------------------------------------------------------------------------------
-CREATE FUNCTION ledger_find_accounts(p_kinds text[], p_assets text[], p_owners text[], p_contracts text[])
+CREATE OR REPLACE FUNCTION ledger_find_accounts(p_kinds text[], p_assets text[], p_owners text[], p_contracts text[])
 RETURNS bigint[] LANGUAGE sql STABLE AS $$
   SELECT array_agg(a.id ORDER BY k.place)
     FROM unnest(p_kinds, p_assets, p_owners, p_contracts) WITH ORDINALITY AS k(kind, asset, owner, contract, place)
@@ -34,7 +35,7 @@ $$;
 
 -- The numbers of accounts, in order. Missing ones are opened under chain_head, so that no two sessions wait for each
 -- other's accounts in opposite orders.
-CREATE FUNCTION ledger_open_accounts(p_kinds text[], p_assets text[], p_owners text[], p_contracts text[])
+CREATE OR REPLACE FUNCTION ledger_open_accounts(p_kinds text[], p_assets text[], p_owners text[], p_contracts text[])
 RETURNS bigint[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
   found_ids bigint[] := ledger_find_accounts(p_kinds, p_assets, p_owners, p_contracts);
@@ -78,7 +79,7 @@ END $$;
 -- --- one entry ----------------------------------------------------------------------------------------------------
 -- Under chain_head, which the caller holds: checks the date, takes the next number, moves the balances, writes the
 -- header and the lines. p_accounts ascend and do not repeat.
-CREATE FUNCTION ledger_write(p_kind text, p_key text, p_request bytea, p_effective date, p_earned integer,
+CREATE OR REPLACE FUNCTION ledger_write(p_kind text, p_key text, p_request bytea, p_effective date, p_earned integer,
                              p_reverses bigint, p_reference text, p_rule text, p_batch bigint, p_docs integer,
                              p_accounts bigint[], p_amounts bigint[])
 RETURNS bigint LANGUAGE plpgsql SET search_path = public, pg_temp SET jit = off AS $$
@@ -133,7 +134,7 @@ BEGIN
 END $$;
 
 -- The stored entry of a key; an error where the key stands for another request.
-CREATE FUNCTION ledger_replay(p_key text, p_request bytea) RETURNS bigint
+CREATE OR REPLACE FUNCTION ledger_replay(p_key text, p_request bytea) RETURNS bigint
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
   stored ledger_entry;
@@ -146,7 +147,7 @@ BEGIN
   RETURN stored.id;
 END $$;
 
-CREATE FUNCTION ledger_check_reversal(p_entry bigint, p_accounts bigint[], p_amounts bigint[]) RETURNS void
+CREATE OR REPLACE FUNCTION ledger_check_reversal(p_entry bigint, p_accounts bigint[], p_amounts bigint[]) RETURNS void
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
   original ledger_entry;
@@ -170,7 +171,7 @@ BEGIN
   END IF;
 END $$;
 
-CREATE FUNCTION ledger_post(p_kind text, p_key text, p_effective date, p_accounts bigint[], p_amounts bigint[],
+CREATE OR REPLACE FUNCTION ledger_post(p_kind text, p_key text, p_effective date, p_accounts bigint[], p_amounts bigint[],
                             p_earned integer, p_reverses bigint, p_reference text, p_rule text,
                             OUT entry_id bigint, OUT replayed boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -212,7 +213,7 @@ BEGIN
   END IF;
 END $$;
 
-CREATE FUNCTION ledger_reverse(p_entry bigint, p_kind text, p_key text, p_effective date, p_reference text,
+CREATE OR REPLACE FUNCTION ledger_reverse(p_entry bigint, p_kind text, p_key text, p_effective date, p_reference text,
                                OUT entry_id bigint, OUT replayed boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -232,21 +233,21 @@ END $$;
 
 -- --- a batch of documents -----------------------------------------------------------------------------------------
 -- Takes the batch, and tells whether it was delivered before. Called before the documents are copied.
-CREATE FUNCTION ledger_begin_batch(p_key text, p_batch bigint, p_request bytea, OUT entry_id bigint)
+CREATE OR REPLACE FUNCTION ledger_begin_batch(p_key text, p_batch bigint, p_request bytea, OUT entry_id bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
   PERFORM pg_advisory_xact_lock(p_batch);
   entry_id := ledger_replay(p_key, p_request);
 END $$;
 
-CREATE FUNCTION ledger_digest_documents(p_batch bigint) RETURNS bytea LANGUAGE sql STABLE AS $$
+CREATE OR REPLACE FUNCTION ledger_digest_documents(p_batch bigint) RETURNS bytea LANGUAGE sql STABLE AS $$
   SELECT sha256(string_agg(uuid_send(generation_id) || int4send(revision) || int8send(source_id) || int8send(gross)
                            || int8send(plan_id) || array_send(account_ids) || array_send(amounts), ''::bytea
                            ORDER BY generation_id, revision))
     FROM ledger_accrual WHERE batch_id = p_batch
 $$;
 
-CREATE FUNCTION ledger_post_accruals(p_kind text, p_key text, p_request bytea, p_effective date, p_batch bigint,
+CREATE OR REPLACE FUNCTION ledger_post_accruals(p_kind text, p_key text, p_request bytea, p_effective date, p_batch bigint,
                                      p_earned integer, p_reference text, p_rule text)
 RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET jit = off AS $$
 DECLARE
@@ -287,8 +288,8 @@ BEGIN
   SELECT array_agg(a ORDER BY a), array_agg(m ORDER BY a), count(*) FILTER (WHERE a % 256 <> lowest)
     INTO line_accounts, line_amounts, bad
     FROM (SELECT a, sum(m)::bigint AS m
-            FROM (SELECT u.a, u.m FROM ledger_accrual d, unnest(d.account_ids, d.amounts) AS u(a, m)
-                   WHERE d.batch_id = p_batch
+            -- Both arrays are as long (see above), so that they are unnested side by side.
+            FROM (SELECT unnest(account_ids) AS a, unnest(amounts) AS m FROM ledger_accrual WHERE batch_id = p_batch
                   UNION ALL
                   SELECT source_id, -gross FROM ledger_accrual WHERE batch_id = p_batch) z
            GROUP BY a HAVING sum(m) <> 0) s;
@@ -324,15 +325,35 @@ BEGIN
                       line_accounts, line_amounts);
 END $$;
 
+-- The same for a few documents, all in one call: the round trips of a COPY would cost more than the work. The arrays
+-- of all documents follow each other in p_accounts and p_amounts; p_lengths cuts them.
+CREATE OR REPLACE FUNCTION ledger_post_documents(
+  p_kind text, p_key text, p_request bytea, p_effective date, p_batch bigint, p_earned integer, p_reference text,
+  p_rule text, p_generations uuid[], p_revisions integer[], p_sources bigint[], p_grosses bigint[], p_plans bigint[],
+  p_lengths integer[], p_accounts bigint[], p_amounts bigint[], OUT entry_id bigint, OUT replayed boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET jit = off AS $$
+BEGIN
+  entry_id := ledger_begin_batch(p_key, p_batch, p_request);
+  replayed := entry_id IS NOT NULL;
+  IF NOT replayed THEN
+    INSERT INTO ledger_accrual (generation_id, revision, batch_id, source_id, gross, plan_id, account_ids, amounts)
+    SELECT g, r, p_batch, s, gross, plan, p_accounts[upto - n + 1 : upto], p_amounts[upto - n + 1 : upto]
+      FROM (SELECT *, sum(n) OVER (ORDER BY place)::integer AS upto
+              FROM unnest(p_generations, p_revisions, p_sources, p_grosses, p_plans, p_lengths)
+                   WITH ORDINALITY AS x(g, r, s, gross, plan, n, place)) d;
+    entry_id := ledger_post_accruals(p_kind, p_key, p_request, p_effective, p_batch, p_earned, p_reference, p_rule);
+  END IF;
+END $$;
+
 -- --- reads --------------------------------------------------------------------------------------------------------
-CREATE FUNCTION ledger_hold_still() RETURNS void
+CREATE OR REPLACE FUNCTION ledger_hold_still() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
   PERFORM FROM ledger_chain_head WHERE ledger = 1 FOR UPDATE;
 END $$;
 
 -- Balances in the order of the keys, now or after entry p_sequence; 0 for an account that is not open.
-CREATE FUNCTION ledger_balances(p_kinds text[], p_assets text[], p_owners text[], p_contracts text[],
+CREATE OR REPLACE FUNCTION ledger_balances(p_kinds text[], p_assets text[], p_owners text[], p_contracts text[],
                                 p_sequence bigint)
 RETURNS TABLE (place bigint, posted bigint) LANGUAGE sql STABLE AS $$
   SELECT k.place, coalesce(CASE WHEN p_sequence IS NULL THEN b.posted ELSE (
@@ -344,7 +365,7 @@ $$;
 
 -- A payable less what closes dated on or after a day brought to it: those lines are the youngest, so they are read
 -- backwards from the last.
-CREATE FUNCTION ledger_matured(p_kind text, p_asset text, p_owner text, p_contract text, p_before date)
+CREATE OR REPLACE FUNCTION ledger_matured(p_kind text, p_asset text, p_owner text, p_contract text, p_before date)
 RETURNS bigint LANGUAGE sql STABLE AS $$
   SELECT greatest(0, coalesce((
     SELECT b.posted - coalesce((
@@ -356,7 +377,7 @@ RETURNS bigint LANGUAGE sql STABLE AS $$
 $$;
 
 -- The root above a period's leaves in their order: pairs are hashed, a lone node moves up (RFC 6962, as ledger/proof.py).
-CREATE FUNCTION ledger_merkle_root(p_period integer) RETURNS bytea
+CREATE OR REPLACE FUNCTION ledger_merkle_root(p_period integer) RETURNS bytea
 LANGUAGE plpgsql STABLE SET search_path = public, pg_temp AS $$
 DECLARE
   level bytea[];

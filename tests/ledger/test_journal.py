@@ -354,7 +354,7 @@ def test_accounts_carry_their_asset_in_their_number() -> None:
 
 def test_the_digest_made_before_the_copy_is_that_of_the_stored_rows() -> None:
     documents = [document(), document(amounts=[1, 9])]
-    _, digest = journal._encode(sorted(documents, key=lambda d: d.generation_id.bytes), 1)
+    digest = journal._wire(documents).digest
     post_documents(*documents)
     with connection.cursor() as cursor:
         cursor.execute("SELECT ledger_digest_documents(batch_id) FROM ledger_entry")

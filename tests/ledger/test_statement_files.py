@@ -206,9 +206,9 @@ def test_a_payee_runs_the_copied_file_alone(tmp_path: Path) -> None:
     """No package of ours, no installed package, no database: `python -I -S` sees the standard library only."""
     statement = a_statement()
     assert statement.seal is not None
-    shutil.copy(PROOF, tmp_path / "proof.py")
+    shutil.copy(PROOF, tmp_path / "verify_statement.py")
     (tmp_path / "statement.csv").write_bytes(statement_csv(statement))
-    command = [sys.executable, "-I", "-S", "proof.py", "statement.csv", "--root", statement.seal.root]
+    command = [sys.executable, "-I", "-S", "verify_statement.py", "statement.csv", "--root", statement.seal.root]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert statement.seal.root in done.stdout

@@ -130,7 +130,7 @@ def test_every_payee_proves_its_statement_under_the_one_published_root(paid: Pro
 
 
 def test_a_payee_runs_the_command_on_the_downloaded_file(paid: Programme, tmp_path: Path) -> None:
-    (tmp_path / "s.csv").write_bytes(paid.client(0).get("/portal/statements/2026-10/csv").content)
+    (tmp_path / "s.csv").write_bytes(paid.client(0).get("/portal/statements/2026-10/csv").getvalue())
     root = bytes(Period.objects.get(pk=OCTOBER).root or b"").hex()
     command = [sys.executable, "manage.py", "verify_statement", str(tmp_path / "s.csv"), "--root", root]
     environment = {
@@ -256,7 +256,7 @@ def live_through(programme: Programme, steps: list[tuple[str, int]]) -> int:
 def test_the_page_the_csv_and_the_pdf_show_the_same_figures(paid: Programme) -> None:
     client = paid.client(0)
     page = client.get("/portal/statements/2026-11/").content.decode()
-    file = client.get("/portal/statements/2026-11/csv").content.decode()
+    file = client.get("/portal/statements/2026-11/csv").getvalue().decode()
     text = pdf_text(client.get("/portal/statements/2026-11/pdf").content)
     for pot in statement(paid, period=NOVEMBER).pots:
         for amount in (pot.opening, pot.closing, *(line.amount for line in pot.lines)):
@@ -294,5 +294,5 @@ def test_files_are_private_and_named(paid: Programme) -> None:
 
 
 def test_the_verifier_is_served_to_everybody_as_it_runs_here(db: None) -> None:
-    response = Client(headers={"Host": "127.0.0.1"}).get("/portal/statements/proof.py")
+    response = Client(headers={"Host": "127.0.0.1"}).get("/portal/statements/verify_statement.py")
     assert response.content == Path(proof.__file__).read_bytes()
