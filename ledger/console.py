@@ -88,7 +88,7 @@ def accounts(request: HttpRequest, currency: str, kind: str) -> HttpResponse:
     if kind not in CHART or currency not in ASSETS:
         raise Http404("There is no such kind of account.")
     found = queries.accounts_of_kind(kind, currency, limit=ACCOUNTS_SHOWN_MAX)
-    owners = _owners(account.owner for account, _ in found)
+    owners = owners_in_words(account.owner for account, _ in found)
     sign = -1 if CHART[kind].normal_side == "D" else 1
     context = {
         "title": kind_title(kind),
@@ -100,7 +100,7 @@ def accounts(request: HttpRequest, currency: str, kind: str) -> HttpResponse:
     return render(request, "console/journal_accounts.html", context)
 
 
-def _owners(owners: Iterable[str]) -> dict[str, str]:
+def owners_in_words(owners: Iterable[str]) -> dict[str, str]:
     """Owners in words: a contributor by name, anything else as the account has it."""
     known = set(owners)
     numbers = {o: int(o.partition(":")[2]) for o in known if o.startswith("contributor:")}
@@ -159,7 +159,7 @@ def entry(request: HttpRequest, entry_id: int) -> HttpResponse:
     found = queries.entry_in_full(entry_id, after_document=after)
     if found is None:
         raise Http404("There is no such entry.")
-    owners = _owners(line.account.owner for line in found.lines)
+    owners = owners_in_words(line.account.owner for line in found.lines)
     lines = [_shown(line, owners) for line in found.lines]
     return render(request, "console/entry.html", {"entry": found.entry, "found": found, "lines": lines, "after": after})
 

@@ -2,8 +2,8 @@
 
 from django.urls import path, re_path
 
-from ledger import api, console
-from ledger.portal import disputes, earnings, receipts, statements
+from ledger import api, console, console_contracts, console_manual
+from ledger.portal import contracts, disputes, earnings, receipts, statements
 
 app_name = "ledger"
 MONTH = r"(?P<period>[0-9]{4}-[0-9]{2})"
@@ -24,6 +24,7 @@ urlpatterns = [
     re_path(rf"^portal/statements/{MONTH}/$", statements.statement, name="statement"),
     re_path(rf"^portal/statements/{MONTH}/csv$", statements.statement_as_csv, name="statement_csv"),
     re_path(rf"^portal/statements/{MONTH}/pdf$", statements.statement_as_pdf, name="statement_pdf"),
+    path("portal/contracts/", contracts.contracts, name="own_contracts"),
     path("portal/earnings/", earnings.earnings, name="earnings"),
     path("portal/earnings/csv", earnings.earnings_csv, name="earnings_csv"),
     path("console/trial-balance/", console.trial_balance, name="trial_balance"),
@@ -38,5 +39,17 @@ urlpatterns = [
     path("console/disputes/", console.disputes, name="disputes"),
     path("console/disputes/<int:dispute_id>/", console.answer, name="answer_dispute"),
     path("console/plans/", console.plans, name="plans"),
+    path("console/contracts/", console_contracts.contracts, name="contracts"),
+    path("console/contracts/new/", console_contracts.contract_new, name="contract_new"),
+    path("console/contracts/<int:contract_id>/", console_contracts.contract, name="contract"),
+    path("console/contracts/<int:contract_id>/propose/", console_contracts.propose, name="terms_propose"),
+    path("console/contracts/<int:contract_id>/<int:version>/", console_contracts.terms, name="terms"),
+    path("console/contracts/<int:contract_id>/<int:version>/decide/", console_contracts.decide, name="terms_decide"),
+    path("console/manual-entries/", console_manual.manual_entries, name="manual_entries"),
+    path("console/manual-entries/new/", console_manual.manual_entry_new, name="manual_entry_new"),
+    path("console/manual-entries/<int:manual_id>/", console_manual.manual_entry, name="manual_entry"),
+    path(
+        "console/manual-entries/<int:manual_id>/decide/", console_manual.manual_entry_decide, name="manual_entry_decide"
+    ),
     path("api/v1/generations/<uuid:generation_id>", api.ReceiptView.as_view(), name="generation"),
 ]

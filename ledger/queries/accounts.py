@@ -141,3 +141,32 @@ def movements(
             closing[currency] += moved
             rows.append(PeriodMovement(period.pk, currency, period.state, earned, paid, closing[currency]))
     return rows[::-1]
+
+
+# --- advances -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class OpenAdvance:
+    """An advance that is not earned back yet. Amounts in units, above zero."""
+
+    contract: str
+    currency: str
+    granted: int
+    open: int
+
+    @property
+    def recouped(self) -> int:
+        return self.granted - self.open
+
+
+def open_advances(contributor_id: int) -> list[OpenAdvance]:
+    """Every advance that was ever granted under a contract, with what of it is open."""
+    accounts = {account.pk: account for account in accounts_of(contributor_id, ("advance",))}
+    granted: dict[int, int] = defaultdict(int)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT account_id, -sum(amount)::bigint FROM ledger_line WHERE account_id = ANY(%s::bigint[])"
+            " AND amount < 0 GROUP BY 1",
+            [list(accounts)],
+        )
+        granted.update(cursor.fetchall())
+    return [OpenAdvance(a.contract, a.asset.code, granted[pk], -a.balance.posted) for pk, a in accounts.items()]
