@@ -41,7 +41,10 @@ class ContractForm(forms.Form):
     )
 
     def clean_contributor(self) -> Contributor:
-        return _named(Contributor.objects.all(), "display_name", self.cleaned_data["contributor"], "contributor")
+        found: Contributor = _named(
+            Contributor.objects.all(), "display_name", self.cleaned_data["contributor"], "contributor"
+        )
+        return found
 
 
 def _named(rows: QuerySet[Any], field: str, text: str, what: str) -> Any:

@@ -37,9 +37,13 @@ LINE_LABELS = {
     "restated": "Restated",
     "adjustments": "Adjustments",
     "advances": "Advances paid to you",
-    "recouped": "Recouped against advances",
-    "held": "Put on hold or into reserve",
-    "released": "Released from hold or reserve",
+    "guarantee": "Added at the close to reach your guaranteed minimum",
+    "recovered": "Taken at the close for what you owed back",
+    "recouped": "Earned back against your advances",
+    "reserved": "Held in reserve at the close, payable later",
+    "reserve_released": "Released from your reserve",
+    "held": "Put on hold or set aside for you",
+    "released": "Released from hold",
     "closed": "Moved from accrued to payable at the close",
     "payouts": "Paid out (sent to your account)",
     "withholding": "Tax withheld from payouts",
@@ -51,11 +55,12 @@ GROUPS = {
     EntryKind.DISTRIBUTE_FLOOR: "floor",
     EntryKind.RESTATE: "restated",
     EntryKind.VOID_GENERATIONS: "restated",
-    EntryKind.CLOSE_RECOVER: "closed",
+    EntryKind.CLOSE_GUARANTEE: "guarantee",
+    EntryKind.CLOSE_RECOVER: "recovered",
     EntryKind.CLOSE_RECOUP: "recouped",
-    EntryKind.CLOSE_RESERVE: "held",
+    EntryKind.CLOSE_RESERVE: "reserved",
     EntryKind.CLOSE_PAYABLE: "closed",
-    EntryKind.RELEASE_RESERVE: "released",
+    EntryKind.RELEASE_RESERVE: "reserve_released",
     EntryKind.OPEN_DISPUTE: "held",
     EntryKind.DECIDE_DISPUTE: "released",
     EntryKind.MARK_DORMANT: "held",
@@ -190,7 +195,10 @@ class AccountStatement:
 
     @property
     def title(self) -> str:
-        return ACCOUNT_TITLES.get(self.kind, self.kind)
+        """What the account is, and under which contract: "Reserve, essays-2026"."""
+        title = ACCOUNT_TITLES.get(self.kind, self.kind)
+        _, _, _, *contract = self.name.split(" ", 3)
+        return ", ".join([title, *contract])
 
     @property
     def pot(self) -> str:
