@@ -31,7 +31,7 @@ class PeriodAdmin(ReadOnlyAdmin):
 
 @admin.register(RoyaltyPlan)
 class RoyaltyPlanAdmin(ReadOnlyAdmin):
-    list_display = ("currency", "version", "basis", "state", "effective_from", "proposed_by", "adopted_by")
+    list_display = ("currency", "version", "basis", "state", "effective_from", "proposed_by", "decided_by")
 
 
 @admin.register(Refusal)

@@ -40,7 +40,7 @@ ACCOUNTS_SHOWN_MAX = 200
 DISPUTES_PAGE = 50
 UNACCRUED_SHOWN_MAX = 200
 PERIOD_TONES = {"open": "info", "closing": "warn", "closed": "neutral", "sealed": "good"}
-PLAN_TONES = {"proposed": "neutral", "shadow": "info", "effective": "good"}
+PLAN_TONES = {"proposed": "info", "effective": "good", "rejected": "neutral"}
 SIDES = {"D": "debit", "C": "credit", "E": "either"}
 
 

@@ -34,7 +34,10 @@ LINE_LABELS = {
     "accrued": "Accrued from generations",
     "floor": "Your part of the floor pool",
     "prior_period": "Earned in earlier periods, posted in this one",
-    "restated": "Restated",
+    "restated": "Restated: attributed again, the old result taken back and the new one credited",
+    "prior_restated": "Restated for earlier periods (prior-period adjustment)",
+    "voided": "Taken back: generations that their service voided (tests, refunds)",
+    "prior_voided": "Taken back for earlier periods: generations that their service voided",
     "adjustments": "Adjustments",
     "advances": "Advances paid to you",
     "guarantee": "Added at the close to reach your guaranteed minimum",
@@ -52,9 +55,10 @@ LINE_LABELS = {
 # Which line a journal line belongs to, by the kind of its entry. What is not named is an adjustment.
 GROUPS = {
     EntryKind.ACCRUE: "accrued",
+    EntryKind.ACCRUE_POOL: "accrued",
     EntryKind.DISTRIBUTE_FLOOR: "floor",
     EntryKind.RESTATE: "restated",
-    EntryKind.VOID_GENERATIONS: "restated",
+    EntryKind.VOID_GENERATIONS: "voided",
     EntryKind.CLOSE_GUARANTEE: "guarantee",
     EntryKind.CLOSE_RECOVER: "recovered",
     EntryKind.CLOSE_RECOUP: "recouped",
@@ -72,9 +76,12 @@ GROUPS = {
     EntryKind.WITHHOLDING_REVERSED: "payouts_returned",
     EntryKind.BANK_RETURN: "payouts_returned",
 }
+# What such a line is called where it was earned in a month before the one that it is dated in.
+PRIOR = {"accrued": "prior_period", "restated": "prior_restated", "voided": "prior_voided"}
 # Earned, whatever the month's line is called: what "earned" means on a list of statements.
 EARNING_KINDS = (
     EntryKind.ACCRUE,
+    EntryKind.ACCRUE_POOL,
     EntryKind.DISTRIBUTE_FLOOR,
     EntryKind.RESTATE,
     EntryKind.VOID_GENERATIONS,
@@ -366,7 +373,7 @@ def _account(found: AccountPeriod, period: Period, hashes: Sequence[str]) -> Acc
 
 def _group(kind: str, *, earlier: bool) -> str:
     group = GROUPS.get(EntryKind(kind), "adjustments")
-    return "prior_period" if earlier and group == "accrued" else group
+    return PRIOR.get(group, group) if earlier else group
 
 
 def _leaf_proof(found: AccountPeriod, period: Period, hashes: Sequence[str]) -> LeafProof | None:

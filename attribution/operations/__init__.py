@@ -37,6 +37,7 @@ from attribution.operations.model_versions import (
     register_model_version,
     retire_model_version,
 )
+from attribution.operations.renewals import attribute_batch_again
 from attribution.operations.reports import ReportResult, UnableToAccept, UnableToReport, report_generations
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "UnableToSuspendService",
     "attribute_again",
     "attribute_batch",
+    "attribute_batch_again",
     "audit_index",
     "build_index",
     "issue_key",

@@ -299,7 +299,7 @@ class Demo:
                 by=maker, currency=CURRENCY, effective_from=at, at=at,
                 terms={
                     "basis": "price", "price": parse_amount(PRICE, CURRENCY), "take_ppb": PPB // 5,
-                    "floor_ppb": PPB // 5, "noise_z": 2.0, "note": "A fifth to the platform, a fifth to the floor.",
+                    "floor_ppb": PPB // 5, "note": "A fifth to the platform, a fifth to the floor.",
                 },
             )  # fmt: skip
             ledger.adopt_plan(plan=plan, by=checker, at=at)

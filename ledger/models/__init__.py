@@ -18,8 +18,11 @@ from ledger.models.books import (
     utc_date,
 )
 from ledger.models.contracts import Contract, ContractTerms, ReserveInstalment
+from ledger.models.corrections import Restatement, Void
 from ledger.models.disputes import ReceiptDispute
 from ledger.models.manual import ManualEntry
+from ledger.models.pools import PeriodPool, PoolEstimate, PoolPart, pool_owner
+from ledger.models.previews import PlanPreview
 from ledger.models.royalties import FloorDistribution, Refusal, RoyaltyPlan, SweepMark, Unaccrued
 
 __all__ = [
@@ -38,14 +41,21 @@ __all__ = [
     "Line",
     "ManualEntry",
     "Period",
+    "PeriodPool",
+    "PlanPreview",
+    "PoolEstimate",
+    "PoolPart",
     "ReceiptDispute",
     "Refusal",
     "ReserveInstalment",
+    "Restatement",
     "RoyaltyPlan",
     "SweepMark",
     "Unaccrued",
+    "Void",
     "next_period",
     "period_of",
+    "pool_owner",
     "previous_period",
     "utc_date",
 ]

@@ -17,11 +17,11 @@ class RoyaltyPlan(models.Model):
     The plan of a generation is the effective one of its currency when it occurred. Immutable once effective.
     """
 
-    # proposed -> shadow (computed beside the effective one, moves nothing) -> effective; proposed -> effective.
+    # proposed -> effective | rejected. What a proposal would do is previewed on any month, without a state of its own.
     class State(models.TextChoices):
         PROPOSED = "proposed"
-        SHADOW = "shadow"
         EFFECTIVE = "effective"
+        REJECTED = "rejected"
 
     class Basis(models.TextChoices):
         PRICE = "price", "a price for each generation"
@@ -35,19 +35,20 @@ class RoyaltyPlan(models.Model):
     currency = models.CharField(max_length=3)
     version = models.IntegerField()
     basis = models.CharField(max_length=13, choices=Basis.choices)
-    # One of the three, by basis; price and pool in units of the currency's scale.
+    # One of the three, by basis; price and pool in units of the currency's scale. A pool that is null is declared
+    # month by month.
     price = models.BigIntegerField(null=True, blank=True)
     rate_ppb = models.BigIntegerField(null=True, blank=True)
     pool = models.BigIntegerField(null=True, blank=True)
+    # The service that is billed for the pool; null where the programme bears it.
+    pool_service = models.ForeignKey(
+        "attribution.ModelService", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
     take_ppb = models.BigIntegerField()
     floor_ppb = models.BigIntegerField()
     floor_rule = models.CharField(max_length=7, choices=FloorRule.choices, default=FloorRule.GENERAL)
     # The part of the direct pool that goes by general shares; the rest goes by specific ones.
     general_ppb = models.BigIntegerField(default=0)
-    attributor = models.CharField(max_length=20, default="midpoint")
-    noise_z = models.FloatField(default=2.0)
-    weight_low = models.FloatField(default=0.05)
-    weight_high = models.FloatField(default=0.5)
     # The most that one contributor may take of a period's floor pool.
     cap_ppb = models.BigIntegerField(default=PPB)
     effective_from = models.DateTimeField()
@@ -55,10 +56,10 @@ class RoyaltyPlan(models.Model):
     note = models.CharField(max_length=300, blank=True)
     proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     proposed_at = models.DateTimeField()
-    adopted_by = models.ForeignKey(
+    decided_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
-    adopted_at = models.DateTimeField(null=True, blank=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -70,8 +71,11 @@ class RoyaltyPlan(models.Model):
             models.CheckConstraint(
                 condition=Q(basis="price", price__isnull=False, rate_ppb__isnull=True, pool__isnull=True)
                 | Q(basis="revenue_share", price__isnull=True, rate_ppb__isnull=False, pool__isnull=True)
-                | Q(basis="period_pool", price__isnull=True, rate_ppb__isnull=True, pool__isnull=False),
+                | Q(basis="period_pool", price__isnull=True, rate_ppb__isnull=True),
                 name="plan_has_what_its_basis_needs",
+            ),
+            models.CheckConstraint(
+                condition=Q(basis="period_pool") | Q(pool_service__isnull=True), name="only_a_pool_is_billed_as_one"
             ),
             models.CheckConstraint(condition=Q(price__isnull=True) | Q(price__gt=0), name="price_is_positive"),
             models.CheckConstraint(
@@ -88,11 +92,11 @@ class RoyaltyPlan(models.Model):
             ),
             models.CheckConstraint(condition=Q(cap_ppb__gt=0, cap_ppb__lte=PPB), name="cap_is_a_part_of_the_whole"),
             models.CheckConstraint(
-                condition=Q(state="proposed") | Q(adopted_by__isnull=False, adopted_at__isnull=False),
-                name="only_an_adopted_plan_leaves_proposed",
+                condition=Q(state="proposed") | Q(decided_by__isnull=False, decided_at__isnull=False),
+                name="only_a_decided_plan_leaves_proposed",
             ),
             models.CheckConstraint(
-                condition=Q(adopted_by__isnull=True) | ~Q(adopted_by=F("proposed_by")),
+                condition=~Q(state="effective") | ~Q(decided_by=F("proposed_by")),
                 name="a_plan_is_adopted_by_somebody_else",
             ),
         ]  # fmt: skip
@@ -111,6 +115,7 @@ class Refusal(models.Model):
         GROSS_FORBIDDEN = "gross_forbidden", "the plan sets the price, and a gross was reported"
         GROSS_TOO_SMALL = "gross_too_small", "the plan's part of the revenue is less than one unit"
         NO_SPLIT = "no_split", "a holder has no split in force"
+        POOL_DIVIDED = "pool_divided", "the pool of its month was divided before it was attributed"
 
     generation = models.ForeignKey("attribution.Generation", on_delete=models.PROTECT, related_name="refusals")
     revision = models.IntegerField()

@@ -1,6 +1,10 @@
 """The ledger's verbs, by noun. Each is idempotent by its key, takes time as `at=` and amounts in units of the asset."""
 
-from ledger.operations.accruals import UnableToAccrue, accrue, withdraw_refusals
+from ledger.operations.accruals import (
+    UnableToAccrue,
+    accrue,
+    withdraw_refusals,
+)
 from ledger.operations.claims import (
     UnableToSettleClaim,
     absorb_deficit,
@@ -14,7 +18,10 @@ from ledger.operations.claims import (
     write_off_contributor,
     write_off_service,
 )
-from ledger.operations.closing import UnableToClose, close_period
+from ledger.operations.closing import (
+    UnableToClose,
+    close_period,
+)
 from ledger.operations.contracts import (
     UnableToAdoptTerms,
     UnableToProposeTerms,
@@ -24,7 +31,21 @@ from ledger.operations.contracts import (
     record_contract,
     reject_terms,
 )
-from ledger.operations.credit_exports import UnableToExportCredits, export_closed_periods, export_credits
+from ledger.operations.corrections import (
+    UnableToRestate,
+    UnableToVoid,
+    confirm_restatement,
+    continue_restatement,
+    propose_restatement,
+    reject_restatement,
+    restate_generation,
+    void_generation,
+)
+from ledger.operations.credit_exports import (
+    UnableToExportCredits,
+    export_closed_periods,
+    export_credits,
+)
 from ledger.operations.disputes import (
     UnableToAnswerDispute,
     UnableToDispute,
@@ -32,7 +53,11 @@ from ledger.operations.disputes import (
     dispute_receipt,
     withdraw_dispute,
 )
-from ledger.operations.exchange import UnableToExchange, exchange_cash, exchange_debt
+from ledger.operations.exchange import (
+    UnableToExchange,
+    exchange_cash,
+    exchange_debt,
+)
 from ledger.operations.manual import (
     UnableToPostManualEntry,
     UnableToProposeManualEntry,
@@ -56,8 +81,26 @@ from ledger.operations.payouts import (
     reverse_withholding,
     succeed_payout,
 )
-from ledger.operations.periods import make_partitions, open_periods
-from ledger.operations.plans import UnableToAdoptPlan, UnableToProposePlan, adopt_plan, plan_at, propose_plan
+from ledger.operations.periods import (
+    make_partitions,
+    open_periods,
+)
+from ledger.operations.plans import (
+    UnableToAdoptPlan,
+    UnableToProposePlan,
+    adopt_plan,
+    plan_at,
+    propose_plan,
+    reject_plan,
+)
+from ledger.operations.pools import (
+    UnableToDeclarePool,
+    declare_pool,
+    estimate_pools,
+    expected_part,
+    propose_pool,
+    reject_pool,
+)
 from ledger.operations.programme import (
     add_capital,
     match_cash,
@@ -67,8 +110,13 @@ from ledger.operations.programme import (
     sweep_stripe,
     top_up_stripe,
 )
-from ledger.operations.reserves import release_reserves
-from ledger.operations.sealing import UnableToSeal, seal_period
+from ledger.operations.reserves import (
+    release_reserves,
+)
+from ledger.operations.sealing import (
+    UnableToSeal,
+    seal_period,
+)
 
 __all__ = [
     "UnableToAccrue",
@@ -77,6 +125,7 @@ __all__ = [
     "UnableToAnswerDispute",
     "UnableToBillService",
     "UnableToClose",
+    "UnableToDeclarePool",
     "UnableToDispute",
     "UnableToExchange",
     "UnableToExportCredits",
@@ -86,8 +135,10 @@ __all__ = [
     "UnableToProposeTerms",
     "UnableToRecordContract",
     "UnableToRecordPayout",
+    "UnableToRestate",
     "UnableToSeal",
     "UnableToSettleClaim",
+    "UnableToVoid",
     "absorb_deficit",
     "accrue",
     "add_capital",
@@ -97,11 +148,16 @@ __all__ = [
     "apply_deposit",
     "close_period",
     "collect_receivable",
+    "confirm_restatement",
+    "continue_restatement",
     "decide_dispute",
+    "declare_pool",
     "dispute_receipt",
     "escheat",
+    "estimate_pools",
     "exchange_cash",
     "exchange_debt",
+    "expected_part",
     "export_closed_periods",
     "export_credits",
     "find_owner",
@@ -117,6 +173,8 @@ __all__ = [
     "prefund_service",
     "propose_manual_entry",
     "propose_plan",
+    "propose_pool",
+    "propose_restatement",
     "propose_terms",
     "receive_unidentified",
     "reclaim",
@@ -126,15 +184,20 @@ __all__ = [
     "record_transfer_reversal",
     "refuse_payout",
     "reject_manual_entry",
+    "reject_plan",
+    "reject_pool",
+    "reject_restatement",
     "reject_terms",
     "release_reserves",
     "remit_tax",
     "reserve_payout",
+    "restate_generation",
     "reverse_withholding",
     "seal_period",
     "succeed_payout",
     "sweep_stripe",
     "top_up_stripe",
+    "void_generation",
     "withdraw_dispute",
     "withdraw_refusals",
     "write_off_contributor",

@@ -17,6 +17,7 @@ from ledger.models import EntryKind, Period, utc_date
 from ledger.operations.accruals import accrue
 from ledger.operations.floors import distribute_floors
 from ledger.operations.periods import open_periods
+from ledger.operations.pools import accrue_pools, declare_own_pools, pools_lacking
 from ledger.operations.reserves import release_reserves, write_instalments
 from ledger.queries.contracts import versions_in_force
 from ledger.queries.parties import load_parties
@@ -32,11 +33,12 @@ class UnableToClose(Exception):
 
 
 def close_period(*, period: Period | int, at: datetime) -> Period:
-    """Close a month that is over: accrue what is attributed, distribute the floor pools, make up guarantees, recover
-    debts, recoup advances, hold reserves back, make what is left payable, list what was not accrued; then release
-    what earlier closes held and is due. Run again after a crash, it finishes; on a closed period it does nothing.
+    """Close a month that is over: accrue what is attributed, divide its pools, distribute the floor pools, make up
+    guarantees, recover debts, recoup advances, hold reserves back, make what is left payable, list what was not
+    accrued; then release what earlier closes held and is due. Run again after a crash, it finishes; on a closed
+    period it does nothing.
 
-    Raises UnableToClose: no such period, the month is not over, or the one before is not closed.
+    Raises UnableToClose: no such period, the month is not over, the one before is not closed, or a pool is lacking.
     """
     number = period if isinstance(period, int) else period.pk
     month = Period.objects.filter(pk=number).first()
@@ -48,10 +50,14 @@ def close_period(*, period: Period | int, at: datetime) -> Period:
         raise UnableToClose(f"Period {month} is not over at {at:%Y-%m-%d}.")
     if month.state == Period.State.OPEN:
         open_periods(at=at)
+        if lacking := pools_lacking(month):
+            raise UnableToClose(" ".join(lacking))
         while accrue(at=at, full=True):
             pass
+        declare_own_pools(month, at)
         month = _advance(month, Period.State.CLOSING, at)
     crashpoint(ClosePoint.BEGUN)
+    accrue_pools(month, at)
     distribute_floors(month)
     crashpoint(ClosePoint.FLOORS_DISTRIBUTED)
     for kind in settlement.STEPS:
@@ -133,10 +139,13 @@ def list_unaccrued(month: Period, at: datetime) -> None:
         cursor.execute(
             """
             INSERT INTO ledger_unaccrued (period_id, generation_id, reason, listed_at)
-            SELECT %s, g.id, CASE g.state WHEN 'received' THEN 'not attributed yet'
-                                          WHEN 'unattributable' THEN left('unattributable: ' || g.error, 500)
-                                          ELSE 'attributed after the last sweep of the period' END, %s
+            SELECT %s, g.id, CASE WHEN v.generation_id IS NOT NULL THEN left('voided, ' || v.reason
+                                            || CASE WHEN v.detail = '' THEN '' ELSE ': ' || v.detail END, 500)
+                                  WHEN g.state = 'received' THEN 'not attributed yet'
+                                  WHEN g.state = 'unattributable' THEN left('unattributable: ' || g.error, 500)
+                                  ELSE 'attributed after the last sweep of the period' END, %s
               FROM attribution_generation g
+              LEFT JOIN ledger_void v ON v.generation_id = g.id
              WHERE g.occurred_at >= %s::date::timestamp AT TIME ZONE 'UTC'
                AND g.occurred_at < %s::date::timestamp AT TIME ZONE 'UTC'
                AND NOT EXISTS (SELECT FROM ledger_accrual d WHERE d.generation_id = g.id)

@@ -15,8 +15,8 @@ from ledger.models import Period, Refusal, RoyaltyPlan, period_of, utc_date
 from ledger.money import ASSETS
 
 TERMS = (
-    "basis", "price", "rate_ppb", "pool", "take_ppb", "floor_ppb", "floor_rule", "general_ppb", "attributor",
-    "noise_z", "weight_low", "weight_high", "cap_ppb", "note",
+    "basis", "price", "rate_ppb", "pool", "pool_service", "take_ppb", "floor_ppb", "floor_rule", "general_ppb",
+    "cap_ppb", "note",
 )  # fmt: skip
 
 
@@ -78,20 +78,19 @@ def adopt_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
             # Not while a sweep accrues: it must not meet two plans in one batch.
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger accrue'))")
         fresh = RoyaltyPlan.objects.select_for_update(no_key=True).get(pk=plan.pk)
-        if fresh.state == RoyaltyPlan.State.EFFECTIVE:
-            raise UnableToAdoptPlan(f"{fresh} is in effect already.")
+        if fresh.state != RoyaltyPlan.State.PROPOSED:
+            words = "in effect already" if fresh.state == RoyaltyPlan.State.EFFECTIVE else "rejected"
+            raise UnableToAdoptPlan(f"{fresh} is {words}.")
         if fresh.proposed_by_id == by.pk:
             raise UnableToAdoptPlan("A plan is adopted by somebody else than its proposer.")
-        if fresh.basis == RoyaltyPlan.Basis.PERIOD_POOL:
-            raise UnableToAdoptPlan("No operation declares the pool of a period, so nothing would ever be accrued.")
         month = Period.objects.filter(pk=period_of(utc_date(fresh.effective_from))).first()
         if month is not None and month.state != Period.State.OPEN:
             raise UnableToAdoptPlan(f"Period {month} is {month.state}; old periods keep their plan.")
         _refuse_if_accrued(fresh)
-        fresh.state, fresh.adopted_by, fresh.adopted_at = RoyaltyPlan.State.EFFECTIVE, by, at
+        fresh.state, fresh.decided_by, fresh.decided_at = RoyaltyPlan.State.EFFECTIVE, by, at
         try:
             with transaction.atomic():
-                fresh.save(update_fields=["state", "adopted_by", "adopted_at"])
+                fresh.save(update_fields=["state", "decided_by", "decided_at"])
         except IntegrityError as error:
             raise UnableToAdoptPlan(f"Another {fresh.currency} plan takes effect at the same moment.") from error
         Refusal.objects.filter(
@@ -100,6 +99,17 @@ def adopt_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
             generation__currency=fresh.currency,
             generation__occurred_at__gte=fresh.effective_from,
         ).update(withdrawn_at=at)
+    return fresh
+
+
+def reject_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
+    """Turn a proposal down; its proposer may do so too. It stays on record, and its number is not used again."""
+    with transaction.atomic():
+        fresh = RoyaltyPlan.objects.select_for_update(no_key=True).get(pk=plan.pk)
+        if fresh.state != RoyaltyPlan.State.PROPOSED:
+            raise UnableToAdoptPlan(f"{fresh} is decided already.")
+        fresh.state, fresh.decided_by, fresh.decided_at = RoyaltyPlan.State.REJECTED, by, at
+        fresh.save(update_fields=["state", "decided_by", "decided_at"])
     return fresh
 
 

@@ -29,7 +29,7 @@ from ledger.statements import (
 LINES_SHOWN_MAX = 200
 Response = TypeVar("Response", bound=HttpResponseBase)
 OWED_KINDS = tuple(kind for kind, pot in proof.POTS.items() if pot == "owed")
-RECEIPT_LINES = ("accrued", "prior_period", "restated")
+RECEIPT_LINES = ("accrued", "prior_period", "restated", "prior_restated", "voided", "prior_voided")
 TONES = {"open": "info", "closing": "warn", "closed": "neutral", "sealed": "good"}
 
 

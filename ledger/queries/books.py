@@ -243,4 +243,4 @@ def floor_distributions(number: int) -> list[FloorDistribution]:
 
 
 def plans() -> QuerySet[RoyaltyPlan]:
-    return RoyaltyPlan.objects.select_related("proposed_by", "adopted_by").order_by("currency", "-version")
+    return RoyaltyPlan.objects.select_related("proposed_by", "decided_by").order_by("currency", "-version")

@@ -22,7 +22,6 @@ from ledger.money import apportion, tie_key
 from ledger.queries.balances import accounts_of
 from ledger.queries.receipts import CREDITED_KINDS, holders_of, ranked_works
 
-DOCUMENT_KINDS = (EntryKind.ACCRUE, EntryKind.RESTATE, EntryKind.VOID_GENERATIONS)
 SCORE_SCALE = 10**12
 CHUNK = 2_000
 
@@ -79,6 +78,7 @@ class WorkEarned:
 # What adds to or takes from the royalty that was earned, as opposed to what moves it on.
 _EARNING_KINDS = {
     EntryKind.ACCRUE: "direct",
+    EntryKind.ACCRUE_POOL: "direct",
     EntryKind.RESTATE: "direct",
     EntryKind.VOID_GENERATIONS: "direct",
     EntryKind.DISTRIBUTE_FLOOR: "floor",

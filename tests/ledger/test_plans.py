@@ -34,6 +34,7 @@ def test_versions_count_up_in_each_currency(at: datetime) -> None:
         ({"price": None}, "plan_has_what_its_basis_needs"),
         ({"basis": "revenue_share"}, "plan_has_what_its_basis_needs"),
         ({"basis": "period_pool"}, "plan_has_what_its_basis_needs"),
+        ({"basis": "period_pool", "price": None, "pool": 0}, "pool_is_positive"),
         ({"price": 0}, "price_is_positive"),
         ({"basis": "revenue_share", "price": None, "rate_ppb": PPB + 1}, "rate_is_a_part_of_the_whole"),
         ({"take_ppb": PPB}, "take_is_a_part_of_the_whole"),
@@ -59,7 +60,7 @@ def test_a_plan_is_adopted_by_somebody_else(at: datetime) -> None:
     with pytest.raises(operations.UnableToAdoptPlan, match="somebody else"):
         operations.adopt_plan(plan=plan, by=world.users[0], at=at)
     adopted = operations.adopt_plan(plan=plan, by=world.users[1], at=at)
-    assert (adopted.state, adopted.adopted_by, adopted.adopted_at) == ("effective", world.users[1], at)
+    assert (adopted.state, adopted.decided_by, adopted.decided_at) == ("effective", world.users[1], at)
     with pytest.raises(operations.UnableToAdoptPlan, match="in effect already"):
         operations.adopt_plan(plan=plan, by=world.users[1], at=at)
 
@@ -94,8 +95,22 @@ def test_a_plan_does_not_reach_back_over_what_is_accrued_nor_before_a_later_one(
         world.adopt(effective_from=at)
 
 
-def test_a_plan_whose_pool_nobody_can_declare_takes_no_effect(at: datetime) -> None:
-    """Otherwise every generation under it would wait for an entry that never comes."""
+def test_a_rejected_plan_stays_on_record_and_takes_no_effect(at: datetime) -> None:
     world = build_world(at, plan=False)
-    with pytest.raises(operations.UnableToAdoptPlan, match="nothing would ever be accrued"):
-        world.adopt(basis="period_pool", price=None, pool=PRICE)
+    plan = propose(world)
+    rejected = operations.reject_plan(plan=plan, by=world.users[0], at=at)
+    assert (rejected.state, rejected.decided_by) == ("rejected", world.users[0])
+    with pytest.raises(operations.UnableToAdoptPlan, match="is rejected"):
+        operations.adopt_plan(plan=plan, by=world.users[1], at=at)
+    with pytest.raises(operations.UnableToAdoptPlan, match="decided already"):
+        operations.reject_plan(plan=plan, by=world.users[1], at=at)
+    assert propose(world).version == 2
+
+
+def test_no_term_of_a_plan_goes_unread(at: datetime) -> None:
+    """What an index decides (noise floor, weight, method) is the index's; a plan that carried it would promise it."""
+    fields = {field.name for field in RoyaltyPlan._meta.concrete_fields}
+    assert set(operations.plans.TERMS) <= fields
+    assert not fields & {"attributor", "noise_z", "weight_low", "weight_high"}
+    with pytest.raises(operations.UnableToProposePlan, match="has no noise_z"):
+        propose(build_world(at, plan=False), noise_z=2.0)

@@ -92,7 +92,7 @@ def test_a_restatement_after_the_payout_stands_in_the_month_in_which_it_was_post
     paid.accrue()
     assert statement_csv(statement(paid)) == before
     november = statement(paid, period=NOVEMBER)
-    restated = next(line for line in november.pots[0].lines if line.kind == "restated")
+    restated = next(line for line in november.pots[0].lines if line.kind == "prior_restated")
     assert restated.amount < 0
     assert proof.verify(statement_csv(november)).period == "2026-11"
 

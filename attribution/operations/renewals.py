@@ -1,0 +1,54 @@
+"""Attribution again, many generations at a time: what an index that took over later says of what another attributed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Max
+
+from attribution.models import Attribution, AttributionIndex, Generation
+from attribution.operations.attributions import (
+    UnableToAttribute,
+    Unattributable,
+    _GeneralShares,
+    _measure,
+    _row,
+)
+from attribution.operations.indexes import open_built
+
+
+def attribute_batch_again(*, index: AttributionIndex, generation_ids: Sequence[UUID], at: datetime) -> int:
+    """A new revision by `index` for each settled generation of its model version; returns how many have one.
+
+    What the index cannot read, and what is no longer settled, keeps the revision that stands. In one transaction.
+    Raises UnableToAttribute where the index does not serve any more.
+    """
+    opened = open_built(index=index)
+    with transaction.atomic():
+        if not AttributionIndex.objects.filter(pk=index.pk, serving=True).exists():
+            raise UnableToAttribute(f"{index} does not serve any more.")
+        rows = list(
+            Generation.objects.filter(
+                pk__in=generation_ids, model_version_id=index.model_version_id, state=Generation.State.ATTRIBUTED
+            )
+            .order_by("pk")
+            .select_for_update(no_key=True)
+        )
+        last = dict(
+            Attribution.objects.filter(generation__in=rows)
+            .values_list("generation_id")
+            .annotate(last=Max("revision"))
+            .order_by()
+        )
+        general = _GeneralShares(index)
+        found = zip(rows, _measure(opened, rows), strict=True)
+        made = [
+            _row(index, row, result, general, at=at, revision=last[row.pk] + 1)
+            for row, result in found
+            if not isinstance(result, Unattributable)
+        ]
+        stored = Attribution.objects.bulk_create(row for row in made if not isinstance(row, Unattributable))
+    return len(stored)

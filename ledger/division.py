@@ -1,0 +1,207 @@
+"""The division of generations: from attributions to credits, many at a time. Writes nothing.
+
+What is posted, previewed and estimated comes from here; a receipt redoes it by a second way (queries.receipt).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+import numpy as np
+from django.db import connection
+
+from contributors.models import Split
+from contributors.queries import split_of
+from ledger.models import Refusal, RoyaltyPlan, utc_date
+from ledger.money import PPB, apportion, apportion_rows, from_billionths, part, tie_key
+from ledger.queries.contracts import Coverage, coverage
+
+UNATTRIBUTED = 0
+PAGE = 2000
+
+
+@dataclass(slots=True)
+class Case:
+    """One attribution on its way to a document."""
+
+    attribution_id: int
+    generation_id: UUID
+    revision: int
+    model_version_id: int
+    weight_ppb: int
+    holder_ids: list[int]
+    shares_ppb: list[int]
+    unattributed_ppb: int
+    general_ppb: list[int]
+    general_unattributed_ppb: int
+    occurred_at: datetime
+    reported: int | None
+    currency: str
+    service_id: int
+    # Its part of a divided pool, where it has one.
+    pool_part: int | None
+    plan_id: int | None
+    gross: int = 0
+    direct: int = 0
+    take: int = 0
+    # Holder -> units of the direct pool; (contributor, contract that covers the holder) -> units.
+    holders: dict[int, int] = field(default_factory=dict)
+    contributors: dict[tuple[int, str], int] = field(default_factory=dict)
+    floor: int = 0
+
+
+# The columns of a Case but its plan; `a` is the attribution, `g` its generation, `part` its part of a pool.
+COLUMNS = """a.id, a.generation_id, a.revision, g.model_version_id, a.weight_ppb, a.holder_ids, a.shares_ppb,
+       a.unattributed_ppb, a.general_ppb, a.general_unattributed_ppb, g.occurred_at, g.gross, g.currency, g.service_id,
+       part.gross"""
+PLAN_OF_GENERATION = """LEFT JOIN LATERAL (
+    SELECT id, basis FROM ledger_royaltyplan
+     WHERE currency = g.currency AND state = 'effective' AND effective_from <= g.occurred_at
+     ORDER BY effective_from DESC LIMIT 1) p ON true"""
+LATEST_NOT_VOID = """NOT EXISTS (SELECT FROM attribution_attribution n
+                    WHERE n.generation_id = a.generation_id AND n.revision > a.revision)
+   AND NOT EXISTS (SELECT FROM ledger_void v WHERE v.generation_id = a.generation_id)"""
+
+_PAGE_OF_MONTH = f"""
+SELECT {COLUMNS}, p.id
+  FROM attribution_generation g
+  JOIN attribution_attribution a ON a.generation_id = g.id
+  LEFT JOIN ledger_poolpart part ON part.generation_id = g.id
+  {PLAN_OF_GENERATION}
+ WHERE g.occurred_at >= %(since)s AND g.occurred_at < %(until)s AND g.currency = %(currency)s
+   AND (g.occurred_at, g.id) > (%(after_at)s, %(after_id)s) AND {LATEST_NOT_VOID}
+ ORDER BY g.occurred_at, g.id LIMIT %(limit)s"""
+
+
+def pages_of(*, currency: str, since: datetime, until: datetime) -> Iterator[list[Case]]:
+    """The standing attributions of generations that occurred in [since, until), a page at a time, in their order."""
+    after: tuple[datetime, UUID] = (since, UUID(int=0))
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _PAGE_OF_MONTH,
+                {
+                    "since": since, "until": until, "currency": currency, "after_at": after[0],
+                    "after_id": after[1], "limit": PAGE,
+                },
+            )  # fmt: skip
+            cases = [Case(*row) for row in cursor.fetchall()]
+        if not cases:
+            return
+        yield cases
+        after = (cases[-1].occurred_at, cases[-1].generation_id)
+
+
+def price(case: Case, plan: RoyaltyPlan) -> tuple[Refusal.Reason | None, str]:
+    """Set the case's gross, or say why the plan refuses it. Under a pool the gross is the part that it was given."""
+    if plan.basis != RoyaltyPlan.Basis.REVENUE_SHARE and case.reported is not None:
+        return Refusal.Reason.GROSS_FORBIDDEN, f"{plan} sets the price of a generation itself."
+    if plan.basis == RoyaltyPlan.Basis.PRICE:
+        assert plan.price is not None
+        case.gross = plan.price
+        return None, ""
+    if plan.basis == RoyaltyPlan.Basis.PERIOD_POOL:
+        if case.pool_part is None:
+            return Refusal.Reason.POOL_DIVIDED, f"{plan} had divided {case.occurred_at:%Y-%m} among others by then."
+        case.gross = case.pool_part
+        if case.gross == 0:
+            return Refusal.Reason.GROSS_TOO_SMALL, f"{plan} had less than one unit for each generation of the month."
+        return None, ""
+    if case.reported is None:
+        return Refusal.Reason.GROSS_MISSING, f"{plan} shares the revenue of a generation."
+    assert plan.rate_ppb is not None
+    # Attribution knows no asset: it keeps what was reported in billionths of the currency, whichever that is.
+    case.gross = part(from_billionths(case.reported, case.currency), plan.rate_ppb)
+    if case.gross == 0:
+        return Refusal.Reason.GROSS_TOO_SMALL, f"{plan} takes less than one unit of this revenue."
+    return None, ""
+
+
+def divide_all(cases: Sequence[Case], plans: Mapping[int, RoyaltyPlan]) -> None:
+    """Set take, direct pool, floor and each holder's credit.
+
+        take   = floor(gross x take_ppb / 1e9)                    pool = gross - take
+        floor  = floor(pool x floor_ppb / 1e9)
+        direct = floor((pool - floor) x weight_ppb / 1e9)
+        credits = largest remainder of direct over the shares of holders and of "unattributed"
+        floor pool = pool - direct + the unattributed credit
+
+    Generations of one index have the same holders, so their credits are divided as one matrix.
+    """
+    together: dict[tuple[int, ...], list[Case]] = defaultdict(list)
+    for case in cases:
+        assert case.plan_id is not None
+        plan = plans[case.plan_id]
+        case.take = part(case.gross, plan.take_ppb)
+        pool = case.gross - case.take
+        case.direct = part(pool - part(pool, plan.floor_ppb), case.weight_ppb)
+        case.floor = pool - case.direct
+        if plan.general_ppb:
+            _divide_blended(case, plan.general_ppb)
+        else:
+            together[tuple(case.holder_ids)].append(case)
+    for holder_ids, group in together.items():
+        credits = apportion_rows(
+            np.array([case.direct for case in group], dtype=np.int64),
+            np.array([[*case.shares_ppb, case.unattributed_ppb] for case in group], dtype=np.int64),
+            [case.generation_id.bytes for case in group],
+            [*holder_ids, UNATTRIBUTED],
+        )
+        for case, row in zip(group, credits.tolist(), strict=True):
+            case.floor += row[-1]
+            case.holders = {holder: units for holder, units in zip(holder_ids, row[:-1], strict=True) if units}
+
+
+def _divide_blended(case: Case, general_ppb: int) -> None:
+    """As above where the plan pays part of the direct pool by general shares: one vector, so one division."""
+    specific = [*case.shares_ppb, case.unattributed_ppb]
+    general = [*case.general_ppb, case.general_unattributed_ppb]
+    weights = [s * (PPB - general_ppb) + g * general_ppb for s, g in zip(specific, general, strict=True)]
+    numbers = [*case.holder_ids, UNATTRIBUTED]
+    units = apportion(case.direct, weights, [tie_key(case.generation_id.bytes, number) for number in numbers])
+    case.floor += units[-1]
+    case.holders = {holder: amount for holder, amount in zip(case.holder_ids, units, strict=False) if amount}
+
+
+def split_all(cases: Sequence[Case]) -> tuple[list[Case], list[tuple[Case, str]]]:
+    """Holders' credits to contributors, by the split sheets in force when the generation occurred. Returns the cases
+    that are split, and those that are not, each with what it lacks."""
+    holder_ids = {holder for case in cases for holder in case.holders}
+    changes = sorted(Split.objects.filter(holder_id__in=holder_ids).values_list("effective_from", flat=True).distinct())
+    contracts = coverage(holder_ids)
+    by_interval: dict[int, list[Case]] = defaultdict(list)
+    for case in cases:
+        by_interval[bisect_right(changes, case.occurred_at)].append(case)
+    kept: list[Case] = []
+    lacking: list[tuple[Case, str]] = []
+    for group in by_interval.values():
+        # No sheet changes inside the interval, so that any of its moments stands for all.
+        sheets = split_of(holder_ids, group[0].occurred_at)
+        for case in group:
+            without = [holder for holder in case.holders if holder not in sheets]
+            if without:
+                lacking.append((case, f"Holder {without[0]} had no split at {case.occurred_at:%Y-%m-%d %H:%M} UTC."))
+            else:
+                case.contributors = _split(case, sheets, contracts)
+                kept.append(case)
+    return kept, lacking
+
+
+def _split(case: Case, sheets: dict[int, list[tuple[int, int]]], contracts: Coverage) -> dict[tuple[int, str], int]:
+    credited: dict[tuple[int, str], int] = defaultdict(int)
+    day = utc_date(case.occurred_at)
+    for holder, units in case.holders.items():
+        sheet = sheets[holder]
+        if len(sheet) == 1:
+            credited[sheet[0][0], contracts.contract_of(sheet[0][0], holder, day)] += units
+            continue
+        keys = [tie_key(case.generation_id.bytes, contributor) for contributor, _ in sheet]
+        for (contributor, _), share in zip(sheet, apportion(units, [p for _, p in sheet], keys), strict=True):
+            if share:
+                credited[contributor, contracts.contract_of(contributor, holder, day)] += share
+    return dict(credited)

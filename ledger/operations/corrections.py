@@ -1,0 +1,195 @@
+"""Corrections of what was reported or attributed: a generation is voided, a model version is restated.
+
+Both post documents that cite what they correct; nothing that stands in the journal is changed. A correction of a
+closed month is dated now and says in which month it was earned; what it takes back from somebody who was paid already
+is recovered from later earnings by the closes that follow.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+
+from attribution.models import AttributionIndex, Generation
+from attribution.operations import UnableToAttribute, attribute_again, attribute_batch_again
+from contributors.models import User
+from ledger import journal
+from ledger.models import EntryKind, Restatement, Void, period_of, utc_date
+from ledger.operations.accruals import accrue, dates_of, hold_sweeps, opposite, standing
+
+BATCH_MAX = 64
+REASON_CHARACTERS_MAX = 300
+
+
+class UnableToVoid(Exception):
+    """The generation is void already, for another reason; or the reason is none."""
+
+    status = 409
+    problem = "unable-to-void"
+
+    def __init__(self, message: str, *, status: int = 409, problem: str = "unable-to-void") -> None:
+        super().__init__(message)
+        self.status, self.problem = status, problem
+
+
+def void_generation(
+    *, generation: Generation, reason: str, at: datetime, detail: str = "", by: User | None = None
+) -> Void:
+    """Take a generation back: it earns nothing from now on, and what it earned is reversed in one entry.
+
+    `by` is the member of staff; None where the service itself asks. The same again returns what stands; before it is
+    accrued it never will be, and the close lists it with this reason. Raises UnableToVoid: no such reason (422), or
+    void already for another one.
+    """
+    if reason not in Void.Reason.values:
+        known = ", ".join(Void.Reason.values)
+        raise UnableToVoid(f"{reason!r} is no reason; there are {known}.", status=422, problem="reason-invalid")
+    detail = detail.strip()
+    if len(detail) > REASON_CHARACTERS_MAX or "\x00" in detail:
+        words = f"The detail has at most {REASON_CHARACTERS_MAX} characters, none of them NUL."
+        raise UnableToVoid(words, status=422, problem="detail-invalid")
+    with transaction.atomic():
+        # Not while a sweep accrues it.
+        hold_sweeps()
+        found = Void.objects.filter(pk=generation.pk).first()
+        if found is not None:
+            if (found.reason, found.detail) != (reason, detail):
+                raise UnableToVoid(f"It is void already: {found.words}.")
+            return found
+        made = Void.objects.create(generation=generation, reason=reason, detail=detail, voided_by=by, voided_at=at)
+        _take_back(generation, reason, at)
+    return made
+
+
+def _take_back(generation: Generation, reason: str, at: datetime) -> None:
+    original = standing([generation.pk]).get(generation.pk)
+    if original is None:
+        return
+    effective, earned = dates_of(period_of(utc_date(generation.occurred_at)), at)
+    journal.post_accruals(
+        kind=EntryKind.VOID_GENERATIONS,
+        idem_key=f"void:{generation.pk}",
+        effective=effective,
+        earned_period=earned,
+        documents=[opposite(original)],
+        reference=f"generation voided: {reason}",
+        rule_version=str(original.plan),
+    )
+
+
+# --- restatement --------------------------------------------------------------------------------------------------
+class UnableToRestate(Exception):
+    """The index cannot restate, the restatement is decided already, or it needs somebody else."""
+
+    status = 409
+    problem = "unable-to-restate"
+
+
+def restate_generation(*, generation: Generation, at: datetime) -> int:
+    """Attribute one generation again by the index that serves now, and post the difference; returns the new revision.
+
+    Raises UnableToRestate: it is void, waits for its first attribution, or cannot be read any more.
+    """
+    if Void.objects.filter(pk=generation.pk).exists():
+        raise UnableToRestate("The generation is void.")
+    try:
+        revision = attribute_again(generation=generation, at=at).revision
+    except UnableToAttribute as error:
+        raise UnableToRestate(str(error)) from error
+    while accrue(at=at, full=True):
+        pass
+    return revision
+
+
+def propose_restatement(
+    *, index: AttributionIndex, since: datetime, reason: str, by: User, at: datetime
+) -> Restatement:
+    """Propose that every generation of the index's model version since a moment is attributed again by it.
+
+    Raises UnableToRestate: the index does not serve or has not passed its audit, no reason is given, or a restatement
+    by it is under way.
+    """
+    if not index.serving or index.state != AttributionIndex.State.AUDITED:
+        raise UnableToRestate("Only the index that serves and passed its audit restates what others attributed.")
+    if not 1 <= len(reason.strip()) <= REASON_CHARACTERS_MAX:
+        raise UnableToRestate(f"Say why, in at most {REASON_CHARACTERS_MAX} characters.")
+    if since > at:
+        raise UnableToRestate("Nothing is generated in the future yet.")
+    try:
+        with transaction.atomic():
+            return Restatement.objects.create(
+                index=index, since=since, reason=reason.strip(), proposed_by=by, proposed_at=at
+            )
+    except IntegrityError as error:
+        raise UnableToRestate("A restatement by this index is proposed or under way.") from error
+
+
+def confirm_restatement(*, restatement: Restatement, by: User, at: datetime) -> Restatement:
+    """Let a proposed restatement run. Raises UnableToRestate: confirmed by its proposer, or decided already."""
+    with transaction.atomic():
+        fresh = _proposed(restatement)
+        if fresh.proposed_by_id == by.pk:
+            raise UnableToRestate("A restatement is confirmed by somebody else than its proposer.")
+        return _decide(fresh, Restatement.State.RUNNING, by, at)
+
+
+def reject_restatement(*, restatement: Restatement, by: User, at: datetime) -> Restatement:
+    """Turn a proposal down; its proposer may do so too."""
+    with transaction.atomic():
+        return _decide(_proposed(restatement), Restatement.State.REJECTED, by, at)
+
+
+def _proposed(restatement: Restatement) -> Restatement:
+    fresh = Restatement.objects.select_for_update(no_key=True).get(pk=restatement.pk)
+    if fresh.state != Restatement.State.PROPOSED:
+        raise UnableToRestate(f"The {fresh} is {fresh.state} already.")
+    return fresh
+
+
+def _decide(fresh: Restatement, state: Restatement.State, by: User, at: datetime) -> Restatement:
+    fresh.state, fresh.decided_by, fresh.decided_at = state, by, at
+    fresh.save(update_fields=["state", "decided_by", "decided_at"])
+    return fresh
+
+
+def continue_restatement(*, restatement: Restatement, at: datetime, limit: int = BATCH_MAX) -> int:
+    """Attribute the next `limit` generations again, and remember how far it came, in one transaction; returns how many
+    were looked at. 0: it is done. The accrual sweep turns new revisions into reversal and new document.
+
+    Killed and run again, it goes on where the last batch ended. Raises UnableToRestate: it is not running.
+    """
+    assert 1 <= limit <= BATCH_MAX
+    with transaction.atomic():
+        fresh = Restatement.objects.select_for_update(no_key=True, of=("self",)).select_related("index").get(
+            pk=restatement.pk
+        )  # fmt: skip
+        if fresh.state == Restatement.State.DONE:
+            return 0
+        if fresh.state != Restatement.State.RUNNING:
+            raise UnableToRestate(f"The {fresh} is {fresh.state}.")
+        batch = _next_batch(fresh, limit)
+        if not batch:
+            fresh.state, fresh.finished_at = Restatement.State.DONE, at
+            fresh.save(update_fields=["state", "finished_at"])
+            return 0
+        made = attribute_batch_again(index=fresh.index, generation_ids=batch, at=at)
+        fresh.n_attributed += made
+        fresh.n_kept += len(batch) - made
+        fresh.after_id = batch[-1]
+        fresh.save(update_fields=["n_attributed", "n_kept", "after_id"])
+    return len(batch)
+
+
+def _next_batch(restatement: Restatement, limit: int) -> list[UUID]:
+    """Settled generations that the index has not attributed, in the order of their numbers."""
+    rows = Generation.objects.filter(
+        model_version_id=restatement.index.model_version_id,
+        occurred_at__gte=restatement.since,
+        state=Generation.State.ATTRIBUTED,
+        void__isnull=True,
+    ).exclude(attributions__index_id=restatement.index_id)
+    if restatement.after_id is not None:
+        rows = rows.filter(pk__gt=restatement.after_id)
+    return list(rows.order_by("pk").values_list("pk", flat=True)[:limit])

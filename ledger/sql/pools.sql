@@ -1,0 +1,74 @@
+-- Pools, voids and restatements: what is decided stands; only what follows from it is added.
+
+CREATE OR REPLACE FUNCTION ledger_check_pool() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    IF NOT (NEW.state = 'proposed' OR (NEW.state = 'declared' AND NEW.proposed_by_id IS NULL)) THEN
+      RAISE EXCEPTION 'A pool begins as a proposal, or as its plan''s own amount.' USING ERRCODE = 'LG008';
+    END IF;
+    IF NOT EXISTS (SELECT FROM ledger_royaltyplan WHERE id = NEW.plan_id AND basis = 'period_pool'
+                      AND state = 'effective') THEN
+      RAISE EXCEPTION 'Only a plan in effect that divides a pool has one.' USING ERRCODE = 'LG008';
+    END IF;
+    RETURN NEW;
+  END IF;
+  IF OLD.state || '>' || NEW.state NOT IN ('proposed>declared', 'proposed>rejected', 'declared>divided') THEN
+    RAISE EXCEPTION 'Pool %: % does not become %.', OLD.id, OLD.state, NEW.state USING ERRCODE = 'LG008';
+  END IF;
+  IF (NEW.plan_id, NEW.period_id, NEW.amount, NEW.note, NEW.proposed_by_id, NEW.proposed_at)
+     IS DISTINCT FROM (OLD.plan_id, OLD.period_id, OLD.amount, OLD.note, OLD.proposed_by_id, OLD.proposed_at)
+     OR (OLD.state = 'declared' AND (NEW.entry_id, NEW.decided_by_id, NEW.decided_at)
+         IS DISTINCT FROM (OLD.entry_id, OLD.decided_by_id, OLD.decided_at)) THEN
+    RAISE EXCEPTION 'Pool % is fixed once proposed.', OLD.id USING ERRCODE = 'LG008';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_periodpool
+  FOR EACH ROW EXECUTE FUNCTION ledger_check_pool();
+CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_periodpool
+  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+
+-- The parts of a pool are written in one statement, and sum to it.
+CREATE OR REPLACE FUNCTION ledger_check_pool_parts() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+  IF EXISTS (SELECT FROM (SELECT pool_id, sum(gross) AS gross, count(*) AS n FROM new_rows GROUP BY 1) s
+               JOIN ledger_periodpool p ON p.id = s.pool_id
+              WHERE p.state <> 'divided' OR p.amount + p.carried <> s.gross
+                 OR (SELECT count(*) FROM ledger_poolpart x WHERE x.pool_id = p.id) <> s.n) THEN
+    RAISE EXCEPTION 'The parts of a pool are written once, and sum to it.' USING ERRCODE = 'LG001';
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE OR REPLACE TRIGGER whole AFTER INSERT ON ledger_poolpart REFERENCING NEW TABLE AS new_rows
+  FOR EACH STATEMENT EXECUTE FUNCTION ledger_check_pool_parts();
+CREATE OR REPLACE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_poolpart
+  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+
+CREATE OR REPLACE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_void
+  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+
+CREATE OR REPLACE FUNCTION ledger_check_restatement() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    IF NEW.state <> 'proposed' THEN
+      RAISE EXCEPTION 'A restatement begins as a proposal.' USING ERRCODE = 'LG008';
+    END IF;
+    RETURN NEW;
+  END IF;
+  IF OLD.state || '>' || NEW.state NOT IN ('proposed>running', 'proposed>rejected', 'running>running', 'running>done')
+     OR (NEW.index_id, NEW.reason, NEW.since, NEW.proposed_by_id, NEW.proposed_at)
+        IS DISTINCT FROM (OLD.index_id, OLD.reason, OLD.since, OLD.proposed_by_id, OLD.proposed_at)
+     OR NEW.n_attributed < OLD.n_attributed THEN
+    RAISE EXCEPTION 'Restatement %: % does not become %.', OLD.id, OLD.state, NEW.state USING ERRCODE = 'LG008';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_restatement
+  FOR EACH ROW EXECUTE FUNCTION ledger_check_restatement();
+CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_restatement
+  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+
+-- The application may not execute what only triggers call.
+REVOKE ALL ON FUNCTION ledger_check_pool(), ledger_check_pool_parts(), ledger_check_restatement()
+  FROM PUBLIC, tributary_app;
