@@ -335,7 +335,8 @@ SELECT d.generation_id::text, NULL, 'accrued without an attribution or against a
 WITH rule(entry_kind, debit, credit) AS (
   VALUES
   ('accrue', '{service_unbilled}', '{platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}'),
-  ('declare_pool', '{service_unbilled,programme_cost}', '{royalty_pool}'),
+  -- What a pool leaves goes into the plan's next one.
+  ('declare_pool', '{service_unbilled,programme_cost,royalty_pool}', '{royalty_pool}'),
   ('accrue_pool', '{royalty_pool}', '{platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}'),
   ('distribute_floor', '{floor_pool}', '{contributor_accrued,on_hold,suspense_unmatched}'),
   ('void_generations', '{platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}',
