@@ -25,7 +25,9 @@ STARTS = datetime(2026, 10, 1, tzinfo=UTC)
 def build(*, pool: int | None = POOL, service: bool = False, contributors: int = 3) -> tuple[World, RoyaltyPlan]:
     world = build_world(OCTOBER, plan=False, contributors=contributors)
     terms: dict[str, Any] = {"basis": "period_pool", "price": None, "pool": pool, "effective_from": STARTS}
-    plan = world.adopt(**terms, **({"pool_service": world.service} if service else {}))
+    if service:
+        terms["pool_service"] = world.service
+    plan = world.adopt(**terms)
     return world, plan
 
 
