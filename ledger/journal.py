@@ -147,7 +147,11 @@ def _refused(error: DatabaseError) -> UnableToPost | None:
 
 
 def _fetch(sql: str, params: Sequence[Any]) -> Any:
-    """One row of a statement that is done as a whole or not at all, with a refusal raised as UnableToPost.
+    return _fetch_all(sql, params)[0]
+
+
+def _fetch_all(sql: str, params: Sequence[Any]) -> list[Any]:
+    """The rows of one statement that is done as a whole or not at all, with a refusal raised as UnableToPost.
 
     Inside a transaction that takes a savepoint, so that the transaction can go on after a refusal. Outside, the
     statement is a transaction by itself, in a single round trip.
@@ -156,7 +160,7 @@ def _fetch(sql: str, params: Sequence[Any]) -> Any:
     try:
         with whole, connection.cursor() as cursor:
             cursor.execute(sql, params)
-            return cursor.fetchone()
+            return list(cursor.fetchall())
     except DatabaseError as error:
         if refusal := _refused(error):
             raise refusal from error
@@ -233,6 +237,39 @@ def post(
         ],
     )  # fmt: skip
     return Posted(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One entry for `post_many`: its key, its lines (credit positive) and what it refers to."""
+
+    idem_key: str
+    lines: Sequence[tuple[AccountKey, int]]
+    reference: str = ""
+    rule_version: str = ""
+
+
+def post_many(*, kind: str, effective: dt.date, drafts: Sequence[Draft]) -> list[Posted]:
+    """Post several entries of one kind and date in one statement, in order: all or none. Each is as `post` makes it,
+    with a key of its own; a refusal (as `post` raises it) does not say which of them it was."""
+    if not drafts:
+        return []
+    row = "(%s, %s, %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s, %s)"
+    values: list[Any] = []
+    for place, draft in enumerate(drafts):
+        _check_lines(draft.lines)
+        values += [
+            place, draft.idem_key, *_columns([key for key, _ in draft.lines]), [amount for _, amount in draft.lines],
+            draft.reference, draft.rule_version,
+        ]  # fmt: skip
+    rows = _fetch_all(
+        f"SELECT posted.entry_id, posted.replayed FROM (VALUES {', '.join([row] * len(drafts))})"
+        " AS d(place, key, kinds, assets, owners, contracts, amounts, reference, rule)"
+        " CROSS JOIN LATERAL ledger_post(%s, d.key, %s, ledger_open_accounts(d.kinds, d.assets, d.owners, d.contracts),"
+        " d.amounts, NULL, NULL, d.reference, d.rule) AS posted ORDER BY d.place",
+        [*values, EntryKind(kind).value, effective],
+    )
+    return [Posted(*row) for row in rows]
 
 
 def reverse(

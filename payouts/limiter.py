@@ -1,10 +1,12 @@
 """One limit on requests to Stripe for all workers together, kept in Valkey.
 
 Requests are given slots, `1 / rate` apart with a small burst, and the caller sleeps until its slot. After a 429 the
-rate halves and climbs back slowly. A worker that wakes late (it was stopped, or the machine was busy) asks again, so
-that slots missed together are not used together: no second sees more than rate + burst + what that lateness admits.
+rate halves and climbs back slowly. A slot is good for a moment only: whoever comes late to it (the worker was stopped,
+or the machine was busy) takes another, so that slots missed together are not used together. That moment is so short
+that no second, wherever it begins, sees more than PER_SECOND_MAX requests: rate x (1 + moment) + burst + 1.
 
-Stripe's limit is 100 reads and 100 writes a second in live mode; the default stays well under it.
+Stripe's limit is 100 reads and 100 writes a second in live mode. Where Valkey does not answer, nothing is sent: the
+attempt is written down already, and goes out under its key once there is a limiter again.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from django.db import connection
 # The numbered database of the cache's server that holds the limits.
 DATABASE = 2
 BURST = 2
-# Wide enough for a thread that waits for its turn among others: 80 a second stay under 80 x 1.2 + 2.
+PER_SECOND_MAX = 100
+# A slot is good for this long at most, and no shorter than a thread needs that waits for its turn among others.
 LATE_SECONDS_MAX = 0.2
+LATE_SECONDS_MIN = 0.02
 RATE_MIN = 2.0
 # How fast the rate climbs back after a 429, in requests a second for each second.
 RECOVERY_PER_SECOND = 2.0
@@ -37,7 +41,8 @@ if kept[2] then
   rate = math.min(rate, tonumber(kept[2]) + tonumber(ARGV[4]) * (now - tonumber(kept[3])) / 1000000)
 end
 local interval = 1000000 / rate
-local next = math.max(tonumber(kept[1]) or now, now - tonumber(ARGV[2]) * interval)
+-- Of an unknown past the worst is assumed: a second full of requests, or slots promised by a server that forgot them.
+local next = math.max(tonumber(kept[1]) or now + 1000000, now - tonumber(ARGV[2]) * interval)
 local wait = math.max(next - now, 0)
 if wait > wait_max then return -1 end
 redis.call('HSET', KEYS[1], 'next', string.format('%.0f', next + interval))
@@ -74,6 +79,15 @@ class Limit:
 
     name: str
     per_second: float
+
+    @property
+    def late_seconds_max(self) -> float:
+        """How long a slot is good for. Of rates above 95 no moment would keep PER_SECOND_MAX; they are for servers
+        that have no such limit."""
+        if self.per_second > PER_SECOND_MAX:
+            return LATE_SECONDS_MAX
+        spare = (PER_SECOND_MAX - BURST - 1) / self.per_second - 1
+        return min(max(spare, LATE_SECONDS_MIN), LATE_SECONDS_MAX)
 
 
 def limit(name: str) -> Limit:
@@ -120,7 +134,7 @@ def take(bucket: Limit, *, wait_seconds_max: float = 20.0) -> None:
         # The wait was counted from a moment between asking and now: from now it is never too short, and measured
         # from the asking it is never called punctual when it was late.
         time.sleep(wait)
-        if time.monotonic() - (asked + wait) <= LATE_SECONDS_MAX:
+        if time.monotonic() - (asked + wait) <= bucket.late_seconds_max:
             return
 
 

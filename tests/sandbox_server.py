@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +61,10 @@ class StripeSandbox:
     webhooks: Sequence[str] = ()
     connect_webhooks: Sequence[str] = ()
     log: Path | None = None
+    # Every answer to anybody is held against Stripe's specification, unless speed is measured.
+    checked: bool = True
     process: subprocess.Popen[bytes] | None = None
+    _told: Any = field(default_factory=tempfile.TemporaryDirectory)
 
     @property
     def url(self) -> str:
@@ -84,11 +88,22 @@ class StripeSandbox:
         command += [part for url in self.webhooks for part in ("--webhook", url)]
         command += [part for url in self.connect_webhooks for part in ("--connect-webhook", url)]
         environment = {**os.environ, **self.environment(), "DATABASE_URL": self.database_url, "SANDBOX": "1"}
+        if self.checked:
+            command += ["--application", "tests.checked_sandbox:application"]
+            environment["SANDBOX_VIOLATIONS"] = str(self._violations)
         with (self.log or Path(os.devnull)).open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         self._wait_until_it_answers()
+
+    @property
+    def _violations(self) -> Path:
+        return Path(self._told.name) / "violations"
+
+    def violations(self) -> list[str]:
+        """What was answered so far, to whomever, that Stripe could not have answered."""
+        return self._violations.read_text().splitlines() if self._violations.exists() else []
 
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + START_SECONDS_MAX
@@ -223,5 +238,6 @@ def running_sandbox(database_url: str, **options: Any) -> Iterator[StripeSandbox
     try:
         sandbox.start()
         yield sandbox
+        assert sandbox.violations() == [], "the sandbox answered what Stripe's specification does not allow"
     finally:
         sandbox.stop()

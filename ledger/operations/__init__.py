@@ -73,13 +73,17 @@ from ledger.operations.model_services import (
     prefund_service,
 )
 from ledger.operations.payouts import (
+    Reserve,
+    Success,
     UnableToRecordPayout,
     record_bank_return,
     record_transfer_reversal,
     refuse_payout,
     reserve_payout,
+    reserve_payouts,
     reverse_withholding,
     succeed_payout,
+    succeed_payouts,
 )
 from ledger.operations.periods import (
     make_partitions,
@@ -119,6 +123,8 @@ from ledger.operations.sealing import (
 )
 
 __all__ = [
+    "Reserve",
+    "Success",
     "UnableToAccrue",
     "UnableToAdoptPlan",
     "UnableToAdoptTerms",
@@ -191,10 +197,12 @@ __all__ = [
     "release_reserves",
     "remit_tax",
     "reserve_payout",
+    "reserve_payouts",
     "restate_generation",
     "reverse_withholding",
     "seal_period",
     "succeed_payout",
+    "succeed_payouts",
     "sweep_stripe",
     "top_up_stripe",
     "void_generation",

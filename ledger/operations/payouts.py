@@ -5,12 +5,14 @@ The state of a payout belongs to the app above; here each step is one entry, fou
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
 
 from ledger import journal
-from ledger.journal import AccountKey, post
+from ledger.journal import AccountKey, Draft, post
 from ledger.models import EntryKind, Line
 from ledger.money import format_amount, to_minor
 from ledger.operations.periods import dated
@@ -38,6 +40,52 @@ def _withheld(jurisdiction: str, currency: str) -> AccountKey:
     return AccountKey("tax_payable", currency, f"jurisdiction:{jurisdiction}/withholding")
 
 
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """What one attempt takes out of a contributor's payable, in units: `gross`, of which `tax` is withheld.
+
+    `treaty` (rate and article) is kept on the entry.
+    """
+
+    contributor_id: int
+    currency: str
+    gross: int
+    tax: int
+    rail: str
+    attempt_key: str
+    jurisdiction: str = "US"
+    treaty: str = ""
+
+    def draft(self) -> Draft:
+        if self.rail not in RAILS:
+            raise UnableToRecordPayout(f"There is no rail {self.rail!r}.")
+        to_minor(self.gross, self.currency)
+        to_minor(self.tax, self.currency)
+        if not 0 <= self.tax < self.gross:
+            raise UnableToRecordPayout(
+                f"A payout of {format_amount(self.gross, self.currency)} cannot withhold "
+                f"{format_amount(self.tax, self.currency)}."
+            )
+        lines = [
+            (_payable(self.contributor_id, self.currency), -self.gross),
+            (AccountKey("payouts_in_transit", self.currency, f"rail:{self.rail}"), self.gross - self.tax),
+        ]
+        if self.tax:
+            lines.append((_withheld(self.jurisdiction, self.currency), self.tax))
+        return Draft(f"payout_reserve:{self.attempt_key}", lines, self.attempt_key, self.treaty)
+
+
+def reserve_payouts(*, reserves: Sequence[Reserve], at: datetime) -> list[int]:
+    """Take the gross of each out of its contributor's payable before anything goes on the wire; returns the entries.
+
+    All or none. Amounts are whole minor units. Raises UnableToPost (below-minimum) where one is beyond what is
+    payable, UnableToRecordPayout for amounts that no rail can pay.
+    """
+    drafts = [reserve.draft() for reserve in reserves]
+    posted = journal.post_many(kind=EntryKind.PAYOUT_RESERVE, effective=dated(at), drafts=drafts)
+    return [entry.entry_id for entry in posted]
+
+
 def reserve_payout(
     *,
     contributor_id: int,
@@ -50,68 +98,63 @@ def reserve_payout(
     jurisdiction: str = "US",
     treaty: str = "",
 ) -> int:
-    """Take `gross` units out of the contributor's payable before anything goes on the wire; returns the entry.
-
-    `gross` and `tax` are whole minor units; `treaty` (rate and article) is kept on the entry. Raises UnableToPost
-    (below-minimum) beyond what is payable, UnableToRecordPayout for amounts that no rail can pay.
-    """
-    if rail not in RAILS:
-        raise UnableToRecordPayout(f"There is no rail {rail!r}.")
-    to_minor(gross, currency)
-    to_minor(tax, currency)
-    if not 0 <= tax < gross:
-        raise UnableToRecordPayout(
-            f"A payout of {format_amount(gross, currency)} cannot withhold {format_amount(tax, currency)}."
-        )
-    lines = [
-        (_payable(contributor_id, currency), -gross),
-        (AccountKey("payouts_in_transit", currency, f"rail:{rail}"), gross - tax),
-    ]
-    if tax:
-        lines.append((_withheld(jurisdiction, currency), tax))
-    return post(
-        kind=EntryKind.PAYOUT_RESERVE,
-        idem_key=f"payout_reserve:{attempt_key}",
-        effective=dated(at),
-        lines=lines,
-        reference=attempt_key,
-        rule_version=treaty,
-    ).entry_id
+    """`reserve_payouts` for one attempt; returns the entry."""
+    reserve = Reserve(contributor_id, currency, gross, tax, rail, attempt_key, jurisdiction, treaty)
+    return reserve_payouts(reserves=[reserve], at=at)[0]
 
 
-def _reserved(reserve_entry: int, attempt_key: str) -> tuple[AccountKey, int]:
-    """The transit account and the net amount of a reserve."""
-    line = (
-        Line.objects.filter(entry_id=reserve_entry, account__kind="payouts_in_transit", amount__gt=0)
-        .select_related("account__asset", "entry")
-        .first()
-    )
-    if line is None or line.entry.idem_key != f"payout_reserve:{attempt_key}":
-        raise UnableToRecordPayout(f"Entry {reserve_entry} is not the reserve of attempt {attempt_key}.")
-    return AccountKey("payouts_in_transit", line.account.asset.code, line.account.owner), line.amount
+def _reserved(reserve_entries: Mapping[int, str]) -> dict[int, tuple[AccountKey, int]]:
+    """Reserve entry -> its transit account and net amount, for entries given with the key of their attempt."""
+    lines = Line.objects.filter(
+        entry_id__in=list(reserve_entries), account__kind="payouts_in_transit", amount__gt=0
+    ).select_related("account__asset", "entry")
+    found = {
+        line.entry_id: (AccountKey("payouts_in_transit", line.account.asset.code, line.account.owner), line.amount)
+        for line in lines
+        if line.entry.idem_key == f"payout_reserve:{reserve_entries[line.entry_id]}"
+    }
+    for entry, attempt_key in reserve_entries.items():
+        if entry not in found:
+            raise UnableToRecordPayout(f"Entry {entry} is not the reserve of attempt {attempt_key}.")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """An attempt whose transfer succeeded: the entry that reserved its money, and the `net` units that left."""
+
+    reserve_entry: int
+    attempt_key: str
+    currency: str
+    net: int
+
+
+def succeed_payouts(*, successes: Sequence[Success], at: datetime) -> list[int]:
+    """The transfers succeeded: what was in transit left each rail's own balance. All or none; returns the entries."""
+    found = _reserved({success.reserve_entry: success.attempt_key for success in successes})
+    drafts = []
+    for success in successes:
+        transit, reserved = found[success.reserve_entry]
+        if (transit.asset, reserved) != (success.currency, success.net):
+            raise UnableToRecordPayout(
+                f"Entry {success.reserve_entry} reserved {format_amount(reserved, transit.asset)} {transit.asset}, "
+                f"not {format_amount(success.net, success.currency)} {success.currency}."
+            )
+        source = AccountKey(RAILS[transit.owner.partition(":")[2]], success.currency)
+        lines = [(transit, -success.net), (source, success.net)]
+        drafts.append(Draft(f"payout_succeed:{success.attempt_key}", lines, success.attempt_key))
+    posted = journal.post_many(kind=EntryKind.PAYOUT_SUCCEED, effective=dated(at), drafts=drafts)
+    return [entry.entry_id for entry in posted]
 
 
 def succeed_payout(*, reserve_entry: int, attempt_key: str, currency: str, net: int, at: datetime) -> int:
-    """The transfer succeeded: what was in transit left the rail's own balance. Returns the entry."""
-    transit, reserved = _reserved(reserve_entry, attempt_key)
-    if (transit.asset, reserved) != (currency, net):
-        raise UnableToRecordPayout(
-            f"Entry {reserve_entry} reserved {format_amount(reserved, transit.asset)} {transit.asset}, "
-            f"not {format_amount(net, currency)} {currency}."
-        )
-    source = AccountKey(RAILS[transit.owner.partition(":")[2]], currency)
-    return post(
-        kind=EntryKind.PAYOUT_SUCCEED,
-        idem_key=f"payout_succeed:{attempt_key}",
-        effective=dated(at),
-        lines=[(transit, -net), (source, net)],
-        reference=attempt_key,
-    ).entry_id
+    """`succeed_payouts` for one attempt; returns the entry."""
+    return succeed_payouts(successes=[Success(reserve_entry, attempt_key, currency, net)], at=at)[0]
 
 
 def refuse_payout(*, reserve_entry: int, attempt_key: str, at: datetime) -> int:
     """The transfer was refused or is void: the reserve is reversed, its tax line included. Returns the entry."""
-    _reserved(reserve_entry, attempt_key)
+    _reserved({reserve_entry: attempt_key})
     if journal.find(f"payout_succeed:{attempt_key}") is not None:
         raise UnableToRecordPayout(f"Attempt {attempt_key} has succeeded; only a transfer reversal undoes it.")
     return journal.reverse(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from payouts import limiter
-from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.gateway.client import Guard, boot_clock, guarded, our_errors, reader, writer
-from payouts.gateway.errors import Action, UnableToSend, UnableToUseStripe
+from payouts.gateway.client import Guard, guarded, our_errors, reader, writer
+from payouts.gateway.errors import UnableToUseStripe
 
 PAGE = 100
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -140,18 +139,6 @@ def _form(params: Mapping[str, Any]) -> str:
     return urllib.parse.urlencode(pairs, safe="[]")
 
 
-def _paced(bucket: str, wait_seconds_max: float = 20.0) -> None:
-    try:
-        limiter.take(limiter.limit(bucket), wait_seconds_max=wait_seconds_max)
-    except limiter.UnableToTakeSlot as error:
-        raise UnableToSend(str(error)) from error
-
-
-def _slower(error: UnableToUseStripe, bucket: str) -> None:
-    if error.verdict.action == Action.SLOW_DOWN:
-        limiter.slow_down(limiter.limit(bucket))
-
-
 def _text(value: Any) -> str:
     """An id, whether Stripe sent it bare or expanded."""
     if isinstance(value, Mapping):
@@ -203,55 +190,52 @@ def _reversal(raw: Mapping[str, Any]) -> TransferReversal:
     )
 
 
-def create_transfer(request: TransferRequest, *, idempotency_key: str, deadline: float) -> Transfer:
-    """Send exactly these bytes under this key, unless `deadline` (boot_clock) has passed when the socket is ready.
+def _sent(request: TransferRequest, deadline: float, call: Callable[[], Any], read: Callable[[Any], Read]) -> Read:
+    """The answer to a request that moves money: written byte for byte, in its slot, before `deadline` (boot_clock).
 
     Raises UnableToSend when nothing was written, UnableToUseStripe with the verdict on any answer but success.
     """
-    _paced("write", wait_seconds_max=max(deadline - boot_clock(), 0.0))
-    crashpoint(CrashPoint.LIMITER_PASSED)
     guard = Guard(deadline, request.sha256)
     try:
-        with our_errors(guard), guarded(guard):
-            answer = writer().v1.transfers.create(
-                request.params,  # type: ignore[arg-type]
-                {"idempotency_key": idempotency_key},
-            )
-            return _transfer(answer.to_dict())
-    except UnableToUseStripe as error:
-        _slower(error, "write")
-        raise
-    except (KeyError, TypeError, ValueError) as error:
+        with our_errors("write", guard), guarded(guard):
+            return read(call().to_dict())
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         # An answer that cannot be read says nothing about what happened.
         raise UnableToUseStripe(f"Stripe's answer could not be read: {error!r}") from error
+
+
+def create_transfer(request: TransferRequest, *, idempotency_key: str, deadline: float) -> Transfer:
+    """Send exactly these bytes under this key. Raises as `_sent` does."""
+
+    def call() -> Any:
+        return writer().v1.transfers.create(
+            request.params,  # type: ignore[arg-type]
+            {"idempotency_key": idempotency_key},
+        )
+
+    return _sent(request, deadline, call, _transfer)
 
 
 def reverse_transfer(
     transfer_id: str, request: TransferRequest, *, idempotency_key: str, deadline: float
 ) -> TransferReversal:
-    _paced("write", wait_seconds_max=max(deadline - boot_clock(), 0.0))
-    guard = Guard(deadline, request.sha256)
-    try:
-        with our_errors(guard), guarded(guard):
-            answer = writer().v1.transfers.reversals.create(
-                transfer_id,
-                request.params,  # type: ignore[arg-type]
-                {"idempotency_key": idempotency_key},
-            )
-            return _reversal(answer.to_dict())
-    except UnableToUseStripe as error:
-        _slower(error, "write")
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnableToUseStripe(f"Stripe's answer could not be read: {error!r}") from error
+    """Take a transfer back with exactly these bytes under this key. Raises as `_sent` does."""
+
+    def call() -> Any:
+        return writer().v1.transfers.reversals.create(
+            transfer_id,
+            request.params,  # type: ignore[arg-type]
+            {"idempotency_key": idempotency_key},
+        )
+
+    return _sent(request, deadline, call, _reversal)
 
 
 def _pages(fetch: Any, params: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Every object of a list, page by page."""
     asked = {**params, "limit": PAGE}
     while True:
-        _paced("read")
-        with our_errors():
+        with our_errors("read"):
             page = fetch(asked).to_dict()
         rows = page["data"]
         yield from rows
@@ -271,8 +255,7 @@ def list_transfers(*, since: datetime) -> Iterator[Transfer]:
 
 
 def retrieve_transfer(transfer_id: str) -> Transfer:
-    _paced("read")
-    with our_errors():
+    with our_errors("read"):
         return _transfer(reader().v1.transfers.retrieve(transfer_id).to_dict())
 
 
@@ -318,9 +301,8 @@ def list_balance_transactions(
 
 
 def balance(account: str = "") -> Balance:
-    _paced("read")
     options: Any = {"stripe_account": account} if account else {}
-    with our_errors():
+    with our_errors("read"):
         raw = reader().v1.balance.retrieve({}, options).to_dict()
 
     def by_currency(rows: Any) -> dict[str, int]:
@@ -334,8 +316,7 @@ def balance(account: str = "") -> Balance:
 
 
 def create_topup(*, amount_minor: int, currency: str, description: str, idempotency_key: str) -> ToppedUp:
-    _paced("write")
-    with our_errors():
+    with our_errors("write"):
         raw = (
             writer()
             .v1.topups.create(
@@ -376,8 +357,7 @@ def create_account(
     *, country: str, email: str, is_company: bool, metadata: Mapping[str, str], idempotency_key: str
 ) -> Account:
     """A connected account that only receives transfers: the fewest questions that Stripe can ask."""
-    _paced("write")
-    with our_errors():
+    with our_errors("write"):
         answer = writer().v1.accounts.create(
             {
                 "controller": {
@@ -398,8 +378,7 @@ def create_account(
 
 def account_link(account_id: str, *, refresh_url: str, return_url: str) -> str:
     """A single-use address of Stripe's onboarding pages."""
-    _paced("write")
-    with our_errors():
+    with our_errors("write"):
         link = writer().v1.account_links.create(
             {
                 "account": account_id, "type": "account_onboarding",
@@ -410,8 +389,7 @@ def account_link(account_id: str, *, refresh_url: str, return_url: str) -> str:
 
 
 def retrieve_account(account_id: str) -> Account:
-    _paced("read")
-    with our_errors():
+    with our_errors("read"):
         return _account(reader().v1.accounts.retrieve(account_id).to_dict())
 
 
@@ -429,8 +407,7 @@ def _bank_transfer(raw: Mapping[str, Any]) -> BankTransfer:
 
 
 def retrieve_bank_transfer(payout_id: str, *, account: str) -> BankTransfer:
-    _paced("read")
-    with our_errors():
+    with our_errors("read"):
         options: Any = {"stripe_account": account}
         return _bank_transfer(reader().v1.payouts.retrieve(payout_id, {}, options).to_dict())
 

@@ -1,8 +1,9 @@
 """The Stripe clients, and the last check before a request is written to the socket.
 
 No retry of the SDK's own for anything that moves money: retrying is the attempt's state machine's business. The socket
-asks `Guard` immediately before it writes: a worker that was stopped and woken later must not pay, and what is written
-must be the bytes that were committed beforehand.
+takes its slot of the limiter immediately before it writes, whoever calls and also for a retry of the SDK's; then it
+asks `Guard`: a worker that was stopped and woken later must not pay, and what is written must be the bytes that were
+committed beforehand.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from payouts import limiter
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.gateway.errors import UnableToSend, UnableToUseStripe
+from payouts.gateway.errors import Action, UnableToSend, UnableToUseStripe
 
 CONNECT_SECONDS_MAX = 5.0
 READ_SECONDS_MAX = 30.0
@@ -65,6 +67,11 @@ class _Refused(Exception):
     """Raised on the socket's side; the guard says why."""
 
 
+def bucket_of(method: str) -> str:
+    """Stripe counts what reads and what writes apart."""
+    return "read" if method == "GET" else "write"
+
+
 class _GuardedConnection:
     """Mixed into urllib3's connections: connect first, then ask the guard, then write."""
 
@@ -72,20 +79,32 @@ class _GuardedConnection:
 
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **kwargs: Any) -> None:
         guard: Guard | None = getattr(_current, "guard", None)
-        if guard is not None:
-            if self.sock is None:
-                # Connecting takes up to five seconds, which must not pass between the check and the write.
-                self.connect()  # type: ignore[attr-defined]
-            sent = body.encode() if isinstance(body, str) else bytes(body or b"")
-            if hashlib.sha256(sent).digest() != guard.body_sha256:
-                guard.refused = "The request differs from the one that was written down."
-                guard.differs = True
-                raise _Refused
-            if boot_clock() > guard.deadline:
-                guard.refused = "It is too late in the lease to write to the socket."
-                raise _Refused
-            guard.written = True
+        if self.sock is None:
+            # Connecting takes up to five seconds, which must not pass between the slot and the write.
+            self.connect()  # type: ignore[attr-defined]
+        if guard is None:
+            limiter.take(limiter.limit(bucket_of(method)))
+        else:
+            self._ask(guard, method, body)
         super().request(method, url, body=body, headers=headers, **kwargs)  # type: ignore[misc]
+
+    def _ask(self, guard: Guard, method: str, body: Any) -> None:
+        sent = body.encode() if isinstance(body, str) else bytes(body or b"")
+        if hashlib.sha256(sent).digest() != guard.body_sha256:
+            guard.refused = "The request differs from the one that was written down."
+            guard.differs = True
+            raise _Refused
+        try:
+            wait_seconds_max = max(guard.deadline - boot_clock(), 0.0)
+            limiter.take(limiter.limit(bucket_of(method)), wait_seconds_max=wait_seconds_max)
+        except limiter.UnableToTakeSlot as error:
+            guard.refused = str(error)
+            raise _Refused from error
+        crashpoint(CrashPoint.LIMITER_PASSED)
+        if boot_clock() > guard.deadline:
+            guard.refused = "It is too late in the lease to write to the socket."
+            raise _Refused
+        guard.written = True
 
     def getresponse(self) -> Any:
         if getattr(_current, "guard", None) is not None:
@@ -158,8 +177,8 @@ def reader() -> stripe.StripeClient:
 
 
 @contextlib.contextmanager
-def our_errors(guard: Guard | None = None) -> Iterator[None]:
-    """Stripe's exceptions as ours, with the verdict of the error table."""
+def our_errors(bucket: str, guard: Guard | None = None) -> Iterator[None]:
+    """Stripe's exceptions as ours, with the verdict of the error table; everybody slows down where it says so."""
     try:
         yield
     except stripe.StripeError as error:
@@ -168,10 +187,14 @@ def our_errors(guard: Guard | None = None) -> Iterator[None]:
         headers = {str(name).lower(): value for name, value in (error.headers or {}).items()}
         body: dict[str, Any] = error.json_body if isinstance(error.json_body, dict) else {}
         described: dict[str, Any] = body.get("error") or {}
-        raise UnableToUseStripe(
+        ours = UnableToUseStripe(
             str(error.user_message or error),
             http_status=error.http_status,
             code=error.code or described.get("code"),
             kind=described.get("type"),
             replayed=headers.get("idempotent-replayed") == "true",
-        ) from error
+        )
+        if ours.verdict.action == Action.SLOW_DOWN:
+            with contextlib.suppress(limiter.UnableToTakeSlot):
+                limiter.slow_down(limiter.limit(bucket))
+        raise ours from error

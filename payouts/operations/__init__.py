@@ -52,7 +52,8 @@ from payouts.operations.closing import (
     fund_platform,
     sign_off,
 )  # fmt: skip
-from payouts.operations.execution import Progress, execute_run, pay_next
+from payouts.operations.crew import Progress, execute_run
+from payouts.operations.execution import pay_next
 from payouts.operations.holds import (
     UnableToPlaceHold,
     UnableToReleaseHold,

@@ -8,24 +8,21 @@ transfers of the payout's own group are listed before anything is sent again.
 
 from __future__ import annotations
 
-import threading
-import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 from django.conf import settings
-from django.db import connections, transaction
-from django.db.models import F, Q
+from django.db import IntegrityError, transaction
+from django.db.models import Count, F, Q
 
 from ledger import operations as ledger
 from ledger.journal import UnableToPost
 from ledger.money import from_minor
 from payouts import gateway
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.gateway import UnableToUseStripe
+from payouts.gateway import UnableToSend, UnableToUseStripe
 from payouts.models import Hold, HoldReason, Notice, Payout, PayoutAttempt, PayoutRun, Rail
 from payouts.operations.approval import stop_run
 from payouts.operations.holds import open_holds_q
@@ -44,8 +41,6 @@ from payouts.queries import LEDGER_RAILS
 
 log = structlog.get_logger(__name__)
 
-THREADS_DEFAULT = 16
-
 
 class _Differs(Exception):
     """A payout is not what was approved."""
@@ -60,122 +55,209 @@ def pay_next(*, run_id: int | None = None, clock: Clock = database_clock, pace: 
 
     Never raises for what Stripe answers; raises UnableToX only for a broken installation.
     """
-    started = gateway.boot_clock()
-    try:
-        taken = _claim(run_id, clock, pace, started)
-    except _Differs as error:
-        stop_run(run_id=error.run_id, code=PayoutRun.PauseCode.HASH_DIFFERS, note=str(error), at=clock())
-        return True
-    if taken is None:
-        return False
-    if isinstance(taken, Claim):
-        crashpoint(CrashPoint.CLAIM_COMMITTED)
-        if taken.is_recovery:
-            _recover(taken, clock, pace)
-        else:
-            _send(taken, clock, pace)
+    due = claim_due(run_id=run_id, clock=clock, pace=pace, limit=1)
+    for claim in due.claims:
+        if transfer := send_or_recover(claim, clock, pace):
+            record_transfer(attempt_id=claim.attempt_id, transfer=transfer, at=clock())
         crashpoint(CrashPoint.RESULT_COMMITTED)
-    return True
+    return due.looked_at > 0
 
 
 # --- Tx1 ----------------------------------------------------------------------------------------------------------
-def _claim(run_id: int | None, clock: Clock, pace: Pace, started: float) -> Claim | bool | None:
-    """A claim, True when the payout was dealt with in place, None when nothing is due. Commits before it returns:
-    nothing goes on the wire before that."""
-    with transaction.atomic(durable=True):
-        now = clock()
-        workable = Q(run__state=PayoutRun.State.EXECUTING)
-        underway = Q(run__state=PayoutRun.State.PAUSED) & ~Q(state=Payout.State.APPROVED)
-        if settings.PAYOUTS_FROZEN:
-            workable &= ~Q(state=Payout.State.APPROVED)
-        due = Payout.objects.filter(
-            workable | underway,
-            Q(lease_until__isnull=True) | Q(lease_until__lte=now),
-            Q(next_try_at__isnull=True) | Q(next_try_at__lte=now),
-            state__in=Payout.LIVE, needs_person_since__isnull=True, rail=Rail.STRIPE_TRANSFER,
-        )  # fmt: skip
-        if run_id is not None:
-            due = due.filter(run_id=run_id)
-        payout = (
-            due.select_for_update(skip_locked=True, of=("self",), no_key=True)
-            .select_related("run")
-            .order_by("pk")
-            .first()
-        )
-        if payout is None:
-            return None
-        token, deadline = uuid.uuid4(), started + pace.lease - pace.send_margin
-        payout.lease_until, payout.lease_token = after(now, pace.lease), token
-        if payout.state != Payout.State.APPROVED:
-            payout.save(update_fields=["lease_until", "lease_token"])
-            attempt_id = payout.attempts.get(
-                kind=PayoutAttempt.Kind.PAY, state__in=[PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN]
-            ).pk
-            return Claim(payout.pk, payout.run_id, attempt_id, token, deadline, is_recovery=True)
-        return _begin_attempt(payout, clock=lambda: now, token=token, deadline=deadline)
+@dataclass(frozen=True)
+class Due:
+    """How many payouts were due and looked at, and those of them that are now in the caller's hands."""
+
+    looked_at: int
+    claims: list[Claim]
 
 
-def _begin_attempt(payout: Payout, *, clock: Clock, token: uuid.UUID, deadline: float) -> Claim | bool:
-    """Write down the intent: the attempt with its exact bytes and key, and the entry that reserves the money."""
-    now, run = clock(), payout.run
-    if bytes(run.approved_hash or b"") != bytes(run.content_hash or b"") or bytes(payout.row_sha256) != row_sha256(
-        payout
-    ):
-        raise _Differs(run.pk)
-    hold = Hold.objects.filter(open_holds_q(now), contributor_id=payout.contributor_id).order_by("placed_at").first()
-    if hold is not None:
-        hold_payout(payout, HoldReason(hold.reason), note="Held after the run was approved.", at=now)
-        return True
-    number = payout.attempts.count() + 1
-    key = f"{payout.transfer_group}_{number}"
+def claim_due(*, run_id: int | None, clock: Clock, pace: Pace, limit: int) -> Due:
+    """Claim up to `limit` payouts that are due, and for new work write down the intent: its attempt, with the exact
+    bytes and the key, and the entry that reserves its money. Commits before it returns: nothing goes on the wire
+    before that."""
+    started = gateway.boot_clock()
+    try:
+        with transaction.atomic(durable=True):
+            due = _claim(run_id, clock(), pace, started + pace.lease - pace.send_margin, limit)
+    except _Differs as error:
+        stop_run(run_id=error.run_id, code=PayoutRun.PauseCode.HASH_DIFFERS, note=str(error), at=clock())
+        return Due(1, [])
+    except IntegrityError as error:
+        # The run was stopped while its payouts were claimed; the trigger saw it first, and nothing was written.
+        if "a_payout_moves_with_its_run" not in _rule_of(error):
+            raise
+        return Due(1, [])
+    if due.claims:
+        crashpoint(CrashPoint.CLAIM_COMMITTED)
+    return due
+
+
+def _rule_of(error: IntegrityError) -> str:
+    return str(getattr(getattr(error.__cause__, "diag", None), "constraint_name", ""))
+
+
+def _claim(run_id: int | None, now: datetime, pace: Pace, deadline: float, limit: int) -> Due:
+    workable = Q(run__state=PayoutRun.State.EXECUTING)
+    underway = Q(run__state=PayoutRun.State.PAUSED) & ~Q(state=Payout.State.APPROVED)
+    if settings.PAYOUTS_FROZEN:
+        workable &= ~Q(state=Payout.State.APPROVED)
+    due = Payout.objects.filter(
+        workable | underway,
+        Q(lease_until__isnull=True) | Q(lease_until__lte=now),
+        Q(next_try_at__isnull=True) | Q(next_try_at__lte=now),
+        state__in=Payout.LIVE, needs_person_since__isnull=True, rail=Rail.STRIPE_TRANSFER,
+    )  # fmt: skip
+    if run_id is not None:
+        due = due.filter(run_id=run_id)
+    found = list(due.select_for_update(skip_locked=True, of=("self",), no_key=True).order_by("pk")[:limit])
+    token, lease_until = uuid.uuid4(), after(now, pace.lease)
+    begun = [payout for payout in found if payout.state == Payout.State.APPROVED]
+    in_hand_before = [payout for payout in found if payout.state != Payout.State.APPROVED]
+    claims = [
+        Claim(payout_id, run_id_of, attempt_id, token, now, deadline, is_recovery=True)
+        for payout_id, run_id_of, attempt_id in _take_over(in_hand_before, token, lease_until)
+    ] + [
+        Claim(attempt.payout_id, attempt.payout.run_id, attempt.pk, token, now, deadline, is_recovery=False)
+        for attempt in _begin_attempts(begun, now=now, token=token, lease_until=lease_until)
+    ]
+    return Due(len(found), claims)
+
+
+def _take_over(payouts: list[Payout], token: uuid.UUID, lease_until: datetime) -> list[tuple[int, int, int]]:
+    """Lease payouts that somebody had in hand before: (payout, run, open attempt) of each."""
+    ids = [payout.pk for payout in payouts]
+    if not ids:
+        return []
+    Payout.objects.filter(pk__in=ids).update(lease_until=lease_until, lease_token=token)
+    underway = PayoutAttempt.objects.filter(
+        payout__in=ids, kind=PayoutAttempt.Kind.PAY,
+        state__in=[PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN],
+    )  # fmt: skip
+    found = list(underway.order_by("payout_id").values_list("payout_id", "payout__run_id", "pk"))
+    assert len(found) == len(ids), "a payout that is under way has one open attempt"
+    return found
+
+
+def _begin_attempts(
+    payouts: list[Payout], *, now: datetime, token: uuid.UUID, lease_until: datetime
+) -> list[PayoutAttempt]:
+    """Write down the intents of locked payouts, but for those whose contributor is held or no longer has as much."""
+    if not payouts:
+        return []
+    runs = _checked_runs(payouts)
+    held = {
+        hold.contributor_id: HoldReason(hold.reason)
+        for hold in Hold.objects.filter(
+            open_holds_q(now), contributor_id__in=[payout.contributor_id for payout in payouts]
+        ).order_by("-placed_at")
+    }
+    for payout in payouts:
+        if payout.contributor_id in held:
+            hold_payout(payout, held[payout.contributor_id], note="Held after the run was approved.", at=now)
+    ids = [payout.pk for payout in payouts]
+    numbers = dict(
+        PayoutAttempt.objects.filter(payout__in=ids).values_list("payout_id").annotate(number=Count("pk"))
+    )  # fmt: skip
+    attempts = [
+        _attempt(payout, runs[payout.run_id], numbers.get(payout.pk, 0) + 1, now)
+        for payout in payouts
+        if payout.contributor_id not in held
+    ]
+    attempts = _reserve(attempts, now)
+    Payout.objects.filter(pk__in=[attempt.payout_id for attempt in attempts]).update(
+        state=Payout.State.SENDING, lease_until=lease_until, lease_token=token, next_try_at=None
+    )
+    PayoutAttempt.objects.bulk_create(attempts)
+    crashpoint(CrashPoint.CLAIM_WRITTEN)
+    return attempts
+
+
+def _checked_runs(payouts: list[Payout]) -> dict[int, PayoutRun]:
+    """The runs of these payouts. Raises _Differs where one is not what was approved."""
+    runs = PayoutRun.objects.in_bulk({payout.run_id for payout in payouts})
+    for payout in payouts:
+        run = runs[payout.run_id]
+        if bytes(run.approved_hash or b"") != bytes(run.content_hash or b"") or bytes(payout.row_sha256) != row_sha256(
+            payout
+        ):
+            raise _Differs(run.pk)
+    return runs
+
+
+def _attempt(payout: Payout, run: PayoutRun, number: int, now: datetime) -> PayoutAttempt:
     request = gateway.transfer_request(
         amount_minor=payout.amount_minor, currency=payout.currency, destination=payout.destination,
         transfer_group=payout.transfer_group,
         metadata={"payout": payout.public_id.hex, "run": run.public_id.hex, "attempt": str(number)},
     )  # fmt: skip
+    return PayoutAttempt(
+        payout=payout, number=number, provider=payout.rail, idempotency_key=f"{payout.transfer_group}_{number}",
+        amount_minor=payout.amount_minor, request=request.body, request_sha256=request.sha256, first_sent_at=now,
+    )  # fmt: skip
+
+
+def _reserve(attempts: list[PayoutAttempt], now: datetime) -> list[PayoutAttempt]:
+    """Reserve the money of each; those whose contributor no longer has as much are held and left out."""
+    reserves = [_reserve_of(attempt) for attempt in attempts]
     try:
         with transaction.atomic():
-            entry = ledger.reserve_payout(
-                contributor_id=payout.contributor_id, currency=payout.currency,
-                gross=from_minor(payout.gross_minor, payout.currency),
-                tax=from_minor(payout.tax_minor, payout.currency), rail=LEDGER_RAILS[payout.rail], attempt_key=key,
-                at=now, **({"jurisdiction": payout.tax_jurisdiction} if payout.tax_jurisdiction else {}),
-            )  # fmt: skip
+            entries = ledger.reserve_payouts(reserves=reserves, at=now)
     except UnableToPost as error:
         if error.problem != "below-minimum":
             raise
-        # Restated, disputed or recovered since the run was calculated: the contributor no longer has this much.
-        hold_payout(payout, HoldReason.NEGATIVE_BALANCE, note="Less is payable than when the run was built.", at=now)
-        return True
-    payout.state = Payout.State.SENDING
-    payout.next_try_at = None
-    payout.save(update_fields=["state", "lease_until", "lease_token", "next_try_at"])
-    attempt = PayoutAttempt.objects.create(
-        payout=payout, number=number, provider=payout.rail, idempotency_key=key, amount_minor=payout.amount_minor,
-        request=request.body, request_sha256=request.sha256, first_sent_at=now, reserve_entry=entry,
+        if len(attempts) > 1:
+            return [kept for attempt in attempts for kept in _reserve([attempt], now)]
+        # Restated, disputed or recovered since the run was calculated.
+        hold_payout(
+            attempts[0].payout, HoldReason.NEGATIVE_BALANCE, note="Less is payable than when the run was built.",
+            at=now,
+        )  # fmt: skip
+        return []
+    for attempt, entry in zip(attempts, entries, strict=True):
+        attempt.reserve_entry = entry
+    return attempts
+
+
+def _reserve_of(attempt: PayoutAttempt) -> ledger.Reserve:
+    payout = attempt.payout
+    terms = {"jurisdiction": payout.tax_jurisdiction} if payout.tax_jurisdiction else {}
+    return ledger.Reserve(
+        payout.contributor_id, payout.currency, from_minor(payout.gross_minor, payout.currency),
+        from_minor(payout.tax_minor, payout.currency), LEDGER_RAILS[payout.rail], attempt.idempotency_key, **terms,
     )  # fmt: skip
-    crashpoint(CrashPoint.CLAIM_WRITTEN)
-    return Claim(payout.pk, run.pk, attempt.pk, token, deadline, is_recovery=False)
 
 
 # --- the wire -----------------------------------------------------------------------------------------------------
-def _send(claim: Claim, clock: Clock, pace: Pace) -> None:
-    attempt = PayoutAttempt.objects.get(pk=claim.attempt_id)
+def send_or_recover(claim: Claim, clock: Clock, pace: Pace) -> gateway.Transfer | None:
+    """Do what a claim asks for. Returns the transfer that answered, for the caller to record; anything else is
+    recorded here."""
+    if claim.is_recovery:
+        return _recover(claim, clock, pace)
+    return _send(claim, clock, pace)
+
+
+def _send(claim: Claim, clock: Clock, pace: Pace) -> gateway.Transfer | None:
+    attempt = PayoutAttempt.objects.select_related("payout__run").get(pk=claim.attempt_id)
     request = gateway.TransferRequest(attempt.request)
     if request.sha256 != bytes(attempt.request_sha256):
         stop_run(run_id=claim.run_id, code=PayoutRun.PauseCode.REQUEST_DIFFERS, note=str(attempt), at=clock())
-        return
+        return None
+    if attempt.payout.lease_token != claim.token:
+        return None
     try:
+        if not _may_send(attempt.payout, attempt.payout.run, claim.claimed_at):
+            raise UnableToSend("It was stopped after it was claimed.")
         transfer = gateway.create_transfer(request, idempotency_key=attempt.idempotency_key, deadline=claim.deadline)
     except UnableToUseStripe as error:
         crashpoint(CrashPoint.ANSWER_READ)
         record_failure(claim=claim, error=error, at=clock(), pace=pace)
-    else:
-        crashpoint(CrashPoint.ANSWER_READ)
-        record_transfer(attempt_id=claim.attempt_id, transfer=transfer, at=clock())
+        return None
+    crashpoint(CrashPoint.ANSWER_READ)
+    return transfer
 
 
-def _recover(claim: Claim, clock: Clock, pace: Pace) -> None:
+def _recover(claim: Claim, clock: Clock, pace: Pace) -> gateway.Transfer | None:
     """Somebody, perhaps we ourselves, may have sent this before. Look first."""
     group = Payout.objects.only("public_id").get(pk=claim.payout_id).transfer_group
     crashpoint(CrashPoint.LOOK_UP_SENT)
@@ -184,7 +266,7 @@ def _recover(claim: Claim, clock: Clock, pace: Pace) -> None:
     except UnableToUseStripe as error:
         log.warning("payout_look_up_failed", payout=group, error=str(error))
         _release(claim, after_seconds=pace.no_answer_quiet, clock=clock)
-        return
+        return None
     crashpoint(CrashPoint.LOOK_UP_ANSWERED)
     # More than one is recorded one by one: the second finds the first, and freezes the run.
     for transfer in found:
@@ -192,7 +274,8 @@ def _recover(claim: Claim, clock: Clock, pace: Pace) -> None:
         assert attempt_id is not None
         record_transfer(attempt_id=attempt_id, transfer=transfer, at=clock())
     if not found and _may_send_again(claim, clock, pace):
-        _send(claim, clock, pace)
+        return _send(claim, clock, pace)
+    return None
 
 
 def _may_send_again(claim: Claim, clock: Clock, pace: Pace) -> bool:
@@ -219,7 +302,7 @@ def _may_send_again(claim: Claim, clock: Clock, pace: Pace) -> bool:
                           "created_at": now},
             )  # fmt: skip
             wait = pace.look_up_again
-        elif not _may_send(payout, now):
+        elif not _may_send(payout, PayoutRun.objects.get(pk=payout.run_id), now):
             wait = pace.look_up_again
         else:
             if attempt.empty_look_up_at is None:
@@ -236,11 +319,9 @@ def _may_send_again(claim: Claim, clock: Clock, pace: Pace) -> bool:
         return False
 
 
-def _may_send(payout: Payout, now: datetime) -> bool:
+def _may_send(payout: Payout, run: PayoutRun, now: datetime) -> bool:
     """Kill switch, pause and holds stop the sending, never the looking."""
-    if settings.PAYOUTS_FROZEN:
-        return False
-    if PayoutRun.objects.get(pk=payout.run_id).state != PayoutRun.State.EXECUTING:
+    if settings.PAYOUTS_FROZEN or run.state != PayoutRun.State.EXECUTING:
         return False
     return not Hold.objects.filter(open_holds_q(now), contributor_id=payout.contributor_id).exists()
 
@@ -250,53 +331,3 @@ def _release(claim: Claim, *, after_seconds: float, clock: Clock) -> None:
     Payout.objects.filter(pk=claim.payout_id, lease_token=claim.token).update(
         lease_until=None, lease_token=None, next_try_at=after(now, after_seconds)
     )
-
-
-# --- many ---------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Progress:
-    """How many claims a call worked off, and how many payouts are left that are not at their end."""
-
-    handled: int
-    live: int
-
-
-def execute_run(
-    *,
-    run_id: int | None,
-    threads: int = THREADS_DEFAULT,
-    seconds_max: float = 600.0,
-    clock: Clock = database_clock,
-    pace: Pace = LIVE,
-    pay: Callable[..., bool] = pay_next,
-) -> Progress:
-    """Work off everything that is due now, with several threads; stop when nothing is, or the time is up.
-
-    What becomes due later (an answer to look up, a rate to wait for) is found by the sweep.
-    """
-    stop_at = time.monotonic() + seconds_max
-    counts = [0] * max(threads, 1)
-    errors: list[BaseException] = []
-
-    def work(place: int) -> None:
-        try:
-            while time.monotonic() < stop_at and not errors and pay(run_id=run_id, clock=clock, pace=pace):
-                counts[place] += 1
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            if threads > 1:
-                connections.close_all()
-
-    if threads <= 1:
-        work(0)
-    else:
-        pool = [threading.Thread(target=work, args=(place,), name=f"pay-{place}") for place in range(threads)]
-        for thread in pool:
-            thread.start()
-        for thread in pool:
-            thread.join()
-    if errors:
-        raise errors[0]
-    live = Payout.objects.filter(state__in=Payout.LIVE)
-    return Progress(sum(counts), (live.filter(run_id=run_id) if run_id is not None else live).count())

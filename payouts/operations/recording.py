@@ -7,6 +7,7 @@ recorded only by the worker that still holds the lease, for the attempt that is 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -33,6 +34,7 @@ class Claim:
     run_id: int
     attempt_id: int
     token: UUID
+    claimed_at: datetime
     # By gateway.boot_clock: nothing is written to the socket after it.
     deadline: float
     is_recovery: bool
@@ -73,15 +75,79 @@ def record_transfer(*, attempt_id: int, transfer: gateway.Transfer, at: datetime
     """
     try:
         with transaction.atomic():
-            return _record_transfer(attempt_id, transfer, at)
+            return bool(_record_transfers([(attempt_id, transfer)], at))
     except _Freeze as freeze:
         _put_on_the_list(attempt_id, freeze.oddity, at)
         return False
 
 
-def _record_transfer(attempt_id: int, transfer: gateway.Transfer, at: datetime) -> bool:
-    payout = Payout.objects.select_for_update(no_key=True).get(attempts=attempt_id)
-    attempt = PayoutAttempt.objects.select_for_update(no_key=True).get(pk=attempt_id)
+def record_transfers(*, results: Sequence[tuple[int, gateway.Transfer]], at: datetime) -> None:
+    """Several answers, as (attempt, transfer), in one transaction; one by one where one of them is odd."""
+    if len(dict(results)) == len(results):
+        try:
+            with transaction.atomic():
+                _record_transfers(results, at)
+            return
+        except _Freeze:
+            pass
+    for attempt_id, transfer in results:
+        record_transfer(attempt_id=attempt_id, transfer=transfer, at=at)
+
+
+def _record_transfers(results: Sequence[tuple[int, gateway.Transfer]], at: datetime) -> int:
+    """Returns how many were not written down before."""
+    transfers = dict(results)
+    # Payouts before attempts, each in the order of their numbers, as everywhere.
+    of_these = Payout.objects.filter(attempts__in=list(transfers)).values("pk")
+    payouts = Payout.objects.select_for_update(no_key=True).filter(pk__in=of_these).order_by("pk").in_bulk()
+    attempts = [
+        attempt
+        for attempt in PayoutAttempt.objects.select_for_update(no_key=True)
+        .filter(pk__in=list(transfers))
+        .order_by("pk")
+        if _is_news(attempt, payouts[attempt.payout_id], transfers[attempt.pk])
+    ]
+    if not attempts:
+        return 0
+    for attempt in attempts:
+        transfer = transfers[attempt.pk]
+        attempt.state = PayoutAttempt.State.SUCCEEDED
+        attempt.provider_transfer_id = transfer.id
+        attempt.balance_transaction = transfer.balance_transaction
+        attempt.destination_payment = transfer.destination_payment
+        attempt.finished_at = at
+    PayoutAttempt.objects.bulk_update(
+        attempts, ["state", "provider_transfer_id", "balance_transaction", "destination_payment", "finished_at"]
+    )
+    paid = [payouts[attempt.payout_id] for attempt in attempts]
+    Payout.objects.filter(pk__in=[payout.pk for payout in paid]).update(
+        state=Payout.State.TRANSFERRED, transferred_at=at, lease_until=None, lease_token=None, next_try_at=None,
+        needs_person_since=None,
+    )  # fmt: skip
+    Notice.objects.bulk_create(
+        Notice(
+            contributor_id=payout.contributor_id, kind="payout_transferred", subject=f"payout:{payout.public_id}",
+            words=f"{_money(payout)} is on its way to your bank.", created_at=at,
+        )
+        for payout in paid
+    )  # fmt: skip
+    crashpoint(CrashPoint.RESULT_WRITTEN)
+    ledger.succeed_payouts(
+        successes=[
+            ledger.Success(
+                attempt.reserve_entry or 0, attempt.idempotency_key, payout.currency,
+                from_minor(payout.amount_minor, payout.currency),
+            )
+            for attempt, payout in zip(attempts, paid, strict=True)
+        ],
+        at=at,
+    )  # fmt: skip
+    crashpoint(CrashPoint.RESULT_POSTED)
+    return len(attempts)
+
+
+def _is_news(attempt: PayoutAttempt, payout: Payout, transfer: gateway.Transfer) -> bool:
+    """Whether the transfer is the answer that this locked attempt waits for. Raises _Freeze where it is odd."""
     if attempt.state == PayoutAttempt.State.SUCCEEDED:
         if attempt.provider_transfer_id == transfer.id:
             return False
@@ -99,32 +165,6 @@ def _record_transfer(attempt_id: int, transfer: gateway.Transfer, at: datetime) 
             )
         )  # fmt: skip
     _check_terms(payout, transfer)
-    attempt.state = PayoutAttempt.State.SUCCEEDED
-    attempt.provider_transfer_id = transfer.id
-    attempt.balance_transaction = transfer.balance_transaction
-    attempt.destination_payment = transfer.destination_payment
-    attempt.finished_at = at
-    attempt.save(
-        update_fields=["state", "provider_transfer_id", "balance_transaction", "destination_payment", "finished_at"]
-    )
-    payout.state, payout.transferred_at = Payout.State.TRANSFERRED, at
-    payout.lease_until = payout.lease_token = payout.next_try_at = payout.needs_person_since = None
-    payout.save(
-        update_fields=[
-            "state", "transferred_at", "lease_until", "lease_token", "next_try_at", "needs_person_since",
-        ]
-    )  # fmt: skip
-    Notice.objects.create(
-        contributor_id=payout.contributor_id, kind="payout_transferred", subject=f"payout:{payout.public_id}",
-        words=f"{_money(payout)} is on its way to your bank.", created_at=at,
-    )  # fmt: skip
-    crashpoint(CrashPoint.RESULT_WRITTEN)
-    assert attempt.reserve_entry is not None
-    ledger.succeed_payout(
-        reserve_entry=attempt.reserve_entry, attempt_key=attempt.idempotency_key, currency=payout.currency,
-        net=from_minor(payout.amount_minor, payout.currency), at=at,
-    )  # fmt: skip
-    crashpoint(CrashPoint.RESULT_POSTED)
     return True
 
 

@@ -34,45 +34,41 @@ def _pace(**changes: float) -> Any:
 
 
 # --- ways of paying -----------------------------------------------------------------------------------------------
-def _sending_blindly(key_of: Callable[[Any], str], **options: Any) -> bool:
+def _sending_blindly(key_of: Callable[[Any], str]) -> None:
     """UNSAFE: what did not succeed is sent again; nobody looks what there is, and no attempt is ever given up."""
     from payouts import gateway
     from payouts.models import PayoutAttempt
-    from payouts.operations import execution, recording
+    from payouts.operations import execution
 
-    def send(claim: recording.Claim, clock: Any, pace: Any) -> None:
+    def send(claim: Any, clock: Any, pace: Any) -> Any:
         attempt = PayoutAttempt.objects.get(pk=claim.attempt_id)
         try:
-            transfer = gateway.create_transfer(
+            return gateway.create_transfer(
                 gateway.TransferRequest(attempt.request), idempotency_key=key_of(attempt),
                 deadline=gateway.boot_clock() + 30,
             )  # fmt: skip
         except gateway.UnableToUseStripe:
             execution._release(claim, after_seconds=0.05, clock=clock)
-        else:
-            recording.record_transfer(attempt_id=attempt.pk, transfer=transfer, at=clock())
+            return None
 
     execution._send = execution._recover = send
-    return execution.pay_next(**options)
 
 
-def new_key_each_time(**options: Any) -> bool:
+def new_key_each_time() -> None:
     """A mutant: a new key for each try, as a task's retry has by default."""
-    return _sending_blindly(lambda attempt: uuid.uuid4().hex, **options)
+    _sending_blindly(lambda attempt: uuid.uuid4().hex)
 
 
-def one_key_blindly(**options: Any) -> bool:
+def one_key_blindly() -> None:
     """A mutant: one key for ever, long after Stripe has forgotten it."""
-    return _sending_blindly(lambda attempt: str(attempt.idempotency_key), **options)
+    _sending_blindly(lambda attempt: str(attempt.idempotency_key))
 
 
-def as_designed(**options: Any) -> bool:
-    from payouts.operations import pay_next
-
-    return pay_next(**options)
+def as_designed() -> None:
+    """The product's own way."""
 
 
-WAYS: dict[str, Callable[..., bool]] = {
+WAYS: dict[str, Callable[[], None]] = {
     "as_designed": as_designed, "new_key_each_time": new_key_each_time, "one_key_blindly": one_key_blindly,
 }  # fmt: skip
 
@@ -93,9 +89,10 @@ def pay(
     from payouts.models import Payout, PayoutRun
 
     settings.STRIPE_REQUESTS_PER_SECOND = rate
+    WAYS[way]()
     end, pace = time.monotonic() + seconds, _pace(**pace_of)
     while time.monotonic() < end:
-        operations.execute_run(run_id=run_id, threads=threads, seconds_max=seconds, pace=pace, pay=WAYS[way])
+        operations.execute_run(run_id=run_id, threads=threads, seconds_max=seconds, pace=pace)
         live = Payout.objects.filter(run_id=run_id, state__in=Payout.LIVE, needs_person_since__isnull=True)
         if PayoutRun.objects.get(pk=run_id).state == PayoutRun.State.PAUSED:
             live = live.exclude(state=Payout.State.APPROVED)

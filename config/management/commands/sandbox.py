@@ -24,6 +24,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=12111)
         parser.add_argument("--threads", type=int, default=64, help="requests that may wait at the same time")
+        parser.add_argument("--application", default="payouts.sandbox.wsgi:application", help="what gunicorn serves")
         parser.add_argument("--webhook", action="append", default=[], metavar="URL", help="for the platform's events")
         parser.add_argument(
             "--connect-webhook", action="append", default=[], metavar="URL", help="for events of connected accounts"
@@ -43,12 +44,15 @@ class Command(BaseCommand):
         self.stdout.write(f"SANDBOX: no money moves. Serving http://127.0.0.1:{options['port']}/v1")
         self.stdout.flush()
         connections.close_all()
-        os.execv(sys.executable, self._server(port=options["port"], threads=options["threads"]))
+        os.execv(
+            sys.executable,
+            self._server(application=options["application"], port=options["port"], threads=options["threads"]),
+        )
 
-    def _server(self, *, port: int, threads: int) -> list[str]:
+    def _server(self, *, application: str, port: int, threads: int) -> list[str]:
         """One process, because clock and limits live in its memory; many threads, because slow answers only wait."""
         return [
-            sys.executable, "-m", "gunicorn", "payouts.sandbox.wsgi:application", "--bind", f"127.0.0.1:{port}",
+            sys.executable, "-m", "gunicorn", application, "--bind", f"127.0.0.1:{port}",
             "--workers", "1", "--worker-class", "gthread", "--threads", str(threads), "--keep-alive", "30",
             "--graceful-timeout", "2", "--log-level", "warning", "--no-control-socket",
         ]  # fmt: skip
