@@ -7,6 +7,7 @@
 | timeout | yes | nothing, for `seconds` |
 | slow | yes | the answer, `seconds` late; the idempotency key is in use meanwhile |
 | 500_before, 500_after | no, yes | 500, stored under the idempotency key |
+| 400 | no | 400 balance_insufficient, stored under the idempotency key |
 | 429, 409 | no | rate limit, lock timeout; nothing is stored |
 | payout_fail:CODE | | the next payout of the account fails when it would have been paid |
 
@@ -21,7 +22,7 @@ from fnmatch import fnmatch
 
 from payouts.sandbox.models import Fault
 
-KINDS = frozenset({"drop_before", "drop_after", "timeout", "slow", "500_before", "500_after", "429", "409"})
+KINDS = frozenset({"drop_before", "drop_after", "timeout", "slow", "500_before", "500_after", "400", "429", "409"})
 PAYOUT_FAIL = "payout_fail:"
 # https://docs.stripe.com/api/payouts/failures
 FAILURE_CODES = frozenset({

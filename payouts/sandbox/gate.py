@@ -196,6 +196,8 @@ def _worked(call: Call, work: Callable[[Call], dict[str, Any]], fault: Fault | N
     try:
         if kind == "500_before":
             raise refusals.server_error()
+        if kind == "400":
+            raise refusals.insufficient_balance()
         with transaction.atomic():
             shown = expand(work(call), list(call.params.get("expand", [])))
     except UnableToServe as refusal:

@@ -29,8 +29,11 @@ from tests.payouts.world import SEEN, World
 SAFE_REPLAY, KEYS_KEPT = 3.0, 9.0
 FAULTS = {
     "drop_before": 0.03, "drop_after": 0.06, "500_before": 0.03, "500_after": 0.06, "429": 0.03, "409": 0.03,
-    "slow": 0.02,
+    "400": 0.01, "slow": 0.02, "timeout": 0.02,
 }  # fmt: skip
+# So many of the bank payouts that follow do not arrive.
+BANK_FAILURES = 0.2
+BANKS_WATCHED = 40
 
 
 @dataclass
@@ -40,29 +43,41 @@ class Trial:
     kills: int = 0
     stops: int = 0
     decisions: int = 0
+    resumes: int = 0
+    bank_failures: int = 0
+    requests: dict[str, int] = field(default_factory=dict)
     disagreements: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def forgetting() -> Iterator[None]:
-    """Stripe forgets a key after a while, all through the block."""
+def forgetting_and_resuming(world: World, run: PayoutRun, told: Trial) -> Iterator[None]:
+    """All through the block, Stripe forgets keys after a while, and somebody at the console resumes what paused."""
     done = threading.Event()
 
-    def forget() -> None:
+    def live() -> None:
         try:
-            while not done.wait(0.5):
+            while not done.wait(0.3):
                 forget_keys(KEYS_KEPT)
+                told.resumes += _resume(world, run)
         finally:
             connection.close()
 
-    thread = threading.Thread(target=forget)
+    thread = threading.Thread(target=live)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
+
+
+def _resume(world: World, run: PayoutRun) -> int:
+    now = PayoutRun.objects.get(pk=run.pk)
+    if now.state != PayoutRun.State.PAUSED or now.is_frozen:
+        return 0
+    operations.resume_run(run=now, by=world.checker, at=datetime.now(UTC), seen=SEEN)
+    return 1
 
 
 def trial(
@@ -74,19 +89,18 @@ def trial(
     assert sandbox is not None
     chance = random.Random(seed)
     told = Trial()
-    while len(world.contributors) < payouts:
-        world.contributor()
+    world.crowd(payouts)
     for place, contributor in enumerate(world.contributors):
         world.credit(contributor, 1_000 + place)
     world.fund(sum(range(1_000, 1_000 + payouts)))
     run = world.executing()
     sandbox.control("POST", "faults", {"seed": seed, "path": "/v1/transfers", "method": "POST", "seconds": 0.3,
                                        "probabilities": FAULTS})  # fmt: skip
-    sandbox.queue_faults("500_after", "drop_after", "500_before")
+    sandbox.queue_faults("500_after", "drop_after", "500_before", *FAULTS, seconds=0.3)
     options: dict[str, Any] = {"run_id": run.pk, "way": way, "safe_replay": SAFE_REPLAY, "seconds": KEYS_KEPT + 3}
     # Slow enough that there is something left to lose at every kill.
     slowly = {**options, "rate": payouts / 6}
-    with forgetting():
+    with forgetting_and_resuming(world, run, told):
         todo = ["kill"] * kills + ["stop"] * stops
         chance.shuffle(todo)
         rest = {len(todo) * (place + 1) // (outages + 1) for place in range(outages)}
@@ -117,10 +131,30 @@ def trial(
             if told.duplicates or not run.payouts.filter(state__in=Payout.LIVE).exists():
                 break
     told.disagreements = disagreements(sandbox, run)
-    told.duplicates = sandbox.audit()["duplicates"]
+    audited = sandbox.audit()
+    told.duplicates, told.requests = audited["duplicates"], audited["requests"]
     if way == "as_designed" and not told.disagreements:
         assert reconciliation.reconcile_run(run=run, at=datetime.now(UTC)).is_clean
+        told.bank_failures = _follow_to_the_bank(world, run)
+        assert disagreements(sandbox, run) == []
+        assert reconciliation.reconcile_run(run=run, at=datetime.now(UTC)).is_clean
     return told
+
+
+def _follow_to_the_bank(world: World, run: PayoutRun) -> int:
+    """Days pass, and some banks send money back; our rows follow. Returns how many failed."""
+    sandbox = world.sandbox
+    assert sandbox is not None
+    sandbox.set_faults({"payout_fail:account_closed": BANK_FAILURES})
+    sandbox.advance(days=4)
+    seen = set()
+    for payout in run.payouts.filter(state=Payout.State.TRANSFERRED).order_by("pk")[:BANKS_WATCHED]:
+        (bank,) = sandbox.client().v1.payouts.list({}, {"stripe_account": payout.destination}).data
+        reconciliation.sync_bank_payout(account=payout.account, payout_id=bank.id, at=datetime.now(UTC))
+        payout.refresh_from_db()
+        assert payout.state == {"paid": "settled", "failed": "bank_failed"}[bank.status]
+        seen.add(payout.pk)
+    return Payout.objects.filter(pk__in=seen, state=Payout.State.BANK_FAILED).count()
 
 
 def _until_some_are_sent(run: PayoutRun, more: int, seconds_max: float = 15.0) -> None:
@@ -135,9 +169,6 @@ def _until_some_are_sent(run: PayoutRun, more: int, seconds_max: float = 15.0) -
 def _decide(world: World, run: PayoutRun) -> int:
     """The person at the console: what Stripe lists was paid, what it does not list was not. Returns how many."""
     decided = 0
-    run.refresh_from_db()
-    if run.state == PayoutRun.State.PAUSED:
-        operations.resume_run(run=run, by=world.checker, at=datetime.now(UTC), seen=SEEN)
     for payout in queries.needs_person().filter(run=run):
         found = gateway.find_transfers(payout.transfer_group)
         operations.decide_unknown(
@@ -155,7 +186,9 @@ def test_workers_that_are_killed_at_random_pay_everybody_once(committed_world: W
     assert told.kills == 9
     run = PayoutRun.objects.get()
     assert run.state == PayoutRun.State.RECONCILED
-    assert set(run.payouts.values_list("state", flat=True)) == {"transferred"}
+    assert set(run.payouts.values_list("state", flat=True)) <= {"transferred", "settled", "bank_failed"}
+    assert told.bank_failures > 0
+    assert set(FAULTS) <= set(told.requests), "every fault happened"
 
 
 def test_the_trial_catches_a_new_key_for_each_retry(committed_world: World, killable: Workers) -> None:
@@ -172,10 +205,28 @@ def test_the_trial_catches_one_key_sent_blindly(committed_world: World, killable
 
 @pytest.mark.full
 @pytest.mark.timeout(3400)
+@pytest.mark.parametrize("way", ["new_key_each_time", "one_key_blindly"])
+def test_the_trial_catches_the_unsafe_ways_at_full_size_too(
+    committed_world: World, killable: Workers, way: str
+) -> None:
+    told = trial(committed_world, killable, payouts=1_000, kills=16, stops=4, way=way, seed=1, outages=2)
+    assert told.duplicates
+    assert told.disagreements
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3400)
 @pytest.mark.parametrize("seed", range(10))
-def test_ten_thousand_payouts_and_two_hundred_kills(committed_world: World, killable: Workers, seed: int) -> None:
+def test_ten_thousand_payouts_and_two_hundred_kills(
+    committed_world: World, killable: Workers, seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A tenth of the goal each: 1,000 payouts, 20 kills, 4 of them of a worker that was stopped first."""
+    began = time.monotonic()
     told = trial(committed_world, killable, payouts=1_000, kills=16, stops=4, way="as_designed", seed=seed, outages=2)
+    with capsys.disabled():
+        print(f"\n{seed}: {time.monotonic() - began:.0f} s {told}")
     assert told.disagreements == []
     assert told.duplicates == []
     assert told.kills == 20
+    assert set(FAULTS) <= set(told.requests)
+    assert told.bank_failures > 0

@@ -119,6 +119,21 @@ class World:
             self.sandbox.happens(account.provider_account_id, outcome)
         return operations.sync_account(account=account, at=self.at)
 
+    def crowd(self, n: int) -> list[Contributor]:
+        """Many people whose accounts at Stripe are like the first one's."""
+        assert self.sandbox is not None
+        first = self.contributor()
+        made = [first]
+        for name in self.sandbox.copy_account(self.account(first), n - 1):
+            contributor = self.contributor(outcome=None)
+            PayoutAccount.objects.create(
+                contributor=contributor, provider_account_id=name, country=contributor.country,
+                destination_currency="USD", transfers_capability="active", payouts_enabled=True,
+                details_submitted=True, created_at=self.at,
+            )  # fmt: skip
+            made.append(contributor)
+        return made
+
     def account(self, contributor: Contributor) -> str:
         """The contributor's account at Stripe, by its id there."""
         return str(PayoutAccount.objects.get(contributor=contributor).provider_account_id)
