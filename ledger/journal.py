@@ -257,7 +257,7 @@ def post_many(*, kind: str, effective: dt.date, drafts: Sequence[Draft]) -> list
     row = "(%s, %s, %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s, %s)"
     values: list[Any] = []
     for place, draft in enumerate(drafts):
-        _check_lines(draft.lines)
+        check_lines(draft.lines)
         values += [
             place, draft.idem_key, *_columns([key for key, _ in draft.lines]), [amount for _, amount in draft.lines],
             draft.reference, draft.rule_version,
