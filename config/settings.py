@@ -188,6 +188,8 @@ CELERY_BEAT_SCHEDULE = {
         ("release reserves that are due", "ledger.tasks.release_due_reserves", 3600.0),
         ("export the credits of closed periods", "ledger.tasks.export_closed_periods", 600.0),
         ("claim payouts whose lease ran out", "payouts.tasks.sweep_payouts", SWEEP_SECONDS),
+        ("tell people what happened", "payouts.tasks.send_notices", 30.0),
+        ("read payout accounts again", "payouts.tasks.refresh_accounts", 600.0),
         ("apply stored webhooks", "payouts.tasks.sweep_webhooks", SWEEP_SECONDS),
         ("reconcile the last day", "payouts.tasks.reconcile_last_day", 3600.0),
         ("check the books", "config.tasks.check_books", 3600.0),
@@ -301,6 +303,10 @@ STRIPE_CONNECT_WEBHOOK_SECRETS = env.list("STRIPE_CONNECT_WEBHOOK_SECRETS", defa
 # Stripe takes 100 a second in live mode and 25 in test mode; all workers share this one limit.
 STRIPE_REQUESTS_PER_SECOND = env.float("STRIPE_REQUESTS_PER_SECOND", 80.0)
 PAYOUTS_FROZEN = env.bool("PAYOUTS_FROZEN", False)
+# The first run with real money is a small one, and roles that were just changed move no money for a while.
+FIRST_LIVE_RUN_PAYOUTS_MAX = env.int("FIRST_LIVE_RUN_PAYOUTS_MAX", 10)
+FIRST_LIVE_RUN_MINOR_MAX = env.int("FIRST_LIVE_RUN_MINOR_MAX", 50_000)
+ROLE_COOL_DOWN_HOURS = env.float("ROLE_COOL_DOWN_HOURS", 24.0)
 # The manual rail. The accounts that bank files are paid from, by currency: EUR=IBAN or EUR=IBAN/BIC, commas between.
 PROGRAMME_NAME = env.str("PROGRAMME_NAME", "Tributary")
 PROGRAMME_ACCOUNTS = env.dict("PROGRAMME_ACCOUNTS", default={})

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import structlog
 from celery import current_app
 from django.conf import settings
+from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.http.request import RawPostDataException
 from django.utils import timezone
@@ -52,6 +53,8 @@ def _receive(request: HttpRequest, endpoint: WebhookEvent.Endpoint, secrets: Seq
             at=timezone.now(),
         )  # fmt: skip
     except (gateway.UnableToVerify, reconciliation.UnableToRecordWebhook) as error:
+        if _too_many_refused(request):
+            return _answer(endpoint, 429, "Too many deliveries with a wrong signature.")
         log.warning("webhook_refused", endpoint=str(endpoint), error=str(error))
         return _answer(endpoint, 400, str(error))
     crashpoint(CrashPoint.WEBHOOK_STORED)
@@ -60,6 +63,19 @@ def _receive(request: HttpRequest, endpoint: WebhookEvent.Endpoint, secrets: Seq
         with contextlib.suppress(Exception):
             current_app.send_task("payouts.tasks.apply_webhook", args=[stored], queue="payouts", retry=False)
     return _answer(endpoint, 200, "stored" if stored is not None else "known")
+
+
+REFUSED_PER_MINUTE_MAX = 60
+
+
+def _too_many_refused(request: HttpRequest) -> bool:
+    """Count one more refused delivery of this address. What is rightly signed is never counted and always taken: an
+    attacker behind the same proxy must not be able to shut Stripe out."""
+    key = f"webhook-refused:{request.META.get('REMOTE_ADDR', '')}:{int(timezone.now().timestamp()) // 60}"
+    with contextlib.suppress(Exception):
+        cache.add(key, 0, timeout=120)
+        return int(cache.incr(key)) > REFUSED_PER_MINUTE_MAX
+    return False
 
 
 def _body(request: HttpRequest) -> bytes | None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
 
-from ledger.money import UnableToParseAmount, asset, parse_amount, to_minor
+from ledger.money import UnableToParseAmount, asset, format_amount, from_minor, parse_amount, to_minor
+from payouts import words
+from payouts.holds import PLACED_BY_PEOPLE
+from payouts.models import HoldReason, Rail
+from payouts.notices import OPTIONAL
+from payouts.rails import RAIL_NAMES
 
 
 class MinorAmountField(forms.CharField):
@@ -19,7 +25,14 @@ class MinorAmountField(forms.CharField):
         self.widget.attrs.update({"inputmode": "decimal", "autocomplete": "off"})
 
     def clean(self, value: Any) -> Any:
-        text = str(super().clean(value)).upper().removeprefix(self.currency).replace(",", "").replace(" ", "").strip()
+        text = (
+            str(super().clean(value) or "")
+            .upper()
+            .removeprefix(self.currency)
+            .replace(",", "")
+            .replace(" ", "")
+            .strip()
+        )
         if not text:
             return None
         try:
@@ -48,6 +61,10 @@ class BuildRunForm(forms.Form):
     """Which currency is paid, and up to which moment credits count."""
 
     currency = forms.ChoiceField()
+    rail = forms.ChoiceField(
+        choices=[(rail.value, RAIL_NAMES[rail].capitalize()) for rail in Rail], label="Paid by", required=False,
+        help_text="Contributors whom Stripe does not pay are paid by bank transfer, in a run of their own.",
+    )  # fmt: skip
     cut_off = forms.DateField(
         label="Credits up to the end of",
         widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
@@ -62,6 +79,9 @@ class BuildRunForm(forms.Form):
         assert isinstance(currency, forms.ChoiceField)
         currency.choices = [(code, code) for code in currencies]
         self.fields["cut_off"].initial = today.date()
+
+    def clean_rail(self) -> str:
+        return self.cleaned_data["rail"] or Rail.STRIPE_TRANSFER.value
 
     def clean_cut_off(self) -> datetime:
         day = self.cleaned_data["cut_off"]
@@ -111,3 +131,226 @@ class DecideUnknownForm(forms.Form):
     note = forms.CharField(
         max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="What you checked, and where"
     )
+
+
+class PlaceHoldForm(forms.Form):
+    """Why somebody is not paid for now, and until when."""
+
+    reason = forms.ChoiceField(label="Reason", help_text="The contributor reads this reason in plain words.")
+    note = forms.CharField(
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        label="Note for staff",
+        help_text="What happened, and where the evidence is. The contributor does not see it.",
+    )
+    ends_on = forms.DateField(
+        required=False,
+        label="Ends by itself after",
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+        help_text="Leave it empty for a hold that a person releases.",
+    )
+
+    def __init__(self, *arguments: Any, may_list: bool, today: datetime, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.today = today
+        reason = self.fields["reason"]
+        assert isinstance(reason, forms.ChoiceField)
+        reason.choices = [
+            (name, words.spaced(name).capitalize())
+            for name in sorted(PLACED_BY_PEOPLE)
+            if may_list or name != HoldReason.SANCTIONS_LISTED
+        ]
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        day = given.get("ends_on")
+        given["ends_at"] = datetime.combine(day, time.max, tzinfo=UTC) if day else None
+        if day and day < self.today.date():
+            self.add_error("ends_on", "A hold must end after it begins.")
+        return given
+
+
+class ChooseRailForm(forms.Form):
+    reason = forms.CharField(
+        max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="Why", help_text="Kept in the audit log."
+    )
+
+
+class TopUpForm(forms.Form):
+    """How much of which currency."""
+
+    currency = forms.ChoiceField()
+    amount = forms.CharField(
+        max_length=40, label="Amount", help_text="For example 1,250.00.",
+        widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"}),
+    )  # fmt: skip
+
+    def __init__(self, *arguments: Any, currencies: list[str], chosen: str = "", **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        currency = self.fields["currency"]
+        assert isinstance(currency, forms.ChoiceField)
+        currency.choices = [(code, code) for code in currencies]
+        if chosen in currencies:
+            currency.initial = chosen
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if given.get("currency") and given.get("amount"):
+            try:
+                given["amount_minor"] = MinorAmountField(currency=given["currency"]).clean(given["amount"])
+            except forms.ValidationError as error:
+                self.add_error("amount", error)
+            else:
+                if not given["amount_minor"]:
+                    self.add_error("amount", "A top-up must be more than nothing.")
+        return given
+
+
+class ReverseForm(forms.Form):
+    """How much of a transfer comes back, and why."""
+
+    def __init__(self, *arguments: Any, currency: str, left_minor: int, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.left_minor = left_minor
+        written = format_amount(from_minor(left_minor, currency), currency, decimals=asset(currency).exponent)
+        self.fields["amount_minor"] = MinorAmountField(
+            currency=currency, label=f"Amount ({currency})", initial=written,
+            help_text="The whole of what is left, or a part of it.",
+        )  # fmt: skip
+        self.fields["reason"] = forms.CharField(
+            max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="Why",
+            help_text="Kept in the audit log, for whoever asks later.",
+        )  # fmt: skip
+
+    def clean_amount_minor(self) -> int:
+        minor: int = self.cleaned_data["amount_minor"] or 0
+        if not 0 < minor <= self.left_minor:
+            raise forms.ValidationError("It must be more than nothing and no more than what is left of the transfer.")
+        return minor
+
+
+class PolicyForm(forms.Form):
+    """The figures of a policy, with those in force as a start."""
+
+    def __init__(self, *arguments: Any, currency: str, terms: dict[str, Any], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+
+        def amount(name: str, label: str, text: str, *, required: bool = False) -> None:
+            value = terms.get(name)
+            shown = "" if value is None else format_amount(
+                from_minor(value, currency), currency, decimals=asset(currency).exponent
+            )  # fmt: skip
+            self.fields[name] = MinorAmountField(
+                currency=currency, label=f"{label} ({currency})", help_text=text, required=required, initial=shown
+            )
+
+        def days(name: str, label: str, text: str) -> None:
+            self.fields[name] = forms.IntegerField(
+                min_value=0, max_value=730, label=label, help_text=text, initial=terms.get(name, 0)
+            )
+
+        amount("minimum_minor", "Least payout", "Below it, an amount is carried over and shown.", required=True)
+        days("maturity_days", "Days until a credit matures", "Younger credits stay for a later run.")
+        amount("second_approval_minor", "Second approver above", "Empty: one approver always suffices.")
+        amount("approval_limit_minor", "Most that one person approves at once", "Empty: no limit.")
+        amount("daily_approval_minor", "Most that one person approves in a day (UTC)", "Empty: no limit.")
+        days("bank_change_days", "Days to wait after a change of bank", "Payouts to a new account wait this long.")
+        days("probation_days", "Days before a first payout", "Counted from when the account became ready.")
+        self.fields["requires_tax_form"] = forms.BooleanField(
+            required=False, label="Nobody is paid without a valid tax form", initial=terms.get("requires_tax_form")
+        )
+        self.fields["reason"] = forms.CharField(
+            max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="Why", help_text="For whoever decides."
+        )
+
+
+class DecidePolicyForm(forms.Form):
+    decision = forms.ChoiceField(label="Decision", widget=forms.RadioSelect)
+
+    def __init__(self, *arguments: Any, is_own: bool, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        decision = self.fields["decision"]
+        assert isinstance(decision, forms.ChoiceField)
+        adopt = [] if is_own else [("adopt", "Adopt it: runs that are built from now on obey it")]
+        decision.choices = [*adopt, ("refuse", "Withdraw it" if is_own else "Refuse it: nothing changes")]
+
+
+class ExportForm(forms.Form):
+    """When the bank is to execute the orders."""
+
+    execution_on = forms.DateField(
+        label="The bank executes on", widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+    )
+
+    def __init__(self, *arguments: Any, today: date, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.today = today
+        self.fields["execution_on"].initial = today
+
+    def clean_execution_on(self) -> date:
+        day: date = self.cleaned_data["execution_on"]
+        if not self.today <= day <= self.today + timedelta(days=30):
+            raise forms.ValidationError("Choose today or a day within the next 30 days.")
+        return day
+
+
+class SureForm(forms.Form):
+    sure = forms.BooleanField()
+
+    def __init__(self, *arguments: Any, label: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fields["sure"].label = label
+
+
+class BankLinesForm(forms.Form):
+    """What the bank reports, as a table."""
+
+    file = forms.FileField(
+        label="The bank's report (CSV)",
+        widget=forms.ClearableFileInput(attrs={"accept": ".csv,text/csv"}),
+        help_text="The table that is offered beside this form, filled in from the bank's statement. The same file can "
+        "be read again: a line counts once.",
+    )
+
+
+class BankDetailsForm(forms.Form):
+    """The account that bank transfers go to."""
+
+    holder_name = forms.CharField(
+        max_length=70, label="Account holder",
+        help_text="As the bank writes it. It must be you or your organisation.",
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )  # fmt: skip
+    iban = forms.CharField(
+        max_length=42, label="IBAN", help_text="Spaces do not matter. Its check digits are verified at once.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )  # fmt: skip
+    bic = forms.CharField(
+        max_length=11, required=False, label="BIC", help_text="Only where your bank insists on it.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )  # fmt: skip
+
+
+class NoticesForm(forms.Form):
+    """Which kinds of notices come as mail."""
+
+    wanted = forms.MultipleChoiceField(
+        required=False, label="Also send me these by mail", widget=forms.CheckboxSelectMultiple
+    )
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        wanted = self.fields["wanted"]
+        assert isinstance(wanted, forms.MultipleChoiceField)
+        wanted.choices = [(name, kind.label) for name, kind in OPTIONAL.items()]
+
+
+class RolesForm(forms.Form):
+    roles = forms.MultipleChoiceField(required=False, widget=forms.CheckboxSelectMultiple)
+    reason = forms.CharField(max_length=500, widget=forms.Textarea(attrs={"rows": 2}), label="Why")
+
+    def __init__(self, *arguments: Any, roles: Sequence[str], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        field = self.fields["roles"]
+        assert isinstance(field, forms.MultipleChoiceField)
+        field.choices = [(name, words.spaced(name).replace("_", " ").capitalize()) for name in roles]

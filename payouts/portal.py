@@ -7,6 +7,8 @@ from typing import Any, cast
 from uuid import UUID
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -22,14 +24,17 @@ from contributors.templatetags.charts import BarChart, Series
 from ledger import queries as ledger_queries
 from ledger.money import asset, format_amount, from_minor
 from payouts import exports, operations, queries, remittance, standing, words
-from payouts.forms import ThresholdForm
-from payouts.models import Payout, PayoutAccount
+from payouts.forms import BankDetailsForm, NoticesForm, ThresholdForm
+from payouts.models import HoldReason, Payout, PayoutAccount, Rail
+from payouts.notices import KINDS, OPTIONAL
+from payouts.rails import rail_of_country
 from payouts.refusals import explained
 
 MONTHS_SHOWN = 12
 RECEIPTS_SHOWN = 5
 WORKS_SHOWN = 5
 NANOS_SCALE = 9
+NOTICES_PAGE = 30
 
 
 @require_GET
@@ -84,6 +89,8 @@ def set_up(request: HttpRequest) -> HttpResponse:
     from ending up at another site.
     """
     contributor = _contributor(request)
+    if _rail_of(contributor) == Rail.MANUAL_BANK_FILE:
+        return redirect("payouts:bank_details")
     if request.method == "GET":
         account = queries.account_of(contributor)
         return render(request, "portal/onboarding.html", {"account": account})
@@ -159,6 +166,92 @@ def threshold(request: HttpRequest) -> HttpResponse:
     return redirect("payouts:payouts")
 
 
+@require_http_methods(["GET", "POST"])
+@contributor_required(change=True)
+@recently_authenticated
+def bank_details(request: HttpRequest) -> HttpResponse:
+    """Name the account that bank transfers go to: for whom Stripe does not pay."""
+    contributor, at = _contributor(request), timezone.now()
+    if _rail_of(contributor) != Rail.MANUAL_BANK_FILE:
+        return redirect("payouts:set_up")
+    form = BankDetailsForm(request.POST or None)
+    account = queries.account_of(contributor)
+    known = account.bank_details.order_by("-pk").first() if account else None
+    status, refused = 200, None
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            with explained(request, silent=True) as refused:
+                operations.record_bank_details(contributor=contributor, by=_user(request), at=at, **form.cleaned_data)
+            if not refused:
+                days = operations.terms_in_force(contributor.currency).bank_change_days
+                told = f" A changed account waits {days} days before it is paid." if known and days else ""
+                messages.success(request, f"Your bank account is stored, sealed.{told}")
+                return redirect("payouts:payouts")
+            status = refused.status
+    context = {"form": form, "known": known, "refused": refused}
+    return render(request, "portal/bank_details.html", context, status=status)
+
+
+@require_POST
+@contributor_required(change=True)
+@recently_authenticated
+def pause(request: HttpRequest) -> HttpResponse:
+    with explained(request) as refused:
+        operations.pause_own_payouts(contributor=_contributor(request), by=_user(request), at=timezone.now())
+    if not refused:
+        messages.success(request, "Your payouts are paused. What you earn is kept for you until you resume them.")
+    return redirect("payouts:payouts")
+
+
+@require_POST
+@contributor_required(change=True)
+@recently_authenticated
+def resume(request: HttpRequest) -> HttpResponse:
+    with explained(request) as refused:
+        operations.resume_own_payouts(contributor=_contributor(request), by=_user(request), at=timezone.now())
+    if not refused:
+        messages.success(request, "Your payouts go on: the next run pays what you are owed.")
+    return redirect("payouts:payouts")
+
+
+@require_http_methods(["GET", "POST"])
+@contributor_required
+def notices(request: HttpRequest) -> HttpResponse:
+    """Everything that the contributor was told, and which kinds come as mail as well."""
+    contributor = _contributor(request)
+    may_change = _membership(request).role != Membership.Role.VIEWER
+    muted = set(contributor.muted_notices.values_list("kind", flat=True))
+    form = NoticesForm(request.POST or None, initial={"wanted": [name for name in OPTIONAL if name not in muted]})
+    status = 200
+    if request.method == "POST":
+        if not may_change:
+            raise PermissionDenied("Only an owner or manager chooses which mails are sent.")
+        status = 422
+        if form.is_valid():
+            with explained(request) as refused:
+                operations.choose_notices(
+                    contributor=contributor, muted=set(OPTIONAL) - set(form.cleaned_data["wanted"]), by=_user(request)
+                )
+            if not refused:
+                messages.success(request, "Saved. What stops your money is always mailed.")
+            return redirect("payouts:notices")
+    page = Paginator(queries.notices_of(contributor), NOTICES_PAGE).get_page(request.GET.get("page"))
+    rows = [
+        (KINDS[row.kind].subject if row.kind in KINDS else words.spaced(row.kind).capitalize(), row) for row in page
+    ]
+    context = {
+        "page_obj": page, "rows": rows, "form": form, "may_change": may_change,
+        "always": [kind.label for kind in KINDS.values() if kind.essential],
+    }  # fmt: skip
+    return render(request, "portal/notices.html", context, status=status)
+
+
+def _rail_of(contributor: Contributor) -> Rail:
+    account = queries.account_of(contributor)
+    return Rail(account.rail) if account else rail_of_country(contributor.country)
+
+
 @require_GET
 @contributor_required
 def remittance_pdf(request: HttpRequest, public_id: UUID) -> HttpResponse:
@@ -183,6 +276,7 @@ def _payouts_page(request: HttpRequest, form: ThresholdForm, *, at: datetime, st
     contributor = _contributor(request)
     account = queries.account_of(contributor)
     asked = standing.asked_by_stripe(account) if account else []
+    holds = queries.open_holds(contributor)
     later = words.requirements(account.requirements.get("eventually_due", [])) if account else []
     return render(
         request,
@@ -193,10 +287,14 @@ def _payouts_page(request: HttpRequest, form: ThresholdForm, *, at: datetime, st
             "asked": asked,
             "later": [what for what in later if what not in asked],
             "checking": words.requirements(account.requirements.get("pending_verification", [])) if account else [],
-            "holds": queries.open_holds(contributor),
+            "holds": holds,
             "history": queries.payouts_of(contributor),
             "paid_states": Payout.PAID,
             "form": form,
+            "by_bank": _rail_of(contributor) == Rail.MANUAL_BANK_FILE,
+            "bank": account.bank_details.order_by("-pk").first() if account else None,
+            "is_paused": any(one.hold.reason == HoldReason.CONTRIBUTOR_PAUSED for one in holds),
+            "latest_notices": queries.notices_of(contributor)[:3],
             **_next_payout(request, at),
         },
         status=status,

@@ -162,6 +162,50 @@ def notices_of(contributor: Contributor) -> QuerySet[Notice]:
     return Notice.objects.filter(contributor=contributor).order_by("-created_at", "-pk")
 
 
+# --- unclaimed ----------------------------------------------------------------------------------------------------
+DORMANT_MONTHS = 36
+
+
+@dataclass(frozen=True)
+class Dormant:
+    """Somebody who is owed money and has not been heard of. `amount` in units of the currency's scale."""
+
+    contributor: Contributor
+    currency: str
+    amount: int
+    last_contact: datetime
+
+
+_DORMANT = """
+SELECT c.id, s.code, b.posted, greatest(c.created_at, max(u.last_login), max(u.date_joined), max(p.settled_at)) AS heard
+  FROM ledger_account a
+  JOIN ledger_asset s ON s.id = a.asset_id
+  JOIN ledger_balance b ON b.account_id = a.id
+  JOIN contributors_contributor c ON c.id = split_part(a.owner, ':', 2)::bigint
+  LEFT JOIN contributors_membership m ON m.contributor_id = c.id
+  LEFT JOIN contributors_user u ON u.id = m.user_id
+  LEFT JOIN payouts_payout p ON p.contributor_id = c.id AND p.state = 'settled'
+ WHERE a.kind = 'contributor_payable' AND b.posted > 0
+ GROUP BY c.id, s.code, b.posted
+HAVING greatest(c.created_at, max(u.last_login), max(u.date_joined), max(p.settled_at)) < %s
+ ORDER BY heard, c.id
+"""
+
+
+def dormant(*, at: datetime, months: int = DORMANT_MONTHS) -> list[Dormant]:
+    """Who is owed something and was last heard of more than `months` months ago, the longest silence first.
+
+    Heard of: a log-in of somebody who acts for the contributor, or a payout that arrived. Royalties that go on being
+    credited are no sign of life.
+    """
+    before = at - timedelta(days=months * 365.25 / 12)
+    with connection.cursor() as cursor:
+        cursor.execute(_DORMANT, [before])
+        found = cursor.fetchall()
+    people = Contributor.objects.in_bulk([row[0] for row in found])
+    return [Dormant(people[key], currency, int(amount), heard) for key, currency, amount, heard in found]
+
+
 # --- finance ------------------------------------------------------------------------------------------------------
 def runs() -> QuerySet[PayoutRun]:
     return PayoutRun.objects.select_related("created_by", "approved_by", "second_approved_by").order_by(

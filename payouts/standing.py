@@ -12,7 +12,8 @@ from contributors.models import Contributor
 from ledger import queries as ledger_queries
 from ledger.money import asset
 from payouts import operations, queries, words
-from payouts.models import PayoutAccount
+from payouts.models import HoldReason, PayoutAccount, Rail
+from payouts.rails import rail_of_country
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Task:
     # Whether the contributor does something about it at Stripe; otherwise it is ours, or time's.
     at_stripe: bool = False
     begins: bool = False
+    # The same for a bank account that is paid directly.
+    at_bank: bool = False
     tone: str = "warn"
     deadline: datetime | None = None
     ends_at: datetime | None = None
@@ -96,6 +99,8 @@ def purses_of(contributor: Contributor, *, at: datetime) -> list[Purse]:
 def task_of(contributor: Contributor) -> Task | None:
     """What blocks the next payout, the first thing first; None where only time or the threshold does."""
     account = queries.account_of(contributor)
+    if (account.rail if account else rail_of_country(contributor.country)) == Rail.MANUAL_BANK_FILE:
+        return _task_by_bank(contributor, account)
     if account is None or account.provider_account_id is None:
         return Task(
             "Say where you want to be paid",
@@ -117,7 +122,7 @@ def task_of(contributor: Contributor) -> Task | None:
         return Task(
             first.words.rstrip("."),
             first.remedy,
-            at_stripe=not account.is_onboarded,
+            at_stripe=not account.is_onboarded and first.hold.reason != HoldReason.CONTRIBUTOR_PAUSED,
             tone="warn" if first.automatic else "bad",
             ends_at=first.hold.ends_at,
         )
@@ -135,6 +140,24 @@ def task_of(contributor: Contributor) -> Task | None:
             at_stripe=True,
         )
     return None
+
+
+def _task_by_bank(contributor: Contributor, account: PayoutAccount | None) -> Task | None:
+    if account is None or not account.bank_fingerprint:
+        return Task(
+            "Name the bank account that you want to be paid to",
+            "You are paid by bank transfer. It takes a minute: the account needs an IBAN and your name on it. Until "
+            "then what you earn stays yours and waits here.",
+            at_bank=True,
+        )
+    holds = queries.open_holds(contributor)
+    if not holds:
+        return None
+    first = holds[0]
+    return Task(
+        first.words.rstrip("."), first.remedy, at_bank=first.hold.reason == HoldReason.REFUSED_BY_BANK,
+        tone="warn" if first.automatic else "bad", ends_at=first.hold.ends_at,
+    )  # fmt: skip
 
 
 def asked_by_stripe(account: PayoutAccount) -> list[str]:

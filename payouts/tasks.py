@@ -46,3 +46,16 @@ def reconcile_last_day() -> None:
     currencies |= set(TopUp.objects.values_list("currency", flat=True))
     for currency in sorted(currencies):
         reconciliation.reconcile_day(currency=currency, day=(now - timedelta(days=1)).date(), at=now)
+
+
+@shared_task
+def send_notices() -> None:
+    """Write the notices that follow from the rows, and mail what was not mailed yet."""
+    operations.notice_what_is_due(at=timezone.now())
+    operations.send_due_notices(at=timezone.now())
+
+
+@shared_task
+def refresh_accounts() -> None:
+    """Read accounts again that were not read for a day, and let automatic holds follow forms, dates and policies."""
+    reconciliation.sweep_accounts(at=timezone.now())

@@ -37,14 +37,14 @@ RUN_STATES = {
 PAYOUT_STATES = {
     "ready": Said("Ready", "Calculated; the run waits for approval.", "neutral"),
     "approved": Said("Approved", "Approved; the transfer has not been sent yet.", "info"),
-    "sending": Said("Sending", "The transfer has been handed to Stripe; its answer is not stored yet.", "info"),
+    "sending": Said("Sending", "Handed to Stripe or ordered from the bank; the answer is not stored yet.", "info"),
     "unknown": Said("Unknown", "Stripe's answer was lost. It is looked up before anything is sent again.", "warn"),
-    "refused": Said("Refused", "Stripe refused the transfer. The money is payable again.", "bad"),
+    "refused": Said("Refused", "The transfer was refused. The money is payable again.", "bad"),
     "held": Said("Held", "Stopped by a hold. The money stays owed.", "warn"),
     "transferred": Said("Transferred", "In the contributor's Stripe balance, on its way to the bank.", "good"),
-    "settled": Said("Arrived", "Stripe reports that it was paid to the bank.", "good"),
+    "settled": Said("Arrived", "Reported as paid to the bank.", "good"),
     "bank_failed": Said("Bank refused", "The bank sent it back to the contributor's Stripe balance.", "bad"),
-    "reversed": Said("Reversed", "The whole transfer was taken back.", "bad"),
+    "reversed": Said("Reversed", "The whole transfer was taken back, or the bank returned it.", "bad"),
     "partially_reversed": Said("Partly reversed", "Part of the transfer was taken back.", "warn"),
 }
 
@@ -52,7 +52,7 @@ PAYOUT_STATES = {
 PAYOUT_STATES_TO_PAYEE = {
     "ready": Said("In a run", "In a payout run that waits for approval.", "info"),
     "approved": Said("Approved", "Approved. The transfer is about to be sent.", "info"),
-    "sending": Said("On its way", "Handed to Stripe a moment ago.", "info"),
+    "sending": Said("On its way", "Handed over; the answer is awaited.", "info"),
     "unknown": Said(
         "Being checked",
         "Stripe's answer was lost. We look it up before we send anything again.",
@@ -63,11 +63,11 @@ PAYOUT_STATES_TO_PAYEE = {
     "transferred": Said(
         "On its way to your bank", "In your Stripe balance; Stripe pays it to your bank by itself.", "good"
     ),
-    "settled": Said("Arrived", "Stripe reports that it reached your bank.", "good"),
+    "settled": Said("Arrived", "Reported as paid to your bank.", "good"),
     "bank_failed": Said(
         "Your bank refused it", "The money is back in your Stripe balance. Check your bank details.", "bad"
     ),
-    "reversed": Said("Taken back", "The whole transfer was taken back.", "bad"),
+    "reversed": Said("Came back", "The whole transfer was taken back, or your bank returned it.", "bad"),
     "partially_reversed": Said("Partly taken back", "Part of the transfer was taken back.", "warn"),
 }
 
@@ -93,7 +93,7 @@ LEFT_OUT = {
     "below_threshold": Said("Below the threshold", "Carried over until it reaches the threshold.", "neutral"),
     "immature": Said("Not matured", "Earned too recently; it matures later.", "neutral"),
     "held": Said("On hold", "A hold stops it.", "warn"),
-    "not_onboarded": Said("No account at Stripe", "There is nowhere to pay it to yet.", "warn"),
+    "not_onboarded": Said("Nowhere to pay", "There is nowhere to pay it to yet.", "warn"),
     "negative_balance": Said("Negative balance", "Nothing is owed at the moment.", "neutral"),
     "below_payable_unit": Said("Below what can be paid", "Less than the smallest amount that can be sent.", "neutral"),
     "live_elsewhere": Said("In another run", "Another payout to the same person is under way.", "info"),

@@ -15,7 +15,7 @@ from payouts import queries
 from payouts.console import reader_required, user_of
 from payouts.console.buttons import why_not_approve
 from payouts.holds import RULES
-from payouts.models import Hold, HoldReason, PayoutRun, WebhookEvent
+from payouts.models import Hold, HoldReason, PayoutRun, PolicyProposal, Rail, WebhookEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ def console(request: HttpRequest) -> HttpResponse:
             "to_approve": [run for run in in_review if not why_not_approve(run, user)],
             "to_execute": [run for run in runs if run.state == PayoutRun.State.APPROVED],
             "paused": [run for run in runs if run.state == PayoutRun.State.PAUSED],
+            "to_order": [r for r in runs if r.state == PayoutRun.State.EXECUTING and r.rail == Rail.MANUAL_BANK_FILE],
+            "proposals": PolicyProposal.objects.filter(state="open").select_related("proposed_by"),
             "needs_person": queries.needs_person()[:20],
             "n_differences": queries.open_differences().count(),
             "dead_letters": WebhookEvent.objects.filter(state=WebhookEvent.State.DEAD).count(),

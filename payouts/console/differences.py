@@ -40,7 +40,6 @@ def reconciliation(request: HttpRequest) -> HttpResponse:
             "inbox": WebhookEvent.objects.values("endpoint", "state")
             .annotate(n=Count("pk"))
             .order_by("endpoint", "state"),
-            "latest_events": WebhookEvent.objects.order_by("-pk")[:15],
         },
     )
 

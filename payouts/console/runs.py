@@ -19,7 +19,7 @@ from payouts import control, exports, operations, queries, remittance
 from payouts.console import MAKER, actor_required, of_run, presence_of, reader_required, run_or_404, user_of
 from payouts.console.buttons import buttons, steps
 from payouts.forms import BuildRunForm
-from payouts.models import Payout, PayoutRun
+from payouts.models import Payout, PayoutRun, Rail
 from payouts.refusals import explained
 
 PAYEES_PAGE = 50
@@ -47,6 +47,7 @@ def build(request: HttpRequest) -> HttpResponse:
     with explained(request) as refused:
         run = operations.build_run(
             currency=form.cleaned_data["currency"],
+            rail=form.cleaned_data["rail"],
             cut_off=form.cleaned_data["cut_off"],
             by=user_of(request),
             at=timezone.now(),
@@ -123,6 +124,9 @@ def payee(request: HttpRequest, public_id: UUID, payout_id: UUID) -> HttpRespons
             "holds": queries.open_holds(payout.contributor),
             "events": queries.audit_events(f"payout:{payout.public_id}")[:20],
             "paid_states": Payout.PAID,
+            "can_reverse": payout.rail == Rail.STRIPE_TRANSFER
+            and payout.state in operations.REVERSIBLE
+            and user_of(request).has_role("finance_checker", "admin"),
         },
     )
 
@@ -159,6 +163,21 @@ def payee_pdf(request: HttpRequest, public_id: UUID, payout_id: UUID) -> HttpRes
     return response
 
 
+@require_GET
+@reader_required
+@of_run
+def run_xlsx(request: HttpRequest, run: PayoutRun) -> HttpResponse:
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+    return _file(exports.run_workbook(run), kind, f"run-{run.public_id}.xlsx")
+
+
+@require_GET
+@reader_required
+@of_run
+def run_jsonl(request: HttpRequest, run: PayoutRun) -> HttpResponse:
+    return _file(exports.run_json_lines(run), "application/jsonl; charset=utf-8", f"run-{run.public_id}.jsonl")
+
+
 def run_context(request: HttpRequest, run: PayoutRun) -> dict[str, Any]:
     """All that the run's page and its review step show."""
     chosen = request.GET.get("state", "")
@@ -189,6 +208,10 @@ def run_context(request: HttpRequest, run: PayoutRun) -> dict[str, Any]:
         "steps": steps(run),
         "can": buttons(run, user_of(request)),
         "frozen": settings.PAYOUTS_FROZEN,
+        "by_bank": run.rail == Rail.MANUAL_BANK_FILE,
+        "n_to_export": run.payouts.filter(state=Payout.State.APPROVED).count()
+        if run.rail != Rail.STRIPE_TRANSFER
+        else 0,
     }
 
 
@@ -200,6 +223,10 @@ def _build_form(data: Any = None) -> BuildRunForm:
 
 
 def _csv(content: bytes, name: str) -> HttpResponse:
-    response = HttpResponse(content, content_type="text/csv; charset=utf-8")
+    return _file(content, "text/csv; charset=utf-8", name)
+
+
+def _file(content: bytes, kind: str, name: str) -> HttpResponse:
+    response = HttpResponse(content, content_type=kind)
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response

@@ -26,7 +26,7 @@ from payouts.gateway.calls import (
     reverse_transfer,
     transfer_request,
 )  # fmt: skip
-from payouts.gateway.client import boot_clock
+from payouts.gateway.client import boot_clock, is_live
 from payouts.gateway.errors import Action, Outcome, UnableToSend, UnableToUseStripe, Verdict, classify
 from payouts.gateway.webhooks import UnableToVerify, sign, verify_webhook
 
@@ -34,7 +34,7 @@ __all__ = [
     "Account", "Action", "Balance", "BalanceTransaction", "BankTransfer", "Outcome", "ToppedUp", "Transfer",
     "TransferRequest", "TransferReversal", "UnableToSend", "UnableToUseStripe", "UnableToVerify", "Verdict",
     "account_link", "balance", "boot_clock", "classify", "create_account", "create_topup", "create_transfer",
-    "find_transfers", "list_balance_transactions", "list_events", "list_reversals", "list_transfers",
+    "find_transfers", "is_live", "list_balance_transactions", "list_events", "list_reversals", "list_transfers",
     "retrieve_account", "retrieve_bank_transfer", "retrieve_transfer", "reversal_request", "reverse_transfer", "sign",
     "transfer_request", "verify_webhook",
 ]  # fmt: skip

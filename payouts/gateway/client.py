@@ -166,6 +166,11 @@ def _client(key: str, retries: int) -> stripe.StripeClient:
         return _clients[name]
 
 
+def is_live() -> bool:
+    """Whether this installation moves real money: told by its key, as Stripe's own are."""
+    return str(settings.STRIPE_SECRET_KEY).startswith(("sk_live_", "rk_live_"))
+
+
 def writer() -> stripe.StripeClient:
     """For what moves money: the restricted key with that right, and no retry."""
     return _client(settings.STRIPE_SECRET_KEY, 0)

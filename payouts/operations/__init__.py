@@ -23,7 +23,7 @@ from payouts.operations.approval import (
     resume_run,
     start_execution,
 )  # fmt: skip
-from payouts.operations.audit import NOBODY, Presence, UnableToAct, UnableToTrustPresence, audit
+from payouts.operations.audit import NOBODY, Presence, UnableToAct, UnableToTrustPresence, audit, require_role
 from payouts.operations.bank_files import (
     UnableToChangeBankFile,
     UnableToExport,
@@ -62,6 +62,12 @@ from payouts.operations.holds import (
     release_hold,
     resume_own_payouts,
 )  # fmt: skip
+from payouts.operations.notices import (
+    UnableToChooseNotices,
+    choose_notices,
+    notice_what_is_due,
+    send_due_notices,
+)  # fmt: skip
 from payouts.operations.pace import LIVE, Clock, Pace, database_clock
 from payouts.operations.policies import (
     FIGURES,
@@ -75,7 +81,7 @@ from payouts.operations.policies import (
     terms_in_force,
 )  # fmt: skip
 from payouts.operations.recording import attempt_of, record_transfer
-from payouts.operations.reversals import UnableToReverse, record_reversal, recover_reversals, reverse_payout
+from payouts.operations.reversals import REVERSIBLE, UnableToReverse, record_reversal, recover_reversals, reverse_payout
 from payouts.operations.runs import (
     UnableToBuildRun,
     UnableToChangeRun,
@@ -90,22 +96,30 @@ from payouts.operations.runs import (
     submit_run,
     take_up_run,
 )  # fmt: skip
+from payouts.operations.staff import (
+    UnableToActYet,
+    UnableToApproveThatMuch,
+    UnableToChangeRoles,
+    change_roles,
+)  # fmt: skip
 
 __all__ = [
-    "FIGURES", "LIVE", "NOBODY", "Clock", "Pace", "Presence", "Progress", "Reported", "Result", "Terms",
-    "UnableToAct", "UnableToAdoptPolicy", "UnableToApprove", "UnableToBuildRun", "UnableToChangeBankFile",
-    "UnableToChangeRun", "UnableToChooseRail", "UnableToClose", "UnableToDecide", "UnableToDecideProposal",
+    "FIGURES", "LIVE", "NOBODY", "REVERSIBLE", "Clock", "Pace", "Presence", "Progress", "Reported", "Result",
+    "Terms", "UnableToAct", "UnableToActYet", "UnableToAdoptPolicy", "UnableToApprove", "UnableToApproveThatMuch",
+    "UnableToBuildRun", "UnableToChangeBankFile", "UnableToChangeRoles", "UnableToChangeRun",
+    "UnableToChooseNotices", "UnableToChooseRail", "UnableToClose", "UnableToDecide", "UnableToDecideProposal",
     "UnableToExclude", "UnableToExport", "UnableToFund", "UnableToOpenAccount", "UnableToPause",
     "UnableToPlaceHold", "UnableToRecordBankDetails", "UnableToRecordBankLine", "UnableToReject",
     "UnableToReleaseHold", "UnableToResume", "UnableToReverse", "UnableToSetThreshold", "UnableToSignOff",
     "UnableToStart", "UnableToSubmitRun", "UnableToTrustPresence", "account_on_rail", "adopt_policy",
-    "apply_top_up", "approve_run", "attempt_of", "audit", "build_run", "cancel_run", "choose_rail", "close_run",
-    "content_hash", "database_clock", "decide_policy", "decide_unknown", "disconnect_account", "exclude",
-    "execute_run", "expire_approvals", "export_bank_file", "finish_top_up", "fund_platform", "mark_bank_file_sent",
-    "onboarding_link", "open_payout_account", "pause_own_payouts", "pause_run", "pay_next", "place_hold",
-    "propose_policy", "read_bank_file", "rebuild_run", "record_bank_details", "record_bank_lines",
-    "record_reversal", "record_tax_profile", "record_transfer", "recover_reversals", "refresh_holds", "reject_run",
-    "release_hold", "resume_own_payouts", "resume_run", "reverse_payout", "row_sha256", "set_own_threshold",
-    "sign_off", "start_execution", "submit_run", "sync_account", "take_up_run", "terms_in_force",
-    "withdraw_bank_file",
+    "apply_top_up", "approve_run", "attempt_of", "audit", "build_run", "cancel_run", "change_roles",
+    "choose_notices", "choose_rail", "close_run", "content_hash", "database_clock", "decide_policy",
+    "decide_unknown", "disconnect_account", "exclude", "execute_run", "expire_approvals", "export_bank_file",
+    "finish_top_up", "fund_platform", "mark_bank_file_sent", "notice_what_is_due", "onboarding_link",
+    "open_payout_account", "pause_own_payouts", "pause_run", "pay_next", "place_hold", "propose_policy",
+    "read_bank_file", "rebuild_run", "record_bank_details", "record_bank_lines", "record_reversal",
+    "record_tax_profile", "record_transfer", "recover_reversals", "refresh_holds", "reject_run", "release_hold",
+    "require_role", "resume_own_payouts", "resume_run", "reverse_payout", "row_sha256", "send_due_notices",
+    "set_own_threshold", "sign_off", "start_execution", "submit_run", "sync_account", "take_up_run",
+    "terms_in_force", "withdraw_bank_file",
 ]  # fmt: skip

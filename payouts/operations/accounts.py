@@ -254,6 +254,9 @@ def tax_problem(form: TaxProfile | None, at: datetime) -> HoldReason | None:
 def refresh_holds(*, account: PayoutAccount, at: datetime) -> PayoutAccount:
     """Make the automatic holds follow what is known here: forms that ran out, cool-downs that ended, a new policy."""
     account = PayoutAccount.objects.select_for_update(no_key=True).get(pk=account.pk)
+    if account.rail == Rail.MANUAL_BANK_FILE:
+        account.synced_at = at
+        account.save(update_fields=["synced_at"])
     if account.provider_account_id or account.rail == Rail.MANUAL_BANK_FILE:
         hold_as_account_says(account, at)
     return account

@@ -30,6 +30,7 @@ from payouts.operations.audit import (
     require_role,
 )
 from payouts.operations.runs import clear_approvals, content_hash, lock, payouts_back_to_ready, return_to_review
+from payouts.operations.staff import require_settled_role, require_within_limits
 
 log = structlog.get_logger(__name__)
 
@@ -85,8 +86,10 @@ def approve_run(
     (minor units). Above the policy's limit the first approval is one of two."""
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
+    require_settled_role(by, at)
     run = lock(run)
     _check_approver(run, by)
+    require_within_limits(run, by, at)
     if bytes(run.content_hash or b"") != content_hash or _recomputed(run) != content_hash:
         raise UnableToApprove("The run changed since you opened it; look at it again.")
     if typed_total != run.total_minor:
@@ -161,10 +164,12 @@ def start_execution(*, run: PayoutRun, by: User, at: datetime, seen: Presence = 
     """Let the workers begin: after the rows are hashed again and Stripe's balance is seen to suffice."""
     require_role(by, MAKER, CHECKER, ADMIN)
     require_fresh_factor(seen)
+    require_settled_role(by, at)
     if settings.PAYOUTS_FROZEN:
         raise UnableToStart("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
     if run.state != PayoutRun.State.APPROVED:
         raise UnableToStart(f"The run is {run.get_state_display().lower()}, not approved.")
+    _check_first_live_run(run)
     if run.rail == Rail.STRIPE_TRANSFER:
         _check_balance(run)
     with transaction.atomic():
@@ -186,6 +191,23 @@ def start_execution(*, run: PayoutRun, by: User, at: datetime, seen: Presence = 
         if run.rail == Rail.STRIPE_TRANSFER:
             hint_execution(run)
     return run
+
+
+def _check_first_live_run(run: PayoutRun) -> None:
+    """The first run with real money is a small one: what it teaches should cost little."""
+    if not gateway.is_live() or run.rail != Rail.STRIPE_TRANSFER:
+        return
+    done = (PayoutRun.State.RECONCILED, PayoutRun.State.CLOSED)
+    if PayoutRun.objects.filter(rail=Rail.STRIPE_TRANSFER, state__in=done).exists():
+        return
+    most, most_minor = settings.FIRST_LIVE_RUN_PAYOUTS_MAX, settings.FIRST_LIVE_RUN_MINOR_MAX
+    if run.n_payouts > most or run.total_minor > most_minor:
+        kept = asset(run.currency)
+        limit = format_amount(most_minor * kept.minor, run.currency, decimals=kept.exponent)
+        raise UnableToStart(
+            f"The first run with real money pays at most {most} people and {limit} {run.currency} "
+            "(FIRST_LIVE_RUN_PAYOUTS_MAX, FIRST_LIVE_RUN_MINOR_MAX). Exclude some, and pay them once it is reconciled."
+        )
 
 
 def _check_balance(run: PayoutRun) -> None:

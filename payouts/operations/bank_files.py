@@ -37,6 +37,7 @@ from payouts.operations.holds import open_holds_q
 from payouts.operations.pace import LIVE
 from payouts.operations.recording import hold_payout, void_attempt
 from payouts.operations.runs import lock, row_sha256
+from payouts.operations.staff import require_settled_role
 from payouts.pain import Order, Party, checked, pain_001
 from payouts.queries import LEDGER_RAILS
 
@@ -86,6 +87,7 @@ def export_bank_file(
     """
     require_role(by, MAKER, CHECKER, ADMIN)
     require_fresh_factor(seen)
+    require_settled_role(by, at)
     if settings.PAYOUTS_FROZEN:
         raise UnableToExport("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
     if execution_on is not None and execution_on < at.date():

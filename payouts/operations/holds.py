@@ -22,6 +22,7 @@ from payouts.operations.audit import (
     require_fresh_factor,
     require_role,
 )
+from payouts.operations.staff import require_settled_role
 
 STAFF = (MAKER, CHECKER, COMPLIANCE, ADMIN)
 REFUSED_BY_RAIL = {HoldReason.COUNTRY_UNSUPPORTED, HoldReason.CURRENCY_UNSUPPORTED}
@@ -141,6 +142,7 @@ def _require_member(by: User, contributor: Contributor) -> None:
 def release_hold(*, hold: Hold, by: User, at: datetime, note: str = "", seen: Presence = NOBODY) -> Hold:
     """End a hold by hand: compliance its own and any, finance those of finance and of the contributor."""
     require_fresh_factor(seen)
+    require_settled_role(by, at)
     hold = Hold.objects.select_for_update(no_key=True).get(pk=hold.pk)
     rule = RULES[HoldReason(hold.reason)]
     if rule.owner == Owner.COMPLIANCE:

@@ -22,6 +22,7 @@ from payouts.gateway import Outcome
 from payouts.models import Difference, Notice, Payout, PayoutAttempt, Rail, Reversal
 from payouts.operations.audit import ADMIN, CHECKER, NOBODY, Presence, audit, require_fresh_factor, require_role
 from payouts.operations.pace import LIVE, Clock, Pace, after, database_clock
+from payouts.operations.staff import require_settled_role
 
 REVERSIBLE = (
     Payout.State.TRANSFERRED, Payout.State.SETTLED, Payout.State.BANK_FAILED, Payout.State.PARTIALLY_REVERSED,
@@ -41,6 +42,7 @@ def reverse_payout(
     """Take `amount_minor` of a paid payout back. Returns the attempt; the sweep finishes what has no answer yet."""
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
+    require_settled_role(by, at)
     if settings.PAYOUTS_FROZEN:
         raise UnableToReverse("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
     if not reason.strip():

@@ -5,6 +5,7 @@ from payouts.reconciliation.banks import reconcile_bank_run
 from payouts.reconciliation.comparison import UnableToReconcile, reconcile_day, reconcile_run
 from payouts.reconciliation.inbox import (
     UnableToRecordWebhook,
+    UnableToReplay,
     apply_webhook,
     back_fill,
     is_live,
@@ -12,10 +13,10 @@ from payouts.reconciliation.inbox import (
     replay_webhook,
     sync_bank_payout,
 )  # fmt: skip
-from payouts.reconciliation.sweeping import sweep_stuck, sweep_webhooks
+from payouts.reconciliation.sweeping import sweep_accounts, sweep_stuck, sweep_webhooks
 
 __all__ = [
-    "UnableToReconcile", "UnableToRecordWebhook", "apply_webhook", "back_fill", "is_live", "reconcile_bank_run",
-    "reconcile_day", "reconcile_run", "record_webhook", "replay_webhook", "sign_off", "sweep_stuck", "sweep_webhooks",
-    "sync_bank_payout",
+    "UnableToReconcile", "UnableToRecordWebhook", "UnableToReplay", "apply_webhook", "back_fill", "is_live",
+    "reconcile_bank_run", "reconcile_day", "reconcile_run", "record_webhook", "replay_webhook", "sign_off",
+    "sweep_accounts", "sweep_stuck", "sweep_webhooks", "sync_bank_payout",
 ]  # fmt: skip

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q
 
+from contributors.models import User
 from payouts import gateway, operations
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import BankPayout, Notice, Payout, PayoutAccount, PayoutAttempt, TopUp, WebhookEvent
@@ -37,8 +37,7 @@ class _NotYet(Exception):
 
 
 def is_live() -> bool:
-    """Whether this installation moves real money: told by its key, as Stripe's own are."""
-    return str(settings.STRIPE_SECRET_KEY).startswith(("sk_live_", "rk_live_"))
+    return gateway.is_live()
 
 
 _INSERT = """
@@ -97,11 +96,26 @@ def _try_later(event: WebhookEvent, error: str, at: datetime) -> str:
     return state
 
 
-def replay_webhook(*, event: WebhookEvent, at: datetime) -> WebhookEvent:
-    """Take a dead event up again."""
-    WebhookEvent.objects.filter(pk=event.pk, state=WebhookEvent.State.DEAD).update(
-        state=WebhookEvent.State.RETRYING, next_try_at=at, received_at=event.received_at
+class UnableToReplay(Exception):
+    """The event is not dead."""
+
+    status = 409
+    problem = "event-not-replayed"
+
+
+@transaction.atomic
+def replay_webhook(
+    *, event: WebhookEvent, at: datetime, by: User | None = None, seen: operations.Presence = operations.NOBODY
+) -> WebhookEvent:
+    """Take a dead event up again: tried once more, and dead again if nothing here knows its object even now."""
+    if by is not None:
+        operations.require_role(by, "finance_maker", "finance_checker", "compliance", "admin")
+    taken = WebhookEvent.objects.filter(pk=event.pk, state=WebhookEvent.State.DEAD).update(
+        state=WebhookEvent.State.RETRYING, next_try_at=at
     )
+    if not taken:
+        raise UnableToReplay("Only a dead letter is taken up again; this event is not one.")
+    operations.audit(by=by, action="replay_webhook", subject=f"event:{event.event_id}", at=at, seen=seen)
     event.refresh_from_db()
     return event
 

@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from payouts import gateway, operations
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.models import Payout, PayoutRun, Rail, TopUp, WebhookEvent
+from payouts.models import Hold, Payout, PayoutAccount, PayoutRun, Rail, TopUp, WebhookEvent
 from payouts.reconciliation.banks import reconcile_bank_run
 from payouts.reconciliation.comparison import reconcile_run
 from payouts.reconciliation.inbox import apply_webhook
@@ -63,3 +63,26 @@ def sweep_stuck(
             except gateway.UnableToUseStripe as error:
                 log.warning("run_not_reconciled", run=str(run.public_id), error=str(error))
     return progress
+
+
+READ_AGAIN_AFTER = timedelta(hours=24)
+ACCOUNTS_MAX = 200
+
+
+def sweep_accounts(*, at: datetime, limit: int = ACCOUNTS_MAX) -> int:
+    """Read the accounts at Stripe again that were read longest ago: also for a balance below zero there, of which no
+    event tells. The holds of those paid by bank transfer follow their dates. Returns how many were looked at."""
+    due = PayoutAccount.objects.filter(Q(synced_at__isnull=True) | Q(synced_at__lte=at - READ_AGAIN_AFTER))
+    at_stripe = due.filter(rail=Rail.STRIPE_TRANSFER, provider_account_id__isnull=False)
+    accounts = list(at_stripe.order_by("synced_at", "pk")[:limit])
+    for account in accounts:
+        try:
+            operations.sync_account(account=account, at=at)
+        except gateway.UnableToUseStripe as error:
+            log.warning("account_not_read", account=account.pk, error=str(error))
+    by_bank = list(due.filter(rail=Rail.MANUAL_BANK_FILE).order_by("synced_at", "pk")[:limit])
+    # What only dates decide is looked at more often: a hold that is due to end should end.
+    ending = Hold.objects.filter(released_at__isnull=True, ends_at__lte=at).values("contributor_id")
+    for account in {*by_bank, *PayoutAccount.objects.filter(contributor_id__in=ending)[:limit]}:
+        operations.refresh_holds(account=account, at=at)
+    return len(accounts) + len(by_bank)

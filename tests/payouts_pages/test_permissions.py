@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.urls.converters import IntConverter, StringConverter, UUIDConverter
 from django.urls.resolvers import URLPattern
 
 from contributors.operations import add_member
@@ -15,12 +17,22 @@ from payouts.models import PayoutRun
 from tests.payouts.world import World
 from tests.payouts_pages.conftest import LogIn, member_of
 
-POST_ONLY = {"build", "submit", "take_up", "rebuild", "reconcile", "close", "read_account", "threshold"}
+POST_ONLY = {
+    "build", "submit", "take_up", "rebuild", "reconcile", "close", "read_account", "threshold", "download_file",
+    "replay", "pause_own", "resume_own",
+}  # fmt: skip
 WEBHOOKS = {"stripe_webhook", "stripe_connect_webhook"}
 # What an auditor reads. Everything else of the console is for those who act.
 READABLE = {
     "console", "runs", "run", "progress", "stripe_balance", "run_csv", "left_out_csv", "attempts_csv", "payee",
-    "payee_pdf", "approve", "reconciliation", "audit", "audit_csv",
+    "payee_pdf", "approve", "reconciliation", "audit", "audit_csv", "run_xlsx", "run_jsonl", "bank_files",
+    "lines_template", "payees", "payee_account", "holds", "funding", "inbox", "event", "policies", "staff", "unclaimed",
+    "unclaimed_csv",
+}  # fmt: skip
+
+
+SOMETHING: dict[type, Callable[[], object]] = {
+    UUIDConverter: uuid.uuid4, IntConverter: lambda: 0, StringConverter: lambda: "USD",
 }  # fmt: skip
 
 
@@ -29,7 +41,7 @@ def every_address() -> list[tuple[str, str]]:
     found = []
     for pattern in urls.urlpatterns:
         assert isinstance(pattern, URLPattern)
-        arguments = {name: uuid.uuid4() for name in pattern.pattern.converters}
+        arguments = {name: SOMETHING[type(kind)]() for name, kind in pattern.pattern.converters.items()}
         found.append((str(pattern.name), reverse(f"payouts:{pattern.name}", kwargs=arguments)))
     return [(name, address) for name, address in found if name not in WEBHOOKS]
 

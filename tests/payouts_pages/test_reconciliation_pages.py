@@ -145,5 +145,7 @@ def test_the_inbox_counts_what_stripe_told_us(world: World, log_in: LogIn) -> No
     client = log_in(world.checker)
     page = words_of(client.get(reverse(PAGE)))
     assert "Received 2 on the connect endpoint" in page
+    page = words_of(client.get(reverse("payouts:inbox"), {"state": "dead"}))
     assert "Nothing here knows po_2." in page
+    assert "po_0" not in page
     assert "1 webhook that nothing here knew" in words_of(client.get(reverse("payouts:console")))

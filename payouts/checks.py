@@ -1,0 +1,50 @@
+"""What `manage.py check --deploy` says of the settings that money depends on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+LIVE = ("sk_live_", "rk_live_")
+
+
+@register("payouts", deploy=True)
+def check_keys(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
+    """One key to read and one to move money, both restricted; webhook secrets; the accounts of bank transfers."""
+    found: list[CheckMessage] = []
+    key, read_key = str(settings.STRIPE_SECRET_KEY), str(settings.STRIPE_READ_KEY)
+    if key.startswith(LIVE):
+        if read_key == key or not read_key:
+            found.append(
+                Error(
+                    "STRIPE_READ_KEY is the key that moves money.", id="payouts.E001",
+                    hint="Make a restricted key with read permissions alone, for reconciliation and pages.",
+                )
+            )  # fmt: skip
+        if not key.startswith("rk_live_"):
+            found.append(
+                Warning(
+                    "STRIPE_SECRET_KEY is an unrestricted key.", id="payouts.W001",
+                    hint="A restricted key needs: transfers, accounts, account links, top-ups: write.",
+                )
+            )  # fmt: skip
+        if not settings.STRIPE_WEBHOOK_SECRETS or not settings.STRIPE_CONNECT_WEBHOOK_SECRETS:
+            found.append(Warning("A webhook endpoint has no secret: its deliveries are refused.", id="payouts.W002"))
+    from payouts.operations import UnableToExport, UnableToRecordBankDetails
+    from payouts.operations.bank_files import programme_account
+
+    for currency in settings.PROGRAMME_ACCOUNTS:
+        try:
+            programme_account(currency)
+        except (UnableToExport, UnableToRecordBankDetails) as error:
+            found.append(Error(f"PROGRAMME_ACCOUNTS, {currency}: {error}", id="payouts.E002"))
+    if settings.PROGRAMME_ACCOUNTS and not settings.BANK_DETAILS_KEYS:
+        found.append(
+            Warning(
+                "Bank details are sealed under SECRET_KEY.", id="payouts.W003",
+                hint="Set BANK_DETAILS_KEYS, so that SECRET_KEY can be replaced without losing them.",
+            )
+        )  # fmt: skip
+    return found

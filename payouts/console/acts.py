@@ -1,0 +1,47 @@
+"""The page of one act: what will happen, the facts it rests on, the form, and a refusal beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+
+from payouts.console import done
+from payouts.refusals import Refused, explained
+
+
+@dataclass
+class Act:
+    """`button` says what pressing it does; `not_this_person` takes the form's place for whom it would be refused."""
+
+    title: str
+    lede: str
+    button: str
+    back: str
+    back_name: str
+    facts: list[tuple[str, Any]] = field(default_factory=list)
+    is_danger: bool = False
+    not_this_person: str = ""
+
+
+def act(
+    request: HttpRequest, page: Act, form: forms.Form, do: Callable[[dict[str, Any]], str], *, to: str = ""
+) -> HttpResponse:
+    """Show the form, or carry it out: `do` gets the cleaned values and returns the sentence that says what was done."""
+    refused: Refused | None = None
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            sentence = ""
+            with explained(request, silent=True) as refused:
+                sentence = do(form.cleaned_data)
+            if not refused:
+                done(request, sentence)
+                return redirect(to or page.back)
+            status = refused.status
+    return render(request, "console/act.html", {"act": page, "form": form, "refused": refused}, status=status)

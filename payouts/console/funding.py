@@ -1,0 +1,92 @@
+"""The money that runs are paid from: what is at Stripe, what is needed, and topping it up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods
+
+from contributors.console import recently_authenticated
+from ledger.models import Account
+from ledger.money import ASSETS, format_amount, from_minor
+from payouts import control, operations, queries
+from payouts.console import ADMIN, CHECKER, MAKER, actor_required, presence_of, reader_required, user_of
+from payouts.console.acts import Act, act
+from payouts.forms import TopUpForm
+from payouts.models import PayoutRun, Rail, TopUp
+
+
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """One currency, in ledger units; `at_stripe` None where Stripe did not answer, for `why`."""
+
+    currency: str
+    ledger: int
+    at_stripe: int | None
+    why: str
+    needed: int
+
+    @property
+    def short(self) -> int:
+        return max(0, self.needed - (self.at_stripe if self.at_stripe is not None else self.ledger))
+
+
+@require_GET
+@reader_required
+def funding(request: HttpRequest) -> HttpResponse:
+    return render(
+        request,
+        "console/funding.html",
+        {
+            "funds": [_funds(code) for code in _currencies()],
+            "top_ups": TopUp.objects.select_related("requested_by").order_by("-pk")[:50],
+            "may_top_up": user_of(request).has_role(MAKER, CHECKER, ADMIN),
+        },
+    )
+
+
+@require_http_methods(["GET", "POST"])
+@actor_required
+@recently_authenticated
+def top_up(request: HttpRequest) -> HttpResponse:
+    form = TopUpForm(request.POST or None, currencies=_currencies(), chosen=request.GET.get("currency", ""))
+    page = Act(
+        "Top up the balance at Stripe",
+        "Money moves from the programme's bank account to its balance at Stripe, and is booked once Stripe has it. "
+        "A top-up can take days to arrive; a run can be started when the balance suffices.",
+        "Ask Stripe for the top-up", reverse("payouts:funding"), "Funding",
+    )  # fmt: skip
+
+    def do(given: dict[str, object]) -> str:
+        currency, minor = str(given["currency"]), int(str(given["amount_minor"]))
+        made = operations.fund_platform(
+            currency=currency, amount_minor=minor, by=user_of(request), at=timezone.now(), seen=presence_of(request)
+        )
+        written = (
+            f"{currency} {format_amount(from_minor(minor, currency), currency, decimals=ASSETS[currency].exponent)}"
+        )
+        if made.state == TopUp.State.SUCCEEDED:
+            return f"{written} is at Stripe now, and booked."
+        return f"Stripe has the request for {written}. It is booked as soon as Stripe reports that it arrived."
+
+    return act(request, page, form, do)
+
+
+def _currencies() -> list[str]:
+    used = Account.objects.filter(kind__in=["contributor_payable", "stripe_balance"]).values_list(
+        "asset__code", flat=True
+    )
+    return sorted(set(used)) or [next(iter(ASSETS))]
+
+
+def _funds(currency: str) -> Funds:
+    open_runs = PayoutRun.objects.filter(
+        currency=currency, rail=Rail.STRIPE_TRANSFER, state__in=[PayoutRun.State.IN_REVIEW, PayoutRun.State.APPROVED]
+    )
+    stripe = control.stripe_available(currency)
+    needed = sum(from_minor(run.total_minor, currency) for run in open_runs)
+    return Funds(currency, queries.ledger_stripe_balance(currency), stripe.available, stripe.why, needed)

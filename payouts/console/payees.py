@@ -1,0 +1,212 @@
+"""Everybody who can be paid: where and how, what stops it, and what was paid. Holds are placed and released here."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.core.paginator import Paginator
+from django.db.models import Count, Q
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods
+
+from contributors.console import recently_authenticated
+from contributors.models import Contributor
+from payouts import exports, operations, queries, standing
+from payouts.console import actor_required, presence_of, reader_required, user_of
+from payouts.console.acts import Act, act
+from payouts.forms import ChooseRailForm, PlaceHoldForm, ReasonForm
+from payouts.holds import RULES, Owner
+from payouts.models import Hold, HoldReason, Rail
+from payouts.rails import RAIL_NAMES, rail_of_country
+
+PAGE = 50
+
+
+@require_GET
+@reader_required
+def payees(request: HttpRequest) -> HttpResponse:
+    search = request.GET.get("q", "").strip()
+    found = Contributor.objects.select_related("payout_account").annotate(
+        n_holds=Count("holds", filter=Q(holds__released_at__isnull=True))
+    )
+    if search:
+        found = found.filter(Q(display_name__icontains=search) | Q(legal_name__icontains=search))
+    page = Paginator(found.order_by("display_name", "pk"), PAGE).get_page(request.GET.get("page"))
+    return render(request, "console/payees.html", {"page_obj": page, "search": search, "rail_names": RAIL_NAMES})
+
+
+@require_GET
+@reader_required
+def payee_account(request: HttpRequest, public_id: UUID) -> HttpResponse:
+    contributor = _contributor_or_404(public_id)
+    account = queries.account_of(contributor)
+    rail = Rail(account.rail) if account else rail_of_country(contributor.country)
+    details = account.bank_details.order_by("-pk").first() if account else None
+    return render(
+        request,
+        "console/payee_account.html",
+        {
+            "contributor": contributor,
+            "account": account,
+            "rail": rail,
+            "rail_name": RAIL_NAMES[rail],
+            "details": details,
+            "purses": standing.purses_of(contributor, at=timezone.now()),
+            "holds": queries.open_holds(contributor),
+            "ended": Hold.objects.filter(contributor=contributor, released_at__isnull=False).order_by("-pk")[:20],
+            "history": queries.payouts_of(contributor)[:20],
+            "left_out": queries.left_out_of(contributor)[:10],
+            "notices": queries.notices_of(contributor)[:20],
+            "events": queries.audit_events(f"contributor:{contributor.pk}")[:20],
+            "may_act": user_of(request).has_role("finance_maker", "finance_checker", "compliance", "admin"),
+            "may_choose": user_of(request).has_role("finance_checker", "admin"),
+        },
+    )
+
+
+@require_GET
+@reader_required
+def holds(request: HttpRequest) -> HttpResponse:
+    """Every open hold, the oldest first: what stops whose money, since when, and who has to act."""
+    reason, owner = request.GET.get("reason", ""), request.GET.get("owner", "")
+    found = Hold.objects.filter(released_at__isnull=True).select_related("contributor", "placed_by", "payout__run")
+    if reason in HoldReason.values:
+        found = found.filter(reason=reason)
+    if owner in list(Owner):
+        found = found.filter(reason__in=[name for name, rule in RULES.items() if rule.owner == owner])
+    page = Paginator(found.order_by("placed_at", "pk"), PAGE).get_page(request.GET.get("page"))
+    rows = [(queries.ExplainedHold(hold, RULES[HoldReason(hold.reason)]), hold) for hold in page]
+    counted = Hold.objects.filter(released_at__isnull=True).values("reason").annotate(n=Count("pk"))
+    counts = {row["reason"]: row["n"] for row in counted}
+    return render(
+        request,
+        "console/holds.html",
+        {
+            "page_obj": page,
+            "rows": rows,
+            "reasons": [(name, counts[name]) for name in HoldReason.values if name in counts],
+            "owners": list(Owner),
+            "chosen": reason,
+            "chosen_owner": owner,
+            "may_act": user_of(request).has_role("finance_maker", "finance_checker", "compliance", "admin"),
+            "rules": [(str(name), rule) for name, rule in RULES.items()],
+        },
+    )
+
+
+@require_GET
+@reader_required
+def unclaimed(request: HttpRequest) -> HttpResponse:
+    """What is owed to people who have not been heard of for three years: for the report on unclaimed property."""
+    months = _months(request)
+    rows = queries.dormant(at=timezone.now(), months=months)
+    return render(request, "console/unclaimed.html", {"rows": rows, "months": months})
+
+
+@require_GET
+@reader_required
+def unclaimed_csv(request: HttpRequest) -> HttpResponse:
+    content = exports.dormant(queries.dormant(at=timezone.now(), months=_months(request)))
+    response = HttpResponse(content, content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = 'attachment; filename="unclaimed.csv"'
+    return response
+
+
+def _months(request: HttpRequest) -> int:
+    given = request.GET.get("months", "")
+    return min(max(int(given), 1), 600) if given.isdecimal() and len(given) < 4 else queries.DORMANT_MONTHS
+
+
+@require_http_methods(["GET", "POST"])
+@actor_required
+def place_hold(request: HttpRequest, public_id: UUID) -> HttpResponse:
+    contributor = _contributor_or_404(public_id)
+    form = PlaceHoldForm(request.POST or None, may_list=user_of(request).has_role("compliance"), today=timezone.now())
+    page = Act(
+        f"Stop payments to {contributor}",
+        "Nothing is sent to this person until the hold is released. What is owed stays owed, and what is under way is "
+        "followed to its end. The person is told the reason in plain words, and your note is not shown to them.",
+        "Place the hold", reverse("payouts:payee_account", args=[public_id]), str(contributor), is_danger=True,
+    )  # fmt: skip
+
+    def do(given: dict[str, object]) -> str:
+        operations.place_hold(
+            contributor=contributor, reason=str(given["reason"]), note=str(given["note"]), ends_at=given["ends_at"],  # type: ignore[arg-type]
+            by=user_of(request), at=timezone.now(), seen=presence_of(request),
+        )  # fmt: skip
+        return f"Payments to {contributor} are stopped, and the contributor was told why."
+
+    return act(request, page, form, do)
+
+
+@require_http_methods(["GET", "POST"])
+@actor_required
+@recently_authenticated
+def release_hold(request: HttpRequest, hold_id: int) -> HttpResponse:
+    hold = Hold.objects.select_related("contributor", "placed_by").filter(pk=hold_id).first()
+    if hold is None:
+        raise Http404
+    rule = RULES[HoldReason(hold.reason)]
+    back = reverse("payouts:payee_account", args=[hold.contributor.public_id])
+    refusal = ""
+    if hold.released_at is not None:
+        refusal = "It has ended already."
+    elif rule.owner == Owner.COMPLIANCE and not user_of(request).has_role("compliance"):
+        refusal = "Only compliance releases this hold."
+    elif rule.automatic and rule.owner in (Owner.STRIPE, Owner.CONTRIBUTOR):
+        refusal = f"This hold ends by itself, when its reason is gone. The contributor was told: {rule.remedy}"
+    page = Act(
+        f"Release the hold on {hold.contributor}",
+        "If no other hold is open, the next run pays what is owed, and the contributor is told.",
+        "Release the hold", back, str(hold.contributor), not_this_person=refusal,
+        facts=[("Reason", rule.words), ("Note", hold.note or "–"), ("Placed", f"{hold.placed_at:%-d %b %Y, %H:%M} UTC"),
+               ("By", hold.placed_by or "The system"), ("Who acts", str(rule.owner).capitalize())],
+    )  # fmt: skip
+    form = ReasonForm(request.POST or None, label="Why it can be released")
+
+    def do(given: dict[str, object]) -> str:
+        operations.release_hold(
+            hold=hold, by=user_of(request), at=timezone.now(), note=str(given["reason"]), seen=presence_of(request)
+        )
+        return "The hold is released."
+
+    return act(request, page, form, do)
+
+
+@require_http_methods(["GET", "POST"])
+@actor_required
+@recently_authenticated
+def choose_rail(request: HttpRequest, public_id: UUID) -> HttpResponse:
+    contributor = _contributor_or_404(public_id)
+    account = queries.account_of(contributor)
+    now = Rail(account.rail) if account else rail_of_country(contributor.country)
+    other = Rail.MANUAL_BANK_FILE if now == Rail.STRIPE_TRANSFER else Rail.STRIPE_TRANSFER
+    may = user_of(request).has_role("finance_checker", "admin")
+    page = Act(
+        f"Pay {contributor} by {RAIL_NAMES[other]}",
+        f"Today it is {RAIL_NAMES[now]}. From the next run on it is {RAIL_NAMES[other]}; payouts that are approved "
+        "already go where they were approved to go. The contributor then has to "
+        + ("name a bank account." if other == Rail.MANUAL_BANK_FILE else "set up an account at Stripe."),
+        f"Change to {RAIL_NAMES[other]}", reverse("payouts:payee_account", args=[public_id]), str(contributor),
+        not_this_person="" if may else "Changing how somebody is paid takes a finance checker.",
+    )  # fmt: skip
+    form = ChooseRailForm(request.POST or None)
+
+    def do(given: dict[str, object]) -> str:
+        operations.choose_rail(
+            contributor=contributor, rail=other, by=user_of(request), reason=str(given["reason"]), at=timezone.now(),
+            seen=presence_of(request),
+        )  # fmt: skip
+        return f"{contributor} is paid by {RAIL_NAMES[other]} from the next run on."
+
+    return act(request, page, form, do)
+
+
+def _contributor_or_404(public_id: UUID) -> Contributor:
+    contributor = Contributor.objects.filter(public_id=public_id).first()
+    if contributor is None:
+        raise Http404
+    return contributor

@@ -1,0 +1,64 @@
+"""Who has which role in finance, whether a second factor is set up, and changing roles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.mfa.models import Authenticator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods
+
+from contributors.console import SECOND_FACTORS, recently_authenticated
+from contributors.models import STAFF_ROLES, User
+from payouts import operations
+from payouts.console import ADMIN, actor_required, presence_of, reader_required, user_of
+from payouts.console.acts import Act, act
+from payouts.forms import RolesForm
+
+
+@require_GET
+@reader_required
+def staff(request: HttpRequest) -> HttpResponse:
+    people = User.objects.filter(groups__name__in=STAFF_ROLES).distinct().prefetch_related("groups").order_by("email")
+    enrolled = set(
+        Authenticator.objects.filter(user__in=people, type__in=SECOND_FACTORS).values_list("user_id", flat=True)
+    )
+    return render(
+        request,
+        "console/staff.html",
+        {
+            "people": [(person, sorted(person.role_names), person.pk in enrolled) for person in people],
+            "may_change": user_of(request).has_role(ADMIN),
+        },
+    )
+
+
+@require_http_methods(["GET", "POST"])
+@actor_required
+@recently_authenticated
+def change_roles(request: HttpRequest, user_id: int) -> HttpResponse:
+    user = User.objects.filter(pk=user_id).first()
+    if user is None:
+        raise Http404
+    refusal = "" if user_of(request).has_role(ADMIN) else "Changing roles takes an administrator."
+    if user.pk == user_of(request).pk:
+        refusal = "Nobody changes their own roles; another administrator does."
+    page = Act(
+        f"Roles of {user}", "A role that was just given moves no money before the cool-down has passed. Without a role "
+        "the console is closed to this person.", "Change the roles", reverse("payouts:staff"), "Staff",
+        facts=[("E-mail", user.email), ("Roles now", ", ".join(sorted(user.role_names)) or "none")],
+        not_this_person=refusal,
+    )  # fmt: skip
+    form = RolesForm(request.POST or None, roles=STAFF_ROLES, initial={"roles": sorted(user.role_names)})
+
+    def do(given: dict[str, Any]) -> str:
+        operations.change_roles(
+            user=user, roles=given["roles"], by=user_of(request), reason=given["reason"], at=timezone.now(),
+            seen=presence_of(request),
+        )  # fmt: skip
+        return f"The roles of {user} are changed."
+
+    return act(request, page, form, do)

@@ -1,0 +1,47 @@
+"""What people are told, by kind: the subject of its mail, whom it goes to, and whether it may be switched off.
+
+One table; the mail, the portal's list and its settings read it. A kind that is not here is shown and never mailed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CHECKERS = ("finance_checker", "admin")
+FINANCE = ("finance_maker", "finance_checker", "admin")
+EVERYBODY_IN_FINANCE = (*FINANCE, "compliance")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`roles` empty: it goes to the contributor's owners and managers. `page` is where something can be done."""
+
+    subject: str
+    label: str
+    page: str
+    # A stop of somebody's money, or something that only this person can mend, is never switched off.
+    essential: bool = False
+    roles: tuple[str, ...] = ()
+
+
+PAYOUTS, TASK = "/portal/payouts/", "/portal/payouts/#holds"
+KINDS: dict[str, Kind] = {
+    "payout_transferred": Kind("A payment is on its way", "A payment was sent", PAYOUTS),
+    "payout_settled": Kind("A payment arrived", "A payment arrived at your bank", PAYOUTS),
+    "payout_bank_failed": Kind("Your bank sent a payment back", "Your bank refused a payment", PAYOUTS, essential=True),
+    "payout_held": Kind("A payment was not sent", "A payment was stopped", TASK, essential=True),
+    "payout_reversed": Kind("A payment was taken back", "A payment was taken back", PAYOUTS, essential=True),
+    "hold_placed": Kind("Payments to you are on hold", "Payments are put on hold", TASK, essential=True),
+    "hold_released": Kind("Payments to you go on", "A hold has ended", PAYOUTS),
+    "carried_over": Kind("Your royalties are carried over", "An amount is carried over to a later run", PAYOUTS),
+    "onboarding_needed": Kind("Tell us where to pay you", "Payout details are needed", PAYOUTS),
+    "tax_form_expiring": Kind("Your tax form runs out", "A tax form runs out", PAYOUTS, essential=True),
+    "run_awaiting_approval": Kind("A payout run waits for approval", "", "/console/", roles=CHECKERS),
+    "run_stopped": Kind("A payout run stopped", "", "/console/", roles=EVERYBODY_IN_FINANCE),
+    "payout_needs_person": Kind("A payout waits for a decision", "", "/console/reconciliation/", roles=FINANCE),
+    "difference_found": Kind("Reconciliation found a difference", "", "/console/reconciliation/", roles=FINANCE),
+    "policy_proposed": Kind("A payout policy waits for a second person", "", "/console/policies/", roles=CHECKERS),
+    "bank_file_sent": Kind("A bank file waits for confirmation", "", "/console/", roles=CHECKERS),
+}  # fmt: skip
+# What a contributor may switch off as mail.
+OPTIONAL = {name: kind for name, kind in KINDS.items() if not kind.roles and not kind.essential}

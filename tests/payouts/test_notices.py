@@ -1,0 +1,181 @@
+"""Telling people: each thing once, by mail where it is wanted, again where the mail server failed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core import mail
+from django.core.mail.backends.base import BaseEmailBackend
+
+from contributors.operations import add_member
+from payouts import notices, operations
+from payouts.models import Difference, LeftOut, Notice, PayoutRun
+from tests.payouts.world import SEEN, World
+
+
+class FailingServer(BaseEmailBackend):
+    """A mail server that takes nothing."""
+
+    def send_messages(self, email_messages: Any) -> int:
+        raise TimeoutError("no answer for 15 seconds")
+
+
+def hold(world: World) -> Any:
+    contributor = world.contributor(1000)
+    return operations.place_hold(
+        contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN
+    )
+
+
+def send(world: World, *, minutes: float = 0) -> int:
+    return operations.send_due_notices(at=world.at + timedelta(minutes=minutes))
+
+
+def test_a_notice_is_mailed_once_to_those_who_manage_the_contributor(world: World) -> None:
+    held = hold(world)
+    viewer = world._user("viewer")
+    add_member(contributor=held.contributor, user=viewer, role="viewer", at=world.at)
+    assert (send(world), send(world, minutes=600)) == (1, 0)
+    [message] = mail.outbox
+    assert message.to == [world.owner.email]
+    assert message.subject == "Tributary: Payments to you are on hold"
+    assert "We are checking this account before we pay it." in message.body
+    assert f"{settings.SITE_URL}/portal/payouts/#holds" in message.body
+    assert Notice.objects.get(kind="hold_placed").sent_at == world.at
+
+
+def test_a_mail_server_that_fails_is_tried_again_with_the_same_message_id_and_given_up_in_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(world)
+    working = settings.EMAIL_BACKEND
+    monkeypatch.setattr(settings, "EMAIL_BACKEND", "tests.payouts.test_notices.FailingServer")
+    assert send(world) == 0
+    notice = Notice.objects.get()
+    assert (notice.tries, notice.error) == (1, "TimeoutError: no answer for 15 seconds")
+    assert send(world, minutes=0.5) == 0
+    assert Notice.objects.get().tries == 1
+    monkeypatch.setattr(settings, "EMAIL_BACKEND", working)
+    assert send(world, minutes=2) == 1
+    assert mail.outbox[0].extra_headers["Message-ID"].startswith(f"<notice-{notice.pk}-")
+    monkeypatch.setattr(settings, "EMAIL_BACKEND", "tests.payouts.test_notices.FailingServer")
+    hold(world)
+    for hours in range(0, 65, 7):
+        send(world, minutes=60 * hours)
+    notice = Notice.objects.latest("pk")
+    assert (notice.tries, notice.sent_at, notice.given_up_at is None) == (8, None, False)
+
+
+def test_one_failing_address_does_not_stop_the_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = hold(world), hold(world)
+    Notice.objects.filter(contributor=first.contributor).update(words="a line\nbreak in a subject is fine")
+    taken: list[int] = []
+
+    def fails_for_the_first(notice: Notice, *arguments: Any) -> Any:
+        taken.append(notice.pk)
+        if notice.contributor_id == first.contributor_id:
+            raise OSError("mailbox unavailable")
+        return made(notice, *arguments)
+
+    from payouts.operations import notices as module
+
+    made = module._message
+    monkeypatch.setattr(module, "_message", fails_for_the_first)
+    assert send(world) == 1
+    assert len(taken) == 2
+    assert Notice.objects.get(contributor=second.contributor).sent_at == world.at
+
+
+def test_a_kind_that_was_switched_off_is_not_mailed_and_still_stands_in_the_portal(world: World) -> None:
+    held = hold(world)
+    operations.choose_notices(contributor=held.contributor, muted=["hold_released"], by=world.owner)
+    operations.release_hold(hold=held, by=world.compliance, at=world.at, seen=SEEN)
+    assert send(world) == 1
+    notice = Notice.objects.get(kind="hold_released")
+    assert (notice.sent_at, notice.given_up_at, notice.error) == (None, world.at, "")
+    operations.choose_notices(contributor=held.contributor, muted=[], by=world.owner)
+    assert not held.contributor.muted_notices.exists()
+
+
+def test_what_stops_money_cannot_be_switched_off(world: World) -> None:
+    contributor = world.contributor(1000)
+    essential = [name for name, kind in notices.KINDS.items() if kind.essential]
+    assert {"hold_placed", "payout_held", "payout_bank_failed"} <= set(essential)
+    for kind in [*essential, "run_stopped"]:
+        with pytest.raises(operations.UnableToChooseNotices, match=kind):
+            operations.choose_notices(contributor=contributor, muted=[kind], by=world.owner)
+
+
+def test_what_is_days_old_is_not_mailed_any_more(world: World) -> None:
+    hold(world)
+    assert send(world, minutes=4 * 24 * 60) == 0
+    assert Notice.objects.get().given_up_at is not None
+    assert mail.outbox == []
+
+
+def test_finance_hears_of_a_run_that_waits_and_of_a_difference_once(world: World) -> None:
+    world.contributor(1234)
+    run = world.in_review()
+    Difference.objects.create(
+        type="amount", currency="USD", subject="tr_1", words="Our amount is not Stripe's.", found_at=world.at
+    )
+    for _ in range(2):
+        operations.notice_what_is_due(at=world.at)
+    told = Notice.objects.filter(contributor=None).order_by("kind")
+    assert [notice.kind for notice in told] == ["difference_found", "run_awaiting_approval"]
+    assert f"{run} pays USD 12.34 to 1 people" in told[1].words
+    assert send(world) == 2
+    assert all(message.to == [] for message in mail.outbox)
+    waiting = next(message for message in mail.outbox if "waits for approval" in message.subject)
+    assert set(waiting.bcc) == {world.maker.email, world.checker.email}
+
+
+def test_who_is_carried_over_or_not_onboarded_hears_it_once_a_run(world: World) -> None:
+    paid, small, nowhere = world.contributor(1234), world.contributor(10), world.contributor(700, outcome=None)
+    run = world.approved()
+    PayoutRun.objects.filter(pk=run.pk).update(state=PayoutRun.State.EXECUTING, started_at=world.at)
+    for _ in range(2):
+        operations.notice_what_is_due(at=world.at)
+    told = {notice.contributor_id: notice for notice in Notice.objects.filter(subject__startswith="run:")}
+    assert {key: notice.kind for key, notice in told.items()} == {
+        small.pk: "carried_over", nowhere.pk: "onboarding_needed",
+    }  # fmt: skip
+    assert "did not pay your USD 0.10" in told[small.pk].words
+    assert paid.pk not in told
+    assert LeftOut.objects.filter(run=run).count() == 2
+
+
+def test_a_tax_form_that_runs_out_is_announced_once_and_a_newer_one_ends_it(world: World) -> None:
+    contributor = world.contributor(1000)
+    ends = (world.at + timedelta(days=20)).date()
+    operations.record_tax_profile(
+        contributor=contributor, form="w8ben", withholding_ppb=0, valid_until=ends, by=world.maker, at=world.at
+    )
+    for _ in range(2):
+        operations.notice_what_is_due(at=world.at)
+    assert "10 December 2026" in Notice.objects.get(kind="tax_form_expiring").words
+    other = world.contributor(1000)
+    for until in (ends, ends + timedelta(days=1000)):
+        operations.record_tax_profile(
+            contributor=other, form="w8ben", withholding_ppb=0, valid_until=until, by=world.maker, at=world.at
+        )
+    operations.notice_what_is_due(at=world.at)
+    assert not Notice.objects.filter(kind="tax_form_expiring", contributor=other).exists()
+
+
+def test_every_kind_that_the_product_writes_is_in_the_table() -> None:
+    """A kind without a row would be shown and never mailed."""
+    import re
+    from pathlib import Path
+
+    written = set()
+    for path in Path(settings.BASE_DIR, "payouts").rglob("*.py"):
+        if "sandbox" not in path.parts:
+            written |= set(
+                re.findall(r'\bkind="((?:payout|hold|run|tax|policy|bank|difference)_\w+)"', path.read_text())
+            )
+    written.discard("payout_succeed")
+    assert {kind for kind in written if not kind.startswith("payout_reserve")} <= set(notices.KINDS)
