@@ -150,8 +150,8 @@ def _initial(latest: ContractTerms | None) -> dict[str, Any]:
         "recoup_order": latest.recoup_order,
         "recoup_group": latest.recoup_group,
         "cross_recoup": latest.cross_recoup,
-        "reserve": per_cent(latest.reserve_ppb).removesuffix(" %") if latest.reserve_ppb else "",
-        "schedule": ", ".join(f"{months}: {per_cent(ppb).removesuffix(' %')}" for months, ppb in latest.schedule),
+        "reserve": per_cent(latest.reserve_ppb).removesuffix("\u00a0%") if latest.reserve_ppb else "",
+        "schedule": ", ".join(f"{months}: {per_cent(ppb)}" for months, ppb in latest.schedule),
     }
 
 

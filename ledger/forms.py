@@ -10,6 +10,7 @@ from django import forms
 from django.db.models import QuerySet
 
 from attribution.models import ModelService
+from contributors.forms import DateInput
 from contributors.models import Contributor
 from ledger.contract_words import PER_CENT_PPB
 from ledger.journal import CHART, AccountKey
@@ -183,10 +184,7 @@ class ManualLineForm(forms.Form):
     kind = forms.ChoiceField(
         label="Account", required=False, choices=[("", "–"), *((kind, kind.replace("_", " ")) for kind in BY_HAND)]
     )
-    owner = forms.CharField(
-        label="Whose", required=False, max_length=100,
-        help_text="A contributor's or service's name or number; US/withholding for tax; empty for the programme's own.",
-    )  # fmt: skip
+    owner = forms.CharField(label="Whose", required=False, max_length=100)
     side = forms.ChoiceField(choices=[("debit", "Debit"), ("credit", "Credit")])
     amount = forms.CharField(required=False, max_length=40)
 
@@ -224,3 +222,29 @@ class ManualLineForm(forms.Form):
 
 
 ManualLines = forms.formset_factory(ManualLineForm, extra=4, max_num=LINES_MAX)
+
+
+# --- withholding --------------------------------------------------------------------------------------------------
+class WithholdingForm(forms.Form):
+    jurisdiction = forms.CharField(
+        label="Withheld for", max_length=2, initial="US", help_text="ISO 3166 code of the country that has it withheld."
+    )
+    country = forms.CharField(
+        label="Payees of", max_length=2, required=False,
+        help_text="Where they are resident for tax; empty for any other.",
+    )  # fmt: skip
+    form = forms.ChoiceField(
+        required=False,
+        choices=[("", "Any other"), ("none", "No form"), ("w9", "W-9"), ("w8ben", "W-8BEN"), ("w8bene", "W-8BEN-E")],
+    )
+    rate_ppb = PercentField(label="Rate, per cent")
+    treaty = forms.CharField(
+        label="Treaty or rule", required=False, max_length=40, help_text="Such as “US-DE treaty, art. 12(1)”."
+    )
+    effective_from = forms.DateField(label="From", widget=DateInput())
+
+    def clean_jurisdiction(self) -> str:
+        return str(self.cleaned_data["jurisdiction"]).upper()
+
+    def clean_country(self) -> str:
+        return str(self.cleaned_data["country"]).upper()

@@ -83,7 +83,11 @@ def _rows(payout: Payout) -> list[Row]:
             _money(payout.gross_minor, currency),
         )
     ]
-    withheld = f"Withheld for {payout.tax_jurisdiction}." if payout.tax_minor else "Nothing was withheld."
+    withheld = (
+        f"Withheld for {payout.tax_jurisdiction}{f', {payout.tax_basis}' if payout.tax_basis else ''}."
+        if payout.tax_minor
+        else "Nothing was withheld."
+    )
     rows.append(Row("Tax withheld", withheld, _money(-payout.tax_minor, currency)))
     rows.append(Row("Paid to you", "", _money(payout.amount_minor, currency), total=True))
     rows += [

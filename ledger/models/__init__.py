@@ -24,6 +24,7 @@ from ledger.models.manual import ManualEntry
 from ledger.models.pools import PeriodPool, PoolEstimate, PoolPart, pool_owner
 from ledger.models.previews import PlanPreview
 from ledger.models.royalties import FloorDistribution, Refusal, RoyaltyPlan, SweepMark, Unaccrued
+from ledger.models.taxes import WithholdingRate
 
 __all__ = [
     "Account",
@@ -53,6 +54,7 @@ __all__ = [
     "SweepMark",
     "Unaccrued",
     "Void",
+    "WithholdingRate",
     "next_period",
     "period_of",
     "pool_owner",

@@ -114,12 +114,14 @@ from ledger.operations.programme import (
     sweep_stripe,
     top_up_stripe,
 )
-from ledger.operations.reserves import (
-    release_reserves,
-)
-from ledger.operations.sealing import (
-    UnableToSeal,
-    seal_period,
+from ledger.operations.reserves import release_reserves
+from ledger.operations.sealing import UnableToSeal, seal_period
+from ledger.operations.taxes import (
+    UnableToAdoptRate,
+    UnableToProposeRate,
+    adopt_withholding_rate,
+    propose_withholding_rate,
+    reject_withholding_rate,
 )
 
 __all__ = [
@@ -127,6 +129,7 @@ __all__ = [
     "Success",
     "UnableToAccrue",
     "UnableToAdoptPlan",
+    "UnableToAdoptRate",
     "UnableToAdoptTerms",
     "UnableToAnswerDispute",
     "UnableToBillService",
@@ -138,6 +141,7 @@ __all__ = [
     "UnableToPostManualEntry",
     "UnableToProposeManualEntry",
     "UnableToProposePlan",
+    "UnableToProposeRate",
     "UnableToProposeTerms",
     "UnableToRecordContract",
     "UnableToRecordPayout",
@@ -150,6 +154,7 @@ __all__ = [
     "add_capital",
     "adopt_plan",
     "adopt_terms",
+    "adopt_withholding_rate",
     "answer_dispute",
     "apply_deposit",
     "close_period",
@@ -182,6 +187,7 @@ __all__ = [
     "propose_pool",
     "propose_restatement",
     "propose_terms",
+    "propose_withholding_rate",
     "receive_unidentified",
     "reclaim",
     "record_bank_return",
@@ -194,6 +200,7 @@ __all__ = [
     "reject_pool",
     "reject_restatement",
     "reject_terms",
+    "reject_withholding_rate",
     "release_reserves",
     "remit_tax",
     "reserve_payout",

@@ -229,6 +229,8 @@ class Payout(models.Model):
     gross_minor = models.BigIntegerField()
     tax_minor = models.BigIntegerField(default=0)
     tax_jurisdiction = models.CharField(max_length=2, blank=True)
+    # The rate and the treaty of the withholding table, as the entry keeps them.
+    tax_basis = models.CharField(max_length=60, blank=True)
     amount_minor = models.BigIntegerField()
     destination = models.CharField(max_length=64)
     destination_currency = models.CharField(max_length=3)

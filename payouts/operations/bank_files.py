@@ -199,7 +199,8 @@ def _reserve(payout: Payout, key: str, at: datetime) -> int:
                 contributor_id=payout.contributor_id, currency=payout.currency,
                 gross=from_minor(payout.gross_minor, payout.currency),
                 tax=from_minor(payout.tax_minor, payout.currency), rail=LEDGER_RAILS[payout.rail], attempt_key=key,
-                at=at, **({"jurisdiction": payout.tax_jurisdiction} if payout.tax_jurisdiction else {}),
+                at=at, treaty=payout.tax_basis,
+                **({"jurisdiction": payout.tax_jurisdiction} if payout.tax_jurisdiction else {}),
             )  # fmt: skip
     except UnableToPost as error:
         if error.problem != "below-minimum":

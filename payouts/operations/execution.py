@@ -224,7 +224,8 @@ def _reserve_of(attempt: PayoutAttempt) -> ledger.Reserve:
     terms = {"jurisdiction": payout.tax_jurisdiction} if payout.tax_jurisdiction else {}
     return ledger.Reserve(
         payout.contributor_id, payout.currency, from_minor(payout.gross_minor, payout.currency),
-        from_minor(payout.tax_minor, payout.currency), LEDGER_RAILS[payout.rail], attempt.idempotency_key, **terms,
+        from_minor(payout.tax_minor, payout.currency), LEDGER_RAILS[payout.rail], attempt.idempotency_key,
+        treaty=payout.tax_basis, **terms,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from django.db.models import Sum
 
 from contributors.models import Contributor, User
 from ledger.money import asset, format_amount
+from ledger.queries.taxes import withholding_rate
 from payouts import money, queries, rails
 from payouts.holds import RULES
 from payouts.models import Hold, HoldReason, LeftOut, Payout, PayoutAccount, PayoutRun, Rail, TaxProfile
@@ -67,8 +68,8 @@ def row_sha256(payout: Payout) -> bytes:
     return _digest(
         [
             payout.public_id.hex, payout.contributor_id, payout.account_id, payout.rail, payout.currency,
-            payout.gross_minor, payout.tax_minor, payout.tax_jurisdiction, payout.amount_minor, payout.destination,
-            payout.destination_currency,
+            payout.gross_minor, payout.tax_minor, payout.tax_jurisdiction, payout.tax_basis, payout.amount_minor,
+            payout.destination, payout.destination_currency,
         ]
     )  # fmt: skip
 
@@ -227,9 +228,8 @@ class _Case:
         if self.terms.requires_tax_form and (reason := tax_problem(self.tax, self.at)):
             return self._held(reason)
         payable_minor = self.owed.available // asset(currency).minor
-        gross, tax, net = money.split(
-            payable_minor, withholding_ppb=self.tax.withholding_ppb if self.tax else 0, currency=currency
-        )
+        ppb, basis = self._withholding()
+        gross, tax, net = money.split(payable_minor, withholding_ppb=ppb, currency=currency)
         least = max(self.terms.minimum_minor, account.minimum_minor, self._rail_minimum(account))
         if net < least:
             return self._small(least)
@@ -237,12 +237,24 @@ class _Case:
         payout = Payout(
             run=self.run, contributor=self.contributor, account=account, rail=self.run.rail, currency=currency,
             gross_minor=gross, tax_minor=tax, tax_jurisdiction=self.tax.jurisdiction if self.tax and tax else "",
+            tax_basis=basis if tax else "",
             amount_minor=net, destination=account.destination,
             destination_currency=account.destination_currency if rail == Rail.STRIPE_TRANSFER else currency,
             created_at=self.at,
         )  # fmt: skip
         payout.row_sha256 = row_sha256(payout)
         return payout
+
+    def _withholding(self) -> tuple[int, str]:
+        """The rate and its basis: of the ledger's table where it has one for the payee's country and form, else what
+        was recorded with the form. Without a form on record nothing is withheld: whether one is needed, the policy
+        says."""
+        if self.tax is None:
+            return 0, ""
+        row = withholding_rate(
+            jurisdiction=self.tax.jurisdiction, country=self.contributor.country, form=self.tax.form, on=self.at.date()
+        )
+        return (row.rate_ppb, row.basis) if row else (self.tax.withholding_ppb, "")
 
     def _is_only_onboarding(self) -> bool:
         """Said as "not onboarded", which tells the contributor more than a hold does."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import DatabaseError, transaction
 
+from ledger import operations as ledger
+from ledger.models import Entry
 from ledger.money import from_minor
 from payouts import operations, queries, reconciliation
 from payouts.models import AuditEvent, LeftOut, Notice, Payout, PayoutRun
@@ -259,3 +262,20 @@ def test_a_paused_run_sends_nothing_until_it_is_resumed(paying: World) -> None:
     assert states(paying.pay(run)) == ["approved"]
     run = operations.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)
     assert states(paying.pay(run)) == ["transferred"]
+
+
+def test_the_withholding_table_counts_before_what_stands_in_a_profile_and_stays_on_the_entry(paying: World) -> None:
+    contributor = paying.contributor(1_000)
+    operations.record_tax_profile(
+        contributor=contributor, form="w8ben", withholding_ppb=300_000_000, by=paying.maker, at=paying.at
+    )
+    rate = ledger.propose_withholding_rate(
+        jurisdiction="US", country=contributor.country, form="w8ben", rate_ppb=50_000_000, treaty="art. 12(1)",
+        effective_from=paying.at.date(), by=paying.maker, at=paying.at,
+    )  # fmt: skip
+    ledger.adopt_withholding_rate(rate=rate, by=paying.checker, at=paying.at)
+    payout = only(paying.pay(paying.executing()))
+    assert (payout.tax_minor, payout.amount_minor, payout.tax_basis) == (49, 950, "5% art. 12(1)")
+    assert Entry.objects.get(kind="payout_reserve").rule_version == "5% art. 12(1)"
+    with pytest.raises(DatabaseError), transaction.atomic():
+        type(payout).objects.filter(pk=payout.pk).update(tax_basis="0%")

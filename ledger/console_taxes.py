@@ -1,0 +1,74 @@
+"""The withholding table in the console: every rate with its treaty and dates; proposed by one, adopted by another."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST
+
+from contributors.console import recently_authenticated, staff_required
+from ledger import operations
+from ledger.forms import WithholdingForm
+from ledger.models import WithholdingRate
+from ledger.queries.taxes import withholding_rate, withholding_table
+
+READERS = ("finance_maker", "finance_checker", "compliance", "auditor", "admin")
+PROPOSERS = ("finance_maker", "finance_checker", "compliance")
+ADOPTERS = ("finance_checker", "compliance")
+TONES = {"proposed": "info", "adopted": "good", "rejected": "neutral"}
+
+
+@staff_required(*READERS)
+@require_http_methods(["GET", "POST"])
+def withholding(request: HttpRequest) -> HttpResponse:
+    user = request.user
+    assert user.is_authenticated
+    form = WithholdingForm(request.POST or None)
+    if request.method == "POST" and not user.has_role(*PROPOSERS):
+        raise PermissionDenied("Rates are proposed by finance or compliance.")
+    if request.method == "POST" and form.is_valid():
+        try:
+            operations.propose_withholding_rate(**form.cleaned_data, by=user, at=timezone.now())
+        except operations.UnableToProposeRate as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, "Proposed. It counts once somebody else has adopted it.")
+            return redirect("ledger:withholding")
+    today = timezone.now().date()
+    rows = []
+    for row in withholding_table():
+        counts = withholding_rate(jurisdiction=row.jurisdiction, country=row.country, form=row.form, on=today)
+        rows.append((row, TONES[row.state], counts is not None and counts.pk == row.pk, row.proposed_by_id == user.pk))
+    context = {
+        "rows": rows,
+        "form": form,
+        "may_propose": user.has_role(*PROPOSERS),
+        "may_adopt": user.has_role(*ADOPTERS),
+    }
+    return render(request, "console/withholding.html", context, status=422 if form.errors else 200)
+
+
+@staff_required(*PROPOSERS)
+@require_POST
+@recently_authenticated
+def withholding_decide(request: HttpRequest, rate_id: int) -> HttpResponse:
+    user = request.user
+    assert user.is_authenticated
+    found = WithholdingRate.objects.filter(pk=rate_id).first()
+    if found is None:
+        raise Http404("There is no such rate.")
+    try:
+        if request.POST.get("decision") == "adopt":
+            if not user.has_role(*ADOPTERS):
+                raise PermissionDenied("Rates are adopted by a finance checker or compliance.")
+            operations.adopt_withholding_rate(rate=found, by=user, at=timezone.now())
+            messages.success(request, f"It counts for payout runs built from {found.effective_from} on.")
+        else:
+            operations.reject_withholding_rate(rate=found, by=user, at=timezone.now())
+            messages.success(request, "Rejected. The proposal stays on record.")
+    except operations.UnableToAdoptRate as error:
+        messages.error(request, str(error))
+    return redirect("ledger:withholding")

@@ -1,0 +1,75 @@
+"""The withholding table: which part of a payout is kept back for whom, from a date on, and by which treaty."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+
+from ledger.money import PPB
+
+
+class WithholdingRate(models.Model):
+    """What a jurisdiction has withheld from payees of a country with a form, from a date on.
+
+    An empty country or form stands for any other. The narrowest row counts: country and form, then country, then
+    form, then neither; of those the last that has begun.
+    """
+
+    # proposed -> adopted (by somebody else) | rejected
+    class State(models.TextChoices):
+        PROPOSED = "proposed"
+        ADOPTED = "adopted"
+        REJECTED = "rejected"
+
+    # Who has it withheld, and where the payee is resident for tax: ISO 3166.
+    jurisdiction = models.CharField(max_length=2)
+    country = models.CharField(max_length=2, blank=True)
+    # The certificate that the payee gave, as payouts names it: w9, w8ben, none.
+    form = models.CharField(max_length=20, blank=True)
+    rate_ppb = models.BigIntegerField()
+    # Why the rate is what it is: "US-DE treaty, art. 12(1)". Kept, with the rate, on every entry.
+    treaty = models.CharField(max_length=40, blank=True)
+    effective_from = models.DateField()
+    state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
+    proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    proposed_at = models.DateTimeField()
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(jurisdiction__regex="^[A-Z]{2}$"), name="who_has_tax_withheld_is_a_country"
+            ),
+            models.CheckConstraint(
+                condition=Q(country__regex="^([A-Z]{2})?$"), name="a_payee_is_of_a_country_or_of_any"
+            ),
+            models.CheckConstraint(
+                condition=Q(rate_ppb__gte=0, rate_ppb__lt=PPB), name="a_rate_leaves_something_to_pay"
+            ),
+            models.UniqueConstraint(
+                fields=["jurisdiction", "country", "form", "effective_from"], condition=Q(state="adopted"),
+                name="one_rate_begins_on_a_day",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="proposed", decided_by__isnull=True, decided_at__isnull=True)
+                | ~Q(state="proposed") & Q(decided_by__isnull=False, decided_at__isnull=False),
+                name="a_decided_rate_says_by_whom_and_when",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="adopted") | ~Q(decided_by=F("proposed_by")),
+                name="a_rate_is_adopted_by_somebody_else",
+            ),
+        ]  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{self.jurisdiction} from {self.country or 'any country'}, {self.form or 'any form'}"
+
+    @property
+    def basis(self) -> str:
+        """The rate and the treaty, as an entry keeps them: at most 60 characters."""
+        percent = f"{self.rate_ppb / 10_000_000:.7f}".rstrip("0").rstrip(".")
+        return f"{percent}% {self.treaty}".strip()[:60]

@@ -1,0 +1,95 @@
+"""Rates of the withholding table: proposed by one person, adopted by another, from a date on."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, transaction
+
+from contributors.countries import COUNTRIES
+from contributors.models import User
+from ledger.models import WithholdingRate, utc_date
+
+
+class UnableToProposeRate(Exception):
+    """The rate, the country or the jurisdiction is none."""
+
+    status = 422
+    problem = "withholding-rate-invalid"
+
+
+class UnableToAdoptRate(Exception):
+    """It is decided already, proposed by the same person, or begins too early."""
+
+    status = 409
+    problem = "withholding-rate-not-adoptable"
+
+
+def propose_withholding_rate(
+    *,
+    jurisdiction: str,
+    rate_ppb: int,
+    effective_from: date,
+    by: User,
+    at: datetime,
+    country: str = "",
+    form: str = "",
+    treaty: str = "",
+) -> WithholdingRate:
+    """Write down what is withheld for `jurisdiction` from payees of `country` ("" for any other) who gave `form`.
+
+    Raises UnableToProposeRate with the reason; no row is written.
+    """
+    for code in filter(None, (jurisdiction, country)):
+        if code not in COUNTRIES:
+            raise UnableToProposeRate(f"“{code}” is not an ISO 3166 code of a country, such as DE or US.")
+    row = WithholdingRate(
+        jurisdiction=jurisdiction, country=country, form=form, rate_ppb=rate_ppb, treaty=treaty.strip(),
+        effective_from=effective_from, proposed_by=by, proposed_at=at,
+    )  # fmt: skip
+    if not 0 <= rate_ppb < 1_000_000_000:
+        raise UnableToProposeRate("A rate is at least 0 % and leaves something to pay.")
+    try:
+        row.full_clean(validate_unique=False)
+    except ValidationError as error:
+        raise UnableToProposeRate(" ".join(error.messages)) from error
+    row.save(force_insert=True)
+    return row
+
+
+def adopt_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> WithholdingRate:
+    """Let a rate count from its date on. Where a rate is in force already, that date is not in the past."""
+    with transaction.atomic():
+        fresh = _undecided(rate)
+        if fresh.proposed_by_id == by.pk:
+            raise UnableToAdoptRate("You proposed this rate, so somebody else has to adopt it.")
+        same = WithholdingRate.objects.filter(
+            jurisdiction=fresh.jurisdiction, country=fresh.country, form=fresh.form, state="adopted"
+        )
+        if same.exists() and fresh.effective_from < utc_date(at):
+            raise UnableToAdoptRate(f"Payouts since {fresh.effective_from} obeyed another rate; begin today or later.")
+        return _decide(fresh, WithholdingRate.State.ADOPTED, by, at)
+
+
+def reject_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> WithholdingRate:
+    """Turn a proposal down; its proposer may take it back so."""
+    with transaction.atomic():
+        return _decide(_undecided(rate), WithholdingRate.State.REJECTED, by, at)
+
+
+def _undecided(rate: WithholdingRate) -> WithholdingRate:
+    fresh = WithholdingRate.objects.select_for_update(no_key=True).get(pk=rate.pk)
+    if fresh.state != WithholdingRate.State.PROPOSED:
+        raise UnableToAdoptRate(f"It is {fresh.state} already.")
+    return fresh
+
+
+def _decide(fresh: WithholdingRate, state: WithholdingRate.State, by: User, at: datetime) -> WithholdingRate:
+    fresh.state, fresh.decided_by, fresh.decided_at = state, by, at
+    try:
+        with transaction.atomic():
+            fresh.save(update_fields=["state", "decided_by", "decided_at"])
+    except DatabaseError as error:
+        raise UnableToAdoptRate(str(error).splitlines()[0]) from error
+    return fresh
