@@ -83,6 +83,7 @@ class Listed:
         digest = hashlib.sha256(self.labels().tobytes())
         for item in self._items:
             digest.update(array("q", (item.example.prompt_tokens, *item.example.tokens)).tobytes())
+            digest.update(item.example.data)
         return digest.hexdigest()
 
     def labels(self) -> Array:
@@ -243,7 +244,7 @@ class Build:
             report("items", step.part * size + len(order), self.plan["items"])
 
     def _mean(self, step: Step, report: Progress) -> None:
-        mean_of = [Example(tuple(tokens), prompt) for tokens, prompt in self.plan["mean_of"]]
+        mean_of = [Example(tuple(tokens), prompt, bytes.fromhex(data)) for tokens, prompt, data in self.plan["mean_of"]]
         if mean_of:
             found = ensemble.embed(self.members, mean_of, self.config.batch, report, "mean query").mean(0).numpy()
         else:
@@ -399,7 +400,7 @@ def plan(
         "config": config.to_json(),
         "members": len(model.checkpoints),
         "items": len(source),
-        "mean_of": [[list(example.tokens), example.prompt_tokens] for example in mean_of],
+        "mean_of": [[list(each.tokens), each.prompt_tokens, each.data.hex()] for each in mean_of],
     }
     if _read_plan(draft) != json.loads(json.dumps(decided)):
         shutil.rmtree(draft, ignore_errors=True)

@@ -22,6 +22,8 @@ READ_BY: Mapping[str, frozenset[str]] = {
     "midpoint": _GRADIENT,
     "lexical": _LEXICAL,
     "hybrid": _GRADIENT | _LEXICAL | {"lexical_weight"},
+    "encoder": frozenset({"shard_items"}),
+    "pushed": frozenset({"shard_items"}),
 }
 """Attributor -> the fields that it reads besides those which all of them read."""
 

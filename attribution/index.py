@@ -137,6 +137,10 @@ class Index:
             raise UnableToEmbed("A gradient is not finite.")
         return found.numpy()
 
+    def embed_items(self, examples: Sequence[Example], report: Progress, energy: Energy) -> Array:
+        """Features of items that are to be added; `energy` is told how much of them the basis holds."""
+        return ensemble.embed(self.members, examples, self.config.batch, report, "items", energy=energy).numpy()
+
     def divided(self, features: Array) -> shapley.Divided:
         """Each member's scores of every holder, general and specific, for features (B, M, K)."""
         specific = shapley.scores(self._sums, torch.from_numpy(features - self.mean_query))
@@ -256,37 +260,46 @@ def extend_index(
     path: Path, *, model: LoadedModel, items: Sequence[IndexItem], progress: Progress | None = None
 ) -> Index:
     """Append items in the frozen basis and add them to the sums; nothing that was there is embedded again."""
-    _check_items(model, items)
+    with artefacts.changing(path):
+        append_items(open_index(path, model=model), items, progress or building.silent)
+        return open_index(path, model=model)
+
+
+def append_items(index: Index, items: Sequence[IndexItem], report: Progress) -> None:
+    """A new revision of an opened index, with more items; for whoever holds `artefacts.changing`."""
+    assert index._model is not None, "What embeds items was opened with its model."
+    _check_items(index._model, items)
     if not items:
         raise UnableToBuildIndex("There is no item to add.")
-    with artefacts.changing(path):
-        index = open_index(path, model=model)
-        energy = Energy()
-        shards = _append(index, items, energy, progress or building.silent)
-        before, after = index._items, Items(path, [*index._items.shards, *shards], index._items.removed)
-        added = {
-            "items": index.manifest["added"]["items"] + len(items),
-            "energy_whole": index.manifest["added"]["energy_whole"] + energy.whole,
-            "energy_held": index.manifest["added"]["energy_held"] + energy.held,
-        }
-        _write_revision(index, before, after, changed=np.arange(len(before), len(after)), added=added)
-        return open_index(path, model=model)
+    energy = Energy()
+    shards = _append(index, items, energy, report)
+    before, after = index._items, Items(index.path, [*index._items.shards, *shards], index._items.removed)
+    added = {
+        "items": index.manifest["added"]["items"] + len(items),
+        "energy_whole": index.manifest["added"]["energy_whole"] + energy.whole,
+        "energy_held": index.manifest["added"]["energy_held"] + energy.held,
+    }
+    _write_revision(index, before, after, changed=np.arange(len(before), len(after)), added=added)
 
 
 def remove_works(path: Path, *, work_ids: Sequence[int], model: LoadedModel | None = None) -> Index:
     """Subtract works from the sums and take them out of the evidence; their rows stay in the shards, as removed."""
     with artefacts.changing(path):
-        index = open_index(path, model=model)
-        items = index._items
-        gone = items.where(1, np.asarray(sorted(set(work_ids)), dtype=np.int64))
-        unknown = set(work_ids) - set(items.labels_at(gone)[1].tolist())
-        if unknown:
-            raise UnableToBuildIndex(f"Work {min(unknown)} is not in the index.")
-        after = Items(path, items.shards, np.union1d(items.removed, gone))
-        if len(after.removed) == len(after):
-            raise UnableToBuildIndex("Nothing would be left in the index.")
-        _write_revision(index, items, after, changed=gone, added=index.manifest["added"])
+        take_out(open_index(path, model=model), work_ids)
         return open_index(path, model=model)
+
+
+def take_out(index: Index, work_ids: Sequence[int]) -> None:
+    """A new revision of an opened index, without these works; for whoever holds `artefacts.changing`."""
+    items = index._items
+    gone = items.where(1, np.asarray(sorted(set(work_ids)), dtype=np.int64))
+    unknown = set(work_ids) - set(items.labels_at(gone)[1].tolist())
+    if unknown:
+        raise UnableToBuildIndex(f"Work {min(unknown)} is not in the index.")
+    after = Items(index.path, items.shards, np.union1d(items.removed, gone))
+    if len(after.removed) == len(after):
+        raise UnableToBuildIndex("Nothing would be left in the index.")
+    _write_revision(index, items, after, changed=gone, added=index.manifest["added"])
 
 
 def _append(index: Index, items: Sequence[IndexItem], energy: Energy, report: Progress) -> list[Shard]:
@@ -297,12 +310,10 @@ def _append(index: Index, items: Sequence[IndexItem], energy: Energy, report: Pr
     shards: list[Shard] = []
     for start in range(0, len(items), index.config.shard_items):
         chosen = order[start : start + index.config.shard_items]
-        found = ensemble.embed(
-            index.members, source.examples(chosen.tolist()), index.config.batch, report, "items", energy=energy
-        )
+        found = index.embed_items(source.examples(chosen.tolist()), report, energy)
         shards.append(
             write_shard(
-                index.path, f"items-{known + len(shards):05d}", found.numpy(), labels[:, chosen],
+                index.path, f"items-{known + len(shards):05d}", found, labels[:, chosen],
                 divisor=index.manifest["items_at_build"],
             )
         )  # fmt: skip

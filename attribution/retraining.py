@@ -54,7 +54,8 @@ class Task:
     def sha256(self) -> str:
         """Of what all subsets have in common; the same in every process, which pickled bytes are not."""
         asked = [
-            [(example.tokens, example.prompt_tokens) for example in part] for part in (self.examples, self.queries)
+            [(each.tokens, each.prompt_tokens, *([each.data.hex()] if each.data else [])) for each in part]
+            for part in (self.examples, self.queries)
         ]
         return hashlib.sha256(json.dumps([self.retrain.recipe, asked]).encode()).hexdigest()
 

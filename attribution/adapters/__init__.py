@@ -7,9 +7,10 @@ A model's factory returns a LoadedModel: the adapter together with what is known
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +25,41 @@ class UnableToEmbed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training item or one generation: the prompt's tokens first, which are read but not scored."""
+    """One training item or one generation.
 
-    tokens: tuple[int, ...]
+    Of text the tokens, the prompt's first, which are read but not scored. Of anything else `data`: float32 values, as
+    a picture's, with a label or a condition as its token where the adapter reads one.
+    """
+
+    tokens: tuple[int, ...] = ()
     prompt_tokens: int = 0
+    data: bytes = b""
+
+
+def example_of(values: Any, *, tokens: Sequence[int] = ()) -> Example:
+    """An example of an array or tensor of numbers; its shape is the adapter's to know."""
+    data = torch.as_tensor(values, dtype=torch.float32).detach().cpu().contiguous().numpy().tobytes()
+    return Example(tuple(int(token) for token in tokens), data=data)
+
+
+def check_values(example: Example, shape: Sequence[int]) -> None:
+    """Raise UnableToEmbed unless the example holds finite values of this shape."""
+    expected = math.prod(shape)
+    if len(example.data) != 4 * expected:
+        have = len(example.data) / 4
+        raise UnableToEmbed(f"{have:g} values do not make the shape {tuple(shape)}, which takes {expected}.")
+    if not bool(_values(example).isfinite().all()):
+        raise UnableToEmbed("A value is not finite.")
+
+
+def values_of(examples: Sequence[Example], shape: Sequence[int]) -> Tensor:
+    """(B, *shape) float32."""
+    return torch.stack([_values(example).view(*shape) for example in examples])
+
+
+def _values(example: Example) -> Tensor:
+    # A copy: what torch makes of bytes must not be written to.
+    return torch.frombuffer(bytearray(example.data), dtype=torch.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +71,10 @@ class Utilities:
 
 
 class Adapter(Protocol):
-    """A kind of model, around one module whose parameters the numerical core may replace by those of a checkpoint."""
+    """A kind of model, around one module whose parameters the numerical core may replace by those of a checkpoint.
+
+    An adapter that has `also_traced`, a set of "embedding" and "norm", has these kinds of layers traced besides.
+    """
 
     name: str
     module: nn.Module
@@ -76,6 +111,40 @@ class Tokeniser(Protocol):
         ...
 
 
+class Untokenised:
+    """In place of a tokeniser, for a model that does not read text: says so whenever it is asked for some."""
+
+    def encode(self, text: str) -> list[int]:
+        raise UnableToEmbed("This model does not read text.")
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        raise UnableToEmbed("This model does not read text.")
+
+    def item(self, content: str, token_start: int, token_end: int) -> Example:
+        raise UnableToEmbed("This model does not read text.")
+
+    def generation(self, prompt: str, output: str, token_ids: Sequence[int] | None = None) -> Example:
+        raise UnableToEmbed("This model does not read text.")
+
+
+class Utf8:
+    """A tokeniser whose tokens are the bytes of the text: for models that read bytes, and for black boxes, of whose own
+    tokens nobody knows anything."""
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return bytes(tokens).decode("utf-8", "replace")
+
+    def item(self, content: str, token_start: int, token_end: int) -> Example:
+        return Example(tuple(content.encode()[token_start:token_end]))
+
+    def generation(self, prompt: str, output: str, token_ids: Sequence[int] | None = None) -> Example:
+        before = self.encode(prompt)
+        return Example((*before, *(self.encode(output) if token_ids is None else token_ids)), prompt_tokens=len(before))
+
+
 class Retrain(Protocol):
     """Trains the same kind of model on other items, from the same initial checkpoint. Picklable: audits call it in
     processes of their own."""
@@ -93,11 +162,12 @@ class LoadedModel:
     """What a factory rebuilds from a model version's directory."""
 
     adapter: Adapter
-    tokeniser: Tokeniser
     checkpoints: tuple[Mapping[str, Tensor], ...]
     """Members of the ensemble, oldest first; the last one is what is served."""
     initial: Mapping[str, Tensor] | None
     """What training started from; None when unknown, and influence is then taken at the checkpoint itself."""
+    tokeniser: Tokeniser = Untokenised()  # noqa: RUF009
+    """Of a model that reads text."""
     retrain: Retrain | None = None
     sample: Callable[[int, int], list[Example]] | None = None
     """(count, seed) -> the model's own generations."""

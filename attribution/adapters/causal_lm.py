@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,14 +32,39 @@ class CausalLM:
         vocabulary: int,
         context: int,
         left_out: Iterable[str] = (),
+        also_traced: Iterable[str] = (),
         padding: int = 0,
     ) -> None:
         self.module = module
         self.vocabulary = vocabulary
         self.context = context
         self.left_out = frozenset(left_out)
+        self.also_traced = frozenset(also_traced)
         self.padding = padding
         self._takes_mask = "attention_mask" in inspect.signature(module.forward).parameters
+
+    @classmethod
+    def of_transformers(cls, model: Any, *, left_out: Iterable[str] = (), **changed: Any) -> CausalLM:
+        """Around a causal language model of Hugging Face's transformers, which need not be installed for this module.
+
+        An output head whose weight is that of the input embedding is left out: its gradient is not a layer's own.
+        """
+        embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+        tied = head is not None and head.weight is embedding.weight
+        named = {name for name, module in model.named_modules() if tied and module is head}
+        context = next(
+            (
+                int(getattr(model.config, name))
+                for name in ("max_position_embeddings", "n_positions", "n_ctx")
+                if getattr(model.config, name, None)
+            ),
+            None,
+        )
+        changed.setdefault("vocabulary", int(embedding.num_embeddings))
+        if "context" not in changed and context is None:
+            raise ValueError("The model's configuration does not say how many tokens it reads: give `context`.")
+        changed.setdefault("context", context)
+        return cls(model, left_out={*named, *left_out}, **changed)
 
     def check(self, example: Example) -> None:
         length = len(example.tokens)

@@ -7,6 +7,8 @@ hashes of checkpoints and configuration; features and scores of different indexe
     midpoint   whitened gradients (attribution/index.py); plain influence where the initial checkpoint is unknown
     lexical    hashed n-grams of words, TF-IDF
     hybrid     the midpoint's scores and lexical ones, each in units of its spread over items
+    encoder    embeddings, of any modality, for models that nobody sees inside
+    pushed     features that a service computes where its model runs, and reports with each generation
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any, Protocol
 from attribution import artefacts, index
 from attribution.adapters import Example, LoadedModel
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
-from attribution.attributors import hybrid, lexical
+from attribution.attributors import hybrid, lexical, supplied
 from attribution.configuration import IndexConfig
 from attribution.index import IndexItem, Progress, Scores, UnableToEmbed
 from attribution.work_scores import WorkScore
@@ -38,8 +40,10 @@ __all__ = [
     "remove_works",
 ]
 
-_BY_FORMAT = {index.FORMAT: index, lexical.FORMAT: lexical, hybrid.FORMAT: hybrid}
-_BY_ATTRIBUTOR = {"midpoint": index, "lexical": lexical, "hybrid": hybrid}
+_BY_ATTRIBUTOR = {
+    "midpoint": index, "lexical": lexical, "hybrid": hybrid, "encoder": supplied, "pushed": supplied,
+}  # fmt: skip
+_BY_FORMAT = {module.FORMAT: module for module in _BY_ATTRIBUTOR.values()}
 
 
 class Attributor(Protocol):

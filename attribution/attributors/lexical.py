@@ -19,7 +19,7 @@ import numpy as np
 from scipy import sparse
 
 from attribution import artefacts
-from attribution.adapters import Example, LoadedModel, Tokeniser, UnableToEmbed
+from attribution.adapters import Example, LoadedModel, Tokeniser, UnableToEmbed, Untokenised
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
 from attribution.configuration import SHARD_ITEMS_MAX, IndexConfig
 from attribution.index import IndexItem, Progress, Scores, digest_of_state
@@ -137,6 +137,8 @@ def build_index(
     report = progress or (lambda stage, done, total: None)
     if not items:
         raise UnableToBuildIndex("There is no training item.")
+    if isinstance(model.tokeniser, Untokenised):
+        raise UnableToBuildIndex("This model does not read text: there is no wording to compare.")
     with artefacts.appearing(directory) as draft:
         having = np.zeros(config.buckets, dtype=np.int64)
         for start in range(0, len(items), CHUNK_ITEMS):

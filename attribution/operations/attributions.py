@@ -273,7 +273,8 @@ def _measure_together(opened: Opened, examples: dict[int, Example]) -> dict[int,
             general_se=general_se,
             top_works={holder: [(work.work_id, work.score) for work in works[row][holder]] for holder in leaders[row]},
             prompt_tokens=example.prompt_tokens,
-            scored_tokens=len(example.tokens) - max(example.prompt_tokens, 1),
+            # What is no text is scored as one.
+            scored_tokens=max(len(example.tokens) - max(example.prompt_tokens, 1), 1),
         )
         for row, (place, example) in enumerate(examples.items())
     }

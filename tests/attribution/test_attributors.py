@@ -7,24 +7,31 @@ import json
 import math
 import subprocess
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from attribution import attributors
-from attribution.adapters import Example, LoadedModel, UnableToEmbed
+from attribution.adapters import Example, LoadedModel, UnableToEmbed, example_of
+from attribution.adapters.encoder import Encoder
+from attribution.adapters.pushed import Pushed, load, write_features
 from attribution.attributors import Attributor, IndexConfig, IndexItem, UnableToBuildIndex, UnableToOpenIndex
 from attribution.attributors.hybrid import HybridIndex
 from attribution.attributors.lexical import LexicalIndex
-from tests.attribution.small_model import HOLDERS, PER_HOLDER, sentences, trained, training_items
+from tests.attribution.small_model import HOLDERS, PER_HOLDER, Numbers, sentences, trained, training_items
 
 SMALL: dict[str, Any] = {"k": 48, "coordinates": 600, "fit_items": 96}
 CONFIGS = {
     "midpoint": IndexConfig(**SMALL),
     "lexical": IndexConfig(attributor="lexical"),
     "hybrid": IndexConfig(attributor="hybrid", **SMALL),
+    "encoder": IndexConfig(attributor="encoder"),
+    "pushed": IndexConfig(attributor="pushed"),
 }
 QUERIES = [example for holder in range(HOLDERS) for example in sentences(holder, 3, seed=9)]
 OWN = QUERIES[::2]
@@ -40,13 +47,46 @@ def model(items: list[IndexItem]) -> LoadedModel:
     return trained(items)
 
 
+def black_box(items: list[IndexItem]) -> LoadedModel:
+    """Nothing but texts and an encoder for them."""
+    encoder = Encoder.of_wording(Numbers(), dimensions=256)
+    return LoadedModel(adapter=encoder, checkpoints=({"none": torch.zeros(1)},), initial=None, tokeniser=Numbers())
+
+
+class Pushing(Pushed):
+    """What a service computes where its model runs; asked for features of examples, as its reports have them."""
+
+    def __init__(self, model: LoadedModel, items: list[IndexItem], directory: Path) -> None:
+        alone = [dataclasses.replace(item, holder_id=number, work_id=number) for number, item in enumerate(items)]
+        self._own = attributors.build(directory, model=model, items=alone, config=CONFIGS["midpoint"], mean_of=OWN)
+        known = self._own.embed([item.example for item in items])
+        super().__init__(known, mean_query=self._own.embed(OWN).mean(0), measures="influence")
+
+    def check(self, example: Example) -> None:
+        if len(example.tokens) < 2:
+            super().check(example)
+
+    def vectors(self, examples: Sequence[Example]) -> Tensor:
+        return torch.from_numpy(self._own.embed(examples))
+
+
+@pytest.fixture(scope="module")
+def models(
+    model: LoadedModel, items: list[IndexItem], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, LoadedModel]:
+    pushing = Pushing(model, items, tmp_path_factory.mktemp("service") / "own")
+    pushed = LoadedModel(adapter=pushing, checkpoints=model.checkpoints, initial=None)
+    white = {"midpoint": model, "lexical": model, "hybrid": model}
+    return {**white, "encoder": black_box(items), "pushed": pushed}
+
+
 @pytest.fixture(scope="module")
 def built(
-    model: LoadedModel, items: list[IndexItem], tmp_path_factory: pytest.TempPathFactory
+    models: dict[str, LoadedModel], items: list[IndexItem], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Attributor]:
     directory = tmp_path_factory.mktemp("indexes")
     return {
-        name: attributors.build(directory / name, model=model, items=items, config=config, mean_of=OWN)
+        name: attributors.build(directory / name, model=models[name], items=items, config=config, mean_of=OWN)
         for name, config in CONFIGS.items()
     }
 
@@ -59,9 +99,11 @@ def scores_of(index: Attributor, queries: list[Example] = QUERIES) -> np.ndarray
 
 
 @each
-def test_what_is_opened_again_is_what_was_built(built: dict[str, Attributor], model: LoadedModel, name: str) -> None:
+def test_what_is_opened_again_is_what_was_built(
+    built: dict[str, Attributor], models: dict[str, LoadedModel], name: str
+) -> None:
     index = built[name]
-    again = attributors.open_attributor(index.path, model=model, sha256=index.sha256)
+    again = attributors.open_attributor(index.path, model=models[name], sha256=index.sha256)
     assert again.config == CONFIGS[name]
     assert again.manifest["config_sha256"] == CONFIGS[name].sha256
     assert again.holder_ids == tuple(range(1, HOLDERS + 1))
@@ -86,13 +128,13 @@ def test_the_scores_of_works_add_up_to_their_holders_score(built: dict[str, Attr
 
 @each
 def test_an_account_split_in_three_earns_what_it_earned_as_one(
-    built: dict[str, Attributor], model: LoadedModel, items: list[IndexItem], tmp_path: Path, name: str
+    built: dict[str, Attributor], models: dict[str, LoadedModel], items: list[IndexItem], tmp_path: Path, name: str
 ) -> None:
     split = [
         dataclasses.replace(item, holder_id=100 + number % 3) if item.holder_id == 2 else item
         for number, item in enumerate(items)
     ]
-    other = attributors.build(tmp_path / "split", model=model, items=split, config=CONFIGS[name], mean_of=OWN)
+    other = attributors.build(tmp_path / "split", model=models[name], items=split, config=CONFIGS[name], mean_of=OWN)
     before, after = scores_of(built[name]), scores_of(other)
     parts = [other.holder_ids.index(holder) for holder in (100, 101, 102)]
     whole = built[name].holder_ids.index(2)
@@ -103,7 +145,7 @@ def test_an_account_split_in_three_earns_what_it_earned_as_one(
 
 @each
 def test_a_registered_copy_shares_what_its_twin_earned(
-    model: LoadedModel, items: list[IndexItem], tmp_path: Path, name: str
+    models: dict[str, LoadedModel], items: list[IndexItem], tmp_path: Path, name: str
 ) -> None:
     copies = [
         dataclasses.replace(item, holder_id=99, work_id=item.work_id + 900, cluster_id=item.work_id)
@@ -112,7 +154,7 @@ def test_a_registered_copy_shares_what_its_twin_earned(
     ]
     marked = [dataclasses.replace(i, cluster_id=i.work_id) if i.holder_id == 3 else i for i in items]
     index = attributors.build(
-        tmp_path / "copied", model=model, items=[*marked, *copies], config=CONFIGS[name], mean_of=OWN
+        tmp_path / "copied", model=models[name], items=[*marked, *copies], config=CONFIGS[name], mean_of=OWN
     )
     found = scores_of(index)
     twin, copy = (found[:, index.holder_ids.index(holder)] for holder in (3, 99))
@@ -121,18 +163,18 @@ def test_a_registered_copy_shares_what_its_twin_earned(
 
 @each
 def test_works_come_and_go_without_a_new_build(
-    built: dict[str, Attributor], model: LoadedModel, items: list[IndexItem], tmp_path: Path, name: str
+    built: dict[str, Attributor], models: dict[str, LoadedModel], items: list[IndexItem], tmp_path: Path, name: str
 ) -> None:
     path = tmp_path / "copy"
     subprocess.run(["cp", "-r", built[name].path, path], check=True)
     before = scores_of(built[name])
     more = [IndexItem(example, work_id=500, holder_id=50) for example in sentences(1, 6, seed=4)]
-    longer = attributors.extend(path, model=model, items=more)
+    longer = attributors.extend(path, model=models[name], items=more)
     assert longer.holder_ids == (*built[name].holder_ids, 50)
     grown = scores_of(longer)
     np.testing.assert_array_equal(grown[:, :-1], before)
     assert np.abs(grown[:, -1]).max() > 0
-    shorter = attributors.remove_works(path, work_ids=[500, 100], model=model)
+    shorter = attributors.remove_works(path, work_ids=[500, 100], model=models[name])
     assert shorter.holder_ids == built[name].holder_ids
     left = scores_of(shorter)
     np.testing.assert_allclose(left[:, 1:], before[:, 1:], atol=1e-6 * np.abs(before).max())
@@ -142,9 +184,9 @@ def test_works_come_and_go_without_a_new_build(
 
 @each
 def test_an_index_of_other_checkpoints_is_refused(
-    built: dict[str, Attributor], items: list[IndexItem], name: str
+    built: dict[str, Attributor], models: dict[str, LoadedModel], name: str
 ) -> None:
-    stranger = trained(items, steps=120)
+    stranger = dataclasses.replace(models[name], checkpoints=({"other": torch.ones(1)},))
     with pytest.raises(UnableToOpenIndex, match="other checkpoints"):
         attributors.open_attributor(built[name].path, model=stranger)
 
@@ -308,6 +350,72 @@ def test_a_hybrid_whose_build_was_cut_off_keeps_the_part_that_was_done(
     np.testing.assert_array_equal(scores_of(done), scores_of(built["hybrid"]))
     with pytest.raises(UnableToBuildIndex, match="exists already"):
         attributors.build(tmp_path / "one", model=model, items=items, config=config, mean_of=OWN)
+
+
+# --- vectors that an adapter supplies -------------------------------------------------------------------------------
+def test_pushed_features_score_as_the_index_where_the_model_runs(
+    built: dict[str, Attributor], models: dict[str, LoadedModel], tmp_path: Path
+) -> None:
+    pushing = models["pushed"].adapter
+    assert isinstance(pushing, Pushing)
+    write_features(tmp_path / "model", items=pushing.items, mean_query=pushing.mean_query, measures="influence")
+    model = load(tmp_path / "model")
+    numbered = [dataclasses.replace(item, example=Example((number,))) for number, item in enumerate(training_items())]
+    index = attributors.build(tmp_path / "index", model=model, items=numbered, config=CONFIGS["pushed"])
+    reported = [example_of(features) for features in built["midpoint"].embed(QUERIES)]
+    expected = scores_of(built["midpoint"])
+    np.testing.assert_allclose(scores_of(index, reported), expected, atol=0.03 * np.abs(expected).max())
+    assert index.manifest["method"] == "influence"
+    assert index.manifest["mean_query_of"] == "own generations"
+    assert index.score(index.embed(reported)).specific_se.max() > 0
+
+
+def test_reported_features_must_be_finite_and_of_the_indexs_shape(tmp_path: Path) -> None:
+    write_features(tmp_path, items=np.ones((3, 2, 4)), mean_query=None, measures="similarity")
+    adapter = load(tmp_path).adapter
+    adapter.check(example_of(np.ones((2, 4))))
+    adapter.check(Example((2,)))
+    for features, reason in ((np.ones(7), "7 values do not make"), (np.full((2, 4), np.nan), "not finite")):
+        with pytest.raises(UnableToEmbed, match=reason):
+            adapter.check(example_of(features))
+    with pytest.raises(UnableToEmbed, match="items 0 to 2"):
+        adapter.check(Example((3,)))
+
+
+@pytest.mark.parametrize(
+    ("items", "mean", "measures", "reason"),
+    [
+        (np.ones((3, 2, 4)), np.ones((2, 4)), "magic", "must be float32"),
+        (np.ones(3), None, "influence", "must be float32"),
+    ],
+)
+def test_features_that_are_none_are_refused(
+    tmp_path: Path, items: np.ndarray, mean: np.ndarray | None, measures: str, reason: str
+) -> None:
+    write_features(tmp_path, items=items, mean_query=mean, measures=measures)
+    with pytest.raises(ValueError, match=reason):
+        load(tmp_path)
+
+
+def test_embeddings_of_any_modality_are_compared_by_their_cosine(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+    model = LoadedModel(
+        adapter=Encoder(nn.Identity(), dimensions=8), checkpoints=({"none": torch.zeros(1)},), initial=None
+    )
+    items = [IndexItem(example_of(row), work_id=number, holder_id=number) for number, row in enumerate(values)]
+    index = attributors.build(tmp_path / "one", model=model, items=items, config=CONFIGS["encoder"])
+    unit = values / np.linalg.norm(values, axis=1, keepdims=True)
+    expected = (unit - unit.mean(0)) @ unit.T / len(unit)
+    np.testing.assert_allclose(scores_of(index, [item.example for item in items]), expected, atol=2e-3)
+
+
+def test_an_encoders_index_needs_an_encoder_and_an_encoder_has_no_gradient(
+    models: dict[str, LoadedModel], items: list[IndexItem], tmp_path: Path
+) -> None:
+    with pytest.raises(UnableToBuildIndex, match="needs an adapter of that kind; this model's is causal_lm"):
+        attributors.build(tmp_path / "one", model=models["midpoint"], items=items, config=CONFIGS["encoder"])
+    with pytest.raises(UnableToBuildIndex, match="no layer to trace"):
+        attributors.build(tmp_path / "two", model=models["encoder"], items=items, config=CONFIGS["midpoint"])
 
 
 # --- configurations -------------------------------------------------------------------------------------------------
