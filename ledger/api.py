@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
+from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound
@@ -12,18 +14,23 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from attribution.api import problem_responses
-from attribution.authentication import HasScope, Principal
-from attribution.models import ServiceKey
-from ledger import queries
+from attribution.api import ShallowJSONParser, StrictSerializer, problem_responses
+from attribution.authentication import HasScope, Principal, service_of
+from attribution.models import Generation, ServiceKey
+from ledger import operations, queries
+from ledger.models import Void
 from ledger.money import format_amount
 from ledger.queries import HolderShare, ServiceReceipt
 
 STATES = {
     "received": "Stored; its attribution is under way.",
-    "attributed": "Shares are known; the next accrual turns them into money.",
+    "attributed": (
+        "Shares are known; the next accrual turns them into money, or the close of the month where the plan divides a "
+        "pool: until then `estimate` says what it would be."
+    ),
     "accrued": "Credited: amounts and the journal entry are final unless it is restated.",
     "unattributable": "The model could not read it; `reason` says why. Nothing is charged.",
+    "voided": "Taken back by the service; what it had earned is reversed.",
     "refused": "The royalty plan refuses it; `reason` says why. Nothing is charged.",
 }
 
@@ -61,6 +68,9 @@ class ReceiptSerializer(serializers.Serializer[Any]):
     weight_ppb = serializers.IntegerField(allow_null=True, help_text="The part of the pool that goes by attribution.")
     plan = serializers.CharField(allow_null=True)
     currency = serializers.CharField(allow_null=True)
+    estimate = serializers.CharField(
+        allow_null=True, help_text="What the gross would be if the month closed now; only under a plan with a pool."
+    )
     gross = serializers.CharField(allow_null=True)
     take = serializers.CharField(allow_null=True, help_text="What the platform keeps of the gross.")
     direct = serializers.CharField(allow_null=True, help_text="What goes by shares.")
@@ -68,6 +78,29 @@ class ReceiptSerializer(serializers.Serializer[Any]):
     shares = ShareSerializer(many=True)
     unattributed_ppb = serializers.IntegerField(allow_null=True)
     entry = EntrySerializer(allow_null=True)
+
+
+class VoidSerializer(StrictSerializer):
+    reason = serializers.ChoiceField(Void.Reason.choices, help_text="Why the generation is taken back.")
+    detail = serializers.CharField(
+        max_length=300, required=False, allow_blank=True, help_text="In your own words; it stands on receipts."
+    )
+
+
+class VoidedSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    state = serializers.ChoiceField(["voided"])
+    reason = serializers.ChoiceField(Void.Reason.choices)
+    detail = serializers.CharField()
+    voided_at = serializers.DateTimeField()
+    entry = EntrySerializer(allow_null=True, help_text="The reversal; null where nothing had been accrued.")
+
+
+class UnableToReadVoid(Exception):
+    """The body is not what the document says."""
+
+    status = 422
+    problem = "invalid-field"
 
 
 class ReceiptView(APIView):
@@ -104,6 +137,7 @@ class ReceiptView(APIView):
                     "weight_ppb": 250_000_000,
                     "plan": "USD plan 1",
                     "currency": "USD",
+                    "estimate": None,
                     "gross": "0.050000000",
                     "take": "0.010000000",
                     "direct": "0.008000000",
@@ -132,10 +166,72 @@ class ReceiptView(APIView):
         return Response(_as_json(found))
 
 
+class VoidView(APIView):
+    permission_classes = (HasScope,)
+    parser_classes = (ShallowJSONParser,)
+    throttle_scope = "report"
+    scopes = {"POST": ServiceKey.Scope.GENERATIONS_WRITE.value}
+
+    @extend_schema(
+        operation_id="void_generation",
+        summary="Void a generation",
+        description=(
+            "Take back a generation of this service that was a test, was refunded, or was reported by mistake. It "
+            "earns nothing from then on: before it is accrued it never will be; afterwards what it earned is reversed, "
+            "also when its month is closed or its contributors are paid, from whose later earnings it is recovered. "
+            "The same request again answers as before; another reason is a conflict. It cannot be undone: report the "
+            "generation again under another external id. Needs the scope `generations:write`."
+        ),
+        tags=["generations"],
+        parameters=[OpenApiParameter("generation_id", uuid.UUID, OpenApiParameter.PATH)],
+        request=VoidSerializer,
+        responses={200: VoidedSerializer, **problem_responses(400, 404, 409, 413, 415, 422)},
+        examples=[
+            OpenApiExample("Refunded", request_only=True, value={"reason": "refunded", "detail": "Order 1234"}),
+        ],
+    )
+    def post(self, request: Request, generation_id: uuid.UUID) -> Response:
+        reason, detail = _void_of(request.data)
+        generation = Generation.objects.filter(pk=generation_id, service=service_of(request)).first()
+        if generation is None:
+            raise NotFound("This service has no such generation.")
+        void = operations.void_generation(generation=generation, reason=reason, detail=detail, at=timezone.now())
+        found = queries.receipt_for_service(generation_id, generation.service_id)
+        assert found is not None
+        entry = found.standing.taken_back
+        return Response(
+            {
+                "id": str(generation_id),
+                "state": "voided",
+                "reason": void.reason,
+                "detail": void.detail,
+                "voided_at": void.voided_at,
+                "entry": (
+                    {"id": entry.pk, "hash": bytes(entry.hash).hex(), "period": entry.period.code} if entry else None
+                ),
+            }
+        )
+
+
+def _void_of(body: Any) -> tuple[str, str]:
+    if not isinstance(body, Mapping) or "reason" not in body or set(body) - {"reason", "detail"}:
+        raise UnableToReadVoid('The body must be {"reason": "test", "detail": "..."}; the detail may be left out.')
+    reason, detail = body["reason"], body.get("detail", "")
+    if not isinstance(reason, str) or not isinstance(detail, str):
+        raise UnableToReadVoid("reason and detail are texts.")
+    try:
+        detail.encode()
+    except UnicodeEncodeError:
+        raise UnableToReadVoid("The detail cannot be stored as UTF-8.") from None
+    return reason, detail
+
+
 def _as_json(found: ServiceReceipt) -> dict[str, Any]:
     standing, division = found.standing, found.division
     generation, attribution, accrual = standing.generation, standing.attribution, standing.accrual
-    currency = accrual.source.asset.code if accrual else None
+    entry = standing.taken_back or standing.entry
+    estimated = operations.estimated_gross(generation=generation) if standing.state == "attributed" else None
+    currency = accrual.plan.currency if accrual else (generation.currency if estimated is not None else None)
 
     def amount(units: int | None) -> str | None:
         return None if units is None or currency is None else format_amount(units, currency)
@@ -154,21 +250,20 @@ def _as_json(found: ServiceReceipt) -> dict[str, Any]:
         "weight_ppb": attribution.weight_ppb if attribution else None,
         "plan": str(accrual.plan) if accrual else None,
         "currency": currency,
+        "estimate": amount(estimated),
         "gross": amount(division.gross if division else None),
         "take": amount(division.take if division else None),
         "direct": amount(division.direct if division else None),
         "floor": amount(division.to_floor_pool if division else None),
         "shares": [_share_as_json(share, amount(share.amount)) for share in found.shares],
         "unattributed_ppb": attribution.unattributed_ppb if attribution else None,
-        "entry": (
-            {"id": standing.entry.pk, "hash": bytes(standing.entry.hash).hex(), "period": standing.entry.period.code}
-            if standing.entry
-            else None
-        ),
+        "entry": ({"id": entry.pk, "hash": bytes(entry.hash).hex(), "period": entry.period.code} if entry else None),
     }
 
 
 def _reason(found: ServiceReceipt) -> str | None:
+    if found.standing.void is not None:
+        return found.standing.void.words
     if found.standing.refusal is not None:
         refusal = found.standing.refusal
         return refusal.detail or str(refusal.get_reason_display())

@@ -97,6 +97,18 @@ def pages_of(*, currency: str, since: datetime, until: datetime) -> Iterator[lis
         after = (cases[-1].occurred_at, cases[-1].generation_id)
 
 
+def count_without_gross(*, currency: str, since: datetime, until: datetime) -> int:
+    """How many of the generations that pages_of yields were reported without a gross."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM attribution_generation g JOIN attribution_attribution a ON a.generation_id = g.id"
+            " WHERE g.occurred_at >= %s AND g.occurred_at < %s AND g.currency = %s AND g.gross IS NULL"
+            f" AND {LATEST_NOT_VOID}",
+            [since, until, currency],
+        )
+        return int(cursor.fetchone()[0])
+
+
 def price(case: Case, plan: RoyaltyPlan) -> tuple[Refusal.Reason | None, str]:
     """Set the case's gross, or say why the plan refuses it. Under a pool the gross is the part that it was given."""
     if plan.basis != RoyaltyPlan.Basis.REVENUE_SHARE and case.reported is not None:

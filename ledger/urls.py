@@ -53,5 +53,6 @@ urlpatterns = [
     path(
         "console/manual-entries/<int:manual_id>/decide/", console_manual.manual_entry_decide, name="manual_entry_decide"
     ),
+    path("api/v1/generations/<uuid:generation_id>/void", api.VoidView.as_view(), name="void_generation"),
     path("api/v1/generations/<uuid:generation_id>", api.ReceiptView.as_view(), name="generation"),
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, time
 
 from django.db import connection, transaction
@@ -46,17 +47,9 @@ def _pools(month: Period) -> dict[int, int]:
 def _distribute(month: Period, plan: RoyaltyPlan, pool: int) -> None:
     holders, generations = _general_weights(month, plan)
     if plan.floor_rule == RoyaltyPlan.FloorRule.EQUAL:
-        holders = _equal_weights(month, plan)
-    weights = _of_contributors(holders, month)
-    shares, kept_ppb = _capped(month, plan, weights)
-    subject = f"floor:{month.pk}:{plan.pk}".encode()
-    contributors = sorted(shares)
-    amounts = apportion(
-        pool,
-        [*(shares[c] for c in contributors), kept_ppb],
-        [tie_key(subject, number) for number in (*contributors, KEPT)],
-    )
-    credited = {c: units for c, units in zip(contributors, amounts, strict=False) if units}
+        holders = equal_weights(month, _models_of(month, plan))
+    shared = share_out(month, plan, pool, holders)
+    credited = shared.credited
     with transaction.atomic():
         entry_id = None
         if credited:
@@ -83,10 +76,33 @@ def _distribute(month: Period, plan: RoyaltyPlan, pool: int) -> None:
             kept=pool - sum(credited.values()),
             n_generations=generations,
             contributor_ids=list(credited),
-            weights_ppb=[shares[c] for c in credited],
+            weights_ppb=[shared.parts[c] for c in credited],
             amounts=list(credited.values()),
-            kept_ppb=kept_ppb,
+            kept_ppb=shared.kept_ppb,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A floor pool shared out: contributor -> parts of a billion after the cap, and units; what of it stays."""
+
+    parts: dict[int, int]
+    credited: dict[int, int]
+    kept_ppb: int
+
+
+def share_out(month: Period, plan: RoyaltyPlan, pool: int, holders: Mapping[int, int]) -> Shared:
+    """Divide a pool by the weights of holders, under the plan's cap. Writes nothing."""
+    shares, kept_ppb = _capped(month, plan, _of_contributors(holders, month))
+    subject = f"floor:{month.pk}:{plan.pk}".encode()
+    contributors = sorted(shares)
+    amounts = apportion(
+        pool,
+        [*(shares[c] for c in contributors), kept_ppb],
+        [tie_key(subject, number) for number in (*contributors, KEPT)],
+    )
+    credited = {c: units for c, units in zip(contributors, amounts, strict=False) if units}
+    return Shared(shares, credited, kept_ppb)
 
 
 def _general_weights(month: Period, plan: RoyaltyPlan) -> tuple[dict[int, int], int]:
@@ -114,7 +130,18 @@ def _general_weights(month: Period, plan: RoyaltyPlan) -> tuple[dict[int, int], 
     return {holder: int(weight) for holder, weight in rows if weight > 0}, int(generations)
 
 
-def _equal_weights(month: Period, plan: RoyaltyPlan) -> dict[int, int]:
+def _models_of(month: Period, plan: RoyaltyPlan) -> set[int]:
+    """The model versions whose generations were accrued under the plan in the month."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT g.model_version_id FROM ledger_accrual d JOIN ledger_entry e ON e.batch_id = d.batch_id"
+            " JOIN attribution_generation g ON g.id = d.generation_id WHERE e.period_id = %s AND d.plan_id = %s",
+            [month.pk, plan.pk],
+        )
+        return {row[0] for row in cursor.fetchall()}
+
+
+def equal_weights(month: Period, model_version_ids: Collection[int]) -> dict[int, int]:
     """Holder -> its part when every duplicate cluster with valid consent counts once.
 
     Counted are the works that the models of the month's generations were trained on, and that their owners still
@@ -127,11 +154,8 @@ def _equal_weights(month: Period, plan: RoyaltyPlan) -> dict[int, int]:
               FROM attribution_manifestwork m
               JOIN attribution_trainingmanifest t ON t.id = m.manifest_id
               JOIN contributors_work w ON w.id = m.work_id
-             WHERE t.model_version_id IN (
-               SELECT g.model_version_id FROM ledger_accrual d JOIN ledger_entry e ON e.batch_id = d.batch_id
-                 JOIN attribution_generation g ON g.id = d.generation_id
-                WHERE e.period_id = %s AND d.plan_id = %s)""",
-            [month.pk, plan.pk],
+             WHERE t.model_version_id = ANY(%s)""",
+            [list(model_version_ids)],
         )
         works = cursor.fetchall()
     allowed = consents_in_force(work_ids=[work for work, _, _ in works], scope="train_generative", at=_end(month))

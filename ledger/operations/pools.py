@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, time
 
+from django.core.cache import cache
 from django.db import connection, transaction
 
+from attribution.models import Generation
 from contributors.models import User
 from ledger import division, journal
 from ledger.division import Case
@@ -22,12 +24,16 @@ from ledger.models import (
     PeriodPool,
     PoolEstimate,
     RoyaltyPlan,
+    period_of,
     pool_owner,
+    utc_date,
 )
 from ledger.money import UNITS_MAX
 from ledger.operations.accruals import SWEEP_MAX, divided, documents_of, hold_sweeps, key_of_pairs
+from ledger.operations.plans import plan_at
 
 State = PeriodPool.State
+ESTIMATE_SECONDS = 600
 
 
 class UnableToDeclarePool(Exception):
@@ -312,6 +318,24 @@ def expected_part(plan: RoyaltyPlan, period: Period) -> int:
     """What one generation of the month would get of its pool now."""
     count = _waiting(plan, period)
     return _expected_total(plan, period) // count if count else 0
+
+
+def estimated_gross(*, generation: Generation) -> int | None:
+    """What a generation would get of its month's pool now, up to ten minutes old; None where it is under no pool, or
+    its month is no longer open."""
+    at = generation.occurred_at
+    plan = plan_at(currency=generation.currency, at=at)
+    if plan is None or plan.basis != RoyaltyPlan.Basis.PERIOD_POOL or generation.gross is not None:
+        return None
+    period = Period.objects.filter(pk=period_of(utc_date(at)), state=Period.State.OPEN).first()
+    if period is None:
+        return None
+    key = f"pool-part:{plan.pk}:{period.pk}"
+    part = cache.get(key)
+    if part is None:
+        part = expected_part(plan, period)
+        cache.set(key, part, ESTIMATE_SECONDS)
+    return int(part)
 
 
 def _expected_total(plan: RoyaltyPlan, period: Period) -> int:

@@ -10,14 +10,14 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
-from attribution.models import Attribution, AttributionIndex
+from attribution.models import Attribution, AttributionIndex, Generation
 from attribution.operations import Recomputed
 from attribution.operations import recompute as recompute_attribution
 from attribution.queries import top_works
 from contributors.models import Membership, Work
 from contributors.portal import ContributorRequest, contributor_required
 from contributors.queries import works_of
-from ledger import queries
+from ledger import operations, queries
 from ledger.models import ReceiptDispute, RoyaltyPlan
 from ledger.money import PPB, asset
 from ledger.queries import ContributorReceipt
@@ -116,6 +116,10 @@ def recompute(request: ContributorRequest, generation_id: uuid.UUID) -> HttpResp
 
 def _context(request: ContributorRequest, generation_id: uuid.UUID) -> dict[str, object]:
     found = queries.receipt_for_contributor(generation_id, request.contributor.pk)
+    if found is None and (generation := Generation.objects.filter(pk=generation_id).first()) is not None:
+        gross = operations.estimated_gross(generation=generation)
+        if gross is not None:
+            found = queries.receipt_for_contributor(generation_id, request.contributor.pk, estimated_gross=gross)
     if found is None:
         raise Http404("You have no receipt for this generation.")
     attribution, accrual = found.standing.attribution, found.standing.accrual
@@ -147,6 +151,17 @@ def _sentence(found: ContributorReceipt) -> str:
     """What the page says first: how much, for what, because of which work."""
     standing = found.standing
     version = standing.generation.model_version
+    if standing.state == "estimated":
+        amount = f"{found.currency} {grouped(found.credited, asset(found.currency).scale)}"
+        return (
+            f"Estimate until the month closes: {amount}. The pool of {standing.generation.occurred_at:%B %Y} is "
+            "divided among all generations of the month, so that the figure changes with every further one."
+        )
+    if standing.void is not None:
+        return (
+            f"Voided: its service took this output of {version.name} back on {standing.void.voided_at:%Y-%m-%d}, "
+            f"because {standing.void.words}. What it had brought you was reversed."
+        )
     if not found.credited:
         return f"You earned nothing by attribution from this output of {version.name}. {_why_nothing(found)}"
     ppb = sum(share.ppb * share.split_ppb // PPB for share in found.shares)
@@ -172,7 +187,9 @@ def _plan_rule(plan: RoyaltyPlan) -> str:
         return f"{plan.currency} {grouped(plan.price, scale)} for each generation"
     if plan.rate_ppb is not None:
         return f"{_percent(plan.rate_ppb)} of the revenue of each generation"
-    return f"{plan.currency} {grouped(plan.pool or 0, scale)} for each month, divided among its generations"
+    if plan.pool is None:
+        return "a pool that is declared for each month, divided equally among its generations"
+    return f"{plan.currency} {grouped(plan.pool, scale)} for each month, divided equally among its generations"
 
 
 def _percent(ppb: int) -> str:

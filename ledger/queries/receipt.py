@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from django.db.models import QuerySet
+
 from attribution.models import Attribution, Generation
 from contributors.models import PPB, Holder, Work
 from contributors.queries import split_of
-from ledger.models import Accrual, Entry, Refusal, RoyaltyPlan
+from ledger.models import Accrual, Entry, Refusal, RoyaltyPlan, Void
 from ledger.money import apportion, part, tie_key
 from ledger.queries.balances import accounts_of
 from ledger.queries.earnings import divide_among_works
@@ -92,6 +94,9 @@ class Standing:
     accrual: Accrual | None
     entry: Entry | None
     refusal: Refusal | None
+    # Where it was taken back; `accrual` and `entry` are then those that were reversed, and `taken_back` the reversal.
+    void: Void | None = None
+    taken_back: Entry | None = None
 
     @property
     def division(self) -> Division | None:
@@ -100,7 +105,7 @@ class Standing:
         return divide(self.attribution, self.accrual.plan, self.accrual.gross)
 
 
-def _standing(generation: Generation) -> Standing:
+def _standing(generation: Generation, estimated_gross: int | None = None) -> Standing:
     attributions = Attribution.objects.filter(generation=generation).select_related("index__model_version")
     latest = attributions.order_by("-revision").first()
     documents = {
@@ -113,9 +118,49 @@ def _standing(generation: Generation) -> Standing:
         entry = Entry.objects.select_related("period", "earned_period").get(batch_id=accrual.batch_id)
         counted = latest if latest and latest.revision == standing else attributions.get(revision=standing)
         return Standing(generation, "accrued", counted, accrual, entry, None)
+    if (void := Void.objects.filter(generation=generation).first()) is not None:
+        return _voided(generation, void, attributions, documents)
     refusal = Refusal.objects.filter(generation=generation, withdrawn_at__isnull=True).order_by("-revision").first()
+    if estimated_gross is not None and latest is not None and refusal is None:
+        plan = _plan_of(generation)
+        assert plan is not None
+        # Stands for the document that the close will post; it is never stored.
+        expected = Accrual(
+            generation=generation,
+            revision=latest.revision,
+            plan=plan,
+            gross=estimated_gross,
+            account_ids=[],
+            amounts=[],
+        )
+        return Standing(generation, "estimated", latest, expected, None, None)
     state = "refused" if refusal else str(generation.state)
     return Standing(generation, state, latest, None, None, refusal)
+
+
+def _plan_of(generation: Generation) -> RoyaltyPlan | None:
+    plans = RoyaltyPlan.objects.filter(
+        currency=generation.currency, state=RoyaltyPlan.State.EFFECTIVE, effective_from__lte=generation.occurred_at
+    )
+    return plans.order_by("-effective_from").first()
+
+
+def _voided(
+    generation: Generation, void: Void, attributions: QuerySet[Attribution], documents: dict[int, Accrual]
+) -> Standing:
+    """A generation that its service took back, with the last document that was reversed for it, if there was one."""
+    last = max((revision for revision in documents if revision > 0), default=None)
+    if last is None:
+        return Standing(generation, "voided", None, None, None, None, void)
+    entries = {
+        entry.batch_id: entry
+        for entry in Entry.objects.select_related("period", "earned_period").filter(
+            batch_id__in=[documents[last].batch_id, documents[-last].batch_id]
+        )
+    }
+    accrual, back = documents[last], entries[documents[-last].batch_id]
+    counted = attributions.get(revision=last)
+    return Standing(generation, "voided", counted, accrual, entries[accrual.batch_id], None, void, back)
 
 
 def se_ppb(attribution: Attribution, place: int) -> int:
@@ -153,7 +198,7 @@ def receipt_for_service(generation_id: uuid.UUID, service_id: int) -> ServiceRec
     if generation is None:
         return None
     standing = _standing(generation)
-    attribution, division = standing.attribution, standing.division
+    attribution, division = standing.attribution, None if standing.void else standing.division
     if attribution is None:
         return ServiceReceipt(standing, None, [])
     named = [place for place, ppb in enumerate(attribution.shares_ppb) if ppb or (division and division.units[place])]
@@ -224,13 +269,16 @@ class ContributorReceipt:
     @property
     def currency(self) -> str:
         assert self.standing.accrual is not None
-        return self.standing.accrual.source.asset.code
+        return self.standing.accrual.plan.currency
 
 
-def receipt_for_contributor(generation_id: uuid.UUID, contributor_id: int) -> ContributorReceipt | None:
+def receipt_for_contributor(
+    generation_id: uuid.UUID, contributor_id: int, *, estimated_gross: int | None = None
+) -> ContributorReceipt | None:
     """The receipt of a generation that was accrued and that weighed one of the contributor's holders; else None.
 
-    It is there also where the contributor was credited nothing: that, too, has a reason.
+    It is there also where the contributor was credited nothing: that, too, has a reason. With `estimated_gross`, one
+    that waits for its month's pool has a receipt of what it would bring now.
     """
     generation = (
         Generation.objects.filter(pk=generation_id)
@@ -240,13 +288,15 @@ def receipt_for_contributor(generation_id: uuid.UUID, contributor_id: int) -> Co
     )
     if generation is None:
         return None
-    standing = _standing(generation)
+    standing = _standing(generation, estimated_gross)
     attribution, division = standing.attribution, standing.division
     if attribution is None or division is None or standing.accrual is None:
         return None
     own_accounts = {account.pk for account in accounts_of(contributor_id, CREDITED_KINDS)}
     shares = _own_shares(contributor_id, standing, division)
     credited = _credit_of(standing.accrual, own_accounts)
+    if standing.state == "estimated":
+        credited = sum(share.credited for share in shares)
     if not shares and not credited:
         return None
     return ContributorReceipt(

@@ -219,7 +219,7 @@ def test_the_reference_page_lists_every_operation(live: Programme) -> None:
     page = live.client.get("/api/v1/docs")
     assert page.status_code == 200
     text = page.content.decode()
-    for words in ("Report generations", "/api/v1/generations", "List model versions", "body-differs"):
+    for words in ("Report generations", "/api/v1/generations", "List model versions", "body-differs", "Void a generation"):
         assert words in text
 
 
@@ -228,9 +228,12 @@ def test_every_answer_is_one_that_the_document_announces(committed: Committed) -
     programme = committed.programme
     schema = schemathesis.openapi.from_dict(programme.client.get("/api/v1/openapi.json").json())
     schema.app = get_wsgi_application()
-    ours = schema.include(path_regex=r"^/api/v1/(generations|model-versions)$")
+    ours = schema.include(path_regex=r"^/api/v1/(generations(/.*)?|model-versions)$")
     found = [result.ok() for result in ours.get_all_operations() if isinstance(result, Ok)]
-    assert [operation.label for operation in found] == ["POST /api/v1/generations", "GET /api/v1/model-versions"]
+    assert sorted(operation.label for operation in found) == [
+        "GET /api/v1/generations/{generation_id}", "GET /api/v1/model-versions", "POST /api/v1/generations",
+        "POST /api/v1/generations/{generation_id}/void",
+    ]  # fmt: skip
     for operation in found:
 
         @settings(
