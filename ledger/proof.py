@@ -5,6 +5,9 @@ CSV against them. It imports nothing of ours and nothing installed, so that it c
 
     python verify_statement.py statement.csv --root 5f2c...        (the root that was published for the period)
 
+The programme publishes every root, with the chain, at /roots/ and as JSON at /roots.json, for anybody without an
+account. A copy kept elsewhere is better evidence: it cannot be changed together with the books.
+
 One leaf is one account in one period. Hashes are SHA-256 over plain text, so that `sha256sum` can repeat each step;
 the tree is that of RFC 6962 (a lone node moves up unchanged; leaves and nodes are hashed under different prefixes).
 """

@@ -3,13 +3,15 @@
 from django.urls import path, re_path
 
 from ledger import api, console, console_contracts, console_manual, console_taxes
-from ledger.portal import contracts, disputes, earnings, receipts, statements
+from ledger.portal import contracts, disputes, earnings, receipts, roots, statements
 
 app_name = "ledger"
 MONTH = r"(?P<period>[0-9]{4}-[0-9]{2})"
 CODE = r"(?P<code>[0-9]{4}-[0-9]{2})"
 
 urlpatterns = [
+    path("roots/", roots.roots, name="roots"),
+    path("roots.json", roots.roots_json, name="roots_json"),
     path("portal/receipts/", receipts.receipts, name="receipts"),
     path("portal/receipts/<uuid:generation_id>/", receipts.receipt, name="receipt"),
     path("portal/receipts/<uuid:generation_id>/recompute/", receipts.recompute, name="recompute"),

@@ -33,7 +33,6 @@ from payouts.refusals import explained
 MONTHS_SHOWN = 12
 RECEIPTS_SHOWN = 5
 WORKS_SHOWN = 5
-NANOS_SCALE = 9
 NOTICES_PAGE = 30
 
 
@@ -344,15 +343,17 @@ def _chart(months: list[ledger_queries.MonthEarnings], currency: str, today: dat
         numbers.append(year * 100 + month)
         year, month = (year, month - 1) if month > 1 else (year - 1, 12)
     numbers.reverse()
-    scale = int(10 ** (NANOS_SCALE - asset(currency).scale))
     kinds = {"By attribution": "direct", "Floor pool": "floor", "Other": "other"}
     series = [
-        Series(name, [max(0, getattr(found[n], kind)) * scale if n in found else 0 for n in numbers])
+        Series(name, [max(0, getattr(found[n], kind)) if n in found else 0 for n in numbers])
         for name, kind in kinds.items()
     ]
     used = [one for one in series if any(one.values)]
     labels = [f"{date(number // 100, number % 100, 1):%b %Y}" for number in numbers]
-    return BarChart(title="Earned per month", labels=labels, series=used or series[:1], currency=currency)
+    return BarChart(
+        title="Earned per month", labels=labels, series=used or series[:1], currency=currency,
+        scale=asset(currency).scale, places=asset(currency).exponent,
+    )  # fmt: skip
 
 
 def _consents(contributor: Contributor, at: datetime) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from django import template
 
-from contributors.templatetags.figures import money_text
+from contributors.templatetags.figures import exact_decimal
 
 register = template.Library()
 
@@ -27,17 +27,21 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class BarChart:
-    """Stacked bars over `labels`. Values are nanos where `currency` is given, otherwise counts of `unit`."""
+    """Stacked bars over `labels`. Values are counts of `unit`, or with `currency` amounts at 10^-`scale` of it, of
+    which `places` decimals are always written."""
 
     title: str
     labels: Sequence[str]
     series: Sequence[Series]
     currency: str = ""
+    scale: int = 0
+    places: int = 0
     unit: str = ""
     label_heading: str = "Month"
     summary: str = ""
 
     def __post_init__(self) -> None:
+        assert not self.currency or self.scale, "an amount has the scale of its currency"
         assert 1 <= len(self.series) <= 4, "four kinds of fill are told apart, no more"
         for series in self.series:
             assert len(series.values) == len(self.labels), f"{series.name} has a value for each label"
@@ -48,7 +52,13 @@ class BarChart:
         return [sum(series.values[i] for series in self.series) for i in range(len(self.labels))]
 
     def written(self, value: int) -> str:
-        return money_text(value, self.currency) if self.currency else f"{value:,} {self.unit}".strip()
+        return f"{self.currency} {self.decimal(value)}" if self.currency else f"{value:,} {self.unit}".strip()
+
+    def decimal(self, value: int, *, places: int | None = None) -> str:
+        """An amount without its currency, exact."""
+        places = self.places if places is None else places
+        head, tail = exact_decimal(value, self.scale, places)
+        return f"{head}{'.' if tail and not places else ''}{tail}"
 
     def sentence(self) -> str:
         """What a reader who does not see the bars must know."""
@@ -76,9 +86,7 @@ def _ceiling(value: int) -> int:
 
 
 def _tick(chart: BarChart, value: int) -> str:
-    if chart.currency:
-        return f"{value / 1e9:,.9f}".rstrip("0").rstrip(".") or "0"
-    return f"{value:,}"
+    return chart.decimal(value, places=0) if chart.currency else f"{value:,}"
 
 
 def geometry(chart: BarChart, width: float) -> dict[str, Any]:

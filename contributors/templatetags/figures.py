@@ -1,8 +1,7 @@
-"""How amounts, shares, times and digests are written on every page.
+"""How shares, times and digests are written on every page, and how exact decimals are cut up for reading.
 
-Amounts are whole billionths of a currency, shares whole parts per billion: both are written exactly, the digits past
-the second decimal smaller, so that nothing is rounded out of sight. The currency code and the time zone always stand
-beside the figure.
+Shares are whole parts per billion, written exactly, the digits past the second decimal smaller, so that nothing is
+rounded out of sight. Amounts have the scale of their currency, which only the ledger knows (its templatetags.amounts).
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from django.utils.safestring import SafeString
 register = template.Library()
 T = TypeVar("T")
 
-NANOS = 1_000_000_000
 PER_CENT_PPB = 10_000_000
 NOTHING = "–"
 MINUS = "−"
@@ -37,32 +35,6 @@ def exact_decimal(amount: int, scale: int, places_min: int) -> tuple[str, str]:
     if places_min:
         head = f"{head}.{fraction[:places_min]}"
     return head, fraction[places_min:].rstrip("0")
-
-
-def money_text(nanos: int, currency: str) -> str:
-    """The amount as plain text, exact: "USD 12.345678901"."""
-    head, tail = exact_decimal(nanos, 9, 2)
-    return f"{currency} {head}{tail}"
-
-
-@register.filter
-def money(nanos: int | None, currency: str) -> SafeString | str:
-    """`{{ amount_nanos|money:currency }}`: exact, the currency code first."""
-    if (nanos := _present(nanos)) is None:
-        return NOTHING
-    head, tail = exact_decimal(int(nanos), 9, 2)
-    rest = format_html('<span class="fraction">{}</span>', tail) if tail else ""
-    return format_html('<span class="money"><span class="code">{}</span> {}{}</span>', currency, head, rest)
-
-
-@register.filter
-def money_cents(nanos: int | None, currency: str) -> SafeString | str:
-    """`{{ amount_nanos|money_cents:currency }}`: cut (never rounded up) to what a payout can carry."""
-    if (nanos := _present(nanos)) is None:
-        return NOTHING
-    amount = int(nanos)
-    cents = abs(amount) // PER_CENT_PPB
-    return money(cents * PER_CENT_PPB * (-1 if amount < 0 else 1), currency)
 
 
 @register.filter

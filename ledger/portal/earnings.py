@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET
 from contributors.portal import ContributorRequest, contributor_required
 from contributors.templatetags.charts import BarChart, Series
 from ledger import queries
-from ledger.money import format_amount
+from ledger.money import asset, format_amount
 from ledger.portal.receipts import month_code, month_name
 from ledger.queries import MonthEarnings
 from ledger.statement_csv import safe_text
@@ -104,7 +104,10 @@ def _month_chart(by_month: Sequence[MonthEarnings], currency: str) -> BarChart:
     if any(row.other > 0 for row in rows):
         series.append(Series("Other", [max(0, row.other) for row in rows]))
     labels = [month_name(row.period_id)[:3] + month_name(row.period_id)[-5:] for row in rows]
-    return BarChart(title=f"Earned each month, {currency}", labels=labels, series=series, currency=currency)
+    return BarChart(
+        title=f"Earned each month, {currency}", labels=labels, series=series, currency=currency,
+        scale=asset(currency).scale, places=asset(currency).exponent,
+    )  # fmt: skip
 
 
 def _blocks(contributor_id: int, number: int) -> list[Block]:
@@ -142,6 +145,8 @@ def _block(key: str, caption: str, rows: list[Row]) -> Block:
             labels=_short(row.name for row in bars),
             series=[Series("By attribution", [row.amount for row in bars])],
             currency=bars[0].currency,
+            scale=asset(bars[0].currency).scale,
+            places=asset(bars[0].currency).exponent,
             label_heading="Work",
         )
     return Block(key, caption, rows, chart)

@@ -24,6 +24,7 @@ from ledger.queries.books import (
     period_number,
     periods,
     plans,
+    sealed_periods,
     trial_balance,
     unaccrued_at_close,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "receipt_for_contributor",
     "receipt_for_service",
     "receipts_of",
+    "sealed_periods",
     "trial_balance",
     "unaccrued_at_close",
     "withheld_by",

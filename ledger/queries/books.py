@@ -184,6 +184,11 @@ def periods() -> QuerySet[Period]:
     ).order_by("-id")
 
 
+def sealed_periods() -> QuerySet[Period]:
+    """Every sealed month, oldest first: the chain of roots."""
+    return Period.objects.filter(state=Period.State.SEALED).order_by("id")
+
+
 def period(number: int) -> Period | None:
     return periods().filter(pk=number).first()
 

@@ -219,8 +219,9 @@ def test_the_reference_page_lists_every_operation(live: Programme) -> None:
     page = live.client.get("/api/v1/docs")
     assert page.status_code == 200
     text = page.content.decode()
-    for words in ("Report generations", "/api/v1/generations", "List model versions", "body-differs", "Void a generation"):
-        assert words in text
+    words = ("Report generations", "/api/v1/generations", "List model versions", "body-differs", "Void a generation")
+    for word in words:
+        assert word in text
 
 
 def test_every_answer_is_one_that_the_document_announces(committed: Committed) -> None:

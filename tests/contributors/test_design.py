@@ -21,22 +21,6 @@ def plain(html: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("nanos", "text"),
-    [
-        (0, "USD 0.00"), (1, "USD 0.000000001"), (-1, "USD −0.000000001"), (229_000, "USD 0.000229"),
-        (1_234_567_890_000_000, "USD 1,234,567.89"), (-5_500_000_000, "USD −5.50"), (None, "–"), ("", "–"),
-    ],
-)  # fmt: skip
-def test_an_amount_is_written_exactly_with_its_currency(nanos: int | None, text: str) -> None:
-    assert plain(figures.money(nanos, "USD")) == text
-
-
-def test_cents_are_cut_and_never_rounded_up() -> None:
-    assert plain(figures.money_cents(19_999_999, "EUR")) == "EUR 0.01"
-    assert plain(figures.money_cents(-19_999_999, "EUR")) == "EUR −0.01"
-
-
-@pytest.mark.parametrize(
     ("ppb", "text"),
     [(0, "0.00 %"), (1, "0.0000001 %"), (143_000_000, "14.30 %"), (1_000_000_000, "100.00 %"), (None, "–")],
 )
@@ -73,7 +57,7 @@ def test_a_size_is_told_in_binary_units(size: int, text: str) -> None:
 
 
 def test_what_a_user_typed_is_escaped() -> None:
-    assert "<script>" not in rendered('{% badge "good" text %}{{ n|money:text }}', text="<script>", n=1)
+    assert "<script>" not in rendered('{% badge "good" text %}', text="<script>")
 
 
 def test_a_badge_says_its_state_in_words_and_by_a_shape() -> None:
@@ -88,7 +72,20 @@ def chart() -> charts.BarChart:
         labels=["Sep 2026", "Oct 2026"],
         series=[charts.Series("Direct", [1_000_000_000, 3_000_000_000]), charts.Series("Floor", [0, 500_000_000])],
         currency="USD",
+        scale=9,
+        places=2,
     )
+
+
+def test_a_chart_of_a_currency_without_minor_units_is_written_at_its_own_scale() -> None:
+    yen = charts.BarChart(
+        title="Earned", labels=["Oct"], series=[charts.Series("Direct", [1_250 * 10**7])], currency="JPY", scale=7
+    )
+    shown = rendered("{% bar_chart chart %}", chart=yen)
+    assert "JPY 1,250 in all" in shown
+    assert [tick["text"] for tick in charts.geometry(yen, 720)["ticks"]] == ["0", "1,000", "2,000"]
+    with pytest.raises(AssertionError, match="scale of its currency"):
+        charts.BarChart(title="T", labels=["a"], series=[charts.Series("s", [1])], currency="JPY")
 
 
 def test_a_chart_carries_its_sentence_and_its_table() -> None:
@@ -113,7 +110,9 @@ def test_an_axis_ends_on_a_round_number(value: int, ceiling: int) -> None:
 
 
 def test_an_empty_chart_says_so() -> None:
-    empty = charts.BarChart(title="Earned", labels=["Oct"], series=[charts.Series("Direct", [0])], currency="USD")
+    empty = charts.BarChart(
+        title="Earned", labels=["Oct"], series=[charts.Series("Direct", [0])], currency="USD", scale=9
+    )
     assert "Earned: nothing yet." in rendered("{% bar_chart chart %}", chart=empty)
 
 

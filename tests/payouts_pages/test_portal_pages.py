@@ -10,12 +10,12 @@ from django.urls import reverse
 from pypdf import PdfReader
 
 from contributors.models import Contributor
-from contributors.templatetags.figures import money_text
 from ledger import journal
 from ledger import queries as ledger_queries
 from ledger.journal import AccountKey
 from ledger.models import Entry
 from ledger.money import from_minor
+from ledger.templatetags.amounts import amount_text
 from payouts import operations, queries
 from payouts.models import PayoutAccount
 from tests.ledger.programme import Programme
@@ -58,8 +58,8 @@ def test_the_five_numbers_are_the_ledgers_and_add_up(paying: World, log_in: LogI
         "Pending": "USD 0.004991203", "Payable": "USD 7.000000123", "Held": "USD 0.00", "In transit": "USD 0.00",
         "Paid so far": "USD 12.34",
     }  # fmt: skip
-    assert tiles(page)["Paid so far"] == money_text(balances.paid, "USD")
-    assert f"= {money_text(balances.earned, 'USD')}, all that you have earned." in page
+    assert tiles(page)["Paid so far"] == amount_text(balances.paid, "USD")
+    assert f"= {amount_text(balances.earned, 'USD')}, all that you have earned." in page
     assert balances.earned == 4_991_203 + from_minor(700, "USD") + 123 + from_minor(1234, "USD")
     assert "The threshold is reached: it goes into the next run." in page
 
@@ -189,8 +189,8 @@ def test_a_remittance_says_what_the_ledger_says(paying: World, log_in: LogIn) ->
     reserve, succeed = Entry.objects.filter(reference=payout.attempts.get().idempotency_key).order_by("id")
     sums = {line.account.kind: line.amount for line in reserve.lines.select_related("account")}
     for units in (-sums["contributor_payable"], sums["payouts_in_transit"]):
-        assert money_text(units, "USD") in text
-    assert f"Tax withheld Withheld for US. {money_text(-sums['tax_payable'], 'USD')}".replace("−", "-") in text
+        assert amount_text(units, "USD") in text
+    assert f"Tax withheld Withheld for US. {amount_text(-sums['tax_payable'], 'USD')}".replace("−", "-") in text
     assert f"Entry {reserve.pk}, payout reserved" in text
     assert bytes(reserve.hash).hex() in text
     assert bytes(succeed.hash).hex() in text
@@ -230,16 +230,16 @@ def test_home_shows_the_latest_receipts_the_top_works_and_the_months(accrued: Pr
     assert rows
     for row in rows:
         assert reverse("ledger:receipt", args=[row.generation_id]) in source
-        assert money_text(row.amount, row.currency) in page
+        assert amount_text(row.amount, row.currency) in page
     [balances] = ledger_queries.balances_of(contributor.pk)
-    assert tiles(page)["Pending"] == money_text(balances.pending, "USD")
+    assert tiles(page)["Pending"] == amount_text(balances.pending, "USD")
     month = ledger_queries.earnings_by_month(contributor.pk)[-1]
-    assert money_text(month.total, "USD") in page
+    assert amount_text(month.total, "USD") in page
     assert reverse("payouts:top_works") in source
     best = ledger_queries.earnings_by_work(contributor.pk, month.period_id)[0]
     works = words_of(client.get(reverse("payouts:top_works")))
     assert best.work is not None
-    assert f"{best.work.title} {money_text(best.amount, 'USD')}" in works
+    assert f"{best.work.title} {amount_text(best.amount, 'USD')}" in works
     other = accrued.works[1][0].title
     assert other not in page + works
 

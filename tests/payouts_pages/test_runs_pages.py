@@ -10,10 +10,10 @@ import pytest
 from django.conf import settings
 from django.urls import reverse
 
-from contributors.templatetags.figures import money_text
 from ledger import queries as ledger_queries
 from ledger.models import Line
 from ledger.money import from_minor
+from ledger.templatetags.amounts import amount_text
 from payouts import gateway, operations, queries
 from payouts.models import Payout, PayoutRun
 from tests.payouts.world import SEEN, World
@@ -68,9 +68,9 @@ def test_the_control_totals_are_the_ledgers(world: World, log_in: LogIn) -> None
     run = world.in_review()
     page = words_of(log_in(world.checker).get(address("run", run)))
     owed = sum(ledger_queries.payable(c.pk, "USD", world.at) for c in world.contributors)
-    assert f"Ledger, payable to them {money_text(owed, 'USD')}" in page
-    assert f"Run, to be sent {money_text(from_minor(58723, 'USD'), 'USD')}" in page
-    assert f"Stays owed to them {money_text(owed - from_minor(58723, 'USD'), 'USD')}" in page
+    assert f"Ledger, payable to them {amount_text(owed, 'USD')}" in page
+    assert f"Run, to be sent {amount_text(from_minor(58723, 'USD'), 'USD')}" in page
+    assert f"Stays owed to them {amount_text(owed - from_minor(58723, 'USD'), 'USD')}" in page
     assert "Covers every payout" in page
 
 
@@ -257,4 +257,4 @@ def test_the_home_of_finance_shows_the_trial_balance_s_figures(world: World, log
     world.credit(world.contributor(), 0, nanos=7)
     owed = next(row for row in ledger_queries.trial_balance().rows["USD"] if row.kind == "contributor_payable")
     page = words_of(log_in(world.checker).get(reverse("payouts:console")))
-    assert f"Payable {money_text(owed.balance, 'USD')}" in page
+    assert f"Payable {amount_text(owed.balance, 'USD')}" in page

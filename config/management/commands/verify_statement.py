@@ -1,4 +1,7 @@
-"""Verify a statement's CSV offline. Needs no database and no settings; `python -m ledger.proof FILE` does the same."""
+"""Verify a statement's CSV offline. Needs no database and no settings; `python -m ledger.proof FILE` does the same.
+
+The programme publishes the roots of all sealed months, and their chain, at /roots/ and /roots.json, without a login.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", help="the statement's CSV")
-        parser.add_argument("--root", default="", help="the published root of the period, to compare with")
+        parser.add_argument("--root", default="", help="the period's root, as published at /roots/ and /roots.json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         status = proof.main([options["file"], *(["--root", options["root"]] if options["root"] else [])])
