@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -14,7 +16,7 @@ register = template.Library()
 
 
 @register.filter
-def amount(units: int | None, currency: str) -> SafeString | str:
+def amount(units: int | Literal[""] | None, currency: str) -> SafeString | str:
     """`{{ units|amount:currency }}`: exact, the currency code first, digits past the minor unit smaller."""
     if units is None or units == "":
         return NOTHING
@@ -31,7 +33,7 @@ def amount_in_full(units: int | None, currency: str) -> str:
 
 
 @register.filter
-def amount_payable(units: int | None, currency: str) -> SafeString | str:
+def amount_payable(units: int | Literal[""] | None, currency: str) -> SafeString | str:
     """`{{ units|amount_payable:currency }}`: cut (never rounded up) to whole minor units, what a payout can carry."""
     if units is None or units == "":
         return NOTHING
