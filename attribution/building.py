@@ -68,6 +68,8 @@ class Source(Protocol):
 
     def examples(self, positions: Sequence[int]) -> list[Example]: ...
 
+    def __getitem__(self, chosen: slice) -> Sequence[IndexItem]: ...
+
 
 class Listed:
     """Items that are in memory already."""
@@ -93,6 +95,9 @@ class Listed:
 
     def examples(self, positions: Sequence[int]) -> list[Example]:
         return [self._items[position].example for position in positions]
+
+    def __getitem__(self, chosen: slice) -> Sequence[IndexItem]:
+        return self._items[chosen]
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,7 +214,7 @@ def build_index(
     build that was killed goes on where it stopped. `ranks` are processes that share the work and the directory; the
     same bytes come out however many there are, as long as each computes with as many threads as the one would.
     """
-    source = Listed(items) if isinstance(items, Sequence) else items
+    source = items if not isinstance(items, Sequence) else Listed(items)
     config = config or IndexConfig()
     with ranks.leading(lambda: artefacts.changing(directory)):
         if directory.exists():

@@ -212,7 +212,13 @@ class AttributionIndex(models.Model):
     # Whether new generations are attributed by it. The first index serves from the day it is built, a later one takes
     # over when it passes its audit; one that failed goes on serving, at weight 0, until then.
     serving = models.BooleanField(default=False)
+    # Changes with every revision; `sha256` is the manifest's of the current one.
+    revision = models.IntegerField(default=1)
+    # How well its basis still fits its items (attribution.index.Condition): counts, captured energy, reasons to refit.
+    condition = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField()
+    # When it was handed to the workers; null for one that is built by whoever asked for it.
+    queued_at = models.DateTimeField(null=True, blank=True)
     audited_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -270,6 +276,88 @@ class AttributionIndex(models.Model):
     def directory(self) -> str:
         """The index's directory, relative to TRIBUTARY_DATA."""
         return f"indexes/{self.public_id}"
+
+
+class BuildStep(models.Model):
+    """One step of a build that workers share (attribution/building.py). Files say whether it is done; this row is what
+    a worker claims, by an advisory lock on it, and what the console shows."""
+
+    index = models.ForeignKey(AttributionIndex, on_delete=models.CASCADE, related_name="steps")
+    # Every stage needs those before it; the last one, `assemble`, makes the index usable.
+    position = models.SmallIntegerField()
+    stage = models.CharField(max_length=20)
+    member = models.IntegerField(default=0)
+    part = models.IntegerField(default=0)
+    failures = models.IntegerField(default=0)
+    error = models.CharField(max_length=500, blank=True)
+    done_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["index", "position"], condition=Q(done_at__isnull=True), name="build_step_to_do")
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["index", "stage", "member", "part"], name="a_build_has_a_step_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.member}/{self.part} of {self.index}"
+
+
+class IndexRevision(models.Model):
+    """A state of an index: what was taken out or put back since the one before. Append-only.
+
+    An attribution keeps the revision that made it; its files stay, so that it can be opened as it was.
+    """
+
+    index = models.ForeignKey(AttributionIndex, on_delete=models.PROTECT, related_name="revisions")
+    revision = models.IntegerField()
+    sha256 = models.BinaryField(max_length=32)
+    removed_work_ids = PlainArrayField(models.BigIntegerField(), default=list)
+    added_work_ids = PlainArrayField(models.BigIntegerField(), default=list)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["index", "revision"], name="an_index_has_a_revision_once"),
+            models.CheckConstraint(condition=Q(revision__gt=0), name="index_revision_is_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"revision {self.revision} of {self.index}"
+
+
+class WorkRemoval(models.Model):
+    """A work that no longer counts in the indexes of a model version, although the model was trained on it."""
+
+    class Reason(models.TextChoices):
+        CONSENT = "consent", "Consent withdrawn"
+        UNLEARNED = "unlearned", "The model no longer draws on it"
+        CLAIM = "claim", "Another holder's claim"
+
+    model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="removals")
+    work = models.ForeignKey("contributors.Work", on_delete=models.PROTECT, related_name="removals")
+    reason = models.CharField(max_length=10, choices=Reason.choices)
+    removed_at = models.DateTimeField()
+    restored_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model_version", "work"], condition=Q(restored_at__isnull=True),
+                name="a_work_is_removed_from_a_model_version_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(reason__in=["consent", "unlearned", "claim"]), name="a_removal_has_a_reason"
+            ),
+            models.CheckConstraint(
+                condition=Q(restored_at__isnull=True) | Q(restored_at__gte=F("removed_at")),
+                name="a_removal_ends_after_it_begins",
+            ),
+        ]  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{self.work} removed from {self.model_version}"
 
 
 class Generation(models.Model):
@@ -335,6 +423,7 @@ class Attribution(models.Model):
     generation = models.ForeignKey(Generation, on_delete=models.PROTECT, related_name="attributions", db_index=False)
     revision = models.IntegerField(default=1)
     index = models.ForeignKey(AttributionIndex, on_delete=models.PROTECT, related_name="attributions")
+    index_revision = models.IntegerField(default=1)
     weight_ppb = models.BigIntegerField()
     noise_z = models.FloatField()
     holder_ids = PlainArrayField(models.BigIntegerField())

@@ -7,9 +7,11 @@ import time
 
 import structlog
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
 from attribution import operations
+from attribution.models import ModelVersion
 
 BATCH = 64
 # Well inside the task's own limit: what is left is the next message's or the next sweep's.
@@ -29,6 +31,44 @@ def attribute_received() -> int:
 def sweep_received() -> int:
     """Find what a lost message left behind."""
     return _attribute_until_none_is_left()
+
+
+# --- builds ---------------------------------------------------------------------------------------------------------
+# One message a step. A step of a large model takes longer than the broker waits for a worker to be done with it: the
+# message then comes again, finds the step locked and is dropped.
+STEP_SECONDS_MAX = 6 * 3600
+
+
+@shared_task(soft_time_limit=STEP_SECONDS_MAX, time_limit=STEP_SECONDS_MAX + 60)
+def take_build_step(step_id: int) -> bool:
+    """The hint that a step of a build can be done. Whoever finishes a stage tells of the steps of the next one."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    done = operations.take_step(step_id=step_id, at=timezone.now())
+    if done:
+        sweep_builds()
+    return done
+
+
+@shared_task
+def sweep_builds() -> int:
+    """Tell of every step that could be done now: after a stage, and for what a lost message left behind."""
+    steps = operations.steps_to_do()
+    for step in steps:
+        take_build_step.apply_async((step.pk,), expires=HINT_EXPIRES_SECONDS)
+    return len(steps)
+
+
+@shared_task(soft_time_limit=STEP_SECONDS_MAX, time_limit=STEP_SECONDS_MAX + 60)
+def sweep_removals() -> int:
+    """Let indexes follow the works that were removed or restored; how many changed."""
+    at = timezone.now()
+    if settings.WITHDRAWN_WORKS_LEAVE_INDEXES:
+        for version in ModelVersion.objects.filter(indexes__isnull=False).distinct():
+            operations.follow_consent(model_version=version, at=at)
+    changed = operations.indexes_to_revise()
+    for index in changed:
+        operations.revise_index(index=index, at=at)
+    return len(changed)
 
 
 def _attribute_until_none_is_left() -> int:

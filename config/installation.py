@@ -41,7 +41,7 @@ def installation(*, host: str, port: int, tell: Callable[[str], None]) -> Iterat
     }
     programs = [
         processes.web(host, port),
-        processes.worker("attribution", "attribution"),
+        processes.worker("attribution", "attribution,builds"),
         processes.worker("money", "default,payouts", concurrency=2),
         processes.beat(),
     ]

@@ -174,7 +174,11 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_TIME_LIMIT = 840
 CELERY_TASK_SOFT_TIME_LIMIT = 780
 CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_ROUTES = {"attribution.tasks.*": {"queue": "attribution"}, "payouts.tasks.*": {"queue": "payouts"}}
+CELERY_TASK_ROUTES = {
+    "attribution.tasks.take_build_step": {"queue": "builds"},
+    "attribution.tasks.*": {"queue": "attribution"},
+    "payouts.tasks.*": {"queue": "payouts"},
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 SWEEP_SECONDS = env.float("SWEEP_SECONDS", 10.0)
@@ -183,6 +187,8 @@ CELERY_BEAT_SCHEDULE = {
     name: {"task": task, "schedule": seconds, "options": {"expires": seconds}}
     for name, task, seconds in [
         ("attribute received generations", "attribution.tasks.sweep_received", SWEEP_SECONDS),
+        ("build queued indexes", "attribution.tasks.sweep_builds", SWEEP_SECONDS),
+        ("let indexes follow removed works", "attribution.tasks.sweep_removals", 60.0),
         ("accrue attributed generations", "ledger.tasks.sweep_attributed", SWEEP_SECONDS),
         ("open the next period", "ledger.tasks.open_next_period", 3600.0),
         ("release reserves that are due", "ledger.tasks.release_due_reserves", 3600.0),
@@ -293,6 +299,9 @@ TIME_ZONE = "UTC"
 # --- attribution --------------------------------------------------------------------------------------------------
 # A model version names its factory; only what stands here can be loaded. No API takes a path.
 TRIBUTARY_MODEL_FACTORIES = env.dict("TRIBUTARY_MODEL_FACTORIES", default={"demo": "config.demo.model.load"})
+# What a withdrawn consent means for models that are trained already. By default they go on crediting the works that
+# they learned from, as the consent pages say; where the programme's terms say otherwise the works leave the indexes.
+WITHDRAWN_WORKS_LEAVE_INDEXES = env.bool("WITHDRAWN_WORKS_LEAVE_INDEXES", False)
 
 # --- payouts ------------------------------------------------------------------------------------------------------
 STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", "")

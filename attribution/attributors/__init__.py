@@ -21,12 +21,14 @@ from attribution import artefacts, index
 from attribution.adapters import Example, LoadedModel
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
 from attribution.attributors import hybrid, lexical, supplied
+from attribution.building import Source
 from attribution.configuration import IndexConfig
-from attribution.index import IndexItem, Progress, Scores, UnableToEmbed
+from attribution.index import Condition, IndexItem, Progress, Scores, UnableToEmbed
 from attribution.work_scores import WorkScore
 
 __all__ = [
     "Attributor",
+    "Condition",
     "IndexConfig",
     "IndexItem",
     "Scores",
@@ -35,7 +37,10 @@ __all__ = [
     "UnableToOpenIndex",
     "WorkScore",
     "build",
+    "condition_of",
     "extend",
+    "go_back",
+    "gradient_part",
     "open_attributor",
     "remove_works",
 ]
@@ -86,7 +91,7 @@ def build(
     directory: Path,
     *,
     model: LoadedModel,
-    items: Sequence[IndexItem],
+    items: Sequence[IndexItem] | Source,
     config: IndexConfig | None = None,
     mean_of: Sequence[Example] = (),
     progress: Progress | None = None,
@@ -101,6 +106,16 @@ def build(
         directory, model=model, items=items, config=config, mean_of=mean_of, progress=progress
     )
     return built
+
+
+def gradient_part(directory: Path, config: IndexConfig) -> tuple[Path, IndexConfig] | None:
+    """Which index of gradients the build of `directory` needs, and where: what attribution/building.py cuts into steps.
+    `build` goes on from it. None where wording alone is compared."""
+    if config.attributor == "midpoint":
+        return directory, config
+    if config.attributor == "hybrid":
+        return hybrid.draft_of(directory) / "midpoint", config.of_part("midpoint")
+    return None
 
 
 def open_attributor(path: Path, *, model: LoadedModel | None = None, sha256: str | None = None) -> Attributor:
@@ -124,6 +139,18 @@ def remove_works(path: Path, *, work_ids: Sequence[int], model: LoadedModel | No
     """Take works out of the sums and of the evidence."""
     left: Attributor = _module_of(path).remove_works(path, work_ids=work_ids, model=model)
     return left
+
+
+def condition_of(opened: Attributor) -> Condition | None:
+    """How well the basis of gradients still fits the items; None where there is no such basis."""
+    if isinstance(opened, hybrid.HybridIndex):
+        return index.condition_of(opened.midpoint.manifest)
+    return index.condition_of(opened.manifest) if isinstance(opened, index.Index) else None
+
+
+def go_back(path: Path, *, sha256: str) -> None:
+    """Make an earlier revision the current one again; what came after it was never recorded."""
+    artefacts.go_back(path, sha256=sha256)
 
 
 def _module_of(path: Path) -> Any:

@@ -11,7 +11,7 @@ A directory with two indexes in it, `midpoint/` and `lexical/`, each complete, a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from attribution.adapters import Example, LoadedModel
 from attribution.artefacts import Manifest, UnableToBuildIndex
 from attribution.attributors import lexical
 from attribution.attributors.lexical import LexicalIndex
+from attribution.building import Source
 from attribution.configuration import IndexConfig
 from attribution.index import Index, IndexItem, Progress, Scores
 from attribution.shards import Array
@@ -108,17 +109,22 @@ class HybridIndex:
         return np.asarray(np.divide(spread, wording, out=np.zeros_like(spread), where=wording > 0))
 
 
+def draft_of(directory: Path) -> Path:
+    """Where the parts are built."""
+    return directory.with_name(f".{directory.name}.parts")
+
+
 def build_index(
     directory: Path,
     *,
     model: LoadedModel,
-    items: Sequence[IndexItem],
+    items: Sequence[IndexItem] | Source,
     config: IndexConfig,
     mean_of: Sequence[Example] = (),
     progress: Progress | None = None,
 ) -> HybridIndex:
     """Build both parts, then what compares them. A part that a killed build had finished is not built again."""
-    draft = directory.with_name(f".{directory.name}.parts")
+    draft = draft_of(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     with artefacts.changing(directory):
         if directory.exists():
@@ -181,7 +187,7 @@ def _forget_cut_off_change(path: Path, manifest: Manifest) -> None:
         artefacts.go_back(path / name, sha256=manifest["parts"][name])
 
 
-def _open_part(module: Any, path: Path, model: LoadedModel, config: IndexConfig, items: Sequence[IndexItem]) -> Any:
+def _open_part(module: Any, path: Path, model: LoadedModel, config: IndexConfig, items: Sized) -> Any:
     """A part that was finished before, unless it is of another configuration or of other items."""
     if not path.exists():
         return None

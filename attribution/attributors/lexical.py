@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from scipy import sparse
 from attribution import artefacts
 from attribution.adapters import Example, LoadedModel, Tokeniser, UnableToEmbed, Untokenised
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
+from attribution.building import Source
 from attribution.configuration import SHARD_ITEMS_MAX, IndexConfig
 from attribution.index import IndexItem, Progress, Scores, digest_of_state
 from attribution.shards import Array
@@ -128,14 +129,14 @@ def build_index(
     directory: Path,
     *,
     model: LoadedModel,
-    items: Sequence[IndexItem],
+    items: Sequence[IndexItem] | Source,
     config: IndexConfig,
     mean_of: Sequence[Example] = (),
     progress: Progress | None = None,
 ) -> LexicalIndex:
     """Count terms, weigh them by how few items have them, sum by holder; `directory` appears when all of it is done."""
     report = progress or (lambda stage, done, total: None)
-    if not items:
+    if not len(items):
         raise UnableToBuildIndex("There is no training item.")
     if isinstance(model.tokeniser, Untokenised):
         raise UnableToBuildIndex("This model does not read text: there is no wording to compare.")
@@ -296,7 +297,12 @@ def _open_items(directory: Path, manifest: Manifest) -> _Items:
 
 
 def _write_items(
-    directory: Path, tokeniser: Tokeniser, idf: Array, items: Sequence[IndexItem], manifest: Manifest, report: Progress
+    directory: Path,
+    tokeniser: Tokeniser,
+    idf: Array,
+    items: Sequence[IndexItem] | Source,
+    manifest: Manifest,
+    report: Progress,
 ) -> list[str]:
     """Vectors in new shards, divided by the number of items at the build, as an index of influence has them."""
     config = IndexConfig.from_json(manifest["config"])
@@ -366,7 +372,7 @@ def _write_revision(directory: Path, manifest: Manifest, *, shards: list[str], r
     )
 
 
-def _describe(model: LoadedModel, config: IndexConfig, items: Sequence[IndexItem]) -> Manifest:
+def _describe(model: LoadedModel, config: IndexConfig, items: Sized) -> Manifest:
     return {
         "format": FORMAT,
         "method": "lexical",

@@ -7,14 +7,15 @@ from attribution.operations.attributions import (
     attribute_batch,
     recompute,
 )
+from attribution.operations.builds import queue_build, steps_to_do, take_step
 from attribution.operations.indexes import (
     UnableToAuditIndex,
-    UnableToBuild,
     UnableToLoadModel,
     audit_index,
     build_index,
     record_audit,
 )
+from attribution.operations.manifest_items import UnableToBuild
 from attribution.operations.model_services import (
     UnableToIssueKey,
     UnableToRegisterService,
@@ -39,6 +40,15 @@ from attribution.operations.model_versions import (
 )
 from attribution.operations.renewals import attribute_batch_again
 from attribution.operations.reports import ReportResult, UnableToAccept, UnableToReport, report_generations
+from attribution.operations.revisions import (
+    UnableToRevise,
+    follow_consent,
+    indexes_to_revise,
+    refit_index,
+    remove_works,
+    restore_works,
+    revise_index,
+)
 
 __all__ = [
     "NewItem",
@@ -55,6 +65,7 @@ __all__ = [
     "UnableToRegisterService",
     "UnableToReport",
     "UnableToRetireModelVersion",
+    "UnableToRevise",
     "UnableToRevokeKey",
     "UnableToRotateKey",
     "UnableToSuspendService",
@@ -63,16 +74,25 @@ __all__ = [
     "attribute_batch_again",
     "audit_index",
     "build_index",
+    "follow_consent",
+    "indexes_to_revise",
     "issue_key",
+    "queue_build",
     "recompute",
     "record_audit",
+    "refit_index",
     "register_manifest",
     "register_model_version",
     "register_service",
+    "remove_works",
     "report_generations",
+    "restore_works",
     "resume_service",
     "retire_model_version",
+    "revise_index",
     "revoke_key",
     "rotate_key",
+    "steps_to_do",
     "suspend_service",
+    "take_step",
 ]

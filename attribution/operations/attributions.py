@@ -17,7 +17,7 @@ from django.db.models import Max, OuterRef, QuerySet, Subquery
 
 from attribution import shares
 from attribution.artefacts import UnableToOpenIndex
-from attribution.models import Attribution, AttributionIndex, Generation
+from attribution.models import Attribution, AttributionIndex, Generation, IndexRevision
 from attribution.operations.indexes import Opened, UnableToLoadModel, open_built
 from attribution.queries import general_key as general_key
 
@@ -147,6 +147,7 @@ def _row(
         generation=generation,
         revision=revision,
         index=index,
+        index_revision=index.revision,
         weight_ppb=index.weight_ppb,
         noise_z=index.noise_z,
         holder_ids=list(measured.holder_ids),
@@ -361,7 +362,7 @@ def recompute(*, attribution: Attribution, from_gradients: bool = False) -> Reco
 
 
 def _score_error(attribution: Attribution) -> float:
-    (found,) = _measure(open_built(index=attribution.index), [attribution.generation])
+    (found,) = _measure(_opened_as_it_was(attribution), [attribution.generation])
     if isinstance(found, Unattributable):
         raise UnableToAttribute(found.reason)
     if found.holder_ids != tuple(attribution.holder_ids):
@@ -369,3 +370,10 @@ def _score_error(attribution: Attribution) -> float:
     pairs = list(zip(found.specific, attribution.scores, strict=True))
     largest = max((abs(stored) for _, stored in pairs), default=0.0) or 1.0
     return max((abs(new - stored) for new, stored in pairs), default=0.0) / largest
+
+
+def _opened_as_it_was(attribution: Attribution) -> Opened:
+    """The revision of the index that made the attribution: works may have left it or come back since."""
+    index = attribution.index
+    then = IndexRevision.objects.filter(index=index, revision=attribution.index_revision).first()
+    return open_built(index=index, sha256=None if then is None else bytes(then.sha256))

@@ -8,8 +8,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +18,15 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.module_loading import import_string
 
-from attribution.models import AttributionIndex, ModelVersion, TrainingItem, TrainingManifest
-from attribution.operations.model_versions import digest_of_directory, items_by_work
-from contributors import queries as contributor_queries
-from contributors.models import Work
+from attribution.models import AttributionIndex, IndexRevision, ModelVersion, TrainingManifest
+from attribution.operations.manifest_items import ManifestItems, UnableToBuild, removed_works
+from attribution.operations.model_versions import digest_of_directory
 
 if TYPE_CHECKING:
-    from attribution.adapters import LoadedModel
+    from attribution.adapters import Example, LoadedModel
     from attribution.attributors import Attributor, IndexItem
+    from attribution.configuration import IndexConfig
+    from attribution.ranks import Ranks
 
 OWN_GENERATIONS = 512
 AUDIT_GENERATIONS = 200
@@ -50,11 +51,32 @@ class UnableToLoadModel(Exception):
     problem = "unable-to-load-model"
 
 
-class UnableToBuild(Exception):
-    """There is no manifest, the configuration is indexed already, or an item does not fit its work."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A configuration in its parts: what decides the numbers, and what is decided around it."""
 
-    status = 409
-    problem = "unable-to-build-index"
+    index: IndexConfig
+    noise_z: float
+    own_generations: int
+    refit: int
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any]) -> Wanted:
+        from attribution.configuration import IndexConfig
+
+        wanted = dict(config)
+        try:
+            noise_z = float(wanted.pop("noise_z", NOISE_Z))
+            own_generations = int(wanted.pop("own_generations", OWN_GENERATIONS))
+            refit = int(wanted.pop("refit", 0))
+            return cls(IndexConfig.from_json(wanted), noise_z, own_generations, refit)
+        except (TypeError, ValueError) as error:
+            raise UnableToBuild(f"The configuration is not one: {error}.") from None
+
+    def to_json(self) -> dict[str, Any]:
+        around: dict[str, Any] = {"noise_z": self.noise_z, "own_generations": self.own_generations}
+        # A basis fitted again on other items: the same numbers asked for, another index.
+        return {**self.index.to_json(), **around, **({"refit": self.refit} if self.refit else {})}
 
 
 def build_index(
@@ -63,27 +85,53 @@ def build_index(
     config: Mapping[str, Any] | None = None,
     at: datetime,
     progress: Progress | None = None,
+    ranks: Ranks | None = None,
 ) -> AttributionIndex:
-    """Build the index of a model version from its manifest's works.
+    """Build the index of a model version from its manifest's works, in this process.
 
     `config` has the fields of attribution.configuration.IndexConfig, first of them `attributor`, then `noise_z`, and
     `own_generations`: over how many of the model's own generations the mean query is taken. The first index of a model
     version serves at once; a later one takes over when it passes its audit. A build that was cut off is taken up by the
-    next call.
+    next call. `ranks` are processes that all make this call and share the work (attribution/ranks.py).
     """
+    wanted = Wanted.from_json(config or {})
+    row = claim(model_version, wanted, at=at)
+    model = load_model(version=row.model_version, verify=True)
+    if ranks is not None and ranks.world > 1:
+        _share_gradients(row, model, wanted, progress, ranks)
+        if ranks.rank:
+            ranks.wait()
+            return AttributionIndex.objects.select_related("model_version").get(pk=row.pk)
+    built = assemble(row, model=model, at=at, progress=progress)
+    if ranks is not None:
+        ranks.wait()
+    return built
+
+
+def _share_gradients(
+    row: AttributionIndex, model: LoadedModel, wanted: Wanted, progress: Progress | None, ranks: Ranks
+) -> None:
+    from attribution import attributors
+    from attribution import index as gradients
+
+    part = attributors.gradient_part(directory_of(row), wanted.index)
+    if part is not None and not part[0].exists():
+        ranks.wait()
+        mean_of = own_generations(model, wanted) if ranks.rank == 0 else ()
+        items = ManifestItems(row.model_version, model)
+        gradients.build_index(
+            part[0], model=model, items=items, config=part[1], mean_of=mean_of, progress=progress, ranks=ranks
+        )
+
+
+def assemble(
+    row: AttributionIndex, *, model: LoadedModel, at: datetime, progress: Progress | None = None
+) -> AttributionIndex:
+    """Do what is left of a build, and let the row say that it is built."""
     from attribution import attributors
 
-    wanted = dict(config or {})
-    try:
-        noise_z = float(wanted.pop("noise_z", NOISE_Z))
-        own_generations = int(wanted.pop("own_generations", OWN_GENERATIONS))
-        index_config = attributors.IndexConfig.from_json(wanted)
-    except (TypeError, ValueError) as error:
-        raise UnableToBuild(f"The configuration is not one: {error}.") from None
-    complete = {**index_config.to_json(), "noise_z": noise_z, "own_generations": own_generations}
-    row = _claim(model_version, complete, noise_z, at=at)
-    model = load_model(version=row.model_version, verify=True)
-    directory = Path(settings.TRIBUTARY_DATA) / row.directory
+    wanted = Wanted.from_json(row.config)
+    directory = directory_of(row)
     if directory.exists():
         # The process that built it died before it could say so.
         built = attributors.open_attributor(directory, model=model)
@@ -91,15 +139,26 @@ def build_index(
         built = attributors.build(
             directory,
             model=model,
-            items=index_items(version=row.model_version, model=model),
-            config=index_config,
-            mean_of=model.sample(own_generations, index_config.seed) if model.sample else (),
+            items=ManifestItems(row.model_version, model),
+            config=wanted.index,
+            mean_of=own_generations(model, wanted),
             progress=progress,
         )
-    return _record_built(row, sha256=bytes.fromhex(built.sha256), method=built.manifest["method"])
+    return _record_built(row, built, at=at)
 
 
-def _claim(version: ModelVersion, config: Mapping[str, Any], noise_z: float, *, at: datetime) -> AttributionIndex:
+def own_generations(model: LoadedModel, wanted: Wanted) -> Sequence[Example]:
+    """Whose mean query the index keeps; none where the model's factory offers none."""
+    return model.sample(wanted.own_generations, wanted.index.seed) if model.sample else ()
+
+
+def directory_of(row: AttributionIndex) -> Path:
+    return Path(settings.TRIBUTARY_DATA) / row.directory
+
+
+def claim(version: ModelVersion, wanted: Wanted, *, at: datetime, queued: bool = False) -> AttributionIndex:
+    """The row of this configuration, made now or left by a build that was cut off."""
+    config = wanted.to_json()
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).digest()
     with transaction.atomic():
         version = ModelVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
@@ -110,25 +169,49 @@ def _claim(version: ModelVersion, config: Mapping[str, Any], noise_z: float, *, 
         if row is None:
             return AttributionIndex.objects.create(
                 model_version=version,
-                attributor=config["attributor"],
+                attributor=wanted.index.attributor,
                 config=config,
                 config_sha256=digest,
-                noise_z=noise_z,
+                noise_z=wanted.noise_z,
                 created_at=at,
+                queued_at=at if queued else None,
             )
         if row.state != State.BUILDING:
             raise UnableToBuild(f"{version.name} has an index of this configuration already: {row.public_id}.")
+        if queued:
+            row.queued_at = at
+            row.save(update_fields=["queued_at"])
+            # Planned anew: what is done is found done, what failed is tried again.
+            row.steps.all().delete()
         return row
 
 
-def _record_built(row: AttributionIndex, *, sha256: bytes, method: str) -> AttributionIndex:
+def _record_built(row: AttributionIndex, built: Attributor, *, at: datetime) -> AttributionIndex:
     with transaction.atomic():
         ModelVersion.objects.select_for_update(no_key=True).get(pk=row.model_version_id)
         row = AttributionIndex.objects.select_related("model_version").get(pk=row.pk)
-        row.sha256, row.method, row.state = sha256, method, State.BUILT
+        if row.state != State.BUILDING:
+            # Another worker did the same step, and said so first.
+            return row
+        row.sha256, row.method, row.state = bytes.fromhex(built.sha256), built.manifest["method"], State.BUILT
         row.serving = not AttributionIndex.objects.filter(model_version=row.model_version, serving=True).exists()
-        row.save(update_fields=["sha256", "method", "state", "serving"])
+        row.condition = describe_condition(built)
+        row.save(update_fields=["sha256", "method", "state", "serving", "condition"])
+        IndexRevision.objects.create(
+            index=row, revision=1, sha256=row.sha256, removed_work_ids=sorted(removed_works(row.model_version)),
+            created_at=at,
+        )  # fmt: skip
     return row
+
+
+def describe_condition(built: Attributor) -> dict[str, Any]:
+    """What the console shows of how well the basis fits; empty for an index that has none."""
+    from attribution.attributors import condition_of
+
+    condition = condition_of(built)
+    if condition is None:
+        return {}
+    return {**asdict(condition), "new_part": condition.new_part, "reasons": condition.reasons}
 
 
 class UnableToAuditIndex(Exception):
@@ -179,7 +262,9 @@ def audit_index(
 
 def record_audit(*, index: AttributionIndex, report: Mapping[str, Any], at: datetime) -> AttributionIndex:
     """Store what an audit found (attribution.audit.audit's report), wherever it ran, and act on it."""
-    if report["index_sha256"] != bytes(index.sha256 or b"").hex():
+    # Works may have left the index while it was audited: the basis and the method are the same.
+    revisions = {bytes(sha256).hex() for sha256 in index.revisions.values_list("sha256", flat=True)}
+    if report["index_sha256"] not in {bytes(index.sha256 or b"").hex(), *revisions}:
         raise UnableToAuditIndex("The report is about another index.")
     passed = bool(report["passed"])
     with transaction.atomic():
@@ -220,11 +305,12 @@ def load_model(*, version: ModelVersion, verify: bool = False) -> LoadedModel:
     return model
 
 
-def open_built(*, index: AttributionIndex) -> Opened:
-    """The index and its model, kept by this process: opening hashes every file, a batch must not."""
-    assert index.sha256 is not None, "A built index has a digest (constraint)."
-    data = str(settings.TRIBUTARY_DATA)
-    return _open(data, index.directory, bytes(index.sha256).hex(), index.model_version_id)
+def open_built(*, index: AttributionIndex, sha256: bytes | None = None) -> Opened:
+    """The index and its model, kept by this process: opening hashes every file, a batch must not. With `sha256` an
+    earlier revision of it."""
+    wanted = index.sha256 if sha256 is None else sha256
+    assert wanted is not None, "A built index has a digest (constraint)."
+    return _open(str(settings.TRIBUTARY_DATA), index.directory, bytes(wanted).hex(), index.model_version_id)
 
 
 @functools.lru_cache(maxsize=OPEN_MAX)
@@ -237,33 +323,5 @@ def _open(data: str, directory: str, sha256: str, model_version_id: int) -> Open
 
 def index_items(*, version: ModelVersion, model: LoadedModel) -> list[IndexItem]:
     """The manifest's items as the model reads them, in order; refuses a work whose content changed, or a range that
-    does not fit it."""
-    from attribution.attributors import IndexItem
-
-    found: list[tuple[int, IndexItem]] = []
-    grouped = items_by_work(manifest=version.manifest)
-    works = Work.objects.in_bulk(grouped)
-    for work_id, items in grouped.items():
-        work = works[work_id]
-        content = _read_text(work)
-        for item in items:
-            example = model.tokeniser.item(content, item.token_start, item.token_end)
-            if len(example.tokens) - example.prompt_tokens != item.token_end - item.token_start:
-                raise UnableToBuild(_misfit(work, item))
-            entry = IndexItem(example, work_id=work_id, holder_id=work.holder_id, cluster_id=work.cluster_id)
-            found.append((item.ordinal, entry))
-    return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
-
-
-def _misfit(work: Work, item: TrainingItem) -> str:
-    return f"Item {item.ordinal}: “{work.title}” has no tokens {item.token_start} to {item.token_end}."
-
-
-def _read_text(work: Work) -> str:
-    """The text of a work, which must be what was registered."""
-    try:
-        return contributor_queries.content(work).decode("utf-8")
-    except contributor_queries.DamagedContent as damage:
-        raise UnableToBuild(str(damage)) from damage
-    except UnicodeDecodeError:
-        raise UnableToBuild(f"“{work.title}” is not text.") from None
+    does not fit it. All of them in memory, which an audit needs and a build does not."""
+    return list(ManifestItems(version, model)[:])

@@ -175,3 +175,39 @@ def test_a_build_that_is_killed_before_its_plan_is_complete_starts_again(
     (build.draft / building.PLAN).write_text('{"half')
     build_index(tmp_path / "x", model=model, items=items, config=CONFIG, mean_of=OWN)
     assert digests(tmp_path / "x") == digests(undisturbed)
+
+
+RANKS = """
+import pathlib, sys
+import torch
+from attribution.index import build_index
+from attribution.ranks import joined
+from tests.attribution.test_building import CONFIG, OWN
+from tests.attribution.small_model import trained, training_items
+torch.set_num_threads(1)
+items, done = training_items(), []
+with joined() as ranks:
+    build_index(
+        pathlib.Path(sys.argv[1]), model=trained(items), items=items, config=CONFIG, mean_of=OWN, ranks=ranks,
+        progress=lambda stage, *_: done.append(stage),
+    )
+    print(f"rank {ranks.rank} of {ranks.world}: {len(done)}", flush=True)
+"""
+
+
+def test_two_processes_brought_together_by_torch_distributed_write_the_bytes_of_one(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "build.py"
+    script.write_text(RANKS)
+    ended = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0",
+         "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", str(script), str(tmp_path / "x")],
+        cwd=ROOT, check=False, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    shares = dict(line.split(": ") for line in ended.stdout.splitlines() if line.startswith("rank"))
+    assert set(shares) == {"rank 0 of 2", "rank 1 of 2"}
+    assert all(int(reports) > 0 for reports in shares.values()), "Each of them did a part."
+    assert digests(tmp_path / "x") == digests(undisturbed)

@@ -1,4 +1,8 @@
-"""Build an attribution index of a model version: `manage.py build_index orator/orator-1 --attributor hybrid`."""
+"""Build an attribution index of a model version: `manage.py build_index orator/orator-1 --attributor hybrid`.
+
+Several processes share the build, each on a GPU of its own where there are GPUs, when torchrun starts them:
+`torchrun --nproc-per-node 4 manage.py build_index orator/orator-1`. With `--queue` the installation's workers do it.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +31,24 @@ class Command(BaseCommand):
             help="other fields of the configuration, as damping=0.1 nodes=3 lexical_weight=0.3 noise_z=2",
         )  # fmt: skip
 
+        parser.add_argument("--queue", action="store_true", help="let the workers build it, and return at once")
+
     def handle(self, *args: Any, **options: Any) -> None:
         config = {"attributor": options["attributor"], **dict(map(_setting, options["fields"]))}
         version = _version(options["model_version"])
         try:
-            index = operations.build_index(model_version=version, config=config, at=timezone.now(), progress=self._show)
+            if options["queue"]:
+                index = operations.queue_build(model_version=version, config=config, at=timezone.now())
+                self.stdout.write(f"Index {index.public_id} of {version.name} is queued: its page shows how far it is.")
+                return
+            from attribution.ranks import joined
+
+            with joined() as ranks:
+                index = operations.build_index(
+                    model_version=version, config=config, at=timezone.now(), progress=self._show, ranks=ranks
+                )
+                if ranks.rank:
+                    return
         except (operations.UnableToBuild, operations.UnableToLoadModel) as reason:
             raise CommandError(str(reason)) from reason
         except Exception as error:

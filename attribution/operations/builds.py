@@ -1,0 +1,153 @@
+"""Builds that workers share: a row for every step, claimed by an advisory lock that ends with whoever holds it.
+
+Whether a step is done is a matter of files (attribution/building.py); rows say so afterwards. A message that is lost is
+made up for by the sweep, one that comes twice finds the step locked or done, a worker that is killed leaves the lock to
+the next one. Nothing is computed inside a transaction.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from django.db import connection, transaction
+from django.db.models import Min
+
+from attribution.models import AttributionIndex, BuildStep, ModelVersion
+from attribution.operations.indexes import (
+    Wanted,
+    assemble,
+    claim,
+    directory_of,
+    load_model,
+    own_generations,
+)
+from attribution.operations.manifest_items import ManifestItems
+
+if TYPE_CHECKING:
+    from attribution.adapters import LoadedModel
+    from attribution.building import Build
+
+PLAN, ASSEMBLE = "plan", "assemble"
+# Class of the advisory locks of build steps; the other half is the step's id.
+LOCK_CLASS = 0x6275
+FAILURES_MAX = 3
+ERROR_CHARACTERS_MAX = 500
+State = AttributionIndex.State
+
+log = structlog.get_logger(__name__)
+
+
+def queue_build(
+    *, model_version: ModelVersion, config: Mapping[str, Any] | None = None, at: datetime
+) -> AttributionIndex:
+    """Hand the build of an index to the workers; what failed before is tried again. See build_index for `config`."""
+    with transaction.atomic():
+        row = claim(model_version, Wanted.from_json(config or {}), at=at, queued=True)
+        BuildStep.objects.get_or_create(index=row, stage=PLAN, member=0, part=0, defaults={"position": 0})
+    return row
+
+
+def steps_to_do(*, index: AttributionIndex | None = None, limit: int = 64) -> list[BuildStep]:
+    """Steps that a worker could take now: of each build the open ones of its first unfinished stage."""
+    open_steps = BuildStep.objects.filter(index__state=State.BUILDING, index__queued_at__isnull=False, done_at=None)
+    if index is not None:
+        open_steps = open_steps.filter(index=index)
+    found: list[BuildStep] = []
+    for build in open_steps.values("index").annotate(position=Min("position")).order_by("index"):
+        steps = open_steps.filter(index=build["index"], position=build["position"])
+        # One that fails again and again waits until the build is queued anew.
+        found += steps.filter(failures__lt=FAILURES_MAX).order_by("pk")[: limit - len(found)]
+    return found
+
+
+def take_step(*, step_id: int, at: datetime) -> bool:
+    """Do one step; whether it was done here and now. False: another worker has it, it is done, or its turn is to come.
+
+    What goes wrong is counted and shown with the step, and raised.
+    """
+    with _lock_on(step_id) as mine:
+        step = BuildStep.objects.select_related("index__model_version__manifest").filter(pk=step_id).first()
+        if not mine or step is None or step not in steps_to_do(index=step.index, limit=2**31):
+            return False
+        try:
+            _do(step, at=at)
+        except Exception as error:
+            BuildStep.objects.filter(pk=step.pk).update(
+                failures=step.failures + 1, error=(str(error) or repr(error))[:ERROR_CHARACTERS_MAX]
+            )
+            log.error("a step of a build failed", index=str(step.index.public_id), stage=step.stage, error=repr(error))
+            raise
+        BuildStep.objects.filter(pk=step.pk).update(done_at=at, error="")
+    return True
+
+
+@contextmanager
+def _lock_on(step_id: int) -> Iterator[bool]:
+    """A lock of this database session: it ends with the process, however that ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, step_id % 2**31])
+        (mine,) = cursor.fetchone()
+    try:
+        yield bool(mine)
+    finally:
+        if mine:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_CLASS, step_id % 2**31])
+
+
+def _do(step: BuildStep, *, at: datetime) -> None:
+    from attribution.building import Step
+
+    if step.stage == PLAN:
+        _plan(step.index)
+        return
+    model, build = _opened(step.index_id)
+    if step.stage == ASSEMBLE:
+        assemble(step.index, model=model, at=at)
+        _opened.cache_clear()
+    elif build is not None:
+        build.run(Step(step.stage, step.member, step.part))
+
+
+def _plan(index: AttributionIndex) -> None:
+    """Decide the steps: those of the gradients, and one that does what is left."""
+    from attribution import attributors, building
+
+    model = load_model(version=index.model_version, verify=True)
+    wanted = Wanted.from_json(index.config)
+    part = attributors.gradient_part(directory_of(index), wanted.index)
+    stages = []
+    if part is not None and not part[0].exists():
+        build = building.plan(
+            part[0],
+            model=model,
+            source=ManifestItems(index.model_version, model),
+            config=part[1],
+            mean_of=own_generations(model, wanted),
+        )
+        stages = build.stages()
+    rows = [
+        BuildStep(index=index, position=position, stage=step.stage, member=step.member, part=step.part)
+        for position, steps in enumerate(stages, 1)
+        for step in steps
+    ]
+    rows.append(BuildStep(index=index, position=len(stages) + 1, stage=ASSEMBLE))
+    BuildStep.objects.bulk_create(rows, ignore_conflicts=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(index_id: int) -> tuple[LoadedModel, Build | None]:
+    """The model and its plan, kept by this process from step to step."""
+    from attribution import attributors, building
+
+    index = AttributionIndex.objects.select_related("model_version__manifest").get(pk=index_id)
+    model = load_model(version=index.model_version)
+    part = attributors.gradient_part(directory_of(index), Wanted.from_json(index.config).index)
+    if part is None or part[0].exists():
+        return model, None
+    return model, building.Build(part[0], model=model, source=ManifestItems(index.model_version, model))

@@ -1,0 +1,127 @@
+"""The training items of a manifest as a build reads them: labels at once, texts a part at a time.
+
+Works that were removed from the model version's indexes (WorkRemoval) are left out. A work whose content changed, or a
+range that does not fit it, is refused by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from attribution.models import ModelVersion, TrainingItem, WorkRemoval
+from contributors import queries as contributor_queries
+from contributors.models import Work
+
+if TYPE_CHECKING:
+    from attribution.adapters import Example, LoadedModel
+    from attribution.building import IndexItem
+
+ROWS = 5_000
+NO_CLUSTER = -1
+
+
+class UnableToBuild(Exception):
+    """There is no manifest, the configuration is indexed already, or an item does not fit its work."""
+
+    status = 409
+    problem = "unable-to-build-index"
+
+
+def removed_works(version: ModelVersion) -> set[int]:
+    """Works that no longer count in the indexes of this model version."""
+    standing = WorkRemoval.objects.filter(model_version=version, restored_at__isnull=True)
+    return set(standing.values_list("work_id", flat=True))
+
+
+class ManifestItems:
+    """Items in the order of the manifest (attribution.building.Source). With `only` those of these works."""
+
+    def __init__(self, version: ModelVersion, model: LoadedModel, *, only: set[int] | None = None) -> None:
+        self._version = version
+        self._model = model
+        self._only = only
+
+    @cached_property
+    def _rows(self) -> Any:
+        """(2, n) int64: ordinal and work of each item."""
+        import numpy as np
+
+        rows = TrainingItem.objects.filter(manifest=self._version.manifest).order_by("ordinal")
+        chosen = rows.exclude(work__in=removed_works(self._version)) if self._only is None else rows
+        pairs = chosen.values_list("ordinal", "work_id").iterator(chunk_size=ROWS)
+        kept = (value for pair in pairs if self._only is None or pair[1] in self._only for value in pair)
+        return np.fromiter(kept, dtype=np.int64).reshape(-1, 2).T
+
+    def __len__(self) -> int:
+        return int(self._rows.shape[1])
+
+    @cached_property
+    def sha256(self) -> str:
+        digest = hashlib.sha256(bytes(self._version.manifest.sha256))
+        digest.update(self.labels().tobytes())
+        return digest.hexdigest()
+
+    def labels(self) -> Any:
+        """(3, n) int64: holder, work and duplicate cluster of each item."""
+        import numpy as np
+
+        works = np.unique(self._rows[1])
+        known = np.zeros((2, len(works)), dtype=np.int64)
+        for start in range(0, len(works), ROWS):
+            part = works[start : start + ROWS]
+            found = Work.objects.filter(pk__in=part.tolist()).values_list("pk", "holder_id", "cluster_id")
+            for pk, holder, cluster in found:
+                known[:, np.searchsorted(works, pk)] = holder, NO_CLUSTER if cluster is None else cluster
+        places = np.searchsorted(works, self._rows[1])
+        return np.stack([known[0, places], self._rows[1], known[1, places]])
+
+    def examples(self, positions: Sequence[int]) -> list[Example]:
+        """These items, each work's text read once a call."""
+        ordinals = [int(ordinal) for ordinal in self._rows[0, list(positions)]]
+        found: dict[int, Example] = {}
+        for start in range(0, len(ordinals), ROWS):
+            found |= self._read(ordinals[start : start + ROWS])
+        return [found[ordinal] for ordinal in ordinals]
+
+    def _read(self, ordinals: Sequence[int]) -> dict[int, Example]:
+        grouped: dict[int, list[TrainingItem]] = defaultdict(list)
+        for item in TrainingItem.objects.filter(manifest=self._version.manifest, ordinal__in=ordinals):
+            grouped[item.work_id].append(item)
+        works = Work.objects.in_bulk(grouped)
+        found: dict[int, Example] = {}
+        for work_id, items in grouped.items():
+            content = _read_text(works[work_id])
+            for item in items:
+                example = self._model.tokeniser.item(content, item.token_start, item.token_end)
+                if len(example.tokens) - example.prompt_tokens != item.token_end - item.token_start:
+                    raise UnableToBuild(_misfit(works[work_id], item))
+                found[item.ordinal] = example
+        return found
+
+    def __getitem__(self, chosen: slice) -> Sequence[IndexItem]:
+        from attribution.building import IndexItem
+
+        positions = range(len(self))[chosen]
+        labels = self.labels()[:, list(positions)].T.tolist()
+        return [
+            IndexItem(example, work_id=work, holder_id=holder, cluster_id=None if cluster == NO_CLUSTER else cluster)
+            for example, (holder, work, cluster) in zip(self.examples(positions), labels, strict=True)
+        ]
+
+
+def _misfit(work: Work, item: TrainingItem) -> str:
+    return f"Item {item.ordinal}: “{work.title}” has no tokens {item.token_start} to {item.token_end}."
+
+
+def _read_text(work: Work) -> str:
+    """The text of a work, which must be what was registered."""
+    try:
+        return contributor_queries.content(work).decode("utf-8")
+    except contributor_queries.DamagedContent as damage:
+        raise UnableToBuild(str(damage)) from damage
+    except UnicodeDecodeError:
+        raise UnableToBuild(f"“{work.title}” is not text.") from None

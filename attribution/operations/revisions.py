@@ -1,0 +1,134 @@
+"""Works that leave an index or come back, without a rebuild: a new revision, while old attributions keep theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from attribution.models import AttributionIndex, IndexRevision, ManifestWork, ModelVersion, WorkRemoval
+from attribution.operations.builds import queue_build
+from attribution.operations.indexes import describe_condition, directory_of, load_model
+from attribution.operations.manifest_items import ManifestItems, removed_works
+from contributors.models import Consent, Work
+from contributors.queries import consents_in_force
+
+State = AttributionIndex.State
+CHANGEABLE = (State.BUILT, State.AUDITED, State.FAILED)
+
+
+class UnableToRevise(Exception):
+    """A work is not one that the model was trained on, or the index is not built."""
+
+    status = 409
+    problem = "unable-to-revise-index"
+
+
+def remove_works(*, model_version: ModelVersion, works: Sequence[Work], reason: str, at: datetime) -> list[WorkRemoval]:
+    """Let works no longer count in any index of a model version. Indexes follow at the next sweep (revise_index)."""
+    if reason not in WorkRemoval.Reason.values:
+        raise UnableToRevise(f"There is no reason {reason!r}; there is {', '.join(WorkRemoval.Reason.values)}.")
+    with transaction.atomic():
+        ModelVersion.objects.select_for_update(no_key=True).get(pk=model_version.pk)
+        trained_on = ManifestWork.objects.filter(manifest__model_version=model_version, work__in=works)
+        known = set(trained_on.values_list("work_id", flat=True))
+        if strangers := [work.title for work in works if work.pk not in known]:
+            raise UnableToRevise(f"{model_version.name} was not trained on “{strangers[0]}”.")
+        out = removed_works(model_version)
+        rows = [
+            WorkRemoval(model_version=model_version, work=work, reason=reason, removed_at=at)
+            for work in works
+            if work.pk not in out
+        ]
+        return WorkRemoval.objects.bulk_create(rows)
+
+
+def restore_works(*, model_version: ModelVersion, works: Sequence[Work], at: datetime) -> int:
+    """Let removed works count again; how many there were."""
+    standing = WorkRemoval.objects.filter(model_version=model_version, work__in=works, restored_at__isnull=True)
+    return standing.update(restored_at=at)
+
+
+def follow_consent(*, model_version: ModelVersion, at: datetime) -> tuple[int, int]:
+    """Remove what may no longer be used for training, restore what may again; how many of each.
+
+    For programmes whose terms say so: elsewhere a model goes on crediting works that it was trained on.
+    """
+    trained_on = ManifestWork.objects.filter(manifest__model_version=model_version)
+    works = Work.objects.in_bulk(trained_on.values_list("work_id", flat=True))
+    allowed = consents_in_force(work_ids=sorted(works), scope=Consent.Scope.TRAIN_GENERATIVE, at=at)
+    refused = [work for pk, work in sorted(works.items()) if pk not in allowed]
+    removed = remove_works(model_version=model_version, works=refused, reason=WorkRemoval.Reason.CONSENT, at=at)
+    for_consent = WorkRemoval.objects.filter(
+        model_version=model_version, reason=WorkRemoval.Reason.CONSENT, restored_at__isnull=True
+    )
+    again = [works[pk] for pk in for_consent.values_list("work_id", flat=True) if pk in allowed]
+    return len(removed), restore_works(model_version=model_version, works=again, at=at)
+
+
+def indexes_to_revise() -> list[AttributionIndex]:
+    """Built indexes whose works are not those that should count."""
+    changed = AttributionIndex.objects.filter(state__in=CHANGEABLE).filter(Q(model_version__removals__isnull=False))
+    return [index for index in _with_version(changed.distinct()) if any(_changes(index))]
+
+
+def revise_index(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
+    """Bring an index in line with what should count, as a new revision; unchanged when it is.
+
+    Files first, then the row: a revision of files that no row names is forgotten by the next call.
+    """
+    from attribution import attributors
+
+    index = _with_version(AttributionIndex.objects.filter(pk=index.pk)).get()
+    if index.state not in CHANGEABLE or index.sha256 is None:
+        raise UnableToRevise("Only an index that is built and not retired can be changed.")
+    gone, again = _changes(index)
+    if not gone and not again:
+        return index
+    directory, before = directory_of(index), bytes(index.sha256)
+    attributors.go_back(directory, sha256=before.hex())
+    model = load_model(version=index.model_version)
+    opened = attributors.open_attributor(directory, model=model)
+    if gone:
+        opened = attributors.remove_works(directory, work_ids=sorted(gone), model=model)
+    if again:
+        items = ManifestItems(index.model_version, model, only=again)[:]
+        opened = attributors.extend(directory, model=model, items=items)
+    with transaction.atomic():
+        ModelVersion.objects.select_for_update(no_key=True).get(pk=index.model_version_id)
+        row = _with_version(AttributionIndex.objects.filter(pk=index.pk)).get()
+        if bytes(row.sha256 or b"") != before:
+            raise UnableToRevise("Another process changed the index at the same time; this change is not recorded.")
+        row.sha256, row.revision = bytes.fromhex(opened.sha256), row.revision + 1
+        row.condition = describe_condition(opened)
+        row.save(update_fields=["sha256", "revision", "condition"])
+        IndexRevision.objects.create(
+            index=row, revision=row.revision, sha256=row.sha256, removed_work_ids=sorted(gone),
+            added_work_ids=sorted(again), created_at=at,
+        )  # fmt: skip
+    return row
+
+
+def refit_index(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
+    """Queue an index of the same configuration with a basis fitted again on what counts now.
+
+    It takes over when it passes its audit, as any later index does.
+    """
+    refits = AttributionIndex.objects.filter(model_version=index.model_version).count()
+    return queue_build(model_version=index.model_version, config={**index.config, "refit": refits}, at=at)
+
+
+def _changes(index: AttributionIndex) -> tuple[set[int], set[int]]:
+    """Works to take out, works to put back."""
+    out: set[int] = set()
+    revisions = IndexRevision.objects.filter(index=index).order_by("revision")
+    for removed, added in revisions.values_list("removed_work_ids", "added_work_ids"):
+        out = (out | set(removed)) - set(added)
+    wanted = removed_works(index.model_version)
+    return wanted - out, out - wanted
+
+
+def _with_version(indexes: QuerySet[AttributionIndex]) -> QuerySet[AttributionIndex]:
+    return indexes.select_related("model_version__manifest")

@@ -1,0 +1,257 @@
+"""Builds handed to workers, works that leave an index and come back, and what old attributions keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.db import DatabaseError, connection, transaction
+
+from attribution import operations, tasks
+from attribution.models import Attribution, AttributionIndex, BuildStep, IndexRevision, WorkRemoval
+from contributors import operations as people
+from contributors.models import Work
+from tests.attribution.conftest import SMALL_INDEX, Programme
+
+IN_PARTS: dict[str, Any] = {**SMALL_INDEX, "part_items": 40, "shard_items": 50}
+
+
+def work_off(index: AttributionIndex, programme: Programme) -> list[str]:
+    """What a single worker would do, message by message; the stages in the order in which they were done."""
+    stages: list[str] = []
+    while steps := operations.steps_to_do(index=index):
+        for step in steps:
+            assert operations.take_step(step_id=step.pk, at=programme.at)
+            stages.append(step.stage)
+    return stages
+
+
+def files_of(index: AttributionIndex) -> dict[str, bytes]:
+    directory = Path(settings.TRIBUTARY_DATA) / index.directory
+    return {path.name: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+# --- builds ---------------------------------------------------------------------------------------------------------
+def test_a_queued_build_is_done_step_by_step_and_serves(programme: Programme) -> None:
+    index = operations.queue_build(model_version=programme.model_version, config=IN_PARTS, at=programme.at)
+    assert [step.stage for step in operations.steps_to_do(index=index)] == ["plan"]
+    stages = work_off(index, programme)
+    assert list(dict.fromkeys(stages)) == [
+        "plan", "moments", "eigenvectors", "squares", "factors", "sample", "basis", "items", "mean", "sums", "finish",
+        "assemble",
+    ]  # fmt: skip
+    assert stages.count("items") > 1
+    index.refresh_from_db()
+    assert (index.state, index.serving, index.method) == ("built", True, "midpoint")
+    assert index.revisions.get().revision == 1
+    assert 0 < index.condition["captured"] <= 1
+    programme.report(programme.generation())
+    assert operations.attribute_batch(at=programme.at) == 1
+
+
+def test_workers_write_the_bytes_that_one_process_writes(programme: Programme) -> None:
+    queued = operations.queue_build(model_version=programme.model_version, config=IN_PARTS, at=programme.at)
+    work_off(queued, programme)
+    AttributionIndex.objects.filter(pk=queued.pk).update(state="retired", serving=False)
+    alone = operations.build_index(model_version=programme.model_version, config=IN_PARTS, at=programme.at)
+    assert alone.pk != queued.pk
+    assert files_of(alone) == files_of(queued)
+
+
+@pytest.mark.parametrize(("attributor", "last"), [("hybrid", "assemble"), ("lexical", "assemble")])
+def test_every_attributor_can_be_queued(programme: Programme, attributor: str, last: str) -> None:
+    fields = {} if attributor == "lexical" else IN_PARTS
+    config = {**fields, "attributor": attributor, "own_generations": 16}
+    index = operations.queue_build(model_version=programme.model_version, config=config, at=programme.at)
+    assert work_off(index, programme)[-1] == last
+    index.refresh_from_db()
+    assert (index.state, index.attributor) == ("built", attributor)
+
+
+def test_a_step_delivered_twice_is_done_once(programme: Programme) -> None:
+    index = operations.queue_build(model_version=programme.model_version, config=IN_PARTS, at=programme.at)
+    (plan,) = operations.steps_to_do(index=index)
+    assert operations.take_step(step_id=plan.pk, at=programme.at)
+    assert not operations.take_step(step_id=plan.pk, at=programme.at)
+    first = operations.steps_to_do(index=index)[0]
+    # A message that comes before its time.
+    later = BuildStep.objects.get(index=index, stage="finish")
+    assert not operations.take_step(step_id=later.pk, at=programme.at)
+    assert operations.take_step(step_id=first.pk, at=programme.at)
+    assert not operations.take_step(step_id=first.pk, at=programme.at)
+    assert not operations.take_step(step_id=2**40, at=programme.at)
+
+
+def test_a_step_that_another_worker_holds_is_left_to_it(programme: Programme) -> None:
+    index = operations.queue_build(model_version=programme.model_version, config=IN_PARTS, at=programme.at)
+    (plan,) = operations.steps_to_do(index=index)
+    other = connection.copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s, %s)", [0x6275, plan.pk])
+        assert not operations.take_step(step_id=plan.pk, at=programme.at)
+    finally:
+        # As when a worker dies: its session ends, and the lock with it.
+        other.close()
+    assert operations.take_step(step_id=plan.pk, at=programme.at)
+
+
+def test_a_build_that_cannot_go_on_says_why_and_waits_until_it_is_queued_anew(programme: Programme) -> None:
+    index = operations.queue_build(
+        model_version=programme.model_version, config={**IN_PARTS, "left_out": ["haed"]}, at=programme.at
+    )
+    (plan,) = operations.steps_to_do(index=index)
+    operations.take_step(step_id=plan.pk, at=programme.at)
+    while steps := operations.steps_to_do(index=index):
+        with pytest.raises(Exception, match="no layer 'haed'"):
+            operations.take_step(step_id=steps[0].pk, at=programme.at)
+    failed = BuildStep.objects.filter(index=index, failures=3)
+    assert {step.error for step in failed} == {"The module has no layer 'haed' to leave out."}
+    operations.queue_build(model_version=programme.model_version, config=index.config, at=programme.at)
+    assert [step.stage for step in operations.steps_to_do(index=index)] == ["plan"]
+
+
+def test_a_build_that_nobody_queued_is_left_to_whoever_builds_it(programme: Programme) -> None:
+    AttributionIndex.objects.create(
+        model_version=programme.model_version, config_sha256=b"1" * 32, created_at=programme.at
+    )
+    assert operations.steps_to_do() == []
+
+
+def test_the_command_queues(programme: Programme, capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("build_index", "orator/orator-1", "--queue", "--set", "k=16")
+    assert "is queued" in capsys.readouterr().out
+    assert AttributionIndex.objects.get().queued_at is not None
+
+
+# --- works that leave and come back ---------------------------------------------------------------------------------
+def attributed(programme: Programme, external_id: str) -> Attribution:
+    programme.report(programme.generation(external_id))
+    operations.attribute_batch(at=programme.at)
+    return Attribution.objects.get(generation__external_id=external_id)
+
+
+def own_copy(programme: Programme, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AttributionIndex:
+    """The fixture's index is shared: a test that changes its files works on a copy."""
+    import shutil
+
+    shutil.copytree(settings.TRIBUTARY_DATA, tmp_path / "own")
+    monkeypatch.setattr(settings, "TRIBUTARY_DATA", tmp_path / "own")
+    assert programme.index is not None
+    return programme.index
+
+
+def test_a_removed_work_leaves_the_index_as_a_revision_and_old_attributions_keep_theirs(
+    indexed: Programme, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, gone = own_copy(indexed, tmp_path, monkeypatch), indexed.works[0]
+    before = attributed(indexed, "g1")
+    operations.remove_works(model_version=indexed.model_version, works=[gone], reason="unlearned", at=indexed.at)
+    assert tasks.sweep_removals() == 1
+    assert tasks.sweep_removals() == 0
+    index.refresh_from_db()
+    assert index.revision == 2
+    assert list(index.revisions.order_by("revision").values_list("removed_work_ids", flat=True)) == [[], [gone.pk]]
+    assert index.condition["removed"] > 0
+    after = attributed(indexed, "g2")
+    assert (before.index_revision, after.index_revision) == (1, 2)
+    assert gone.holder_id in before.holder_ids
+    assert gone.holder_id not in after.holder_ids
+    for attribution in (before, after):
+        again = operations.recompute(attribution=attribution, from_gradients=True)
+        assert again.agrees
+        assert again.score_error_max is not None
+        assert again.score_error_max < 1e-5
+
+    assert operations.restore_works(model_version=indexed.model_version, works=[gone], at=indexed.at) == 1
+    assert tasks.sweep_removals() == 1
+    back = attributed(indexed, "g3")
+    assert back.index_revision == 3
+    assert back.holder_ids == before.holder_ids
+    assert back.scores == pytest.approx(before.scores, rel=1e-2, abs=1e-3 * max(map(abs, before.scores)))
+    assert {work for pairs in back.top_works.values() for work, _ in pairs} <= {work.pk for work in indexed.works}
+
+
+def test_a_change_whose_row_was_never_written_is_made_again(
+    indexed: Programme, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from attribution import attributors
+
+    index = own_copy(indexed, tmp_path, monkeypatch)
+    # What a worker leaves that is killed between its files and its row.
+    attributors.remove_works(Path(settings.TRIBUTARY_DATA) / index.directory, work_ids=[indexed.works[1].pk])
+    assert attributed(indexed, "g1").index_revision == 1, "The revision on record goes on serving."
+    operations.remove_works(
+        model_version=indexed.model_version, works=[indexed.works[0]], reason="claim", at=indexed.at
+    )
+    operations.revise_index(index=index, at=indexed.at)
+    left = attributed(indexed, "g2").holder_ids
+    assert indexed.works[0].holder_id not in left
+    assert indexed.works[1].holder_id in left
+
+
+def test_by_default_a_withdrawal_leaves_a_serving_index_as_it_is_and_by_the_terms_it_need_not(
+    indexed: Programme, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, who = own_copy(indexed, tmp_path, monkeypatch), indexed.contributors[2]
+    people.withdraw_consent(
+        contributor=who, scope="train_generative", valid_from=indexed.at, by=indexed.user, at=indexed.at
+    )
+    assert tasks.sweep_removals() == 0
+    monkeypatch.setattr(settings, "WITHDRAWN_WORKS_LEAVE_INDEXES", True)
+    assert operations.follow_consent(model_version=index.model_version, at=indexed.at) == (1, 0)
+    assert operations.follow_consent(model_version=index.model_version, at=indexed.at) == (0, 0)
+    assert tasks.sweep_removals() == 1
+    removal = WorkRemoval.objects.get()
+    assert (removal.work, removal.reason) == (indexed.works[2], "consent")
+    assert indexed.works[2].holder_id not in attributed(indexed, "g1").holder_ids
+    people.grant_consent(
+        contributor=who, scope="train_generative", valid_from=indexed.at, by=indexed.user, source="test",
+        at=indexed.at,
+    )  # fmt: skip
+    assert operations.follow_consent(model_version=index.model_version, at=indexed.at) == (0, 1)
+
+
+def test_only_works_that_the_model_was_trained_on_can_be_removed_and_only_for_a_reason(indexed: Programme) -> None:
+    stranger = Work(pk=10**9, title="Elsewhere")
+    with pytest.raises(operations.UnableToRevise, match="was not trained on “Elsewhere”"):
+        operations.remove_works(model_version=indexed.model_version, works=[stranger], reason="claim", at=indexed.at)
+    with pytest.raises(operations.UnableToRevise, match="no reason 'mood'"):
+        operations.remove_works(
+            model_version=indexed.model_version, works=indexed.works[:1], reason="mood", at=indexed.at
+        )
+
+
+def test_an_index_that_is_built_later_leaves_removed_works_out(programme: Programme) -> None:
+    operations.remove_works(
+        model_version=programme.model_version, works=programme.works[:1], reason="claim", at=programme.at
+    )
+    index = operations.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
+    assert operations.indexes_to_revise() == []
+    assert programme.works[0].holder_id not in attributed(programme, "g1").holder_ids
+    operations.restore_works(model_version=programme.model_version, works=programme.works[:1], at=programme.at)
+    index = operations.revise_index(index=index, at=programme.at)
+    assert programme.works[0].holder_id in attributed(programme, "g2").holder_ids
+    assert index.condition["added"] > 0
+    # A fifth and more of its items is new to its basis.
+    assert "added after its basis was fitted" in index.condition["reasons"][0]
+    refitted = operations.refit_index(index=index, at=programme.at)
+    work_off(refitted, programme)
+    refitted.refresh_from_db()
+    assert (refitted.state, refitted.serving, refitted.condition["reasons"]) == ("built", False, [])
+    assert refitted.config == {**index.config, "refit": 1}
+
+
+def test_revisions_and_removals_are_kept(indexed: Programme) -> None:
+    operations.remove_works(model_version=indexed.model_version, works=indexed.works[:1], reason="claim", at=indexed.at)
+    for change in (
+        lambda: IndexRevision.objects.update(revision=7),
+        lambda: IndexRevision.objects.all().delete(),
+        lambda: WorkRemoval.objects.update(reason="consent"),
+        lambda: WorkRemoval.objects.all().delete(),
+    ):
+        with pytest.raises(DatabaseError), transaction.atomic():
+            change()
