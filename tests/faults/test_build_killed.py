@@ -21,8 +21,8 @@ from attribution import operations
 from attribution.models import AttributionIndex, BuildStep
 from attribution.operations.indexes import Wanted, load_model, own_generations
 from attribution.operations.manifest_items import ManifestItems
-from tests.attribution.conftest import NOW, SMALL_INDEX, Trained, on_database, start_programme, trained
-from tests.conftest import cloned_database
+from tests.attribution.conftest import NOW, SMALL_INDEX, Trained, start_programme, trained
+from tests.conftest import cloned_database, on_database
 
 __all__ = ["trained"]
 
