@@ -23,7 +23,8 @@ class Divided:
 
 def scores(sums: Tensor, queries: Tensor) -> Tensor:
     """Sums (M, C, K) and queries (B, M, K) to scores (B, M, C), each member apart."""
-    by_member = [queries[:, member] @ of_member.T for member, of_member in enumerate(sums)]
+    # The large matrix first, as it lies in memory: a single query then costs little more than to read it.
+    by_member = [(of_member @ queries[:, member].T).T for member, of_member in enumerate(sums)]
     return torch.stack(by_member, 1)
 
 

@@ -148,12 +148,22 @@ class Items:
 
     def chunks(self, positions: Array) -> Iterator[tuple[Array, Array]]:
         """(positions, features (n, M, K) float32) of these items, ascending, a bounded number at a time."""
+        for chosen, rows, scale in self.stored(positions, CHUNK_ITEMS):
+            found = rows.astype(np.float32)
+            found *= scale[:, :, None]
+            yield chosen, found
+
+    def stored(self, positions: Array, size: int) -> Iterator[tuple[Array, Array, Array]]:
+        """(positions, int8 (n, M, K), scales (n, M)) of these items, ascending, at most `size` at a time.
+
+        A stretch without gaps is a view of the file: nothing is copied.
+        """
         for number, shard in enumerate(self.shards):
             start, end = self._starts[number : number + 2]
             first, last = np.searchsorted(positions, [start, end])
-            for begin in range(first, last, CHUNK_ITEMS):
-                chosen = positions[begin : min(begin + CHUNK_ITEMS, last)]
-                rows = chosen - start
-                found = self._map(shard, "i8")[rows].astype(np.float32)
-                found *= self._map(shard, "scale")[rows][:, :, None]
-                yield chosen, found
+            for begin in range(first, last, size):
+                chosen = positions[begin : min(begin + size, last)]
+                rows: Any = chosen - start
+                if rows[-1] - rows[0] + 1 == len(rows):
+                    rows = slice(int(rows[0]), int(rows[-1]) + 1)
+                yield chosen, self._map(shard, "i8")[rows], self._map(shard, "scale")[rows]

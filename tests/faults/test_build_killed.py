@@ -1,4 +1,4 @@
-"""Workers that die while they build an index together: others go on, and the files are those of an undisturbed build."""
+"""Workers that die while they build an index together: others go on, and the files are of an undisturbed build."""
 
 from __future__ import annotations
 
