@@ -16,7 +16,7 @@ import torch
 from attribution import artefacts, building, index, sums
 from attribution.adapters import Example, LoadedModel, UnableToEmbed
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
-from attribution.building import Listed, digest_of_state
+from attribution.building import Listed, Source, digest_of_state
 from attribution.configuration import IndexConfig
 from attribution.index import Index, IndexItem, Progress
 from attribution.influence import Energy
@@ -52,7 +52,7 @@ def build_index(
     directory: Path,
     *,
     model: LoadedModel,
-    items: Sequence[IndexItem],
+    items: Sequence[IndexItem] | Source,
     config: IndexConfig,
     mean_of: Sequence[Example] = (),
     progress: Progress | None = None,
@@ -63,8 +63,10 @@ def build_index(
         raise UnableToBuildIndex(
             f"The attributor {config.attributor} needs an adapter of that kind; this model's is {model.adapter.name}."
         )
-    if not items:
+    if not len(items):
         raise UnableToBuildIndex("There is no training item.")
+    if not isinstance(items, Sequence):
+        items = items[:]
     for position, item in enumerate(items):
         try:
             model.adapter.check(item.example)
