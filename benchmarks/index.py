@@ -39,9 +39,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.part:
         name, sizes = args.part
-        found = {"query": query, "scan": scan, "build": build, "holders": holders, "worker": worker}[name](
-            **json.loads(sizes)
-        )
+        functions: dict[str, Callable[..., dict[str, Any]]] = {
+            "query": query, "scan": scan, "build": build, "holders": holders, "worker": worker,
+        }  # fmt: skip
+        found = functions[name](**json.loads(sizes))
         print(json.dumps({**found, "peak_rss_mib": round(peak_rss() / 2**20)}))
         return
     figures = {"machine": platform.platform(), "cores": os.cpu_count(), "load": os.getloadavg()[0], "quick": args.quick}
