@@ -87,6 +87,7 @@ class BankTransfer:
     failure_code: str
     failure_message: str
     trace_id: str
+    made_at: datetime
 
 
 @dataclass(frozen=True)
@@ -403,6 +404,7 @@ def _bank_transfer(raw: Mapping[str, Any]) -> BankTransfer:
         failure_code=str(raw.get("failure_code") or ""),
         failure_message=str(raw.get("failure_message") or ""),
         trace_id=_text((raw.get("trace_id") or {}).get("value") if raw.get("trace_id") else ""),
+        made_at=_moment(raw.get("created") or 0),
     )
 
 

@@ -456,6 +456,8 @@ class BankPayout(models.Model):
     failure_code = models.CharField(max_length=64, blank=True)
     failure_message = models.CharField(max_length=500, blank=True)
     trace_id = models.CharField(max_length=100, blank=True)
+    # At Stripe. Of two that carry the same money (the bank sent the first one back) the later one counts.
+    made_at = models.DateTimeField(null=True, blank=True)
     synced_at = models.DateTimeField()
 
     def __str__(self) -> str:

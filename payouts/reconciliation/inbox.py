@@ -152,6 +152,9 @@ def _apply(event: WebhookEvent, at: datetime) -> bool:
     elif kind.startswith("payout.") and event.account:
         account = _account(event.account)
         _on_object(name, lambda: sync_bank_payout(account=account, payout_id=name, at=at))
+        if Payout.objects.filter(account=account, state__in=[Payout.State.SENDING, Payout.State.UNKNOWN]).exists():
+            # Its money may be part of what went to the bank, and cannot be told by its payment before that is known.
+            raise _NotYet("The answer to a transfer to this account is still missing.")
     else:
         return False
     return True
@@ -206,22 +209,20 @@ def sync_bank_payout(*, account: PayoutAccount, payout_id: str, at: datetime) ->
     """Follow Stripe's payout from the contributor's balance to the bank. paid -> failed is the one way back."""
     assert account.provider_account_id is not None
     remote = gateway.retrieve_bank_transfer(payout_id, account=account.provider_account_id)
-    parts = {
-        row.source
-        for row in gateway.list_balance_transactions(account=account.provider_account_id, payout=payout_id)
-        if row.source
-    }
+    parts = _parts(account.provider_account_id, payout_id)
     with transaction.atomic():
         known, made = BankPayout.objects.select_for_update(no_key=True).get_or_create(
             provider_payout_id=payout_id,
             defaults={
                 "account": account, "amount_minor": remote.amount_minor, "currency": remote.currency,
-                "state": remote.state, "synced_at": at,
+                "state": remote.state, "made_at": remote.made_at, "synced_at": at,
             },
         )  # fmt: skip
         if not made and BankPayout.RANK.get(remote.state, 0) < BankPayout.RANK.get(known.state, 0):
             return known
-        known.state, known.arrives_on, known.synced_at = remote.state, remote.arrives_on, at
+        known.state, known.arrives_on, known.made_at, known.synced_at = (
+            remote.state, remote.arrives_on, remote.made_at, at,
+        )  # fmt: skip
         known.failure_code, known.failure_message = remote.failure_code[:64], remote.failure_message[:500]
         known.trace_id = remote.trace_id[:100]
         known.save()
@@ -233,11 +234,26 @@ def sync_bank_payout(*, account: PayoutAccount, payout_id: str, at: datetime) ->
     return known
 
 
+def _parts(account: str, payout_id: str) -> set[str]:
+    """What a payout to the bank carries: payments, by id, also those of payouts that a bank had sent back before."""
+    parts: set[str] = set()
+    todo, seen = [payout_id], {payout_id}
+    while todo:
+        sources = {row.source for row in gateway.list_balance_transactions(account=account, payout=todo.pop())}
+        parts |= {source for source in sources if source and not source.startswith("po_")}
+        again = {source for source in sources if source.startswith("po_")} - seen
+        seen |= again
+        todo += sorted(again)
+    return parts
+
+
 def _follow(payout: Payout, bank: BankPayout, at: datetime) -> None:
+    before = payout.bank_payout
+    if before is not None and (before.made_at or before.synced_at) > (bank.made_at or bank.synced_at):
+        # The bank sent the money back, and Stripe paid it again: what became of the first payout is history.
+        return
+    payout.bank_payout = bank
     wanted = {"paid": Payout.State.SETTLED, "failed": Payout.State.BANK_FAILED}.get(bank.state)
-    # A later bank payout of the same money (Stripe pays again by itself) supersedes the one that failed.
-    if payout.bank_payout_id is None or payout.bank_payout_id <= bank.pk:
-        payout.bank_payout = bank
     if wanted and payout.state != wanted and wanted in Payout.TRANSITIONS[payout.state]:
         payout.state = wanted
         payout.settled_at = at if wanted == Payout.State.SETTLED else None
