@@ -23,7 +23,7 @@ from contributors.queries import consent_matrix, works_of
 from contributors.templatetags.charts import BarChart, Series
 from ledger import queries as ledger_queries
 from ledger.money import asset, format_amount, from_minor
-from payouts import exports, operations, queries, remittance, standing, words
+from payouts import exports, money, operations, queries, remittance, standing, words
 from payouts.forms import BankDetailsForm, NoticesForm, ThresholdForm
 from payouts.models import HoldReason, Payout, PayoutAccount, Rail
 from payouts.notices import KINDS, OPTIONAL
@@ -319,7 +319,10 @@ def _next_payout(request: HttpRequest, at: datetime) -> dict[str, Any]:
 
 def _threshold_form(contributor: Contributor, account: PayoutAccount | None, data: Any = None) -> ThresholdForm:
     currency = contributor.currency
-    least_minor = operations.terms_in_force(currency).minimum_minor
+    least_minor = max(
+        operations.terms_in_force(currency).minimum_minor,
+        money.rail_minimum(account.country if account else contributor.country, currency, rail=_rail_of(contributor)),
+    )
     own_minor = account.minimum_minor if account else 0
     shown = format_amount(
         from_minor(max(least_minor, own_minor), currency), currency, decimals=asset(currency).exponent

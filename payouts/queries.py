@@ -153,6 +153,8 @@ def left_out_of(contributor: Contributor) -> QuerySet[LeftOut]:
     return (
         LeftOut.objects.filter(contributor=contributor)
         .exclude(run__state__in=gone)
+        # That the other rail's run pays somebody else is of no use to them.
+        .exclude(reason=LeftOut.Reason.OTHER_RAIL)
         .select_related("run")
         .order_by("-created_at", "-pk")
     )

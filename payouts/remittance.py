@@ -10,7 +10,7 @@ from contributors.countries import COUNTRIES
 from ledger.models import Entry
 from ledger.money import asset, format_amount, from_minor
 from payouts import words
-from payouts.models import Payout, PayoutAttempt
+from payouts.models import BankDetails, Payout, PayoutAttempt, Rail
 from payouts.paper import Document, Row, render
 
 ENTRY_WORDS = {
@@ -19,7 +19,9 @@ ENTRY_WORDS = {
     "payout_refuse": "reserve given back",
     "transfer_reversed": "transfer reversed",
     "withholding_reversed": "withholding given back",
+    "bank_return": "returned by the bank",
 }
+RETURNS = ("transfer_reversed", "bank_return", "withholding_reversed")
 
 
 def entries_of(payout: Payout) -> list[Entry]:
@@ -28,7 +30,7 @@ def entries_of(payout: Payout) -> list[Entry]:
     for attempt in payout.attempts.all():
         keys += [f"{kind}:{attempt.idempotency_key}" for kind in ("payout_reserve", "payout_succeed", "payout_refuse")]
     for reversal in payout.reversals.all():
-        keys += [f"{kind}:{reversal.provider_reversal_id}" for kind in ("transfer_reversed", "withholding_reversed")]
+        keys += [f"{kind}:{reversal.provider_reversal_id}" for kind in RETURNS]
     return list(Entry.objects.filter(idem_key__in=keys).order_by("id"))
 
 
@@ -45,9 +47,9 @@ def document_of(payout: Payout) -> Document:
     said = words.said(words.PAYOUT_STATES_TO_PAYEE, payout.state)
     names = dict.fromkeys([contributor.legal_name, contributor.display_name])
     facts = [
-        ("Run", f"{run.currency} run of {_day(run.cut_off)}"),
+        ("Run", str(run)),
         ("Credits counted up to", f"{_moment(run.cut_off)}; matured before {_moment(run.matured_before)}"),
-        ("Transfer", f"{attempt.provider_transfer_id} to {payout.destination}, {_moment(payout.transferred_at)}"),
+        ("Transfer", f"{attempt.provider_transfer_id} to {_where(payout)}, {_moment(payout.transferred_at)}"),
         ("State", f"{said.label}. {said.sentence}"),
     ]
     if payout.settled_at is not None:
@@ -57,10 +59,10 @@ def document_of(payout: Payout) -> Document:
     return Document(
         title="Remittance advice",
         number=f"Payout {payout.public_id}",
-        payer=("Tributary", settings.SITE_URL),
+        payer=(settings.PROGRAMME_NAME, settings.SITE_URL),
         payee=(*names, COUNTRIES.get(contributor.country, contributor.country)),
         headline=_money(payout.amount_minor, payout.currency),
-        headline_note=f"Sent to your Stripe account {payout.destination} on {_moment(payout.transferred_at)}.",
+        headline_note=f"Sent to your {_where(payout)} on {_moment(payout.transferred_at)}.",
         facts=tuple(facts),
         rows=tuple(_rows(payout)),
         proof=tuple(
@@ -72,6 +74,13 @@ def document_of(payout: Payout) -> Document:
             "Amounts below one minor unit stay payable and are carried to the next payout. Times are in UTC.",
         ),
     )
+
+
+def _where(payout: Payout) -> str:
+    if payout.rail == Rail.STRIPE_TRANSFER:
+        return f"Stripe account {payout.destination}"
+    details = BankDetails.objects.filter(account_id=payout.account_id, fingerprint=payout.destination).first()
+    return f"bank account {details}" if details else "bank account"
 
 
 def _rows(payout: Payout) -> list[Row]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from contributors.models import Contributor
 from ledger import queries as ledger_queries
 from ledger.money import asset
-from payouts import operations, queries, words
+from payouts import money, operations, queries, words
 from payouts.models import HoldReason, PayoutAccount, Rail
 from payouts.rails import rail_of_country
 
@@ -79,7 +79,7 @@ def purses_of(contributor: Contributor, *, at: datetime) -> list[Purse]:
             if balances.currency == currency
         ]
         under_hold = balances.payable if is_held else 0
-        least_minor = max(policy.minimum_minor, account.minimum_minor if account else 0)
+        least_minor = least_payout_minor(contributor, account, currency)
         found.append(
             Purse(
                 currency=currency,
@@ -94,6 +94,17 @@ def purses_of(contributor: Contributor, *, at: datetime) -> list[Purse]:
             )
         )
     return found
+
+
+def least_payout_minor(contributor: Contributor, account: PayoutAccount | None, currency: str) -> int:
+    """From which sum on the contributor is paid: the policy's, the rail's or their own, whichever is largest."""
+    rail = account.rail if account else rail_of_country(contributor.country)
+    country = account.country if account else contributor.country
+    return max(
+        operations.terms_in_force(currency).minimum_minor,
+        money.rail_minimum(country, currency, rail=rail),
+        account.minimum_minor if account else 0,
+    )
 
 
 def task_of(contributor: Contributor) -> Task | None:

@@ -52,6 +52,7 @@ def bank_context(request: HttpRequest, run: PayoutRun) -> dict[str, Any]:
         .order_by("-pk")[:200],
         "n_to_export": run.payouts.filter(state=Payout.State.APPROVED).count(),
         "n_to_confirm": run.payouts.filter(state=Payout.State.SENDING).count(),
+        "n_to_hand_over": run.bank_files.filter(state=BankFile.State.MADE).count(),
         "is_executing": run.state == PayoutRun.State.EXECUTING,
         "may_act": may_act,
         "may_confirm": user.has_role(CHECKER, COMPLIANCE, ADMIN),

@@ -35,7 +35,15 @@ def payees(request: HttpRequest) -> HttpResponse:
     if search:
         found = found.filter(Q(display_name__icontains=search) | Q(legal_name__icontains=search))
     page = Paginator(found.order_by("display_name", "pk"), PAGE).get_page(request.GET.get("page"))
-    return render(request, "console/payees.html", {"page_obj": page, "search": search, "rail_names": RAIL_NAMES})
+    rows = [(one, *_account_of(one)) for one in page]
+    return render(request, "console/payees.html", {"page_obj": page, "rows": rows, "search": search})
+
+
+def _account_of(contributor: Contributor) -> tuple[str, bool]:
+    """How somebody is paid, in words, and whether they are ready for it."""
+    account = getattr(contributor, "payout_account", None)
+    rail = Rail(account.rail) if account else rail_of_country(contributor.country)
+    return RAIL_NAMES[rail], bool(account and account.is_onboarded)
 
 
 @require_GET

@@ -222,7 +222,7 @@ class _Case:
             )  # fmt: skip
         if self.holds and not self._is_only_onboarding():
             return self._held(self.holds[0])
-        if account is None or not account.is_onboarded:
+        if account is None or not account.is_onboarded or self.holds:
             rule = RULES[HoldReason.ONBOARDING_INCOMPLETE]
             return self._out(LeftOut.Reason.NOT_ONBOARDED, rule.words, rule.remedy, HoldReason.ONBOARDING_INCOMPLETE)
         if self.terms.requires_tax_form and (reason := tax_problem(self.tax, self.at)):

@@ -103,6 +103,16 @@ def apply(event: dict[str, Any], world: World, *, endpoint: str = "platform", la
     return reconciliation.apply_webhook(event_id=stored, at=world.at + later)
 
 
+def test_wrong_signatures_are_throttled_and_right_ones_never_are(secrets: list[str]) -> None:
+    event = event_of("balance.available", "ba_1")
+    answers = [deliver(event, "whsec_other") for _ in range(api.REFUSED_PER_MINUTE_MAX + 1)]
+    assert set(answers[:-1]) == {400}
+    # At most one of two calendar minutes is full; the last one is over the limit unless a minute has just begun.
+    again = [deliver(event, "whsec_other") for _ in range(api.REFUSED_PER_MINUTE_MAX + 1)]
+    assert 429 in (answers[-1], again[-1])
+    assert deliver(event, secrets[0]) == 200
+
+
 def test_an_event_brings_the_answer_that_was_lost(paying: World) -> None:
     assert paying.sandbox is not None
     paying.contributor(1_000)

@@ -101,6 +101,23 @@ def test_an_auditor_reads_and_changes_nothing(world: World, log_in: LogIn) -> No
     assert client.post(reverse("payouts:submit", args=[run.public_id])).status_code == 403
 
 
+@pytest.mark.parametrize("role", ["finance_maker", "finance_checker", "compliance", "admin"])
+def test_who_acts_in_finance_opens_every_page_of_the_console(world: World, log_in: LogIn, role: str) -> None:
+    """Which button does something for whom is decided by the operation: tests/payouts/test_roles.py."""
+    client = log_in(world._user(role, role))
+    for name, address in CONSOLE:
+        status = ask(client, name, address)
+        assert status in {200, 404, 422, 302}, (role, address, status)
+        assert status != 403, (role, address)
+
+
+def test_every_address_of_the_console_is_readable_or_for_those_who_act() -> None:
+    """A page that is added has to be put on one side, so that nobody forgets to ask who may see it."""
+    names = {name for name, _address in CONSOLE}
+    assert names >= READABLE
+    assert len(names) == len(CONSOLE)
+
+
 def test_a_user_without_a_contributor_is_taken_to_the_registration(world: World, log_in: LogIn) -> None:
     client = log_in(world._user("nobody"))
     for name, address in PORTAL:

@@ -1,0 +1,244 @@
+"""Holds: every reason has an owner, words and a way out; the automatic ones come and go with their reason."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from contributors.models import Contributor
+from payouts import gateway, money, operations, queries, reconciliation
+from payouts.holds import DISABLED_REASONS, PLACED_BY_PEOPLE, RULES, Owner, reason_of_disabling
+from payouts.models import Hold, HoldReason, LeftOut, PayoutAccount
+from tests.payouts.world import SEEN, World
+
+R = HoldReason
+
+
+def open_reasons(contributor: Contributor) -> set[str]:
+    return {one.hold.reason for one in queries.open_holds(contributor)}
+
+
+def refresh(world: World, contributor: Contributor, *, days: float = 0) -> set[str]:
+    account = PayoutAccount.objects.get(contributor=contributor)
+    operations.refresh_holds(account=account, at=world.at + timedelta(days=days))
+    return open_reasons(contributor)
+
+
+# --- every reason -------------------------------------------------------------------------------------------------
+def test_every_reason_has_an_owner_and_words_for_the_contributor() -> None:
+    assert set(RULES) == set(HoldReason)
+    for reason, rule in RULES.items():
+        for sentence in (rule.words, rule.remedy):
+            assert sentence[0].isupper(), reason
+            assert sentence.endswith("."), reason
+            assert "_" not in sentence, reason
+            assert len(sentence) < 200, reason
+        assert rule.owner in list(Owner), reason
+
+
+@pytest.mark.parametrize("reason", list(HoldReason))
+def test_a_hold_of_every_reason_stops_a_payout_and_tells_its_owner_and_remedy(world: World, reason: HoldReason) -> None:
+    contributor = world.contributor(1000)
+    hold = operations.place_hold(contributor=contributor, reason=reason, at=world.at)
+    run = world.built()
+    row = run.left_out.get()
+    is_onboarding = reason == R.ONBOARDING_INCOMPLETE
+    expected = LeftOut.Reason.NOT_ONBOARDED if is_onboarding else LeftOut.Reason.HELD
+    assert (run.payouts.count(), row.reason, row.hold_reason) == (0, expected, reason)
+    assert (row.words, row.remedy) == (RULES[reason].words, RULES[reason].remedy)
+    told = contributor.notices.get(kind="hold_placed")
+    assert told.words == f"{RULES[reason].words} {RULES[reason].remedy}"
+    assert hold.placed_by is None
+
+
+@pytest.mark.parametrize("reason", list(HoldReason))
+def test_who_releases_a_hold_follows_from_its_rule(world: World, reason: HoldReason) -> None:
+    contributor = world.contributor(1000)
+    hold = operations.place_hold(contributor=contributor, reason=reason, at=world.at)
+    rule = RULES[reason]
+
+    def releases(by: Any) -> bool:
+        try:
+            operations.release_hold(hold=hold, by=by, at=world.at, seen=SEEN)
+        except (operations.UnableToAct, operations.UnableToReleaseHold):
+            return False
+        return True
+
+    ends_by_itself = rule.automatic and rule.owner in (Owner.STRIPE, Owner.CONTRIBUTOR)
+    assert not releases(world._user("auditor", "auditor"))
+    if rule.owner == Owner.COMPLIANCE:
+        assert not releases(world.checker)
+        assert releases(world.compliance)
+    else:
+        assert releases(world.checker) != ends_by_itself
+    assert Hold.objects.filter(pk=hold.pk, released_at__isnull=ends_by_itself).exists()
+
+
+@pytest.mark.parametrize("reason", list(HoldReason))
+def test_people_place_only_what_people_decide(world: World, reason: HoldReason) -> None:
+    contributor = world.contributor(1000)
+
+    def place() -> None:
+        operations.place_hold(contributor=contributor, reason=reason, by=world.compliance, at=world.at, seen=SEEN)
+
+    if reason in PLACED_BY_PEOPLE:
+        place()
+        assert reason in open_reasons(contributor)
+    else:
+        with pytest.raises(operations.UnableToPlaceHold, match="comes and goes by itself"):
+            place()
+
+
+@pytest.mark.parametrize("disabled", [*DISABLED_REASONS, "rejected.fraud", "rejected.listed", "something_new"])
+def test_whatever_stripe_names_as_the_reason_becomes_a_hold(disabled: str) -> None:
+    reason = reason_of_disabling(disabled)
+    assert reason in RULES
+    if "listed" in disabled:
+        assert reason == R.SANCTIONS_LISTED
+        assert not RULES[reason].automatic
+    elif disabled.startswith("rejected"):
+        assert reason == R.REJECTED_BY_STRIPE
+
+
+# --- those that come and go ---------------------------------------------------------------------------------------
+def test_a_missing_and_an_old_tax_form_stop_payments_until_a_new_one_comes(world: World) -> None:
+    world.policy(requires_tax_form=True)
+    contributor = world.contributor(1000)
+    assert refresh(world, contributor) == {R.TAX_FORM_MISSING}
+    form: dict[str, Any] = {"contributor": contributor, "form": "w8ben", "withholding_ppb": 0, "by": world.maker}
+    operations.record_tax_profile(**form, valid_until=world.at.date(), at=world.at)
+    assert refresh(world, contributor) == set()
+    assert refresh(world, contributor, days=1) == {R.TAX_FORM_EXPIRED}
+    operations.record_tax_profile(**form, valid_until=(world.at + timedelta(days=900)).date(), at=world.at)
+    assert refresh(world, contributor, days=1) == set()
+
+
+def test_a_first_payout_waits_for_the_probation_and_goes_on_by_itself(world: World) -> None:
+    world.policy(probation_days=7)
+    contributor = world.contributor(1000)
+    assert refresh(world, contributor) == {R.FIRST_PAYOUT_PROBATION}
+    hold = Hold.objects.get(contributor=contributor)
+    assert hold.ends_at == world.at + timedelta(days=7)
+    assert refresh(world, contributor, days=7) == set()
+
+
+def test_a_currency_that_the_rail_does_not_pay_is_a_hold_until_the_rail_changes(world: World) -> None:
+    contributor = world.contributor(1000)
+    Contributor.objects.filter(pk=contributor.pk).update(currency="BHD")
+    assert refresh(world, contributor) == {R.CURRENCY_UNSUPPORTED}
+    Contributor.objects.filter(pk=contributor.pk).update(currency="USD")
+    assert refresh(world, contributor) == set()
+
+
+def test_what_the_rail_itself_refused_is_not_released_by_a_table_of_ours(world: World) -> None:
+    contributor = world.contributor(1000)
+    payout = world.approved().payouts.get()
+    operations.place_hold(contributor=contributor, reason="country_unsupported", payout=payout, at=world.at)
+    assert refresh(world, contributor) == {R.COUNTRY_UNSUPPORTED}
+    hold = Hold.objects.get(contributor=contributor)
+    operations.release_hold(hold=hold, by=world.checker, at=world.at, seen=SEEN)
+    assert open_reasons(contributor) == set()
+
+
+def test_a_country_without_a_rail_is_said_at_once(world: World) -> None:
+    contributor = world.contributor(1000, outcome=None, country="NG")
+    operations.account_on_rail(contributor=contributor, at=world.at)
+    assert refresh(world, contributor) == {R.COUNTRY_UNSUPPORTED}
+    row = operations.build_run(
+        currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
+    ).left_out.get()
+    assert "no way yet of paying to your country" in row.words
+
+
+def test_a_balance_below_zero_at_stripe_is_found_by_the_sweep_and_ends_with_its_reason(
+    paying: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert paying.sandbox is not None
+    contributor = paying.contributor(1000)
+    account = paying.account(contributor)
+    paying.sandbox.adjust(account, -500)
+    later = paying.at + timedelta(hours=25)
+    PayoutAccount.objects.exclude(contributor=contributor).update(synced_at=later)
+    reconciliation.sweep_accounts(at=later)
+    assert open_reasons(contributor) == {R.NEGATIVE_STRIPE_BALANCE}
+    assert paying.built().left_out.get().hold_reason == R.NEGATIVE_STRIPE_BALANCE
+    paying.sandbox.adjust(account, 500)
+    reconciliation.sweep_accounts(at=later + timedelta(hours=25))
+    assert open_reasons(contributor) == set()
+    assert gateway.balance(account).total("USD") == 0
+
+
+def test_a_contributor_pauses_and_resumes_its_own_payouts(world: World) -> None:
+    contributor = world.contributor(1000)
+    operations.pause_own_payouts(contributor=contributor, by=world.owner, at=world.at)
+    assert world.built().left_out.get().hold_reason == R.CONTRIBUTOR_PAUSED
+    with pytest.raises(operations.UnableToPlaceHold, match="paused already"):
+        operations.pause_own_payouts(contributor=contributor, by=world.owner, at=world.at)
+    assert refresh(world, contributor) == {R.CONTRIBUTOR_PAUSED}
+    operations.resume_own_payouts(contributor=contributor, by=world.owner, at=world.at)
+    assert open_reasons(contributor) == set()
+    with pytest.raises(operations.UnableToReleaseHold):
+        operations.resume_own_payouts(contributor=contributor, by=world.owner, at=world.at)
+
+
+def test_only_who_manages_a_contributor_pauses_its_payouts(world: World) -> None:
+    contributor = world.contributor(1000)
+    for act in (operations.pause_own_payouts, operations.resume_own_payouts):
+        with pytest.raises(operations.UnableToPlaceHold, match="does not manage"):
+            act(contributor=contributor, by=world.checker, at=world.at)
+
+
+# --- thresholds, maturity, dormancy -------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("country", "currency", "rail", "least"),
+    [
+        ("US", "USD", "stripe_transfer", 1), ("GB", "GBP", "stripe_transfer", 100),
+        ("JP", "JPY", "stripe_transfer", 1), ("HU", "HUF", "stripe_transfer", 40000),
+        ("TW", "TWD", "stripe_transfer", 80000), ("BR", "USD", "manual_bank_file", 5000),
+        ("KW", "KWD", "manual_bank_file", 15000), ("XX", "USD", "stripe_transfer", 1),
+    ],
+)  # fmt: skip
+def test_a_rail_has_a_least_amount_by_country_and_currency(country: str, currency: str, rail: str, least: int) -> None:
+    assert money.rail_minimum(country, currency, rail=rail) == least
+
+
+def test_the_largest_of_the_three_thresholds_counts(world: World) -> None:
+    contributor = world.contributor(4999, outcome=None, country="BR")
+    operations.record_bank_details(
+        contributor=contributor, holder_name="A", iban="GB33BUKB20201555555555", by=world.owner, at=world.at
+    )
+
+    def build() -> Any:
+        run = operations.build_run(
+            currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
+        )
+        operations.cancel_run(run=run, by=world.maker, at=world.at, seen=SEEN)
+        return run
+
+    row = build().left_out.get()
+    assert (row.reason, row.amount) == (LeftOut.Reason.BELOW_THRESHOLD, world.payable(contributor))
+    assert "least payout of 50.00 USD" in row.words
+    world.credit(contributor, 1)
+    assert build().payouts.get().amount_minor == 5000
+    account = PayoutAccount.objects.get(contributor=contributor)
+    operations.set_own_threshold(account=account, minimum_minor=6000, by=world.owner, at=world.at)
+    assert "least payout of 60.00 USD" in build().left_out.get().words
+
+
+def test_money_of_somebody_who_was_not_heard_of_for_three_years_is_reported(world: World) -> None:
+    silent, heard = world.contributor(1000), world.contributor(2000)
+    years_later = world.at + timedelta(days=365.25 * 3 + 1)
+    world.owner.last_login = world.at
+    world.owner.save(update_fields=["last_login"])
+    assert {row.contributor for row in queries.dormant(at=years_later)} == {silent, heard}
+    assert queries.dormant(at=world.at + timedelta(days=365 * 2)) == []
+    from contributors.operations import add_member
+
+    visitor = world._user("visitor")
+    visitor.last_login = years_later - timedelta(days=10)
+    visitor.save(update_fields=["last_login"])
+    add_member(contributor=heard, user=visitor, role="viewer", at=world.at)
+    [row] = queries.dormant(at=years_later)
+    assert (row.contributor, row.amount) == (silent, world.payable(silent))

@@ -1,0 +1,283 @@
+"""Who may do what: every act against every role, with a factor too old, with a role too new, and beyond the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import connection
+
+from contributors.models import STAFF_ROLES, User
+from payouts import operations, queries
+from payouts.models import BankFile, Difference, Hold, Payout, PayoutRun, PolicyProposal
+from payouts.operations import Presence, UnableToAct, UnableToTrustPresence
+from tests.payouts.world import SEEN, World
+
+MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = STAFF_ROLES
+TOO_OLD = Presence(mfa_age_seconds=301)
+Act = Callable[..., Any]
+
+
+def figures() -> dict[str, Any]:
+    return {name: getattr(operations.terms_in_force("USD"), name) for name in operations.FIGURES}
+
+
+# name -> (who may, whether it takes a fresh factor, the act on rows that need not fit: role and factor come first)
+ACTS: dict[str, tuple[set[str], bool, Act]] = {
+    "build_run": ({MAKER, ADMIN}, False, lambda w, k: operations.build_run(currency="USD", cut_off=w.at, **k)),
+    "submit_run": ({MAKER, ADMIN}, False, lambda w, k: operations.submit_run(run=PayoutRun(), **k)),
+    "exclude": ({MAKER, ADMIN}, False, lambda w, k: operations.exclude(run=PayoutRun(), contributors=[1], **k)),
+    "take_up_run": ({MAKER, ADMIN}, False, lambda w, k: operations.take_up_run(run=PayoutRun(), **k)),
+    "cancel_run": ({MAKER, ADMIN}, False, lambda w, k: operations.cancel_run(run=PayoutRun(), **k)),
+    "approve_run": (
+        {CHECKER, ADMIN}, True,
+        lambda w, k: operations.approve_run(run=PayoutRun(), typed_total=1, content_hash=b"", **k),
+    ),
+    "reject_run": ({CHECKER, ADMIN}, False, lambda w, k: operations.reject_run(run=PayoutRun(), reason="x", **k)),
+    "start_execution": (
+        {MAKER, CHECKER, ADMIN}, True, lambda w, k: operations.start_execution(run=PayoutRun(), **k)
+    ),
+    "pause_run": (
+        {MAKER, CHECKER, COMPLIANCE, ADMIN}, False, lambda w, k: operations.pause_run(run=PayoutRun(), note="x", **k)
+    ),
+    "reverse_payout": (
+        {CHECKER, ADMIN}, True,
+        lambda w, k: operations.reverse_payout(payout=Payout(), amount_minor=1, reason="x", **k),
+    ),
+    "place_hold": (
+        {MAKER, CHECKER, COMPLIANCE, ADMIN}, False,
+        lambda w, k: operations.place_hold(contributor=w.somebody, reason="manual_admin", **k),
+    ),
+    "place_hold after screening": (
+        {COMPLIANCE}, False,
+        lambda w, k: operations.place_hold(contributor=w.somebody, reason="sanctions_listed", **k),
+    ),
+    "release_hold": (
+        {CHECKER, COMPLIANCE, ADMIN}, True, lambda w, k: operations.release_hold(hold=w.hold, **k)
+    ),
+    "release_hold of compliance": (
+        {COMPLIANCE}, True, lambda w, k: operations.release_hold(hold=w.listed, **k)
+    ),
+    "propose_policy": (
+        {MAKER, CHECKER, ADMIN}, False,
+        lambda w, k: operations.propose_policy(currency="USD", figures=figures(), reason="x", **k),
+    ),
+    "decide_policy": (
+        {CHECKER, ADMIN}, True, lambda w, k: operations.decide_policy(proposal=PolicyProposal(), adopt=True, **k)
+    ),
+    "fund_platform": (
+        {MAKER, CHECKER, ADMIN}, False, lambda w, k: operations.fund_platform(currency="USD", amount_minor=0, **k)
+    ),
+    "sign_off": (
+        {CHECKER, COMPLIANCE, ADMIN}, True, lambda w, k: operations.sign_off(difference=Difference(), note="x", **k)
+    ),
+    "decide_unknown": (
+        {CHECKER, COMPLIANCE, ADMIN}, True,
+        lambda w, k: operations.decide_unknown(payout=Payout(), paid_transfer_id=None, note="x", **k),
+    ),
+    "close_run": ({MAKER, CHECKER, ADMIN}, False, lambda w, k: operations.close_run(run=PayoutRun(), **k)),
+    "record_tax_profile": (
+        {MAKER, CHECKER, COMPLIANCE, ADMIN}, False,
+        lambda w, k: operations.record_tax_profile(contributor=w.somebody, form="w9", withholding_ppb=0, **k),
+    ),
+    "choose_rail": (
+        {CHECKER, ADMIN}, True,
+        lambda w, k: operations.choose_rail(contributor=w.somebody, rail="manual_bank_file", reason="x", **k),
+    ),
+    "export_bank_file": (
+        {MAKER, CHECKER, ADMIN}, True, lambda w, k: operations.export_bank_file(run=PayoutRun(currency="USD"), **k)
+    ),
+    "read_bank_file": (
+        {MAKER, CHECKER, ADMIN}, True, lambda w, k: operations.read_bank_file(file=BankFile(), **k)
+    ),
+    "mark_bank_file_sent": (
+        {MAKER, CHECKER, ADMIN}, True, lambda w, k: operations.mark_bank_file_sent(file=BankFile(), **k)
+    ),
+    "withdraw_bank_file": (
+        {CHECKER, ADMIN}, True, lambda w, k: operations.withdraw_bank_file(file=BankFile(), reason="x", **k)
+    ),
+    "record_bank_lines": (
+        {CHECKER, COMPLIANCE, ADMIN}, True, lambda w, k: operations.record_bank_lines(lines=[], **k)
+    ),
+    "change_roles": (
+        {ADMIN}, True, lambda w, k: operations.change_roles(user=w.owner, roles=[AUDITOR], reason="x", **k)
+    ),
+}  # fmt: skip
+
+
+class Stage:
+    """The world, with the rows that some acts need."""
+
+    def __init__(self, world: World) -> None:
+        self.at, self.owner = world.at, world.owner
+        self.somebody = world.contributor(1000)
+        self.hold = operations.place_hold(
+            contributor=self.somebody, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN
+        )
+        Hold.objects.filter(pk=self.hold.pk)
+        other = world.contributor(1000)
+        self.listed = operations.place_hold(
+            contributor=other, reason="sanctions_listed", by=world.compliance, at=world.at, seen=SEEN
+        )
+        # Finance's own, so that a checker may release it.
+        self.hold = operations.place_hold(
+            contributor=other, reason="dispute_or_claim", by=world.compliance, at=world.at, seen=SEEN
+        )
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_an_act_is_for_its_roles_alone(world: World, name: str) -> None:
+    allowed, _takes_factor, act = ACTS[name]
+    stage = Stage(world)
+    for role in STAFF_ROLES:
+        by = world._user(role, role)
+        refused = False
+        try:
+            act(stage, {"by": by, "at": world.at, "seen": SEEN})
+        except UnableToAct:
+            refused = True
+        except Exception:
+            # Past the role: the rows do not fit, which is not what is asked here.
+            refused = False
+        assert refused == (role not in allowed), (name, role)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, takes_factor, _act) in ACTS.items() if takes_factor])
+@pytest.mark.parametrize("seen", [TOO_OLD, Presence(), Presence(mfa_age_seconds=-1)])
+def test_an_act_on_money_takes_a_factor_of_the_last_five_minutes(world: World, name: str, seen: Presence) -> None:
+    allowed, _takes_factor, act = ACTS[name]
+    stage = Stage(world)
+    by = world._user("somebody", sorted(allowed)[0])
+    with pytest.raises(UnableToTrustPresence):
+        act(stage, {"by": by, "at": world.at, "seen": seen})
+
+
+def test_an_auditor_may_do_nothing_at_all() -> None:
+    assert all(AUDITOR not in allowed for allowed, _, _act in ACTS.values())
+
+
+def test_a_superuser_without_a_role_may_do_nothing(world: World) -> None:
+    root = User.objects.create_superuser("root@example.org", "a long enough one")
+    stage = Stage(world)
+    for name, (_allowed, _takes_factor, act) in ACTS.items():
+        with pytest.raises(UnableToAct):
+            act(stage, {"by": root, "at": world.at, "seen": SEEN})
+        assert name
+
+
+# --- limits and cool-down -----------------------------------------------------------------------------------------
+def test_one_person_approves_no_more_at_once_than_the_policy_allows(world: World) -> None:
+    world.policy(approval_limit_minor=5000)
+    world.contributor(5001)
+    run = world.in_review()
+    with pytest.raises(operations.UnableToApproveThatMuch, match=r"at most USD 50\.00 at once"):
+        world.approve(run)
+
+
+def test_one_person_approves_no_more_in_a_day_and_another_may(world: World) -> None:
+    world.policy(daily_approval_minor=9000)
+    world.contributor(5000)
+    first = world.approved()
+    operations.cancel_run(run=first, by=world.maker, at=world.at, seen=SEEN)
+    run = world.in_review()
+    with pytest.raises(operations.UnableToApproveThatMuch, match=r"approved USD 50\.00 today"):
+        world.approve(run, at=world.at + timedelta(hours=1))
+    assert world.approve(run, by=world.second_checker).state == PayoutRun.State.APPROVED
+
+
+def test_the_daily_limit_begins_anew_at_midnight_utc(world: World) -> None:
+    world.policy(daily_approval_minor=9000)
+    world.contributor(5000)
+    operations.cancel_run(run=world.approved(), by=world.maker, at=world.at, seen=SEEN)
+    run = world.in_review()
+    assert world.approve(run, at=world.at + timedelta(hours=12, minutes=1)).state == PayoutRun.State.APPROVED
+
+
+def test_a_role_that_was_just_given_moves_no_money_for_a_day(world: World) -> None:
+    admin, person = world._user("admin", "admin"), world._user("promoted", "auditor")
+    person = operations.change_roles(
+        user=person, roles=["finance_checker"], by=admin, reason="new colleague", at=world.at, seen=SEEN
+    )
+    world.contributor(1000)
+    run = world.in_review()
+    with pytest.raises(operations.UnableToActYet, match="roles changed"):
+        world.approve(run, by=person, at=world.at + timedelta(hours=23))
+    assert world.approve(run, by=person, at=world.at + timedelta(hours=25)).state == PayoutRun.State.APPROVED
+
+
+def test_nobody_changes_their_own_roles(world: World) -> None:
+    admin = world._user("admin", "admin")
+    with pytest.raises(operations.UnableToChangeRoles, match="their own"):
+        operations.change_roles(user=admin, roles=["admin", "compliance"], by=admin, reason="x", at=world.at, seen=SEEN)
+    with pytest.raises(operations.UnableToChangeRoles, match="no role wizard"):
+        operations.change_roles(user=world.owner, roles=["wizard"], by=admin, reason="x", at=world.at, seen=SEEN)
+
+
+# --- policies -----------------------------------------------------------------------------------------------------
+def test_a_policy_is_proposed_by_one_and_adopted_by_another(world: World) -> None:
+    wanted = figures() | {"minimum_minor": 2500}
+    proposal = operations.propose_policy(
+        currency="USD", figures=wanted, reason="fees", by=world.maker, at=world.at, seen=SEEN
+    )
+    assert operations.terms_in_force("USD").minimum_minor == 500
+    with pytest.raises(operations.UnableToDecideProposal, match="somebody else"):
+        operations.decide_policy(proposal=proposal, adopt=True, by=world.maker, at=world.at, seen=SEEN)
+    decided = operations.decide_policy(proposal=proposal, adopt=True, by=world.checker, at=world.at, seen=SEEN)
+    assert decided.policy is not None
+    assert (decided.policy.created_by, decided.policy.approved_by) == (world.maker, world.checker)
+    assert operations.terms_in_force("USD").minimum_minor == 2500
+    with pytest.raises(operations.UnableToDecideProposal, match="already"):
+        operations.decide_policy(proposal=proposal, adopt=False, by=world.checker, at=world.at, seen=SEEN)
+
+
+def test_a_policy_by_one_person_is_refused_by_the_database(world: World) -> None:
+    from django.db import IntegrityError, transaction
+
+    columns = (
+        "currency, version, minimum_minor, maturity_days, bank_change_days, requires_tax_form, probation_days, "
+        "created_by_id, approved_by_id, created_at"
+    )
+    for approver, name in (("NULL", "a_policy_takes_two_people"), (str(world.maker.pk), "approved_by_another")):
+        with pytest.raises(IntegrityError, match=name), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO payouts_payoutpolicy ({columns}) VALUES "
+                f"('USD', 99, 1, 0, 0, false, 0, {world.maker.pk}, {approver}, now())"
+            )
+
+
+# --- the first live run -------------------------------------------------------------------------------------------
+def test_the_first_run_with_real_money_is_a_small_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "STRIPE_SECRET_KEY", "rk_live_nothing_is_asked_with_it")
+    monkeypatch.setattr(settings, "FIRST_LIVE_RUN_MINOR_MAX", 999)
+    world.contributor(1000)
+    run = world.approved()
+    with pytest.raises(operations.UnableToStart, match=r"at most 10 people and 9\.99 USD"):
+        operations.start_execution(run=run, by=world.checker, at=world.at, seen=SEEN)
+
+
+# --- the audit log ------------------------------------------------------------------------------------------------
+def test_the_command_verifies_the_audit_log_and_finds_a_changed_line(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from config.database import APP_ROLE, OWNER_ROLE
+
+    world.contributor(1000)
+    world.in_review()
+    call_command("verify_audit_log")
+    assert "The chain holds" in capsys.readouterr().out
+    changed = queries.audit_events().last()
+    assert changed is not None
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute(f"SET LOCAL ROLE {OWNER_ROLE}")
+        cursor.execute("ALTER TABLE payouts_auditevent DISABLE TRIGGER USER")
+        cursor.execute("UPDATE payouts_auditevent SET action = 'nothing' WHERE id = %s", [changed.pk])
+        cursor.execute("ALTER TABLE payouts_auditevent ENABLE TRIGGER USER")
+        cursor.execute(f"SET LOCAL ROLE {APP_ROLE}")
+    with pytest.raises(CommandError, match=f"broken at line {changed.sequence}"):
+        call_command("verify_audit_log")

@@ -1,0 +1,315 @@
+"""The pages of bank transfers, holds, funding, reversals, the inbox and policies: from the first click to the books."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import openpyxl
+import pypdf
+import pytest
+from django.conf import settings
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from contributors.models import Contributor
+from payouts import exports, operations, remittance
+from payouts.models import (
+    AuditEvent,
+    BankFile,
+    Hold,
+    MutedNotice,
+    Notice,
+    Payout,
+    PayoutPolicy,
+    PayoutRun,
+    PolicyProposal,
+    TopUp,
+    WebhookEvent,
+)
+from tests.payouts.world import SEEN, World, only
+from tests.payouts_pages.conftest import LogIn, member_of, words_of
+
+IBAN = "GB33BUKB20201555555555"
+
+
+@pytest.fixture(autouse=True)
+def programme_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "PROGRAMME_ACCOUNTS", {"USD": "DE89370400440532013000"})
+
+
+def payee(world: World, minor: int = 7000) -> Contributor:
+    contributor = world.contributor(minor, outcome=None, country="BR")
+    operations.record_bank_details(
+        contributor=contributor, holder_name=contributor.legal_name, iban=IBAN, by=world.owner, at=world.at
+    )
+    return contributor
+
+
+def executing(world: World) -> PayoutRun:
+    run = operations.build_run(
+        currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
+    )
+    run = world.approve(operations.submit_run(run=run, by=world.maker, at=world.at, seen=SEEN))
+    return operations.start_execution(run=run, by=world.checker, at=world.at, seen=SEEN)
+
+
+def upload(client: Client, run: PayoutRun, rows: list[dict[str, str]]) -> Any:
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    file = SimpleUploadedFile("report.csv", out.getvalue().encode(), content_type="text/csv")
+    return client.post(reverse("payouts:record_lines", args=[run.public_id]), {"file": file})
+
+
+# --- bank transfers -----------------------------------------------------------------------------------------------
+def test_a_bank_transfer_goes_from_the_draft_to_the_remittance_through_the_pages(world: World, log_in: LogIn) -> None:
+    contributor = payee(world)
+    maker, checker = log_in(world.maker), log_in(world.checker)
+    today = world.at.date().isoformat()
+    maker.post(reverse("payouts:build"), {"currency": "USD", "cut_off": today, "rail": "manual_bank_file"})
+    run = PayoutRun.objects.get()
+    maker.post(reverse("payouts:submit", args=[run.public_id]))
+    run.refresh_from_db()
+    total = {"typed_total": "70.00", "content_hash": run.hash_hex}
+    checker.post(reverse("payouts:approve", args=[run.public_id]), total)
+    page = words_of(checker.get(reverse("payouts:execute", args=[run.public_id])))
+    assert "Nothing is sent by this step" in page
+    checker.post(reverse("payouts:execute", args=[run.public_id]))
+    files = reverse("payouts:bank_files", args=[run.public_id])
+    assert "Write a file of 1 order" in words_of(maker.get(files))
+    response = maker.post(reverse("payouts:export_file", args=[run.public_id]), {"execution_on": today})
+    assert response["Location"] == files
+    file = BankFile.objects.get()
+    first = maker.post(reverse("payouts:download_file", args=[file.public_id]))
+    assert first["Content-Type"] == "application/xml"
+    assert first.content == checker.post(reverse("payouts:download_file", args=[file.public_id])).content
+    maker.post(reverse("payouts:mark_sent", args=[file.public_id]), {"sure": "on"})
+    table = checker.get(reverse("payouts:lines_template", args=[run.public_id])).content.decode()
+    [row] = csv.DictReader(io.StringIO(table, newline=""))
+    row.update(outcome="executed", booked_on=today, reference="BANK-1")
+    del row["payee"]
+    refused = upload(maker, run, [row])
+    assert "You sent this file to the bank, so somebody else confirms" in words_of(refused)
+    assert upload(checker, run, [row])["Location"] == files
+    assert upload(checker, run, [row])["Location"] == files
+    checker.post(reverse("payouts:reconcile", args=[run.public_id]))
+    run.refresh_from_db()
+    assert run.state == PayoutRun.State.RECONCILED
+    client = log_in(member_of(contributor))
+    page = words_of(client.get(reverse("payouts:payouts")))
+    assert "GB … 5555" in page
+    assert IBAN not in page
+    pdf = client.get(reverse("payouts:remittance", args=[only(run).public_id])).content
+    text = " ".join(pypdf.PdfReader(io.BytesIO(pdf)).pages[0].extract_text().split())
+    assert "bank account GB … 5555" in text
+    assert "USD 70.00" in text
+    assert IBAN not in text
+
+
+def test_a_report_that_is_no_table_is_refused_with_the_line_and_what_is_wrong(world: World, log_in: LogIn) -> None:
+    payee(world)
+    run = executing(world)
+    good = {"end_to_end_id": only(run).public_id.hex, "amount": "70.00", "currency": "USD", "outcome": "executed",
+            "booked_on": "2026-11-20", "reference": "B1", "reason": ""}  # fmt: skip
+    client = log_in(world.checker)
+    for change, told in (
+        ({"amount": "seventy"}, "Line 2: the amount “seventy USD”"), ({"booked_on": "20.11.2026"}, "is no date"),
+        ({"outcome": "done"}, "not “done”"), ({"currency": "XXX"}, "keeps no currency"),
+    ):  # fmt: skip
+        response = upload(client, run, [good | change])
+        assert response.status_code == 422
+        assert told in words_of(response)
+    file = SimpleUploadedFile("x.csv", b"a,b\n1,2\n")
+    page = words_of(client.post(reverse("payouts:record_lines", args=[run.public_id]), {"file": file}))
+    assert "lacks these columns" in page
+
+
+def test_a_contributor_names_a_bank_account_on_its_own_page(world: World, log_in: LogIn) -> None:
+    contributor = world.contributor(7000, outcome=None, country="BR")
+    client = log_in(member_of(contributor))
+    page = words_of(client.get(reverse("payouts:payouts")))
+    assert "Name the bank account that you want to be paid to" in page
+    assert client.get(reverse("payouts:set_up"))["Location"] == reverse("payouts:bank_details")
+    address = reverse("payouts:bank_details")
+    wrong = client.post(address, {"holder_name": "A", "iban": "GB34BUKB20201555555555"})
+    assert (wrong.status_code, "no valid IBAN" in words_of(wrong)) == (422, True)
+    page = words_of(client.post(address, {"holder_name": "A", "iban": "gb33 bukb 2020 1555 5555 55"}, follow=True))
+    assert "Your bank account is stored, sealed." in page
+    assert "5555" in page
+    events = AuditEvent.objects.filter(action="record_bank_details")
+    assert IBAN not in json.dumps([event.after for event in events])
+
+
+# --- exports ------------------------------------------------------------------------------------------------------
+def test_the_workbook_has_numbers_as_numbers_and_runs_no_formula(world: World, log_in: LogIn) -> None:
+    evil = world.contributor(123_456)
+    evil.legal_name = '=HYPERLINK("http://evil.example","click")'
+    evil.display_name = "@SUM(A1)"
+    evil.save()
+    world.contributor(3)
+    run = world.in_review()
+    response = log_in(world._user("auditor", "auditor")).get(reverse("payouts:run_xlsx", args=[run.public_id]))
+    book = openpyxl.load_workbook(io.BytesIO(response.content))
+    assert book.sheetnames == ["Payouts", "Left out", "Attempts"]
+    header, row = [list(cells) for cells in book["Payouts"].iter_rows()]
+    cells = dict(zip([cell.value for cell in header], row, strict=True))
+    assert (cells["amount"].value, cells["amount"].number_format) == (1234.56, "#,##0.00")
+    for name in ("legal_name", "display_name"):
+        assert cells[name].data_type == "s"
+    assert cells["legal_name"].value == evil.legal_name
+    assert book["Left out"].max_row == 2
+    assert response.content == exports.run_workbook(run)
+
+
+@pytest.mark.parametrize(("currency", "minor", "number_format"), [("JPY", 5000, "#,##0"), ("KWD", 5000, "#,##0.000")])
+def test_a_workbook_shows_as_many_decimals_as_the_currency(
+    world: World, currency: str, minor: int, number_format: str
+) -> None:
+    world.currency = currency
+    world.policy(minimum_minor=1)
+    world.contributor(minor)
+    book = openpyxl.load_workbook(io.BytesIO(exports.run_workbook(world.in_review())))
+    cell = book["Payouts"]["I2"]
+    assert cell.number_format == number_format
+    assert cell.value == (5000 if currency == "JPY" else 5)
+
+
+def test_json_lines_hold_every_row_with_amounts_as_strings(world: World, log_in: LogIn) -> None:
+    world.contributor(1234)
+    world.contributor(3)
+    run = world.in_review()
+    content = log_in(world.checker).get(reverse("payouts:run_jsonl", args=[run.public_id])).content.decode()
+    rows = [json.loads(line) for line in content.splitlines()]
+    assert [row["table"] for row in rows] == ["payout", "left_out"]
+    assert rows[0]["amount"] == "12.34"
+    assert rows[1]["amount"] == "0.030000000"
+
+
+def test_a_remittance_of_a_reversal_adds_up_to_the_ledger(paying: World) -> None:
+    paying.contributor(1234)
+    run = paying.pay(paying.executing())
+    operations.reverse_payout(
+        payout=only(run), amount_minor=234, by=paying.checker, reason="overpaid", at=paying.at, seen=SEEN
+    )
+    text = " ".join(pypdf.PdfReader(io.BytesIO(remittance.pdf(only(run)))).pages[0].extract_text().split())
+    assert "Paid to you USD 12.34" in text
+    assert "USD -2.34" in text
+    assert "transfer reversed" in text
+
+
+# --- money back, money in -----------------------------------------------------------------------------------------
+def test_a_part_of_a_transfer_is_taken_back_on_its_page(paying: World, log_in: LogIn) -> None:
+    paying.contributor(1234)
+    run = paying.pay(paying.executing())
+    address = reverse("payouts:reverse", args=[run.public_id, only(run).public_id])
+    assert "takes a finance checker" in words_of(log_in(paying.compliance).get(address))
+    client = log_in(paying.checker)
+    assert "Take money back" in words_of(
+        client.get(reverse("payouts:payee", args=[run.public_id, only(run).public_id]))
+    )
+    for amount in ("0", "12.35", "x"):
+        assert client.post(address, {"amount_minor": amount, "reason": "overpaid"}).status_code == 422
+    page = words_of(client.post(address, {"amount_minor": "2.34", "reason": "overpaid"}, follow=True))
+    assert "It was taken back and booked." in page
+    assert (only(run).state, only(run).reversed_minor) == ("partially_reversed", 234)
+
+
+def test_the_balance_is_topped_up_on_its_page(paying: World, log_in: LogIn) -> None:
+    client = log_in(paying.maker)
+    assert "Available at Stripe" in words_of(client.get(reverse("payouts:funding")))
+    bad = client.post(reverse("payouts:top_up"), {"currency": "USD", "amount": "-5"})
+    assert bad.status_code == 422
+    page = words_of(client.post(reverse("payouts:top_up"), {"currency": "USD", "amount": "1,250.00"}, follow=True))
+    assert "USD 1250.00 is at Stripe now, and booked." in page
+    assert TopUp.objects.latest("pk").amount_minor == 125_000
+
+
+# --- holds, inbox, policies, roles --------------------------------------------------------------------------------
+def test_a_hold_is_placed_and_released_on_pages(world: World, log_in: LogIn) -> None:
+    contributor = world.contributor(1000)
+    client = log_in(world.checker)
+    address = reverse("payouts:place_hold", args=[contributor.public_id])
+    assert "Sanctions listed" not in words_of(client.get(address))
+    client.post(address, {"reason": "manual_admin", "note": "case 9"})
+    hold = Hold.objects.get()
+    page = words_of(client.get(reverse("payouts:holds")))
+    assert "Manual admin" in page
+    assert "case 9" in page
+    release = reverse("payouts:release_hold", args=[hold.pk])
+    assert client.post(release, {"reason": ""}).status_code == 422
+    assert "The hold is released." in words_of(client.post(release, {"reason": "settled"}, follow=True))
+    assert "Nothing is stopped" in words_of(client.get(reverse("payouts:holds")))
+
+
+def test_a_dead_letter_is_tried_once_more(world: World, log_in: LogIn) -> None:
+    event = WebhookEvent.objects.create(
+        endpoint="connect", event_id="evt_1", type="account.updated", object_id="acct_x", account="acct_x",
+        created=world.at, received_at=world.at, livemode=False, payload="{}", state="dead", error="unknown",
+    )  # fmt: skip
+    client = log_in(world.maker)
+    client.post(reverse("payouts:replay", args=[event.pk]))
+    event.refresh_from_db()
+    assert event.state == WebhookEvent.State.RETRYING
+    assert AuditEvent.objects.get(action="replay_webhook").actor == world.maker
+    page = words_of(client.post(reverse("payouts:replay", args=[event.pk]), follow=True))
+    assert "Only a dead letter is taken up again" in page
+
+
+def test_a_policy_is_proposed_and_adopted_on_pages(world: World, log_in: LogIn) -> None:
+    world.contributor(1000)
+    maker, checker = log_in(world.maker), log_in(world.checker)
+    form = {
+        "minimum_minor": "25.00", "maturity_days": "30", "second_approval_minor": "", "approval_limit_minor": "10,000",
+        "daily_approval_minor": "", "bank_change_days": "3", "probation_days": "0", "reason": "fees",
+    }  # fmt: skip
+    maker.post(reverse("payouts:propose_policy", args=["USD"]), form)
+    decide = reverse("payouts:decide_policy", args=[PolicyProposal.objects.get().public_id])
+    assert maker.post(decide, {"decision": "adopt"}).status_code == 422
+    assert "USD 5.00 → USD 25.00" in words_of(checker.get(decide))
+    checker.post(decide, {"decision": "adopt"})
+    policy = PayoutPolicy.objects.latest("pk")
+    assert (policy.minimum_minor, policy.maturity_days, policy.approval_limit_minor) == (2500, 30, 1_000_000)
+    assert (policy.created_by, policy.approved_by) == (world.maker, world.checker)
+
+
+def test_roles_are_changed_by_an_administrator_alone(world: World, log_in: LogIn) -> None:
+    admin, other = world._user("admin", "admin"), world._user("other", "auditor")
+    address = reverse("payouts:change_roles", args=[other.pk])
+    assert "takes an administrator" in words_of(log_in(world.checker).get(address))
+    log_in(admin).post(address, {"roles": ["compliance"], "reason": "moved"})
+    assert set(other.groups.values_list("name", flat=True)) == {"compliance"}
+
+
+# --- the portal ---------------------------------------------------------------------------------------------------
+def test_a_contributor_pauses_and_resumes_on_the_page(world: World, log_in: LogIn) -> None:
+    contributor = world.contributor(1000)
+    client = log_in(member_of(contributor))
+    page = words_of(client.post(reverse("payouts:pause_own"), follow=True))
+    assert "You paused your payouts" in page
+    assert "Resume my payouts" in page
+    assert "Your payouts go on" in words_of(client.post(reverse("payouts:resume_own"), follow=True))
+
+
+def test_notices_are_listed_and_mails_of_the_harmless_kinds_switched_off(world: World, log_in: LogIn) -> None:
+    contributor = world.contributor(1000)
+    operations.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
+    client = log_in(member_of(contributor))
+    page = words_of(client.get(reverse("payouts:notices")))
+    assert "Payments to you are on hold" in page
+    client.post(reverse("payouts:notices"), {"wanted": ["payout_transferred"]})
+    muted = set(MutedNotice.objects.values_list("kind", flat=True))
+    assert "carried_over" in muted
+    assert not muted & {"payout_transferred", "hold_placed"}
+    assert Notice.objects.filter(contributor=contributor).exists()
+
+
+def test_the_threshold_shown_is_the_one_that_counts(world: World, log_in: LogIn) -> None:
+    contributor = payee(world, 1000)
+    page = words_of(log_in(member_of(contributor)).get(reverse("payouts:payouts")))
+    assert "USD 10.00 of USD 50.00" in page
+    assert Payout.objects.count() == 0
