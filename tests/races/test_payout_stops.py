@@ -1,0 +1,176 @@
+"""What stops a payout comes between its claim and its sending: nothing is sent, nothing fails, nothing is lost.
+
+The interleavings are forced: something happens right before a step, and then the step goes on as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connections
+
+from payouts import gateway, operations, queries, reconciliation
+from payouts.models import Hold, Payout, PayoutAttempt, PayoutRun
+from payouts.operations import execution
+from tests.conftest import CommittedDatabase
+from tests.faults.workers import disagreements
+from tests.payouts.world import SEEN, World
+from tests.races.test_payouts import at_once
+from tests.sandbox_server import StripeSandbox
+
+
+@pytest.fixture
+def world(
+    committed_database: CommittedDatabase, stripe_sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> World:
+    monkeypatch.setattr(settings, "PASSWORD_HASHERS", ["django.contrib.auth.hashers.MD5PasswordHasher"])
+    monkeypatch.setattr(settings, "STRIPE_REQUESTS_PER_SECOND", 1000.0)
+    stripe_sandbox.settings(reads_per_second=0, writes_per_second=0)
+    made = World(datetime.now(UTC), stripe_sandbox)
+    made.policy()
+    made.fund(1_000_000)
+    return made
+
+
+def elsewhere(act: Callable[[], object]) -> None:
+    """Do something on another connection, and wait until it is committed."""
+
+    def work() -> None:
+        try:
+            act()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive(), "the other connection waits for us"
+
+
+def before_once(monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[], object]) -> None:
+    """Let `act` happen right before the first time that execution takes `step`."""
+    original, todo = getattr(execution, step), [act]
+
+    def first_then_go_on(*args: Any, **kwargs: Any) -> Any:
+        if todo:
+            elsewhere(todo.pop())
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(execution, step, first_then_go_on)
+
+
+def pause(world: World, run: PayoutRun) -> None:
+    operations.pause_run(run=run, by=world.maker, note="wait", at=world.at, seen=SEEN)
+
+
+def test_a_run_that_is_stopped_while_its_payouts_are_claimed_is_no_accident(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trigger sees the stop before the claim does; the claim is given up, and nothing was written."""
+    for place in range(3):
+        world.contributor(1_000 + place)
+    run = world.executing()
+    before_once(monkeypatch, "_checked_runs", lambda: pause(world, run))
+    operations.execute_run(run_id=run.pk, threads=2)
+    assert set(run.payouts.values_list("state", flat=True)) == {"approved"}
+    assert not PayoutAttempt.objects.filter(payout__run=run).exists()
+    run.refresh_from_db()
+    operations.resume_run(run=run, by=world.maker, at=world.at, seen=SEEN)
+    operations.execute_run(run_id=run.pk, threads=2)
+    assert set(run.payouts.values_list("state", flat=True)) == {"transferred"}
+
+
+def test_a_freeze_in_one_thread_ends_no_other_by_an_error(world: World, stripe_sandbox: StripeSandbox) -> None:
+    """Stripe refuses one payout for risk while others are claimed and sent."""
+    for place in range(30):
+        world.contributor(1_000 + place)
+    run = world.executing()
+    stripe_sandbox.queue_faults("400")
+    operations.execute_run(run_id=run.pk, threads=4)
+    run.refresh_from_db()
+    assert run.state == PayoutRun.State.PAUSED
+    states = set(run.payouts.values_list("state", flat=True))
+    assert "refused" in states
+    assert states <= {"refused", "approved", "transferred", "sending"}
+    operations.resume_run(run=run, by=world.maker, at=world.at, seen=SEEN)
+    later = datetime.now(UTC) + timedelta(seconds=400)
+    operations.execute_run(run_id=run.pk, threads=4, clock=lambda: later)
+    assert disagreements(stripe_sandbox, run) == []
+    assert set(run.payouts.values_list("state", flat=True)) == {"transferred"}
+
+
+@pytest.mark.parametrize("stop", ["hold", "pause", "kill switch"])
+def test_a_stop_between_claim_and_sending_is_seen(world: World, monkeypatch: pytest.MonkeyPatch, stop: str) -> None:
+    contributor = world.contributor(1_000)
+    compliance = world.compliance
+    run = world.executing()
+
+    def act() -> None:
+        if stop == "hold":
+            operations.place_hold(contributor=contributor, reason="fraud_review", by=compliance, at=world.at, seen=SEEN)
+        elif stop == "pause":
+            pause(world, run)
+        else:
+            monkeypatch.setattr(settings, "PAYOUTS_FROZEN", True)
+
+    before_once(monkeypatch, "_send", act)
+    operations.execute_run(run_id=run.pk, threads=1)
+    payout = run.payouts.get()
+    attempt = payout.attempts.get()
+    assert (payout.state, attempt.state, attempt.sends, attempt.sends_not_executed) == ("sending", "sent", 1, 1)
+    assert gateway.find_transfers(payout.transfer_group) == []
+    # It is looked for, and not sent again, as long as the stop stands.
+    later = datetime.now(UTC) + timedelta(seconds=100)
+    operations.execute_run(run_id=run.pk, threads=1, clock=lambda: later)
+    assert gateway.find_transfers(payout.transfer_group) == []
+
+    monkeypatch.setattr(settings, "PAYOUTS_FROZEN", False)
+    run.refresh_from_db()
+    if run.state == PayoutRun.State.PAUSED:
+        operations.resume_run(run=run, by=world.maker, at=later, seen=SEEN)
+    for hold in Hold.objects.filter(released_at__isnull=True):
+        operations.release_hold(hold=hold, by=compliance, at=later, seen=SEEN)
+    last = later + timedelta(seconds=1_000)
+    operations.execute_run(run_id=run.pk, threads=1, clock=lambda: last)
+    payout.refresh_from_db()
+    attempt.refresh_from_db()
+    assert (payout.state, attempt.state, attempt.number) == ("transferred", "succeeded", 1)
+    assert len(gateway.find_transfers(payout.transfer_group)) == 1
+
+
+def test_the_webhook_and_the_worker_that_learn_of_one_transfer_book_it_once(
+    world: World, stripe_sandbox: StripeSandbox
+) -> None:
+    for place in range(8):
+        world.contributor(1_000 + place)
+    run = world.executing()
+    stripe_sandbox.set_faults({"drop_after": 1.0})
+    operations.execute_run(run_id=run.pk, threads=1)
+    stripe_sandbox.clear_faults()
+    later = datetime.now(UTC) + timedelta(seconds=100)
+    for number, payout in enumerate(run.payouts.order_by("pk")):
+        assert payout.state == Payout.State.UNKNOWN
+        (transfer,) = gateway.find_transfers(payout.transfer_group)
+        event = {
+            "id": f"evt_race{number}", "object": "event", "type": "transfer.created", "created": int(time.time()),
+            "livemode": False, "data": {"object": {"id": transfer.id}},
+        }  # fmt: skip
+        stored = reconciliation.record_webhook(
+            endpoint="platform", event=event, payload=json.dumps(event), headers={}, at=later
+        )
+        assert stored is not None
+        results = at_once(
+            lambda stored=stored: reconciliation.apply_webhook(event_id=stored, at=later),  # type: ignore[misc]
+            lambda: operations.pay_next(run_id=run.pk, clock=lambda: later),
+        )
+        assert results == ["applied", True]
+    assert disagreements(stripe_sandbox, run) == []
+    assert set(run.payouts.values_list("state", flat=True)) == {"transferred"}
+    assert queries.ledger_in_transit("USD") == 0
