@@ -159,7 +159,7 @@ def model_version(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
         "service": version.service,
         "works": works[:WORKS_SHOWN],
         "n_works": summary.manifest.n_works if summary.manifest else 0,
-        "indexes": [(index, queries.audit_rows(index)) for index in indexes],
+        "indexes": [(index, queries.audit_rows(index), queries.build_progress(index)) for index in indexes],
     }
     return render(request, "console/service_model.html", context)
 

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 
-from attribution import operations, tasks
+from attribution import operations, queries, tasks
 from attribution.models import Attribution, AttributionIndex, BuildStep, IndexRevision, WorkRemoval
 from contributors import operations as people
 from contributors.models import Work
@@ -119,6 +119,22 @@ def test_a_build_that_nobody_queued_is_left_to_whoever_builds_it(programme: Prog
         model_version=programme.model_version, config_sha256=b"1" * 32, created_at=programme.at
     )
     assert operations.steps_to_do() == []
+
+
+def test_progress_counts_steps_and_names_what_stands_in_the_way(programme: Programme) -> None:
+    index = operations.queue_build(
+        model_version=programme.model_version, config={**IN_PARTS, "left_out": ["haed"]}, at=programme.at
+    )
+    assert queries.build_progress(index) == queries.BuildProgress(0, 1, "plan", "")
+    (plan,) = operations.steps_to_do(index=index)
+    operations.take_step(step_id=plan.pk, at=programme.at)
+    with pytest.raises(Exception, match="no layer 'haed'"):
+        operations.take_step(step_id=operations.steps_to_do(index=index)[0].pk, at=programme.at)
+    progress = queries.build_progress(index)
+    assert progress is not None
+    assert (progress.done, progress.stage) == (1, "moments")
+    assert progress.steps > 20
+    assert "no layer 'haed'" in progress.error
 
 
 def test_the_command_queues(programme: Programme, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,6 +74,34 @@ def test_the_order_of_holders_changes_nobodys_share(rows: list[tuple[float, floa
     assert by_holder(holders) == by_holder(holders[::-1])
 
 
+@given(scores, st.integers(0, 39), st.sampled_from([0.0, 2.0]))
+def test_splitting_an_account_in_halves_changes_nobodys_share_but_for_rounding(
+    rows: list[tuple[float, float]], place: int, noise_z: float
+) -> None:
+    """A half of the works has half of the score in every member of the ensemble, hence half of the error."""
+    # Powers of two are halved exactly, down to where a float4 ends.
+    rows = [row if abs(row[0]) > 1e-30 and (row[1] > 1e-30 or not row[1]) else (0.0, 0.0) for row in rows]
+    if not rows:
+        return
+    place %= len(rows)
+    whole = share([value for value, _ in rows], [error for _, error in rows], noise_z=noise_z)
+    halved = [(value / 2, error / 2) for value, error in (rows[place], rows[place])]
+    split_rows = [*rows[:place], *halved, *rows[place + 1 :]]
+    split = share([value for value, _ in split_rows], [error for _, error in split_rows], noise_z=noise_z)
+    parts = [*split.ppb[:place], sum(split.ppb[place : place + 2]), *split.ppb[place + 2 :]]
+    assert all(abs(one - other) <= 2 for one, other in zip(whole.ppb, parts, strict=True))
+    assert abs(whole.unattributed_ppb - split.unattributed_ppb) <= 2
+
+
+@given(scores, st.integers(0, 39))
+def test_a_copy_with_the_score_of_its_twin_gets_what_its_twin_gets(rows: list[tuple[float, float]], place: int) -> None:
+    if not rows:
+        return
+    twins = [*rows, rows[place % len(rows)]]
+    found = share([value for value, _ in twins], [error for _, error in twins])
+    assert abs(found.ppb[place % len(rows)] - found.ppb[-1]) <= 1
+
+
 def test_shares_are_in_proportion_to_positive_scores() -> None:
     assert share([3.0, 1.0, -2.0]) == Shares((1, 2, 3), (750_000_000, 250_000_000, 0), 0)
 
