@@ -191,6 +191,7 @@ CELERY_BEAT_SCHEDULE = {
         ("let indexes follow removed works", "attribution.tasks.sweep_removals", 60.0),
         ("accrue attributed generations", "ledger.tasks.sweep_attributed", SWEEP_SECONDS),
         ("open the next period", "ledger.tasks.open_next_period", 3600.0),
+        ("hold what contested shares earned", "ledger.tasks.hold_contested_shares", 3600.0),
         ("release reserves that are due", "ledger.tasks.release_due_reserves", 3600.0),
         ("export the credits of closed periods", "ledger.tasks.export_closed_periods", 600.0),
         ("claim payouts whose lease ran out", "payouts.tasks.sweep_payouts", SWEEP_SECONDS),

@@ -111,6 +111,13 @@ def split_of(holder_ids: Iterable[int], at: datetime) -> dict[int, list[tuple[in
     return splits
 
 
+def shared_holders(contributor: Contributor, at: datetime) -> list[Holder]:
+    """The holders in whose sheet in force the contributor has a part, its own default one last."""
+    named = Holder.objects.filter(splits__contributor=contributor).distinct().order_by("is_default", "label", "pk")
+    sheets = split_of([holder.pk for holder in named], at)
+    return [holder for holder in named if contributor.pk in dict(sheets[holder.pk])]
+
+
 def named_split(holder: Holder, at: datetime) -> list[tuple[str, int]]:
     """The holder's sheet in force, by name, the largest part first."""
     sheet = split_of([holder.pk], at)[holder.pk]

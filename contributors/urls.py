@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from contributors.portal import consent, entrance, works
+from contributors.portal import consent, entrance, splits, works
 
 app_name = "contributors"
 urlpatterns = [
@@ -13,6 +13,11 @@ urlpatterns = [
     path("portal/works/upload/", works.upload, name="upload"),
     path("portal/works/<uuid:public_id>/", works.work, name="work"),
     path("portal/works/<uuid:public_id>/content", works.content, name="content"),
+    path("portal/works/<uuid:public_id>/split/", splits.propose_for_work, name="split_work"),
+    path("portal/splits/", splits.splits, name="splits"),
+    path("portal/splits/<uuid:public_id>/propose/", splits.propose, name="split_propose"),
+    path("portal/splits/<uuid:public_id>/contest/", splits.contest, name="split_contest"),
+    path("portal/splits/proposals/<uuid:public_id>/answer/", splits.answer, name="split_answer"),
     path("portal/datasets/", works.datasets, name="datasets"),
     path("portal/datasets/new/", works.dataset_new, name="dataset_new"),
     path("portal/consent/", consent.consent, name="consent"),

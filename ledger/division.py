@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -15,7 +15,7 @@ from uuid import UUID
 import numpy as np
 from django.db import connection
 
-from contributors.models import Split
+from contributors.models import Split, SplitDispute
 from contributors.queries import split_of
 from ledger.models import Refusal, RoyaltyPlan, utc_date
 from ledger.money import PPB, apportion, apportion_rows, from_billionths, part, tie_key
@@ -180,12 +180,25 @@ def _divide_blended(case: Case, general_ppb: int) -> None:
     case.holders = {holder: amount for holder, amount in zip(case.holder_ids, units, strict=False) if amount}
 
 
+# (holder, contributor) -> the accounts of what is contested of that share, and how many parts of a billion.
+Contested = dict[tuple[int, int], list[tuple[str, int]]]
+
+
+def contested_parts(holder_ids: Collection[int]) -> Contested:
+    """What is contested now of each co-author's share: it is accrued apart, and put on hold from there."""
+    found: Contested = defaultdict(list)
+    for dispute in SplitDispute.objects.filter(state="open", holder_id__in=holder_ids).order_by("id"):
+        found[dispute.holder_id, dispute.against_id].append((dispute.account, dispute.ppb))
+    return dict(found)
+
+
 def split_all(cases: Sequence[Case]) -> tuple[list[Case], list[tuple[Case, str]]]:
     """Holders' credits to contributors, by the split sheets in force when the generation occurred. Returns the cases
     that are split, and those that are not, each with what it lacks."""
     holder_ids = {holder for case in cases for holder in case.holders}
     changes = sorted(Split.objects.filter(holder_id__in=holder_ids).values_list("effective_from", flat=True).distinct())
     contracts = coverage(holder_ids)
+    contested = contested_parts(holder_ids)
     by_interval: dict[int, list[Case]] = defaultdict(list)
     for case in cases:
         by_interval[bisect_right(changes, case.occurred_at)].append(case)
@@ -199,21 +212,29 @@ def split_all(cases: Sequence[Case]) -> tuple[list[Case], list[tuple[Case, str]]
             if without:
                 lacking.append((case, f"Holder {without[0]} had no split at {case.occurred_at:%Y-%m-%d %H:%M} UTC."))
             else:
-                case.contributors = _split(case, sheets, contracts)
+                case.contributors = _split(case, sheets, contracts, contested)
                 kept.append(case)
     return kept, lacking
 
 
-def _split(case: Case, sheets: dict[int, list[tuple[int, int]]], contracts: Coverage) -> dict[tuple[int, str], int]:
+def _split(
+    case: Case, sheets: dict[int, list[tuple[int, int]]], contracts: Coverage, contested: Contested
+) -> dict[tuple[int, str], int]:
     credited: dict[tuple[int, str], int] = defaultdict(int)
     day = utc_date(case.occurred_at)
     for holder, units in case.holders.items():
         sheet = sheets[holder]
-        if len(sheet) == 1:
-            credited[sheet[0][0], contracts.contract_of(sheet[0][0], holder, day)] += units
-            continue
-        keys = [tie_key(case.generation_id.bytes, contributor) for contributor, _ in sheet]
-        for (contributor, _), share in zip(sheet, apportion(units, [p for _, p in sheet], keys), strict=True):
-            if share:
-                credited[contributor, contracts.contract_of(contributor, holder, day)] += share
+        parts = [units]
+        if len(sheet) > 1:
+            keys = [tie_key(case.generation_id.bytes, contributor) for contributor, _ in sheet]
+            parts = apportion(units, [p for _, p in sheet], keys)
+        for (contributor, ppb), share in zip(sheet, parts, strict=True):
+            left = share
+            for account, claimed in contested.get((holder, contributor), ()):
+                held = min(left, share * claimed // ppb)
+                if held:
+                    credited[contributor, account] += held
+                    left -= held
+            if left:
+                credited[contributor, contracts.contract_of(contributor, holder, day)] += left
     return dict(credited)

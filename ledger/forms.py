@@ -33,6 +33,20 @@ class AnswerDisputeForm(forms.Form):
     )  # fmt: skip
 
 
+class DecideContestForm(forms.Form):
+    decision = forms.ChoiceField(
+        choices=[
+            ("upheld", "Upheld: what was held goes to who claimed it"),
+            ("declined", "Declined: it goes to whom the sheet names"),
+        ],
+        widget=forms.RadioSelect,
+    )
+    words = forms.CharField(
+        label="Answer", max_length=1000, widget=forms.Textarea(attrs={"rows": 5}),
+        help_text="Both co-authors read it. Say what you checked and what you found.",
+    )  # fmt: skip
+
+
 # --- contracts ----------------------------------------------------------------------------------------------------
 class ContractForm(forms.Form):
     contributor = forms.CharField(max_length=200, help_text="The contributor's name as on their statements, or number.")

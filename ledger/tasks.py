@@ -5,7 +5,14 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from ledger.operations import accrue, export_closed_periods, make_partitions, open_periods, release_reserves
+from ledger.operations import (
+    accrue,
+    export_closed_periods,
+    hold_contested,
+    make_partitions,
+    open_periods,
+    release_reserves,
+)
 
 SWEEPS_MAX = 200
 
@@ -41,3 +48,9 @@ def export_closed() -> int:
 def release_due_reserves() -> int:
     """Make reserves payable whose day has come; returns how many instalments were released."""
     return release_reserves(at=timezone.now())
+
+
+@shared_task(name="ledger.tasks.hold_contested_shares")
+def hold_contested_shares() -> int:
+    """Put on hold what contested shares of split sheets earned; returns the number of entries."""
+    return hold_contested(at=timezone.now())

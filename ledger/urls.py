@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from ledger import api, console, console_contracts, console_manual, console_taxes
+from ledger import api, console, console_contests, console_contracts, console_manual, console_taxes
 from ledger.portal import contracts, disputes, earnings, receipts, roots, statements
 
 app_name = "ledger"
@@ -47,6 +47,8 @@ urlpatterns = [
     path("console/contracts/<int:contract_id>/propose/", console_contracts.propose, name="terms_propose"),
     path("console/contracts/<int:contract_id>/<int:version>/", console_contracts.terms, name="terms"),
     path("console/contracts/<int:contract_id>/<int:version>/decide/", console_contracts.decide, name="terms_decide"),
+    path("console/contested-shares/", console_contests.contests, name="contests"),
+    path("console/contested-shares/<int:dispute_id>/", console_contests.contest, name="contest"),
     path("console/withholding/", console_taxes.withholding, name="withholding"),
     path("console/withholding/<int:rate_id>/decide/", console_taxes.withholding_decide, name="withholding_decide"),
     path("console/manual-entries/", console_manual.manual_entries, name="manual_entries"),

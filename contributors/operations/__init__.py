@@ -18,6 +18,15 @@ from contributors.operations.people import (
     register_holder,
     register_user,
 )
+from contributors.operations.splits import (
+    UnableToAnswerSplit,
+    UnableToContestShare,
+    UnableToProposeSplit,
+    answer_split_sheet,
+    contest_share,
+    propose_split_sheet,
+    withdraw_split_proposal,
+)
 from contributors.operations.works import (
     NewWork,
     UnableToRegisterDataset,
@@ -28,6 +37,9 @@ from contributors.operations.works import (
 
 __all__ = [
     "NewWork",
+    "UnableToAnswerSplit",
+    "UnableToContestShare",
+    "UnableToProposeSplit",
     "UnableToRecordConsent",
     "UnableToRecordSplitSheet",
     "UnableToRegisterContributor",
@@ -35,9 +47,12 @@ __all__ = [
     "UnableToRegisterUser",
     "UnableToRegisterWorks",
     "add_member",
+    "answer_split_sheet",
+    "contest_share",
     "enrol_totp",
     "grant_consent",
     "grant_consents",
+    "propose_split_sheet",
     "record_split_sheet",
     "register_contributor",
     "register_dataset",
@@ -46,4 +61,5 @@ __all__ = [
     "register_works",
     "withdraw_consent",
     "withdraw_consents",
+    "withdraw_split_proposal",
 ]

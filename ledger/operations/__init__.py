@@ -22,6 +22,7 @@ from ledger.operations.closing import (
     UnableToClose,
     close_period,
 )
+from ledger.operations.contests import decide_contest, hold_contested
 from ledger.operations.contracts import (
     UnableToAdoptTerms,
     UnableToProposeTerms,
@@ -171,6 +172,7 @@ __all__ = [
     "compute_waiting_previews",
     "confirm_restatement",
     "continue_restatement",
+    "decide_contest",
     "decide_dispute",
     "declare_pool",
     "dispute_receipt",
@@ -184,6 +186,7 @@ __all__ = [
     "export_credits",
     "find_owner",
     "grant_advance",
+    "hold_contested",
     "invoice_service",
     "make_partitions",
     "mark_dormant",

@@ -63,7 +63,7 @@ def open_dispute(
 def decide_dispute(*, dispute: str, currency: str, awards: Mapping[int, int], at: datetime) -> Posted:
     """Give all that a dispute holds to those whom the decision names; refused where it does not add up."""
     held = AccountKey("on_hold", currency, f"dispute:{dispute}")
-    key = f"decide_dispute:{dispute}"
+    key = f"decide_dispute:{dispute}:{currency}"
     with transaction.atomic():
         if journal.find(key) is None:
             journal.hold_still()

@@ -15,6 +15,7 @@ from ledger import journal, settlement
 from ledger.crashpoints import ClosePoint, crashpoint
 from ledger.models import EntryKind, Period, utc_date
 from ledger.operations.accruals import accrue
+from ledger.operations.contests import hold_contested
 from ledger.operations.floors import distribute_floors
 from ledger.operations.periods import open_periods
 from ledger.operations.pools import accrue_pools, declare_own_pools, pools_lacking
@@ -67,6 +68,7 @@ def close_period(*, period: Period | int, at: datetime) -> Period:
     month = _advance(month, Period.State.CLOSED, at)
     crashpoint(ClosePoint.CLOSED)
     release_reserves(at=at)
+    hold_contested(at=at)
     return month
 
 
@@ -126,7 +128,9 @@ def _earners(month: Period) -> list[int]:
             "SELECT DISTINCT split_part(a.owner, ':', 2)::bigint FROM ledger_entry e"
             " JOIN ledger_line l ON l.entry_id = e.id JOIN ledger_account a ON a.id = l.account_id"
             " WHERE e.period_id = %s AND l.entry_id >= (SELECT min(id) FROM ledger_entry WHERE period_id = %s)"
-            " AND a.kind = 'contributor_accrued' ORDER BY 1",
+            " AND a.kind = 'contributor_accrued'"
+            " AND NOT EXISTS (SELECT FROM contributors_splitdispute d"
+            "                  WHERE d.state = 'open' AND a.contract = 'dispute:' || d.id) ORDER BY 1",
             [month.pk, month.pk],
         )
         return [row[0] for row in cursor.fetchall()]

@@ -22,9 +22,14 @@ SELECT a.owner, s.code, a.contract, sum(l.amount)::bigint,
                'close_recoup', 'close_reserve', 'close_payable')), 0)::bigint
   FROM ledger_account a JOIN ledger_asset s ON s.id = a.asset_id
   JOIN ledger_line l ON l.account_id = a.id JOIN ledger_entry e ON e.id = l.entry_id
- WHERE a.kind = 'contributor_accrued' AND a.owner = ANY(%(owners)s) AND e.period_id = %(month)s
-   AND l.entry_id >= (SELECT min(id) FROM ledger_entry WHERE period_id = %(month)s)
+ WHERE a.kind = 'contributor_accrued' AND a.owner = ANY(%(owners)s)
+   -- What was contested was left out of earlier closes, and put on hold in whatever month: all of it counts until now.
+   AND (e.period_id = %(month)s AND l.entry_id >= (SELECT min(id) FROM ledger_entry WHERE period_id = %(month)s)
+        OR a.contract LIKE 'dispute:%%' AND e.period_id <= %(month)s)
    AND (%(before)s::bigint IS NULL OR e.id <= %(before)s)
+   -- What is contested waits for the decision.
+   AND NOT EXISTS (SELECT FROM contributors_splitdispute d
+                    WHERE d.state = 'open' AND a.contract = 'dispute:' || d.id)
  GROUP BY 1, 2, 3"""
 
 
