@@ -22,8 +22,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from attribution import queries, tasks
-from attribution.authentication import HasScope, service_of
-from attribution.models import ModelVersion, ServiceKey
+from attribution.authentication import HasScope, Principal, service_of
+from attribution.features import FEATURES_MAX
+from attribution.models import AttributionIndex, ModelVersion, ServiceKey
 from attribution.operations import ReportResult, UnableToReport, report_generations
 from attribution.operations.reports import (
     BATCH_MAX,
@@ -36,20 +37,26 @@ from attribution.operations.reports import (
 )
 
 PAGE_MAX = 100
+FEATURES_TEXT_MAX = 4 * -(-4 * FEATURES_MAX // 3)
 
 # Every problem that one generation of a batch can have, with its title: /problems/<slug> in the answer.
 PROBLEMS: Mapping[str, str] = {
     "body-differs": "This external id was reported before with another body.",
     "date-out-of-range": "The generation lies too far in the past, or in the future.",
+    "features-not-allowed": "The key may not report features: it lacks the scope features:write.",
+    "foreign-features": "The features were computed for another index than the one that serves.",
     "invalid-amount": "The amount is not a positive decimal string.",
     "invalid-currency": "The currency is not a code of ISO 4217.",
+    "invalid-features": "The features are not finite float32 numbers in base64, or not as many as the index takes.",
     "invalid-field": "A field does not have the form it must have.",
     "malformed-text": "A text cannot be stored as UTF-8.",
+    "missing-features": "The model version is attributed by features that the service reports, and there are none.",
     "missing-field": "A field is missing.",
     "no-manifest": "The model version has no training manifest, so that nobody can be credited.",
     "retired-model-version": "The model version is retired.",
     "text-too-long": "A text is too long.",
     "too-many-tokens": "There are too many token ids.",
+    "unexpected-features": "No index of the model version takes features.",
     "unknown-field": "There is a field that nobody reads.",
     "unknown-model-version": "The service has no model version of this name.",
 }
@@ -130,6 +137,16 @@ class OutputSerializer(StrictSerializer):
     )  # fmt: skip
 
 
+class FeaturesSerializer(StrictSerializer):
+    index = serializers.UUIDField(
+        help_text="The index that they were computed for, by the id that model versions name."
+    )
+    values = serializers.CharField(
+        max_length=FEATURES_TEXT_MAX,
+        help_text=f"Base64 of little-endian float32, member after member; at most {FEATURES_MAX} numbers, all finite.",
+    )
+
+
 class GrossSerializer(StrictSerializer):
     amount = serializers.RegexField(
         r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?$", help_text='More than zero, as a decimal string: "0.05".'
@@ -145,6 +162,10 @@ class GenerationSerializer(StrictSerializer):
     occurred_at = serializers.DateTimeField(help_text="With its offset; at most 35 days old and not in the future.")
     prompt = PromptSerializer(required=False)
     output = OutputSerializer()
+    features = FeaturesSerializer(
+        required=False, allow_null=True,
+        help_text="What the service computed where its model runs, for an index that takes it. Needs features:write.",
+    )  # fmt: skip
     gross = GrossSerializer(
         required=False, allow_null=True, help_text="What was charged, under a plan that shares revenue."
     )
@@ -185,7 +206,12 @@ class ManifestSerializer(serializers.Serializer[Any]):
 
 class IndexSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
+    attributor = serializers.ChoiceField(AttributionIndex.Attributor.choices)
     method = serializers.CharField()
+    feature_shape = serializers.ListField(
+        child=serializers.IntegerField(), allow_null=True,
+        help_text="Ensemble members and numbers of each that `features` must have; null where the index takes none.",
+    )  # fmt: skip
     state = serializers.CharField()
     weight_ppb = serializers.IntegerField(help_text="The part of the pool that goes by attribution, in 10^-9.")
     sha256 = serializers.CharField(allow_null=True)
@@ -291,8 +317,13 @@ class GenerationsView(APIView):
         ],
     )
     def post(self, request: Request) -> Response:
+        principal: Any = request.user
+        assert isinstance(principal, Principal), "A view that HasScope guards has a principal."
         results = report_generations(
-            service=service_of(request), generations=_generations_of(request.data), at=timezone.now()
+            service=principal.service,
+            generations=_generations_of(request.data),
+            may_push_features=ServiceKey.Scope.FEATURES_WRITE.value in principal.scopes,
+            at=timezone.now(),
         )
         if any(result.status == 201 for result in results):
             transaction.on_commit(_hint)
@@ -361,7 +392,9 @@ def _version_as_json(version: queries.VersionSummary) -> dict[str, Any]:
         "index": index
         and {
             "id": index.public_id,
+            "attributor": index.attributor,
             "method": index.method,
+            "feature_shape": index.feature_shape,
             "state": index.state,
             "weight_ppb": index.weight_ppb,
             "sha256": bytes(index.sha256).hex() if index.sha256 else None,

@@ -53,6 +53,7 @@ class ServiceKey(models.Model):
         GENERATIONS_WRITE = "generations:write"
         GENERATIONS_READ = "generations:read"
         MODELS_WRITE = "models:write"
+        FEATURES_WRITE = "features:write"
 
     service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="keys")
     prefix = models.CharField(max_length=16, unique=True)
@@ -204,6 +205,8 @@ class AttributionIndex(models.Model):
     config = models.JSONField(default=dict)
     config_sha256 = models.BinaryField(max_length=32)
     sha256 = models.BinaryField(max_length=32, null=True, blank=True)
+    # Ensemble members and numbers of each: what features must be that a service reports. Null: it takes none.
+    feature_shape = ArrayField(models.IntegerField(), size=2, null=True, blank=True)
     state = models.CharField(max_length=8, choices=State.choices, default=State.BUILDING)
     audit = models.JSONField(null=True, blank=True)
     weight_ppb = models.BigIntegerField(default=0)
@@ -257,6 +260,9 @@ class AttributionIndex(models.Model):
     @property
     def method_words(self) -> str:
         """What its scores are, for readers. Only what follows the model's training is called influence."""
+        if self.attributor == self.Attributor.PUSHED:
+            claim = "as influence" if self.measures_influence else "as similarity, not influence"
+            return f"Features that the service computed, {claim}"
         words = {
             "midpoint": "Midpoint Shapley influence",
             "path": f"Shapley influence at {len(self.config.get('nodes', ()))} points of the path",
@@ -269,7 +275,9 @@ class AttributionIndex(models.Model):
 
     @property
     def measures_influence(self) -> bool:
-        """Whether its scores come, at least in part, from the model's gradients."""
+        """Whether its scores come, at least in part, from the model's gradients (or a service says that they do)."""
+        if self.attributor == self.Attributor.PUSHED:
+            return self.method == "influence"
         return self.attributor in {self.Attributor.MIDPOINT, self.Attributor.HYBRID}
 
     @property
@@ -380,6 +388,11 @@ class Generation(models.Model):
     output_sha256 = models.BinaryField(max_length=32)
     # The output's own tokens as the service reported them; null when the worker is to tokenise the text again.
     token_ids = PlainArrayField(models.IntegerField(), null=True, blank=True)
+    # What the service computed where its model runs, little-endian float32, and the index that it is meant for.
+    features = models.BinaryField(max_length=65_536, null=True, blank=True)
+    features_index = models.ForeignKey(
+        AttributionIndex, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+    )
     occurred_at = models.DateTimeField()
     received_at = models.DateTimeField()
     # In billionths of the currency, whatever its minor unit: the ledger turns it into units of its asset.
@@ -403,6 +416,11 @@ class Generation(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["service", "external_id"], name="a_service_reports_an_external_id_once"),
             models.CheckConstraint(condition=~Q(external_id=""), name="generation_has_an_external_id"),
+            models.CheckConstraint(
+                condition=Q(features__isnull=True, features_index__isnull=True)
+                | Q(features__isnull=False, features_index__isnull=False),
+                name="features_name_their_index",
+            ),
             models.CheckConstraint(condition=Q(gross__isnull=True) | Q(gross__gt=0), name="gross_is_positive"),
             models.CheckConstraint(condition=Q(currency__regex="^[A-Z]{3}$"), name="gross_currency_is_iso_4217"),
             models.CheckConstraint(

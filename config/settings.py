@@ -299,7 +299,10 @@ TIME_ZONE = "UTC"
 
 # --- attribution --------------------------------------------------------------------------------------------------
 # A model version names its factory; only what stands here can be loaded. No API takes a path.
-TRIBUTARY_MODEL_FACTORIES = env.dict("TRIBUTARY_MODEL_FACTORIES", default={"demo": "config.demo.model.load"})
+TRIBUTARY_MODEL_FACTORIES = env.dict(
+    "TRIBUTARY_MODEL_FACTORIES",
+    default={"demo": "config.demo.model.load", "pushed": "attribution.adapters.pushed.load"},
+)
 # What a withdrawn consent means for models that are trained already. By default they go on crediting the works that
 # they learned from, as the consent pages say; where the programme's terms say otherwise the works leave the indexes.
 WITHDRAWN_WORKS_LEAVE_INDEXES = env.bool("WITHDRAWN_WORKS_LEAVE_INDEXES", False)

@@ -215,6 +215,8 @@ def _measure(opened: Opened, generations: Sequence[Generation]) -> list[Measured
 def _example(opened: Opened, generation: Generation) -> Example | Unattributable:
     from attribution.attributors import UnableToEmbed
 
+    if opened.model.adapter.name == "pushed":
+        return _pushed_example(opened, generation)
     tokeniser = opened.model.tokeniser
     if not generation.output_text and not generation.token_ids:
         return Unattributable("The output is empty.")
@@ -226,6 +228,22 @@ def _example(opened: Opened, generation: Generation) -> Example | Unattributable
     except (ValueError, IndexError, KeyError, TypeError) as error:
         # The tokeniser is the model's own code, and the text anybody's.
         return Unattributable(f"The model's tokeniser cannot read it: {type(error).__name__}.")
+    return example
+
+
+def _pushed_example(opened: Opened, generation: Generation) -> Example | Unattributable:
+    from attribution.adapters import Example
+    from attribution.attributors import UnableToEmbed
+
+    if generation.features is None:
+        return Unattributable("The service computes the features of this model's outputs, and reported none.")
+    if generation.features_index_id != opened.index_id:
+        return Unattributable("Its features were computed for another index than the one that serves now.")
+    example = Example(tuple(generation.token_ids or ()), data=bytes(generation.features))
+    try:
+        opened.index.check(example)
+    except UnableToEmbed as reason:
+        return Unattributable(str(reason))
     return example
 
 

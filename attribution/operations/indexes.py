@@ -42,6 +42,8 @@ class Opened:
 
     model: LoadedModel
     index: Attributor
+    index_id: int
+    """Of its row."""
 
 
 class UnableToLoadModel(Exception):
@@ -194,9 +196,11 @@ def _record_built(row: AttributionIndex, built: Attributor, *, at: datetime) -> 
             # Another worker did the same step, and said so first.
             return row
         row.sha256, row.method, row.state = bytes.fromhex(built.sha256), built.manifest["method"], State.BUILT
+        if row.attributor == AttributionIndex.Attributor.PUSHED:
+            row.feature_shape = built.manifest["shape"]
         row.serving = not AttributionIndex.objects.filter(model_version=row.model_version, serving=True).exists()
         row.condition = describe_condition(built)
-        row.save(update_fields=["sha256", "method", "state", "serving", "condition"])
+        row.save(update_fields=["sha256", "method", "state", "serving", "condition", "feature_shape"])
         IndexRevision.objects.create(
             index=row, revision=1, sha256=row.sha256, removed_work_ids=sorted(removed_works(row.model_version)),
             created_at=at,
@@ -299,7 +303,10 @@ def load_model(*, version: ModelVersion, verify: bool = False) -> LoadedModel:
     if verify and digest_of_directory(directory=directory) != bytes(version.checkpoint_sha256):
         raise UnableToLoadModel(f"The files of {version.name} are not those that were registered.")
     factory: Callable[[Path], LoadedModel] = import_string(path)
-    model = factory(directory)
+    try:
+        model = factory(directory)
+    except (OSError, ValueError, KeyError) as error:
+        raise UnableToLoadModel(f"The factory cannot load {version.name}: {error}") from error
     if model.adapter.name != version.adapter:
         raise UnableToLoadModel(f"{version.name} was registered as {version.adapter}, not {model.adapter.name}.")
     return model
@@ -310,15 +317,15 @@ def open_built(*, index: AttributionIndex, sha256: bytes | None = None) -> Opene
     earlier revision of it."""
     wanted = index.sha256 if sha256 is None else sha256
     assert wanted is not None, "A built index has a digest (constraint)."
-    return _open(str(settings.TRIBUTARY_DATA), index.directory, bytes(wanted).hex(), index.model_version_id)
+    return _open(str(settings.TRIBUTARY_DATA), index.directory, bytes(wanted).hex(), index.model_version_id, index.pk)
 
 
 @functools.lru_cache(maxsize=OPEN_MAX)
-def _open(data: str, directory: str, sha256: str, model_version_id: int) -> Opened:
+def _open(data: str, directory: str, sha256: str, model_version_id: int, index_id: int) -> Opened:
     from attribution.attributors import open_attributor
 
     model = load_model(version=ModelVersion.objects.get(pk=model_version_id))
-    return Opened(model, open_attributor(Path(data) / directory, model=model, sha256=sha256))
+    return Opened(model, open_attributor(Path(data) / directory, model=model, sha256=sha256), index_id)
 
 
 def index_items(*, version: ModelVersion, model: LoadedModel) -> list[IndexItem]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,10 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F, FilteredRelation, Q
 
-from attribution.models import Generation, ModelService, ModelVersion
+from attribution.features import read_features
+from attribution.models import AttributionIndex, Generation, ModelService, ModelVersion
 
 BATCH_MAX = 1_000
 EXTERNAL_ID_CHARACTERS_MAX = 200
@@ -65,6 +68,14 @@ class ReportResult:
     refusal: UnableToAccept | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Features:
+    """Numbers that the service computed, little-endian float32, and the public id of the index they are meant for."""
+
+    index: uuid.UUID
+    values: bytes
+
+
 @dataclass(slots=True)
 class _Candidate:
     """A generation that is well formed. `refusal` is a reason that holds only if it is not stored already."""
@@ -75,6 +86,7 @@ class _Candidate:
     prompt: str
     output: str
     token_ids: list[int] | None
+    features: _Features | None
     gross: int | None
     currency: str
     parts: dict[str, str]
@@ -83,8 +95,12 @@ class _Candidate:
     row: Generation | None = field(default=None)
 
 
-def report_generations(*, service: ModelService, generations: Sequence[Any], at: datetime) -> list[ReportResult]:
+def report_generations(
+    *, service: ModelService, generations: Sequence[Any], at: datetime, may_push_features: bool = False
+) -> list[ReportResult]:
     """Store what is new and well formed; answer each generation in the order given.
+
+    `may_push_features`: whether the caller may say itself what its outputs drew on (scope features:write).
 
     Idempotent per (service, external id), also between processes: the unique constraint decides who was first, and
     whoever comes second is compared with what is stored. A repeated report is answered even when it would be refused
@@ -95,7 +111,7 @@ def report_generations(*, service: ModelService, generations: Sequence[Any], at:
     read = [_read_or_refuse(generation, at=at) for generation in generations]
     candidates = [candidate for candidate in read if isinstance(candidate, _Candidate)]
     with transaction.atomic():
-        _name_model_versions(service, candidates, at=at)
+        _name_model_versions(service, candidates, may_push_features=may_push_features, at=at)
         _store(candidates)
         stored = _stored(service, candidates)
     answered: set[str] = set()
@@ -129,18 +145,65 @@ def _answer(candidate: _Candidate, stored: Mapping[str, Generation], answered: s
 
 
 # --- storing --------------------------------------------------------------------------------------------------------
-def _name_model_versions(service: ModelService, candidates: Sequence[_Candidate], *, at: datetime) -> None:
+def _name_model_versions(
+    service: ModelService, candidates: Sequence[_Candidate], *, may_push_features: bool, at: datetime
+) -> None:
     """Give each candidate its row to be, or the refusal that its model version calls for."""
     names = {candidate.model_version for candidate in candidates}
-    # Another service's model versions are as unknown as one that does not exist.
-    versions = {version.name: version for version in ModelVersion.objects.filter(service=service, name__in=names)}
+    # Another service's model versions are as unknown as one that does not exist. With each comes the index that takes
+    # features, in the same query: of those that serve there is one at most.
+    takes = Q(indexes__serving=True, indexes__attributor=AttributionIndex.Attributor.PUSHED)
+    found = ModelVersion.objects.filter(service=service, name__in=names).annotate(
+        takes=FilteredRelation("indexes", condition=takes),
+        index_pk=F("takes__pk"),
+        index_public_id=F("takes__public_id"),
+        index_shape=F("takes__feature_shape"),
+    )
+    versions = {version.name: version for version in found}
     refusals = {name: _refusal_of(versions.get(name), name) for name in names}
+    pushed = {version.name: _index_of(version) for version in found}
     first: set[str] = set()
     for candidate in candidates:
         candidate.refusal = candidate.refusal or refusals[candidate.model_version]
+        if candidate.refusal is not None:
+            continue
+        version = versions[candidate.model_version]
+        index = pushed[candidate.model_version]
+        candidate.refusal = _refusal_of_features(candidate.features, index, is_allowed=may_push_features)
         if candidate.refusal is None and candidate.external_id not in first:
             first.add(candidate.external_id)
-            candidate.row = _row(candidate, service, versions[candidate.model_version], at=at)
+            candidate.row = _row(candidate, service, version, index, at=at)
+
+
+def _index_of(version: Any) -> AttributionIndex | None:
+    """The serving index that takes features of this model version, from what its query was annotated with."""
+    if version.index_pk is None:
+        return None
+    return AttributionIndex(pk=version.index_pk, public_id=version.index_public_id, feature_shape=version.index_shape)
+
+
+def _refusal_of_features(
+    features: _Features | None, index: AttributionIndex | None, *, is_allowed: bool
+) -> UnableToAccept | None:
+    if features is None:
+        if index is None:
+            return None
+        detail = f"This model version is attributed by features that the service reports, for index {index.public_id}."
+        return UnableToAccept("missing-features", detail, field="features", index=str(index.public_id))
+    if not is_allowed:
+        detail = "Only a key with the scope features:write may report features."
+        return UnableToAccept("features-not-allowed", detail, field="features", scope="features:write")
+    if index is None:
+        detail = "No index of this model version takes features: report the output alone."
+        return UnableToAccept("unexpected-features", detail, field="features")
+    if features.index != index.public_id:
+        detail = f"These features are for index {features.index}; index {index.public_id} serves."
+        return UnableToAccept("foreign-features", detail, field="features.index", index=str(index.public_id))
+    members, numbers = index.feature_shape or (0, 0)
+    if len(features.values) != 4 * members * numbers:
+        detail = f"The index takes {members} x {numbers} numbers, not {len(features.values) // 4}."
+        return UnableToAccept("invalid-features", detail, field="features.values", shape=[members, numbers])
+    return None
 
 
 def _refusal_of(version: ModelVersion | None, name: str) -> UnableToAccept | None:
@@ -154,7 +217,14 @@ def _refusal_of(version: ModelVersion | None, name: str) -> UnableToAccept | Non
     return None
 
 
-def _row(candidate: _Candidate, service: ModelService, version: ModelVersion, *, at: datetime) -> Generation:
+def _row(
+    candidate: _Candidate,
+    service: ModelService,
+    version: ModelVersion,
+    index: AttributionIndex | None,
+    *,
+    at: datetime,
+) -> Generation:
     return Generation(
         service=service,
         external_id=candidate.external_id,
@@ -163,6 +233,8 @@ def _row(candidate: _Candidate, service: ModelService, version: ModelVersion, *,
         output_text=candidate.output,
         output_sha256=hashlib.sha256(candidate.output.encode()).digest(),
         token_ids=candidate.token_ids,
+        features=candidate.features.values if candidate.features else None,
+        features_index=index if candidate.features else None,
         occurred_at=candidate.occurred_at,
         received_at=at,
         gross=candidate.gross,
@@ -188,7 +260,7 @@ def _stored(service: ModelService, candidates: Sequence[_Candidate]) -> dict[str
 # --- reading one generation -----------------------------------------------------------------------------------------
 def _read(generation: Any, *, at: datetime) -> _Candidate:
     body = _object(generation, "", required=("external_id", "model_version", "occurred_at", "output"),
-                   optional=("prompt", "gross"))  # fmt: skip
+                   optional=("prompt", "features", "gross"))  # fmt: skip
     external_id = body["external_id"]
     if not isinstance(external_id, str) or not _is_external_id(external_id):
         raise _invalid("external_id", f"must be 1 to {EXTERNAL_ID_CHARACTERS_MAX} printable characters.")
@@ -199,12 +271,17 @@ def _read(generation: Any, *, at: datetime) -> _Candidate:
     output_body = _object(body["output"], "output", required=("text",), optional=("token_ids",))
     output = _text(output_body["text"], "output.text", OUTPUT_BYTES_MAX)
     token_ids = _token_ids(output_body.get("token_ids"))
+    features = _features(body.get("features"))
     gross, currency = _gross(body.get("gross"))
+    told: list[Any] = [output, token_ids]
+    if features is not None:
+        told += [str(features.index), hashlib.sha256(features.values).hexdigest()]
     parts = {
         "model_version": _digest(model_version),
         "occurred_at": _digest(occurred_at.isoformat()),
         "prompt": _digest(prompt),
-        "output": _digest([output, token_ids]),
+        # What the service says of an output belongs to it; an output without features keeps the digest it always had.
+        "output": _digest(told),
         "gross": _digest([gross, currency]),
     }
     return _Candidate(
@@ -214,6 +291,7 @@ def _read(generation: Any, *, at: datetime) -> _Candidate:
         prompt=prompt,
         output=output,
         token_ids=token_ids,
+        features=features,
         gross=gross,
         currency=currency or "USD",
         parts=parts,
@@ -293,6 +371,25 @@ def _token_ids(value: Any) -> list[int] | None:
     if value and not (min(value) >= 0 and max(value) <= TOKEN_ID_MAX):
         raise _invalid("output.token_ids", f"must lie between 0 and {TOKEN_ID_MAX}.")
     return value
+
+
+def _features(value: Any) -> _Features | None:
+    if value is None:
+        return None
+    body = _object(value, "features", required=("index", "values"))
+    try:
+        index = uuid.UUID(body["index"]) if isinstance(body["index"], str) else None
+    except ValueError:
+        index = None
+    if index is None:
+        raise _invalid("features.index", "must be the id of an index, as GET /api/v1/model-versions gives it.")
+    if not isinstance(body["values"], str):
+        raise _invalid("features.values", "must be a string: base64 of little-endian float32 numbers.")
+    try:
+        values = read_features(body["values"])
+    except ValueError as reason:
+        raise UnableToAccept("invalid-features", f"features.values {reason}.", field="features.values") from None
+    return _Features(index, values)
 
 
 def _gross(value: Any) -> tuple[int | None, str]:
