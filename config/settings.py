@@ -178,6 +178,8 @@ CELERY_TASK_ROUTES = {
     "attribution.tasks.take_build_step": {"queue": "builds"},
     "attribution.tasks.*": {"queue": "attribution"},
     "payouts.tasks.*": {"queue": "payouts"},
+    # It measures generations, and so needs the workers that have torch.
+    "ledger.tasks.continue_restatements": {"queue": "attribution"},
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
@@ -193,6 +195,9 @@ CELERY_BEAT_SCHEDULE = {
         ("open the next period", "ledger.tasks.open_next_period", 3600.0),
         ("hold what contested shares earned", "ledger.tasks.hold_contested_shares", 3600.0),
         ("release reserves that are due", "ledger.tasks.release_due_reserves", 3600.0),
+        ("estimate the pools of open months", "ledger.tasks.estimate_pools", 3600.0),
+        ("compute previews of plans", "ledger.tasks.compute_previews", SWEEP_SECONDS),
+        ("go on with restatements", "ledger.tasks.continue_restatements", SWEEP_SECONDS),
         ("export the credits of closed periods", "ledger.tasks.export_closed_periods", 600.0),
         ("claim payouts whose lease ran out", "payouts.tasks.sweep_payouts", SWEEP_SECONDS),
         ("tell people what happened", "payouts.tasks.send_notices", 30.0),

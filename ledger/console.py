@@ -23,7 +23,7 @@ from contributors.models import Contributor
 from ledger import queries
 from ledger.forms import AnswerDisputeForm
 from ledger.journal import CHART
-from ledger.models import Account, EntryKind, Line, Period, ReceiptDispute, RoyaltyPlan
+from ledger.models import Account, EntryKind, Line, Period, ReceiptDispute
 from ledger.money import ASSETS, format_amount
 from ledger.operations import (
     UnableToAccrue,
@@ -40,7 +40,6 @@ ACCOUNTS_SHOWN_MAX = 200
 DISPUTES_PAGE = 50
 UNACCRUED_SHOWN_MAX = 200
 PERIOD_TONES = {"open": "info", "closing": "warn", "closed": "neutral", "sealed": "good"}
-PLAN_TONES = {"proposed": "info", "effective": "good", "rejected": "neutral"}
 SIDES = {"D": "debit", "C": "credit", "E": "either"}
 
 
@@ -269,13 +268,6 @@ def _period(code: str) -> Period:
     if found is None:
         raise Http404("There is no such period.")
     return found
-
-
-@staff_required(*READERS)
-@require_GET
-def plans(request: HttpRequest) -> HttpResponse:
-    found: list[tuple[RoyaltyPlan, str]] = [(plan, PLAN_TONES[plan.state]) for plan in queries.plans()]
-    return render(request, "console/journal_plans.html", {"plans": found})
 
 
 # --- disputes -----------------------------------------------------------------------------------------------------

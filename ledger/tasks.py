@@ -5,8 +5,12 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
+from ledger.models import Restatement
 from ledger.operations import (
     accrue,
+    compute_waiting_previews,
+    continue_restatement,
+    estimate_pools,
     export_closed_periods,
     hold_contested,
     make_partitions,
@@ -15,6 +19,7 @@ from ledger.operations import (
 )
 
 SWEEPS_MAX = 200
+RESTATED_BATCHES_MAX = 20
 
 
 @shared_task(name="ledger.tasks.sweep_attributed")
@@ -54,3 +59,28 @@ def release_due_reserves() -> int:
 def hold_contested_shares() -> int:
     """Put on hold what contested shares of split sheets earned; returns the number of entries."""
     return hold_contested(at=timezone.now())
+
+
+@shared_task(name="ledger.tasks.estimate_pools")
+def estimate_open_pools() -> int:
+    """Say anew what each contributor would get from the pools of open months; returns how many estimates stand."""
+    return estimate_pools(at=timezone.now())
+
+
+@shared_task(name="ledger.tasks.compute_previews")
+def compute_previews() -> int:
+    """Compute the previews of plans that were too large for a page; returns how many waited."""
+    return compute_waiting_previews(at=timezone.now())
+
+
+@shared_task(name="ledger.tasks.continue_restatements")
+def continue_restatements() -> int:
+    """Go on with what is being restated, for some batches; returns how many generations were looked at."""
+    done = 0
+    for restatement in Restatement.objects.filter(state=Restatement.State.RUNNING).order_by("id"):
+        for _ in range(RESTATED_BATCHES_MAX):
+            found = continue_restatement(restatement=restatement, at=timezone.now())
+            done += found
+            if not found:
+                break
+    return done

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from ledger import api, console, console_contests, console_contracts, console_manual, console_taxes
+from ledger import api, console, console_contests, console_contracts, console_manual, console_plans, console_taxes
 from ledger.portal import contracts, disputes, earnings, receipts, roots, statements
 
 app_name = "ledger"
@@ -40,7 +40,21 @@ urlpatterns = [
     re_path(rf"^console/periods/{CODE}/seal/$", console.seal, name="seal_period"),
     path("console/disputes/", console.disputes, name="disputes"),
     path("console/disputes/<int:dispute_id>/", console.answer, name="answer_dispute"),
-    path("console/plans/", console.plans, name="plans"),
+    path("console/plans/", console_plans.plans, name="plans"),
+    path("console/plans/propose/", console_plans.propose, name="plan_propose"),
+    path("console/plans/<int:plan_id>/", console_plans.plan, name="plan"),
+    path("console/plans/<int:plan_id>/decide/", console_plans.decide, name="plan_decide"),
+    path("console/plans/<int:plan_id>/preview/", console_plans.ask_preview, name="plan_ask_preview"),
+    path("console/plans/<int:plan_id>/preview/<int:preview_id>/", console_plans.preview, name="plan_preview"),
+    path(
+        "console/plans/<int:plan_id>/preview/<int:preview_id>/csv", console_plans.preview_csv, name="plan_preview_csv"
+    ),
+    path("console/plans/<int:plan_id>/pools/", console_plans.propose_pool, name="pool_propose"),
+    path("console/plans/<int:plan_id>/pools/<int:pool_id>/decide/", console_plans.decide_pool, name="pool_decide"),
+    path("console/restatements/", console_plans.restatements, name="restatements"),
+    path(
+        "console/restatements/<int:restatement_id>/decide/", console_plans.decide_restatement, name="restatement_decide"
+    ),
     path("console/contracts/", console_contracts.contracts, name="contracts"),
     path("console/contracts/new/", console_contracts.contract_new, name="contract_new"),
     path("console/contracts/<int:contract_id>/", console_contracts.contract, name="contract"),

@@ -192,6 +192,12 @@ def _plan_rule(plan: RoyaltyPlan) -> str:
     return f"{plan.currency} {grouped(plan.pool, scale)} for each month, divided equally among its generations"
 
 
+def _gross_rule(found: ContributorReceipt, plan: RoyaltyPlan) -> str:
+    if plan.basis != RoyaltyPlan.Basis.PERIOD_POOL:
+        return _plan_rule(plan)
+    return f"one generation's equal part of the pool of {found.standing.generation.occurred_at:%B %Y}"
+
+
 def _percent(ppb: int) -> str:
     """Parts per billion as an exact percentage."""
     text = f"{ppb // 10**7}.{ppb % 10**7:07d}".rstrip("0").rstrip(".")
@@ -206,7 +212,7 @@ def _steps(found: ContributorReceipt, plan: RoyaltyPlan) -> list[Step]:
         return grouped(units, scale)
 
     steps = [
-        Step("Gross of this generation", f"Plan {plan.version}: {_plan_rule(plan)}", division.gross),
+        Step("Gross of this generation", f"Plan {plan.version}: {_gross_rule(found, plan)}", division.gross),
         Step("The platform's take", f"{shown(division.gross)} × {_percent(plan.take_ppb)}, cut", division.take),
         Step("Pool", f"{shown(division.gross)} − {shown(division.take)}", division.pool),
         Step("Floor part", f"{shown(division.pool)} × {_percent(plan.floor_ppb)}, cut", division.floor_part),

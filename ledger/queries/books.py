@@ -12,7 +12,18 @@ from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from ledger import journal
-from ledger.models import Account, Accrual, ChainHead, Entry, FloorDistribution, Line, Period, RoyaltyPlan, Unaccrued
+from ledger.models import (
+    Account,
+    Accrual,
+    ChainHead,
+    Entry,
+    FloorDistribution,
+    Line,
+    Period,
+    PoolEstimate,
+    RoyaltyPlan,
+    Unaccrued,
+)
 
 ENTRIES_PAGE = 50
 DOCUMENTS_PAGE = 50
@@ -247,5 +258,13 @@ def floor_distributions(number: int) -> list[FloorDistribution]:
     return list(FloorDistribution.objects.filter(period_id=number).select_related("plan").order_by("plan__currency"))
 
 
+def estimates_of(contributor_id: int) -> QuerySet[PoolEstimate]:
+    """What a contributor would get from pools of months that are open."""
+    rows = PoolEstimate.objects.filter(contributor_id=contributor_id, period__state=Period.State.OPEN)
+    return rows.select_related("plan", "period").order_by("period_id", "plan_id")
+
+
 def plans() -> QuerySet[RoyaltyPlan]:
-    return RoyaltyPlan.objects.select_related("proposed_by", "decided_by").order_by("currency", "-version")
+    return RoyaltyPlan.objects.select_related("proposed_by", "decided_by", "pool_service").order_by(
+        "currency", "-version"
+    )
