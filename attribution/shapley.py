@@ -23,9 +23,10 @@ class Divided:
 
 def scores(sums: Tensor, queries: Tensor) -> Tensor:
     """Sums (M, C, K) and queries (B, M, K) to scores (B, M, C), each member apart."""
-    # The large matrix first, as it lies in memory: a single query then costs little more than to read it.
-    by_member = [(of_member @ queries[:, member].T).T for member, of_member in enumerate(sums)]
-    return torch.stack(by_member, 1)
+    # A product with two columns is read through once; one with a single column takes twice as long (measured on x86).
+    wide = torch.cat([queries, queries]) if len(queries) == 1 else queries
+    by_member = [(of_member @ wide[:, member].T).T for member, of_member in enumerate(sums)]
+    return torch.stack(by_member, 1)[: len(queries)]
 
 
 def ensemble(scores: Tensor) -> tuple[Tensor, Tensor]:

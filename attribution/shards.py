@@ -110,10 +110,11 @@ class Items:
     def labels_at(self, positions: Array) -> Array:
         """Labels (3, n) of these positions, ascending."""
         found = [np.zeros((3, 0), dtype=np.int64)]
-        for start, labels in self.labels():
-            inside = positions[(positions >= start) & (positions < start + labels.shape[1])]
-            if len(inside):
-                found.append(labels[:, inside - start])
+        for number, shard in enumerate(self.shards):
+            start, end = self._starts[number : number + 2]
+            first, last = np.searchsorted(positions, [start, end])
+            if first < last:
+                found.append(self._map(shard, "labels")[:, _rows(positions[first:last] - start)])
         return np.concatenate(found, axis=1)
 
     def where(self, row: int, wanted: Array) -> Array:
@@ -140,10 +141,11 @@ class Items:
         return self._counting(np.arange(len(self)))
 
     def _counting(self, positions: Array) -> Array:
+        if not len(self.removed):
+            return positions
         places = np.searchsorted(self.removed, positions)
         places[places == len(self.removed)] = 0
-        gone = self.removed[places] == positions if len(self.removed) else np.zeros(len(positions), dtype=bool)
-        counting: Array = positions[~gone]
+        counting: Array = positions[self.removed[places] != positions]
         return counting
 
     def chunks(self, positions: Array) -> Iterator[tuple[Array, Array]]:
@@ -163,7 +165,12 @@ class Items:
             first, last = np.searchsorted(positions, [start, end])
             for begin in range(first, last, size):
                 chosen = positions[begin : min(begin + size, last)]
-                rows: Any = chosen - start
-                if rows[-1] - rows[0] + 1 == len(rows):
-                    rows = slice(int(rows[0]), int(rows[-1]) + 1)
+                rows = _rows(chosen - start)
                 yield chosen, self._map(shard, "i8")[rows], self._map(shard, "scale")[rows]
+
+
+def _rows(rows: Array) -> Any:
+    """The same rows, ascending; as a slice where there is no gap, which copies nothing."""
+    if rows[-1] - rows[0] + 1 == len(rows):
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
