@@ -1,0 +1,71 @@
+"""A whole model version attributed again by a newer index, in batches that go on where the last one ended."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from attribution import operations as attributions
+from attribution.models import Attribution, AttributionIndex, Generation
+from attribution.shares import BILLION
+from contributors import operations as people
+from ledger import operations
+from ledger.invariants import check_all
+from ledger.models import Accrual, Entry, Restatement
+from tests.attribution.conftest import SMALL_INDEX, Programme
+from tests.ledger.world import TERMS
+
+
+def newer_index(programme: Programme) -> AttributionIndex:
+    index = attributions.build_index(
+        model_version=programme.model_version, config={**SMALL_INDEX, "k": 8}, at=programme.at
+    )
+    attributions.record_audit(
+        index=index, at=programme.at,
+        report={"index_sha256": bytes(index.sha256 or b"").hex(), "passed": True, "weight_ppb": BILLION},
+    )  # fmt: skip
+    index.refresh_from_db()
+    return index
+
+
+def test_a_model_version_is_restated_in_batches_by_a_newer_index(indexed: Programme) -> None:
+    at = indexed.at
+    maker, checker = (
+        people.register_user(email=f"{name}@finance.example", password="a long enough phrase", name=name, at=at)
+        for name in ("maker", "checker")
+    )
+    operations.open_periods(at=at)
+    plan = operations.propose_plan(by=maker, currency="USD", effective_from=at - timedelta(days=20), at=at, terms=TERMS)
+    operations.adopt_plan(plan=plan, by=checker, at=at)
+    indexed.report(*[indexed.generation(f"g{place}") for place in range(5)])
+    assert attributions.attribute_batch(at=at) == 5
+    while operations.accrue(at=at):
+        pass
+    voided = Generation.objects.get(external_id="g4")
+    operations.void_generation(generation=voided, reason="test", at=at)
+    index = newer_index(indexed)
+    asked = operations.propose_restatement(
+        index=index, since=at - timedelta(days=1), reason="a finer index", by=maker, at=at
+    )
+    operations.confirm_restatement(restatement=asked, by=checker, at=at)
+    looked_at = []
+    while found := operations.continue_restatement(restatement=asked, at=at, limit=2):
+        looked_at.append(found)
+    assert looked_at == [2, 2]
+    done = Restatement.objects.get()
+    assert (done.state, done.n_attributed, done.n_kept) == ("done", 4, 0)
+    assert operations.continue_restatement(restatement=asked, at=at) == 0
+    assert set(Attribution.objects.filter(revision=2).values_list("index_id", flat=True)) == {index.pk}
+    assert not Attribution.objects.filter(generation=voided, revision=2).exists()
+    while operations.accrue(at=at, full=True):
+        pass
+    assert Entry.objects.filter(kind="restate").count() == 1
+    # The first index had no weight: all went to the floor. The newer one pays by attribution.
+    assert Accrual.objects.filter(revision=2).count() == 4
+    assert not [(r.name, r.rows) for r in check_all() if r.rows]
+    one = Generation.objects.get(external_id="g0")
+    assert operations.restate_generation(generation=one, at=at) == 3
+    with pytest.raises(operations.UnableToRestate, match="is void"):
+        operations.restate_generation(generation=voided, at=at)
+    assert not [(r.name, r.rows) for r in check_all() if r.rows]
