@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo up test test-full screenshots lint bench clean
+.PHONY: help install demo up test test-full screenshots lint bench-install bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,9 +22,10 @@ $(VENV)/.development: $(VENV)/.runtime requirements-dev.txt
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-$(VENV)/.benchmark: $(VENV)/.development requirements-bench.txt
-	@echo "Installing the ledgers to compare with ..."
+$(VENV)/.benchmark: $(VENV)/.development requirements-bench.txt requirements-bench-attribution.txt
+	@echo "Installing the ledgers and the attribution libraries to compare with ..."
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-bench-attribution.txt
 	@touch $@
 
 install: $(VENV)/.runtime  ## create .venv with what the product needs
@@ -55,8 +56,10 @@ lint: $(VENV)/.development  ## ruff, mypy strict, import contracts, templates
 	@DATABASE_ROLE= $(PYTHON) manage.py makemigrations --check --dry-run
 	@$(VENV)/bin/mypy .
 
+bench-install: $(VENV)/.benchmark  ## what the benchmarks compare with
+
 bench: $(VENV)/.benchmark  ## every benchmark, quick size
-	@for name in $$(cd benchmarks && ls *.py | grep -v __init__ | sed 's/\.py$$//'); do $(PYTHON) -m benchmarks.$$name --quick || exit 1; done
+	@for name in $$(cd benchmarks && ls *.py */__main__.py | grep -v __init__ | sed 's/\.py$$//; s,/__main__,,'); do $(PYTHON) -m benchmarks.$$name --quick || exit 1; done
 
 clean:  ## remove the demo's data and every cache (not .venv)
 	rm -rf var .cache staticfiles .mypy_cache .ruff_cache .pytest_cache .hypothesis

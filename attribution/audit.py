@@ -134,7 +134,7 @@ def bootstrapped_lds(predicted: Array, actual: Array, *, seed: int) -> dict[str,
         correlations = _rank_correlations(predicted, actual, rows.astype(float))
         draws.extend((correlations * columns).sum(1) / queries)
     low, high = np.quantile(draws, [0.05, 0.95])
-    lds = float(_rank_correlations(predicted, actual, np.ones((1, coalitions))).mean())
+    lds = float(rank_correlations(predicted, actual).mean())
     return {"lds": round(lds, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
@@ -155,6 +155,12 @@ def _compare(
         "general": bootstrapped_lds((present @ scores.general)[:, None], utilities.mean(1, keepdims=True), seed=seed),
         "pro_rata": bootstrapped_lds(pro_rata, utilities, seed=seed),
     }
+
+
+def rank_correlations(predicted: Array, actual: Array) -> Array:
+    """Spearman's rank correlation of each column, (queries,), over the rows (retrained models); ties share a rank."""
+    found: Array = _rank_correlations(predicted, actual, np.ones((1, len(predicted))))[0]
+    return found
 
 
 def _rank_correlations(predicted: Array, actual: Array, weights: Array) -> Array:
