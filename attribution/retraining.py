@@ -53,10 +53,7 @@ class Task:
     @cached_property
     def sha256(self) -> str:
         """Of what all subsets have in common; the same in every process, which pickled bytes are not."""
-        asked = [
-            [(each.tokens, each.prompt_tokens, *([each.data.hex()] if each.data else [])) for each in part]
-            for part in (self.examples, self.queries)
-        ]
+        asked = [[told(example) for example in part] for part in (self.examples, self.queries)]
         return hashlib.sha256(json.dumps([self.retrain.recipe, asked]).encode()).hexdigest()
 
     def file_of(self, number: int) -> str:
@@ -145,6 +142,12 @@ def _write(path: Path, content: bytes) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_bytes(content)
     os.replace(draft, path)
+
+
+def told(example: Example) -> list[object]:
+    """All that an example is, as plain JSON, for digests."""
+    data = [hashlib.sha256(example.data).hexdigest()] if example.data else []
+    return [example.tokens, example.prompt_tokens, *data]
 
 
 def positions_of(holder_ids: Sequence[int], coalition: Sequence[int]) -> tuple[int, ...]:

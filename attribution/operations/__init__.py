@@ -8,7 +8,9 @@ from attribution.operations.attributions import (
     recompute,
 )
 from attribution.operations.builds import queue_build, steps_to_do, take_step
+from attribution.operations.choices import choose_index
 from attribution.operations.indexes import (
+    AUDIT_GENERATIONS,
     UnableToAuditIndex,
     UnableToLoadModel,
     audit_index,
@@ -51,6 +53,7 @@ from attribution.operations.revisions import (
 )
 
 __all__ = [
+    "AUDIT_GENERATIONS",
     "NewItem",
     "Recomputed",
     "ReportResult",
@@ -74,6 +77,7 @@ __all__ = [
     "attribute_batch_again",
     "audit_index",
     "build_index",
+    "choose_index",
     "follow_consent",
     "indexes_to_revise",
     "issue_key",

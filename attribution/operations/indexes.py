@@ -232,6 +232,7 @@ def audit_index(
     coalitions: int = 16,
     processes: int = 2,
     generations: int = AUDIT_GENERATIONS,
+    controls: bool = True,
     progress: Progress | None = None,
 ) -> AttributionIndex:
     """Retrain coalitions and compare; set the weight with which the index moves money, and let the better one serve.
@@ -255,13 +256,19 @@ def audit_index(
         held_out=model.held_out(),
         # Other generations than those whose mean the index keeps.
         own_generations=model.sample(generations, seed + 1),
-        cache=Path(settings.TRIBUTARY_DATA) / "audits" / str(index.public_id),
+        cache=audit_cache(version=index.model_version),
         coalitions=coalitions,
         processes=processes,
         seed=seed,
+        controls=controls,
         progress=progress,
     )
     return record_audit(index=index, report=report, at=at)
+
+
+def audit_cache(*, version: ModelVersion) -> Path:
+    """Where retrained models' utilities are kept: they are the model version's, whatever index is held against them."""
+    return Path(settings.TRIBUTARY_DATA) / "audits" / str(version.public_id)
 
 
 def record_audit(*, index: AttributionIndex, report: Mapping[str, Any], at: datetime) -> AttributionIndex:

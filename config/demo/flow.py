@@ -284,6 +284,8 @@ class Demo:
             audited = attribution.audit_index(
                 index=index,
                 at=self.calendar.trained_at,
+                # One more training with noise and a copier in it: `manage.py audit_index` has the time for it.
+                controls=False,
                 progress=lambda _stage, done, total: advance(done, total),
             )
         self.figures["audit"] = {"weight_ppb": audited.weight_ppb, **(audited.audit or {})}

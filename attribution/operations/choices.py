@@ -1,0 +1,135 @@
+"""Choosing the configuration of an index by what retraining shows, on other coalitions than those that audit it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attribution.models import AttributionIndex, ModelVersion
+from attribution.operations.indexes import (
+    AUDIT_GENERATIONS,
+    OWN_GENERATIONS,
+    Progress,
+    UnableToAuditIndex,
+    audit_cache,
+    build_index,
+    index_items,
+    load_model,
+)
+
+if TYPE_CHECKING:
+    from attribution.adapters import LoadedModel
+    from attribution.attributors import Attributor, IndexItem
+    from attribution.configuration import IndexConfig
+
+DAMPINGS = (0.1, 0.3, 1.0)
+LEXICAL_WEIGHTS = (0.25, 0.5, 1.0)
+NODES = (1,)
+
+
+def choose_index(
+    *,
+    index: AttributionIndex,
+    at: datetime,
+    dampings: Sequence[float] = DAMPINGS,
+    nodes: Sequence[int] = NODES,
+    lexical_weights: Sequence[float] = LEXICAL_WEIGHTS,
+    coalitions: int = 16,
+    processes: int = 2,
+    generations: int = AUDIT_GENERATIONS,
+    progress: Progress | None = None,
+) -> tuple[AttributionIndex, dict[str, float]]:
+    """Try dampings, numbers of nodes and weights of the wording; build the best as an index of the model version.
+
+    Returns it (the same index, where nothing was better) with the agreement of everything that was tried, on own
+    generations. It is not audited yet: `audit_index` draws other coalitions, which decided nothing.
+    """
+    from attribution import audit as auditing
+    from attribution.configuration import gauss_nodes
+
+    version = index.model_version
+    model = load_model(version=version, verify=True)
+    if model.sample is None:
+        raise UnableToAuditIndex("The model's factory offers no generations of its own.")
+    items = index_items(version=version, model=model)
+    present = _config_of(index)
+    own = model.sample(generations, present.seed + 1)
+    mean_of = model.sample(int(index.config.get("own_generations", OWN_GENERATIONS)), present.seed)
+    cache = audit_cache(version=version)
+    tried: dict[str, Mapping[str, Any]] = {}
+    candidates = []
+    for damping, count in itertools.product(dampings, nodes):
+        changes = {"damping": damping, "nodes": gauss_nodes(count)}
+        for name, config, built in _build(present, changes, lexical_weights, model, items, mean_of, cache, progress):
+            features = built.embed(own)
+            scores = built.score(features, **({"lexical_weight": config.lexical_weight} if "hybrid" in name else {}))
+            tried[name] = config.to_json()
+            candidates.append(auditing.Candidate(name, scores.specific))
+    found = auditing.choose(
+        candidates,
+        model=model,
+        items=items,
+        own_generations=own,
+        holder_ids=sorted({item.holder_id for item in items}),
+        cache=cache,
+        coalitions=coalitions,
+        processes=processes,
+        seed=present.seed,
+        progress=progress,
+    )
+    best = tried[max(found, key=lambda name: found[name])]
+    kept = {name: index.config[name] for name in ("noise_z", "own_generations") if name in index.config}
+    return _existing(version, best) or build_index(model_version=version, config={**best, **kept}, at=at), found
+
+
+def _build(
+    present: IndexConfig,
+    changes: Mapping[str, Any],
+    lexical_weights: Sequence[float],
+    model: LoadedModel,
+    items: Sequence[IndexItem],
+    mean_of: Sequence[Any],
+    cache: Path,
+    progress: Progress | None,
+) -> list[tuple[str, IndexConfig, Any]]:
+    """Candidates that one build gives: the midpoint alone and, where items have words, the hybrid by its weights."""
+    from dataclasses import replace
+
+    from attribution import attributors
+
+    def built(config: IndexConfig) -> Attributor:
+        path = cache / "candidates" / config.sha256[:16]
+        if path.exists():
+            return attributors.open_attributor(path, model=model)
+        return attributors.build(path, model=model, items=items, config=config, mean_of=mean_of, progress=progress)
+
+    label = f"damping {changes['damping']:g}, {len(changes['nodes'])} node{'s' * (len(changes['nodes']) > 1)}"
+    hybrid = replace(present, attributor="hybrid", **changes)
+    alone = hybrid.of_part("midpoint")
+    if not lexical_weights or model.adapter.name != "causal_lm":
+        return [(f"midpoint, {label}", alone, built(alone))]
+    both: Any = built(hybrid)
+    return [
+        (f"midpoint, {label}", alone, both.midpoint),
+        *(
+            (f"hybrid, {label}, wording {weight:g}", replace(hybrid, lexical_weight=weight), both)
+            for weight in lexical_weights
+        ),
+    ]
+
+
+def _config_of(index: AttributionIndex) -> IndexConfig:
+    from attribution.configuration import IndexConfig
+
+    stored = {name: value for name, value in index.config.items() if name not in {"noise_z", "own_generations"}}
+    return IndexConfig.from_json(stored)
+
+
+def _existing(version: ModelVersion, config: Mapping[str, Any]) -> AttributionIndex | None:
+    usable = AttributionIndex.objects.select_related("model_version").filter(
+        model_version=version, state__in=["built", "audited", "failed"]
+    )
+    return next((row for row in usable if _config_of(row).to_json() == config), None)
