@@ -12,7 +12,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -23,6 +23,7 @@ from contributors.models import Contributor
 from ledger import queries
 from ledger.forms import AnswerDisputeForm
 from ledger.journal import CHART
+from ledger.journal_export import FORMATS, UnableToExport, journal_text, span_of
 from ledger.models import Account, EntryKind, Line, Period, ReceiptDispute
 from ledger.money import ASSETS, format_amount
 from ledger.operations import (
@@ -168,6 +169,25 @@ def _shown(line: Line, owners: dict[str, str]) -> ShownLine:
     return ShownLine(
         account, kind_title(account.kind), owners[account.owner], account.asset.code, line.amount, line.balance_after
     )
+
+
+@staff_required(*READERS)
+@require_GET
+def export_journal(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
+    """The journal for other accounting programs, sent while it is read; all of it or one period."""
+    form, code = request.GET.get("format", "beancount"), request.GET.get("period", "")
+    number = queries.period_number(code)
+    if code and number is None:
+        raise Http404("There is no such period.")
+    try:
+        parts = journal_text(form, span_of(period=number))
+    except UnableToExport as error:
+        messages.error(request, str(error))
+        return redirect("ledger:journal")
+    response = StreamingHttpResponse((part.encode() for part in parts), content_type=FORMATS[form])
+    response["Content-Disposition"] = f'attachment; filename="journal-{code or "all"}.{form}"'
+    response["Cache-Control"] = "private, no-store"
+    return response
 
 
 # --- periods ------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ urlpatterns = [
     path("console/trial-balance/csv", console.trial_balance_csv, name="trial_balance_csv"),
     path("console/accounts/<str:currency>/<str:kind>/", console.accounts, name="accounts"),
     path("console/journal/", console.journal, name="journal"),
+    path("console/journal/export/", console.export_journal, name="export_journal"),
     path("console/journal/<int:entry_id>/", console.entry, name="entry"),
     path("console/periods/", console.periods, name="periods"),
     re_path(rf"^console/periods/{CODE}/$", console.period, name="period"),

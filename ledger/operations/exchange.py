@@ -10,6 +10,9 @@ from ledger.models import EntryKind
 from ledger.money import UNITS_MAX, asset, parse_amount
 from ledger.operations.periods import dated
 
+# As much as an entry keeps of the rule that it was made by.
+RULE_CHARACTERS_MAX = 60
+
 
 class UnableToExchange(Exception):
     """The rate or the currencies make no exchange."""
@@ -55,6 +58,11 @@ def _exchange(
 ) -> Posted:  # fmt: skip
     parse_amount("0", currency)
     got = converted(amount, currency=currency, into=into, rate=rate)
+    told = f"{rate} {into}/{currency} {source}"
+    if not source.strip() or len(told) > RULE_CHARACTERS_MAX:
+        raise UnableToExchange(
+            f"Rate and source are kept on the entry: name a source, in {RULE_CHARACTERS_MAX} characters with the rate."
+        )
     # A debt is given up in the first currency; cash leaves it. The clearing account takes the other side of each leg.
     sign = 1 if kind == EntryKind.EXCHANGE_DEBT else -1
     return post(
@@ -68,5 +76,5 @@ def _exchange(
             (AccountKey(account, into, owner), sign * got),
         ],
         reference=reference,
-        rule_version=f"{rate} {into}/{currency} {source}"[:60],
+        rule_version=told,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import time
 import uuid
 from datetime import date
 from pathlib import Path
@@ -78,6 +79,8 @@ def main(batches: int, seed: int, log: Path) -> None:
                     if isinstance(error, UnableToPost) and error.problem not in {"document-exists", "try-again"}:
                         raise
                     connection.close()
+                    # A server that recovers from a crash takes a moment.
+                    time.sleep(0.05)
             acknowledged.write(f"{batch} {entry}\n")
             acknowledged.flush()
             os.fsync(acknowledged.fileno())

@@ -5,18 +5,25 @@ The two bugs that a first design had are kept as mutants: the same checks must c
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg2
 import pytest
 from django.db import connection
+from pytest_django import DjangoDbBlocker
 
+from config import local
 from ledger import operations
 from ledger.invariants import OF_THE_JOURNAL, check_all
 from ledger.models import Accrual, Entry
@@ -57,6 +64,7 @@ class Fire:
             self.client_kills += 1
 
     def kill_a_backend(self) -> None:
+        """Terminate one that is at work, as an administrator does."""
         with self.admin.cursor() as cursor:
             cursor.execute(
                 "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity"
@@ -102,13 +110,57 @@ class Fire:
         return "\n".join(path.read_text()[-2000:] for path in self.directory.glob("errors*") if path.stat().st_size)
 
 
+class Blaze(Fire):
+    """The same with kill -9 of a backend, upon which the server throws out everybody and recovers."""
+
+    def kill_a_backend(self) -> None:
+        with contextlib.suppress(psycopg2.OperationalError, psycopg2.InterfaceError, ProcessLookupError):
+            session = psycopg2.connect(self.database.url, connect_timeout=5)
+            session.autocommit = True
+            with session.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type ="
+                    " 'client backend' AND pid <> pg_backend_pid() AND state <> 'idle' ORDER BY random() LIMIT 1"
+                )
+                for (pid,) in cursor.fetchall():
+                    os.kill(pid, signal.SIGKILL)
+                    self.backend_kills += 1
+            session.close()
+
+
+@contextlib.contextmanager
+def an_engine_of_its_own() -> Iterator[CommittedDatabase]:
+    """A migrated server that may be crashed without harm to other tests, with fsync on; the connection points to it."""
+    before = connection.settings_dict.copy()
+    # The path of a socket must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="blaze", dir="/tmp") as directory,
+        local.engine(Path(directory), valkey=False),
+    ):
+        os.chmod(directory, 0o755)
+        url = local.database_url(Path(directory))
+        environment = {**os.environ, "DATABASE_URL": url}
+        command = [sys.executable, "manage.py", "setup_database", "-v", "0"]
+        subprocess.run(command, check=True, env=environment, timeout=300)
+        connection.close()
+        connection.settings_dict |= {"NAME": local.DATABASE, "HOST": str(local.socket_directory(Path(directory)))}
+        try:
+            yield CommittedDatabase(local.DATABASE, url)
+        finally:
+            connection.close()
+            connection.settings_dict.update(before)
+
+
 def assert_the_books_hold(fire: Fire) -> None:
     acknowledged = fire.acknowledged()
     assert set(acknowledged) == set(range(fire.batches))
     assert all(len(entries) == 1 for entries in acknowledged.values()), "a batch was acknowledged as two entries"
     assert Entry.objects.count() == fire.batches
     assert Accrual.objects.count() == fire.batches * poster.GENERATIONS_A_BATCH
-    assert {r.name: r.rows for r in check_all(OF_THE_JOURNAL) if r.rows} == {}
+    found = check_all([*OF_THE_JOURNAL, "I13"])
+    print(f"{fire.client_kills} clients and {fire.backend_kills} backends killed, {fire.started} posters,"
+          f" {fire.batches} batches, {len(found)} invariants, {sum(bool(r.rows) for r in found)} violated")  # fmt: skip
+    assert {r.name: r.rows for r in found if r.rows} == {}
 
 
 @pytest.mark.parametrize(
@@ -124,6 +176,22 @@ def test_batches_delivered_four_times_under_kills_are_posted_once(
     assert fire.client_kills >= client_kills
     assert fire.backend_kills >= backend_kills
     assert_the_books_hold(fire)
+
+
+@pytest.mark.parametrize(
+    ("batches", "backend_kills"), [(20, 2), pytest.param(150, 50, marks=pytest.mark.full)], ids=["small", "full"]
+)
+def test_batches_are_posted_once_while_the_server_itself_is_crashed(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    batches: int, backend_kills: int,
+) -> None:  # fmt: skip
+    with django_db_blocker.unblock(), an_engine_of_its_own() as database:
+        monkeypatch.setenv("DATABASE_URL", database.url)
+        fire = Blaze(database, tmp_path, batches, seed=3)
+        fire.burn(0, backend_kills, seconds_max=900)
+        assert fire.backend_kills >= backend_kills
+        connection.close()
+        assert_the_books_hold(fire)
 
 
 # --- mutants ------------------------------------------------------------------------------------------------------
