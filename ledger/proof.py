@@ -46,7 +46,8 @@ POTS = {
 # A statement's line -> the group of journal lines that it is made of, where the two differ: tax withheld from a payout
 # lies on an account of the tax office, so the journal lines of the payee prove the sum of both.
 LINE_GROUPS = {"withholding": "payouts"}
-_AMOUNT = re.compile(r"-?\d+(\.\d+)?")
+_AMOUNT = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,18})?")
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -184,6 +185,7 @@ class _File:
     accounts: dict[tuple[str, str], _Account] = field(default_factory=dict)
     earned: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     breakdowns: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    owner: list[str] | None = None
     roots: dict[str, str] = field(default_factory=dict)
     scales: dict[str, int] = field(default_factory=dict)
     sealed: bool = False
@@ -278,6 +280,8 @@ def _take(read: _File, row: dict[str, str]) -> None:
     if record == "statement":
         if item != FORMAT:
             raise ValueError(f"the format is {item!r}, this verifier reads {FORMAT}")
+        if read.period:
+            raise ValueError("a file is one statement, and this is a second one")
         read.period, read.reference = row["period"], row["reference"]
         return
     if record in {"note", "digest"}:
@@ -293,6 +297,8 @@ def _take(read: _File, row: dict[str, str]) -> None:
     elif record in {"work", "model"}:
         read.breakdowns[currency, record] += _amount(read, row)
     elif record in {"root", "tree", "previous"}:
+        if record in read.roots:
+            raise ValueError(f"{record} stands there twice")
         read.roots[record] = _hash(row)
         read.sealed = True
     else:
@@ -303,18 +309,25 @@ def _take_of_account(read: _File, record: str, row: dict[str, str]) -> None:
     kind = row["account"].split(" ", 1)[0]
     if POTS.get(kind) is None:
         raise ValueError(f"{row['account']!r} is no account of a contributor")
+    owner = row["account"].split(" ")[2:3]
+    if read.owner not in (None, owner):
+        raise ValueError(f"{row['account']!r} is somebody else's account than those before it")
+    read.owner = owner
     account = read.accounts.setdefault((row["currency"], row["account"]), _Account())
+    once = {"account_opening": account.opening, "account_closing": account.closing, "leaf": account.leaf or None}
+    if once.get(record) is not None:
+        raise ValueError(f"{record} of {row['account']} stands there twice")
     if record == "account_opening":
         account.opening = _amount(read, row)
     elif record == "account_closing":
         account.closing = _amount(read, row)
     elif record == "journal":
         amount = _amount(read, row)
-        account.lines.append((int(row["reference"]), amount))
+        account.lines.append((_number(row["reference"]), amount))
         account.groups.append((row["item"], amount))
     elif record == "credit":
         entry, _, revision = row["item"].partition(" revision ")
-        credit = (row["reference"], int(revision), int(entry), _amount(read, row))
+        credit = (row["reference"], _number(revision), _number(entry), _amount(read, row))
         account.credits += 1
         account.credited[credit[2]] += credit[3]
         account.credits_sha256.update(row_bytes(credit))
@@ -337,6 +350,13 @@ def _amount(read: _File, row: dict[str, str]) -> int:
     if read.scales.setdefault(currency, scale) != scale:
         raise ValueError(f"{text} has {scale} decimals, other amounts in {currency} have {read.scales[currency]}")
     return int(text.replace(".", ""))
+
+
+def _number(text: str) -> int:
+    """A whole number as it is written here: int() would also take blanks, underscores and the digits of any script."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{text!r} is no number")
+    return int(text)
 
 
 def _hash(row: dict[str, str]) -> str:

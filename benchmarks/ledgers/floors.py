@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+from functools import cache
+from typing import Any
 
 import numpy as np
 import psycopg2
@@ -59,9 +61,10 @@ def table_bytes(address: str, table: str) -> int:
     return int(size)
 
 
-def bulk_create(address: str, work: Workload, accounts: int, batch: int) -> Meter:
-    """Lines by bulk_create, locked balances by bulk_update, `batch` generations a transaction."""
-    from django.db import connection, models, transaction
+@cache
+def _models() -> tuple[Any, Any]:
+    """Tables as one would declare them: made when Django is set up."""
+    from django.db import models
 
     class OrmBalance(models.Model):
         id = models.BigIntegerField(primary_key=True)
@@ -78,6 +81,14 @@ def bulk_create(address: str, work: Workload, accounts: int, batch: int) -> Mete
         class Meta:
             app_label, managed, db_table = "config", False, "bench_orm_line"
 
+    return OrmBalance, OrmLine
+
+
+def bulk_create(address: str, work: Workload, accounts: int, batch: int) -> Meter:
+    """Lines by bulk_create, locked balances by bulk_update, `batch` generations a transaction."""
+    from django.db import connection, transaction
+
+    balance_model, line_model = _models()
     source = accounts
     session = psycopg2.connect(address)
     with session, session.cursor() as cursor:
@@ -101,11 +112,11 @@ def bulk_create(address: str, work: Workload, accounts: int, batch: int) -> Mete
             for places, amounts in zip(part.places, part.amounts, strict=True):
                 generation = new_generation_id()
                 for account, amount in [*zip(places.tolist(), amounts.tolist(), strict=True), (source, -GROSS)]:
-                    lines.append(OrmLine(generation_id=generation, account_id=account, amount=amount))
+                    lines.append(line_model(generation_id=generation, account_id=account, amount=amount))
                     sums[account] = sums.get(account, 0) + amount
-            balances = list(OrmBalance._default_manager.filter(pk__in=sums).select_for_update().order_by("pk"))
+            balances = list(balance_model._default_manager.filter(pk__in=sums).select_for_update().order_by("pk"))
             for balance in balances:
                 balance.posted += sums[balance.pk]
-            OrmLine._default_manager.bulk_create(lines, batch_size=5000)
-            OrmBalance._default_manager.bulk_update(balances, ["posted"], batch_size=2000)
+            line_model._default_manager.bulk_create(lines, batch_size=5000)
+            balance_model._default_manager.bulk_update(balances, ["posted"], batch_size=2000)
     return meter

@@ -70,14 +70,30 @@ SELECT d.generation_id::text, d.revision, 'platform fee'
                     JOIN ledger_account a ON a.id = u.account_id AND a.kind = 'platform_fee')
 
 --- I5: the line of a batch on an account is the sum of its documents
-SELECT coalesce(d.entry_id, l.entry_id) AS entry, coalesce(d.account_id, l.account_id) AS account, d.amount AS of_documents, l.amount AS of_line
-  FROM (SELECT e.id AS entry_id, u.account_id, sum(u.amount) AS amount
-          FROM ledger_entry e JOIN ledger_accrual a ON a.batch_id = e.batch_id,
-               LATERAL (SELECT x.account_id, x.amount FROM unnest(a.account_ids, a.amounts) AS x(account_id, amount)
-                        UNION ALL SELECT a.source_id, -a.gross) u
-         GROUP BY 1, 2 HAVING sum(u.amount) <> 0) d
+-- A batch of many documents is summed by itself, in little memory; the small ones are summed all at once.
+SELECT e.id AS entry, x.account, x.of_documents, x.of_line
+  FROM ledger_entry e,
+       LATERAL (
+         SELECT coalesce(d.account_id, l.account_id) AS account, d.amount AS of_documents, l.amount AS of_line
+           FROM (SELECT account_id, sum(amount) AS amount
+                   FROM (SELECT unnest(account_ids) AS account_id, unnest(amounts) AS amount
+                           FROM ledger_accrual WHERE batch_id = e.batch_id
+                         UNION ALL SELECT source_id, -gross FROM ledger_accrual WHERE batch_id = e.batch_id) z
+                  GROUP BY 1 HAVING sum(amount) <> 0) d
+           FULL JOIN (SELECT account_id, amount FROM ledger_line WHERE entry_id = e.id) l USING (account_id)
+          WHERE d.amount IS DISTINCT FROM l.amount) x
+ WHERE e.n_docs > 16
+UNION ALL
+SELECT coalesce(d.entry_id, l.entry_id), coalesce(d.account_id, l.account_id), d.amount, l.amount
+  FROM (SELECT entry_id, account_id, sum(amount) AS amount
+          FROM (SELECT e.id AS entry_id, unnest(a.account_ids) AS account_id, unnest(a.amounts) AS amount
+                  FROM ledger_entry e JOIN ledger_accrual a ON a.batch_id = e.batch_id WHERE e.n_docs <= 16
+                UNION ALL
+                SELECT e.id, a.source_id, -a.gross
+                  FROM ledger_entry e JOIN ledger_accrual a ON a.batch_id = e.batch_id WHERE e.n_docs <= 16) z
+         GROUP BY 1, 2 HAVING sum(amount) <> 0) d
   FULL JOIN (SELECT l.entry_id, l.account_id, l.amount FROM ledger_line l JOIN ledger_entry e ON e.id = l.entry_id
-              WHERE e.batch_id IS NOT NULL) l
+              WHERE e.batch_id IS NOT NULL AND e.n_docs <= 16) l
     ON (l.entry_id, l.account_id) = (d.entry_id, d.account_id)
  WHERE d.amount IS DISTINCT FROM l.amount
 

@@ -24,14 +24,17 @@ CREATE OR REPLACE FUNCTION ledger_entry_hash(p_prev bytea, p_id bigint, p_reques
 $$;
 
 -- --- accounts -----------------------------------------------------------------------------------------------------
+-- In plpgsql, as are the other reads of every posting, for the plan, which a session then makes once.
 CREATE OR REPLACE FUNCTION ledger_find_accounts(p_kinds text[], p_assets text[], p_owners text[], p_contracts text[])
-RETURNS bigint[] LANGUAGE sql STABLE AS $$
-  SELECT array_agg(a.id ORDER BY k.place)
-    FROM unnest(p_kinds, p_assets, p_owners, p_contracts) WITH ORDINALITY AS k(kind, asset, owner, contract, place)
-    LEFT JOIN ledger_asset s ON s.code = k.asset
-    LEFT JOIN ledger_account a
-      ON (a.kind, a.asset_id, a.owner, a.contract) = (k.kind, s.id, k.owner, k.contract)
-$$;
+RETURNS bigint[] LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+  RETURN (
+    SELECT array_agg(a.id ORDER BY k.place)
+      FROM unnest(p_kinds, p_assets, p_owners, p_contracts) WITH ORDINALITY AS k(kind, asset, owner, contract, place)
+      LEFT JOIN ledger_asset s ON s.code = k.asset
+      LEFT JOIN ledger_account a
+        ON (a.kind, a.asset_id, a.owner, a.contract) = (k.kind, s.id, k.owner, k.contract));
+END $$;
 
 -- The numbers of accounts, in order. Missing ones are opened under chain_head, so that no two sessions wait for each
 -- other's accounts in opposite orders.
@@ -354,14 +357,18 @@ END $$;
 
 -- Balances in the order of the keys, now or after entry p_sequence; 0 for an account that is not open.
 CREATE OR REPLACE FUNCTION ledger_balances(p_kinds text[], p_assets text[], p_owners text[], p_contracts text[],
-                                p_sequence bigint)
-RETURNS TABLE (place bigint, posted bigint) LANGUAGE sql STABLE AS $$
+                                           p_sequence bigint)
+RETURNS TABLE (place bigint, posted bigint)
+LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   SELECT k.place, coalesce(CASE WHEN p_sequence IS NULL THEN b.posted ELSE (
            SELECT l.balance_after FROM ledger_line l WHERE l.account_id = k.id AND l.entry_id <= p_sequence
             ORDER BY l.entry_id DESC LIMIT 1) END, 0)
     FROM unnest(ledger_find_accounts(p_kinds, p_assets, p_owners, p_contracts)) WITH ORDINALITY AS k(id, place)
-    LEFT JOIN ledger_balance b ON b.account_id = k.id
-$$;
+    LEFT JOIN ledger_balance b ON b.account_id = k.id;
+END $$;
 
 -- A payable less what closes dated on or after a day brought to it: those lines are the youngest, so they are read
 -- backwards from the last.

@@ -62,7 +62,7 @@ def main(batches: int, seed: int, log: Path) -> None:
     import django
 
     django.setup()
-    from django.db import InterfaceError, OperationalError, connection
+    from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
     from ledger.journal import UnableToPost
 
@@ -74,7 +74,11 @@ def main(batches: int, seed: int, log: Path) -> None:
                 try:
                     entry = deliver(batch)
                     break
-                except (OperationalError, InterfaceError, UnableToPost) as error:
+                except (DatabaseError, InterfaceError, UnableToPost) as error:
+                    # A connection that breaks within a call may come as a plain DatabaseError, which has no code.
+                    has_code = getattr(error.__cause__, "pgcode", None) is not None
+                    if has_code and not isinstance(error, OperationalError | UnableToPost):
+                        raise
                     # A terminated backend or a lost race: what was not acknowledged is delivered again.
                     if isinstance(error, UnableToPost) and error.problem not in {"document-exists", "try-again"}:
                         raise

@@ -13,6 +13,7 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from config.database import APP_ROLE, OWNER_ROLE
+from ledger import tasks
 from ledger.invariants import check_all
 from tests.conftest import CommittedDatabase, cloned_database
 from tests.ledger.world import tell_story
@@ -212,3 +213,74 @@ def test_partitions_made_later_are_guarded_like_the_first(
 
 def test_the_story_left_books_that_hold(books: Any) -> None:
     assert not [result.name for result in check_all() if result.rows]
+
+
+# What the application role may do with each table of the journal, its partitions included; nothing else.
+GRANTED = {
+    "ledger_accrual": {"SELECT", "INSERT"},
+    "ledger_leaf": {"SELECT", "INSERT"},
+    "ledger_period": {"SELECT", "INSERT", "UPDATE"},
+    "ledger_creditexport": {"SELECT", "INSERT"},
+}
+READ_ONLY = {"ledger_entry", "ledger_line", "ledger_balance", "ledger_chain_head", "ledger_account", "ledger_asset",
+             "ledger_account_kind"}  # fmt: skip
+MAY_EXECUTE = {
+    "ledger_post", "ledger_reverse", "ledger_begin_batch", "ledger_post_accruals", "ledger_post_documents",
+    "ledger_open_accounts", "ledger_hold_still", "ledger_make_partitions", "ledger_find_accounts", "ledger_balances",
+    "ledger_matured", "ledger_digest_lines", "ledger_digest_documents", "ledger_request_hash", "ledger_entry_hash",
+    "ledger_merkle_root",
+}  # fmt: skip
+# (table, its parent or itself, privileges of the application role, owner, enabled triggers of each function)
+CATALOGUE = """
+SELECT c.relname, coalesce(p.relname, c.relname), pg_get_userbyid(c.relowner),
+       ARRAY(SELECT x FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) x
+              WHERE has_table_privilege('tributary_app', c.oid, x)),
+       ARRAY(SELECT f.proname::text FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+              WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A'))
+  FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class p ON p.oid = i.inhparent
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+   AND coalesce(p.relname, c.relname) = ANY(%s)"""
+
+
+def test_the_catalogue_grants_the_application_nothing_more_also_on_partitions_to_come(
+    committed_database: CommittedDatabase,
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_user")
+        assert cursor.fetchone()[0] == APP_ROLE
+        # As the beat does every hour, a year ahead: the application makes partitions that it may not touch.
+        cursor.execute("SELECT ledger_make_partitions(current_date + 365)")
+        assert cursor.fetchone()[0] >= 9
+        cursor.execute(CATALOGUE, [[*GRANTED, *READ_ONLY]])
+        found = cursor.fetchall()
+    assert len([name for name, parent, *_ in found if parent == "ledger_accrual"]) >= 15
+    for name, parent, owner, granted, triggers in found:
+        is_partition = name != parent
+        wanted = set() if is_partition else GRANTED.get(parent, {"SELECT"})
+        assert set(granted) == wanted, name
+        assert owner == OWNER_ROLE, name
+        assert "ledger_refuse_change" in triggers, name
+        if parent in ("ledger_line", "ledger_accrual"):
+            assert {"ledger_check_lines", "ledger_check_documents"} & set(triggers), name
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT p.proname::text, p.prosecdef FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace"
+            " AND p.proname LIKE 'ledger\\_%%' AND p.prorettype <> 'trigger'::regtype"
+            " AND has_function_privilege('tributary_app', p.oid, 'EXECUTE')", []
+        )  # fmt: skip
+        assert {name for name, _ in cursor.fetchall()} == MAY_EXECUTE
+
+
+def test_the_beat_keeps_partitions_ahead_of_a_busy_journal(committed_database: CommittedDatabase) -> None:
+    """Entries may pass a million within a month, when no period is opened that would make room for them."""
+    tasks.open_next_period()
+    superuser = psycopg2.connect(committed_database.url)
+    superuser.autocommit = True
+    with superuser.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute("UPDATE ledger_chain_head SET seq = 2600000")
+    superuser.close()
+    assert tasks.open_next_period() == 0
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('ledger_line_m3') IS NOT NULL")
+        assert cursor.fetchone()[0]

@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +19,18 @@ from hypothesis import strategies as st
 from pypdf import PdfReader
 
 from ledger import proof
-from ledger.statement_csv import safe_text, statement_csv
+from ledger.statement_csv import csv_parts, safe_text, statement_csv
 from ledger.statement_pdf import statement_pdf
-from ledger.statements import AccountStatement, Credit, JournalLine, Statement, decimal, grouped
+from ledger.statements import (
+    AccountStatement,
+    Credit,
+    JournalLine,
+    ModelEarnings,
+    Statement,
+    WorkEarnings,
+    decimal,
+    grouped,
+)
 from tests.ledger.statement_cases import sealed, statement_of, statements
 
 PROOF = Path(proof.__file__)
@@ -168,11 +179,112 @@ PAYABLE, ACCRUED = "contributor_payable USD contributor:7", "contributor_accrued
         (forged("item", "tributary-statement-9", record="statement"), "the format is"),
         (forged("period", "2026-11", record="root"), "speaks of period"),
         (forged("account", "bank USD ", record="leaf", account=PAYABLE), "no account of a contributor"),
+        (forged("amount", "١.000000000", record="opening"), "is no amount"),
+        (forged("amount", "1" * 40 + ".000000000", record="opening"), "is no amount"),
+        (forged("reference", "1_0", record="journal", account=PAYABLE, item="closed"), "is no number"),
+        (forged("item", "3 revision  1", record="credit", amount="4.000000001"), "is no number"),
+        (forged("account", ACCRUED.replace("7", "8"), record="leaf", account=ACCRUED), "somebody else's account"),
+        (forged("record", "account_opening", record="account_closing", account=PAYABLE), "stands there twice"),
+        (forged("record", "tree", record="previous"), "stands there twice"),
+        (forged("record", "line", record="closing"), "opening or closing is missing"),
+        (forged("record", "bonus", record="account_closing", account=PAYABLE), "no such record"),
     ],
 )
 def test_a_forged_figure_is_named_even_under_a_new_digest(file: bytes, reason: str) -> None:
     with pytest.raises(proof.UnableToVerify, match=re.escape(reason)):
         proof.verify(file)
+
+
+def test_a_file_cut_short_anywhere_is_refused_as_such() -> None:
+    """At the end of any row, and in the middle of one."""
+    file = statement_csv(a_statement())
+    ends = [at + 2 for at in range(len(file)) if file[at : at + 2] == b"\r\n"][:-1]
+    for end in [*ends, *(end + 7 for end in ends)]:
+        with pytest.raises(proof.UnableToVerify):
+            proof.verify(file[:end])
+    with pytest.raises(proof.UnableToVerify, match="cut short"):
+        proof.verify(file[: ends[-1]])
+
+
+def test_two_statements_in_one_file_are_refused() -> None:
+    file = statement_csv(a_statement())
+    rows = list(csv.reader(io.StringIO(file.decode(), newline="")))[:-1]
+    with pytest.raises(proof.UnableToVerify, match="a second one"):
+        proof.verify(with_digest([*rows, rows[1]]))
+
+
+def test_the_root_of_another_period_is_told_apart_from_that_of_the_file() -> None:
+    statement = a_statement()
+    assert statement.seal is not None
+    with pytest.raises(proof.UnableToVerify, match="the published one is"):
+        proof.verify(statement_csv(statement), root=statement.seal.previous)
+    rows = list(csv.reader(io.StringIO(statement_csv(statement).decode(), newline="")))[:-1]
+    earlier = [
+        [value.replace("2026-10", "2026-09") if n == 1 else value for n, value in enumerate(row)] for row in rows
+    ]
+    with pytest.raises(proof.UnableToVerify, match="do not make the sealed leaf"):
+        proof.verify(with_digest(earlier))
+
+
+def test_what_is_no_statement_is_refused_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    header = ",".join(proof.COLUMNS).encode() + b"\r\n"
+    (tmp_path / "row.csv").write_bytes(header + b"x" * (proof.ROW_BYTES_MAX + 10))
+    (tmp_path / "zip.csv").write_bytes(b"PK\x03\x04" + bytes(range(256)) * 20)
+    (tmp_path / "nul.csv").write_bytes(header + b"\0" * 500)
+    (tmp_path / "header.csv").write_bytes(header)
+    with (tmp_path / "huge.csv").open("wb") as file:
+        file.write(header)
+        file.truncate(300 * 1024 * 1024)
+    said = {}
+    for name in ("row", "zip", "nul", "header", "huge", "missing", ""):
+        assert proof.main([str(tmp_path / f"{name}.csv" if name else tmp_path)]) == 1
+        said[name] = capsys.readouterr().err
+        assert said[name].startswith("NOT VERIFIED: ")
+        assert len(said[name]) < 400
+        assert "Traceback" not in said[name]
+    assert "too large" in said["row"]
+    assert "too large" in said["huge"]
+
+
+@pytest.mark.parametrize("credits", [60_000, pytest.param(1_000_000, marks=pytest.mark.full)])
+def test_a_statement_of_very_many_generations_is_written_and_verified_in_bounded_memory(
+    credits: int, tmp_path: Path
+) -> None:
+    """The credits are made as they are asked for, as those of a contributor are read."""
+    accrued, payable = a_statement().accounts
+    total = credits * (credits + 1) // 2
+    journal = (replace(accrued.journal[0], amount=total), replace(accrued.journal[1], amount=-total))
+    accrued = replace(accrued, credits=Many(credits), journal=journal, closing=accrued.opening)
+    payable = replace(payable, journal=(replace(payable.journal[0], amount=total),), closing=payable.opening + total)
+    statement = replace(
+        statement_of([replace(accrued, credits=()), payable]), accounts=(accrued, payable),
+        works=(WorkEarnings("USD", 9, "w1", "One", credits, total),),
+        models=(ModelEarnings("USD", 9, "m1", "sotu-1", "Press", credits, total),),
+    )  # fmt: skip
+    path = tmp_path / "statement.csv"
+    tracemalloc.start()
+    try:
+        with path.open("wb") as file:
+            file.writelines(csv_parts(statement))
+        with path.open("rb") as file:
+            assert proof.verify_file(file).credits == credits
+        assert tracemalloc.get_traced_memory()[1] < 24 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+class Many(Collection[Credit]):
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Credit]:
+        return (Credit(f"019e0000-0000-7000-8000-{i:012x}", 1, 3, i) for i in range(1, self.count + 1))
+
+    def __contains__(self, wanted: object) -> bool:
+        return any(credit == wanted for credit in self)
 
 
 def test_figures_that_agree_with_each_other_still_need_the_sealed_leaf() -> None:
