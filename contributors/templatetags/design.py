@@ -63,6 +63,16 @@ def nav_link(context: dict[str, Any], name: str, text: str) -> SafeString:
     return format_html('<li><a href="{}"{}>{}</a></li>', address, current, text)
 
 
+@register.simple_block_tag
+def nav_group(content: str, title: str) -> SafeString:
+    """`{% nav_group "Books" %} … nav_links … {% endnav_group %}`: entries under one title, marked as they are."""
+    current = mark_safe(' class="menu-here"') if "aria-current" in content else ""
+    return format_html(
+        '<li><details class="menu nav-group"><summary{}>{}</summary><ul class="menu-panel">{}</ul></details></li>',
+        current, title, content,
+    )  # fmt: skip
+
+
 @register.filter
 def has_role(user: Any, names: str) -> bool:
     """`{% if user|has_role:"finance_maker finance_checker" %}`."""
