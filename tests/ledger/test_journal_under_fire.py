@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from django.db import connection
+from django.db import DatabaseError, connection
 from pytest_django import DjangoDbBlocker
 
 from config import local
@@ -151,6 +151,18 @@ def an_engine_of_its_own() -> Iterator[CommittedDatabase]:
             connection.settings_dict.update(before)
 
 
+def wait_for_recovery(seconds_max: float = 90) -> None:
+    """Until the server that was crashed last takes connections again."""
+    deadline = time.monotonic() + seconds_max
+    while True:
+        connection.close()
+        try:
+            return connection.ensure_connection()
+        except DatabaseError:
+            assert time.monotonic() < deadline, "the server does not come back"
+            time.sleep(0.2)
+
+
 def assert_the_books_hold(fire: Fire) -> None:
     acknowledged = fire.acknowledged()
     assert set(acknowledged) == set(range(fire.batches))
@@ -190,7 +202,7 @@ def test_batches_are_posted_once_while_the_server_itself_is_crashed(
         fire = Blaze(database, tmp_path, batches, seed=3)
         fire.burn(0, backend_kills, seconds_max=900)
         assert fire.backend_kills >= backend_kills
-        connection.close()
+        wait_for_recovery()
         assert_the_books_hold(fire)
 
 
