@@ -1,6 +1,7 @@
 """Split sheets between co-authors: one proposes, each agrees, then it takes effect; a share may be contested.
 
-Every co-author of the sheet in force has a say, also who would leave it: nobody's share is changed without them.
+Every co-author of the sheet in force has a say, also who would leave it, and so has who contests a share: nobody's
+share is changed without them.
 """
 
 from __future__ import annotations
@@ -64,6 +65,14 @@ def _sheet(holder: Holder, at: datetime) -> dict[int, int]:
     return dict(split_of([holder.pk], at)[holder.pk])
 
 
+def _with_a_say(holder: Holder, at: datetime) -> set[int]:
+    """Who has to agree to another sheet: the co-authors of the one in force and of those that begin later, and who
+    contests a share, so that nobody divides away what is contested or promised."""
+    coming = holder.splits.filter(effective_from__gt=at).values_list("contributor_id", flat=True)
+    claims = SplitDispute.objects.filter(holder=holder, state=SplitDispute.State.OPEN)
+    return {*_sheet(holder, at), *coming, *claims.values_list("claimant_id", flat=True)}
+
+
 @transaction.atomic
 def propose_split_sheet(
     *,
@@ -99,7 +108,7 @@ def propose_split_sheet(
         holder=owner, work=work, effective_from=effective_from, note=note.strip()[:300], proposed_for=contributor,
         proposed_by=by, proposed_at=at,
     )  # fmt: skip
-    asked = {c.pk: ppb for c, ppb in parts.items()} | {pk: 0 for pk in current if pk not in {c.pk for c in parts}}
+    asked = dict.fromkeys(_with_a_say(owner, at), 0) | {c.pk: ppb for c, ppb in parts.items()}
     SplitProposalPart.objects.bulk_create(
         SplitProposalPart(proposal=proposal, contributor_id=pk, ppb=ppb) for pk, ppb in asked.items()
     )
@@ -161,6 +170,12 @@ def _answer(proposal: SplitProposal, contributor: Contributor, answer: str, by: 
     part.save(update_fields=["answer", "answered_by", "answered_at"])
     if answer == SplitProposalPart.Answer.REFUSED:
         return _close(proposal, SplitProposal.State.REFUSED, at)
+    # Since it was proposed, another sheet may have been agreed or a share contested: whoever came in is asked too.
+    named = set(proposal.parts.values_list("contributor_id", flat=True))
+    SplitProposalPart.objects.bulk_create(
+        SplitProposalPart(proposal=proposal, contributor_id=pk, ppb=0)
+        for pk in sorted(_with_a_say(proposal.holder, at) - named)
+    )
     if proposal.parts.exclude(answer=SplitProposalPart.Answer.AGREED).exists():
         return proposal
     _write(proposal, at)
@@ -175,6 +190,12 @@ def _write(proposal: SplitProposal, at: datetime) -> None:
             label=proposal.work.title[:200], created_by=proposal.work.dataset.contributor, created_at=at
         )
         Work.objects.filter(pk=proposal.work.pk).update(holder=holder)
+        # Until the sheet begins the work is divided as it was: an index built meanwhile, or a month restated later,
+        # names the new holder for the days before it too.
+        Split.objects.bulk_create(
+            Split(holder=holder, contributor_id=old.contributor_id, ppb=old.ppb, effective_from=old.effective_from)
+            for old in proposal.holder.splits.filter(effective_from__lt=begins)
+        )
     elif holder.splits.filter(effective_from=begins).exists():
         raise UnableToAnswerSplit(f"{holder} already has a split sheet from {begins:%Y-%m-%d %H:%M} UTC.")
     Split.objects.bulk_create(

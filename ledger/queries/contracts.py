@@ -6,10 +6,11 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from django.db.models import QuerySet
 
+from contributors.models import SplitProposal
 from ledger.journal import AccountKey
 from ledger.models import Contract, ContractTerms, ReserveInstalment
 from ledger.settlement import Terms
@@ -77,10 +78,16 @@ class Coverage:
 
 
 def coverage(holder_ids: Iterable[int]) -> Coverage:
-    """What is needed to tell the contracts of these holders' earnings."""
+    """What is needed to tell the contracts of these holders' earnings.
+
+    A work that got a holder of its own by a split sheet stays under the contracts that the holder that it left had by
+    then, unless terms name its new one: a sheet is the co-authors' affair, and does not lift what is owed.
+    """
     asked = set(holder_ids)
+    left = _left_by(asked)
+    known = asked.union(former for formers in left.values() for former, _ in formers)
     adopted = ContractTerms.objects.filter(state=ContractTerms.State.ADOPTED)
-    covering = set(adopted.filter(holder_ids__overlap=list(asked)).values_list("contract_id", flat=True))
+    covering = set(adopted.filter(holder_ids__overlap=list(known)).values_list("contract_id", flat=True))
     rows: dict[Contract, list[ContractTerms]] = defaultdict(list)
     if covering:
         of_these = adopted.filter(contract_id__in=covering).select_related("contract")
@@ -92,7 +99,25 @@ def coverage(holder_ids: Iterable[int]) -> Coverage:
         for holder in asked & {h for row in own for h in row.holder_ids}:
             covers = [holder in row.holder_ids for row in own]
             versions[contract.contributor_id, holder].append((contract.code, days, covers))
+    for holder, formers in left.items():
+        for former, left_at in formers:
+            for contract, own in rows.items():
+                if any(former in row.holder_ids and row.decided_at and row.decided_at <= left_at for row in own):
+                    days = [row.effective_from for row in own]
+                    covers = [former in row.holder_ids for row in own]
+                    versions[contract.contributor_id, holder].append((contract.code, days, covers))
     return Coverage(dict(versions))
+
+
+def _left_by(holder_ids: Collection[int]) -> dict[int, list[tuple[int, datetime]]]:
+    """holder of one work -> the holders that it was under before, each with when it was left, the last first."""
+    left: dict[int, list[tuple[int, datetime]]] = defaultdict(list)
+    agreed = SplitProposal.objects.filter(state=SplitProposal.State.AGREED, work__holder_id__in=list(holder_ids))
+    rows = agreed.order_by("-closed_at", "-id").values_list("work__holder_id", "holder_id", "closed_at")
+    for holder, former, left_at in rows:
+        assert left_at is not None, "A closed proposal says when."
+        left[holder].append((former, left_at))
+    return dict(left)
 
 
 def contracts() -> QuerySet[Contract]:

@@ -142,6 +142,64 @@ def test_a_single_work_gets_a_holder_of_its_own(
     assert sheet(other.holder, at) == {ada.pk: PPB}
 
 
+def test_a_work_is_divided_as_it_was_until_its_own_sheet_begins(
+    ada: Contributor, ben: Contributor, essays: Dataset, at: datetime
+) -> None:
+    [work] = register_works(dataset=essays, works=[people.text_work(1)], at=at)
+    begins = at + timedelta(days=10)
+    proposal = operations.propose_split_sheet(
+        contributor=ada, work=work, parts={ben: PPB}, effective_from=begins, by=owner_of(ada), at=at
+    )
+    answer(proposal, ben, at)
+    work.refresh_from_db()
+    for before in (at - timedelta(days=20), at, begins - timedelta(seconds=1)):
+        assert sheet(work.holder, before) == {ada.pk: PPB}
+    assert sheet(work.holder, begins) == {ben.pk: PPB}
+
+
+def test_who_a_later_sheet_names_is_asked_although_it_has_not_begun(
+    duo: Holder, ada: Contributor, ben: Contributor, at: datetime
+) -> None:
+    cleo = people.contributor("Cleo", at)
+    promised = propose(duo, ada, {ada: HALF, cleo: HALF}, at, effective_from=at + timedelta(days=5))
+    for who in (ben, cleo):
+        promised = answer(promised, who, at)
+    assert promised.state == "agreed"
+    without_her = propose(duo, ada, {ada: HALF, ben: HALF}, at, effective_from=at + timedelta(days=6))
+    assert answer(without_her, ben, at).state == "open"
+    assert answer(without_her, cleo, at, agrees=False).state == "refused"
+    assert sheet(duo, at + timedelta(days=7)) == {ada.pk: HALF, cleo.pk: HALF}
+
+
+def test_who_came_into_the_sheet_after_a_proposal_is_asked_before_it_is_written(
+    ada: Contributor, ben: Contributor, essays: Dataset, at: datetime
+) -> None:
+    [work] = register_works(dataset=essays, works=[people.text_work(1)], at=at)
+    cleo = people.contributor("Cleo", at)
+    alone = operations.propose_split_sheet(
+        contributor=ada, work=work, parts={ada: HALF, ben: HALF}, effective_from=at, by=owner_of(ada), at=at
+    )
+    soon = at + timedelta(minutes=1)
+    answer(propose(work.holder, ada, {ada: HALF, cleo: HALF}, at, effective_from=soon), cleo, at)
+    later = at + timedelta(hours=1)
+    assert answer(alone, ben, later).state == "open"
+    assert sheet(work.holder, later) == {ada.pk: HALF, cleo.pk: HALF}
+    assert answer(alone, cleo, later).state == "agreed"
+    work.refresh_from_db()
+    assert sheet(work.holder, later) == {ada.pk: HALF, ben.pk: HALF}
+
+
+def test_a_contested_share_is_not_divided_away_without_who_contests_it(
+    duo: Holder, ada: Contributor, ben: Contributor, at: datetime
+) -> None:
+    cleo = people.contributor("Cleo", at)
+    answer(propose(duo, ada, {ada: 1, cleo: PPB - 1}, at), cleo, at, agrees=False)
+    operations.contest_share(holder=duo, claimant=cleo, against=ben, ppb=HALF, reason="mine", by=owner_of(cleo), at=at)
+    away = propose(duo, ada, {ada: PPB}, at)
+    assert answer(away, ben, at).state == "open"
+    assert answer(away, cleo, at, agrees=False).state == "refused"
+
+
 def test_the_database_keeps_proposals_and_answers(
     duo: Holder, ada: Contributor, ben: Contributor, at: datetime
 ) -> None:

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from contributors.models import PPB
-from contributors.operations import register_holder
+from contributors.models import PPB, Dataset, Work
+from contributors.operations import propose_split_sheet, register_holder
 from ledger import journal, operations
 from ledger.invariants import check_all
 from ledger.journal import AccountKey
@@ -379,3 +379,29 @@ def test_a_preview_tells_who_gains_and_who_loses_and_writes_nothing(world: World
     }  # fmt: skip
     assert sum(gains.values()) == 0
     assert Entry.objects.count() == entries
+
+
+def test_a_work_that_leaves_its_holder_by_a_split_sheet_stays_under_the_contract(world: World) -> None:
+    ada = world.contributors[0]
+    book = advance(world, "book", 30 * CENT)
+    holder = ada.holders.get(is_default=True)
+    terms(world, "book", holder_ids=[holder.pk])
+    dataset = Dataset.objects.create(contributor=ada, name="Novels", licence="own", created_at=world.at)
+    work = Work.objects.create(
+        dataset=dataset, holder=holder, title="A novel", modality="text", sha256=bytes(32), size_bytes=1,
+        created_at=world.at,
+    )  # fmt: skip
+    # Alone on its sheet, a contributor agrees with itself.
+    sheet = propose_split_sheet(
+        contributor=ada, work=work, parts={ada: PPB}, effective_from=world.at, by=world.users[0], at=world.at
+    )
+    assert sheet.state == "agreed"
+    work.refresh_from_db()
+    assert work.holder != holder
+    world.attribute(world.generate(), holders=[work.holder], shares=[PPB], general=[0], weight_ppb=PPB)
+    world.accrue_all()
+    earned = journal.balance(AccountKey("contributor_accrued", "USD", book.owner, "book"))
+    assert earned == WHOLE * 4 // 5
+    close_october()
+    assert journal.owed(book) == 30 * CENT - earned
+    the_books_hold()
