@@ -78,6 +78,10 @@ def _advance(month: Period, state: Period.State, at: datetime) -> Period:
             journal.hold_still()
             fresh = Period.objects.get(pk=month.pk)
             if fresh.state != state:
+                # Looked at again where nothing is proposed, declared or adopted any more: a pool proposed, or the
+                # first generation under one attributed, since the close began would be left out of its month.
+                if state == Period.State.CLOSING and (lacking := pools_lacking(fresh)):
+                    raise UnableToClose(" ".join(lacking))
                 fresh.state = state
                 fresh.closed_at = at if state == Period.State.CLOSED else None
                 fresh.save(update_fields=["state", "closed_at"])

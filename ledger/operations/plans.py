@@ -11,6 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Max
 
 from contributors.models import User
+from ledger import journal
 from ledger.models import Period, Refusal, RoyaltyPlan, period_of, utc_date
 from ledger.money import ASSETS
 
@@ -83,8 +84,11 @@ def adopt_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
             raise UnableToAdoptPlan(f"{fresh} is {words}.")
         if fresh.proposed_by_id == by.pk:
             raise UnableToAdoptPlan("A plan is adopted by somebody else than its proposer.")
-        month = Period.objects.filter(pk=period_of(utc_date(fresh.effective_from))).first()
-        if month is not None and month.state != Period.State.OPEN:
+        # No month begins to close meanwhile.
+        journal.hold_still()
+        settled = Period.objects.exclude(state=Period.State.OPEN)
+        month = settled.filter(pk__gte=period_of(utc_date(fresh.effective_from))).order_by("id").first()
+        if month is not None:
             raise UnableToAdoptPlan(f"Period {month} is {month.state}; old periods keep their plan.")
         _refuse_if_accrued(fresh)
         fresh.state, fresh.decided_by, fresh.decided_at = RoyaltyPlan.State.EFFECTIVE, by, at

@@ -1,4 +1,4 @@
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -80,6 +80,17 @@ def test_old_periods_keep_their_plan(at: datetime) -> None:
     operations.close_period(period=202610, at=NOVEMBER)
     with pytest.raises(operations.UnableToAdoptPlan, match="old periods keep their plan"):
         world.adopt(effective_from=OCTOBER)
+
+
+def test_a_plan_of_a_time_before_the_books_began_does_not_reach_over_closed_periods(at: datetime) -> None:
+    world = build_world(OCTOBER, plan=False)
+    world.attribute(world.generate())
+    world.accrue_all()
+    for month in (202609, 202610):
+        operations.close_period(period=month, at=NOVEMBER)
+    with pytest.raises(operations.UnableToAdoptPlan, match="Period 2026-09 is closed; old periods keep their plan"):
+        world.adopt(effective_from=datetime(2025, 1, 1, tzinfo=UTC))
+    world.adopt(effective_from=datetime(2026, 11, 1, tzinfo=UTC))
 
 
 def test_a_plan_does_not_reach_back_over_what_is_accrued_nor_before_a_later_one(at: datetime) -> None:

@@ -13,7 +13,7 @@ from ledger import journal, operations
 from ledger.invariants import check_all
 from ledger.journal import AccountKey
 from ledger.models import Accrual, Entry, Period, PeriodPool, PoolEstimate, PoolPart, Refusal, RoyaltyPlan, Unaccrued
-from ledger.operations import accruals
+from ledger.operations import accruals, closing
 from ledger.operations import pools as pool_operations
 from tests.ledger.world import NOVEMBER, OCTOBER, World, build_world
 
@@ -128,6 +128,29 @@ def test_a_month_does_not_close_while_a_pool_is_lacking(at: datetime) -> None:
     operations.declare_pool(pool=pool, by=world.users[1], at=NOVEMBER)
     assert operations.close_period(period=202610, at=NOVEMBER).state == "closed"
     assert Refusal.objects.get().reason == "gross_too_small"
+    assert no_violations()
+
+
+def test_a_pool_proposed_while_a_close_begins_keeps_the_month_open(
+    at: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, plan = build()
+    world.attribute(world.generate(3))
+    operations.close_period(period=202609, at=NOVEMBER)
+    looked = closing.declare_own_pools
+
+    def and_somebody_proposes(period: Period, at: datetime) -> None:
+        operations.propose_pool(plan=plan, period=october(), amount=500, by=world.users[0], at=OCTOBER)
+        looked(period, at)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(closing, "declare_own_pools", and_somebody_proposes)
+        with pytest.raises(operations.UnableToClose, match="waits for a second person"):
+            operations.close_period(period=202610, at=NOVEMBER)
+    assert october().state == "open"
+    operations.declare_pool(pool=PeriodPool.objects.get(), by=world.users[1], at=OCTOBER)
+    assert operations.close_period(period=202610, at=NOVEMBER).state == "closed"
+    assert sum(Accrual.objects.values_list("gross", flat=True)) == 500
     assert no_violations()
 
 
