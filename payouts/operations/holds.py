@@ -173,6 +173,10 @@ def sync_automatic_holds(
     }
     for reason in sorted(of):
         hold = present.get(reason)
+        if reason in wanted and hold is not None and RULES[reason].automatic and _ends_before(hold, wanted[reason]):
+            # The reason began anew meanwhile: another bank account named in the last hour of a cool-down waits its own.
+            hold.released_at, hold = at, None
+            present[reason].save(update_fields=["released_at"])
         if reason in wanted and hold is None:
             place_hold(contributor=contributor, reason=reason, at=at, ends_at=wanted[reason])
         elif reason not in wanted and hold is not None and RULES[reason].automatic:
@@ -182,6 +186,10 @@ def sync_automatic_holds(
             hold.released_at = at
             hold.save(update_fields=["released_at"])
             _after_release(hold, by=None, at=at, note="", seen=NOBODY)
+
+
+def _ends_before(hold: Hold, wanted: datetime | None) -> bool:
+    return hold.ends_at is not None and (wanted is None or hold.ends_at < wanted)
 
 
 def _end_expired(contributor_id: int, at: datetime) -> None:

@@ -18,7 +18,7 @@ from ledger import invariants, journal
 from ledger.journal import AccountKey
 from ledger.money import from_minor
 from payouts import operations, pain, queries, reconciliation, sealing
-from payouts.models import BankDetails, BankFile, BankLine, Difference, Hold, Notice, Payout, PayoutRun
+from payouts.models import BankDetails, BankFile, BankLine, Difference, Hold, Notice, Payout, PayoutAccount, PayoutRun
 from payouts.operations import Reported
 from tests.payouts.world import SEEN, World, states
 
@@ -112,6 +112,34 @@ def test_a_changed_bank_account_waits_for_the_cool_down(world: World) -> None:
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at
     ).left_out.get()
     assert left.hold_reason == "bank_details_changed_recently"
+
+
+def test_an_account_named_in_the_last_hour_of_a_cool_down_waits_its_own(world: World) -> None:
+    contributor = payee(world, 7000)
+    began = world.at
+    operations.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=began)
+    operations.record_bank_details(
+        contributor=contributor, holder_name="B", iban=NEW_IBAN, by=world.owner, at=began + timedelta(days=3, hours=-1)
+    )
+    hold = Hold.objects.get(contributor=contributor, released_at__isnull=True)
+    assert hold.ends_at == began + timedelta(days=6, hours=-1)
+    after_the_first = began + timedelta(days=3, minutes=1)
+    run = operations.build_run(
+        currency="USD", rail="manual_bank_file", cut_off=after_the_first, by=world.maker, at=after_the_first
+    )
+    assert run.left_out.get().hold_reason == "bank_details_changed_recently"
+    assert not run.payouts.exists()
+
+
+def test_who_comes_back_from_stripe_s_rail_names_a_bank_account_with_a_cool_down(world: World) -> None:
+    contributor = world.contributor(country="US")
+    operations.refresh_holds(account=PayoutAccount.objects.get(contributor=contributor), at=world.at)
+    operations.choose_rail(
+        contributor=contributor, rail="manual_bank_file", by=world.checker, reason="asked", at=world.at, seen=SEEN
+    )
+    operations.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
+    hold = Hold.objects.get(contributor=contributor, released_at__isnull=True)
+    assert (hold.reason, hold.ends_at) == ("bank_details_changed_recently", world.at + timedelta(days=3))
 
 
 def test_details_that_were_tampered_with_are_not_paid_to(world: World) -> None:
