@@ -137,7 +137,7 @@ def test_a_pool_proposed_while_a_close_begins_keeps_the_month_open(
     world, plan = build()
     world.attribute(world.generate(3))
     operations.close_period(period=202609, at=NOVEMBER)
-    looked = closing.declare_own_pools
+    looked = pool_operations.declare_own_pools
 
     def and_somebody_proposes(period: Period, at: datetime) -> None:
         operations.propose_pool(plan=plan, period=october(), amount=500, by=world.users[0], at=OCTOBER)
