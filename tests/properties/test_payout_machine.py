@@ -31,6 +31,7 @@ from ledger.journal import AccountKey
 from ledger.money import from_minor
 from payouts import gateway, operations, queries, reconciliation
 from payouts.models import BankPayout, Hold, Payout, PayoutAccount, PayoutAttempt, PayoutRun
+from payouts.sandbox.bank_payouts import RETURN_WINDOW
 from payouts.sandbox.models import PLATFORM
 from tests.payouts.world import SEEN, World
 from tests.sandbox_server import StripeSandbox
@@ -228,10 +229,11 @@ class PayoutMachine(RuleBasedStateMachine):
         if contributor.pk in self.disconnected:
             return
         name, account = self.world.account(contributor), self.account(contributor)
-        self.sandbox.advance(days=4)
+        now = self.sandbox.advance(days=4)
         for bank in self.sandbox.client().v1.payouts.list({}, {"stripe_account": name}).data:
             known = reconciliation.sync_bank_payout(account=account, payout_id=bank.id, at=self.now)
-            if fails and known.state == "paid":
+            may_fail = now + 60 < bank.arrival_date + RETURN_WINDOW.total_seconds()
+            if fails and may_fail and known.state == "paid":
                 self.sandbox.fail_payout(bank.id)
                 known = reconciliation.sync_bank_payout(account=account, payout_id=bank.id, at=self.now)
                 assert known.state == "failed"

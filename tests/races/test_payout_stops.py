@@ -170,7 +170,8 @@ def test_the_webhook_and_the_worker_that_learn_of_one_transfer_book_it_once(
             lambda stored=stored: reconciliation.apply_webhook(event_id=stored, at=later),  # type: ignore[misc]
             lambda: operations.pay_next(run_id=run.pk, clock=lambda: later),
         )
-        assert results == ["applied", True]
+        # Where the webhook was first, the worker finds nothing left to do.
+        assert results in (["applied", True], ["applied", False])
     assert disagreements(stripe_sandbox, run) == []
     assert set(run.payouts.values_list("state", flat=True)) == {"transferred"}
     assert queries.ledger_in_transit("USD") == 0
