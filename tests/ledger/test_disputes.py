@@ -131,3 +131,12 @@ def test_only_checkers_and_compliance_answer(one: Programme, role: str, status: 
     assert client.get(f"/console/disputes/{dispute.pk}/").status_code == 200
     answer = client.post(f"/console/disputes/{dispute.pk}/", {"decision": "declined", "words": "It holds."})
     assert answer.status_code == status
+
+
+def test_words_with_a_nul_are_refused_in_words_and_not_by_a_crash(one: Programme) -> None:
+    client, address = one.client(0), f"/portal/receipts/{one.generations[0].pk}/"
+    answer = client.post(f"{address}dispute/", {"words": "not\x00mine"})
+    assert answer.status_code == 400
+    assert "In “words” there is a NUL character" in " ".join(answer.content.decode().split())
+    assert not ReceiptDispute.objects.exists()
+    assert client.get(f"{address}?q=a%00b").status_code == 400

@@ -1,0 +1,29 @@
+"""What no form of ours can keep: PostgreSQL stores no NUL character, and no field means one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.utils.deprecation import MiddlewareMixin
+
+
+class RefuseNul(MiddlewareMixin):
+    """Answers 400, with the field's name, to a form or an address in which a value has a NUL character.
+
+    A view that reads a value itself would otherwise fail in the database, as a crash. Bodies that are not forms (the
+    API's JSON, webhooks) are left to those who parse them.
+    """
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., HttpResponseBase], args: Any, kwargs: Any
+    ) -> HttpResponse | None:
+        for given in (request.GET, request.POST):
+            for name, values in given.lists():
+                if "\x00" in name or any("\x00" in value for value in values):
+                    field = name.replace("\x00", "")
+                    return render(request, "400.html", {"field": field}, status=400)
+        return None
