@@ -14,6 +14,7 @@ from attribution.operations.indexes import (
     OWN_GENERATIONS,
     Progress,
     UnableToAuditIndex,
+    Wanted,
     audit_cache,
     build_index,
     index_items,
@@ -81,7 +82,7 @@ def choose_index(
         progress=progress,
     )
     best = tried[max(found, key=lambda name: found[name])]
-    kept = {name: index.config[name] for name in ("noise_z", "own_generations") if name in index.config}
+    kept = {name: value for name, value in index.config.items() if name in {"noise_z", "own_generations", "refit"}}
     return _existing(version, best) or build_index(model_version=version, config={**best, **kept}, at=at), found
 
 
@@ -122,10 +123,7 @@ def _build(
 
 
 def _config_of(index: AttributionIndex) -> IndexConfig:
-    from attribution.configuration import IndexConfig
-
-    stored = {name: value for name, value in index.config.items() if name not in {"noise_z", "own_generations"}}
-    return IndexConfig.from_json(stored)
+    return Wanted.from_json(index.config).index
 
 
 def _existing(version: ModelVersion, config: Mapping[str, Any]) -> AttributionIndex | None:

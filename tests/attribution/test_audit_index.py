@@ -53,6 +53,14 @@ def test_the_best_of_what_is_tried_becomes_an_index_that_is_not_audited_yet(inde
     assert (again.pk, same) == (found.pk, tried)
 
 
+def test_a_refitted_index_is_chosen_from_like_any_other(indexed: Programme) -> None:
+    assert indexed.index is not None
+    refitted = operations.refit_index(index=indexed.index, at=indexed.at)
+    found, tried = operations.choose_index(index=refitted, at=indexed.at, dampings=(1.0,), lexical_weights=(), **SMALL)
+    assert list(tried) == ["midpoint, damping 1, 1 node"]
+    assert (found.state, found.config["damping"], found.config["refit"]) == ("built", 1.0, 1)
+
+
 def test_an_index_that_is_not_there_is_refused_with_those_that_are(indexed: Programme) -> None:
     with pytest.raises(CommandError, match=f"no index 'orator-9'.*{indexed.model_version.name}"):
         call_command("audit_index", "orator-9", stdout=StringIO())
