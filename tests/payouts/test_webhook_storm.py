@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from ledger.invariants import OF_THE_JOURNAL, check_all
+from ledger.invariants import check_all
 from payouts import gateway, reconciliation
 from payouts.models import (
     BankPayout,
@@ -153,7 +153,7 @@ def test_three_times_in_any_order_is_once_in_order_and_from_the_beginning(
         # Sent back by a bank, and paid again by Stripe: the second payout counts.
         again = BankPayout.objects.filter(state="failed", account__bank_payouts__state="paid").first()
         assert again is not None
-        assert {r.name: r.rows for r in check_all(OF_THE_JOURNAL) if r.rows} == {}
+        assert {r.name: r.rows for r in check_all() if r.rows} == {}
     assert final_state() == before != wanted
 
     tripled = events * 3
