@@ -31,6 +31,7 @@ from ledger.queries.previews import preview_terms
 READERS = ("finance_maker", "finance_checker", "auditor", "admin")
 PROPOSERS = ("finance_maker", "finance_checker")
 TONES = {"proposed": "info", "adopted": "good", "rejected": "neutral"}
+ADVANCE_TONES = {"proposed": "info", "granted": "good", "rejected": "neutral"}
 PAGE = 50
 MONTHS_AHEAD = 12
 
@@ -98,6 +99,10 @@ def contract(request: HttpRequest, contract_id: int) -> HttpResponse:
         "contract": found,
         "versions": versions,
         "advances": [row for row in open_advances(found.contributor_id) if row.contract == found.code],
+        "proposals": [
+            (row, ADVANCE_TONES[row.state])
+            for row in found.advance_proposals.select_related("proposed_by", "decided_by").order_by("-id")[:PAGE]
+        ],
         "reserves": [row for row in reserves_of(found.contributor_id) if row.contract_id == found.pk],
     }
     return render(request, "console/contract.html", context)

@@ -185,6 +185,26 @@ class TermsForm(forms.Form):
         }
 
 
+class AdvanceForm(forms.Form):
+    """An advance under a contract. Cleans `amount` to units of the currency."""
+
+    amount = forms.CharField(max_length=40, help_text="Such as 5000.00; a payout pays it, in whole cents.")
+    currency = forms.ChoiceField(choices=[(code, code) for code in ASSETS])
+    reason = forms.CharField(max_length=300, help_text="Why it is paid. Whoever grants it reads this.")
+    reference = forms.CharField(max_length=200, help_text="What it rests on: a clause of the contract, a letter.")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if text := cleaned.get("amount", "").strip():
+            try:
+                cleaned["amount"] = parse_amount(text, cleaned["currency"])
+            except UnableToParseAmount as error:
+                self.add_error("amount", str(error))
+            except KeyError:
+                pass
+        return cleaned
+
+
 # --- entries by hand ----------------------------------------------------------------------------------------------
 class ManualEntryForm(forms.Form):
     reason = forms.CharField(max_length=300, help_text="Why no operation posts it. Whoever posts it reads this.")

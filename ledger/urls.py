@@ -2,7 +2,16 @@
 
 from django.urls import path, re_path
 
-from ledger import api, console, console_contests, console_contracts, console_manual, console_plans, console_taxes
+from ledger import (
+    api,
+    console,
+    console_advances,
+    console_contests,
+    console_contracts,
+    console_manual,
+    console_plans,
+    console_taxes,
+)
 from ledger.portal import contracts, disputes, earnings, receipts, roots, statements
 
 app_name = "ledger"
@@ -62,6 +71,10 @@ urlpatterns = [
     path("console/contracts/<int:contract_id>/propose/", console_contracts.propose, name="terms_propose"),
     path("console/contracts/<int:contract_id>/<int:version>/", console_contracts.terms, name="terms"),
     path("console/contracts/<int:contract_id>/<int:version>/decide/", console_contracts.decide, name="terms_decide"),
+    path("console/contracts/<int:contract_id>/advance/", console_advances.advance_new, name="advance_new"),
+    path("console/advances/", console_advances.advances, name="advances"),
+    path("console/advances/<int:advance_id>/", console_advances.advance, name="advance"),
+    path("console/advances/<int:advance_id>/decide/", console_advances.advance_decide, name="advance_decide"),
     path("console/contested-shares/", console_contests.contests, name="contests"),
     path("console/contested-shares/<int:dispute_id>/", console_contests.contest, name="contest"),
     path("console/withholding/", console_taxes.withholding, name="withholding"),

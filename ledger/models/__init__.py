@@ -1,5 +1,6 @@
 """What each contributor earned: accounts, the journal, its documents, periods and royalty plans."""
 
+from ledger.models.advances import AdvanceProposal
 from ledger.models.books import (
     Account,
     Accrual,
@@ -29,6 +30,7 @@ from ledger.models.taxes import WithholdingRate
 __all__ = [
     "Account",
     "Accrual",
+    "AdvanceProposal",
     "Asset",
     "Balance",
     "ChainHead",

@@ -1,4 +1,4 @@
-"""Money that is not simply earned and paid: advances, disputes, owners found later, debts, dormant balances.
+"""Money that is not simply earned and paid: disputes, owners found later, debts, dormant balances.
 
 Each operation is one entry under the key of its own reference, and moves what stands on an account now where the
 amount is not given.
@@ -38,16 +38,6 @@ def _move(kind: EntryKind, reference: str, debit: AccountKey, credit: AccountKey
         lines=[(debit, -amount), (credit, amount)],
         reference=reference,
     )
-
-
-def grant_advance(
-    *, contributor_id: int, contract: str, amount: int, currency: str, reference: str, at: datetime
-) -> Posted:
-    """Make an advance on later royalties payable; an ordinary payout pays it, and closes recoup it."""
-    return _move(
-        EntryKind.GRANT_ADVANCE, reference, _of("advance", currency, contributor_id, contract),
-        _of("contributor_payable", currency, contributor_id), amount, at,
-    )  # fmt: skip
 
 
 # --- disputes -----------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from ledger.invariants import check_all
 from ledger.models import Entry, Line, Period, ReserveInstalment
 from ledger.operations import closing, reserves
 from tests.conftest import CommittedDatabase, cloned_database, on_database
-from tests.ledger.contracts import terms
+from tests.ledger.contracts import advance, terms
 from tests.ledger.world import CENT, NOVEMBER, OCTOBER, build_world
 
 SEPTEMBER = datetime(2026, 9, 28, 12, tzinfo=UTC)
@@ -63,9 +63,7 @@ def prepare(contributors: int) -> None:
     for place in range(1, contributors, 3):
         who = world.contributors[place].pk
         for code in ("solo", "past"):
-            operations.grant_advance(
-                contributor_id=who, contract=code, amount=CENT, currency="USD", reference=f"{code}{place}", at=OCTOBER
-            )
+            advance(world, code, CENT, place=place)
         operations.absorb_deficit(contributor_id=who, amount=CENT, currency="USD", reference=f"d{place}", at=OCTOBER)
     world.accrue_all()
 

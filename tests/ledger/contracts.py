@@ -7,7 +7,9 @@ from typing import Any
 
 from contributors.models import PPB
 from ledger import operations
+from ledger.journal import AccountKey
 from ledger.models import Contract, ContractTerms
+from tests.ledger.manual import finance
 from tests.ledger.world import World
 
 HALVES: dict[str, Any] = {"release_months": [3, 6], "release_ppb": [PPB // 2, PPB // 2]}
@@ -35,3 +37,20 @@ def terms(
         at=at or world.at, terms=terms,
     )  # fmt: skip
     return operations.adopt_terms(terms=proposed, by=world.users[1], at=at or world.at)
+
+
+def advance(
+    world: World, code: str, amount: int, *, place: int = 0, currency: str = "USD", at: datetime | None = None
+) -> AccountKey:
+    """An advance under a contract, proposed by one and granted by another; the contract is recorded when it is first
+    named. Returns the account on which it is open."""
+    at = at or world.at
+    who = world.contributors[place]
+    found = Contract.objects.filter(contributor=who, code=code).first() or contract(world, code, place=place)
+    first, second = finance(at)
+    proposed = operations.propose_advance(
+        contract=found, amount=amount, currency=currency, reason="agreed", reference=f"clause 4 of {code}", by=first,
+        at=at,
+    )  # fmt: skip
+    operations.grant_advance(advance=proposed, by=second, at=at)
+    return AccountKey("advance", currency, f"contributor:{who.pk}", code)

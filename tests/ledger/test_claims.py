@@ -8,6 +8,7 @@ from ledger import journal, operations
 from ledger.invariants import check_all
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry
+from tests.ledger.contracts import advance
 from tests.ledger.manual import post_by_hand
 from tests.ledger.world import CENT, NOVEMBER, OCTOBER, World, build_world
 
@@ -125,20 +126,16 @@ def test_an_exchange_that_is_none_is_refused(world: World, into: str, rate: str)
 # --- advances -----------------------------------------------------------------------------------------------------
 def test_an_advance_is_paid_at_once_and_recouped_from_later_earnings_oldest_first(at: datetime) -> None:
     world = build_world(OCTOBER, contributors=1)
-    who = world.contributors[0].pk
-    for contract, amount in [("book 1", 3 * CENT), ("book 2", 5 * CENT)]:
-        operations.grant_advance(contributor_id=who, contract=contract, amount=amount, currency="USD",
-                                 reference=contract, at=OCTOBER)  # fmt: skip
+    accounts = [advance(world, code, amount) for code, amount in [("book-1", 3 * CENT), ("book-2", 5 * CENT)]]
     assert world.balance("contributor_payable") == 8 * CENT
     world.attribute(world.generate(1), shares=[PPB], general=[PPB])
     operations.close_period(period=202609, at=NOVEMBER)
     operations.close_period(period=202610, at=NOVEMBER)
-    advances = [AccountKey("advance", "USD", f"contributor:{who}", contract) for contract in ("book 1", "book 2")]
-    assert [journal.owed(advance) for advance in advances] == [0, 4 * CENT]
+    assert [journal.owed(account) for account in accounts] == [0, 4 * CENT]
     assert world.balance("contributor_payable") == 8 * CENT
     world.at = NOVEMBER
     world.attribute(world.generate(3), shares=[PPB], general=[PPB])
     operations.close_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
-    assert [journal.owed(advance) for advance in advances] == [0, 0]
+    assert [journal.owed(account) for account in accounts] == [0, 0]
     assert world.balance("contributor_payable") == 8 * CENT + 12 * CENT - 4 * CENT
     assert not [r.name for r in check_all() if r.rows]

@@ -37,10 +37,10 @@ def bound(accrued: Programme) -> Programme:
         ),
         by=checker, at=AT,
     )  # fmt: skip
-    operations.grant_advance(
-        contributor_id=accrued.contributors[0].pk, contract="essays", amount=30 * ONE, currency="USD",
-        reference="advance 1", at=AT,
-    )  # fmt: skip
+    asked = operations.propose_advance(
+        contract=contract, amount=30 * ONE, currency="USD", reason="agreed", reference="clause 4", by=maker, at=AT
+    )
+    operations.grant_advance(advance=asked, by=checker, at=AT)
     accrued.close(seal=True)
     for month in (202611,):
         operations.close_period(period=month, at=DECEMBER)

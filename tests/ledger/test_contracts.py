@@ -11,7 +11,7 @@ from ledger.invariants import check_all
 from ledger.journal import AccountKey
 from ledger.models import Contract, ContractTerms, Entry, Period, ReserveInstalment
 from ledger.queries.previews import preview_terms
-from tests.ledger.contracts import HALVES, contract, terms
+from tests.ledger.contracts import HALVES, advance, contract, terms
 from tests.ledger.world import CENT, NOVEMBER, OCTOBER, PRICE, World, build_world
 
 pytestmark = pytest.mark.django_db
@@ -36,14 +36,6 @@ def earn(world: World, n: int = 1, *, place: int = 0) -> None:
 def close_october() -> None:
     for month in (202609, 202610):
         operations.close_period(period=month, at=NOVEMBER)
-
-
-def advance(world: World, code: str, amount: int) -> AccountKey:
-    operations.grant_advance(
-        contributor_id=world.contributors[0].pk, contract=code, amount=amount, currency="USD", reference=code,
-        at=world.at,
-    )  # fmt: skip
-    return AccountKey("advance", "USD", f"contributor:{world.contributors[0].pk}", code)
 
 
 def held(world: World, code: str) -> int:

@@ -13,7 +13,7 @@ from contributors.models import PPB
 from ledger import operations
 from ledger.invariants import check_all
 from ledger.models import Entry, EntryKind, Line
-from tests.ledger.contracts import terms
+from tests.ledger.contracts import advance, terms
 from tests.ledger.manual import post_by_hand
 from tests.ledger.world import CENT, NOVEMBER, OCTOBER, World, build_world
 
@@ -101,7 +101,7 @@ def tell(world: World) -> None:
     terms(world, "book", covers_rest=True, guarantee=200 * CENT, guarantee_currency="USD", reserve_ppb=PPB // 2,
           release_months=[1], release_ppb=[PPB])  # fmt: skip
     terms(world, "tour", place=1, guarantee_payer="service", guarantee_service=world.service, **book)
-    operations.grant_advance(contributor_id=one, contract="book", amount=10 * CENT, reference="a", **common)
+    advance(world, "book", 10 * CENT)
     operations.absorb_deficit(contributor_id=one, amount=5 * CENT, reference="d", **common)
     operations.prefund_service(amount=5 * CENT, reference="p", **service)
     made = world.generate(8)
@@ -150,8 +150,7 @@ def tell(world: World) -> None:
 
 # --- bad input: the reason is named, and no row is written --------------------------------------------------------
 NOTHING_THERE: list[tuple[str, Callable[[World], Any], str]] = [
-    ("recoup", lambda w: operations.grant_advance(contributor_id=w.contributors[0].pk, contract="x", amount=0,
-                                                  currency="USD", reference="r", at=w.at), "whole number but 0"),
+    ("zero", lambda w: operations.add_capital(amount=0, currency="USD", reference="r", at=w.at), "whole number but 0"),
     ("range", lambda w: operations.add_capital(amount=2**63, currency="USD", reference="r", at=w.at), "beyond what"),
     ("currency", lambda w: operations.add_capital(amount=1, currency="XXX", reference="r", at=w.at), "no currency 'XXX'"),
     ("claim", lambda w: operations.find_owner(work_id=1, contributor_id=1, currency="USD", reference="r", at=w.at),

@@ -1,0 +1,58 @@
+"""Advances on later royalties: proposed by one person of finance under a contract, granted by another."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+
+from ledger.models.books import Entry
+from ledger.models.contracts import Contract
+
+
+class AdvanceProposal(models.Model):
+    """An amount, in units of its currency, to be paid now and earned back from what the contributor earns later."""
+
+    # proposed -> granted (by somebody else, with its entry) | rejected
+    class State(models.TextChoices):
+        PROPOSED = "proposed"
+        GRANTED = "granted"
+        REJECTED = "rejected"
+
+    contract = models.ForeignKey(Contract, on_delete=models.PROTECT, related_name="advance_proposals")
+    currency = models.CharField(max_length=3)
+    amount = models.BigIntegerField()
+    reason = models.CharField(max_length=300)
+    # What it rests on: a clause, a letter, a decision.
+    reference = models.CharField(max_length=200)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
+    proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    proposed_at = models.DateTimeField()
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    decided_at = models.DateTimeField(null=True, blank=True)
+    entry = models.OneToOneField(Entry, on_delete=models.PROTECT, null=True, blank=True, related_name="advance")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(amount__gt=0), name="an_advance_is_positive"),
+            models.CheckConstraint(condition=~Q(reason=""), name="an_advance_has_a_reason"),
+            models.CheckConstraint(condition=~Q(reference=""), name="an_advance_has_a_reference"),
+            models.CheckConstraint(
+                condition=Q(state="proposed", decided_by__isnull=True, decided_at__isnull=True)
+                | ~Q(state="proposed") & Q(decided_by__isnull=False, decided_at__isnull=False),
+                name="a_decided_advance_says_by_whom_and_when",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="granted", entry__isnull=False) | ~Q(state="granted") & Q(entry__isnull=True),
+                name="a_granted_advance_names_its_entry",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="granted") | ~Q(decided_by=F("proposed_by")),
+                name="an_advance_is_granted_by_somebody_else",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"advance {self.pk}"
