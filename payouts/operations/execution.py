@@ -32,6 +32,7 @@ from payouts.operations.recording import (
     attempt_of,
     held_and_current,
     hold_payout,
+    hold_unsent,
     record_failure,
     record_transfer,
     void_attempt,
@@ -246,8 +247,11 @@ def _send(claim: Claim, clock: Clock, pace: Pace) -> gateway.Transfer | None:
         return None
     if attempt.payout.lease_token != claim.token:
         return None
+    is_held = _hold_on(attempt.payout, claim.claimed_at) is not None
+    if is_held and _hold_if_unsent(claim, clock):
+        return None
     try:
-        if not _may_send(attempt.payout, attempt.payout.run, claim.claimed_at):
+        if is_held or not _goes_on(attempt.payout.run):
             raise UnableToSend("It was stopped after it was claimed.")
         transfer = gateway.create_transfer(request, idempotency_key=attempt.idempotency_key, deadline=claim.deadline)
     except UnableToUseStripe as error:
@@ -279,14 +283,43 @@ def _recover(claim: Claim, clock: Clock, pace: Pace) -> gateway.Transfer | None:
     return None
 
 
+def _hold_if_unsent(claim: Claim, clock: Clock) -> bool:
+    """A hold came after the claim: where nothing was sent before, the payout is taken out of its run at once, and its
+    money is payable again. What may have gone on the wire is only looked for, however long that takes."""
+    with transaction.atomic(durable=True):
+        rows = held_and_current(claim)
+        if rows is None:
+            return False
+        payout, attempt = rows
+        now = clock()
+        reason = _hold_on(payout, now)
+        # This call is the attempt's latest send, counted when it was claimed, and it does not happen.
+        if reason is None or attempt.sends != attempt.sends_not_executed + 1:
+            return False
+        attempt.sends_not_executed += 1
+        hold_unsent(payout=payout, attempt=attempt, reason=reason, at=now)
+        return True
+
+
+def _hold_on(payout: Payout, at: datetime) -> HoldReason | None:
+    """The reason of the first open hold on the payee."""
+    found = Hold.objects.filter(open_holds_q(at), contributor_id=payout.contributor_id).order_by("placed_at", "pk")
+    return HoldReason(placed.reason) if (placed := found.first()) is not None else None
+
+
 def _may_send_again(claim: Claim, clock: Clock, pace: Pace) -> bool:
-    """After a look-up that found nothing: void the attempt, wait, hand it to a person, or send the same bytes again."""
+    """After a look-up that found nothing: hold the payout, void the attempt, wait, hand it to a person, or send the
+    same bytes again."""
     with transaction.atomic(durable=True):
         rows = held_and_current(claim)
         if rows is None:
             return False
         now = clock()
         payout, attempt = rows
+        reason = _hold_on(payout, now)
+        if reason is not None and attempt.sends == attempt.sends_not_executed:
+            hold_unsent(payout=payout, attempt=attempt, reason=reason, at=now)
+            return False
         age = (now - attempt.first_sent_at).total_seconds()
         if attempt.failure_stored_at is not None:
             since = max(attempt.failure_stored_at, attempt.empty_look_up_at or now)
@@ -303,7 +336,7 @@ def _may_send_again(claim: Claim, clock: Clock, pace: Pace) -> bool:
                           "created_at": now},
             )  # fmt: skip
             wait = pace.look_up_again
-        elif not _may_send(payout, PayoutRun.objects.get(pk=payout.run_id), now):
+        elif reason is not None or not _goes_on(PayoutRun.objects.get(pk=payout.run_id)):
             wait = pace.look_up_again
         else:
             if attempt.empty_look_up_at is None:
@@ -320,11 +353,9 @@ def _may_send_again(claim: Claim, clock: Clock, pace: Pace) -> bool:
         return False
 
 
-def _may_send(payout: Payout, run: PayoutRun, now: datetime) -> bool:
-    """Kill switch, pause and holds stop the sending, never the looking."""
-    if settings.PAYOUTS_FROZEN or run.state != PayoutRun.State.EXECUTING:
-        return False
-    return not Hold.objects.filter(open_holds_q(now), contributor_id=payout.contributor_id).exists()
+def _goes_on(run: PayoutRun) -> bool:
+    """Kill switch and pause stop the sending, never the looking; so does a hold."""
+    return not settings.PAYOUTS_FROZEN and run.state == PayoutRun.State.EXECUTING
 
 
 def _release(claim: Claim, *, after_seconds: float, clock: Clock) -> None:

@@ -323,6 +323,22 @@ def hold_payout(payout: Payout, reason: HoldReason, *, note: str, at: datetime) 
     )  # fmt: skip
 
 
+def hold_unsent(*, payout: Payout, attempt: PayoutAttempt, reason: HoldReason, at: datetime) -> None:
+    """Close a locked attempt of which nothing was executed, because of a hold: the payout is held for its reason, and
+    what the attempt reserved is payable again."""
+    note = "Held after it was claimed and before it was sent; nothing reached the rail."
+    attempt.state, attempt.finished_at = PayoutAttempt.State.REFUSED, at
+    attempt.error_code, attempt.error_message = "held", note
+    attempt.save(update_fields=["state", "finished_at", "error_code", "error_message", "sends_not_executed"])
+    # The arrows lead to a hold through a refusal; here it is ours.
+    payout.state = Payout.State.REFUSED
+    payout.save(update_fields=["state"])
+    hold_payout(payout, reason, note=note, at=at)
+    crashpoint(CrashPoint.RESULT_WRITTEN)
+    give_back(attempt, at)
+    crashpoint(CrashPoint.RESULT_POSTED)
+
+
 def give_back(attempt: PayoutAttempt, at: datetime) -> None:
     """Reverse the reserve of an attempt that is over."""
     assert attempt.reserve_entry is not None

@@ -16,6 +16,7 @@ import pytest
 from django.conf import settings
 from django.db import connections
 
+from ledger.money import from_minor
 from payouts import gateway, operations, queries, reconciliation
 from payouts.models import Hold, Payout, PayoutAttempt, PayoutRun
 from payouts.operations import execution
@@ -106,16 +107,64 @@ def test_a_freeze_in_one_thread_ends_no_other_by_an_error(world: World, stripe_s
     assert set(run.payouts.values_list("state", flat=True)) == {"transferred"}
 
 
-@pytest.mark.parametrize("stop", ["hold", "pause", "kill switch"])
-def test_a_stop_between_claim_and_sending_is_seen(world: World, monkeypatch: pytest.MonkeyPatch, stop: str) -> None:
-    contributor = world.contributor(1_000)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_hold_between_claim_and_sending_takes_the_payout_out_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, stripe_sandbox: StripeSandbox, threads: int
+) -> None:
+    contributor, other = world.contributor(1_000), world.contributor(2_000)
     compliance = world.compliance
     run = world.executing()
 
     def act() -> None:
-        if stop == "hold":
-            operations.place_hold(contributor=contributor, reason="fraud_review", by=compliance, at=world.at, seen=SEEN)
-        elif stop == "pause":
+        operations.place_hold(contributor=contributor, reason="fraud_review", by=compliance, at=world.at, seen=SEEN)
+
+    before_once(monkeypatch, "send_or_recover", act)
+    operations.execute_run(run_id=run.pk, threads=threads)
+    payout = run.payouts.get(contributor=contributor)
+    attempt = payout.attempts.get()
+    assert (payout.state, payout.reason, payout.lease_until) == ("held", "fraud_review", None)
+    assert (attempt.state, attempt.error_code, attempt.sends_not_executed) == ("refused", "held", 1)
+    assert gateway.find_transfers(payout.transfer_group) == []
+    assert world.payable(contributor) == from_minor(1_000, "USD"), "what the attempt reserved is payable again"
+    assert queries.ledger_in_transit("USD") == 0
+    told = contributor.notices.get(kind="payout_held")
+    assert "We are checking this account" in told.words
+    # Nobody else waits for it, and the run comes to its end.
+    assert run.payouts.get(contributor=other).state == "transferred"
+    assert reconciliation.reconcile_run(run=run, at=datetime.now(UTC)).is_clean
+    assert disagreements(stripe_sandbox, run) == []
+
+    # Released, the money goes with the next run, under a payout and a key of its own.
+    hold = Hold.objects.get(contributor=contributor, released_at__isnull=True)
+    operations.release_hold(hold=hold, by=compliance, at=world.at, seen=SEEN)
+    again = world.pay(world.executing())
+    assert again.payouts.get(contributor=contributor).state == "transferred"
+
+
+def test_a_hold_after_an_answer_that_nothing_was_done_takes_the_payout_out_at_the_next_try(
+    world: World, stripe_sandbox: StripeSandbox
+) -> None:
+    contributor = world.contributor(1_000)
+    run = world.executing()
+    stripe_sandbox.queue_faults("429")
+    operations.pay_next(run_id=run.pk)
+    operations.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
+    later = datetime.now(UTC) + timedelta(seconds=100)
+    operations.execute_run(run_id=run.pk, threads=1, clock=lambda: later)
+    payout = run.payouts.get()
+    assert (payout.state, payout.attempts.get().state) == ("held", "refused")
+    assert world.payable(contributor) == from_minor(1_000, "USD")
+    assert gateway.find_transfers(payout.transfer_group) == []
+    assert disagreements(stripe_sandbox, run) == []
+
+
+@pytest.mark.parametrize("stop", ["pause", "kill switch"])
+def test_a_stop_between_claim_and_sending_is_seen(world: World, monkeypatch: pytest.MonkeyPatch, stop: str) -> None:
+    world.contributor(1_000)
+    run = world.executing()
+
+    def act() -> None:
+        if stop == "pause":
             pause(world, run)
         else:
             monkeypatch.setattr(settings, "PAYOUTS_FROZEN", True)
@@ -135,8 +184,6 @@ def test_a_stop_between_claim_and_sending_is_seen(world: World, monkeypatch: pyt
     run.refresh_from_db()
     if run.state == PayoutRun.State.PAUSED:
         operations.resume_run(run=run, by=world.maker, at=later, seen=SEEN)
-    for hold in Hold.objects.filter(released_at__isnull=True):
-        operations.release_hold(hold=hold, by=compliance, at=later, seen=SEEN)
     last = later + timedelta(seconds=1_000)
     operations.execute_run(run_id=run.pk, threads=1, clock=lambda: last)
     payout.refresh_from_db()
