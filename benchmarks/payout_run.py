@@ -176,7 +176,8 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
             kind="close_payable", idem_key=f"bench-payable:{start}", effective=(at - timedelta(days=1)).date(),
             lines=lines, reference="bench",
         )  # fmt: skip
-    operations.fund_platform(currency="USD", amount_minor=int(owed.sum()) // 10_000_000 + 1, by=people["maker"], at=at)
+    minor = int(owed.sum()) // 10_000_000 + 1
+    operations.fund_platform(currency="USD", amount_minor=minor, by=people["maker"], at=at, seen=seen())
     return people
 
 

@@ -15,7 +15,7 @@ _SHOWN: dict[type[Model], tuple[str, ...]] = {
     models.LeftOut: ("run", "contributor", "reason", "amount"),
     models.PayoutAccount: ("contributor", "provider_account_id", "transfers_capability", "payouts_enabled"),
     models.PayoutPolicy: ("currency", "version", "minimum_minor", "maturity_days"),
-    models.TaxProfile: ("contributor", "form", "withholding_ppb", "valid_until"),
+    models.TaxProfile: ("contributor", "form", "country", "received_on", "valid_until", "withholding_ppb"),
     models.Hold: ("contributor", "reason", "placed_at", "released_at"),
     models.BankPayout: ("provider_payout_id", "account", "amount_minor", "currency", "state"),
     models.Reversal: ("provider_reversal_id", "payout", "amount_minor", "created_at"),

@@ -8,10 +8,12 @@ from typing import Any
 
 from django import forms
 
+from contributors.countries import COUNTRIES
+from contributors.models import Contributor
 from ledger.money import UnableToParseAmount, asset, format_amount, from_minor, parse_amount, to_minor
 from payouts import words
 from payouts.holds import PLACED_BY_PEOPLE
-from payouts.models import HoldReason, Rail
+from payouts.models import HoldReason, Rail, TaxProfile
 from payouts.notices import OPTIONAL
 from payouts.rails import RAIL_NAMES
 
@@ -329,6 +331,53 @@ class BankDetailsForm(forms.Form):
         max_length=11, required=False, label="BIC", help_text="Only where your bank insists on it.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )  # fmt: skip
+
+
+def _day(label: str, text: str = "", *, required: bool = True) -> forms.DateField:
+    return forms.DateField(
+        label=label, help_text=text, required=required,
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+    )  # fmt: skip
+
+
+class TaxFormForm(forms.Form):
+    """What a tax form says. Which of it can be right, the operation decides."""
+
+    form = forms.ChoiceField(
+        label="Form",
+        choices=[(kind.value, kind.label) for kind in TaxProfile.Form if kind != TaxProfile.Form.NONE],
+        help_text="A W-9 is for residents of the United States; a W-8BEN for other persons, a W-8BEN-E for other "
+        "organisations.",
+    )
+    country = forms.ChoiceField(
+        label="Country of tax residence",
+        choices=[("", "Choose a country"), *sorted(COUNTRIES.items(), key=lambda entry: entry[1])],
+    )
+    number = forms.CharField(
+        max_length=30, required=False, label="Tax number",
+        help_text="As on the form. Only its last four characters are kept. Empty where a W-8 states none.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )  # fmt: skip
+    signed_on = _day("Signed on")
+    received_on = _day("Received on")
+    valid_until = _day(
+        "Counts until", "Leave it empty for what the law says: the end of the third year after a W-8 was signed; a "
+        "W-9 does not run out.", required=False,
+    )  # fmt: skip
+    withholding_percent = forms.DecimalField(
+        min_value=0, max_value=99, decimal_places=4, label="Withhold (%)",
+        help_text="Used only where the table of rates has no row for this form and country. 0 for a W-9; without a "
+        "treaty a W-8 means 30.",
+        widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"}),
+    )  # fmt: skip
+
+    def __init__(self, *arguments: Any, contributor: Contributor, today: date, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        is_organisation = contributor.kind == Contributor.Kind.ORGANISATION
+        w8 = TaxProfile.Form.W8BENE if is_organisation else TaxProfile.Form.W8BEN
+        self.fields["form"].initial = TaxProfile.Form.W9 if contributor.country == "US" else w8
+        self.fields["country"].initial = contributor.country
+        self.fields["received_on"].initial = today
 
 
 class NoticesForm(forms.Form):

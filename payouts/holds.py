@@ -1,12 +1,13 @@
-"""Why somebody is not paid, in plain words: who owns each reason, whether it ends by itself, and what the contributor
-can do about it. One table; the portal, the console and the notices read it."""
+"""Why somebody is not paid, in plain words: who owns each reason, who may release it, and what the contributor can do
+about it. One table; the operations obey it, and the portal, the console and the notices read it."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
 
-from payouts.models.accounts import HoldReason
+from contributors.models import User
+from payouts.models.accounts import Hold, HoldReason
 
 
 class Owner(enum.StrEnum):
@@ -16,13 +17,32 @@ class Owner(enum.StrEnum):
     COMPLIANCE = "compliance"
 
 
+class Release(enum.StrEnum):
+    """Who ends a hold by hand. What would be placed again at the next look nobody releases: its reason must go."""
+
+    NOBODY = "nobody: it ends by itself"
+    CONTRIBUTOR = "the contributor; compliance with a reason"
+    FINANCE = "a finance checker, compliance or an administrator"
+    COMPLIANCE = "compliance"
+
+
+# The staff roles behind each. A contributor's own pause is lifted in the portal, by whoever manages the contributor.
+ROLES: dict[Release, tuple[str, ...]] = {
+    Release.NOBODY: (),
+    Release.CONTRIBUTOR: ("compliance",),
+    Release.FINANCE: ("finance_checker", "compliance", "admin"),
+    Release.COMPLIANCE: ("compliance",),
+}
+
+
 @dataclass(frozen=True)
 class HoldRule:
-    """`automatic`: placed and released by what Stripe, a bank, a form or the ledger says; otherwise a person of
-    `owner` releases it."""
+    """`automatic`: placed and released by what Stripe, a bank, a form or the ledger says. `release`: who may end it by
+    hand all the same."""
 
     owner: Owner
     automatic: bool
+    release: Release
     words: str
     remedy: str
 
@@ -30,93 +50,100 @@ class HoldRule:
 R = HoldReason
 RULES: dict[HoldReason, HoldRule] = {
     R.ONBOARDING_INCOMPLETE: HoldRule(
-        Owner.CONTRIBUTOR, True, "Your payout details are not complete.",
+        Owner.CONTRIBUTOR, True, Release.NOBODY, "Your payout details are not complete.",
         "Finish your payout details with Stripe; the button is on this page.",
     ),
     R.TRANSFERS_CAPABILITY_INACTIVE: HoldRule(
-        Owner.CONTRIBUTOR, True, "Stripe cannot receive money for you yet.",
+        Owner.CONTRIBUTOR, True, Release.NOBODY, "Stripe cannot receive money for you yet.",
         "Open your payout details and answer what Stripe still asks.",
     ),
     R.PAYOUTS_DISABLED: HoldRule(
-        Owner.CONTRIBUTOR, True, "Stripe cannot pay your bank account at the moment.",
+        Owner.CONTRIBUTOR, True, Release.NOBODY, "Stripe cannot pay your bank account at the moment.",
         "Open your payout details and check your bank account.",
     ),
     R.REQUIREMENTS_PAST_DUE: HoldRule(
-        Owner.CONTRIBUTOR, True, "Stripe asked for something about you and the date for it has passed.",
+        Owner.CONTRIBUTOR, True, Release.NOBODY, "Stripe asked for something about you and the date for it has passed.",
         "Open your payout details and answer what Stripe asks.",
     ),
     R.STRIPE_UNDER_REVIEW: HoldRule(
-        Owner.STRIPE, True, "Stripe is reviewing what you told them.",
+        Owner.STRIPE, True, Release.NOBODY, "Stripe is reviewing what you told them.",
         "Nothing to do: this usually takes a few days. Your money stays yours.",
     ),
     R.SANCTIONS_LISTED: HoldRule(
-        Owner.COMPLIANCE, False, "We are legally required to check something before we can pay you.",
+        Owner.COMPLIANCE, False, Release.COMPLIANCE,
+        "We are legally required to check something before we can pay you.",
         "Nothing to do now: we write to you when the check is done.",
     ),
     R.REJECTED_BY_STRIPE: HoldRule(
-        Owner.COMPLIANCE, False, "Stripe decided not to make payments to your account.",
+        Owner.COMPLIANCE, False, Release.COMPLIANCE, "Stripe decided not to make payments to your account.",
         "Write to us: we can look at another way of paying you.",
     ),
     R.ACCOUNT_DISCONNECTED: HoldRule(
-        Owner.CONTRIBUTOR, True, "Your Stripe account is no longer connected to us.",
+        Owner.CONTRIBUTOR, True, Release.NOBODY, "Your Stripe account is no longer connected to us.",
         "Open your payout details and connect it again.",
     ),
     R.BANK_DETAILS_CHANGED_RECENTLY: HoldRule(
-        Owner.FINANCE, True, "Your bank details changed a short while ago.",
+        Owner.FINANCE, True, Release.NOBODY, "Your bank details changed a short while ago.",
         "Nothing to do if it was you: we wait a few days. If it was not you, write to us at once.",
     ),
     R.TAX_FORM_MISSING: HoldRule(
-        Owner.CONTRIBUTOR, True, "We have no tax form from you.", "Send us the tax form (W-9 or W-8BEN)."
+        Owner.CONTRIBUTOR, True, Release.NOBODY,
+        "We have no tax form from you.", "Send us the tax form (W-9 or W-8BEN)."
     ),
     R.TAX_FORM_EXPIRED: HoldRule(
-        Owner.CONTRIBUTOR, True, "Your tax form has expired.", "Send us a new tax form (W-9 or W-8BEN)."
+        Owner.CONTRIBUTOR, True, Release.NOBODY, "Your tax form has expired.", "Send us a new tax form (W-9 or W-8BEN)."
     ),
     R.DISPUTE_OR_CLAIM: HoldRule(
-        Owner.FINANCE, False, "Somebody disputes who made some of the works.",
+        Owner.FINANCE, False, Release.FINANCE, "Somebody disputes who made some of the works.",
         "We look at both sides and write to you; you can send us what shows that the works are yours.",
     ),
     R.ATTRIBUTION_UNDER_REVIEW: HoldRule(
-        Owner.FINANCE, False, "We are checking how your share was computed.",
+        Owner.FINANCE, False, Release.FINANCE, "We are checking how your share was computed.",
         "Nothing to do: the receipts show the shares as they stand.",
     ),
     R.FRAUD_REVIEW: HoldRule(
-        Owner.COMPLIANCE, False, "We are checking this account before we pay it.", "Write to us if you have questions."
+        Owner.COMPLIANCE, False, Release.COMPLIANCE,
+        "We are checking this account before we pay it.", "Write to us if you have questions."
     ),
     R.NEGATIVE_BALANCE: HoldRule(
-        Owner.FINANCE, True, "A correction left less on your account than this payout needs.",
+        Owner.FINANCE, True, Release.FINANCE, "A correction left less on your account than this payout needs.",
         "Nothing to do: what you earn next is set against it.",
     ),
     R.NEGATIVE_STRIPE_BALANCE: HoldRule(
-        Owner.STRIPE, True, "Your balance at Stripe is below zero, so a payout would not reach your bank.",
+        Owner.STRIPE, True, Release.NOBODY,
+        "Your balance at Stripe is below zero, so a payout would not reach your bank.",
         "Look at your Stripe dashboard; it shows what was debited.",
     ),
     R.COUNTRY_UNSUPPORTED: HoldRule(
-        Owner.FINANCE, True, "We have no way yet of paying to your country.",
+        Owner.FINANCE, True, Release.FINANCE, "We have no way yet of paying to your country.",
         "Write to us. What you earn stays yours and waits; an account with an IBAN in your name can be paid at once.",
     ),
     R.CURRENCY_UNSUPPORTED: HoldRule(
-        Owner.FINANCE, True, "Your account cannot receive the currency that you earn in.",
+        Owner.FINANCE, True, Release.FINANCE, "Your account cannot receive the currency that you earn in.",
         "Add a bank account that takes it, or write to us.",
     ),
     R.AMOUNT_OUT_OF_RANGE: HoldRule(
-        Owner.FINANCE, False, "Stripe does not take a payment of this size.", "Nothing to do: we are looking at it."
+        Owner.FINANCE, False, Release.FINANCE,
+        "Stripe does not take a payment of this size.", "Nothing to do: we are looking at it."
     ),
     R.REFUSED_BY_STRIPE: HoldRule(
-        Owner.FINANCE, False, "Stripe refused the payment.", "Nothing to do: we are finding out why."
+        Owner.FINANCE, False, Release.FINANCE, "Stripe refused the payment.", "Nothing to do: we are finding out why."
     ),
     R.REFUSED_BY_BANK: HoldRule(
-        Owner.CONTRIBUTOR, True, "Your bank sent our payment back.",
+        Owner.CONTRIBUTOR, True, Release.NOBODY, "Your bank sent our payment back.",
         "Check the bank account on the page of payouts and name the right one. The next run pays to it.",
     ),
     R.MANUAL_ADMIN: HoldRule(
-        Owner.FINANCE, False, "We stopped payments to you for now.", "Write to us if you have questions."
+        Owner.FINANCE, False, Release.FINANCE,
+        "We stopped payments to you for now.", "Write to us if you have questions."
     ),
     R.CONTRIBUTOR_PAUSED: HoldRule(
-        Owner.CONTRIBUTOR, False, "You paused your payouts.",
+        Owner.CONTRIBUTOR, False, Release.CONTRIBUTOR, "You paused your payouts.",
         "Resume them on the page of payouts whenever you like. What you earn is kept for you.",
     ),
     R.FIRST_PAYOUT_PROBATION: HoldRule(
-        Owner.FINANCE, True, "Your first payout waits a few days.", "Nothing to do: it is paid in a later run."
+        Owner.FINANCE, True, Release.NOBODY,
+        "Your first payout waits a few days.", "Nothing to do: it is paid in a later run."
     ),
 }  # fmt: skip
 
@@ -148,3 +175,17 @@ def reason_of_disabling(disabled_reason: str) -> HoldReason | None:
         if disabled_reason == prefix or disabled_reason.startswith(prefix + "."):
             return DISABLED_REASONS[prefix]
     return R.STRIPE_UNDER_REVIEW
+
+
+def why_not_release(hold: Hold, by: User) -> str:
+    """The sentence that tells a member of staff why they cannot end this hold by hand; "" for somebody who may."""
+    rule = RULES[HoldReason(hold.reason)]
+    if hold.released_at is not None:
+        return "The hold has ended already."
+    if rule.release == Release.NOBODY:
+        return f"This hold ends by itself, when its reason is gone. The contributor was told: {rule.remedy}"
+    if by.has_role(*ROLES[rule.release]):
+        return ""
+    if rule.release == Release.CONTRIBUTOR:
+        return "The contributor asked for this. Only the contributor lifts it, or compliance with a reason."
+    return f"This hold is released by {rule.release}."

@@ -27,6 +27,7 @@ from payouts.models import (
     PayoutAttempt,
     PayoutRun,
     Reconciliation,
+    TaxProfile,
     WebhookEvent,
 )
 
@@ -347,6 +348,11 @@ def latest_reconciliation(currency: str | None = None) -> Reconciliation | None:
 
 def dead_webhooks() -> QuerySet[WebhookEvent]:
     return WebhookEvent.objects.filter(state=WebhookEvent.State.DEAD).order_by("-received_at")
+
+
+def tax_form_of(contributor: Contributor) -> TaxProfile | None:
+    """The form that counts: the latest one recorded."""
+    return TaxProfile.objects.filter(contributor=contributor).select_related("recorded_by").order_by("-pk").first()
 
 
 def audit_events(subject: str | None = None) -> QuerySet[AuditEvent]:

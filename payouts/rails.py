@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from payouts.models import Rail
 
-# Self-serve cross-border payouts of a platform in the US, the UK, the EEA, Canada or Switzerland
-# (docs.stripe.com/connect/cross-border-payouts).
+# Self-serve cross-border payouts of a platform in the US, the UK, the EEA, Canada or Switzerland go to accounts in the
+# same regions (docs.stripe.com/connect/cross-border-payouts); elsewhere it takes an arrangement with Stripe.
 # A country that is missing here is paid by bank transfer, so that a change at Stripe never sends money astray.
 STRIPE_COUNTRIES = frozenset(
     {
-        "AT", "AU", "BE", "BG", "CA", "CH", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GB", "GI", "GR",
-        "HR", "HU", "IE", "IS", "IT", "JP", "LI", "LT", "LU", "LV", "MT", "NL", "NO", "NZ", "PL", "PT", "RO",
-        "SE", "SG", "SI", "SK", "US", "HK", "MX",
+        "AT", "BE", "BG", "CA", "CH", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GB", "GR", "HR", "HU", "IE",
+        "IS", "IT", "LI", "LT", "LU", "LV", "MT", "NL", "NO", "PL", "PT", "RO", "SE", "SI", "SK", "US",
     }
 )  # fmt: skip
 # Currencies that a connected account there can be paid in; a transfer in another one would be refused.

@@ -16,6 +16,7 @@ from payouts.console import (
     reversals,
     runs,
     staff,
+    tax_forms,
 )
 
 app_name = "payouts"
@@ -74,6 +75,7 @@ urlpatterns = [
     path("console/payees/<uuid:public_id>/", payees.payee_account, name="payee_account"),
     path("console/payees/<uuid:public_id>/hold/", payees.place_hold, name="place_hold"),
     path("console/payees/<uuid:public_id>/rail/", payees.choose_rail, name="choose_rail"),
+    path("console/payees/<uuid:public_id>/tax-form/", tax_forms.record_tax_form, name="record_tax_form"),
     path("console/holds/", payees.holds, name="holds"),
     path("console/holds/<int:hold_id>/release/", payees.release_hold, name="release_hold"),
     path("console/funding/", funding.funding, name="funding"),

@@ -18,7 +18,7 @@ from payouts import exports, operations, queries, standing
 from payouts.console import actor_required, presence_of, reader_required, user_of
 from payouts.console.acts import Act, act
 from payouts.forms import ChooseRailForm, PlaceHoldForm, ReasonForm
-from payouts.holds import RULES, Owner
+from payouts.holds import RULES, Owner, why_not_release
 from payouts.models import Hold, HoldReason, Rail
 from payouts.rails import RAIL_NAMES, rail_of_country
 
@@ -62,14 +62,18 @@ def payee_account(request: HttpRequest, public_id: UUID) -> HttpResponse:
             "rail": rail,
             "rail_name": RAIL_NAMES[rail],
             "details": details,
+            "tax": queries.tax_form_of(contributor),
             "purses": standing.purses_of(contributor, at=timezone.now()),
-            "holds": queries.open_holds(contributor),
+            "holds": [
+                (one, not why_not_release(one.hold, user_of(request))) for one in queries.open_holds(contributor)
+            ],
             "ended": Hold.objects.filter(contributor=contributor, released_at__isnull=False).order_by("-pk")[:20],
             "history": queries.payouts_of(contributor)[:20],
             "left_out": queries.left_out_of(contributor)[:10],
             "notices": queries.notices_of(contributor)[:20],
             "events": queries.audit_events(f"contributor:{contributor.pk}")[:20],
             "may_act": user_of(request).has_role("finance_maker", "finance_checker", "compliance", "admin"),
+            "may_record_tax": user_of(request).has_role("compliance"),
             "may_choose": user_of(request).has_role("finance_checker", "admin"),
         },
     )
@@ -86,7 +90,10 @@ def holds(request: HttpRequest) -> HttpResponse:
     if owner in list(Owner):
         found = found.filter(reason__in=[name for name, rule in RULES.items() if rule.owner == owner])
     page = Paginator(found.order_by("placed_at", "pk"), PAGE).get_page(request.GET.get("page"))
-    rows = [(queries.ExplainedHold(hold, RULES[HoldReason(hold.reason)]), hold) for hold in page]
+    rows = [
+        (queries.ExplainedHold(hold, RULES[HoldReason(hold.reason)]), hold, not why_not_release(hold, user_of(request)))
+        for hold in page
+    ]
     counted = Hold.objects.filter(released_at__isnull=True).values("reason").annotate(n=Count("pk"))
     counts = {row["reason"]: row["n"] for row in counted}
     return render(
@@ -159,19 +166,14 @@ def release_hold(request: HttpRequest, hold_id: int) -> HttpResponse:
         raise Http404
     rule = RULES[HoldReason(hold.reason)]
     back = reverse("payouts:payee_account", args=[hold.contributor.public_id])
-    refusal = ""
-    if hold.released_at is not None:
-        refusal = "It has ended already."
-    elif rule.owner == Owner.COMPLIANCE and not user_of(request).has_role("compliance"):
-        refusal = "Only compliance releases this hold."
-    elif rule.automatic and rule.owner in (Owner.STRIPE, Owner.CONTRIBUTOR):
-        refusal = f"This hold ends by itself, when its reason is gone. The contributor was told: {rule.remedy}"
+    refusal = why_not_release(hold, user_of(request))
     page = Act(
         f"Release the hold on {hold.contributor}",
         "If no other hold is open, the next run pays what is owed, and the contributor is told.",
         "Release the hold", back, str(hold.contributor), not_this_person=refusal,
         facts=[("Reason", rule.words), ("Note", hold.note or "–"), ("Placed", f"{hold.placed_at:%-d %b %Y, %H:%M} UTC"),
-               ("By", hold.placed_by or "The system"), ("Who acts", str(rule.owner).capitalize())],
+               ("By", hold.placed_by or "The system"), ("Who acts", str(rule.owner).capitalize()),
+               ("Released by", str(rule.release).capitalize())],
     )  # fmt: skip
     form = ReasonForm(request.POST or None, label="Why it can be released")
 

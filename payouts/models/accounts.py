@@ -82,14 +82,20 @@ class TaxProfile(models.Model):
     """What is withheld from a contributor, and on which form. A change is a new row; the latest one counts."""
 
     class Form(models.TextChoices):
-        NONE = "none"
-        W9 = "w9"
-        W8BEN = "w8ben"
-        W8BENE = "w8bene"
+        NONE = "none", "No form"
+        W9 = "w9", "W-9"
+        W8BEN = "w8ben", "W-8BEN"
+        W8BENE = "w8bene", "W-8BEN-E"
 
     contributor = models.ForeignKey("contributors.Contributor", on_delete=models.PROTECT, related_name="tax_profiles")
     form = models.CharField(max_length=6, choices=Form.choices)
     jurisdiction = models.CharField(max_length=2, default="US")
+    # Of tax residence, as the form states it; rows older than the form's page have none, and no dates.
+    country = models.CharField(max_length=2, blank=True)
+    # The end of the tax number. The whole of it stays on the paper.
+    number_last4 = models.CharField(max_length=4, blank=True)
+    signed_on = models.DateField(null=True, blank=True)
+    received_on = models.DateField(null=True, blank=True)
     withholding_ppb = models.BigIntegerField(default=0)
     valid_until = models.DateField(null=True, blank=True)
     recorded_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, null=True, related_name="+")
@@ -99,11 +105,22 @@ class TaxProfile(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=Q(withholding_ppb__gte=0, withholding_ppb__lt=PPB), name="withholding_leaves_something_to_pay"
-            )
+            ),
+            models.CheckConstraint(
+                condition=Q(number_last4__regex="^[0-9A-Z]{0,4}$"), name="of_a_tax_number_only_the_end_is_kept"
+            ),
+            models.CheckConstraint(
+                condition=Q(signed_on__isnull=True) | Q(received_on__gte=F("signed_on")),
+                name="a_tax_form_is_received_after_it_was_signed",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.form}: {self.withholding_ppb} ppb"
+
+    @property
+    def number_masked(self) -> str:
+        return f"•••• {self.number_last4}" if self.number_last4 else ""
 
 
 class PayoutPolicy(models.Model):

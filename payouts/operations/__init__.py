@@ -77,7 +77,6 @@ from payouts.operations.policies import (
     adopt_policy,
     decide_policy,
     propose_policy,
-    record_tax_profile,
     terms_in_force,
 )  # fmt: skip
 from payouts.operations.recording import attempt_of, record_transfer
@@ -102,6 +101,7 @@ from payouts.operations.staff import (
     UnableToChangeRoles,
     change_roles,
 )  # fmt: skip
+from payouts.operations.tax_forms import UnableToRecordTaxForm, record_tax_form, valid_until_by_law
 
 __all__ = [
     "FIGURES", "LIVE", "NOBODY", "REVERSIBLE", "Clock", "Pace", "Presence", "Progress", "Reported", "Result",
@@ -109,7 +109,8 @@ __all__ = [
     "UnableToBuildRun", "UnableToChangeBankFile", "UnableToChangeRoles", "UnableToChangeRun",
     "UnableToChooseNotices", "UnableToChooseRail", "UnableToClose", "UnableToDecide", "UnableToDecideProposal",
     "UnableToExclude", "UnableToExport", "UnableToFund", "UnableToOpenAccount", "UnableToPause",
-    "UnableToPlaceHold", "UnableToRecordBankDetails", "UnableToRecordBankLine", "UnableToReject",
+    "UnableToPlaceHold", "UnableToRecordBankDetails", "UnableToRecordBankLine", "UnableToRecordTaxForm",
+    "UnableToReject",
     "UnableToReleaseHold", "UnableToResume", "UnableToReverse", "UnableToSetThreshold", "UnableToSignOff",
     "UnableToStart", "UnableToSubmitRun", "UnableToTrustPresence", "account_on_rail", "adopt_policy",
     "apply_top_up", "approve_run", "attempt_of", "audit", "build_run", "cancel_run", "change_roles",
@@ -118,8 +119,8 @@ __all__ = [
     "finish_top_up", "fund_platform", "mark_bank_file_sent", "notice_what_is_due", "onboarding_link",
     "open_payout_account", "pause_own_payouts", "pause_run", "pay_next", "place_hold", "propose_policy",
     "read_bank_file", "rebuild_run", "record_bank_details", "record_bank_lines", "record_reversal",
-    "record_tax_profile", "record_transfer", "recover_reversals", "refresh_holds", "reject_run", "release_hold",
+    "record_tax_form", "record_transfer", "recover_reversals", "refresh_holds", "reject_run", "release_hold",
     "require_role", "resume_own_payouts", "resume_run", "reverse_payout", "row_sha256", "send_due_notices",
     "set_own_threshold", "sign_off", "start_execution", "submit_run", "sync_account", "take_up_run",
-    "terms_in_force", "withdraw_bank_file",
+    "terms_in_force", "valid_until_by_law", "withdraw_bank_file",
 ]  # fmt: skip

@@ -270,14 +270,14 @@ def _pause(run: PayoutRun, code: str, note: str, at: datetime) -> None:
 @transaction.atomic
 def resume_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
     """Go on. What was refused for a reason of the whole run is tried again, each as a new attempt."""
+    require_role(by, MAKER, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
+    require_settled_role(by, at)
     run = lock(run)
     if run.state != PayoutRun.State.PAUSED:
         raise UnableToResume(f"The run is {run.get_state_display().lower()}, not paused.")
     if run.is_frozen:
         require_role(by, COMPLIANCE, ADMIN)
-    else:
-        require_role(by, MAKER, CHECKER, COMPLIANCE, ADMIN)
     if settings.PAYOUTS_FROZEN:
         raise UnableToResume("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
     if _recomputed(run) != bytes(run.approved_hash or b""):

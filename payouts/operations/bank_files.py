@@ -15,6 +15,7 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 
 from contributors.models import User
 from ledger import operations as ledger
@@ -216,6 +217,8 @@ def read_bank_file(*, file: BankFile, by: User, at: datetime, seen: Presence = N
     file = BankFile.objects.select_related("run").get(pk=file.pk)
     if file.state == BankFile.State.WITHDRAWN:
         raise UnableToChangeBankFile("The file was withdrawn; it must not reach the bank.")
+    if file.state == BankFile.State.MADE:
+        _refuse_held(file, at)
     content = sealing.unseal(file.sealed)
     if hashlib.sha256(content).digest() != bytes(file.sha256):
         raise sealing.UnableToUnseal("The file is not the one that was made.")
@@ -224,11 +227,26 @@ def read_bank_file(*, file: BankFile, by: User, at: datetime, seen: Presence = N
     return content
 
 
+def _refuse_held(file: BankFile, at: datetime) -> None:
+    """Who was held after the file was made stands in it all the same: then nobody gets it to hand over any more.
+
+    That it was handed over can still be said: it may have been before the hold, and that must not be lost.
+    """
+    of_file = Q(contributor__payouts__attempts__bank_file=file)
+    held = Hold.objects.filter(open_holds_q(at) & of_file).order_by("contributor__display_name").distinct()
+    if names := list(dict.fromkeys(str(hold.contributor) for hold in held.select_related("contributor")))[:5]:
+        raise UnableToChangeBankFile(
+            f"Held since the file was made: {', '.join(names)}. If the bank does not have the file, have somebody else "
+            "withdraw it, and export a new one without them."
+        )
+
+
 @transaction.atomic
 def mark_bank_file_sent(*, file: BankFile, by: User, at: datetime, seen: Presence = NOBODY) -> BankFile:
     """Say that the bank has the file. Whoever says so does not confirm what became of it."""
     require_role(by, MAKER, CHECKER, ADMIN)
     require_fresh_factor(seen)
+    require_settled_role(by, at)
     if settings.PAYOUTS_FROZEN:
         raise UnableToChangeBankFile("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
     run = lock(file.run)
@@ -249,6 +267,7 @@ def withdraw_bank_file(*, file: BankFile, by: User, reason: str, at: datetime, s
     """Declare a file dead that never reached the bank: its attempts are void, its money is payable again."""
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
+    require_settled_role(by, at)
     if not reason.strip():
         raise UnableToChangeBankFile("Say how you know that the bank never got it.")
     run = lock(file.run)

@@ -41,6 +41,7 @@ from payouts.operations.audit import (
 )
 from payouts.operations.holds import UnableToPlaceHold, place_hold
 from payouts.operations.recording import give_back, hold_payout
+from payouts.operations.staff import require_settled_role
 
 LINES_MAX = 20_000
 
@@ -83,6 +84,7 @@ def record_bank_lines(*, lines: Iterable[Reported], by: User, at: datetime, seen
     """Record what the bank reports, line by line, each in a transaction of its own. Repeatable."""
     require_role(by, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
+    require_settled_role(by, at)
     given = list(lines)
     if len(given) > LINES_MAX:
         raise UnableToRecordBankLine(f"A file has at most {LINES_MAX:,} lines; split it.")

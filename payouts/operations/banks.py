@@ -14,6 +14,7 @@ from payouts import sealing
 from payouts.models import BankDetails, PayoutAccount, Rail
 from payouts.operations.accounts import hold_as_account_says, require_manager
 from payouts.operations.audit import ADMIN, CHECKER, NOBODY, Presence, audit, require_fresh_factor, require_role
+from payouts.operations.staff import require_settled_role
 from payouts.pain import Party
 from payouts.rails import RAIL_NAMES, rail_of_country
 
@@ -122,6 +123,7 @@ def choose_rail(
     """Pay a contributor on another rail from the next run on. Open payouts go where they were approved to go."""
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
+    require_settled_role(by, at)
     if rail not in Rail.values:
         raise UnableToChooseRail(f"There is no rail {rail!r}.")
     if not reason.strip():

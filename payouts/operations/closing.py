@@ -25,6 +25,7 @@ from payouts.operations.audit import (
 from payouts.operations.pace import LIVE, Pace
 from payouts.operations.recording import attempt_of, record_transfer, void_attempt
 from payouts.operations.runs import lock
+from payouts.operations.staff import require_settled_role
 
 
 class UnableToFund(Exception):
@@ -58,6 +59,8 @@ class UnableToSignOff(Exception):
 def fund_platform(*, currency: str, amount_minor: int, by: User, at: datetime, seen: Presence = NOBODY) -> TopUp:
     """Move money from the programme's bank to its Stripe balance, and book it once Stripe has it."""
     require_role(by, MAKER, CHECKER, ADMIN)
+    require_fresh_factor(seen)
+    require_settled_role(by, at)
     if amount_minor <= 0:
         raise UnableToFund("A top-up must be positive.")
     with transaction.atomic(durable=True):
@@ -120,6 +123,7 @@ def decide_unknown(
     """
     require_role(by, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
+    require_settled_role(by, at)
     if payout.needs_person_since is None or not note.strip():
         raise UnableToDecide("The payout does not wait for a person, or the note is missing.")
     try:

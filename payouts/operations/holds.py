@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from contributors.models import Contributor, Membership, User
-from payouts.holds import PLACED_BY_PEOPLE, RULES, Owner
+from payouts.holds import PLACED_BY_PEOPLE, ROLES, RULES, Release, why_not_release
 from payouts.models import Hold, HoldReason, Notice, Payout
 from payouts.operations.audit import (
     ADMIN,
@@ -140,19 +140,18 @@ def _require_member(by: User, contributor: Contributor) -> None:
 
 @transaction.atomic
 def release_hold(*, hold: Hold, by: User, at: datetime, note: str = "", seen: Presence = NOBODY) -> Hold:
-    """End a hold by hand: compliance its own and any, finance those of finance and of the contributor."""
+    """End a hold by hand, as the table of payouts/holds.py allows: finance its own, compliance those and its own, and
+    with a reason what a contributor asked for. What ends by itself is released by nobody."""
     require_fresh_factor(seen)
     require_settled_role(by, at)
     hold = Hold.objects.select_for_update(no_key=True).get(pk=hold.pk)
-    rule = RULES[HoldReason(hold.reason)]
-    if rule.owner == Owner.COMPLIANCE:
-        require_role(by, COMPLIANCE)
-    else:
-        require_role(by, CHECKER, COMPLIANCE, ADMIN)
-    if hold.released_at is not None:
-        raise UnableToReleaseHold("The hold has ended already.")
-    if rule.automatic and rule.owner in (Owner.STRIPE, Owner.CONTRIBUTOR):
-        raise UnableToReleaseHold("This hold ends by itself, when its reason is gone.")
+    release = RULES[HoldReason(hold.reason)].release
+    # For what nobody releases, whoever releases anything is told so; the rest of staff lacks the role.
+    require_role(by, *(ROLES[release] or ROLES[Release.FINANCE]))
+    if refusal := why_not_release(hold, by):
+        raise UnableToReleaseHold(refusal)
+    if release == Release.CONTRIBUTOR and not note.strip():
+        raise UnableToReleaseHold("The contributor asked for this hold. Say why it is lifted without them.")
     hold.released_at, hold.released_by = at, by
     hold.save(update_fields=["released_at", "released_by"])
     _after_release(hold, by=by, at=at, note=note, seen=seen)

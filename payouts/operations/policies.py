@@ -1,22 +1,21 @@
-"""What a run obeys: thresholds, maturity, when a second approver is needed, what is withheld."""
+"""What a run obeys: thresholds, maturity, when a second approver is needed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
 
-from contributors.models import Contributor, User
+from contributors.models import User
 from ledger.money import asset
 from payouts import money
-from payouts.models import PayoutPolicy, PolicyProposal, TaxProfile
+from payouts.models import PayoutPolicy, PolicyProposal
 from payouts.operations.audit import (
     ADMIN,
     CHECKER,
-    COMPLIANCE,
     MAKER,
     NOBODY,
     Presence,
@@ -176,28 +175,3 @@ def decide_policy(
     proposal.state = PolicyProposal.State.ADOPTED if adopt else PolicyProposal.State.REFUSED
     proposal.save(update_fields=["state", "decided_by", "decided_at", "policy"])
     return proposal
-
-
-@transaction.atomic
-def record_tax_profile(
-    *,
-    contributor: Contributor,
-    form: str,
-    withholding_ppb: int,
-    by: User,
-    at: datetime,
-    valid_until: date | None = None,
-    jurisdiction: str = "US",
-    seen: Presence = NOBODY,
-) -> TaxProfile:
-    """State what is withheld from a contributor, and on which form."""
-    require_role(by, MAKER, CHECKER, COMPLIANCE, ADMIN)
-    profile = TaxProfile.objects.create(
-        contributor=contributor, form=form, withholding_ppb=withholding_ppb, valid_until=valid_until,
-        jurisdiction=jurisdiction, recorded_by=by, recorded_at=at,
-    )  # fmt: skip
-    audit(
-        by=by, action="record_tax_profile", subject=f"contributor:{contributor.pk}", at=at, seen=seen,
-        after={"form": form, "withholding_ppb": withholding_ppb, "valid_until": str(valid_until or "")},
-    )  # fmt: skip
-    return profile

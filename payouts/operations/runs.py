@@ -105,6 +105,7 @@ def build_run(
 
 def rebuild_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
     """Build the successor of a rejected run, of the same currency and cut-off, from what the ledger says now."""
+    require_role(by, MAKER, ADMIN)
     if run.state != PayoutRun.State.REJECTED or PayoutRun.objects.filter(supersedes=run).exists():
         raise UnableToBuildRun("Only a rejected run without a successor is built again.")
     return _build(
@@ -246,13 +247,14 @@ class _Case:
         return payout
 
     def _withholding(self) -> tuple[int, str]:
-        """The rate and its basis: of the ledger's table where it has one for the payee's country and form, else what
+        """The rate and its basis: of the ledger's table where it has one for the form and its country, else what
         was recorded with the form. Without a form on record nothing is withheld: whether one is needed, the policy
         says."""
         if self.tax is None:
             return 0, ""
+        country = self.tax.country or self.contributor.country
         row = withholding_rate(
-            jurisdiction=self.tax.jurisdiction, country=self.contributor.country, form=self.tax.form, on=self.at.date()
+            jurisdiction=self.tax.jurisdiction, country=country, form=self.tax.form, on=self.at.date()
         )
         return (row.rate_ppb, row.basis) if row else (self.tax.withholding_ppb, "")
 

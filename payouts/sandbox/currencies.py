@@ -34,7 +34,7 @@ COUNTRY_CURRENCY: dict[str, str] = {
     "US": "usd", "GB": "gbp", "CH": "chf", "CA": "cad", "AU": "aud", "NZ": "nzd", "JP": "jpy", "KR": "krw", "HU": "huf",
     "TW": "twd", "SE": "sek", "NO": "nok", "DK": "dkk", "PL": "pln", "CZ": "czk", "RO": "ron", "BG": "bgn", "MX": "mxn",
     "BR": "brl", "IN": "inr", "SG": "sgd", "HK": "hkd", "TH": "thb", "IS": "isk", "UG": "ugx", "KW": "kwd",
-    "BH": "bhd", "JO": "jod", "OM": "omr", "TN": "tnd", "CL": "clp", "AL": "all", "AR": "ars", "AO": "aoa",
+    "LI": "chf", "BH": "bhd", "JO": "jod", "OM": "omr", "TN": "tnd", "CL": "clp", "AL": "all", "AR": "ars", "AO": "aoa",
     **dict.fromkeys(_EURO, "eur"),
 }  # fmt: skip
 

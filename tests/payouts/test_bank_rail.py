@@ -378,9 +378,7 @@ def test_a_rejected_transfer_is_payable_again_and_waits_for_another_account(worl
 @pytest.mark.parametrize("withholding_ppb", [0, 300_000_000])
 def test_a_returned_transfer_comes_back_with_its_tax(world: World, withholding_ppb: int) -> None:
     contributor = payee(world, 10_000)
-    operations.record_tax_profile(
-        contributor=contributor, form="w8ben", withholding_ppb=withholding_ppb, by=world.maker, at=world.at
-    )
+    world.tax_form(contributor, withholding_ppb)
     before = bank(world)
     run, _file = sent(world)
     record(world, line(run.payouts.get()))
@@ -462,3 +460,33 @@ def test_a_rail_is_changed_by_a_checker_with_a_reason(world: World) -> None:
     assert Hold.objects.get(contributor=contributor, released_at__isnull=True).reason == "onboarding_incomplete"
     with pytest.raises(operations.UnableToOpenAccount, match="bank transfer"):
         operations.open_payout_account(contributor=contributor, by=world.owner, at=world.at)
+
+
+def test_who_is_held_after_the_file_was_made_stops_its_hand_over(world: World) -> None:
+    """Nobody gets the file to upload any more; that it was handed over before the hold can still be said."""
+    contributor = payee(world, 7000)
+    payee(world, 8000)
+    run = executing(world)
+    file = export(world, run)
+    operations.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
+    with pytest.raises(operations.UnableToChangeBankFile, match=f"Held since the file was made: {contributor}"):
+        operations.read_bank_file(file=file, by=world.maker, at=world.at, seen=SEEN)
+    withdrawn = operations.withdraw_bank_file(
+        file=file, by=world.checker, reason="never uploaded", at=world.at, seen=SEEN
+    )
+    assert withdrawn.state == BankFile.State.WITHDRAWN
+    second = operations.export_bank_file(run=run, by=world.maker, at=world.at, seen=SEEN)
+    assert (second.n_payments, second.total_minor) == (1, 8000)
+    held = run.payouts.get(contributor=contributor)
+    assert (held.state, held.reason) == ("held", "fraud_review")
+    assert world.payable(contributor) == from_minor(7000, "USD")
+    operations.read_bank_file(file=second, by=world.maker, at=world.at, seen=SEEN)
+
+
+def test_that_a_file_was_handed_over_before_a_hold_can_still_be_said(world: World) -> None:
+    contributor = payee(world, 7000)
+    file = export(world, executing(world))
+    operations.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
+    marked = operations.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN)
+    assert marked.state == BankFile.State.SENT
+    assert operations.read_bank_file(file=marked, by=world.maker, at=world.at, seen=SEEN)

@@ -152,17 +152,13 @@ def test_who_is_carried_over_or_not_onboarded_hears_it_once_a_run(world: World) 
 def test_a_tax_form_that_runs_out_is_announced_once_and_a_newer_one_ends_it(world: World) -> None:
     contributor = world.contributor(1000)
     ends = (world.at + timedelta(days=20)).date()
-    operations.record_tax_profile(
-        contributor=contributor, form="w8ben", withholding_ppb=0, valid_until=ends, by=world.maker, at=world.at
-    )
+    world.tax_form(contributor, valid_until=ends)
     for _ in range(2):
         operations.notice_what_is_due(at=world.at)
     assert "10 December 2026" in Notice.objects.get(kind="tax_form_expiring").words
     other = world.contributor(1000)
     for until in (ends, ends + timedelta(days=1000)):
-        operations.record_tax_profile(
-            contributor=other, form="w8ben", withholding_ppb=0, valid_until=until, by=world.maker, at=world.at
-        )
+        world.tax_form(other, valid_until=until)
     operations.notice_what_is_due(at=world.at)
     assert not Notice.objects.filter(kind="tax_form_expiring", contributor=other).exists()
 

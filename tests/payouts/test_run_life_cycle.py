@@ -88,9 +88,7 @@ def test_the_contributors_own_threshold_counts_when_it_is_larger(paying: World) 
 
 def test_tax_is_withheld_and_only_the_rest_is_sent(paying: World) -> None:
     contributor = paying.contributor(1_001)
-    operations.record_tax_profile(
-        contributor=contributor, form="w8ben", withholding_ppb=300_000_000, by=paying.maker, at=paying.at
-    )
+    paying.tax_form(contributor, 300_000_000)
     run = paying.pay(paying.executing())
     payout = only(run)
     assert (payout.gross_minor, payout.tax_minor, payout.amount_minor) == (1_001, 300, 701)
@@ -266,11 +264,9 @@ def test_a_paused_run_sends_nothing_until_it_is_resumed(paying: World) -> None:
 
 def test_the_withholding_table_counts_before_what_stands_in_a_profile_and_stays_on_the_entry(paying: World) -> None:
     contributor = paying.contributor(1_000)
-    operations.record_tax_profile(
-        contributor=contributor, form="w8ben", withholding_ppb=300_000_000, by=paying.maker, at=paying.at
-    )
+    paying.tax_form(contributor, 300_000_000)
     rate = ledger.propose_withholding_rate(
-        jurisdiction="US", country=contributor.country, form="w8ben", rate_ppb=50_000_000, treaty="art. 12(1)",
+        jurisdiction="US", country="DE", form="w8ben", rate_ppb=50_000_000, treaty="art. 12(1)",
         effective_from=paying.at.date(), by=paying.maker, at=paying.at,
     )  # fmt: skip
     ledger.adopt_withholding_rate(rate=rate, by=paying.checker, at=paying.at)

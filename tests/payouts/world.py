@@ -18,7 +18,7 @@ from ledger import operations as ledger
 from ledger.journal import AccountKey
 from ledger.money import from_minor
 from payouts import gateway, operations, queries
-from payouts.models import Payout, PayoutAccount, PayoutRun
+from payouts.models import Payout, PayoutAccount, PayoutRun, TaxProfile
 from payouts.operations import Presence
 from tests.ledger.manual import post_by_hand
 from tests.sandbox_server import StripeSandbox
@@ -73,6 +73,15 @@ class World:
     @cached_property
     def compliance(self) -> User:
         return self._user("compliance", "compliance")
+
+    def tax_form(self, contributor: Contributor, withholding_ppb: int = 0, **said: Any) -> TaxProfile:
+        """A W-8BEN of somebody resident in Germany, received today."""
+        today = self.at.date()
+        given: dict[str, Any] = {
+            "form": "w8ben", "country": "DE", "number": "12 345 678 903", "signed_on": today, "received_on": today,
+            "by": self.compliance, "at": self.at, "seen": SEEN, **said,
+        }  # fmt: skip
+        return operations.record_tax_form(contributor=contributor, withholding_ppb=withholding_ppb, **given)
 
     # --- money ----------------------------------------------------------------------------------------------------
     def credit(self, contributor: Contributor, minor: int, *, nanos: int = 0, currency: str | None = None) -> None:

@@ -175,9 +175,7 @@ def test_a_remittance_says_what_the_ledger_says(paying: World, log_in: LogIn) ->
     contributor = world.contributor(10_001)
     contributor.legal_name = "Zofia Łęcka-Ørsted (王) & Söhne <b>"
     contributor.save()
-    operations.record_tax_profile(
-        contributor=contributor, form="w8ben", withholding_ppb=300_000_000, by=world.maker, at=world.at
-    )
+    world.tax_form(contributor, 300_000_000)
     world.fund(10_001)
     run = world.pay(world.executing())
     payout = run.payouts.get()

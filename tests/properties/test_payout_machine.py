@@ -67,9 +67,7 @@ class PayoutMachine(RuleBasedStateMachine):
         self.currency = currency
         self.world.policy(minimum_minor=500)
         self.people = [self.world.contributor() for _ in range(PEOPLE)]
-        operations.record_tax_profile(
-            contributor=self.people[0], form="w8ben", withholding_ppb=WITHHOLDING_PPB, by=self.world.maker, at=STARTS
-        )
+        self.world.tax_form(self.people[0], WITHHOLDING_PPB)
         self.sandbox.adjust(PLATFORM, ENOUGH, currency.lower())
         self.world.same_balance_as_stripe()
         for place in range(PEOPLE):
