@@ -62,7 +62,7 @@ def end_leases(run: PayoutRun) -> None:
 def settle(world: World, killable: Workers, run: PayoutRun) -> None:
     """Let healthy workers finish, and see that everything agrees."""
     end_leases(run)
-    assert killable.run("pay", run_id=run.pk) == 0
+    assert killable.run("pay", run_id=run.pk, lease=LEASE) == 0
     assert world.sandbox is not None
     assert disagreements(world.sandbox, run) == []
     assert set(run.payouts.values_list("state", flat=True)) == {"transferred"}
@@ -149,7 +149,7 @@ def test_death_around_execution_loses_nothing(
     payout.refresh_from_db()
     assert payout.state == Payout.State.TRANSFERRED
     end_leases(run)
-    assert killable.run("pay", run_id=run.pk) == 0
+    assert killable.run("pay", run_id=run.pk, lease=LEASE) == 0
 
     crash(killable, "reconcile", P.RECONCILIATION_WRITTEN, run_id=run.pk)
     assert killable.run("reconcile", run_id=run.pk) == 0

@@ -127,7 +127,8 @@ def trial(
         for number in range(20):
             if number and (number > MORE_FAULTS_ROUNDS or set(FAULTS) <= set(sandbox.audit()["requests"])):
                 sandbox.clear_faults()
-            killable.run("pay", threads=4, **options)
+            # A lease that a busy machine cannot keep is given back unsent, for ever: each round has a longer one.
+            killable.run("pay", threads=4, lease=1.5 * (1 + number), **options)
             told.decisions += _decide(world, run)
             told.duplicates = sandbox.audit()["duplicates"]
             if told.duplicates or not run.payouts.filter(state__in=Payout.LIVE).exists():
