@@ -218,6 +218,7 @@ def period(request: HttpRequest, code: str) -> HttpResponse:
         "may_act": request.user.is_authenticated and request.user.has_role("finance_checker"),
         "waiting": queries.not_accrued(found) if waits else None,
         "unaccrued": queries.unaccrued_at_close(found.pk, limit=UNACCRUED_SHOWN_MAX),
+        "floor_corrections": [(row, -sum(row.amounts)) for row in queries.floor_corrections(found.pk)],
         "floors": [(floor, sum(floor.amounts)) for floor in queries.floor_distributions(found.pk)],
     }
     return render(request, "console/period.html", context)

@@ -24,7 +24,7 @@ from ledger.models.disputes import ReceiptDispute
 from ledger.models.manual import ManualEntry
 from ledger.models.pools import PeriodPool, PoolEstimate, PoolPart, pool_owner
 from ledger.models.previews import PlanPreview
-from ledger.models.royalties import FloorDistribution, Refusal, RoyaltyPlan, SweepMark, Unaccrued
+from ledger.models.royalties import FloorCorrection, FloorDistribution, Refusal, RoyaltyPlan, SweepMark, Unaccrued
 from ledger.models.taxes import WithholdingRate
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "CreditExport",
     "Entry",
     "EntryKind",
+    "FloorCorrection",
     "FloorDistribution",
     "Leaf",
     "Line",

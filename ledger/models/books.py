@@ -167,6 +167,7 @@ class EntryKind(models.TextChoices):
     VOID_GENERATIONS = "void_generations"
     DECLARE_POOL = "declare_pool"
     DISTRIBUTE_FLOOR = "distribute_floor"
+    RESTATE_FLOOR = "restate_floor"
     CLOSE_GUARANTEE = "close_guarantee"
     CLOSE_RECOVER = "close_recover"
     CLOSE_RECOUP = "close_recoup"

@@ -185,6 +185,41 @@ class FloorDistribution(models.Model):
         return dict(zip(self.contributor_ids, self.amounts, strict=True))
 
 
+class FloorCorrection(models.Model):
+    """What the floor pool of a closed month would have given, had it known what was restated or voided since, less what
+    it gave: posted at the close of a later month."""
+
+    period = models.ForeignKey(Period, on_delete=models.PROTECT, related_name="floor_corrections")
+    earned_period = models.ForeignKey(Period, on_delete=models.PROTECT, related_name="floor_corrected_by")
+    plan = models.ForeignKey(RoyaltyPlan, on_delete=models.PROTECT, related_name="floor_corrections")
+    # Null where nobody's part changed.
+    entry = models.OneToOneField(Entry, on_delete=models.PROTECT, null=True, related_name="floor_correction")
+    # The closed month's pool with what the corrections brought to it or took from it, and how many generations count.
+    pool = models.BigIntegerField()
+    n_generations = models.BigIntegerField()
+    # Parallel: contributors, and units above or below zero.
+    contributor_ids = ArrayField(models.BigIntegerField())
+    amounts = ArrayField(models.BigIntegerField())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["period", "earned_period", "plan"], name="a_close_corrects_a_floor_pool_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(earned_period__lt=F("period")), name="a_floor_pool_is_corrected_in_a_later_month"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"floor of {self.plan} in {self.earned_period_id}, corrected in {self.period_id}"
+
+    @property
+    def credits(self) -> dict[int, int]:
+        """Contributor number -> units."""
+        return dict(zip(self.contributor_ids, self.amounts, strict=True))
+
+
 class SweepMark(models.Model):
     """How far a sweep has come, so that the next one does not read everything. Only a hint: a full sweep ignores it."""
 

@@ -16,6 +16,7 @@ from ledger.crashpoints import ClosePoint, crashpoint
 from ledger.models import EntryKind, Period, utc_date
 from ledger.operations.accruals import accrue
 from ledger.operations.contests import hold_contested
+from ledger.operations.floor_corrections import correct_floors
 from ledger.operations.floors import distribute_floors
 from ledger.operations.periods import open_periods
 from ledger.operations.pools import accrue_pools, declare_own_pools, pools_lacking
@@ -34,7 +35,8 @@ class UnableToClose(Exception):
 
 
 def close_period(*, period: Period | int, at: datetime) -> Period:
-    """Close a month that is over: accrue what is attributed, divide its pools, distribute the floor pools, make up
+    """Close a month that is over: accrue what is attributed, divide its pools, carry what restatements change in the
+    floor pools of closed months, distribute its own, make up
     guarantees, recover debts, recoup advances, hold reserves back, make what is left payable, list what was not
     accrued; then release what earlier closes held and is due. Run again after a crash, it finishes; on a closed
     period it does nothing.
@@ -59,6 +61,8 @@ def close_period(*, period: Period | int, at: datetime) -> Period:
         month = _advance(month, Period.State.CLOSING, at)
     crashpoint(ClosePoint.BEGUN)
     accrue_pools(month, at)
+    correct_floors(month)
+    crashpoint(ClosePoint.FLOORS_CORRECTED)
     distribute_floors(month)
     crashpoint(ClosePoint.FLOORS_DISTRIBUTED)
     for kind in settlement.STEPS:

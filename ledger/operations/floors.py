@@ -26,13 +26,13 @@ def distribute_floors(month: Period) -> list[FloorDistribution]:
     A contributor gets at most the plan's cap; what the cap cuts off, and a pool for which nobody qualifies, stays for
     the next month. Done once for each period and plan; returns the distributions of the period.
     """
-    for plan_id, pool in sorted(_pools(month).items()):
+    for plan_id, pool in sorted(pools_at_end(month).items()):
         if pool > 0 and not FloorDistribution.objects.filter(period=month, plan_id=plan_id).exists():
             _distribute(month, RoyaltyPlan.objects.get(pk=plan_id), pool)
     return list(FloorDistribution.objects.filter(period=month).order_by("plan_id"))
 
 
-def _pools(month: Period) -> dict[int, int]:
+def pools_at_end(month: Period) -> dict[int, int]:
     """plan -> what its pool holds at the end of the month, by the dates of entries."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -45,9 +45,9 @@ def _pools(month: Period) -> dict[int, int]:
 
 
 def _distribute(month: Period, plan: RoyaltyPlan, pool: int) -> None:
-    holders, generations = _general_weights(month, plan)
+    holders, generations = general_weights(month, plan, until=month)
     if plan.floor_rule == RoyaltyPlan.FloorRule.EQUAL:
-        holders = equal_weights(month, _models_of(month, plan))
+        holders = equal_weights(month, models_of(month, plan))
     shared = share_out(month, plan, pool, holders)
     credited = shared.credited
     with transaction.atomic():
@@ -105,18 +105,23 @@ def share_out(month: Period, plan: RoyaltyPlan, pool: int, holders: Mapping[int,
     return Shared(shares, credited, kept_ppb)
 
 
-def _general_weights(month: Period, plan: RoyaltyPlan) -> tuple[dict[int, int], int]:
-    """Holder -> the sum of its general shares over the generations accrued in the month, and their number.
+def general_weights(month: Period, plan: RoyaltyPlan, *, until: Period) -> tuple[dict[int, int], int]:
+    """Holder -> the sum of its general shares over the generations first accrued in the month, and their number.
 
-    A reversed accrual counts against the month in which it was reversed.
+    Each counts with the revision that stands at the end of `until`, and not at all where it was voided by then: a
+    correction counts for the month in which its generation was first accrued, whenever it is posted.
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH counted AS (
-              SELECT d.generation_id, abs(d.revision) AS revision, sum(sign(d.revision))::bigint AS n
-                FROM ledger_accrual d JOIN ledger_entry e ON e.batch_id = d.batch_id
-               WHERE e.period_id = %s AND d.plan_id = %s GROUP BY 1, 2)
+              SELECT generation_id, abs(revision) AS revision, sum(sign(revision))::bigint AS n
+                FROM (SELECT d.generation_id, d.revision FROM ledger_entry e
+                        JOIN ledger_accrual d ON d.batch_id = e.batch_id
+                       WHERE e.period_id = %(month)s AND e.kind IN ('accrue', 'accrue_pool') AND d.plan_id = %(plan)s
+                      UNION ALL
+                      SELECT d.generation_id, d.revision {CORRECTIONS}) documents
+               GROUP BY 1, 2)
             SELECT NULL, coalesce(sum(n), 0)::bigint FROM counted
             UNION ALL
             SELECT u.holder, sum(u.ppb * c.n)
@@ -124,13 +129,23 @@ def _general_weights(month: Period, plan: RoyaltyPlan) -> tuple[dict[int, int], 
               JOIN attribution_attribution a ON (a.generation_id, a.revision) = (c.generation_id, c.revision),
                    unnest(a.holder_ids, a.general_ppb) AS u(holder, ppb)
              WHERE c.n <> 0 AND u.ppb > 0 GROUP BY u.holder""",
-            [month.pk, plan.pk],
+            {"month": month.pk, "plan": plan.pk, "until": until.pk},
         )
         (_, generations), *rows = cursor.fetchall()
     return {holder: int(weight) for holder, weight in rows if weight > 0}, int(generations)
 
 
-def _models_of(month: Period, plan: RoyaltyPlan) -> set[int]:
+# Documents that restate or void, up to the end of a month, what was first accrued in an earlier or the same one.
+CORRECTIONS = """
+    FROM ledger_entry e JOIN ledger_accrual d ON d.batch_id = e.batch_id
+   WHERE e.period_id BETWEEN %(month)s AND %(until)s AND e.kind IN ('restate', 'void_generations')
+     AND d.plan_id = %(plan)s
+     AND EXISTS (SELECT FROM ledger_accrual first JOIN ledger_entry f ON f.batch_id = first.batch_id
+                  WHERE first.generation_id = d.generation_id AND f.kind IN ('accrue', 'accrue_pool')
+                    AND f.period_id = %(month)s)"""
+
+
+def models_of(month: Period, plan: RoyaltyPlan) -> set[int]:
     """The model versions whose generations were accrued under the plan in the month."""
     with connection.cursor() as cursor:
         cursor.execute(

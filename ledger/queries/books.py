@@ -17,6 +17,7 @@ from ledger.models import (
     Accrual,
     ChainHead,
     Entry,
+    FloorCorrection,
     FloorDistribution,
     Line,
     Period,
@@ -256,6 +257,12 @@ def _midnight(day: date) -> datetime:
 
 def floor_distributions(number: int) -> list[FloorDistribution]:
     return list(FloorDistribution.objects.filter(period_id=number).select_related("plan").order_by("plan__currency"))
+
+
+def floor_corrections(number: int) -> list[FloorCorrection]:
+    """What the close of a month carried of the floor pools of earlier ones, oldest first."""
+    found = FloorCorrection.objects.filter(period_id=number).select_related("plan", "earned_period")
+    return list(found.order_by("earned_period_id", "plan__currency"))
 
 
 def estimates_of(contributor_id: int) -> QuerySet[PoolEstimate]:

@@ -82,6 +82,7 @@ _EARNING_KINDS = {
     EntryKind.RESTATE: "direct",
     EntryKind.VOID_GENERATIONS: "direct",
     EntryKind.DISTRIBUTE_FLOOR: "floor",
+    EntryKind.RESTATE_FLOOR: "floor",
     EntryKind.CLOSE_GUARANTEE: "other",
     EntryKind.FIND_OWNER: "other",
     EntryKind.MANUAL: "other",

@@ -253,6 +253,7 @@ WITH own(kind) AS (
          ('restate', 'service_unbilled'), ('restate', 'royalty_pool'), ('restate', 'platform_fee'),
          ('restate', 'floor_pool'), ('void_generations', 'service_unbilled'), ('void_generations', 'royalty_pool'),
          ('void_generations', 'platform_fee'), ('void_generations', 'floor_pool'), ('distribute_floor', 'floor_pool'),
+         ('restate_floor', 'floor_pool'),
          ('close_guarantee', 'programme_cost'), ('close_guarantee', 'service_unbilled'), ('close_recoup', 'advance'),
          ('grant_advance', 'advance'), ('payout_reserve', 'tax_payable'), ('payout_refuse', 'tax_payable'),
          ('payout_succeed', 'stripe_balance'), ('payout_succeed', 'bank'), ('transfer_reversed', 'stripe_balance'),
@@ -355,6 +356,8 @@ WITH rule(entry_kind, debit, credit) AS (
   ('declare_pool', '{service_unbilled,programme_cost,royalty_pool}', '{royalty_pool}'),
   ('accrue_pool', '{royalty_pool}', '{platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}'),
   ('distribute_floor', '{floor_pool}', '{contributor_accrued,on_hold,suspense_unmatched}'),
+  -- Some get more and some less; the pool bears what is left.
+  ('restate_floor', '{floor_pool,contributor_accrued}', '{floor_pool,contributor_accrued}'),
   ('void_generations', '{platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}',
    '{service_unbilled,royalty_pool}'),
   ('restate', '{service_unbilled,royalty_pool,platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}',

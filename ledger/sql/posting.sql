@@ -99,8 +99,8 @@ BEGIN
   SELECT * INTO month FROM ledger_period
    WHERE id = extract(year FROM p_effective)::integer * 100 + extract(month FROM p_effective)::integer;
   IF month.id IS NULL OR month.state IN ('closed', 'sealed') OR (month.state = 'closing' AND p_kind NOT IN (
-      'accrue_pool', 'distribute_floor', 'close_guarantee', 'close_recover', 'close_recoup', 'close_reserve',
-      'close_payable')) THEN
+      'accrue_pool', 'distribute_floor', 'restate_floor', 'close_guarantee', 'close_recover', 'close_recoup',
+      'close_reserve', 'close_payable')) THEN
     RAISE EXCEPTION 'No entry % may be dated %: the period is %.', p_kind, p_effective,
       coalesce(month.state, 'not open yet') USING ERRCODE = 'LG004';
   END IF;

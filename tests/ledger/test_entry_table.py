@@ -62,7 +62,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "reverse": ({"programme_equity"}, {"bank"}),
 }
 # Posted by the plans' operations, which have tests of their own.
-ELSEWHERE = {"declare_pool", "accrue_pool", "void_generations"}
+ELSEWHERE = {"declare_pool", "accrue_pool", "void_generations", "restate_floor"}
 
 
 def moved(entry: Entry) -> tuple[set[str], set[str]]:

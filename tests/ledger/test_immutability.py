@@ -170,6 +170,8 @@ def test_a_document_without_an_entry_does_not_commit(books: Any, attack: Any) ->
         "DELETE FROM ledger_refusal",
         "DELETE FROM ledger_royaltyplan",
         "UPDATE ledger_floordistribution SET pool = 0",
+        "UPDATE ledger_floorcorrection SET pool = 0",
+        "DELETE FROM ledger_floorcorrection",
         "DELETE FROM ledger_unaccrued",
         "INSERT INTO ledger_leaf SELECT * FROM ledger_leaf LIMIT 1",
     ],
