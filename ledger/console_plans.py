@@ -295,7 +295,9 @@ def restatements(request: HttpRequest) -> HttpResponse:
             else:
                 messages.success(request, "Proposed; somebody else confirms it.")
                 return redirect("ledger:restatements")
-    rows = Restatement.objects.select_related("index__model_version__service", "proposed_by", "decided_by")
+    rows = Restatement.objects.select_related(
+        "index__model_version__service", "proposed_by", "decided_by", "generation"
+    )
     context = {
         "rows": [
             (row, RESTATEMENT_TONES[row.state], user.has_role("finance_checker") and user.pk != row.proposed_by_id)
@@ -327,4 +329,6 @@ def decide_restatement(request: HttpRequest, restatement_id: int) -> HttpRespons
             messages.success(request, "Rejected. The proposal stays on record.")
     except operations.UnableToRestate as error:
         messages.error(request, str(error))
+    if found.generation_id is not None:
+        return redirect("ledger:generation_page", found.generation_id)
     return redirect("ledger:restatements")

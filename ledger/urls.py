@@ -8,6 +8,7 @@ from ledger import (
     console_advances,
     console_contests,
     console_contracts,
+    console_generations,
     console_manual,
     console_plans,
     console_taxes,
@@ -65,6 +66,15 @@ urlpatterns = [
     path(
         "console/restatements/<int:restatement_id>/decide/", console_plans.decide_restatement, name="restatement_decide"
     ),
+    path("console/generations/", console_generations.generations, name="generations"),
+    path("console/generations/<uuid:generation_id>/", console_generations.generation, name="generation_page"),
+    path(
+        "console/generations/<uuid:generation_id>/restate/",
+        console_generations.propose_restatement,
+        name="restate_generation",
+    ),
+    path("console/generations/<uuid:generation_id>/void/", console_generations.propose_void, name="void_propose"),
+    path("console/voids/<int:proposal_id>/decide/", console_generations.decide_void, name="void_decide"),
     path("console/contracts/", console_contracts.contracts, name="contracts"),
     path("console/contracts/new/", console_contracts.contract_new, name="contract_new"),
     path("console/contracts/<int:contract_id>/", console_contracts.contract, name="contract"),

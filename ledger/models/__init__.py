@@ -19,7 +19,7 @@ from ledger.models.books import (
     utc_date,
 )
 from ledger.models.contracts import Contract, ContractTerms, ReserveInstalment
-from ledger.models.corrections import Restatement, Void
+from ledger.models.corrections import Restatement, Void, VoidProposal
 from ledger.models.disputes import ReceiptDispute
 from ledger.models.manual import ManualEntry
 from ledger.models.pools import PeriodPool, PoolEstimate, PoolPart, pool_owner
@@ -57,6 +57,7 @@ __all__ = [
     "SweepMark",
     "Unaccrued",
     "Void",
+    "VoidProposal",
     "WithholdingRate",
     "next_period",
     "period_of",

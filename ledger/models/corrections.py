@@ -1,4 +1,7 @@
-"""What changes after it was reported or accrued: generations that are void, and restatements by a new index."""
+"""What changes after it was reported or accrued: generations that are void, and restatements by a new index.
+
+Staff propose both, and somebody else confirms; a service takes its own generations back by itself.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +46,55 @@ class Void(models.Model):
         return f"{self.get_reason_display()}: {self.detail}" if self.detail else str(self.get_reason_display())
 
 
+class VoidProposal(models.Model):
+    """That a generation is taken back by staff, where its service does not do so itself."""
+
+    # proposed -> voided (somebody else confirmed it) | rejected
+    class State(models.TextChoices):
+        PROPOSED = "proposed"
+        VOIDED = "voided"
+        REJECTED = "rejected"
+
+    generation = models.ForeignKey("attribution.Generation", on_delete=models.PROTECT, related_name="void_proposals")
+    reason = models.CharField(max_length=9, choices=Void.Reason.choices)
+    # Why it is staff that voids it. It stands on the receipts of contributors.
+    detail = models.CharField(max_length=300)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
+    proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    proposed_at = models.DateTimeField()
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["generation"], condition=Q(state="proposed"), name="a_void_is_proposed_once_at_a_time"
+            ),
+            models.CheckConstraint(
+                condition=Q(reason__in=["test", "refunded", "duplicate", "mistake"]),
+                name="a_proposed_void_has_a_known_reason",
+            ),
+            models.CheckConstraint(condition=~Q(detail=""), name="a_void_by_staff_says_why"),
+            models.CheckConstraint(
+                condition=Q(state="proposed", decided_by__isnull=True, decided_at__isnull=True)
+                | ~Q(state="proposed") & Q(decided_by__isnull=False, decided_at__isnull=False),
+                name="a_decided_void_says_by_whom_and_when",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="voided") | ~Q(decided_by=F("proposed_by")),
+                name="a_void_by_staff_is_confirmed_by_somebody_else",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"void of {self.generation_id} proposed"
+
+
 class Restatement(models.Model):
-    """All generations of a model version, attributed again by an index that took over later. Worked on in batches."""
+    """One generation, or all of a model version, attributed again by an index that took over later. All of a version
+    are worked on in batches."""
 
     # proposed -> running (another person confirmed it) | rejected; running -> done.
     class State(models.TextChoices):
@@ -54,6 +104,10 @@ class Restatement(models.Model):
         REJECTED = "rejected"
 
     index = models.ForeignKey("attribution.AttributionIndex", on_delete=models.PROTECT, related_name="restatements")
+    # Null where every generation of the index's model version is restated.
+    generation = models.ForeignKey(
+        "attribution.Generation", on_delete=models.PROTECT, null=True, blank=True, related_name="restatements"
+    )
     reason = models.CharField(max_length=300)
     # Generations that occurred before are left as they are.
     since = models.DateTimeField()
@@ -75,8 +129,13 @@ class Restatement(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["index"],
-                condition=Q(state__in=["proposed", "running"]),
+                condition=Q(state__in=["proposed", "running"], generation__isnull=True),
                 name="an_index_restates_once_at_a_time",
+            ),
+            models.UniqueConstraint(
+                fields=["generation"],
+                condition=Q(state__in=["proposed", "running"]),
+                name="a_generation_is_restated_once_at_a_time",
             ),
             models.CheckConstraint(condition=~Q(reason=""), name="a_restatement_says_why"),
             models.CheckConstraint(

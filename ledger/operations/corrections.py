@@ -1,4 +1,4 @@
-"""Corrections of what was reported or attributed: a generation is voided, a model version is restated.
+"""Corrections of what was reported or attributed: a generation is voided, one or a whole model version restated.
 
 Both post documents that cite what they correct; nothing that stands in the journal is changed. A correction of a
 closed month is dated now and says in which month it was earned; what it takes back from somebody who was paid already
@@ -126,6 +126,46 @@ def propose_restatement(
         raise UnableToRestate("A restatement by this index is proposed or under way.") from error
 
 
+def propose_generation_restatement(*, generation: Generation, reason: str, by: User, at: datetime) -> Restatement:
+    """Propose that one generation is attributed again by the index that serves its model version now.
+
+    Raises UnableToRestate: no reason; it is void, or was never attributed; no index serves that passed its audit and
+    has not attributed it yet; or it is being restated.
+    """
+    reason = reason.strip()
+    if not 1 <= len(reason) <= REASON_CHARACTERS_MAX:
+        raise UnableToRestate(f"Say why, in at most {REASON_CHARACTERS_MAX} characters.")
+    if (lacking := cannot_restate(generation)) is not None:
+        raise UnableToRestate(lacking)
+    try:
+        with transaction.atomic():
+            return Restatement.objects.create(
+                index=_serving(generation), generation=generation, since=generation.occurred_at, reason=reason,
+                proposed_by=by, proposed_at=at,
+            )  # fmt: skip
+    except IntegrityError as error:
+        raise UnableToRestate("A restatement of this generation is proposed or under way.") from error
+
+
+def cannot_restate(generation: Generation) -> str | None:
+    """Why a generation cannot be restated now, in a sentence; None where it can."""
+    if Void.objects.filter(pk=generation.pk).exists():
+        return "The generation is void: it earns nothing, so there is nothing to restate."
+    if generation.state != Generation.State.ATTRIBUTED:
+        return "The generation has no attribution yet, so there is nothing to restate."
+    index = _serving(generation)
+    if index is None:
+        return "No index that passed its audit serves this generation's model version now."
+    if generation.attributions.filter(index=index).exists():
+        return "The index that serves now has attributed it already, and would say the same again."
+    return None
+
+
+def _serving(generation: Generation) -> AttributionIndex | None:
+    rows = AttributionIndex.objects.filter(model_version_id=generation.model_version_id, serving=True)
+    return rows.filter(state=AttributionIndex.State.AUDITED).first()
+
+
 def confirm_restatement(*, restatement: Restatement, by: User, at: datetime) -> Restatement:
     """Let a proposed restatement run. Raises UnableToRestate: confirmed by its proposer, or decided already."""
     with transaction.atomic():
@@ -190,6 +230,8 @@ def _next_batch(restatement: Restatement, limit: int) -> list[UUID]:
         state=Generation.State.ATTRIBUTED,
         void__isnull=True,
     ).exclude(attributions__index_id=restatement.index_id)
+    if restatement.generation_id is not None:
+        rows = rows.filter(pk=restatement.generation_id)
     if restatement.after_id is not None:
         rows = rows.filter(pk__gt=restatement.after_id)
     return list(rows.order_by("pk").values_list("pk", flat=True)[:limit])

@@ -10,6 +10,7 @@ from attribution import operations as attributions
 from attribution.models import Attribution, AttributionIndex, Generation
 from attribution.shares import BILLION
 from contributors import operations as people
+from contributors.models import User
 from ledger import operations
 from ledger.invariants import check_all
 from ledger.models import Accrual, Entry, Restatement
@@ -29,7 +30,8 @@ def newer_index(programme: Programme) -> AttributionIndex:
     return index
 
 
-def test_a_model_version_is_restated_in_batches_by_a_newer_index(indexed: Programme) -> None:
+def accrued(indexed: Programme) -> tuple[User, User]:
+    """Five generations attributed by the first index and accrued; returns who proposes and who confirms."""
     at = indexed.at
     maker, checker = (
         people.register_user(email=f"{name}@finance.example", password="a long enough phrase", name=name, at=at)
@@ -42,6 +44,12 @@ def test_a_model_version_is_restated_in_batches_by_a_newer_index(indexed: Progra
     assert attributions.attribute_batch(at=at) == 5
     while operations.accrue(at=at):
         pass
+    return maker, checker
+
+
+def test_a_model_version_is_restated_in_batches_by_a_newer_index(indexed: Programme) -> None:
+    at = indexed.at
+    maker, checker = accrued(indexed)
     voided = Generation.objects.get(external_id="g4")
     operations.void_generation(generation=voided, reason="test", at=at)
     index = newer_index(indexed)
@@ -68,4 +76,30 @@ def test_a_model_version_is_restated_in_batches_by_a_newer_index(indexed: Progra
     assert operations.restate_generation(generation=one, at=at) == 3
     with pytest.raises(operations.UnableToRestate, match="is void"):
         operations.restate_generation(generation=voided, at=at)
+    assert not [(r.name, r.rows) for r in check_all() if r.rows]
+
+
+def test_one_generation_is_restated_alone_by_a_newer_index(indexed: Programme) -> None:
+    at = indexed.at
+    maker, checker = accrued(indexed)
+    one = Generation.objects.get(external_id="g2")
+    with pytest.raises(operations.UnableToRestate, match="No index that passed its audit"):
+        operations.propose_generation_restatement(generation=one, reason="disputed", by=maker, at=at)
+    index = newer_index(indexed)
+    asked = operations.propose_generation_restatement(generation=one, reason="disputed", by=maker, at=at)
+    # The whole version may be restated beside it.
+    operations.propose_restatement(index=index, since=at - timedelta(days=1), reason="finer", by=maker, at=at)
+    operations.confirm_restatement(restatement=asked, by=checker, at=at)
+    assert operations.continue_restatement(restatement=asked, at=at) == 1
+    assert operations.continue_restatement(restatement=asked, at=at) == 0
+    asked.refresh_from_db()
+    assert (asked.state, asked.n_attributed, asked.n_kept) == ("done", 1, 0)
+    assert list(Attribution.objects.filter(revision=2).values_list("generation_id", flat=True)) == [one.pk]
+    while operations.accrue(at=at):
+        pass
+    assert set(Accrual.objects.exclude(revision=1).values_list("generation_id", "revision")) == {
+        (one.pk, -1), (one.pk, 2),
+    }  # fmt: skip
+    with pytest.raises(operations.UnableToRestate, match="attributed it already"):
+        operations.propose_generation_restatement(generation=one, reason="again", by=maker, at=at)
     assert not [(r.name, r.rows) for r in check_all() if r.rows]

@@ -107,7 +107,16 @@ def outcome() -> tuple[Any, ...]:
         name = f"{account.kind} {account.asset.code} {account.owner} {account.contract}"
         lines.setdefault(line.entry_id, []).append((name, line.amount, line.balance_after))
     entries = [
-        (e.pk, e.idem_key, e.kind, e.effective, e.period_id, e.earned_period_id, e.reference, sorted(lines[e.pk]))
+        (
+            e.pk,
+            e.idem_key,
+            e.kind,
+            e.effective,
+            e.period_id,
+            e.earned_period_id,
+            e.reference,
+            sorted(lines.get(e.pk, ())),
+        )
         for e in Entry.objects.order_by("id")
     ]
     held = list(

@@ -81,7 +81,8 @@ def test_a_void_of_a_closed_and_paid_month_is_recovered_from_later_earnings(at: 
     entries = Entry.objects.filter(kind="void_generations")
     assert {(e.period_id, e.earned_period_id) for e in entries} == {(202611, 202610)}
     operations.close_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
-    taken = 2 * (PRICE * 4 // 5 * 4 // 5)
+    # By attribution, and from October's floor pool.
+    taken = 2 * (PRICE * 4 // 5)
     assert world.balance("contributor_receivable") == -(taken - left)
     world.at = datetime(2026, 12, 5, tzinfo=UTC)
     world.attribute(world.generate(3), shares=[PPB, 0, 0], general=[PPB, 0, 0], weight_ppb=PPB)

@@ -1,0 +1,34 @@
+"""What finance staff type to correct one generation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from ledger.models import Void
+from ledger.operations.corrections import REASON_CHARACTERS_MAX
+
+
+class RestateOneForm(forms.Form):
+    reason = forms.CharField(
+        label="Why it is attributed again", max_length=REASON_CHARACTERS_MAX,
+        help_text="Whoever confirms it reads this. It stays on record.",
+    )  # fmt: skip
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Both forms stand on one page.
+        super().__init__(*args, auto_id="restate_%s", **kwargs)
+
+
+class VoidForm(forms.Form):
+    reason = forms.ChoiceField(
+        label="Why it should not count", choices=[(value, label.capitalize()) for value, label in Void.Reason.choices]
+    )
+    detail = forms.CharField(
+        label="In your own words", max_length=REASON_CHARACTERS_MAX,
+        help_text="Who asked for it, and why not the service itself. Contributors read it on their receipts.",
+    )  # fmt: skip
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, auto_id="void_%s", **kwargs)

@@ -1,0 +1,84 @@
+"""Voids by staff: proposed by one person, confirmed by another. A service voids its own generations without them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import IntegrityError, transaction
+
+from attribution.models import Generation
+from contributors.models import User
+from ledger.models import Void, VoidProposal
+from ledger.operations.accruals import hold_sweeps
+from ledger.operations.corrections import REASON_CHARACTERS_MAX, UnableToVoid, void_generation
+
+PROPOSERS = ("finance_maker", "finance_checker")
+CONFIRMERS = ("finance_checker",)
+
+
+def propose_void(*, generation: Generation, reason: str, detail: str, by: User, at: datetime) -> VoidProposal:
+    """Propose that staff take a generation back, for somebody else to confirm. `detail` says why it is not the service
+    that does so; contributors read it on their receipts.
+
+    Raises UnableToVoid: no such reason, no words, it is void already, or somebody proposed so.
+    """
+    detail = detail.strip()
+    if not by.has_role(*PROPOSERS):
+        raise UnableToVoid("Voids are proposed by finance staff.")
+    if reason not in Void.Reason.values:
+        known = ", ".join(Void.Reason.values)
+        raise UnableToVoid(f"{reason!r} is no reason; there are {known}.", status=422, problem="reason-invalid")
+    if not 1 <= len(detail) <= REASON_CHARACTERS_MAX or "\x00" in detail:
+        words = f"Say in 1 to {REASON_CHARACTERS_MAX} characters why it is taken back; contributors read it."
+        raise UnableToVoid(words, status=422, problem="detail-invalid")
+    _refuse_if_void(generation.pk)
+    try:
+        with transaction.atomic():
+            return VoidProposal.objects.create(
+                generation=generation, reason=reason, detail=detail, proposed_by=by, proposed_at=at
+            )
+    except IntegrityError as error:
+        raise UnableToVoid("Somebody proposed to void it already; decide on that first.") from error
+
+
+def confirm_void(*, proposal: VoidProposal, by: User, at: datetime) -> VoidProposal:
+    """Void what somebody else proposed. Raises UnableToVoid: decided already, the same person, or void by now."""
+    with transaction.atomic():
+        # Before any row is locked, as every void takes it.
+        hold_sweeps()
+        fresh = _undecided(proposal)
+        if not by.has_role(*CONFIRMERS):
+            raise UnableToVoid("A void is confirmed by somebody with the role finance_checker.")
+        if fresh.proposed_by_id == by.pk:
+            raise UnableToVoid("You proposed this void, so somebody else has to confirm it.")
+        _refuse_if_void(fresh.generation_id)
+        generation = Generation.objects.get(pk=fresh.generation_id)
+        void_generation(generation=generation, reason=fresh.reason, detail=fresh.detail, by=by, at=at)
+        return _decide(fresh, VoidProposal.State.VOIDED, by, at)
+
+
+def reject_void(*, proposal: VoidProposal, by: User, at: datetime) -> VoidProposal:
+    """Turn a proposed void down; its proposer may take it back so."""
+    with transaction.atomic():
+        fresh = _undecided(proposal)
+        if not by.has_role(*PROPOSERS):
+            raise UnableToVoid("Voids are decided by finance staff.")
+        return _decide(fresh, VoidProposal.State.REJECTED, by, at)
+
+
+def _refuse_if_void(generation_id: object) -> None:
+    if (found := Void.objects.filter(pk=generation_id).first()) is not None:
+        raise UnableToVoid(f"It is void already: {found.words}.")
+
+
+def _undecided(proposal: VoidProposal) -> VoidProposal:
+    fresh = VoidProposal.objects.select_for_update(no_key=True).get(pk=proposal.pk)
+    if fresh.state != VoidProposal.State.PROPOSED:
+        raise UnableToVoid(f"It is {fresh.state} already.")
+    return fresh
+
+
+def _decide(fresh: VoidProposal, state: VoidProposal.State, by: User, at: datetime) -> VoidProposal:
+    fresh.state, fresh.decided_by, fresh.decided_at = state, by, at
+    fresh.save(update_fields=["state", "decided_by", "decided_at"])
+    return fresh

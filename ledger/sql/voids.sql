@@ -1,0 +1,58 @@
+-- Four eyes on voids by staff, whoever connects: a void that names a member of staff stands at commit only with the
+-- proposal of another, for the same generation and in the same words.
+
+CREATE FUNCTION ledger_check_void_proposal() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    IF NEW.state <> 'proposed' THEN
+      RAISE EXCEPTION 'A void begins as a proposal.' USING ERRCODE = 'LG008';
+    END IF;
+    RETURN NEW;
+  END IF;
+  IF OLD.state || '>' || NEW.state NOT IN ('proposed>voided', 'proposed>rejected')
+     OR to_jsonb(NEW) - ARRAY['state', 'decided_by_id', 'decided_at']
+        <> to_jsonb(OLD) - ARRAY['state', 'decided_by_id', 'decided_at'] THEN
+    RAISE EXCEPTION 'The proposed void % is % and stands as it was proposed.', OLD.id, OLD.state USING ERRCODE = 'LG008';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_voidproposal
+  FOR EACH ROW EXECUTE FUNCTION ledger_check_void_proposal();
+CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_voidproposal
+  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+
+CREATE FUNCTION ledger_check_void() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM ledger_voidproposal p
+                  WHERE p.generation_id = NEW.generation_id AND p.state = 'voided' AND p.proposed_by_id <> p.decided_by_id
+                    AND (p.reason, p.detail, p.decided_by_id) = (NEW.reason, NEW.detail, NEW.voided_by_id)) THEN
+    RAISE EXCEPTION 'The void of % was not proposed by one person and confirmed by another as it stands.',
+      NEW.generation_id USING ERRCODE = 'check_violation', CONSTRAINT = 'a_void_by_staff_has_four_eyes';
+  END IF;
+  RETURN NULL;
+END $$;
+-- At commit: the void is written before its proposal says so. A service takes back what is its own, alone.
+CREATE CONSTRAINT TRIGGER four_eyes AFTER INSERT ON ledger_void DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW WHEN (NEW.voided_by_id IS NOT NULL) EXECUTE FUNCTION ledger_check_void();
+
+-- What a restatement restates, why, and who proposed it, stands; only how it is decided and how far it came is written.
+CREATE FUNCTION ledger_check_restated() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+  IF TG_OP = 'UPDATE' AND NEW.generation_id IS DISTINCT FROM OLD.generation_id THEN
+    RAISE EXCEPTION 'Restatement % stands for the generations that it was proposed for.', OLD.id
+      USING ERRCODE = 'LG008';
+  END IF;
+  IF TG_OP = 'INSERT' AND NEW.generation_id IS NOT NULL AND NOT EXISTS (
+      SELECT FROM attribution_generation g JOIN attribution_attributionindex i ON i.model_version_id = g.model_version_id
+       WHERE g.id = NEW.generation_id AND i.id = NEW.index_id) THEN
+    RAISE EXCEPTION 'Generation % is of another model version than the index.', NEW.generation_id
+      USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER of_its_index BEFORE INSERT OR UPDATE ON ledger_restatement
+  FOR EACH ROW EXECUTE FUNCTION ledger_check_restated();
+
+-- The application may not execute what only triggers call.
+REVOKE ALL ON FUNCTION ledger_check_void_proposal(), ledger_check_void(), ledger_check_restated()
+  FROM PUBLIC, tributary_app;
