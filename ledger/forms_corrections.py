@@ -16,9 +16,9 @@ class RestateOneForm(forms.Form):
         help_text="Whoever confirms it reads this. It stays on record.",
     )  # fmt: skip
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, data: Any = None) -> None:
         # Both forms stand on one page.
-        super().__init__(*args, auto_id="restate_%s", **kwargs)
+        super().__init__(data, auto_id="restate_%s")
 
 
 class VoidForm(forms.Form):
@@ -30,5 +30,5 @@ class VoidForm(forms.Form):
         help_text="Who asked for it, and why not the service itself. Contributors read it on their receipts.",
     )  # fmt: skip
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, auto_id="void_%s", **kwargs)
+    def __init__(self, data: Any = None) -> None:
+        super().__init__(data, auto_id="void_%s")

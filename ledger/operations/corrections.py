@@ -135,12 +135,13 @@ def propose_generation_restatement(*, generation: Generation, reason: str, by: U
     reason = reason.strip()
     if not 1 <= len(reason) <= REASON_CHARACTERS_MAX:
         raise UnableToRestate(f"Say why, in at most {REASON_CHARACTERS_MAX} characters.")
-    if (lacking := cannot_restate(generation)) is not None:
-        raise UnableToRestate(lacking)
+    index = _serving(generation)
+    if (lacking := cannot_restate(generation)) is not None or index is None:
+        raise UnableToRestate(lacking or "No index serves this generation's model version any more.")
     try:
         with transaction.atomic():
             return Restatement.objects.create(
-                index=_serving(generation), generation=generation, since=generation.occurred_at, reason=reason,
+                index=index, generation=generation, since=generation.occurred_at, reason=reason,
                 proposed_by=by, proposed_at=at,
             )  # fmt: skip
     except IntegrityError as error:

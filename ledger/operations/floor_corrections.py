@@ -59,9 +59,10 @@ def _correct(month: Period, earned: Period, plan: RoyaltyPlan) -> None:
     before = distributed.pool if distributed else pools_at_end(earned).get(plan.pk, 0)
     pool = before + _brought(month, earned, plan, account)
     differences = defaultdict(int, _due(earned, plan, pool, holders, distributed))
-    given = [*([distributed] if distributed else []), *FloorCorrection.objects.filter(earned_period=earned, plan=plan)]
-    for document in given:
-        for contributor, units in document.credits.items():
+    given = [distributed.credits] if distributed else []
+    given += [earlier.credits for earlier in FloorCorrection.objects.filter(earned_period=earned, plan=plan)]
+    for credits in given:
+        for contributor, units in credits.items():
             differences[contributor] -= units
     changed = {contributor: units for contributor, units in sorted(differences.items()) if units}
     with transaction.atomic():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
@@ -66,7 +67,7 @@ def reject_void(*, proposal: VoidProposal, by: User, at: datetime) -> VoidPropos
         return _decide(fresh, VoidProposal.State.REJECTED, by, at)
 
 
-def _refuse_if_void(generation_id: object) -> None:
+def _refuse_if_void(generation_id: UUID) -> None:
     if (found := Void.objects.filter(pk=generation_id).first()) is not None:
         raise UnableToVoid(f"It is void already: {found.words}.")
 
