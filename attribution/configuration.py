@@ -54,7 +54,7 @@ class IndexConfig:
     k: int = 256
     fit_items: int = 1_000
     pca_items: int = 4_096
-    batch: int = 64
+    batch: int = 32
     seed: int = 0
     left_out: tuple[str, ...] = ()
     """Layers to leave out besides those the adapter leaves out."""

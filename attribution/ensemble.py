@@ -16,6 +16,7 @@ from torch import Tensor
 from attribution import influence
 from attribution.adapters import Example, LoadedModel
 from attribution.configuration import IndexConfig
+from attribution.devices import find_device, on_cpu
 from attribution.influence import Energy
 
 FACTOR_PARTS = ("inputs", "outputs", "eigenvalues")
@@ -135,12 +136,13 @@ def _nodes(
             layers = influence.layers_of(model.adapter, left_out=config.left_out)
             moved = influence.state_at(state, model.initial, fitted, layers=layers, t=t, damping=config.damping)
         basis = influence.choose_coordinates(fitted, t=t, damping=config.damping, coordinates=config.coordinates)
-        nodes.append(Node(basis, weight**0.5, _tracer(model, moved, config)))
+        tracer = _tracer(model, moved, config)
+        nodes.append(Node(basis.to(tracer.device), weight**0.5, tracer))
     return nodes
 
 
 def _tracer(model: LoadedModel, state: Mapping[str, Tensor], config: IndexConfig) -> influence.Tracer:
-    return influence.Tracer(model.adapter, state=state, left_out=config.left_out)
+    return influence.Tracer(model.adapter, state=state, left_out=config.left_out, device=find_device(model.device))
 
 
 def _factors_from(fitted: Mapping[str, Tensor]) -> dict[str, influence.LayerFactors]:
@@ -205,7 +207,8 @@ def to_tensors(nodes: Sequence[Node]) -> dict[str, Tensor]:
             for parameter in ("weight", "bias"):
                 if f"{name}.{parameter}" in state:
                     tensors[f"{number}/{name}/{parameter}"] = state[f"{name}.{parameter}"].contiguous()
-    return tensors
+    on_the_cpu: dict[str, Tensor] = on_cpu(tensors)
+    return on_the_cpu
 
 
 def from_tensors(
@@ -228,6 +231,6 @@ def from_tensors(
                 if f"{name}.{parameter}" in moved:
                     moved[f"{name}.{parameter}"] = tensors[f"{number}/{name}/{parameter}"]
         basis = influence.Basis(layers, tensors[f"{number}/projection"], tensors[f"{number}/energy"].item())
-        tracer = influence.Tracer(model.adapter, state=moved, left_out=config.left_out)
-        nodes.append(Node(basis, root_weight, tracer))
+        tracer = _tracer(model, moved, config)
+        nodes.append(Node(basis.to(tracer.device), root_weight, tracer))
     return nodes

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from attribution.adapters import Adapter, Example, Utilities
+from attribution.devices import CPU, on_cpu
 from attribution.layers import Call, Gradient, TracedLayer, traced_layers
 from attribution.layers import UnableToTrace as UnableToTrace
 
@@ -43,14 +45,35 @@ class LayerFactors:
     eigenvalues: Tensor
     """Refitted: mean squared gradient in the eigenbasis, (O, I)."""
 
+    def to(self, device: torch.device) -> LayerFactors:
+        return LayerFactors(self.inputs.to(device), self.outputs.to(device), self.eigenvalues.to(device))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class LayerBasis:
     """Which eigen-coordinates of a layer are kept (flat positions in (O, I)) and what whitens each of them."""
 
     factors: LayerFactors
     positions: Tensor
     whitening: Tensor
+
+    def to(self, device: torch.device) -> LayerBasis:
+        return LayerBasis(self.factors.to(device), self.positions.to(device), self.whitening.to(device))
+
+    @cached_property
+    def needed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Eigenvectors of inputs (I, I') and outputs (O, O') without those in which nothing is kept, and where the kept
+        coordinates are in (O', I'): in a narrow layer between wide ones that leaves a tenth of the products."""
+        wide = self.factors.eigenvalues.shape[1]
+        rows, columns = self.positions // wide, self.positions % wide
+        inputs, outputs = self.factors.inputs, self.factors.outputs
+        if inputs.numel():
+            used, columns = columns.unique(return_inverse=True)
+            inputs, wide = inputs[:, used], len(used)
+        if outputs.numel():
+            used, rows = rows.unique(return_inverse=True)
+            outputs = outputs[:, used]
+        return inputs.contiguous(), outputs.contiguous(), rows * wide + columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +84,10 @@ class Basis:
     projection: Tensor | None
     energy: float
     """Which part of the expected squared feature the kept coordinates hold."""
+
+    def to(self, device: torch.device) -> Basis:
+        layers = {name: layer.to(device) for name, layer in self.layers.items()}
+        return Basis(layers, None if self.projection is None else self.projection.to(device), self.energy)
 
 
 @dataclass(slots=True)
@@ -90,9 +117,17 @@ class Tracer:
     Works on a copy of the adapter, so that several checkpoints of one module can be traced side by side.
     """
 
-    def __init__(self, adapter: Adapter, *, state: Mapping[str, Tensor] | None, left_out: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        *,
+        state: Mapping[str, Tensor] | None,
+        left_out: Iterable[str] = (),
+        device: torch.device = CPU,
+    ) -> None:
+        self.device = device
         self.adapter = copy.copy(adapter)
-        self.adapter.module = copy.deepcopy(adapter.module)
+        self.adapter.module = copy.deepcopy(adapter.module).to(device)
         self.layers = layers_of(self.adapter, left_out=left_out)
         if state is not None:
             self.adapter.module.load_state_dict(_with_ties(self.adapter.module, state))
@@ -194,7 +229,8 @@ def moments(
             found = gradient.moments()
             previous = sums.get(name)
             sums[name] = found if previous is None else (previous[0] + found[0], previous[1] + found[1])
-    return sums
+    moments_on_cpu: dict[str, tuple[Tensor, Tensor]] = on_cpu(sums)
+    return moments_on_cpu
 
 
 def eigenbases(sums: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -213,11 +249,13 @@ def squares(
 ) -> dict[str, Tensor]:
     """Second pass, over the same examples with the same seed: sums of squared gradients in the eigenbasis, float64."""
     sums: dict[str, Tensor] = {}
+    here = {name: (inputs.to(tracer.device), outputs.to(tracer.device)) for name, (inputs, outputs) in bases.items()}
     for traced in _passes(tracer, examples, batch, seed, "eigenvalues", progress):
         for name, gradient in traced.items():
-            found = gradient.rotated(*bases[name]).square().sum(0).double()
+            found = gradient.rotated(*here[name]).square().sum(0).double()
             sums[name] = sums[name] + found if name in sums else found
-    return sums
+    squares_on_cpu: dict[str, Tensor] = on_cpu(sums)
+    return squares_on_cpu
 
 
 def factors_of(
@@ -313,7 +351,10 @@ def features(
     progress: Progress | None = None,
     energy: Energy | None = None,
 ) -> Tensor:
-    """Whitened gradients of the examples' utilities, (N, k), or (N, coordinates) before a projection is fitted."""
+    """Whitened gradients of the examples' utilities, (N, k), or (N, coordinates) before a projection is fitted.
+
+    The basis is where the tracer is; the features come back to the CPU.
+    """
     width = sum(len(layer.positions) for layer in basis.layers.values())
     out = torch.empty(len(examples), width if basis.projection is None else basis.projection.shape[1])
     # Examples of like length share a batch: padding costs as much as text.
@@ -324,10 +365,13 @@ def features(
         traced = tracer.run(lambda adapter, chosen=chosen: adapter.utility(chosen))  # type: ignore[misc]
         parts = []
         for name, layer in basis.layers.items():
-            rotated = traced[name].rotated(layer.factors.inputs, layer.factors.outputs)
-            parts.append(rotated.flatten(1)[:, layer.positions] * layer.whitening)
+            if not len(layer.positions):
+                continue
+            inputs, outputs, kept = layer.needed
+            parts.append(traced[name].rotated(inputs, outputs).flatten(1)[:, kept] * layer.whitening)
         whitened = torch.cat(parts, 1).float()
-        out[positions] = projected = whitened if basis.projection is None else whitened @ basis.projection
+        projected = whitened if basis.projection is None else whitened @ basis.projection
+        out[positions] = projected.cpu()
         if energy is not None:
             energy.add(whitened, projected)
         if progress is not None:
@@ -339,7 +383,7 @@ def _passes(
     tracer: Tracer, examples: Sequence[Example], batch: int, seed: int, stage: str, progress: Progress | None
 ) -> Iterator[dict[str, Gradient]]:
     """Both passes draw the same labels: the eigenvalues belong to the gradients that made the eigenvectors."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(tracer.device).manual_seed(seed)
     for start in range(0, len(examples), batch):
         chosen = examples[start : start + batch]
         yield tracer.run(lambda adapter, chosen=chosen: adapter.sampled_utility(chosen, generator))  # type: ignore[misc]

@@ -40,7 +40,8 @@ class Gradient(Protocol):
         ...
 
     def rotated(self, inputs: Tensor, outputs: Tensor) -> Tensor:
-        """(B, O, I) in the eigenbasis; an empty basis is the identity."""
+        """(B, O', I') in the eigenbasis, of which some vectors may be left out: inputs (I, I'), outputs (O, O').
+        An empty basis is the identity."""
         ...
 
 
@@ -55,10 +56,28 @@ class Outer(NamedTuple):
         return (a.T @ a).double(), (s.T @ s).double()
 
     def rotated(self, inputs: Tensor, outputs: Tensor) -> Tensor:
-        whole = self.gradients.mT @ self.inputs
+        # Each side is turned where that costs least: before positions are summed, or after, the narrower one first.
+        a, g = self.inputs, self.gradients
+        if _pays_before(a, g, inputs):
+            a, inputs = a @ inputs.to(a.dtype), inputs.new_zeros(0)
+        if _pays_before(g, a, outputs):
+            g, outputs = g @ outputs.to(g.dtype), outputs.new_zeros(0)
+        whole = g.mT @ a
+        if inputs.numel() and outputs.numel():
+            (wide, kept), (tall, left) = inputs.shape, outputs.shape
+            if tall * kept * (wide + left) < left * wide * (tall + kept):
+                whole, inputs = whole @ inputs.to(whole.dtype), inputs.new_zeros(0)
         if outputs.numel():
             whole = outputs.T.to(whole.dtype) @ whole
         return whole @ inputs.to(whole.dtype) if inputs.numel() else whole
+
+
+def _pays_before(side: Tensor, other: Tensor, vectors: Tensor) -> bool:
+    """Whether (B, T, D) times vectors (D, K), then (B, T, E) over T, costs less than the other order."""
+    if not vectors.numel():
+        return False
+    (places, width), across, kept = side.shape[1:], other.shape[2], vectors.shape[1]
+    return places * kept * (width + across) < width * across * (places + kept)
 
 
 class Lookup(NamedTuple):
@@ -90,7 +109,8 @@ class Whole(NamedTuple):
     gradient: Tensor
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        return torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
+        none = torch.zeros(0, dtype=torch.float64, device=self.gradient.device)
+        return none, none
 
     def rotated(self, inputs: Tensor, outputs: Tensor) -> Tensor:
         assert not inputs.numel()

@@ -48,15 +48,15 @@ ALONE = Ranks()
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """The ranks that torchrun started (it sets RANK and WORLD_SIZE), each on its own GPU where there are GPUs."""
+    """The ranks that torchrun started (it sets RANK and WORLD_SIZE).
+
+    They meet by gloo whatever they compute on: nothing but "done" goes from one to the other, which needs no GPU.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield ALONE
         return
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=WAIT_MAX)
+    torch.distributed.init_process_group("gloo", timeout=WAIT_MAX)
     try:
         yield Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
     finally:

@@ -309,6 +309,8 @@ TRIBUTARY_MODEL_FACTORIES = env.dict(
     "TRIBUTARY_MODEL_FACTORIES",
     default={"demo": "config.demo.model.load", "pushed": "attribution.adapters.pushed.load"},
 )
+# What computes gradients in this process: cpu, cuda or cuda:N. A worker with a GPU is given it by its environment.
+ATTRIBUTION_DEVICE = env.str("ATTRIBUTION_DEVICE", "cpu")
 # What a withdrawn consent means for models that are trained already. By default they go on crediting the works that
 # they learned from, as the consent pages say; where the programme's terms say otherwise the works leave the indexes.
 WITHDRAWN_WORKS_LEAVE_INDEXES = env.bool("WITHDRAWN_WORKS_LEAVE_INDEXES", False)

@@ -7,6 +7,7 @@ A model's factory returns a LoadedModel: the adapter together with what is known
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,10 +71,18 @@ class Utilities:
     real: Tensor | None = None
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module computes: an adapter brings there what it makes of examples."""
+    first = next(itertools.chain(module.parameters(), module.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
 class Adapter(Protocol):
     """A kind of model, around one module whose parameters the numerical core may replace by those of a checkpoint.
 
-    An adapter that has `also_traced`, a set of "embedding" and "norm", has these kinds of layers traced besides.
+    The core may also bring the module to another device, where the adapter then makes its inputs (`device_of`); the
+    generator of `sampled_utility` is on that device. An adapter that has `also_traced`, a set of "embedding" and
+    "norm", has these kinds of layers traced besides.
     """
 
     name: str
@@ -173,3 +182,5 @@ class LoadedModel:
     """(count, seed) -> the model's own generations."""
     held_out: Callable[[], list[Example]] | None = None
     """Real examples that were not trained on."""
+    device: str = "cpu"
+    """Where gradients are computed (attribution/devices.py). Factories leave it alone: the installation says it."""

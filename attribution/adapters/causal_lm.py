@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attribution.adapters import Example, UnableToEmbed, Utilities
+from attribution.adapters import Example, UnableToEmbed, Utilities, device_of
 
 
 class CausalLM:
@@ -105,7 +105,9 @@ class CausalLM:
             tokens[row, : len(example.tokens)] = torch.tensor(example.tokens)
         target = torch.arange(1, tokens.shape[1])
         real = target < lengths[:, None]
-        return tokens, (real & (target >= starts[:, None])).float(), real
+        scored = (real & (target >= starts[:, None])).float()
+        device = device_of(self.module)
+        return tokens.to(device), scored.to(device), real.to(device)
 
     def _logits(self, tokens: Tensor, real: Tensor) -> Tensor:
         if self._takes_mask:

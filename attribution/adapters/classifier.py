@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attribution.adapters import Example, UnableToEmbed, Utilities, check_values, example_of, values_of
+from attribution.adapters import Example, UnableToEmbed, Utilities, check_values, device_of, example_of, values_of
 
 
 class Classifier:
@@ -48,7 +48,7 @@ class Classifier:
     def utility(self, examples: Sequence[Example]) -> Utilities:
         for example in examples:
             self.check(example)
-        labels = torch.tensor([example.tokens[0] for example in examples])
+        labels = torch.tensor([example.tokens[0] for example in examples], device=device_of(self.module))
         return Utilities(-F.cross_entropy(self._logits(examples), labels, reduction="none"))
 
     def sampled_utility(self, examples: Sequence[Example], generator: torch.Generator) -> Utilities:
@@ -57,5 +57,5 @@ class Classifier:
         return Utilities(-F.cross_entropy(logits, labels, reduction="none"))
 
     def _logits(self, examples: Sequence[Example]) -> Tensor:
-        logits: Tensor = self.module(values_of(examples, self.shape))
+        logits: Tensor = self.module(values_of(examples, self.shape).to(device_of(self.module)))
         return logits

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attribution.adapters import Example, UnableToEmbed, Utilities, check_values, example_of, values_of
+from attribution.adapters import Example, UnableToEmbed, Utilities, check_values, device_of, example_of, values_of
 
 KINDS = ("noise", "flow")
 
@@ -75,7 +75,9 @@ class Diffusion:
         scale = (math.prod(self.shape) / 2) ** 0.5
         losses = []
         for predicted, _ in self._predictions(examples):
-            drawn = scale * torch.randn(predicted.shape, generator=generator, dtype=predicted.dtype)
+            drawn = scale * torch.randn(
+                predicted.shape, generator=generator, dtype=predicted.dtype, device=predicted.device
+            )
             losses.append(self._squared(predicted - predicted.detach() - drawn))
         return Utilities(-torch.stack(losses).sum(0) / len(losses) ** 0.5)
 
@@ -88,9 +90,11 @@ class Diffusion:
         return self._squared(predicted - goal).mean()
 
     def _predictions(self, examples: Sequence[Example]) -> Iterator[tuple[Tensor, Tensor]]:
-        values = values_of(examples, self.shape)
-        for number, noise in enumerate(self._noise):
-            times = torch.full((len(examples),), (number + 0.5) / self.times)
+        device = device_of(self.module)
+        values = values_of(examples, self.shape).to(device)
+        # The same noise on every device: made on the CPU.
+        for number, noise in enumerate(self._noise.to(device)):
+            times = torch.full((len(examples),), (number + 0.5) / self.times, device=device)
             yield self._predict(values, times, noise.expand_as(values), examples)
 
     def _predict(
@@ -105,7 +109,8 @@ class Diffusion:
         call: Callable[..., Tensor] = self.module
         if not self.conditions:
             return call(mixed, times), goal
-        return call(mixed, times, torch.tensor([example.tokens[0] for example in examples])), goal
+        conditions = torch.tensor([example.tokens[0] for example in examples], device=values.device)
+        return call(mixed, times, conditions), goal
 
     @cached_property
     def _noise(self) -> Tensor:

@@ -42,6 +42,7 @@ def choose_index(
     processes: int = 2,
     generations: int = AUDIT_GENERATIONS,
     progress: Progress | None = None,
+    device: str | None = None,
 ) -> tuple[AttributionIndex, dict[str, float]]:
     """Try dampings, numbers of nodes and weights of the wording; build the best as an index of the model version.
 
@@ -52,7 +53,7 @@ def choose_index(
     from attribution.configuration import gauss_nodes
 
     version = index.model_version
-    model = load_model(version=version, verify=True)
+    model = load_model(version=version, verify=True, device=device)
     if model.sample is None:
         raise UnableToAuditIndex("The model's factory offers no generations of its own.")
     items = index_items(version=version, model=model)
@@ -83,7 +84,8 @@ def choose_index(
     )
     best = tried[max(found, key=lambda name: found[name])]
     kept = {name: value for name, value in index.config.items() if name in {"noise_z", "own_generations", "refit"}}
-    return _existing(version, best) or build_index(model_version=version, config={**best, **kept}, at=at), found
+    wanted = {**best, **kept}
+    return _existing(version, best) or build_index(model_version=version, config=wanted, at=at, device=device), found
 
 
 def _build(

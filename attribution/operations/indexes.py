@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ class Opened:
 
 
 class UnableToLoadModel(Exception):
-    """The checkpoint is not what was registered, or its factory is not named any more."""
+    """The checkpoint is not what was registered, its factory is not named any more, or its device is not there."""
 
     status = 409
     problem = "unable-to-load-model"
@@ -88,17 +88,20 @@ def build_index(
     at: datetime,
     progress: Progress | None = None,
     ranks: Ranks | None = None,
+    device: str | None = None,
 ) -> AttributionIndex:
     """Build the index of a model version from its manifest's works, in this process.
 
     `config` has the fields of attribution.configuration.IndexConfig, first of them `attributor`, then `noise_z`, and
     `own_generations`: over how many of the model's own generations the mean query is taken. The first index of a model
     version serves at once; a later one takes over when it passes its audit. A build that was cut off is taken up by the
-    next call. `ranks` are processes that all make this call and share the work (attribution/ranks.py).
+    next call. `ranks` are processes that all make this call and share the work (attribution/ranks.py). `device`
+    computes gradients, in place of the installation's (attribution/devices.py).
     """
     wanted = Wanted.from_json(config or {})
+    device = check_device(device)
     row = claim(model_version, wanted, at=at)
-    model = load_model(version=row.model_version, verify=True)
+    model = load_model(version=row.model_version, verify=True, device=device)
     if ranks is not None and ranks.world > 1:
         _share_gradients(row, model, wanted, progress, ranks)
         if ranks.rank:
@@ -234,6 +237,7 @@ def audit_index(
     generations: int = AUDIT_GENERATIONS,
     controls: bool = True,
     progress: Progress | None = None,
+    device: str | None = None,
 ) -> AttributionIndex:
     """Retrain coalitions and compare; set the weight with which the index moves money, and let the better one serve.
 
@@ -244,7 +248,7 @@ def audit_index(
 
     if index.state not in {State.BUILT, State.AUDITED, State.FAILED}:
         raise UnableToAuditIndex("Only an index that is built and not retired can be audited.")
-    opened = open_built(index=index)
+    opened = open_built(index=index, device=device)
     model = opened.model
     if model.sample is None or model.held_out is None:
         raise UnableToAuditIndex("The model's factory offers no generations of its own, or no held-out examples.")
@@ -299,8 +303,10 @@ def record_audit(*, index: AttributionIndex, report: Mapping[str, Any], at: date
 
 
 # --- models and items in memory -------------------------------------------------------------------------------------
-def load_model(*, version: ModelVersion, verify: bool = False) -> LoadedModel:
-    """The model as its factory rebuilds it. `verify` reads every file again and compares the digest."""
+def load_model(*, version: ModelVersion, verify: bool = False, device: str | None = None) -> LoadedModel:
+    """The model as its factory rebuilds it. `verify` reads every file again and compares the digest. Its gradients are
+    computed on the installation's device, or on `device`."""
+    device = check_device(device)
     path = settings.TRIBUTARY_MODEL_FACTORIES.get(version.factory)
     if path is None:
         raise UnableToLoadModel(f"The settings name no factory {version.factory!r}.")
@@ -316,22 +322,36 @@ def load_model(*, version: ModelVersion, verify: bool = False) -> LoadedModel:
         raise UnableToLoadModel(f"The factory cannot load {version.name}: {error}") from error
     if model.adapter.name != version.adapter:
         raise UnableToLoadModel(f"{version.name} was registered as {version.adapter}, not {model.adapter.name}.")
-    return model
+    return replace(model, device=device)
 
 
-def open_built(*, index: AttributionIndex, sha256: bytes | None = None) -> Opened:
+def check_device(device: str | None) -> str:
+    """The device, or the installation's in place of None; refused where this process cannot compute on it."""
+    from attribution.devices import UnableToUseDevice, find_device
+
+    name = device or settings.ATTRIBUTION_DEVICE
+    try:
+        find_device(name)
+    except UnableToUseDevice as reason:
+        raise UnableToLoadModel(str(reason)) from reason
+    return str(name)
+
+
+def open_built(*, index: AttributionIndex, sha256: bytes | None = None, device: str | None = None) -> Opened:
     """The index and its model, kept by this process: opening hashes every file, a batch must not. With `sha256` an
     earlier revision of it."""
     wanted = index.sha256 if sha256 is None else sha256
     assert wanted is not None, "A built index has a digest (constraint)."
-    return _open(str(settings.TRIBUTARY_DATA), index.directory, bytes(wanted).hex(), index.model_version_id, index.pk)
+    device = device or settings.ATTRIBUTION_DEVICE
+    data, digest = str(settings.TRIBUTARY_DATA), bytes(wanted).hex()
+    return _open(data, index.directory, digest, index.model_version_id, index.pk, device)
 
 
 @functools.lru_cache(maxsize=OPEN_MAX)
-def _open(data: str, directory: str, sha256: str, model_version_id: int, index_id: int) -> Opened:
+def _open(data: str, directory: str, sha256: str, model_version_id: int, index_id: int, device: str) -> Opened:
     from attribution.attributors import open_attributor
 
-    model = load_model(version=ModelVersion.objects.get(pk=model_version_id))
+    model = load_model(version=ModelVersion.objects.get(pk=model_version_id), device=device)
     return Opened(model, open_attributor(Path(data) / directory, model=model, sha256=sha256), index_id)
 
 

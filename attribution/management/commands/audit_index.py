@@ -30,6 +30,7 @@ class Command(BaseCommand):
         parser.add_argument("--coalitions", type=int, default=16, help="how many models are retrained (default 16)")
         parser.add_argument("--generations", type=int, default=operations.AUDIT_GENERATIONS)
         parser.add_argument("--processes", type=int, default=2, help="how many at a time")
+        parser.add_argument("--device", help="computes gradients: cpu, cuda or cuda:N (default: ATTRIBUTION_DEVICE)")
         parser.add_argument("--no-controls", action="store_true", help="train no model with noise and a copier in it")
         parser.add_argument(
             "--choose",
@@ -42,7 +43,7 @@ class Command(BaseCommand):
 
         console = Console()
         index = _find(options["index"])
-        sizes = {name: options[name] for name in ("coalitions", "generations", "processes")}
+        sizes = {name: options[name] for name in ("coalitions", "generations", "processes", "device")}
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
             with Progress(*columns, console=console) as bar:

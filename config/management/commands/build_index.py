@@ -1,7 +1,7 @@
 """Build an attribution index of a model version: `manage.py build_index orator/orator-1 --attributor hybrid`.
 
-Several processes share the build, each on a GPU of its own where there are GPUs, when torchrun starts them:
-`torchrun --nproc-per-node 4 manage.py build_index orator/orator-1`. With `--queue` the installation's workers do it.
+Several processes share the build when torchrun starts them, with `--device cuda` each on a GPU of its own:
+`torchrun --nproc-per-node 4 manage.py build_index orator/orator-1 --device cuda`. With `--queue` the workers do it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,16 @@ class Command(BaseCommand):
             "--set", dest="fields", nargs="+", metavar="FIELD=VALUE", default=[], action="extend",
             help="other fields of the configuration, as damping=0.1 nodes=3 lexical_weight=0.3 noise_z=2",
         )  # fmt: skip
-
+        parser.add_argument(
+            "--device", help="computes gradients: cpu, cuda or cuda:N (default: ATTRIBUTION_DEVICE, as for workers)"
+        )
         parser.add_argument("--queue", action="store_true", help="let the workers build it, and return at once")
 
     def handle(self, *args: Any, **options: Any) -> None:
         config = {"attributor": options["attributor"], **dict(map(_setting, options["fields"]))}
         version = _version(options["model_version"])
+        if options["queue"] and options["device"]:
+            raise CommandError("Workers compute on the device that their ATTRIBUTION_DEVICE names; leave out --device.")
         try:
             if options["queue"]:
                 index = operations.queue_build(model_version=version, config=config, at=timezone.now())
@@ -45,8 +49,9 @@ class Command(BaseCommand):
 
             with joined() as ranks:
                 index = operations.build_index(
-                    model_version=version, config=config, at=timezone.now(), progress=self._show, ranks=ranks
-                )
+                    model_version=version, config=config, at=timezone.now(), progress=self._show, ranks=ranks,
+                    device=options["device"],
+                )  # fmt: skip
                 if ranks.rank:
                     return
         except (operations.UnableToBuild, operations.UnableToLoadModel) as reason:
