@@ -10,7 +10,6 @@ paid can still be opened.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attribution import artefacts, building, ensemble, shapley, sums
+from attribution import artefacts, building, ensemble, scanning, shapley, sums
 from attribution.adapters import Example, LoadedModel, UnableToEmbed
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
 from attribution.building import FORMAT, MEAN_QUERY, Build, IndexItem, Listed, Source, digest_of_state
@@ -51,7 +50,6 @@ __all__ = [
     "remove_works",
 ]
 
-SCAN_ITEMS = 1_024
 NEW_PART_MAX = 0.2
 """Of the items that count: with more added since the basis was fitted, it should be fitted again."""
 CAPTURED_FALL_MAX = 0.1
@@ -165,18 +163,7 @@ class Index:
 
         The scores of a holder's works add up to the holder's score, unless a work is shared by a duplicate cluster.
         """
-        queries = torch.from_numpy((features[list(rows)] - self.mean_query) / features.shape[1])
-        positions = self._items.of_holder(holder_id)
-        scores, done = np.empty((len(positions), len(rows)), dtype=np.float32), 0
-        # As many rows as the cache holds: they are floats for a moment only, and scaled when they are few numbers.
-        floats = torch.empty(SCAN_ITEMS, *features.shape[1:])
-        for _, stored, scale in self._items.stored(positions, SCAN_ITEMS):
-            block = floats[: len(stored)].copy_(_borrowed(stored))
-            found = torch.from_numpy(scores[done : done + len(block)]).zero_()
-            for member, query in enumerate(queries.unbind(1)):
-                found += (block[:, member] @ query.T) * _borrowed(scale)[:, member, None]
-            done += len(block)
-        return _by_work(self._items.labels_at(positions)[1], scores)
+        return scanning.work_scores(self._items, self._items.of_holder(holder_id), self._queries(features, rows))
 
     def top_works(
         self, features: Array, holder_ids: Sequence[Sequence[int]], n: int
@@ -185,7 +172,15 @@ class Index:
 
         Reads the rows of those holders and no others'.
         """
-        return best_works(lambda holder, rows: self.work_scores(features, holder, rows), holder_ids, n)
+
+        def leading(holder: int, rows: Sequence[int]) -> tuple[Array, Array]:
+            return scanning.leading_works(self._items, self._items.of_holder(holder), self._queries(features, rows), n)
+
+        return best_works(leading, holder_ids, n)
+
+    def _queries(self, features: Array, rows: Sequence[int]) -> Tensor:
+        """(R, M, K), such that a product with an item, summed over members, is its specific score."""
+        return torch.from_numpy((features[list(rows)] - self.mean_query) / features.shape[1])
 
     def item_features(self) -> Iterator[Array]:
         """Features (n, M, K) of every item that counts, a bounded number at a time, as the sums were made of them."""
@@ -391,29 +386,6 @@ def condition_of(manifest: Manifest) -> Condition:
         captured=float(np.mean(manifest["captured"])),
         captured_of_added=added["energy_held"] / added["energy_whole"] if added["energy_whole"] > 0 else None,
     )
-
-
-def _by_work(works: Array, scores: Array) -> tuple[Array, Array]:
-    """Distinct works (W,), and the sums (W, rows) of their items' scores. Items of a work follow on each other."""
-    if not len(works):
-        return works, scores
-    starts = np.flatnonzero(np.concatenate([[True], works[1:] != works[:-1]]))
-    if len(starts) < len(works):
-        works, scores = works[starts], np.add.reduceat(scores, starts, axis=0)
-    if (np.diff(works) > 0).all():
-        return works, scores
-    # A work that was cut by the end of a shard, or added to later.
-    names, places = np.unique(works, return_inverse=True)
-    total = np.zeros((len(names), scores.shape[1]), dtype=np.float32)
-    np.add.at(total, places, scores)
-    return names, total
-
-
-def _borrowed(values: Array) -> Tensor:
-    """A tensor of memory that is only read: torch warns of arrays that cannot be written."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(values)
 
 
 def _check_items(model: LoadedModel, items: Sequence[IndexItem]) -> None:

@@ -68,10 +68,10 @@ class LayerBasis:
         rows, columns = self.positions // wide, self.positions % wide
         inputs, outputs = self.factors.inputs, self.factors.outputs
         if inputs.numel():
-            used, columns = columns.unique(return_inverse=True)
+            used, columns = torch.unique(columns, return_inverse=True)
             inputs, wide = inputs[:, used], len(used)
         if outputs.numel():
-            used, rows = rows.unique(return_inverse=True)
+            used, rows = torch.unique(rows, return_inverse=True)
             outputs = outputs[:, used]
         return inputs.contiguous(), outputs.contiguous(), rows * wide + columns
 

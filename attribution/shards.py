@@ -99,7 +99,9 @@ class Items:
     def _map(self, shard: Shard, ending: str) -> Array:
         name = f"{shard.name}.{ending}.npy"
         if name not in self._open:
-            self._open[name] = np.load(self._directory / name, mmap_mode="r")
+            # Copy on write: torch takes no array that cannot be written, and nothing here writes. A plain array, since
+            # each slice of a memmap takes microseconds.
+            self._open[name] = np.load(self._directory / name, mmap_mode="c").view(np.ndarray)
         return self._open[name]
 
     def labels(self) -> Iterator[tuple[int, Array]]:
@@ -150,13 +152,13 @@ class Items:
 
     def chunks(self, positions: Array) -> Iterator[tuple[Array, Array]]:
         """(positions, features (n, M, K) float32) of these items, ascending, a bounded number at a time."""
-        for chosen, rows, scale in self.stored(positions, CHUNK_ITEMS):
+        for chosen, rows, scale, _ in self.stored(positions, CHUNK_ITEMS):
             found = rows.astype(np.float32)
             found *= scale[:, :, None]
             yield chosen, found
 
-    def stored(self, positions: Array, size: int) -> Iterator[tuple[Array, Array, Array]]:
-        """(positions, int8 (n, M, K), scales (n, M)) of these items, ascending, at most `size` at a time.
+    def stored(self, positions: Array, size: int) -> Iterator[tuple[Array, Array, Array, Array]]:
+        """(positions, int8 (n, M, K), scales (n, M), works (n,)) of these items, ascending, at most `size` at a time.
 
         A stretch without gaps is a view of the file: nothing is copied.
         """
@@ -166,7 +168,8 @@ class Items:
             for begin in range(first, last, size):
                 chosen = positions[begin : min(begin + size, last)]
                 rows = _rows(chosen - start)
-                yield chosen, self._map(shard, "i8")[rows], self._map(shard, "scale")[rows]
+                works = self._map(shard, "labels")[1][rows]
+                yield chosen, self._map(shard, "i8")[rows], self._map(shard, "scale")[rows], works
 
 
 def _rows(rows: Array) -> Any:
