@@ -17,7 +17,7 @@ COMMON = frozenset({"attributor", "batch", "seed"})
 _GRADIENT = frozenset(
     {"damping", "nodes", "coordinates", "k", "fit_items", "pca_items", "left_out", "part_items", "shard_items"}
 )
-_LEXICAL = frozenset({"ngrams", "buckets", "spread_items"})
+_LEXICAL = frozenset({"terms", "ngrams", "buckets", "spread_items"})
 READ_BY: Mapping[str, frozenset[str]] = {
     "midpoint": _GRADIENT,
     "lexical": _LEXICAL,
@@ -27,7 +27,7 @@ READ_BY: Mapping[str, frozenset[str]] = {
 }
 """Attributor -> the fields that it reads besides those which all of them read."""
 
-
+TERMS = ("tokens", "words")
 NODES_MAX = 32
 SHARD_ITEMS_MAX = 65_536
 
@@ -62,9 +62,11 @@ class IndexConfig:
     """Items of a fit that one step of the build looks at."""
     shard_items: int = 16_384
     """Items of a shard: what one step embeds, and what bounds its memory."""
+    terms: str = "tokens"
+    """What wording is compared by: the model's own tokens or, so that a person can follow it, words."""
     ngrams: int = 3
-    """Runs of up to so many words count as terms."""
-    buckets: int = 2**18
+    """Runs of up to so many tokens or words count as terms."""
+    buckets: int = 2**20
     """Into how many columns terms are hashed; a power of two."""
     spread_items: int = 4_096
     """On how many items, drawn at random, the spread of lexical scores is measured."""
@@ -79,6 +81,8 @@ class IndexConfig:
             raise ValueError(f"shard_items must be at most {SHARD_ITEMS_MAX}, not {self.shard_items}")
         if self.attributor not in READ_BY:
             raise ValueError(f"there is no attributor {self.attributor!r}; there is {', '.join(sorted(READ_BY))}")
+        if self.terms not in TERMS:
+            raise ValueError(f"terms must be {' or '.join(TERMS)}, not {self.terms!r}")
         if self.buckets < 2 or self.buckets & (self.buckets - 1):
             raise ValueError(f"buckets must be a power of two, not {self.buckets}")
         if not 1 <= self.ngrams <= 5:

@@ -30,7 +30,7 @@ from attribution.index import Index, IndexItem, Progress, Scores
 from attribution.shards import Array
 from attribution.work_scores import WorkScore, best_works
 
-FORMAT = "tributary-hybrid/1"
+FORMAT = "tributary-hybrid/2"
 MOMENTS = "moments.npy"
 PARTS = ("midpoint", "lexical")
 

@@ -1,9 +1,9 @@
-"""Similarity of wording: TF-IDF over hashed runs of words, sparse, additive over items. It never calls a model.
+"""Similarity of wording: TF-IDF over hashed runs of tokens or words, sparse, additive over items. It calls no model.
 
 The score of an item for a generation is the cosine of their vectors; a holder's is the sum over its items, so that the
 holders' sums are all that a query touches. It says what a work has in common with an output, not what the work caused:
-it stands beside influence as a baseline, serves black-box models, and is one half of the hybrid. Words are those of the
-output as the model's tokeniser writes it; neither case nor punctuation counts.
+it stands beside influence as a baseline, serves black-box models, and is one half of the hybrid. Tokens are the model's
+own; words are those of the output as its tokeniser writes it, and neither case nor punctuation counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from attribution.shards import Array
 from attribution.sums import NO_CLUSTER, owners_of_clusters, ownership
 from attribution.work_scores import WorkScore, best_works
 
-FORMAT = "tributary-lexical/1"
+FORMAT = "tributary-lexical/2"
 MEAN_QUERY = "mean_query.npy"
 IDF = "idf.npy"
 SPREAD_ROWS = "spread_rows.npy"
@@ -57,9 +57,9 @@ class LexicalIndex:
         self._general = self._mean_query @ self._sums
 
     def check(self, example: Example) -> None:
-        """Raise UnableToEmbed if there is no word to compare."""
-        if not _words(self._text(example)):
-            raise UnableToEmbed("Nothing to compare: the output has no word.")
+        """Raise UnableToEmbed if there is no token or word to compare."""
+        if not len(self._units(example)):
+            raise UnableToEmbed(f"Nothing to compare: the output has no {self.config.terms[:-1]}.")
 
     def embed(self, examples: Sequence[Example]) -> Any:
         """TF-IDF vectors of length one, sparse (B, buckets)."""
@@ -71,8 +71,8 @@ class LexicalIndex:
         return self.vectors(examples)
 
     def vectors(self, examples: Sequence[Example]) -> Any:
-        """The same, in which an example without words is nothing instead of an error."""
-        counts = _counts([self._text(example) for example in examples], self.config)
+        """The same, in which an example without tokens or words is nothing instead of an error."""
+        counts = _counts([self._units(example) for example in examples], self.config)
         return _weighted(counts, self._idf)
 
     def score(self, features: Any) -> Scores:
@@ -109,10 +109,10 @@ class LexicalIndex:
     def top_works(self, features: Any, holder_ids: Sequence[Sequence[int]], n: int) -> list[dict[int, list[WorkScore]]]:
         return best_works(lambda holder, rows: self.work_scores(features, holder, rows), holder_ids, n)
 
-    def _text(self, example: Example) -> str:
+    def _units(self, example: Example) -> Array:
         if self._tokeniser is None:
             raise UnableToEmbed("The index was opened without its model.")
-        return _text(self._tokeniser, example)
+        return _units(self._tokeniser, example, self.config)
 
     @cached_property
     def _items(self) -> _Items:
@@ -144,17 +144,20 @@ def build_index(
         having = np.zeros(config.buckets, dtype=np.int64)
         for start in range(0, len(items), CHUNK_ITEMS):
             part = items[start : start + CHUNK_ITEMS]
-            counts = _counts([_text(model.tokeniser, item.example) for item in part], config)
+            counts = _counts([_units(model.tokeniser, item.example, config) for item in part], config)
             having += np.bincount(counts.indices, minlength=config.buckets)
-            report("words", start + len(part), len(items))
+            report(config.terms, start + len(part), len(items))
         if not having.any():
-            raise UnableToBuildIndex("No training item has a word: similarity of wording does not fit this model.")
+            raise UnableToBuildIndex(
+                f"No training item has a {config.terms[:-1]}: similarity of wording does not fit this model."
+            )
         idf = (np.log((1 + len(items)) / (1 + having)) + 1).astype(np.float32)
         np.save(draft / IDF, idf)
         manifest = _describe(model, config, items)
         shards = _write_items(draft, model.tokeniser, idf, items, manifest, report)
         if mean_of:
-            queries = _weighted(_counts([_text(model.tokeniser, example) for example in mean_of], config), idf)
+            counts = _counts([_units(model.tokeniser, example, config) for example in mean_of], config)
+            queries = _weighted(counts, idf)
             mean_query = np.asarray(queries.mean(axis=0)).ravel()
         else:
             found = (part.sum(axis=0) for _, part in _Items(draft, shards, _nothing()).chunks(np.arange(len(items))))
@@ -206,13 +209,24 @@ def remove_works(path: Path, *, work_ids: Sequence[int], model: LoadedModel | No
 
 
 # --- text to vectors ------------------------------------------------------------------------------------------------
-def _text(tokeniser: Tokeniser, example: Example) -> str:
-    """What is compared: of a generation the output alone, as of an item what it was scored on."""
-    return tokeniser.decode(example.tokens[example.prompt_tokens :])
+def _units(tokeniser: Tokeniser, example: Example, config: IndexConfig) -> Array:
+    """What runs are made of, hashed to uint64: of a generation the output alone, of an item what it was scored on."""
+    scored = example.tokens[example.prompt_tokens :]
+    if config.terms == "tokens":
+        return _mixed(np.array(scored, dtype=np.uint64))
+    return np.array([_hash(word) for word in _words(tokeniser.decode(scored))], dtype=np.uint64)
 
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
+
+
+def _mixed(numbers: Array) -> Array:
+    """Token ids to numbers of which every bit counts: the finaliser of SplitMix64 (Steele et al. 2014)."""
+    mixed = (numbers + np.uint64(1)) * _MIX
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)))
 
 
 @lru_cache(maxsize=2**17)
@@ -221,19 +235,18 @@ def _hash(word: str) -> int:
     return int.from_bytes(hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "little")
 
 
-def _counts(texts: Sequence[str], config: IndexConfig) -> Any:
-    """How often each text has each term, sparse (B, buckets): runs of 1 to `ngrams` words, hashed."""
+def _counts(texts: Sequence[Array], config: IndexConfig) -> Any:
+    """How often each text has each term, sparse (B, buckets): runs of 1 to `ngrams` of its units, hashed."""
     shift = np.uint64(64 - (config.buckets.bit_length() - 1))
     columns, starts = [], [0]
-    for text in texts:
-        words = np.array([_hash(word) for word in _words(text)], dtype=np.uint64)
+    for units in texts:
         terms = []
-        run = words
+        run = units
         for length in range(1, config.ngrams + 1):
-            if len(words) < length:
+            if len(units) < length:
                 break
             if length > 1:
-                run = run[:-1] * _MIX + words[length - 1 :]
+                run = run[:-1] * _MIX + units[length - 1 :]
             terms.append(((run ^ np.uint64(length)) * _MIX) >> shift)
         found = np.concatenate(terms) if terms else np.zeros(0, dtype=np.uint64)
         columns.append(found.astype(np.int32))
@@ -311,7 +324,7 @@ def _write_items(
         part = items[start : start + SHARD_ITEMS_MAX]
         vectors = []
         for first in range(0, len(part), CHUNK_ITEMS):
-            texts = [_text(tokeniser, item.example) for item in part[first : first + CHUNK_ITEMS]]
+            texts = [_units(tokeniser, item.example, config) for item in part[first : first + CHUNK_ITEMS]]
             vectors.append(_weighted(_counts(texts, config), idf))
             report("lexical items", start + first + len(texts), len(items))
         found = sparse.vstack(vectors).tocsr()

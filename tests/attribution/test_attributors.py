@@ -235,11 +235,12 @@ def tf_idf(texts: list[str], ngrams: int) -> list[dict[tuple[str, ...], float]]:
     return vectors
 
 
+@pytest.mark.parametrize("terms", ["tokens", "words"])
 def test_lexical_scores_are_sums_of_cosines_of_tf_idf_vectors(
-    model: LoadedModel, items: list[IndexItem], tmp_path: Path
+    model: LoadedModel, items: list[IndexItem], tmp_path: Path, terms: str
 ) -> None:
-    # Columns enough that no two terms of this corpus share one.
-    config = IndexConfig(attributor="lexical", buckets=2**22)
+    # Columns enough that no two terms of this corpus share one. The tokeniser writes a number a token: a word is one.
+    config = IndexConfig(attributor="lexical", terms=terms, buckets=2**22)
     index = attributors.build(tmp_path / "one", model=model, items=items, config=config)
     # The queries are training items, so that one table of term weights serves for both.
     queries = [item.example for item in items[:4]]
@@ -260,11 +261,11 @@ def test_case_punctuation_and_scripts_without_spaces_are_read_as_words() -> None
     assert lexical._words("… — !") == []
 
 
-def test_an_output_without_a_word_has_no_wording_to_compare(built: dict[str, Attributor], model: LoadedModel) -> None:
+def test_an_output_without_a_token_has_no_wording_to_compare(built: dict[str, Attributor], model: LoadedModel) -> None:
     silent = Example((1, 2), prompt_tokens=2)
-    with pytest.raises(UnableToEmbed, match="no word"):
+    with pytest.raises(UnableToEmbed, match="no token"):
         built["lexical"].check(silent)
-    with pytest.raises(UnableToEmbed, match=r"Example 1: .*no word"):
+    with pytest.raises(UnableToEmbed, match=r"Example 1: .*no token"):
         built["lexical"].embed([QUERIES[0], silent])
     lexical = built["lexical"]
     assert isinstance(lexical, LexicalIndex)
@@ -335,7 +336,7 @@ def test_a_hybrid_whose_build_was_cut_off_keeps_the_part_that_was_done(
     stages: list[str] = []
 
     def killed(stage: str, done: int, total: int) -> None:
-        if stage == "words":
+        if stage == "tokens":
             raise KeyboardInterrupt
 
     config = CONFIGS["hybrid"]
@@ -346,7 +347,7 @@ def test_a_hybrid_whose_build_was_cut_off_keeps_the_part_that_was_done(
         tmp_path / "one", model=model, items=items, config=config, mean_of=OWN,
         progress=lambda stage, done, total: stages.append(stage),
     )  # fmt: skip
-    assert set(stages) == {"words", "lexical items"}
+    assert set(stages) == {"tokens", "lexical items"}
     np.testing.assert_array_equal(scores_of(done), scores_of(built["hybrid"]))
     with pytest.raises(UnableToBuildIndex, match="exists already"):
         attributors.build(tmp_path / "one", model=model, items=items, config=config, mean_of=OWN)
@@ -425,6 +426,7 @@ def test_an_encoders_index_needs_an_encoder_and_an_encoder_has_no_gradient(
         ({"attributor": "oracle"}, "no attributor 'oracle'"),
         ({"attributor": "lexical", "damping": 0.1}, "lexical reads no 'damping'"),
         ({"attributor": "midpoint", "lexical_weight": 1}, "midpoint reads no 'lexical_weight'"),
+        ({"attributor": "lexical", "terms": "letters"}, "terms must be tokens or words"),
         ({"attributor": "lexical", "buckets": 1000}, "power of two"),
         ({"attributor": "lexical", "ngrams": 0}, "between 1 and 5"),
         ({"attributor": "hybrid", "lexical_weight": -1}, "between 0 and 100"),
