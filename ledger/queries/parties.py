@@ -10,7 +10,6 @@ from django.db import connection
 
 from ledger import journal
 from ledger.journal import AccountKey
-from ledger.models import Account
 from ledger.queries.contracts import terms_in_force
 from ledger.settlement import Advance, Party, Terms
 
@@ -60,7 +59,7 @@ def load_parties(
     loaded = [parties[key] for key in sorted(parties, key=lambda key: (owners[key[0]], key[1]))]
     owed = journal.balances([party.key("contributor_receivable") for party in loaded], before)
     payable = journal.balances([party.key("contributor_payable") for party in loaded], before)
-    advances = _open_advances(list(owners), before)
+    advances = _open_advances(month, list(owners), before)
     for party in loaded:
         party.owed = -owed[party.key("contributor_receivable")]
         party.payable = payable[party.key("contributor_payable")]
@@ -69,14 +68,23 @@ def load_parties(
     return loaded
 
 
-def _open_advances(owners: list[str], before: int | None) -> dict[tuple[str, str], list[Advance]]:
-    """(owner, asset) -> the advances not recouped yet, oldest first."""
-    accounts = Account.objects.filter(kind="advance", owner__in=owners).select_related("asset").order_by("id")
-    keys = [AccountKey("advance", a.asset.code, a.owner, a.contract) for a in accounts]
+# An advance dated after the month is earned back from later ones, also where the month closes after it was granted.
+_ADVANCES = """
+SELECT a.owner, s.code, a.contract, -sum(l.amount)::bigint
+  FROM ledger_account a JOIN ledger_asset s ON s.id = a.asset_id
+  JOIN ledger_line l ON l.account_id = a.id JOIN ledger_entry e ON e.id = l.entry_id
+ WHERE a.kind = 'advance' AND a.owner = ANY(%(owners)s) AND e.period_id <= %(month)s
+   AND (%(before)s::bigint IS NULL OR e.id <= %(before)s)
+ GROUP BY a.id, 1, 2, 3 HAVING sum(l.amount) < 0 ORDER BY a.id"""
+
+
+def _open_advances(month: int, owners: list[str], before: int | None) -> dict[tuple[str, str], list[Advance]]:
+    """(owner, asset) -> the advances not recouped by the end of the month, oldest first."""
     found: dict[tuple[str, str], list[Advance]] = defaultdict(list)
-    for key, balance in journal.balances(keys, before).items():
-        if balance < 0:
-            found[key.owner, key.asset].append(Advance(key, -balance))
+    with connection.cursor() as cursor:
+        cursor.execute(_ADVANCES, {"owners": owners, "month": month, "before": before})
+        for owner, asset, contract, amount in cursor.fetchall():
+            found[owner, asset].append(Advance(AccountKey("advance", asset, owner, contract), amount))
     return dict(found)
 
 

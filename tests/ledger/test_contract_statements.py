@@ -40,7 +40,7 @@ def bound(accrued: Programme) -> Programme:
     asked = operations.propose_advance(
         contract=contract, amount=30 * ONE, currency="USD", reason="agreed", reference="clause 4", by=maker, at=AT
     )
-    operations.grant_advance(advance=asked, by=checker, at=AT)
+    operations.grant_advance(advance=asked, by=checker, at=datetime(2026, 10, 20, tzinfo=UTC))
     accrued.close(seal=True)
     for month in (202611,):
         operations.close_period(period=month, at=DECEMBER)
@@ -64,6 +64,24 @@ def test_the_month_of_the_close_says_what_was_added_taken_and_held(bound: Progra
     assert found["owed", "Earned back against your advances"] == -30 * ONE
     assert found["advance", "Earned back against your advances"] == 30 * ONE
     assert (found["owed", held], found["held", held]) == (-35 * ONE, 35 * ONE)
+
+
+def test_an_advance_dated_after_a_month_is_not_earned_back_in_it(accrued: Programme) -> None:
+    maker, checker = accrued.staff["finance_maker"], accrued.staff["finance_checker"]
+    contract = operations.record_contract(
+        contributor=accrued.contributors[0], code="essays", title="Collected essays", by=maker, at=AT
+    )
+    asked = operations.propose_advance(
+        contract=contract, amount=30 * ONE, currency="USD", reason="agreed", reference="clause 4", by=maker, at=AT
+    )
+    operations.grant_advance(advance=asked, by=checker, at=AT)
+    accrued.close()
+    assert not [key for key in lines(statement(accrued, OCTOBER)) if key[0] == "advance"]
+    november = lines(statement(accrued, 202611))
+    assert november["advance", "Advances paid to you"] == -30 * ONE
+    accrued.attribute(accrued.generate(3, first=datetime(2026, 11, 2, tzinfo=UTC)))
+    operations.close_period(period=202611, at=DECEMBER)
+    assert lines(statement(accrued, 202611))["advance", "Earned back against your advances"] > 0
 
 
 def test_the_month_of_the_release_says_that_it_became_payable(bound: Programme) -> None:
