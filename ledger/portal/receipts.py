@@ -53,6 +53,7 @@ def receipts(request: ContributorRequest) -> HttpResponse:
     )
     context = {
         "page": page,
+        "archived": [(month_code(number), month_name(number)) for number in page.archived],
         "after": after,
         "chosen": chosen,
         "filtered": any(chosen.values()),
@@ -158,8 +159,9 @@ def _sentence(found: ContributorReceipt) -> str:
             "divided among all generations of the month, so that the figure changes with every further one."
         )
     if standing.void is not None:
+        who = "its service" if standing.void.voided_by_id is None else "the programme's finance staff"
         return (
-            f"Voided: its service took this output of {version.name} back on {standing.void.voided_at:%Y-%m-%d}, "
+            f"Voided: {who} took this output of {version.name} back on {standing.void.voided_at:%Y-%m-%d}, "
             f"because {standing.void.words}. What it had brought you was reversed."
         )
     if not found.credited:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -83,6 +83,8 @@ class ReceiptPage:
     """The cursor of the next page, "" on the last one."""
     searched_on: bool
     """The page is short because BATCHES_MAX batches were searched, not because the list ends."""
+    archived: list[int] = field(default_factory=list)
+    """Months, newest first, of which what was searched has credits whose documents are not in the database any more."""
 
 
 def receipts_of(
@@ -105,14 +107,26 @@ def receipts_of(
     if not searched:
         return ReceiptPage([], "", False)
     found = _documents(account_ids, searched, cursor, model=model, service=service, work=work, limit=limit + 1)
+    archived = _archived(searched)
     tops = _top_works(contributor_id, found)
     rows = [_row(values, tops) for values in found[:limit]]
     if len(found) > limit:
         last = rows[-1]
-        return ReceiptPage(rows, str(Cursor(last.entry_id, last.generation_id, last.revision)), False)
+        return ReceiptPage(rows, str(Cursor(last.entry_id, last.generation_id, last.revision)), False, archived)
     if is_more:
-        return ReceiptPage(rows, str(Cursor(searched[-1] - 1, uuid.UUID(int=2**128 - 1), 2**31 - 1)), True)
-    return ReceiptPage(rows, "", False)
+        return ReceiptPage(rows, str(Cursor(searched[-1] - 1, uuid.UUID(int=2**128 - 1), 2**31 - 1)), True, archived)
+    return ReceiptPage(rows, "", False, archived)
+
+
+def _archived(entries: Sequence[int]) -> list[int]:
+    """The months of those entries that lack documents: their part of the books was moved away after the close."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT e.period_id FROM ledger_entry e WHERE e.id = ANY(%s::bigint[])"
+            " AND e.n_docs > (SELECT count(*) FROM ledger_accrual d WHERE d.batch_id = e.batch_id) ORDER BY 1 DESC",
+            [list(entries)],
+        )
+        return [int(row[0]) for row in cursor.fetchall()]
 
 
 def _entries_with_documents(
