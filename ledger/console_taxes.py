@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
@@ -10,8 +12,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
 from contributors.console import recently_authenticated, staff_required
+from contributors.countries import COUNTRIES
 from ledger import operations
-from ledger.forms import WithholdingForm
+from ledger.forms import TAX_FORMS, WithholdingForm
 from ledger.models import WithholdingRate
 from ledger.queries.taxes import withholding_rate, withholding_table
 
@@ -19,6 +22,16 @@ READERS = ("finance_maker", "finance_checker", "compliance", "auditor", "admin")
 PROPOSERS = ("finance_maker", "finance_checker", "compliance")
 ADOPTERS = ("finance_checker", "compliance")
 TONES = {"proposed": "info", "adopted": "good", "rejected": "neutral"}
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRate:
+    rate: WithholdingRate
+    tone: str
+    counts_today: bool
+    is_own: bool
+    country: str
+    form: str
 
 
 @staff_required(*READERS)
@@ -41,7 +54,16 @@ def withholding(request: HttpRequest) -> HttpResponse:
     rows = []
     for row in withholding_table():
         counts = withholding_rate(jurisdiction=row.jurisdiction, country=row.country, form=row.form, on=today)
-        rows.append((row, TONES[row.state], counts is not None and counts.pk == row.pk, row.proposed_by_id == user.pk))
+        rows.append(
+            ShownRate(
+                row,
+                TONES[row.state],
+                counts is not None and counts.pk == row.pk,
+                row.proposed_by_id == user.pk,
+                COUNTRIES.get(row.country, "Any other country"),
+                TAX_FORMS.get(row.form, row.form),
+            )
+        )
     context = {
         "rows": rows,
         "form": form,

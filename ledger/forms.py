@@ -259,6 +259,9 @@ ManualLines = forms.formset_factory(ManualLineForm, extra=4, max_num=LINES_MAX)
 
 
 # --- withholding --------------------------------------------------------------------------------------------------
+TAX_FORMS = {"": "Any other", "none": "No form", "w9": "W-9", "w8ben": "W-8BEN", "w8bene": "W-8BEN-E"}
+
+
 class WithholdingForm(forms.Form):
     jurisdiction = forms.CharField(
         label="Withheld for", max_length=2, initial="US", help_text="ISO 3166 code of the country that has it withheld."
@@ -269,7 +272,7 @@ class WithholdingForm(forms.Form):
     )  # fmt: skip
     form = forms.ChoiceField(
         required=False,
-        choices=[("", "Any other"), ("none", "No form"), ("w9", "W-9"), ("w8ben", "W-8BEN"), ("w8bene", "W-8BEN-E")],
+        choices=list(TAX_FORMS.items()),
     )
     rate_ppb = PercentField(label="Rate, per cent")
     treaty = forms.CharField(

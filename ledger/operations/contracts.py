@@ -54,7 +54,7 @@ def record_contract(*, contributor: Contributor, code: str, title: str, by: User
     try:
         contract.full_clean(validate_unique=False)
     except ValidationError as error:
-        raise UnableToRecordContract(_words(error)) from error
+        raise UnableToRecordContract(broken_rules(error)) from error
     contract.save(force_insert=True)
     return contract
 
@@ -85,13 +85,13 @@ def propose_terms(
             with transaction.atomic():
                 row.save(force_insert=True)
         except ValidationError as error:
-            raise UnableToProposeTerms(_words(error)) from error
+            raise UnableToProposeTerms(broken_rules(error)) from error
         except DatabaseError as error:
             raise UnableToProposeTerms(str(error).splitlines()[0]) from error
     return row
 
 
-def _words(error: ValidationError) -> str:
+def broken_rules(error: ValidationError) -> str:
     """The names of broken constraints are sentences; they are read out as such."""
     named = (re.sub(r"^Constraint “(.+)” is violated\.$", r"\1", message) for message in error.messages)
     return " ".join(f"{words[0].upper()}{words[1:].replace('_', ' ').rstrip('.')}." for words in named)

@@ -116,7 +116,7 @@ def propose_restatement(
     if not 1 <= len(reason.strip()) <= REASON_CHARACTERS_MAX:
         raise UnableToRestate(f"Say why, in at most {REASON_CHARACTERS_MAX} characters.")
     if since > at:
-        raise UnableToRestate("Nothing is generated in the future yet.")
+        raise UnableToRestate("“Since” is in the future; choose today or an earlier day.")
     try:
         with transaction.atomic():
             return Restatement.objects.create(

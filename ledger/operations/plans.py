@@ -14,6 +14,7 @@ from contributors.models import User
 from ledger import journal
 from ledger.models import Period, Refusal, RoyaltyPlan, period_of, utc_date
 from ledger.money import ASSETS
+from ledger.operations.contracts import broken_rules
 
 TERMS = (
     "basis", "price", "rate_ppb", "pool", "pool_service", "take_ppb", "floor_ppb", "floor_rule", "general_ppb",
@@ -63,7 +64,7 @@ def propose_plan(
         try:
             plan.full_clean(validate_unique=False)
         except ValidationError as error:
-            raise UnableToProposePlan("; ".join(error.messages)) from error
+            raise UnableToProposePlan(broken_rules(error)) from error
         plan.save(force_insert=True)
     return plan
 

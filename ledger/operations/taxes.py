@@ -10,6 +10,7 @@ from django.db import DatabaseError, transaction
 from contributors.countries import COUNTRIES
 from contributors.models import User
 from ledger.models import WithholdingRate, utc_date
+from ledger.operations.contracts import broken_rules
 
 
 class UnableToProposeRate(Exception):
@@ -53,7 +54,7 @@ def propose_withholding_rate(
     try:
         row.full_clean(validate_unique=False)
     except ValidationError as error:
-        raise UnableToProposeRate(" ".join(error.messages)) from error
+        raise UnableToProposeRate(broken_rules(error)) from error
     row.save(force_insert=True)
     return row
 

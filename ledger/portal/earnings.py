@@ -55,6 +55,11 @@ def earnings(request: ContributorRequest) -> HttpResponse:
     context = {
         "months": [(month_code(number), month_name(number)) for number in numbers],
         "charts": [_month_chart(by_month, code) for code in sorted({row.currency for row in by_month})],
+        "below_zero": [
+            (month_name(row.period_id), total, row.currency)
+            for row in by_month
+            if (total := row.direct + row.floor + row.other) < 0
+        ],
         "estimates": list(queries.estimates_of(request.contributor.pk)),
         "chosen": month_code(chosen) if chosen else "",
         "chosen_name": month_name(chosen) if chosen else "",

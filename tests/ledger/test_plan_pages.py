@@ -73,7 +73,7 @@ def test_adopting_needs_the_second_factor_used_just_now(accrued: Programme) -> N
         ({"price": "five"}, "is no decimal amount"),
         ({"price": "0.0000000001"}, "has 10 decimals"),
         ({"basis": "revenue_share", "rate": ""}, "Say which part of the revenue is shared"),
-        ({"take": "100"}, "take_is_a_part_of_the_whole"),
+        ({"take": "100"}, "Take is a part of the whole."),
         ({"take": "120"}, "less than or equal to 100"),
         ({"effective_from": "soon"}, "Enter a valid date"),
     ],
