@@ -250,9 +250,11 @@ def find_transfers(transfer_group: str) -> list[Transfer]:
     return [_transfer(raw) for raw in _pages(reader().v1.transfers.list, {"transfer_group": transfer_group})]
 
 
-def list_transfers(*, since: datetime) -> Iterator[Transfer]:
-    params = {"created": {"gte": int(since.timestamp())}}
-    return (_transfer(raw) for raw in _pages(reader().v1.transfers.list, params))
+def list_transfers(*, since: datetime, until: datetime | None = None) -> Iterator[Transfer]:
+    created = {"gte": int(since.timestamp())}
+    if until is not None:
+        created["lt"] = int(until.timestamp())
+    return (_transfer(raw) for raw in _pages(reader().v1.transfers.list, {"created": created}))
 
 
 def retrieve_transfer(transfer_id: str) -> Transfer:

@@ -6,8 +6,10 @@ it. A run is reconciled when none of its differences is open.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from http import HTTPStatus
 from typing import Any
 
 from django.db import transaction
@@ -89,15 +91,10 @@ def _match(
             findings.add(kind.MISSING_REMOTE, name, "We recorded a transfer that Stripe does not list.",
                          expected=attempt.amount_minor, payout=payout)  # fmt: skip
             continue
-        for type_, ours, theirs in (
-            (kind.AMOUNT, attempt.amount_minor, transfer.amount_minor),
-            (kind.CURRENCY, payout.currency, transfer.currency),
-            (kind.DESTINATION, payout.destination, transfer.destination),
-            (kind.UNEXPECTED_REVERSAL, payout.reversed_minor, transfer.reversed_minor),
-        ):
-            if ours != theirs:
-                findings.add(type_, name, f"Our {type_.label.lower()} is not Stripe's.", expected=ours, found=theirs,
-                             payout=payout)  # fmt: skip
+        _match_terms(findings, attempt, transfer)
+        if payout.reversed_minor != transfer.reversed_minor:
+            findings.add(kind.UNEXPECTED_REVERSAL, name, "What was taken back is not what we booked.",
+                         expected=payout.reversed_minor, found=transfer.reversed_minor, payout=payout)  # fmt: skip
         row = moved.get(name)
         if row is None or -row.amount_minor != attempt.amount_minor or row.currency != payout.currency:
             findings.add(kind.AMOUNT if row else kind.MISSING_REMOTE, f"balance transaction of {name}",
@@ -107,61 +104,99 @@ def _match(
             findings.n_balance_transactions += 1
             if row.fee_minor:
                 findings.add(kind.FEE, row.id, "Stripe took a fee for a transfer.", found=row.fee_minor, payout=payout)
-    groups: dict[str, int] = {}
     for transfer in transfers:
-        groups[transfer.transfer_group] = groups.get(transfer.transfer_group, 0) + 1
         if transfer.id not in known:
             findings.add(kind.MISSING_LOCAL, transfer.id, "Stripe made a transfer that we have not recorded.",
                          found=transfer.amount_minor)  # fmt: skip
-    for group, count in groups.items():
+    _find_doubles(findings, transfers)
+
+
+def _match_terms(findings: Findings, attempt: PayoutAttempt, transfer: gateway.Transfer) -> None:
+    """How much, of what, and to whom."""
+    kind = Difference.Type
+    for type_, ours, theirs in (
+        (kind.AMOUNT, attempt.amount_minor, transfer.amount_minor),
+        (kind.CURRENCY, attempt.payout.currency, transfer.currency),
+        (kind.DESTINATION, attempt.payout.destination, transfer.destination),
+    ):
+        if ours != theirs:
+            findings.add(type_, transfer.id, f"Our {type_.label.lower()} is not Stripe's.", expected=ours,
+                         found=theirs, payout=attempt.payout)  # fmt: skip
+
+
+def _find_doubles(findings: Findings, transfers: list[gateway.Transfer]) -> None:
+    counted = Counter(transfer.transfer_group for transfer in transfers if transfer.transfer_group)
+    for group, count in counted.items():
         if count > 1:
-            findings.add(kind.DUPLICATE_GROUP, group, "A payout has more than one transfer.", expected=1, found=count)
+            findings.add(Difference.Type.DUPLICATE_GROUP, group, "A payout has more than one transfer.", expected=1,
+                         found=count)  # fmt: skip
 
 
 def reconcile_day(*, currency: str, day: date, at: datetime) -> Reconciliation:
-    """Compare a UTC day of Stripe's balance transactions in one currency with what we have of it, a day's overlap
-    before it, and book the fees that Stripe took from the balance."""
+    """Compare a UTC day of Stripe's transfers and balance transactions in one currency with what we have of it, a
+    day's overlap before it, and book the fees that Stripe took from the balance."""
     start = datetime.combine(day, time.min, UTC)
     since, until = start - timedelta(days=1), start + timedelta(days=1)
     findings = Findings(currency)
     rows = [row for row in gateway.list_balance_transactions(since=since, until=until) if row.currency == currency]
+    listed = {transfer.id: transfer for transfer in gateway.list_transfers(since=since, until=until)}
     findings.n_balance_transactions = len(rows)
+    sources = {row.source for row in rows}
     transfers = {
         attempt.provider_transfer_id: attempt
         for attempt in PayoutAttempt.objects.filter(
-            kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED,
-            provider_transfer_id__in=[row.source for row in rows],
+            kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED, payout__currency=currency,
+            provider_transfer_id__in=sources | set(listed),
         ).select_related("payout")
     }  # fmt: skip
     reversals = {
         reversal.provider_reversal_id: reversal.amount_minor
-        for reversal in Reversal.objects.filter(provider_reversal_id__in=[row.source for row in rows])
+        for reversal in Reversal.objects.filter(provider_reversal_id__in=sources)
     }
     topups = {
         topup.provider_topup_id: topup.amount_minor
-        for topup in TopUp.objects.filter(
-            provider_topup_id__in=[row.source for row in rows], state=TopUp.State.SUCCEEDED
-        )
+        for topup in TopUp.objects.filter(provider_topup_id__in=sources, state=TopUp.State.SUCCEEDED)
     }
     for row in rows:
         _match_movement(findings, row, transfers, reversals, topups, at)
-    seen = {row.source for row in rows}
+    for name, attempt in transfers.items():
+        if name in listed:
+            _match_terms(findings, attempt, listed[name])
+    _find_doubles(findings, [transfer for transfer in listed.values() if transfer.currency == currency])
     ours = PayoutAttempt.objects.filter(
         kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED, payout__currency=currency,
         provider=Rail.STRIPE_TRANSFER, finished_at__gte=start, finished_at__lt=until - timedelta(minutes=10),
     ).select_related("payout")  # fmt: skip
     for attempt in ours:
-        if attempt.provider_transfer_id not in seen:
-            # The answer may have been learnt long after the transfer was made.
-            transfer = gateway.retrieve_transfer(attempt.provider_transfer_id or "")
-            if transfer.created >= since:
-                findings.add(
-                    Difference.Type.MISSING_REMOTE, attempt.provider_transfer_id or "",
-                    "We recorded a transfer that did not change Stripe's balance.", expected=attempt.amount_minor,
-                    payout=attempt.payout,
-                )  # fmt: skip
+        _find_at_stripe(findings, attempt, listed, sources, since)
     findings.n_attempts, findings.n_transfers = len(ours), len(transfers)
     return _conclude(findings, Reconciliation.Kind.DAY, since=start, until=until, at=at)
+
+
+def _find_at_stripe(
+    findings: Findings, attempt: PayoutAttempt, listed: dict[str, gateway.Transfer], sources: set[str], since: datetime
+) -> None:
+    """Whether Stripe has the transfer that we recorded, and its balance moved by it."""
+    name = attempt.provider_transfer_id or ""
+    if name not in listed:
+        # The answer may have been learnt long after the transfer was made, so that no day of these lists it.
+        try:
+            if gateway.retrieve_transfer(name).created < since:
+                return
+        except gateway.UnableToUseStripe as error:
+            if error.http_status != HTTPStatus.NOT_FOUND:
+                raise
+            findings.add(
+                Difference.Type.MISSING_REMOTE, name, "We recorded a transfer that Stripe does not know.",
+                expected=attempt.amount_minor, payout=attempt.payout,
+            )  # fmt: skip
+            return
+    if name not in sources:
+        findings.add(
+            Difference.Type.MISSING_REMOTE, f"balance transaction of {name}",
+            "We recorded a transfer that did not change Stripe's balance.", expected=attempt.amount_minor,
+            payout=attempt.payout,
+        )  # fmt: skip
 
 
 def _match_movement(
@@ -182,8 +217,9 @@ def _match_movement(
             return
         findings.ours_minor += attempt.amount_minor
         if attempt.amount_minor != -row.amount_minor:
-            findings.add(kind.AMOUNT, row.source, "Our amount is not Stripe's.", expected=attempt.amount_minor,
-                         found=-row.amount_minor, payout=attempt.payout)  # fmt: skip
+            findings.add(kind.AMOUNT, f"balance transaction of {row.source}",
+                         "Stripe's balance did not change by what was transferred.", expected=-attempt.amount_minor,
+                         found=row.amount_minor, payout=attempt.payout)  # fmt: skip
     elif row.type in ("transfer_refund", "transfer_cancel", "transfer_failure"):
         if reversals.get(row.source) != row.amount_minor:
             findings.add(kind.UNEXPECTED_REVERSAL, row.source, "Money of a transfer came back, and we did not book it.",

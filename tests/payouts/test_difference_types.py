@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from datetime import date
 
 import psycopg2
 import pytest
 
+from ledger import journal
+from ledger.journal import AccountKey
 from payouts import gateway, reconciliation
 from payouts.models import Difference, Payout, PayoutRun
 from payouts.sandbox.models import PLATFORM
@@ -73,6 +76,15 @@ def corrected(world: World, payout: Payout) -> None:
     world.sandbox.adjust(PLATFORM, 5)
 
 
+def posted_astray(world: World, payout: Payout) -> None:
+    """The one that is ours alone to make: an entry that no operation posts."""
+    transit = AccountKey("payouts_in_transit", "USD", "rail:stripe")
+    journal.post(
+        kind="write_off", idem_key=f"astray:{payout.pk}", effective=world.at.date(), reference="a test",
+        lines=[(AccountKey("programme_cost", "USD"), -5), (transit, 5)],
+    )  # fmt: skip
+
+
 OF_A_RUN: dict[Callable[[World, Payout], None], set[str]] = {
     another_amount: {"amount"}, another_currency: {"currency"}, another_destination: {"destination"},
     forgotten: {"missing_remote"}, no_movement: {"missing_remote"},
@@ -80,11 +92,21 @@ OF_A_RUN: dict[Callable[[World, Payout], None], set[str]] = {
     paid_by_somebody: {"missing_local", "duplicate_group", "ledger_balance"}, a_fee: {"fee"},
     corrected: {"ledger_balance"},
 }  # fmt: skip
-OF_A_DAY: dict[Callable[[World, Payout], None], set[str]] = {
-    another_amount: set(), a_fee: {"fee"},
-    corrected: {"unknown_type", "ledger_balance"}, taken_back_by_somebody: {"unexpected_reversal", "ledger_balance"},
-    paid_by_somebody: {"missing_local", "ledger_balance"},
-}  # fmt: skip
+T = Difference.Type
+# type -> (what happens, every type that the day's comparison then finds)
+OF_A_DAY: dict[Difference.Type, tuple[Callable[[World, Payout], None], set[str]]] = {
+    T.MISSING_LOCAL: (paid_by_somebody, {"missing_local", "duplicate_group", "ledger_balance"}),
+    T.MISSING_REMOTE: (forgotten, {"missing_remote"}),
+    T.AMOUNT: (another_amount, {"amount"}),
+    T.CURRENCY: (another_currency, {"currency"}),
+    T.DESTINATION: (another_destination, {"destination"}),
+    T.DUPLICATE_GROUP: (paid_by_somebody, {"missing_local", "duplicate_group", "ledger_balance"}),
+    T.UNEXPECTED_REVERSAL: (taken_back_by_somebody, {"unexpected_reversal", "ledger_balance"}),
+    T.FEE: (a_fee, {"fee"}),
+    T.UNKNOWN_TYPE: (corrected, {"unknown_type", "ledger_balance"}),
+    T.LEDGER_BALANCE: (corrected, {"unknown_type", "ledger_balance"}),
+    T.IN_TRANSIT: (posted_astray, {"in_transit"}),
+}
 
 
 @pytest.fixture
@@ -109,23 +131,58 @@ def test_a_run_is_compared_with_what_stripe_says(
     assert run.state == PayoutRun.State.EXECUTING
 
 
-@pytest.mark.parametrize("happened", OF_A_DAY, ids=lambda act: act.__name__)
-def test_a_day_is_compared_with_what_stripe_says(
-    paying: World, run: PayoutRun, happened: Callable[[World, Payout], None]
-) -> None:
-    """The sandbox is shared, so its day holds what other programmes did; only what is new counts."""
+@pytest.fixture
+def paid_today(paying: World) -> tuple[PayoutRun, date]:
+    """A run that was paid on a day of the sandbox's own clock, and recorded on the same day; far from midnight."""
+    sandbox = paying.sandbox
+    assert sandbox is not None
+    sandbox.advance_to_midnight()
+    sandbox.advance(seconds=3_600)
+    paying.contributor(1_000)
+    now = int(sandbox.settings()["now"])
+    run = paying.pay(paying.executing(), seconds=now - paying.at.timestamp())
     (transfer,) = gateway.find_transfers(only(run).transfer_group)
-    day = transfer.created.date()
-    reconciliation.reconcile_day(currency="USD", day=day, at=paying.at)
+    recorded = only(run).attempts.get().finished_at
+    assert recorded is not None
+    assert recorded.date() == transfer.created.date()
+    return run, transfer.created.date()
+
+
+def new_on(day: date, world: World, happens: Callable[[], None]) -> set[str]:
+    """The sandbox is shared, so its day holds what other programmes did; only what is new counts."""
+    reconciliation.reconcile_day(currency="USD", day=day, at=world.at)
     before = set(Difference.objects.values_list("type", "subject"))
-    happened(paying, only(run))
+    happens()
+    reconciliation.reconcile_day(currency="USD", day=day, at=world.at)
+    after = Difference.objects.filter(state="open").values_list("type", "subject")
+    return {type_ for type_, subject in after if (type_, subject) not in before}
+
+
+@pytest.mark.parametrize("type_", Difference.Type)
+def test_a_day_finds_every_type_of_difference(
+    paying: World, paid_today: tuple[PayoutRun, date], type_: Difference.Type
+) -> None:
+    run, day = paid_today
+    happens, expected = OF_A_DAY[type_]
+    assert type_ in expected
+    assert new_on(day, paying, lambda: happens(paying, only(run))) == expected
+    # The same day again opens nothing twice.
+    assert new_on(day, paying, lambda: None) == set()
+
+
+def test_a_day_finds_a_transfer_that_moved_nothing(paying: World, paid_today: tuple[PayoutRun, date]) -> None:
+    run, day = paid_today
+    assert new_on(day, paying, lambda: no_movement(paying, only(run))) == {"missing_local", "missing_remote"}
+
+
+def test_a_day_on_which_all_is_well_finds_nothing_of_ours(paying: World, paid_today: tuple[PayoutRun, date]) -> None:
+    run, day = paid_today
     reconciliation.reconcile_day(currency="USD", day=day, at=paying.at)
-    new = {type_ for type_, subject in Difference.objects.values_list("type", "subject")
-           if (type_, subject) not in before}  # fmt: skip
-    assert new == OF_A_DAY[happened]
+    name, group = name_of(only(run)), only(run).transfer_group
+    assert not Difference.objects.filter(subject__in=[name, group, f"balance transaction of {name}"]).exists()
 
 
-def test_every_type_of_difference_is_produced_here_or_needs_our_own_ledger_to_be_wrong() -> None:
-    produced = set().union(*OF_A_RUN.values(), *OF_A_DAY.values())
-    # The transit account is compared with our own rows: tests/payouts/test_reconciliation.py posts astray.
-    assert produced | {"in_transit"} == set(Difference.Type.values)
+def test_every_type_of_difference_is_produced_by_a_run_or_a_day() -> None:
+    assert set(OF_A_DAY) == set(Difference.Type)
+    # A run compares its own transfers: what Stripe corrects, and what we post astray, the day finds.
+    assert set().union(*OF_A_RUN.values()) == {*Difference.Type.values} - {"unknown_type", "in_transit"}
