@@ -37,6 +37,13 @@ class CrashPoint(enum.StrEnum):
     REVERSAL_COMMITTED = "reversal_committed"
     REVERSAL_ANSWERED = "reversal_answered"
     RECONCILIATION_WRITTEN = "reconciliation_written"
+    # The manual bank rail.
+    BANK_FILE_WRITTEN = "bank_file_written"  # the file is written, nothing is reserved for its orders
+    BANK_FILE_ORDERED = "bank_file_ordered"  # reserved and ordered, not committed
+    BANK_FILE_MARKED = "bank_file_marked"  # said to be at the bank, not committed
+    BANK_LINE_WRITTEN = "bank_line_written"  # a line of the bank's report is written, nothing is booked
+    BANK_LINE_BOOKED = "bank_line_booked"  # booked, not committed
+    BANK_LINE_COMMITTED = "bank_line_committed"  # one line is stored, the next one is not read
 
 
 def _armed() -> tuple[str, int]:

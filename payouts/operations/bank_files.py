@@ -22,6 +22,7 @@ from ledger import operations as ledger
 from ledger.journal import UnableToPost
 from ledger.money import asset, format_amount, from_minor
 from payouts import sealing
+from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import BankDetails, BankFile, Hold, HoldReason, Payout, PayoutAttempt, PayoutRun, Rail
 from payouts.operations.audit import (
     ADMIN,
@@ -149,6 +150,7 @@ def _export(
         after={"file": message_id, "sha256": hashlib.sha256(content).hexdigest(), "payments": len(payouts),
                "total_minor": file.total_minor},
     )  # fmt: skip
+    crashpoint(CrashPoint.BANK_FILE_WRITTEN)
     # The journal's lock is taken last, and by everybody in this order.
     keys = {payout.pk: f"{payout.transfer_group}_{numbers[payout.pk]}" for payout in payouts}
     entries = {payout.pk: _reserve(payout, keys[payout.pk], at) for payout in payouts}
@@ -165,6 +167,7 @@ def _export(
             )
         )  # fmt: skip
     PayoutAttempt.objects.bulk_create(attempts, batch_size=1000)
+    crashpoint(CrashPoint.BANK_FILE_ORDERED)
     return file
 
 
@@ -259,6 +262,7 @@ def mark_bank_file_sent(*, file: BankFile, by: User, at: datetime, seen: Presenc
     file.save(update_fields=["state", "sent_by", "sent_at"])
     audit(by=by, action="mark_bank_file_sent", subject=f"run:{run.public_id}", at=at, seen=seen,
           after={"file": file.message_id})  # fmt: skip
+    crashpoint(CrashPoint.BANK_FILE_MARKED)
     return file
 
 

@@ -16,6 +16,7 @@ from django.db import transaction
 from contributors.models import User
 from ledger import operations as ledger
 from ledger.money import asset, format_amount, from_minor
+from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import (
     BankFile,
     BankLine,
@@ -95,6 +96,7 @@ def record_bank_lines(*, lines: Iterable[Reported], by: User, at: datetime, seen
         except UnableToRecordBankLine as error:
             outcome, words = Outcome.REFUSED, str(error)
         results.append(Result(line, outcome, words))
+        crashpoint(CrashPoint.BANK_LINE_COMMITTED)
     return results
 
 
@@ -138,7 +140,9 @@ def _record(line: Reported, by: User, at: datetime, seen: Presence) -> tuple[Out
         by=by, action=f"bank_{line.kind}", subject=f"payout:{payout.public_id}", at=at, seen=seen,
         after={"reference": line.reference, "amount_minor": line.amount_minor, "booked_on": str(line.booked_on)},
     )  # fmt: skip
+    crashpoint(CrashPoint.BANK_LINE_WRITTEN)
     {"executed": _executed, "rejected": _rejected, "returned": _returned}[line.kind](line, payout, attempt, at)
+    crashpoint(CrashPoint.BANK_LINE_BOOKED)
     return Outcome.RECORDED, f"{_money(line)} {line.kind}."
 
 

@@ -171,9 +171,49 @@ def reconcile(run_id: int) -> None:
     reconciliation.reconcile_run(run=PayoutRun.objects.get(pk=run_id), at=datetime.now(UTC))
 
 
+def _somebody(pk: int) -> dict[str, Any]:
+    from contributors.models import User
+    from payouts import operations
+
+    return {"by": User.objects.get(pk=pk), "at": datetime.now(UTC), "seen": operations.Presence(mfa_age_seconds=1)}
+
+
+def export(run_id: int, by: int) -> None:
+    from payouts import operations
+    from payouts.models import PayoutRun
+
+    operations.export_bank_file(run=PayoutRun.objects.get(pk=run_id), **_somebody(by))
+
+
+def hand_over(file_id: int, by: int) -> None:
+    from payouts import operations
+    from payouts.models import BankFile
+
+    operations.mark_bank_file_sent(file=BankFile.objects.get(pk=file_id), **_somebody(by))
+
+
+def withdraw(file_id: int, by: int) -> None:
+    from payouts import operations
+    from payouts.models import BankFile
+
+    operations.withdraw_bank_file(file=BankFile.objects.get(pk=file_id), reason="never uploaded", **_somebody(by))
+
+
+def report(table: str, by: int) -> None:
+    """Read a bank's report as the page does: the whole table, line by line."""
+    from payouts import bank_csv, operations
+
+    results = operations.record_bank_lines(lines=bank_csv.lines_of(table.encode()), **_somebody(by))
+    assert {str(result.outcome) for result in results} <= {"recorded", "known"}, results
+
+
 ACTS: dict[str, Callable[..., None]] = {
-    act.__name__: act for act in (pay, sweep, approve, start, receive, apply, reverse, recover_reversals, reconcile)
-}
+    act.__name__: act
+    for act in (
+        pay, sweep, approve, start, receive, apply, reverse, recover_reversals, reconcile, export, hand_over, withdraw,
+        report,
+    )
+}  # fmt: skip
 
 
 # --- the process --------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import requests
 from payouts import gateway, reconciliation
 from payouts.crashpoints import CrashPoint
 from payouts.models import Payout, PayoutAttempt, PayoutRun, WebhookEvent
+from tests.faults.test_bank_rail_kills import ON_THE_BANK_RAIL
 from tests.faults.workers import Workers, disagreements
 from tests.payouts.world import World
 from tests.sandbox_server import StripeSandbox
@@ -189,5 +190,5 @@ def _event_of(sandbox: StripeSandbox, payout: Payout) -> str:
 
 def test_every_crash_point_has_a_test() -> None:
     """The two tests above each see that their lists were crashed at; together the lists are all points."""
-    assert {*WHILE_PAYING, *WHILE_RECOVERING, *AROUND} == set(CrashPoint)
+    assert {*WHILE_PAYING, *WHILE_RECOVERING, *AROUND, *ON_THE_BANK_RAIL} == set(CrashPoint)
     assert len(CrashPoint) >= 14
