@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -107,7 +108,7 @@ def test_death_at_every_point_of_the_bank_rail_orders_and_books_once(committed_w
     run = executing(world, 6)
     crashed: set[CrashPoint] = set()
 
-    def crash(act: str, point: CrashPoint, passes: int = 1, **options: object) -> None:
+    def crash(act: str, point: CrashPoint, passes: int = 1, **options: Any) -> None:
         assert killable.run(act, crash_at=f"{point}:{passes}", **options) == KILLED, f"{point} was not passed"
         crashed.add(point)
         all_is_well(world, run, before)
@@ -170,7 +171,7 @@ def test_writers_and_readers_of_bank_files_killed_at_random_order_and_book_once(
     run = executing(world, payees)
     maker, checker = world.maker.pk, world.checker.pk
 
-    def until(is_done: Callable[[], bool], act: str, **options: object) -> int:
+    def until(is_done: Callable[[], bool], act: str, **options: Any) -> int:
         kills, life = 0, 0.03
         while not is_done():
             pair = [killable.fork(act, **options), killable.fork(act, **options)]
