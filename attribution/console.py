@@ -14,7 +14,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from attribution import operations, queries
-from attribution.forms import RegisterServiceForm, RotateKeyForm, key_form
+from attribution.forms import BuildIndexForm, RegisterServiceForm, RotateKeyForm, key_form
 from attribution.models import AttributionIndex, ManifestWork, ModelService, ModelVersion, ServiceKey
 from contributors.console import recently_authenticated, staff_required
 
@@ -33,7 +33,7 @@ def services(request: HttpRequest) -> HttpResponse:
 
 
 def _register(request: HttpRequest, form: RegisterServiceForm) -> HttpResponse:
-    if not _may_change(request):
+    if not may_change(request):
         raise PermissionDenied("Only an administrator registers a service.")
     if form.is_valid():
         try:
@@ -47,7 +47,7 @@ def _register(request: HttpRequest, form: RegisterServiceForm) -> HttpResponse:
 
 
 def _services_page(request: HttpRequest, form: RegisterServiceForm, *, status: int = 200) -> HttpResponse:
-    context = {"services": queries.services(at=timezone.now()), "form": form, "may_change": _may_change(request)}
+    context = {"services": queries.services(at=timezone.now()), "form": form, "may_change": may_change(request)}
     return render(request, "console/services.html", context, status=status)
 
 
@@ -65,7 +65,7 @@ def _service_page(request: HttpRequest, service: ModelService, *, status: int = 
         "versions": queries.model_versions_of(service),
         "key_form": key_form(),
         "rotate_form": RotateKeyForm(),
-        "may_change": _may_change(request),
+        "may_change": may_change(request),
         **extra,
     }
     return render(request, "console/service.html", context, status=status)
@@ -146,6 +146,13 @@ def set_active(request: HttpRequest, public_id: uuid.UUID, *, active: bool) -> H
 def model_version(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     """One model version: checkpoint, training manifest with consents, every index with its audit."""
     version = get_object_or_404(ModelVersion.objects.select_related("service"), public_id=public_id)
+    return model_version_page(request, version)
+
+
+def model_version_page(
+    request: HttpRequest, version: ModelVersion, *, form: BuildIndexForm | None = None, status: int = 200
+) -> HttpResponse:
+    """`form` where one was refused."""
     (summary,) = queries.model_versions_of(version.service, name=version.name)
     works = (
         ManifestWork.objects.filter(manifest__model_version=version)
@@ -160,9 +167,11 @@ def model_version(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
         "works": works[:WORKS_SHOWN],
         "n_works": summary.manifest.n_works if summary.manifest else 0,
         "indexes": [(index, queries.audit_rows(index), queries.build_progress(index)) for index in indexes],
+        "build_form": form or BuildIndexForm(version),
+        "may_change": may_change(request),
     }
-    return render(request, "console/service_model.html", context)
+    return render(request, "console/service_model.html", context, status=status)
 
 
-def _may_change(request: HttpRequest) -> bool:
+def may_change(request: HttpRequest) -> bool:
     return request.user.is_authenticated and request.user.has_role("admin")

@@ -223,6 +223,9 @@ class AttributionIndex(models.Model):
     # When it was handed to the workers; null for one that is built by whoever asked for it.
     queued_at = models.DateTimeField(null=True, blank=True)
     audited_at = models.DateTimeField(null=True, blank=True)
+    # While an audit waits for the workers or is made by them; and why the last one that was queued failed.
+    audit_queued_at = models.DateTimeField(null=True, blank=True)
+    audit_error = models.CharField(max_length=500, blank=True)
 
     class Meta:
         constraints = [
@@ -251,6 +254,10 @@ class AttributionIndex(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(weight_ppb=0) | Q(state__in=["audited", "retired"]), name="only_an_audited_index_has_weight"
+            ),
+            models.CheckConstraint(
+                condition=Q(audit_queued_at__isnull=True) | ~Q(state="building"),
+                name="only_a_built_index_is_queued_for_its_audit",
             ),
         ]  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
@@ -31,4 +32,9 @@ def work_models(request: ContributorRequest, public_id: uuid.UUID) -> HttpRespon
 
 def _shown(request: HttpRequest, models: list[queries.TrainedModel], title: str) -> HttpResponse:
     template = "portal/models_card.html" if getattr(request, "htmx", False) else "portal/models.html"
-    return render(request, template, {"models": models, "title": title})
+    context = {
+        "models": models,
+        "title": title,
+        "withdrawn_works_leave": settings.WITHDRAWN_WORKS_LEAVE_INDEXES,
+    }
+    return render(request, template, context)

@@ -59,6 +59,22 @@ def sweep_builds() -> int:
 
 
 @shared_task(soft_time_limit=STEP_SECONDS_MAX, time_limit=STEP_SECONDS_MAX + 60)
+def take_audit(index_id: int) -> bool:
+    """The hint that a queued audit can be made. It goes on where a former one was cut off."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    return operations.take_audit(index_id=index_id, at=timezone.now(), processes=settings.AUDIT_PROCESSES)
+
+
+@shared_task
+def sweep_audits() -> int:
+    """Tell of every queued audit; one that a worker is at is locked, and the message dropped."""
+    queued = operations.audits_to_do()
+    for index_id in queued:
+        take_audit.apply_async((index_id,), expires=HINT_EXPIRES_SECONDS)
+    return len(queued)
+
+
+@shared_task(soft_time_limit=STEP_SECONDS_MAX, time_limit=STEP_SECONDS_MAX + 60)
 def sweep_removals() -> int:
     """Let indexes follow the works that were removed or restored; how many changed."""
     at = timezone.now()

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from attribution import api, console, portal, reference
+from attribution import api, console, console_indexes, portal, reference
 
 app_name = "attribution"
 urlpatterns = [
@@ -17,4 +17,8 @@ urlpatterns = [
     path("console/services/<uuid:public_id>/suspend/", console.set_active, {"active": False}, name="suspend_service"),
     path("console/services/<uuid:public_id>/resume/", console.set_active, {"active": True}, name="resume_service"),
     path("console/models/<uuid:public_id>/", console.model_version, name="model_version"),
+    path("console/models/<uuid:public_id>/indexes/", console_indexes.queue_build, name="queue_build"),
+    path("console/indexes/<uuid:public_id>/again/", console_indexes.queue_again, name="queue_again"),
+    path("console/indexes/<uuid:public_id>/refit/", console_indexes.refit, name="refit_index"),
+    path("console/indexes/<uuid:public_id>/audit/", console_indexes.queue_audit, name="queue_audit"),
 ]

@@ -177,6 +177,7 @@ CELERY_TASK_SOFT_TIME_LIMIT = 780
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
     "attribution.tasks.take_build_step": {"queue": "builds"},
+    "attribution.tasks.take_audit": {"queue": "builds"},
     "attribution.tasks.*": {"queue": "attribution"},
     "payouts.tasks.*": {"queue": "payouts"},
     # It measures generations, and so needs the workers that have torch.
@@ -191,6 +192,7 @@ CELERY_BEAT_SCHEDULE = {
     for name, task, seconds in [
         ("attribute received generations", "attribution.tasks.sweep_received", SWEEP_SECONDS),
         ("build queued indexes", "attribution.tasks.sweep_builds", SWEEP_SECONDS),
+        ("make queued audits", "attribution.tasks.sweep_audits", 60.0),
         ("let indexes follow removed works", "attribution.tasks.sweep_removals", 60.0),
         ("accrue attributed generations", "ledger.tasks.sweep_attributed", SWEEP_SECONDS),
         ("open the next period", "ledger.tasks.open_next_period", 3600.0),
@@ -311,6 +313,8 @@ TRIBUTARY_MODEL_FACTORIES = env.dict(
 )
 # What computes gradients in this process: cpu, cuda or cuda:N. A worker with a GPU is given it by its environment.
 ATTRIBUTION_DEVICE = env.str("ATTRIBUTION_DEVICE", "cpu")
+# How many models an audit that was queued in the console retrains at the same time, one thread each.
+AUDIT_PROCESSES = env.int("AUDIT_PROCESSES", 1)
 # What a withdrawn consent means for models that are trained already. By default they go on crediting the works that
 # they learned from, as the consent pages say; where the programme's terms say otherwise the works leave the indexes.
 WITHDRAWN_WORKS_LEAVE_INDEXES = env.bool("WITHDRAWN_WORKS_LEAVE_INDEXES", False)

@@ -1,5 +1,6 @@
 """Where everything answers. Each app names its own addresses; the root includes them."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import TemplateView
@@ -9,7 +10,15 @@ from config import health
 
 urlpatterns = [
     path("", TemplateView.as_view(template_name="public/home.html"), name="home"),
-    path("how-it-works/", TemplateView.as_view(template_name="public/how_it_works.html"), name="how_it_works"),
+    path(
+        "how-it-works/",
+        TemplateView.as_view(
+            template_name="public/how_it_works.html",
+            # Asked for when the page is made.
+            extra_context={"withdrawn_works_leave": lambda: settings.WITHDRAWN_WORKS_LEAVE_INDEXES},
+        ),
+        name="how_it_works",
+    ),
     path("", include("contributors.urls")),
     path("", include("attribution.urls")),
     path("", include("ledger.urls")),

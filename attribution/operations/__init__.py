@@ -7,6 +7,7 @@ from attribution.operations.attributions import (
     attribute_batch,
     recompute,
 )
+from attribution.operations.audits import audits_to_do, queue_audit, take_audit
 from attribution.operations.builds import queue_build, steps_to_do, take_step
 from attribution.operations.choices import choose_index
 from attribution.operations.indexes import (
@@ -76,11 +77,13 @@ __all__ = [
     "attribute_batch",
     "attribute_batch_again",
     "audit_index",
+    "audits_to_do",
     "build_index",
     "choose_index",
     "follow_consent",
     "indexes_to_revise",
     "issue_key",
+    "queue_audit",
     "queue_build",
     "recompute",
     "record_audit",
@@ -98,5 +101,6 @@ __all__ = [
     "rotate_key",
     "steps_to_do",
     "suspend_service",
+    "take_audit",
     "take_step",
 ]

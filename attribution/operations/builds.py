@@ -70,7 +70,7 @@ def take_step(*, step_id: int, at: datetime) -> bool:
 
     What goes wrong is counted and shown with the step, and raised.
     """
-    with _lock_on(step_id) as mine:
+    with session_lock(LOCK_CLASS, step_id) as mine:
         step = BuildStep.objects.select_related("index__model_version__manifest").filter(pk=step_id).first()
         if not mine or step is None or step not in steps_to_do(index=step.index, limit=2**31):
             return False
@@ -87,17 +87,17 @@ def take_step(*, step_id: int, at: datetime) -> bool:
 
 
 @contextmanager
-def _lock_on(step_id: int) -> Iterator[bool]:
-    """A lock of this database session: it ends with the process, however that ends."""
+def session_lock(of: int, number: int) -> Iterator[bool]:
+    """An advisory lock of this database session, if it is free: it ends with the process, however that ends."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, step_id % 2**31])
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [of, number % 2**31])
         (mine,) = cursor.fetchone()
     try:
         yield bool(mine)
     finally:
         if mine:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_CLASS, step_id % 2**31])
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [of, number % 2**31])
 
 
 def _do(step: BuildStep, *, at: datetime) -> None:

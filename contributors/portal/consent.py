@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpResponse
@@ -71,6 +72,8 @@ def withdraw(request: ContributorRequest) -> HttpResponse:
                 "form": form,
                 "scopes": [(Consent.Scope(scope).label, SCOPE_MEANINGS[Consent.Scope(scope)]) for scope in chosen],
                 "training": {"train_generative", "train_non_generative", "fine_tune"} & set(chosen),
+                # Only the consent to train generative models decides what their indexes count.
+                "leaves_indexes": settings.WITHDRAWN_WORKS_LEAVE_INDEXES and "train_generative" in chosen,
                 "valid_from": begin(form.cleaned_data["valid_from"], at),
                 "target": form.work or form.dataset,
                 "n_works": 1 if form.work else queries.works_of(request.contributor, dataset=form.dataset).count(),

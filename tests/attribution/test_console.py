@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.core.cache import cache
+from django.db import IntegrityError, transaction
+from django.forms import ChoiceField
 from django.test import Client
 from django.utils import timezone
 
 from attribution import operations
 from attribution.authentication import UnableToProve, prove
-from attribution.models import ModelService, ServiceKey
+from attribution.forms import BuildIndexForm
+from attribution.models import AttributionIndex, ModelService, ModelVersion, ServiceKey
 from tests.attribution.conftest import NOW, Programme
 from tests.contributors import people
 
@@ -144,6 +147,140 @@ def test_a_model_version_shows_what_it_was_trained_on_and_how_its_audit_went(adm
     assert bytes(index.model_version.checkpoint_sha256).hex() in text
 
 
+# --- builds and audits ----------------------------------------------------------------------------------------------
+ASKED = {"attributor": "hybrid", "damping": "0.2", "nodes": "3", "k": "64", "lexical_weight": "0.25"}
+
+
+def address_of_model(programme: Programme) -> str:
+    return f"/console/models/{programme.model_version.public_id}/"
+
+
+def address_of_index(index: AttributionIndex, act: str) -> str:
+    return f"/console/indexes/{index.public_id}/{act}/"
+
+
+def test_an_administrator_hands_a_build_to_the_workers(admin: Client, indexed: Programme) -> None:
+    address = address_of_model(indexed)
+    assert "Queue the build" in page(admin, address)
+    answer = admin.post(f"{address}indexes/", ASKED)
+    assert answer.headers["Location"] == address
+    index = AttributionIndex.objects.get(queued_at__isnull=False)
+    assert index.attributor == "hybrid"
+    assert [index.config[name] for name in ("damping", "k", "lexical_weight")] == [0.2, 64, 0.25]
+    assert len(index.config["nodes"]) == 3
+    assert "The workers have done 0 of 1 steps" in page(admin, address)
+    answer = admin.post(f"{address}indexes/", {**ASKED, "attributor": "lexical"})
+    assert answer.status_code == 302
+    assert AttributionIndex.objects.get(attributor="lexical").config.keys().isdisjoint({"damping", "lexical_weight"})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"damping": "0"}, "greater than or equal to 0.001"), ({"nodes": "33"}, "less than or equal to 32"),
+        ({"attributor": "encoder"}, "encoder is not one of the available choices"), ({"k": "many"}, "Enter a whole"),
+    ],
+)  # fmt: skip
+def test_a_field_that_is_out_of_bounds_is_said_at_the_field(
+    admin: Client, indexed: Programme, changed: dict[str, str], said: str
+) -> None:
+    answer = admin.post(f"{address_of_model(indexed)}indexes/", {**ASKED, **changed})
+    assert answer.status_code == 422
+    assert said in answer.content.decode()
+    assert AttributionIndex.objects.get() == indexed.index
+
+
+def test_a_configuration_that_is_built_already_is_refused_in_words(admin: Client, indexed: Programme) -> None:
+    lexical = {**ASKED, "attributor": "lexical"}
+    operations.build_index(model_version=indexed.model_version, config={"attributor": "lexical"}, at=indexed.at)
+    answer = admin.post(f"{address_of_model(indexed)}indexes/", lexical)
+    assert answer.status_code == 422
+    assert "has an index of this configuration already" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "offered", "fields"),
+    [
+        ("causal_lm", ["midpoint", "hybrid", "lexical"], {"damping", "nodes", "k", "lexical_weight"}),
+        ("classifier", ["midpoint"], {"damping", "nodes", "k"}), ("encoder", ["encoder"], set()),
+        ("pushed", ["pushed"], set()),
+    ],
+)  # fmt: skip
+def test_what_can_be_chosen_is_what_can_be_computed_of_the_model(
+    adapter: str, offered: list[str], fields: set[str]
+) -> None:
+    form = BuildIndexForm(ModelVersion(adapter=adapter))
+    attributor = form.fields["attributor"]
+    assert isinstance(attributor, ChoiceField)
+    assert [name for name, _ in cast("list[tuple[str, str]]", attributor.choices)] == offered
+    assert set(form.fields) == {"attributor", *fields}
+
+
+def test_a_build_whose_steps_failed_is_queued_again(admin: Client, indexed: Programme) -> None:
+    admin.post(f"{address_of_model(indexed)}indexes/", ASKED)
+    index = AttributionIndex.objects.get(queued_at__isnull=False)
+    assert "Queue the build again" not in page(admin, address_of_model(indexed))
+    index.steps.update(failures=3, error="the disk was full")
+    assert operations.steps_to_do(index=index) == []
+    text = page(admin, address_of_model(indexed))
+    assert "A step failed: the disk was full" in text
+    assert "Queue the build again" in text
+    admin.post(address_of_index(index, "again"))
+    assert [step.failures for step in operations.steps_to_do(index=index)] == [0]
+
+
+def test_a_basis_is_fitted_again(admin: Client, indexed: Programme) -> None:
+    assert indexed.index is not None
+    answer = admin.post(address_of_index(indexed.index, "refit"))
+    assert answer.headers["Location"] == address_of_model(indexed)
+    assert AttributionIndex.objects.get(queued_at__isnull=False).config["refit"] == 1
+
+
+def test_an_audit_is_handed_to_the_workers_and_made_once(admin: Client, indexed: Programme) -> None:
+    assert indexed.index is not None
+    admin.post(address_of_index(indexed.index, "audit"))
+    text = page(admin, address_of_model(indexed))
+    assert "Its audit was handed to the workers" in text
+    assert "Audit it" not in text
+    admin.post(address_of_index(indexed.index, "audit"))
+    assert "Its audit is queued already" in page(admin, address_of_model(indexed))
+    (waiting,) = operations.audits_to_do()
+    sizes: dict[str, Any] = {"coalitions": 4, "generations": 8, "processes": 1, "controls": False}
+    assert operations.take_audit(index_id=waiting, at=indexed.at, **sizes)
+    assert not operations.take_audit(index_id=waiting, at=indexed.at, **sizes)
+    index = AttributionIndex.objects.get()
+    assert index.state in {"audited", "failed"}
+    assert index.audit_queued_at is None
+    assert "Audit it again" in page(admin, address_of_model(indexed))
+
+
+def test_an_audit_that_cannot_be_made_says_why_and_waits_for_nothing(admin: Client, indexed: Programme) -> None:
+    assert indexed.index is not None
+    operations.queue_audit(index=indexed.index, at=indexed.at)
+    with pytest.raises(Exception, match="4 holders have 6 different halves"):
+        operations.take_audit(index_id=indexed.index.pk, at=indexed.at, coalitions=7, generations=8)
+    assert operations.audits_to_do() == []
+    assert "Its audit failed: 4 holders have 6 different halves" in page(admin, address_of_model(indexed))
+
+
+def test_an_index_that_is_not_built_is_not_queued_for_its_audit(programme: Programme) -> None:
+    index = operations.queue_build(model_version=programme.model_version, at=programme.at)
+    with pytest.raises(operations.UnableToAuditIndex, match="built and not retired"):
+        operations.queue_audit(index=index, at=programme.at)
+    with pytest.raises(IntegrityError, match="only_a_built_index_is_queued"), transaction.atomic():
+        AttributionIndex.objects.filter(pk=index.pk).update(audit_queued_at=programme.at)
+
+
+def test_building_needs_a_recent_confirmation(admin: Client, indexed: Programme) -> None:
+    session = admin.session
+    session["account_authentication_methods"] = []
+    session.save()
+    assert indexed.index is not None
+    for address in (f"{address_of_model(indexed)}indexes/", address_of_index(indexed.index, "audit")):
+        assert "reauthenticate" in admin.post(address, ASKED).headers["Location"]
+    assert AttributionIndex.objects.get().audit_queued_at is None
+
+
 @pytest.mark.parametrize("role", ["auditor", "finance_maker"])
 def test_other_staff_look_and_change_nothing(indexed: Programme, role: str) -> None:
     client = staff(role)
@@ -157,6 +294,14 @@ def test_other_staff_look_and_change_nothing(indexed: Programme, role: str) -> N
                     f"{indexed.service.public_id}/keys/{prefix}/revoke/",
                     f"{indexed.service.public_id}/keys/{prefix}/rotate/"):  # fmt: skip
         assert client.post(f"{SERVICES}{address}", {"name": "x", "overlap_days": "0"}).status_code == 403
+    assert indexed.index is not None
+    shown = page(client, address_of_model(indexed))
+    assert "Queue the build" not in shown
+    assert "Audit it" not in shown
+    for act in ("again", "refit", "audit"):
+        assert client.post(address_of_index(indexed.index, act)).status_code == 403
+    assert client.post(f"{address_of_model(indexed)}indexes/", ASKED).status_code == 403
+    assert AttributionIndex.objects.get().audit_queued_at is None
     prove(indexed.key, at=timezone.now())
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from django.conf import settings
 from django.test import Client
 
 from attribution import queries
@@ -37,6 +40,23 @@ def test_a_withdrawal_changes_the_status_of_a_model_that_is_trained_already(prog
     assert [(model.works, model.withdrawn) for model in after] == [(1, 1)]
     others = queries.trained_models(contributor=programme.contributors[1], at=programme.at)
     assert [model.withdrawn for model in others] == [0]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_the_card_says_what_the_withdrawal_means_here(
+    programme: Programme, monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    monkeypatch.setattr(settings, "WITHDRAWN_WORKS_LEAVE_INDEXES", leaves)
+    operations.withdraw_consent(
+        contributor=programme.contributors[0], scope="train_generative", valid_from=programme.at, by=programme.user,
+        at=programme.at,
+    )  # fmt: skip
+    page = browser_of(programme.user).get("/portal/models/").content.decode()
+    public = re.sub(r"\s+", " ", Client(headers={"Host": "127.0.0.1"}).get("/how-it-works/").content.decode())
+    assert ("as long as they serve, you go on earning from them" in public) is not leaves
+    assert ("it earns nothing from what they generate after the withdrawal" in public) is leaves
+    assert ("goes on crediting you as long as it serves" in page) is not leaves
+    assert ("What you withdrew leaves its attribution" in page) is leaves
 
 
 def test_the_card_of_somebody_elses_work_is_not_found(programme: Programme) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
@@ -236,6 +237,24 @@ def test_a_withdrawal_shows_what_changes_before_it_is_recorded(as_ada: Client, e
     again = as_ada.post("/portal/consent/withdraw/", chosen | {"step": "confirm"})
     assert again.status_code == 422
     assert "already refused" in again.content.decode()
+
+
+@pytest.mark.parametrize(("leaves", "scope", "earns"), [
+    (False, "train_generative", True), (True, "train_generative", False), (True, "fine_tune", True),
+])  # fmt: skip
+def test_the_pages_say_what_a_withdrawal_means_for_models_that_are_trained_already(
+    as_ada: Client, essay: Work, monkeypatch: pytest.MonkeyPatch, leaves: bool, scope: str, earns: bool
+) -> None:
+    monkeypatch.setattr(settings, "WITHDRAWN_WORKS_LEAVE_INDEXES", leaves)
+    page = shown_after(as_ada.post("/portal/consent/withdraw/", {"target": "all", "scopes": [scope]}))
+    assert ("you go on earning from what it generates" in page) is earns
+    assert ("These works leave the attribution of the models that were trained on them" in page) is not earns
+    assert "What you have earned stays yours" in page
+
+
+def shown_after(response: Any) -> str:
+    assert response.status_code == 200
+    return re.sub(r"\s+", " ", response.content.decode())
 
 
 def test_a_single_work_may_be_withdrawn(as_ada: Client, essay: Work) -> None:

@@ -1,0 +1,61 @@
+"""Audits that workers make: queued on the index, made by whoever holds its lock, gone on with after a kill."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import structlog
+from django.db import transaction
+
+from attribution.models import AttributionIndex, ModelVersion
+from attribution.operations.builds import ERROR_CHARACTERS_MAX, session_lock
+from attribution.operations.indexes import UnableToAuditIndex, audit_index
+
+# Class of the advisory locks of audits; the other half is the index's id.
+LOCK_CLASS = 0x6175
+State = AttributionIndex.State
+AUDITABLE = (State.BUILT, State.AUDITED, State.FAILED)
+
+log = structlog.get_logger(__name__)
+
+
+def queue_audit(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
+    """Hand the audit of an index to the workers; what it finds is acted upon as audit_index says."""
+    with transaction.atomic():
+        ModelVersion.objects.select_for_update(no_key=True).get(pk=index.model_version_id)
+        row = AttributionIndex.objects.select_related("model_version").get(pk=index.pk)
+        if row.state not in AUDITABLE:
+            raise UnableToAuditIndex("Only an index that is built and not retired can be audited.")
+        if row.audit_queued_at is not None:
+            raise UnableToAuditIndex("Its audit is queued already.")
+        row.audit_queued_at, row.audit_error = at, ""
+        row.save(update_fields=["audit_queued_at", "audit_error"])
+    return row
+
+
+def audits_to_do() -> list[int]:
+    """Ids of the indexes whose audit is queued, whoever waits longest first."""
+    queued = AttributionIndex.objects.filter(audit_queued_at__isnull=False).order_by("audit_queued_at", "pk")
+    return list(queued.values_list("pk", flat=True))
+
+
+def take_audit(*, index_id: int, at: datetime, **sizes: Any) -> bool:
+    """Make a queued audit; whether it was made here and now. False: another worker is at it, or it is done.
+
+    `sizes` as audit_index takes them. What goes wrong is shown with the index, which then waits for nothing; a worker
+    that is killed leaves the audit to the next one, and retrained models are kept.
+    """
+    with session_lock(LOCK_CLASS, index_id) as mine:
+        index = AttributionIndex.objects.select_related("model_version__manifest").filter(pk=index_id).first()
+        if not mine or index is None or index.audit_queued_at is None:
+            return False
+        queued = AttributionIndex.objects.filter(pk=index_id)
+        try:
+            audit_index(index=index, at=at, **sizes)
+        except Exception as error:
+            queued.update(audit_queued_at=None, audit_error=(str(error) or repr(error))[:ERROR_CHARACTERS_MAX])
+            log.error("an audit failed", index=str(index.public_id), error=repr(error))
+            raise
+        queued.update(audit_queued_at=None, audit_error="")
+    return True
