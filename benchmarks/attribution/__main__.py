@@ -58,7 +58,7 @@ def main() -> None:
                 found[name] = setting.run(cache, quick=given.quick, processes=given.processes, progress=progress)
         if given.only is None or given.only == "text":
             status.update("speed")
-            found["speed"] = goals.speed(quick=given.quick)
+            found["speed"] = goals.speed()
     found["seconds"] = round(time.monotonic() - started, 1)
     if "digits" in found:
         about = found["digits"]

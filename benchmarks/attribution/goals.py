@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from attribution import shapley
+from benchmarks import index as scale
 
 HOLDERS = 10_000
 WIDTH = 512
@@ -60,17 +58,12 @@ DIGITS_COLUMNS = (
 )
 
 
-def speed(*, quick: bool) -> dict[str, float]:
-    """Milliseconds to score one generation for 10,000 holders: best of many, since others may be at work."""
-    chance = torch.Generator().manual_seed(0)
-    sums = torch.randn(1, HOLDERS, WIDTH, generator=chance)
-    query, mean = torch.randn(1, 1, WIDTH, generator=chance), torch.randn(1, WIDTH, generator=chance)
-    taken = []
-    for _ in range(10 if quick else 50):
-        started = time.perf_counter()
-        shapley.scores(sums, query - mean)
-        taken.append(time.perf_counter() - started)
-    return {"holders": HOLDERS, "query_ms": 1e3 * min(taken)}
+def speed() -> dict[str, Any]:
+    """What does not depend on the model: a query, a scan and a change, as benchmarks.index measures them, each in a
+    process of its own, in processor time: on a busy machine time on the wall says what others do."""
+    asked = {"query": {"holders": HOLDERS, "items": 2 * HOLDERS, "k": WIDTH}, "scan": {"items": 10**6, "k": WIDTH}}
+    asked["changes"] = {"items": 2 * HOLDERS, "holders": 100, "k": WIDTH}
+    return {name: scale.alone(name, sizes) for name, sizes in asked.items()}
 
 
 def judge(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -87,10 +80,13 @@ def judge(found: dict[str, Any]) -> list[dict[str, Any]]:
     if "digits" in found:
         _judge_digits({row["method"]: row for row in found["digits"]["methods"]}, found["digits"], goal)
     if "speed" in found:
-        taken = found["speed"]["query_ms"]
+        query, scan, changes = (found["speed"][name] for name in ("query", "scan", "changes"))
+        taken = query["query_ms"]
         goal("A4", "query of 10,000 holders, k = 512", "<= 2 ms", f"{taken:.2f} ms", taken <= 2)
-        goal("A7", "scan of 1,000,000 items", "<= 3.5 x reading", "python -m benchmarks.index", None)
-        goal("A8", "add and remove against a fresh sum", "<= 1e-5", "python -m benchmarks.index", None)
+        ratio = scan["scan_ms"] / scan["read_ms"]
+        goal("A7", "scan of 1,000,000 items", "<= 3.5 x reading", f"{ratio:.1f} x", ratio <= 3.5)
+        error = changes["relative_error"]
+        goal("A8", "works taken out, against a fresh sum", "<= 1e-5", f"{error:.0e}", error <= 1e-5)
     return judged
 
 

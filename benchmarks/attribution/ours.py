@@ -64,6 +64,8 @@ class Built:
     index: Any
     seconds: float
     bytes_per_item: float
+    gradient_seconds: float
+    """Of the part that is the midpoint's: of a hybrid, without its wording."""
 
 
 def build(setting: Setting, config: IndexConfig, *, mean_of: Sequence[Example] = ()) -> Built:
@@ -71,10 +73,18 @@ def build(setting: Setting, config: IndexConfig, *, mean_of: Sequence[Example] =
     shutil.rmtree(directory, ignore_errors=True)
     shutil.rmtree(directory.with_name(f".{directory.name}.parts"), ignore_errors=True)
     started = time.process_time()
-    index = attributors.build(directory, model=setting.model, items=setting.items, config=config, mean_of=mean_of)
+    part, gradients = attributors.gradient_part(directory, config), 0.0
+    if part is not None:
+        part[0].parent.mkdir(parents=True, exist_ok=True)
+        attributors.build(part[0], model=setting.model, items=setting.items, config=part[1], mean_of=mean_of)
+        gradients = time.process_time() - started
+    if directory.exists():
+        index = attributors.open_attributor(directory, model=setting.model)
+    else:
+        index = attributors.build(directory, model=setting.model, items=setting.items, config=config, mean_of=mean_of)
     seconds = time.process_time() - started
     kept = sum(path.stat().st_size for path in directory.rglob("items-*"))
-    return Built(index, seconds, kept / len(setting.items))
+    return Built(index, seconds, kept / len(setting.items), gradients)
 
 
 def from_index(setting: Setting, name: str, built: Built) -> Scored:

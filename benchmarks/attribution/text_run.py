@@ -140,7 +140,7 @@ def _scored(
     candidates: list[tuple[float, ours.Built, Scored]] = []
     for damping in DAMPINGS if not quick else DAMPINGS[1:2]:
         built = ours.build(setting, replace(base, damping=damping), mean_of=mean_of)
-        part = replace(built, index=built.index.midpoint)
+        part = replace(built, index=built.index.midpoint, seconds=built.gradient_seconds)
         one = ours.from_index(setting, f"midpoint, damping {damping:g} (chosen)", part)
         candidates.append((agreement(one), built, one))
     best, built, midpoint = max(candidates, key=lambda candidate: candidate[0])
@@ -164,7 +164,7 @@ def _scored(
     of_many = replace(base, damping=built.index.config.damping, lexical_weight=weight)
     if not quick:
         many = ours.build(ensemble, of_many, mean_of=mean_of)
-        part = replace(many, index=many.index.midpoint)
+        part = replace(many, index=many.index.midpoint, seconds=many.gradient_seconds)
         found.append(ours.from_index(ensemble, "midpoint, 3 checkpoints", part))
         found.append(ours.from_index(ensemble, "hybrid, 3 checkpoints", many))
     dampings = {f"{candidate.index.config.damping:g}": score for score, candidate, _ in candidates}
