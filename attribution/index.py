@@ -22,12 +22,13 @@ from torch import Tensor
 from attribution import artefacts, building, ensemble, scanning, shapley, sums
 from attribution.adapters import Example, LoadedModel, UnableToEmbed
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
-from attribution.building import FORMAT, MEAN_QUERY, Build, IndexItem, Listed, Source, digest_of_state
+from attribution.building import FORMAT, MEAN_QUERY, Build, digest_of_state
 from attribution.configuration import IndexConfig
 from attribution.ensemble import Node, Progress
 from attribution.influence import Energy
 from attribution.ranks import ALONE, Ranks
 from attribution.shards import Array, Items, Shard, save_array, write_shard
+from attribution.sources import IndexItem, Listed, Source
 from attribution.work_scores import WorkScore, best_works
 
 __all__ = [

@@ -21,9 +21,9 @@ from attribution import artefacts, index
 from attribution.adapters import Example, LoadedModel
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
 from attribution.attributors import hybrid, lexical, supplied
-from attribution.building import Source
 from attribution.configuration import IndexConfig
 from attribution.index import Condition, IndexItem, Progress, Scores, UnableToEmbed
+from attribution.sources import Source
 from attribution.work_scores import WorkScore
 
 __all__ = [

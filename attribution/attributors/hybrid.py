@@ -24,10 +24,10 @@ from attribution.adapters import Example, LoadedModel
 from attribution.artefacts import Manifest, UnableToBuildIndex
 from attribution.attributors import lexical
 from attribution.attributors.lexical import LexicalIndex
-from attribution.building import Source
 from attribution.configuration import IndexConfig
 from attribution.index import Index, IndexItem, Progress, Scores
 from attribution.shards import Array
+from attribution.sources import Source
 from attribution.work_scores import WorkScore, best_works
 
 FORMAT = "tributary-hybrid/2"

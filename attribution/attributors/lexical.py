@@ -21,10 +21,10 @@ from scipy import sparse
 from attribution import artefacts
 from attribution.adapters import Example, LoadedModel, Tokeniser, UnableToEmbed, Untokenised
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
-from attribution.building import Source
 from attribution.configuration import SHARD_ITEMS_MAX, IndexConfig
 from attribution.index import IndexItem, Progress, Scores, digest_of_state
 from attribution.shards import Array
+from attribution.sources import Source
 from attribution.sums import NO_CLUSTER, owners_of_clusters, ownership
 from attribution.work_scores import WorkScore, best_works
 

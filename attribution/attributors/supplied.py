@@ -16,11 +16,12 @@ import torch
 from attribution import artefacts, building, index, sums
 from attribution.adapters import Example, LoadedModel, UnableToEmbed
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
-from attribution.building import Listed, Source, digest_of_state
+from attribution.building import digest_of_state
 from attribution.configuration import IndexConfig
 from attribution.index import Index, IndexItem, Progress
 from attribution.influence import Energy
 from attribution.shards import Array, Items, Shard, save_array, write_shard
+from attribution.sources import Listed, Source
 
 FORMAT = "tributary-supplied/1"
 

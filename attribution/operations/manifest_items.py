@@ -18,7 +18,7 @@ from contributors.models import Work
 
 if TYPE_CHECKING:
     from attribution.adapters import Example, LoadedModel
-    from attribution.building import IndexItem
+    from attribution.sources import IndexItem
 
 ROWS = 5_000
 NO_CLUSTER = -1
@@ -108,7 +108,7 @@ class ManifestItems:
         return found
 
     def __getitem__(self, chosen: slice) -> Sequence[IndexItem]:
-        from attribution.building import IndexItem
+        from attribution.sources import IndexItem
 
         positions = range(len(self))[chosen]
         labels = self.labels()[:, list(positions)].T.tolist()

@@ -17,8 +17,9 @@ import pytest
 
 from attribution import building
 from attribution.adapters import LoadedModel
-from attribution.building import Build, Listed, in_turn
+from attribution.building import Build, in_turn
 from attribution.index import IndexConfig, IndexItem, build_index, open_index
+from attribution.sources import Listed
 from tests.attribution.small_model import HOLDERS, sentences, trained, training_items
 
 ROOT = Path(__file__).resolve().parents[2]
