@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 import structlog
 from django.db import transaction
 
 from attribution.models import AttributionIndex, ModelVersion
 from attribution.operations.builds import ERROR_CHARACTERS_MAX, session_lock
-from attribution.operations.indexes import UnableToAuditIndex, audit_index
+from attribution.operations.indexes import AUDIT_GENERATIONS, UnableToAuditIndex, audit_index
 
 # Class of the advisory locks of audits; the other half is the index's id.
 LOCK_CLASS = 0x6175
@@ -40,10 +39,18 @@ def audits_to_do() -> list[int]:
     return list(queued.values_list("pk", flat=True))
 
 
-def take_audit(*, index_id: int, at: datetime, **sizes: Any) -> bool:
+def take_audit(
+    *,
+    index_id: int,
+    at: datetime,
+    coalitions: int = 16,
+    processes: int = 1,
+    generations: int = AUDIT_GENERATIONS,
+    controls: bool = True,
+) -> bool:
     """Make a queued audit; whether it was made here and now. False: another worker is at it, or it is done.
 
-    `sizes` as audit_index takes them. What goes wrong is shown with the index, which then waits for nothing; a worker
+    What goes wrong is shown with the index, which then waits for nothing; a worker
     that is killed leaves the audit to the next one, and retrained models are kept.
     """
     with session_lock(LOCK_CLASS, index_id) as mine:
@@ -52,7 +59,10 @@ def take_audit(*, index_id: int, at: datetime, **sizes: Any) -> bool:
             return False
         queued = AttributionIndex.objects.filter(pk=index_id)
         try:
-            audit_index(index=index, at=at, **sizes)
+            audit_index(
+                index=index, at=at, coalitions=coalitions, processes=processes, generations=generations,
+                controls=controls,
+            )  # fmt: skip
         except Exception as error:
             queued.update(audit_queued_at=None, audit_error=(str(error) or repr(error))[:ERROR_CHARACTERS_MAX])
             log.error("an audit failed", index=str(index.public_id), error=repr(error))
