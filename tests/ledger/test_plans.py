@@ -31,11 +31,11 @@ def test_versions_count_up_in_each_currency(at: datetime) -> None:
 @pytest.mark.parametrize(
     ("terms", "named"),
     [
-        ({"price": None}, "plan_has_what_its_basis_needs"),
-        ({"basis": "revenue_share"}, "plan_has_what_its_basis_needs"),
-        ({"basis": "period_pool"}, "plan_has_what_its_basis_needs"),
-        ({"basis": "period_pool", "price": None, "pool": 0}, "pool_is_positive"),
-        ({"price": 0}, "price_is_positive"),
+        ({"price": None}, "Plan has what its basis needs"),
+        ({"basis": "revenue_share"}, "Plan has what its basis needs"),
+        ({"basis": "period_pool"}, "Plan has what its basis needs"),
+        ({"basis": "period_pool", "price": None, "pool": 0}, "Pool is positive"),
+        ({"price": 0}, "Price is positive"),
         ({"basis": "revenue_share", "price": None, "rate_ppb": PPB + 1}, "Rate is a part of the whole"),
         ({"take_ppb": PPB}, "Take is a part of the whole"),
         ({"floor_ppb": -1}, "Floor is a part of the whole"),
