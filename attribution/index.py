@@ -27,6 +27,7 @@ from attribution.configuration import IndexConfig
 from attribution.ensemble import Node, Progress
 from attribution.influence import Energy
 from attribution.ranks import ALONE, Ranks
+from attribution.shapley import Groups
 from attribution.shards import Array, Items, Shard, save_array, write_shard
 from attribution.sources import IndexItem, Listed, Source
 from attribution.work_scores import WorkScore, best_works
@@ -63,7 +64,8 @@ class Scores:
     """Predicted gain in the mean log-likelihood of a token, in nats, float32, columns in the order of holder_ids.
 
     `specific` (B, C) is what a holder taught about each generation beyond the average, `general` (C,) what it taught
-    for the average generation; each with its standard error over the ensemble.
+    for the average generation; each with its standard error over the ensemble. Where groups of holders were asked for,
+    their columns come after the holders'.
     """
 
     holder_ids: tuple[int, ...]
@@ -152,9 +154,9 @@ class Index:
         # The same for every generation: half of what a single query would cost.
         return shapley.scores(self._sums, torch.from_numpy(self.mean_query[None]))[0]
 
-    def score(self, features: Array) -> Scores:
+    def score(self, features: Array, *, groups: Groups = ()) -> Scores:
         """Scores of every holder for features (B, M, K); costs B x M x C x K, whatever the number of works."""
-        divided = self.divided(features)
+        divided = self.divided(features).with_groups(self.holder_ids, groups)
         specific, specific_se = shapley.ensemble(divided.specific)
         general, general_se = shapley.ensemble(divided.general)
         return Scores(self.holder_ids, specific.numpy(), specific_se.numpy(), general.numpy(), general_se.numpy())

@@ -462,6 +462,9 @@ class Attribution(models.Model):
     general_se = PlainArrayField(RealField())
     general_ppb = PlainArrayField(models.BigIntegerField())
     general_unattributed_ppb = models.BigIntegerField()
+    # Holders that counted as one: [{"holders": [ids], "score", "se", "general_score", "general_se"}, ...]. Their score
+    # is of the sum of their works, and its error is none that could be made of theirs.
+    groups = models.JSONField(default=list)
     # {holder id: [[work id, score], ...]}, strongest first.
     top_works = models.JSONField(default=dict)
     # How many tokens were read as prompt, and how many of the output were scored.

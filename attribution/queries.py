@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import Count, Max, Q, QuerySet
@@ -21,7 +22,7 @@ from attribution.models import (
     ServiceKey,
     TrainingManifest,
 )
-from attribution.shares import BILLION
+from attribution.shares import BILLION, GroupScore
 from contributors import queries as contributor_queries
 from contributors.models import Contributor, Holder, Work
 
@@ -63,10 +64,52 @@ def general_key(index: AttributionIndex) -> str:
     return str(index.public_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Holders that counted as one for a generation, with the scores of all their works together."""
+
+    holder_ids: tuple[int, ...]
+    score: float
+    se: float
+    general_score: float
+    general_se: float
+
+    def to_json(self) -> dict[str, Any]:
+        fields = asdict(self)
+        return {"holders": list(fields.pop("holder_ids")), **fields}
+
+    @property
+    def specific(self) -> GroupScore:
+        return GroupScore(self.holder_ids, self.score, self.se)
+
+    @property
+    def general(self) -> GroupScore:
+        return GroupScore(self.holder_ids, self.general_score, self.general_se)
+
+
+def groups_of(attribution: Attribution) -> list[Group]:
+    return [Group(tuple(group["holders"]), **{k: v for k, v in group.items() if k != "holders"})
+            for group in attribution.groups]  # fmt: skip
+
+
+def group_of(attribution: Attribution, holder_id: int) -> Group | None:
+    """With whom a holder counted as one; None for one that counted alone."""
+    return next((group for group in groups_of(attribution) if holder_id in group.holder_ids), None)
+
+
+def positive_sum(attribution: Attribution) -> float:
+    """What shares are parts of: the positive scores of those who count, a group once."""
+    groups = groups_of(attribution)
+    grouped = {holder_id for group in groups for holder_id in group.holder_ids}
+    alone = zip(attribution.holder_ids, attribution.scores, strict=True)
+    scores = [*(score for holder, score in alone if holder not in grouped), *(group.score for group in groups)]
+    return sum(max(score, 0.0) for score in scores)
+
+
 def shares_of(attribution: Attribution) -> list[HolderShare]:
     """Every holder with a part in the direct or the general shares, the largest first."""
     holders = Holder.objects.in_bulk(attribution.holder_ids)
-    positive = sum(max(score, 0.0) for score in attribution.scores)
+    positive = positive_sum(attribution)
     found = [
         HolderShare(
             holder=holders[holder_id],

@@ -7,10 +7,15 @@ generation (shares.py). Knows nothing of files or Django. Faithful Group Shapley
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+Groups = Sequence[Sequence[int]]
+"""Ids of holders that count as one, group by group; no holder is in two of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,10 @@ class Divided:
     general: Tensor
     specific: Tensor
 
+    def with_groups(self, holder_ids: Sequence[int], groups: Groups) -> Divided:
+        both = (with_groups(scores, holder_ids, groups) for scores in (self.general, self.specific))
+        return Divided(*both)
+
 
 def scores(sums: Tensor, queries: Tensor) -> Tensor:
     """Sums (M, C, K) and queries (B, M, K) to scores (B, M, C), each member apart."""
@@ -27,6 +36,17 @@ def scores(sums: Tensor, queries: Tensor) -> Tensor:
     wide = torch.cat([queries, queries]) if len(queries) == 1 else queries
     by_member = [(of_member @ wide[:, member].T).T for member, of_member in enumerate(sums)]
     return torch.stack(by_member, 1)[: len(queries)]
+
+
+def with_groups(scores: Tensor, holder_ids: Sequence[int], groups: Groups) -> Tensor:
+    """Scores (..., C) of holders, ascending, with a column more for each group: its holders' sum (..., C + G).
+
+    Added before anything is averaged, so that a group has the mean and the error of one holder with all the works.
+    """
+    if not groups:
+        return scores
+    sums = [scores[..., np.searchsorted(holder_ids, group)].double().sum(-1).to(scores.dtype) for group in groups]
+    return torch.cat([scores, torch.stack(sums, -1)], -1)
 
 
 def ensemble(scores: Tensor) -> tuple[Tensor, Tensor]:

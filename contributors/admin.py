@@ -7,7 +7,20 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from contributors.models import Consent, Contributor, Dataset, DuplicatePair, Holder, Membership, Split, User, Work
+from contributors.models import (
+    Consent,
+    Contributor,
+    ContributorLink,
+    Dataset,
+    DuplicatePair,
+    Holder,
+    IdentifyingDetail,
+    LinkedContributor,
+    Membership,
+    Split,
+    User,
+    Work,
+)
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -59,4 +72,7 @@ class ConsentAdmin(ReadOnlyAdmin):
     list_filter = ("scope", "value")
 
 
-admin.site.register([Membership, Holder, Split, Dataset, DuplicatePair], ReadOnlyAdmin)
+admin.site.register(
+    [Membership, Holder, Split, Dataset, DuplicatePair, ContributorLink, LinkedContributor, IdentifyingDetail],
+    ReadOnlyAdmin,
+)

@@ -23,6 +23,7 @@ from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenInde
 from attribution.attributors import hybrid, lexical, supplied
 from attribution.configuration import IndexConfig
 from attribution.index import Condition, IndexItem, Progress, Scores, UnableToEmbed
+from attribution.shapley import Groups
 from attribution.sources import Source
 from attribution.work_scores import WorkScore
 
@@ -74,8 +75,9 @@ class Attributor(Protocol):
         """Features of B generations or items. Raises UnableToEmbed, naming the position."""
         ...
 
-    def score(self, features: Any) -> Scores:
-        """Scores of every holder; what it costs does not depend on the number of works."""
+    def score(self, features: Any, *, groups: Groups = ()) -> Scores:
+        """Scores of every holder, then of every group of them as of one holder with all its holders' works; what it
+        costs does not depend on the number of works."""
         ...
 
     def work_scores(self, features: Any, holder_id: int, rows: Sequence[int]) -> tuple[Any, Any]:

@@ -26,6 +26,7 @@ from attribution.attributors import lexical
 from attribution.attributors.lexical import LexicalIndex
 from attribution.configuration import IndexConfig
 from attribution.index import Index, IndexItem, Progress, Scores
+from attribution.shapley import Divided, Groups
 from attribution.shards import Array
 from attribution.sources import Source
 from attribution.work_scores import WorkScore, best_works
@@ -68,7 +69,7 @@ class HybridIndex:
     def embed(self, examples: Sequence[Example]) -> HybridFeatures:
         return HybridFeatures(self.midpoint.embed(examples), self.lexical.vectors(examples))
 
-    def score(self, features: HybridFeatures, *, lexical_weight: float | None = None) -> Scores:
+    def score(self, features: HybridFeatures, *, groups: Groups = (), lexical_weight: float | None = None) -> Scores:
         """Specific scores are of both, general ones of the midpoint: wording says little about what was taught to all.
 
         `lexical_weight` in place of the index's own is for whoever is choosing one. The standard error is that of the
@@ -78,8 +79,10 @@ class HybridIndex:
         divided = self.midpoint.divided(features.midpoint)
         wording = torch.from_numpy(self.lexical.specific(features.lexical))
         scale = torch.from_numpy(weight * self._scale(features)).float()
-        specific, specific_se = shapley.ensemble(divided.specific + scale[:, :, None] * wording[:, None])
-        general, general_se = shapley.ensemble(divided.general)
+        of_both = Divided(divided.general, divided.specific + scale[:, :, None] * wording[:, None])
+        grouped = of_both.with_groups(self.holder_ids, groups)
+        specific, specific_se = shapley.ensemble(grouped.specific)
+        general, general_se = shapley.ensemble(grouped.general)
         return Scores(self.holder_ids, specific.numpy(), specific_se.numpy(), general.numpy(), general_se.numpy())
 
     def work_scores(self, features: HybridFeatures, holder_id: int, rows: Sequence[int]) -> tuple[Array, Array]:

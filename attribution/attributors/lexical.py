@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from attribution import artefacts
@@ -23,6 +24,7 @@ from attribution.adapters import Example, LoadedModel, Tokeniser, UnableToEmbed,
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
 from attribution.configuration import SHARD_ITEMS_MAX, IndexConfig
 from attribution.index import IndexItem, Progress, Scores, digest_of_state
+from attribution.shapley import Divided, Groups
 from attribution.shards import Array
 from attribution.sources import Source
 from attribution.sums import NO_CLUSTER, owners_of_clusters, ownership
@@ -75,12 +77,13 @@ class LexicalIndex:
         counts = _counts([self._units(example) for example in examples], self.config)
         return _weighted(counts, self._idf)
 
-    def score(self, features: Any) -> Scores:
+    def score(self, features: Any, *, groups: Groups = ()) -> Scores:
         """Mean similarity of the holders' items to each generation, beyond the average generation (specific) and to it
         (general), per item of the index. There is one way to compare texts, hence no standard error."""
-        specific = self.specific(features)
-        zero = np.zeros_like
-        return Scores(self.holder_ids, specific, zero(specific), self._general, zero(self._general))
+        alone = Divided(torch.from_numpy(self._general), torch.from_numpy(self.specific(features)))
+        grouped = alone.with_groups(self.holder_ids, groups)
+        general, specific = grouped.general.numpy(), grouped.specific.numpy()
+        return Scores(self.holder_ids, specific, np.zeros_like(specific), general, np.zeros_like(general))
 
     def specific(self, features: Any) -> Array:
         """(B, C) float32."""

@@ -19,10 +19,13 @@ from attribution import shares
 from attribution.artefacts import UnableToOpenIndex
 from attribution.models import Attribution, AttributionIndex, Generation, IndexRevision
 from attribution.operations.indexes import Opened, UnableToLoadModel, open_built
+from attribution.queries import Group, groups_of
 from attribution.queries import general_key as general_key
+from contributors.queries import counted_as_one
 
 if TYPE_CHECKING:
     from attribution.adapters import Example
+    from attribution.shapley import Groups
 
 BATCH_MAX = 1_000
 EVIDENCE_HOLDERS = 20
@@ -45,6 +48,7 @@ class Measured:
     specific_se: list[float]
     general: list[float]
     general_se: list[float]
+    groups: list[Group]
     top_works: dict[int, list[tuple[int, float]]]
     prompt_tokens: int
     scored_tokens: int
@@ -97,8 +101,13 @@ def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, a
             return 0
         waiting = Generation.objects.filter(model_version_id=now.model_version_id, state=State.RECEIVED)
         claimed = list(waiting.order_by("received_at").select_for_update(skip_locked=True, no_key=True)[:limit])
-        _store(now, claimed, _measure(opened, claimed), at=at)
+        _store(now, claimed, _measure(opened, claimed, groups=_groups(opened, at)), at=at)
     return len(claimed)
+
+
+def _groups(opened: Opened, at: datetime) -> Groups:
+    """Who counts as one, read once: a link that is decided meanwhile counts from the next batch on."""
+    return counted_as_one(opened.index.holder_ids, at)
 
 
 def _store(
@@ -139,6 +148,7 @@ def _row(
             standard_errors=measured.specific_se,
             noise_z=index.noise_z,
             key=str(generation.pk),
+            groups=[group.specific for group in measured.groups],
         )
         taught = general.of(measured)
     except shares.UnableToShare as reason:
@@ -159,6 +169,7 @@ def _row(
         general_se=measured.general_se,
         general_ppb=list(taught.ppb),
         general_unattributed_ppb=taught.unattributed_ppb,
+        groups=[group.to_json() for group in measured.groups],
         top_works=_evidence(measured, specific),
         prompt_tokens=measured.prompt_tokens,
         scored_tokens=measured.scored_tokens,
@@ -172,19 +183,21 @@ class _GeneralShares:
 
     def __init__(self, index: AttributionIndex) -> None:
         self._index = index
-        self._made: tuple[tuple[int, ...], list[float], shares.Shares] | None = None
+        self._made: tuple[tuple[int, ...], list[float], list[shares.GroupScore], shares.Shares] | None = None
 
     def of(self, measured: Measured) -> shares.Shares:
-        if self._made is None or self._made[:2] != (measured.holder_ids, measured.general):
+        groups = [group.general for group in measured.groups]
+        if self._made is None or self._made[:3] != (measured.holder_ids, measured.general, groups):
             made = shares.apportion_scores(
                 holder_ids=measured.holder_ids,
                 scores=measured.general,
                 standard_errors=measured.general_se,
                 noise_z=self._index.noise_z,
                 key=general_key(self._index),
+                groups=groups,
             )
-            self._made = (measured.holder_ids, measured.general, made)
-        return self._made[2]
+            self._made = (measured.holder_ids, measured.general, groups, made)
+        return self._made[3]
 
 
 def _evidence(measured: Measured, specific: shares.Shares) -> dict[str, list[list[float]]]:
@@ -198,7 +211,7 @@ def _evidence(measured: Measured, specific: shares.Shares) -> dict[str, list[lis
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------
-def _measure(opened: Opened, generations: Sequence[Generation]) -> list[Measured | Unattributable]:
+def _measure(opened: Opened, generations: Sequence[Generation], *, groups: Groups) -> list[Measured | Unattributable]:
     """Scores for each generation, in order. One that cannot be measured says why and costs the others nothing."""
     found: dict[int, Measured | Unattributable] = {}
     examples: dict[int, Example] = {}
@@ -208,7 +221,7 @@ def _measure(opened: Opened, generations: Sequence[Generation]) -> list[Measured
             found[place] = example
         else:
             examples[place] = example
-    found.update(_measure_examples(opened, examples))
+    found.update(_measure_examples(opened, examples, groups))
     return [found[place] for place in range(len(generations))]
 
 
@@ -247,13 +260,15 @@ def _pushed_example(opened: Opened, generation: Generation) -> Example | Unattri
     return example
 
 
-def _measure_examples(opened: Opened, examples: dict[int, Example]) -> dict[int, Measured | Unattributable]:
+def _measure_examples(
+    opened: Opened, examples: dict[int, Example], groups: Groups
+) -> dict[int, Measured | Unattributable]:
     from attribution.attributors import UnableToEmbed
 
     if not examples:
         return {}
     try:
-        return dict(_measure_together(opened, examples))
+        return dict(_measure_together(opened, examples, groups))
     except (UnableToEmbed, *MODEL_ERRORS) as error:
         if len(examples) == 1 and not isinstance(error, UnableToEmbed):
             raise
@@ -262,7 +277,7 @@ def _measure_examples(opened: Opened, examples: dict[int, Example]) -> dict[int,
     failed: dict[int, Exception] = {}
     for place, example in examples.items():
         try:
-            alone.update(_measure_together(opened, {place: example}))
+            alone.update(_measure_together(opened, {place: example}, groups))
         except UnableToEmbed as reason:
             alone[place] = Unattributable(str(reason))
         except MODEL_ERRORS as error:
@@ -276,27 +291,32 @@ def _measure_examples(opened: Opened, examples: dict[int, Example]) -> dict[int,
     return alone
 
 
-def _measure_together(opened: Opened, examples: dict[int, Example]) -> dict[int, Measured]:
+def _measure_together(opened: Opened, examples: dict[int, Example], groups: Groups) -> dict[int, Measured]:
     index = opened.index
     features = index.embed(list(examples.values()))
-    scores = index.score(features)
-    leaders = [_leaders(index.holder_ids, row) for row in scores.specific]
+    scores = index.score(features, groups=groups)
+    # The columns of groups come after those of holders.
+    alone = len(index.holder_ids)
+    leaders = [_leaders(index.holder_ids, row[:alone]) for row in scores.specific]
     works = index.top_works(features, leaders, EVIDENCE_WORKS)
     general, general_se = scores.general.tolist(), scores.general_se.tolist()
-    return {
-        place: Measured(
+    found = {}
+    for row, (place, example) in enumerate(examples.items()):
+        specific, specific_se = scores.specific[row].tolist(), scores.specific_se[row].tolist()
+        of_groups = zip(*(part[alone:] for part in (specific, specific_se, general, general_se)), strict=True)
+        found[place] = Measured(
             holder_ids=scores.holder_ids,
-            specific=scores.specific[row].tolist(),
-            specific_se=scores.specific_se[row].tolist(),
-            general=general,
-            general_se=general_se,
+            specific=specific[:alone],
+            specific_se=specific_se[:alone],
+            general=general[:alone],
+            general_se=general_se[:alone],
+            groups=[Group(tuple(group), *parts) for group, parts in zip(groups, of_groups, strict=True)],
             top_works={holder: [(work.work_id, work.score) for work in works[row][holder]] for holder in leaders[row]},
             prompt_tokens=example.prompt_tokens,
             # What is no text is scored as one.
             scored_tokens=max(len(example.tokens) - max(example.prompt_tokens, 1), 1),
         )
-        for row, (place, example) in enumerate(examples.items())
-    }
+    return found
 
 
 def _leaders(holder_ids: Sequence[int], scores: Any) -> list[int]:
@@ -323,7 +343,7 @@ def attribute_again(*, generation: Generation, at: datetime) -> Attribution:
         row = Generation.objects.select_for_update(no_key=True).get(pk=generation.pk)
         if row.state == State.RECEIVED:
             raise UnableToAttribute("The generation waits for its first attribution.")
-        (found,) = _measure(opened, [row])
+        (found,) = _measure(opened, [row], groups=_groups(opened, at))
         if isinstance(found, Unattributable):
             raise UnableToAttribute(found.reason)
         last = Attribution.objects.filter(generation=row).aggregate(last=Max("revision"))["last"] or 0
@@ -356,6 +376,7 @@ def recompute(*, attribution: Attribution, from_gradients: bool = False) -> Reco
     `from_gradients` loads model and index, measures the generation anew and reports the largest difference between a
     stored score and the new one, relative to the largest score.
     """
+    groups = groups_of(attribution)
     specific = shares.recompute(
         holder_ids=attribution.holder_ids,
         scores=attribution.scores,
@@ -365,6 +386,7 @@ def recompute(*, attribution: Attribution, from_gradients: bool = False) -> Reco
         stored=shares.Shares(
             tuple(attribution.holder_ids), tuple(attribution.shares_ppb), attribution.unattributed_ppb
         ),
+        groups=[group.specific for group in groups],
     )
     general = shares.recompute(
         holder_ids=attribution.holder_ids,
@@ -375,17 +397,20 @@ def recompute(*, attribution: Attribution, from_gradients: bool = False) -> Reco
         stored=shares.Shares(
             tuple(attribution.holder_ids), tuple(attribution.general_ppb), attribution.general_unattributed_ppb
         ),
+        groups=[group.general for group in groups],
     )
     return Recomputed(specific, general, _score_error(attribution) if from_gradients else None)
 
 
 def _score_error(attribution: Attribution) -> float:
-    (found,) = _measure(_opened_as_it_was(attribution), [attribution.generation])
+    groups = [group.holder_ids for group in groups_of(attribution)]
+    (found,) = _measure(_opened_as_it_was(attribution), [attribution.generation], groups=groups)
     if isinstance(found, Unattributable):
         raise UnableToAttribute(found.reason)
     if found.holder_ids != tuple(attribution.holder_ids):
         raise UnableToAttribute("The index has other holders than when the generation was attributed.")
-    pairs = list(zip(found.specific, attribution.scores, strict=True))
+    of_groups = [(new.score, stored.score) for new, stored in zip(found.groups, groups_of(attribution), strict=True)]
+    pairs = [*zip(found.specific, attribution.scores, strict=True), *of_groups]
     largest = max((abs(stored) for _, stored in pairs), default=0.0) or 1.0
     return max((abs(new - stored) for new, stored in pairs), default=0.0) / largest
 

@@ -57,6 +57,7 @@ def splits(request: ContributorRequest) -> HttpResponse:
             (dispute, DISPUTE_TONES[dispute.state])
             for dispute in disputes.select_related("holder", "claimant", "against").order_by("-id")[:50]
         ],
+        "counted_as_one": queries.linked_with(own, at),
         "may_change": request.membership.role != Membership.Role.VIEWER,
     }
     return render(request, "portal/splits.html", context)

@@ -14,6 +14,7 @@ from fractions import Fraction
 from django.db.models import QuerySet
 
 from attribution.models import Attribution, Generation
+from attribution.queries import Group, group_of, positive_sum
 from contributors.models import PPB, Holder, Work
 from contributors.queries import split_of
 from ledger.models import Accrual, Entry, Refusal, RoyaltyPlan, Void
@@ -165,7 +166,7 @@ def _voided(
 
 def se_ppb(attribution: Attribution, place: int) -> int:
     """The standard error of a holder's score on the scale of its share."""
-    whole = sum(max(score, 0.0) for score in attribution.scores)
+    whole = positive_sum(attribution)
     return min(round(attribution.se[place] / whole * PPB), PPB) if whole > 0 else 0
 
 
@@ -231,6 +232,8 @@ class OwnShare:
     score: float
     se: float
     below_noise: bool
+    # With whom it counted as one, if with somebody: then the group's score decided, and its holders divided the share.
+    group: Group | None
     # Units of the holder, the exact quota they were rounded from, and the contributor's part by the split sheet.
     units: int
     quota: Fraction
@@ -323,6 +326,8 @@ def _own_shares(contributor_id: int, standing: Standing, division: Division) -> 
         if not split_ppb:
             continue
         score, se = attribution.scores[place], attribution.se[place]
+        group = group_of(attribution, holder_id)
+        decisive = (group.score, group.se) if group else (score, se)
         shares.append(
             OwnShare(
                 holder=holders[holder_id],
@@ -332,7 +337,8 @@ def _own_shares(contributor_id: int, standing: Standing, division: Division) -> 
                 general_ppb=attribution.general_ppb[place],
                 score=score,
                 se=se,
-                below_noise=0 < score < attribution.noise_z * se,
+                below_noise=0 < decisive[0] < attribution.noise_z * decisive[1],
+                group=group,
                 units=division.units[place],
                 quota=division.quota(place),
                 split_ppb=split_ppb,

@@ -20,9 +20,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attribution import shapley
 from attribution.adapters import Example, LoadedModel
 from attribution.index import Index, IndexItem, build_index
-from attribution.shares import BILLION, apportion_scores
+from attribution.shapley import Groups
+from attribution.shards import Array
+from attribution.shares import BILLION, GroupScore, Shares, apportion_scores
 from tests.attribution.small_model import (
     HOLDERS,
     LENGTH,
@@ -45,9 +48,10 @@ STEPS = (50, 100, 150)
 
 @dataclasses.dataclass(frozen=True)
 class Paid:
-    """What each holder gets of the pool, and the index that says so."""
+    """What each holder gets of the pool, and of the half of it that goes by attribution; the index that says so."""
 
     shares: dict[int, float]
+    specific: dict[int, float]
     index: Index
     model: LoadedModel
 
@@ -63,31 +67,37 @@ def staged(items: Sequence[IndexItem]) -> LoadedModel:
     return dataclasses.replace(model, adapter=stages[-1], checkpoints=states)
 
 
-def paid(items: Sequence[IndexItem], model: LoadedModel | None = None) -> Paid:
+def paid(items: Sequence[IndexItem], model: LoadedModel | None = None, *, groups: Groups = ()) -> Paid:
+    """`groups`: holders that count as one."""
     model = model or staged(items)
     with tempfile.TemporaryDirectory() as scratch:
         index = build_index(Path(scratch) / "index", model=model, items=items, config=CONFIG, mean_of=AVERAGE)
-        scores = index.score(index.embed(GENERATIONS))
+        scores = index.score(index.embed(GENERATIONS), groups=groups)
     ids = scores.holder_ids
-    general = apportion_scores(
-        holder_ids=ids,
-        scores=scores.general.tolist(),
-        standard_errors=scores.general_se.tolist(),
-        noise_z=NOISE_Z,
-        key="general",
-    )
-    total = np.zeros(len(ids))
+    general = shared(ids, scores.general, scores.general_se, groups, key="general")
+    total, by_attribution = np.zeros(len(ids)), np.zeros(len(ids))
     for row in range(len(GENERATIONS)):
-        specific = apportion_scores(
-            holder_ids=ids,
-            scores=scores.specific[row].tolist(),
-            standard_errors=scores.specific_se[row].tolist(),
-            noise_z=NOISE_Z,
-            key=str(row),
-        )
+        specific = shared(ids, scores.specific[row], scores.specific_se[row], groups, key=str(row))
         by_general = BILLION / 2 + specific.unattributed_ppb / 2
         total += np.array(specific.ppb) / 2 + np.array(general.ppb) / BILLION * by_general
-    return Paid(dict(zip(ids, total / BILLION / len(GENERATIONS), strict=True)), index, model)
+        by_attribution += np.array(specific.ppb)
+    whole = BILLION * len(GENERATIONS)
+    of_all, of_half = (dict(zip(ids, part / whole, strict=True)) for part in (total, by_attribution))
+    return Paid(of_all, of_half, index, model)
+
+
+def shared(ids: Sequence[int], scores: Array, errors: Array, groups: Groups, *, key: str) -> Shares:
+    """Shares from one row of an index's scores, where groups have their columns after the holders."""
+    alone = len(ids)
+    of_groups = zip(groups, scores[alone:].tolist(), errors[alone:].tolist(), strict=True)
+    return apportion_scores(
+        holder_ids=ids,
+        scores=scores[:alone].tolist(),
+        standard_errors=errors[:alone].tolist(),
+        noise_z=NOISE_Z,
+        key=key,
+        groups=[GroupScore(tuple(group), score, error) for group, score, error in of_groups],
+    )
 
 
 @functools.cache
@@ -161,6 +171,75 @@ def test_even_pieces_of_an_account_share_what_it_would_have(scores: list[float],
     first = struct.unpack("<f", struct.pack("<f", scores[0]))[0]
     whole, split = shares([first, *scores[1:]]), shares([*[first / pieces] * pieces, *scores[1:]])
     assert abs(sum(split[:pieces]) - whole[0]) / BILLION < 1e-6
+
+
+# --- many accounts that are linked, and count as one -----------------------------------------------------------------
+OPENED = 100
+"""The first of the accounts over which somebody spreads works."""
+
+
+def spread(items: Sequence[IndexItem], holder: int, accounts: int) -> list[IndexItem]:
+    """The holder's items cut at random into accounts, each with one at least."""
+    chance = random.Random(2)
+    mine = [place for place, item in enumerate(items) if item.holder_id == holder]
+    chance.shuffle(mine)
+    account = dict(zip(mine, [*range(accounts), *chance.choices(range(accounts), k=len(mine) - accounts)], strict=True))
+    return [
+        dataclasses.replace(item, holder_id=OPENED + account[place]) if place in account else item
+        for place, item in enumerate(items)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flood", "accounts", "gain"),
+    [(0, 6, 1.1), (12, 12, 4.0), pytest.param(48, 48, 4.0, marks=pytest.mark.full)],
+    ids=["an honest account cut into six", "random words, an account an item", "four times as many of them"],
+)
+def test_linked_accounts_get_what_one_account_with_all_the_works_gets(flood: int, accounts: int, gain: float) -> None:
+    attacker = ATTACKER if flood else VICTIM
+    items = [*training_items(), *handed_in(random_words(flood))]
+    # Four neighbouring checkpoints, which tell noise from what was taught less well than the demo's do.
+    one = paid(items, trained(items, members=4))
+    cut = spread(items, attacker, accounts)
+    opened = range(OPENED, OPENED + accounts)
+    many, linked = paid(cut, one.model), paid(cut, one.model, groups=[tuple(opened)])
+    assert sum(linked.shares[account] for account in opened) == pytest.approx(one.shares[attacker], abs=1e-6)
+    assert sum(linked.specific[account] for account in opened) == pytest.approx(one.specific[attacker], abs=1e-6)
+    for holder in set(one.shares) - {attacker}:
+        assert linked.shares[holder] == pytest.approx(one.shares[holder], abs=1e-6)
+    # What the link takes away, so that a test which passes without it would be noticed.
+    assert sum(many.specific[account] for account in opened) > one.specific[attacker] * gain
+
+
+scores_of_members = st.integers(1, 4).flatmap(
+    lambda members: st.lists(
+        st.lists(st.floats(-8, 8, width=32), min_size=members, max_size=members), min_size=2, max_size=12
+    )
+)
+
+
+@given(by_holder=scores_of_members, labels=st.lists(st.integers(0, 3), min_size=12, max_size=12))
+def test_however_works_are_spread_linked_accounts_divide_what_the_one_account_gets(
+    by_holder: list[list[float]], labels: list[int]
+) -> None:
+    # Holders with the label 0 belong to nobody else; each other label is one person with the accounts that have it.
+    ids = list(range(1, len(by_holder) + 1))
+    of_person: dict[int, list[int]] = {}
+    for holder, label in zip(ids, labels, strict=False):
+        of_person.setdefault(label or -holder, []).append(holder)
+    groups = [tuple(accounts) for accounts in of_person.values() if len(accounts) > 1]
+    scores = torch.tensor(by_holder).T
+    mean, error = shapley.ensemble(shapley.with_groups(scores, ids, groups))
+    linked = dict(zip(ids, (found := shared(ids, mean.numpy(), error.numpy(), groups, key="g")).ppb, strict=True))
+
+    people = sorted(of_person.values())
+    merged = torch.stack([scores[:, [account - 1 for account in one]].double().sum(1).float() for one in people], 1)
+    mean, error = shapley.ensemble(merged)
+    firsts = [accounts[0] for accounts in people]
+    whole = shared(firsts, mean.numpy(), error.numpy(), (), key="g")
+    assert [sum(linked[account] for account in accounts) for accounts in people] == list(whole.ppb)
+    assert found.unattributed_ppb == whole.unattributed_ppb
+    assert min(found.ppb) >= 0
 
 
 # --- works that are nobody's or somebody else's ---------------------------------------------------------------------

@@ -127,6 +127,27 @@ def test_the_scores_of_works_add_up_to_their_holders_score(built: dict[str, Attr
 
 
 @each
+def test_holders_that_count_as_one_have_the_scores_of_one_with_all_their_works(
+    built: dict[str, Attributor], models: dict[str, LoadedModel], items: list[IndexItem], tmp_path: Path, name: str
+) -> None:
+    merged_items = [dataclasses.replace(item, holder_id=2) if item.holder_id in {5, 7} else item for item in items]
+    model = models[name]
+    merged = attributors.build(tmp_path / "index", model=model, items=merged_items, config=CONFIGS[name], mean_of=OWN)
+    one = merged.score(merged.embed(QUERIES))
+    index = built[name]
+    alone = index.score(index.embed(QUERIES))
+    found = index.score(index.embed(QUERIES), groups=[(2, 5, 7), (3, 4)])
+    column, after = one.holder_ids.index(2), len(alone.holder_ids)
+    assert found.holder_ids == alone.holder_ids
+    for part in ("specific", "specific_se", "general", "general_se"):
+        scores = getattr(found, part)
+        np.testing.assert_array_equal(scores[..., :after], getattr(alone, part))
+        assert scores.shape[-1] == after + 2
+        expected = getattr(one, part)[..., column]
+        np.testing.assert_allclose(scores[..., after], expected, atol=1e-5 * np.abs(getattr(one, part)).max() + 1e-9)
+
+
+@each
 def test_an_account_split_in_three_earns_what_it_earned_as_one(
     built: dict[str, Attributor], models: dict[str, LoadedModel], items: list[IndexItem], tmp_path: Path, name: str
 ) -> None:

@@ -1,0 +1,248 @@
+"""Accounts that are found to be one person's: proposed by one, agreed to by another, dated, ended by two."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.test import Client
+
+from contributors import operations, queries
+from contributors.models import PPB, Contributor, ContributorLink, Holder, IdentifyingDetail, LinkedContributor, User
+from contributors.operations import UnableToDecideLink, UnableToLink
+from tests.contributors import people
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def finder(db: None, at: datetime) -> User:
+    return people.user("finder@example.org", at, ("compliance",))
+
+
+@pytest.fixture
+def decider(db: None, at: datetime) -> User:
+    return people.user("decider@example.org", at, ("compliance",))
+
+
+@pytest.fixture
+def cleo(db: None, at: datetime) -> Contributor:
+    return people.contributor("Cleo", at)
+
+
+def propose(accounts: list[Contributor], finder: User, at: datetime) -> ContributorLink:
+    return operations.propose_link(contributors=accounts, reason="The same passport.", by=finder, at=at)
+
+
+def in_force(accounts: list[Contributor], finder: User, decider: User, at: datetime) -> ContributorLink:
+    return operations.decide_link(link=propose(accounts, finder, at), agree=True, by=decider, at=at)
+
+
+def note(contributor: Contributor, digest: str, at: datetime) -> None:
+    operations.note_detail(contributor=contributor, kind="bank_account", digest=digest, shown="DE … 3000", at=at)
+
+
+def default_holders(*accounts: Contributor) -> tuple[int, ...]:
+    return tuple(sorted(Holder.objects.filter(created_by__in=accounts).values_list("pk", flat=True)))
+
+
+# --- the link -----------------------------------------------------------------------------------------------------
+def test_a_link_is_in_force_from_when_somebody_else_agrees_until_two_people_end_it(
+    ada: Contributor, ben: Contributor, finder: User, decider: User, at: datetime
+) -> None:
+    later = at + timedelta(days=1)
+    link = propose([ada, ben], finder, at)
+    assert queries.linked_accounts(at) == {}
+    with pytest.raises(UnableToDecideLink, match="somebody else"):
+        operations.decide_link(link=link, agree=True, by=finder, at=at)
+    operations.decide_link(link=link, agree=True, by=decider, at=at)
+    assert queries.linked_accounts(at) == {ada.pk: ada.pk, ben.pk: ada.pk}
+    assert queries.linked_accounts(at - timedelta(seconds=1)) == {}
+    operations.propose_end_of_link(link=link, reason="Twins.", by=decider, at=later)
+    with pytest.raises(UnableToDecideLink, match="somebody else"):
+        operations.decide_link(link=link, agree=True, by=decider, at=later)
+    assert queries.linked_accounts(later)
+    operations.decide_link(link=link, agree=True, by=finder, at=later)
+    assert queries.linked_accounts(later) == {}
+    # What was in force then still was.
+    assert queries.linked_accounts(later - timedelta(seconds=1))
+
+
+def test_a_refused_link_never_counts_and_a_refused_end_leaves_the_link(
+    ada: Contributor, ben: Contributor, finder: User, decider: User, at: datetime
+) -> None:
+    refused = operations.decide_link(link=propose([ada, ben], finder, at), agree=False, by=finder, at=at)
+    assert (refused.state, queries.linked_accounts(at)) == ("refused", {})
+    link = in_force([ada, ben], finder, decider, at)
+    ending = operations.propose_end_of_link(link=link, reason="Twins.", by=finder, at=at)
+    assert operations.decide_link(link=ending, agree=False, by=finder, at=at).state == "in_force"
+    assert queries.linked_accounts(at)
+    for wrong in (refused, link):
+        with pytest.raises(UnableToDecideLink, match="nothing to decide"):
+            operations.decide_link(link=wrong, agree=True, by=decider, at=at)
+    with pytest.raises(UnableToDecideLink, match="Only a link in force"):
+        operations.propose_end_of_link(link=refused, reason="Twins.", by=finder, at=at)
+
+
+def test_links_that_share_an_account_make_one_group(
+    ada: Contributor, ben: Contributor, cleo: Contributor, finder: User, decider: User, at: datetime
+) -> None:
+    in_force([ben, cleo], finder, decider, at)
+    last = in_force([ada, ben], finder, decider, at)
+    assert set(queries.linked_accounts(at).values()) == {ada.pk}
+    operations.propose_end_of_link(link=last, reason="Twins.", by=finder, at=at)
+    operations.decide_link(link=last, agree=True, by=decider, at=at)
+    assert queries.linked_accounts(at) == {ben.pk: ben.pk, cleo.pk: ben.pk}
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 1001])
+def test_a_link_needs_a_reason_that_people_can_read(
+    ada: Contributor, ben: Contributor, finder: User, at: datetime, reason: str
+) -> None:
+    with pytest.raises(UnableToLink, match="Say why"):
+        operations.propose_link(contributors=[ada, ben], reason=reason, by=finder, at=at)
+
+
+def test_a_link_joins_several_accounts_each_once(ada: Contributor, finder: User, at: datetime) -> None:
+    for accounts in ([], [ada], [ada, ada]):
+        with pytest.raises(UnableToLink, match="each named once"):
+            propose(accounts, finder, at)
+
+
+def test_the_database_keeps_what_was_decided(
+    ada: Contributor, ben: Contributor, cleo: Contributor, finder: User, decider: User, at: datetime
+) -> None:
+    link = in_force([ada, ben], finder, decider, at)
+    row = ContributorLink.objects.filter(pk=link.pk)
+    proposed = propose([ada, cleo], finder, at)
+    changes = [
+        lambda: row.update(reason="Another."),
+        lambda: row.update(decided_at=at + timedelta(days=1)),
+        lambda: row.update(state="proposed", decided_at=None, decided_by=None),
+        lambda: row.update(state="ended", ended_at=at, ended_by=finder),
+        lambda: row.update(state="ending"),
+        lambda: row.delete(),
+        lambda: LinkedContributor.objects.create(link=link, contributor=cleo),
+        lambda: LinkedContributor.objects.filter(link=link).update(contributor=cleo),
+        lambda: LinkedContributor.objects.filter(link=link).delete(),
+        # Four eyes, whoever writes.
+        lambda: ContributorLink.objects.filter(pk=proposed.pk).update(
+            state="in_force", decided_by=finder, decided_at=at
+        ),
+    ]
+    for change in changes:
+        with pytest.raises(DatabaseError), transaction.atomic():
+            change()
+
+
+def test_the_database_refuses_a_link_of_one_account(ada: Contributor, finder: User, at: datetime) -> None:
+    @transaction.atomic
+    def write() -> None:
+        link = ContributorLink.objects.create(reason="Alone.", proposed_by=finder, proposed_at=at)
+        LinkedContributor.objects.create(link=link, contributor=ada)
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    with pytest.raises(IntegrityError, match="fewer than two"):
+        write()
+
+
+# --- who counts as one --------------------------------------------------------------------------------------------
+def test_holders_of_linked_accounts_count_as_one_and_those_of_others_alone(
+    ada: Contributor, ben: Contributor, cleo: Contributor, finder: User, decider: User, at: datetime
+) -> None:
+    every = default_holders(ada, ben, cleo)
+    assert queries.counted_as_one(every, at) == []
+    in_force([ada, cleo], finder, decider, at)
+    assert queries.counted_as_one(every, at) == [default_holders(ada, cleo)]
+    # Of an index that has no works of one of them.
+    assert queries.counted_as_one(default_holders(ada, ben), at) == []
+    assert queries.counted_as_one([], at) == []
+
+
+def test_a_holder_that_somebody_else_has_a_part_in_counts_with_those_of_the_same_people(
+    ada: Contributor, ben: Contributor, cleo: Contributor, finder: User, decider: User, at: datetime
+) -> None:
+    def duo(one: Contributor, other: Contributor) -> int:
+        parts = {one: PPB // 4, other: PPB - PPB // 4}
+        return operations.register_holder(contributor=one, label="Duo", parts=parts, effective_from=at, at=at).pk
+
+    first, second, third = duo(ada, ben), duo(ben, ada), duo(cleo, ben)
+    every = [*default_holders(ada), first, second, third]
+    assert queries.counted_as_one(every, at) == [(first, second)]
+    in_force([ada, cleo], finder, decider, at)
+    assert queries.counted_as_one(every, at) == [(first, second, third)]
+
+
+def test_a_work_that_an_account_puts_under_a_holder_of_its_own_counts_with_the_rest(
+    ada: Contributor, at: datetime
+) -> None:
+    (work,) = operations.register_works(dataset=people.dataset(ada, at), works=[people.text_work(1)], at=at)
+    owner = ada.memberships.get(role="owner").user
+    operations.propose_split_sheet(contributor=ada, work=work, parts={ada: PPB}, effective_from=at, by=owner, at=at)
+    work.refresh_from_db()
+    (before,) = (holder for holder in default_holders(ada) if holder != work.holder_id)
+    assert queries.counted_as_one([before, work.holder_id], at) == [(before, work.holder_id)]
+
+
+# --- finding them -------------------------------------------------------------------------------------------------
+def test_accounts_that_share_a_detail_wait_for_somebody_to_look(
+    ada: Contributor, ben: Contributor, cleo: Contributor, at: datetime
+) -> None:
+    note(ada, "a", at)
+    note(ada, "a", at)
+    note(cleo, "c", at)
+    assert queries.suspicions(at) == []
+    note(ben, "a", at + timedelta(hours=1))
+    (found,) = queries.suspicions(at)
+    assert (found.contributors, found.kind, found.shown) == ([ada, ben], "bank account", "DE … 3000")
+    assert found.noted_at == at + timedelta(hours=1)
+    assert IdentifyingDetail.objects.count() == 3
+
+
+def test_what_somebody_proposed_or_decided_is_no_longer_to_be_looked_at_until_one_account_more_shares_it(
+    ada: Contributor, ben: Contributor, cleo: Contributor, finder: User, decider: User, at: datetime
+) -> None:
+    note(ada, "a", at)
+    note(ben, "a", at)
+    operations.dismiss_suspicion(contributors=[ada, ben], reason="A couple.", by=finder, at=at)
+    assert queries.suspicions(at) == []
+    assert queries.linked_accounts(at) == {}
+    note(cleo, "a", at)
+    (found,) = queries.suspicions(at)
+    assert found.contributors == [ada, ben, cleo]
+    in_force([ada, ben], finder, decider, at)
+    assert queries.suspicions(at)
+    link = propose([ben, cleo], finder, at)
+    assert queries.suspicions(at)
+    # By both links together all of them are one person's.
+    operations.decide_link(link=link, agree=True, by=decider, at=at)
+    assert queries.suspicions(at) == []
+
+
+def test_a_detail_noted_under_two_keys_is_one_suspicion(ada: Contributor, ben: Contributor, at: datetime) -> None:
+    for digest in ("old", "new"):
+        for one in (ada, ben):
+            note(one, digest, at)
+    assert len(queries.suspicions(at)) == 1
+
+
+# --- what they see ------------------------------------------------------------------------------------------------
+def page_of(contributor: Contributor) -> str:
+    client = Client(headers={"Host": "127.0.0.1"})
+    owner = contributor.memberships.get(role="owner").user
+    client.force_login(owner, backend="allauth.account.auth_backends.AuthenticationBackend")
+    return client.get("/portal/splits/").content.decode()
+
+
+def test_each_account_reads_that_it_counts_as_one_with_which_and_why(
+    ada: Contributor, ben: Contributor, cleo: Contributor, finder: User, decider: User, at: datetime
+) -> None:
+    in_force([ada, ben], finder, decider, at)
+    for own, other in ((ada, "Ben"), (ben, "Ada")):
+        page = page_of(own)
+        assert "Your accounts count as one" in page
+        assert f"“{other}”" in page
+        assert "The same passport." in page
+    assert "count as one" not in page_of(cleo)
