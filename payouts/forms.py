@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -275,6 +276,52 @@ class DecidePolicyForm(forms.Form):
         assert isinstance(decision, forms.ChoiceField)
         adopt = [] if is_own else [("adopt", "Adopt it: runs that are built from now on obey it")]
         decision.choices = [*adopt, ("refuse", "Withdraw it" if is_own else "Refuse it: nothing changes")]
+
+
+class LinkForm(forms.Form):
+    """Accounts that one person has, or that are found to be of different people."""
+
+    accounts = forms.CharField(
+        max_length=20_000, widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"}),
+        help_text="One a line, by the name that the account shows or by its number.",
+    )  # fmt: skip
+    reason = forms.CharField(
+        max_length=600, widget=forms.Textarea(attrs={"rows": 4}), label="What was found",
+        help_text="In plain words. Each of the accounts reads it, with the names of the others.",
+    )  # fmt: skip
+
+    def clean_accounts(self) -> list[Contributor]:
+        lines = [line.strip() for line in self.cleaned_data["accounts"].splitlines() if line.strip()]
+        return [self._account(line) for line in lines]
+
+    def _account(self, line: str) -> Contributor:
+        number = re.search(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", line.lower())
+        wanted = {"public_id": number.group()} if number else {"display_name__iexact": line}
+        found = list(Contributor.objects.filter(**wanted)[:2])
+        if not found:
+            raise forms.ValidationError(f"No account is called “{line}”. Copy its name or number from its page.")
+        if len(found) > 1:
+            raise forms.ValidationError(f"Several accounts are called “{line}”; give the number that its page shows.")
+        return found[0]
+
+
+class DifferentPeopleForm(LinkForm):
+    reason = forms.CharField(
+        max_length=600, widget=forms.Textarea(attrs={"rows": 4}), label="Why they are different people",
+        help_text="For your colleagues and the audit log; the accounts do not read it.",
+    )  # fmt: skip
+
+
+class DecideLinkForm(forms.Form):
+    decision = forms.ChoiceField(label="Decision", widget=forms.RadioSelect)
+
+    def __init__(self, *arguments: Any, is_own: bool, is_end: bool, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        decision = self.fields["decision"]
+        assert isinstance(decision, forms.ChoiceField)
+        agree = "Agree: they count apart again" if is_end else "Agree: they count as one from now on"
+        refuse = "Take it back" if is_own else "Refuse it: nothing changes"
+        decision.choices = [*([] if is_own else [("agree", agree)]), ("refuse", refuse)]
 
 
 class ExportForm(forms.Form):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 CHECKERS = ("finance_checker", "admin")
 FINANCE = ("finance_maker", "finance_checker", "admin")
+COMPLIANCE = ("compliance", "admin")
 EVERYBODY_IN_FINANCE = (*FINANCE, "compliance")
 
 
@@ -24,7 +25,7 @@ class Kind:
     roles: tuple[str, ...] = ()
 
 
-PAYOUTS, TASK = "/portal/payouts/", "/portal/payouts/#holds"
+PAYOUTS, TASK, LINKS = "/portal/payouts/", "/portal/payouts/#holds", "/portal/splits/#one"
 KINDS: dict[str, Kind] = {
     "payout_transferred": Kind("A payment is on its way", "A payment was sent", PAYOUTS),
     "payout_settled": Kind("A payment arrived", "A payment arrived at your bank", PAYOUTS),
@@ -36,11 +37,19 @@ KINDS: dict[str, Kind] = {
     "carried_over": Kind("Your royalties are carried over", "An amount is carried over to a later run", PAYOUTS),
     "onboarding_needed": Kind("Tell us where to pay you", "Payout details are needed", PAYOUTS),
     "tax_form_expiring": Kind("Your tax form runs out", "A tax form runs out", PAYOUTS, essential=True),
+    "accounts_linked": Kind(
+        "Your accounts count as one", "Accounts are found to be one person's", LINKS, essential=True
+    ),
+    "accounts_unlinked": Kind(
+        "Your accounts count apart again", "Accounts are no longer counted as one", LINKS, essential=True
+    ),
     "run_awaiting_approval": Kind("A payout run waits for approval", "", "/console/", roles=CHECKERS),
     "run_stopped": Kind("A payout run stopped", "", "/console/", roles=EVERYBODY_IN_FINANCE),
     "payout_needs_person": Kind("A payout waits for a decision", "", "/console/reconciliation/", roles=FINANCE),
     "difference_found": Kind("Reconciliation found a difference", "", "/console/reconciliation/", roles=FINANCE),
     "policy_proposed": Kind("A payout policy waits for a second person", "", "/console/policies/", roles=CHECKERS),
+    "link_proposed": Kind("Linked accounts wait for a second person", "", "/console/links/", roles=COMPLIANCE),
+    "link_suspected": Kind("Several accounts may be one person's", "", "/console/links/", roles=COMPLIANCE),
     "bank_file_sent": Kind("A bank file waits for confirmation", "", "/console/", roles=CHECKERS),
 }  # fmt: skip
 # What a contributor may switch off as mail.

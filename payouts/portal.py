@@ -19,7 +19,7 @@ from attribution.models import ManifestWork
 from contributors.console import recently_authenticated
 from contributors.models import Contributor, Membership
 from contributors.portal import ContributorRequest, contributor_required
-from contributors.queries import consent_matrix, works_of
+from contributors.queries import consent_matrix, linked_with, works_of
 from contributors.templatetags.charts import BarChart, Series
 from ledger import queries as ledger_queries
 from ledger.money import asset, format_amount, from_minor
@@ -52,6 +52,7 @@ def home(request: HttpRequest) -> HttpResponse:
             "empty": None if months else _first_step(contributor),
             "receipts": ledger_queries.receipts_of(contributor.pk, limit=RECEIPTS_SHOWN).rows,
             "consents": _consents(contributor, at),
+            "counted_as_one": linked_with(contributor, at),
             **_next_payout(request, at),
         },
     )

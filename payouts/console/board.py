@@ -8,8 +8,11 @@ from django.conf import settings
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from contributors.models import ContributorLink
+from contributors.queries import suspicions
 from ledger import queries as ledger_queries
 from payouts import queries
 from payouts.console import reader_required, user_of
@@ -46,6 +49,8 @@ def console(request: HttpRequest) -> HttpResponse:
             "paused": [run for run in runs if run.state == PayoutRun.State.PAUSED],
             "to_order": [r for r in runs if r.state == PayoutRun.State.EXECUTING and r.rail == Rail.MANUAL_BANK_FILE],
             "proposals": PolicyProposal.objects.filter(state="open").select_related("proposed_by"),
+            "links": ContributorLink.objects.filter(state__in=["proposed", "ending"]).select_related("proposed_by"),
+            "n_suspicions": len(suspicions(timezone.now())),
             "needs_person": queries.needs_person()[:20],
             "n_differences": queries.open_differences().count(),
             "dead_letters": WebhookEvent.objects.filter(state=WebhookEvent.State.DEAD).count(),

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from contributors.console import recently_authenticated
 from contributors.models import Contributor
+from contributors.queries import linked_with
 from payouts import exports, operations, queries, standing
 from payouts.console import actor_required, presence_of, reader_required, user_of
 from payouts.console.acts import Act, act
@@ -64,6 +65,7 @@ def payee_account(request: HttpRequest, public_id: UUID) -> HttpResponse:
             "details": details,
             "tax": queries.tax_form_of(contributor),
             "purses": standing.purses_of(contributor, at=timezone.now()),
+            "counted_as_one": linked_with(contributor, timezone.now()),
             "holds": [
                 (one, not why_not_release(one.hold, user_of(request))) for one in queries.open_holds(contributor)
             ],

@@ -27,6 +27,8 @@ class Account:
     disabled_reason: str
     requirements: dict[str, Any]
     bank_fingerprint: str
+    # Stripe's own mark of the account's number: the same wherever the same bank account is named.
+    bank_number: str = ""
 
 
 @dataclass(frozen=True)
@@ -353,6 +355,7 @@ def _account(raw: Mapping[str, Any]) -> Account:
         }
         | {"current_deadline": requirements.get("current_deadline")},
         bank_fingerprint=f"{bank['id']}:{bank.get('last4', '')}" if bank else "",
+        bank_number=str(bank.get("fingerprint") or "") if bank else "",
     )
 
 

@@ -15,6 +15,7 @@ from payouts.holds import reason_of_disabling
 from payouts.models import HoldReason, Payout, PayoutAccount, Rail, TaxProfile
 from payouts.operations.audit import NOBODY, Presence, audit
 from payouts.operations.holds import sync_automatic_holds
+from payouts.operations.links import note_bank_at_stripe
 from payouts.operations.policies import terms_in_force
 
 REFRESH_PATH = "/portal/payouts/onboarding/"
@@ -126,6 +127,11 @@ def apply_account(
     *, account: PayoutAccount, remote: gateway.Account, at: datetime, balance: gateway.Balance | None = None
 ) -> PayoutAccount:
     """Take over what Stripe says of a locked account, in the caller's transaction."""
+    if remote.bank_number:
+        last4 = remote.bank_fingerprint.rpartition(":")[2]
+        note_bank_at_stripe(
+            contributor=account.contributor, fingerprint=remote.bank_number, shown=f"at Stripe, … {last4}", at=at
+        )
     if account.rail != Rail.STRIPE_TRANSFER:
         # Paid by bank transfer since: Stripe's view is kept for the day that this changes back.
         remote = dataclasses.replace(remote, bank_fingerprint="", country="", default_currency="")

@@ -14,6 +14,7 @@ from payouts import sealing
 from payouts.models import BankDetails, PayoutAccount, Rail
 from payouts.operations.accounts import hold_as_account_says, require_manager
 from payouts.operations.audit import ADMIN, CHECKER, NOBODY, Presence, audit, require_fresh_factor, require_role
+from payouts.operations.links import note_iban
 from payouts.operations.staff import require_settled_role
 from payouts.pain import Party
 from payouts.rails import RAIL_NAMES, rail_of_country
@@ -80,6 +81,7 @@ def record_bank_details(
     number, code = checked_iban(iban), checked_bic(bic)
     code = code or str(number.bic or "")
     content = json.dumps({"holder": holder_name.strip()[:70], "iban": number.compact, "bic": code}, sort_keys=True)
+    note_iban(contributor=contributor, iban=number.compact, at=at)
     marks = [_fingerprint(number, digest) for digest in sealing.digests(content)]
     if account.bank_fingerprint in marks:
         return account.bank_details.filter(fingerprint=account.bank_fingerprint).latest("pk")

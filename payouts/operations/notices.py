@@ -20,6 +20,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
 from contributors.models import Contributor, Membership, User
+from contributors.queries import suspicions
 from ledger.money import asset, format_amount, from_minor
 from payouts.models import Difference, LeftOut, MutedNotice, Notice, PayoutRun, PolicyProposal, TaxProfile
 from payouts.notices import KINDS, OPTIONAL
@@ -49,7 +50,10 @@ def notice_what_is_due(*, at: datetime) -> int:
 
     Repeatable: a notice is given once for its subject. Returns how many were new.
     """
-    wanted = [*_of_runs(at), *_of_differences(at), *_of_left_out(at), *_of_tax_forms(at), *_of_proposals(at)]
+    wanted = [
+        *_of_runs(at), *_of_differences(at), *_of_left_out(at), *_of_tax_forms(at), *_of_proposals(at),
+        *_of_suspicions(at),
+    ]  # fmt: skip
     Notice.objects.bulk_create(wanted, batch_size=1000, ignore_conflicts=True)
     return len(wanted)
 
@@ -94,6 +98,22 @@ def _of_proposals(at: datetime) -> list[Notice]:
             words=f"{named[subject].proposed_by} proposes a {named[subject].currency} policy: {named[subject].reason}",
         )
         for subject in sorted(_untold("policy_proposed", named))
+    ]  # fmt: skip
+
+
+def _of_suspicions(at: datetime) -> list[Notice]:
+    # An account more is another subject.
+    named = {
+        f"suspicion:{one.contributors[0].pk}:{len(one.contributors)}:{one.noted_at:%Y%m%d%H%M%S%f}": one
+        for one in suspicions(at)
+    }
+    return [
+        Notice(
+            kind="link_suspected", subject=subject, created_at=at,
+            words=f"{len(named[subject].contributors)} accounts have the same {named[subject].kind} "
+            f"({named[subject].shown}). Are they one person's?",
+        )
+        for subject in sorted(_untold("link_suspected", named))
     ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ that is chosen on the onboarding page or set through the controls, and holds no 
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -55,7 +56,7 @@ def bank_json(account: Account) -> dict[str, Any]:
         "country": account.country,
         "currency": account.default_currency,
         "default_for_currency": True,
-        "fingerprint": f"fingerprint{bank['last4']}",
+        "fingerprint": hashlib.sha256(f"{account.reference}:{bank['last4']}".encode()).hexdigest()[:16],
         "last4": bank["last4"],
         "metadata": {},
         "routing_number": "110000000",

@@ -1,0 +1,183 @@
+"""Accounts that may be one person's, and those that are found to be: looked at, proposed, decided, ended."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods
+
+from contributors.console import recently_authenticated
+from contributors.models import Contributor, ContributorLink
+from contributors.queries import suspicions
+from payouts import operations
+from payouts.console import ADMIN, COMPLIANCE, actor_required, presence_of, reader_required, user_of
+from payouts.console.acts import Act, act
+from payouts.forms import DecideLinkForm, DifferentPeopleForm, LinkForm, ReasonForm
+
+State = ContributorLink.State
+TONES = {"proposed": "warn", "in_force": "info", "ending": "warn", "ended": "neutral", "refused": "neutral"}
+PAGE, SUSPICIONS_SHOWN, ACCOUNTS_MAX = 50, 50, 100
+NEEDS_COMPLIANCE = "This takes compliance or an administrator."
+
+
+@require_GET
+@reader_required
+def links(request: HttpRequest) -> HttpResponse:
+    suspected = suspicions(timezone.now())
+    decided = _links().exclude(state__in=[State.PROPOSED, State.ENDING]).order_by("state", "-pk")
+    page = Paginator(decided, PAGE).get_page(request.GET.get("page"))
+    return render(
+        request,
+        "console/links.html",
+        {
+            "suspected": [(one, _numbers(one.contributors)) for one in suspected[:SUSPICIONS_SHOWN]],
+            "n_more": max(0, len(suspected) - SUSPICIONS_SHOWN),
+            "waiting": _links().filter(state__in=[State.PROPOSED, State.ENDING]).order_by("pk"),
+            "page_obj": page,
+            "rows": [(link, TONES[link.state]) for link in page],
+            "may_act": user_of(request).has_role(COMPLIANCE, ADMIN),
+        },
+    )
+
+
+def _links() -> QuerySet[ContributorLink]:
+    people = ("proposed_by", "decided_by", "end_proposed_by", "ended_by")
+    return ContributorLink.objects.select_related(*people).prefetch_related("contributors")
+
+
+def _numbers(contributors: list[Contributor]) -> str:
+    return ",".join(str(one.public_id) for one in contributors[:ACCOUNTS_MAX])
+
+
+@require_http_methods(["GET", "POST"])
+@actor_required
+def propose(request: HttpRequest) -> HttpResponse:
+    form = LinkForm(request.POST or None, initial={"accounts": _named_in_address(request)})
+    page = Act(
+        "Propose that accounts count as one",
+        "Their works are then valued as those of one account: what one of them would lose is counted against what "
+        "another gains, as it would be in a single account. Each keeps its works, its statements and its payouts. "
+        "Nothing changes until somebody else agrees, and what was attributed before stays.",
+        "Propose it", reverse("payouts:links"), "Linked accounts",
+        not_this_person="" if _may(request) else NEEDS_COMPLIANCE,
+    )  # fmt: skip
+
+    def do(given: dict[str, Any]) -> str:
+        operations.propose_link(
+            accounts=given["accounts"], reason=given["reason"], by=user_of(request), at=timezone.now(),
+            seen=presence_of(request),
+        )  # fmt: skip
+        return "Proposed. Somebody else agrees to it or refuses it."
+
+    return act(request, page, form, do)
+
+
+@require_http_methods(["GET", "POST"])
+@actor_required
+@recently_authenticated
+def dismiss(request: HttpRequest) -> HttpResponse:
+    form = DifferentPeopleForm(request.POST or None, initial={"accounts": _named_in_address(request)})
+    page = Act(
+        "These are different people",
+        "The accounts leave the list of those to look at. One more account with the same detail brings them back.",
+        "Write it down", reverse("payouts:links"), "Linked accounts",
+        not_this_person="" if _may(request) else NEEDS_COMPLIANCE,
+    )  # fmt: skip
+
+    def do(given: dict[str, Any]) -> str:
+        operations.dismiss_suspicion(
+            accounts=given["accounts"], reason=given["reason"], by=user_of(request), at=timezone.now(),
+            seen=presence_of(request),
+        )  # fmt: skip
+        return "Written down: different people."
+
+    return act(request, page, form, do)
+
+
+@require_http_methods(["GET", "POST"])
+@actor_required
+@recently_authenticated
+def decide(request: HttpRequest, public_id: UUID) -> HttpResponse:
+    link = _link_or_404(public_id)
+    is_end = link.state == State.ENDING
+    proposer = link.end_proposed_by if is_end else link.proposed_by
+    refusal = "" if _may(request) else NEEDS_COMPLIANCE
+    if link.state not in {State.PROPOSED, State.ENDING}:
+        refusal = f"There is nothing to decide: the link is {link.get_state_display().lower()}."
+    form = DecideLinkForm(request.POST or None, is_own=proposer == user_of(request), is_end=is_end)
+    page = Act(
+        "Decide whether accounts count apart again" if is_end else "Decide whether accounts count as one",
+        f"{proposer} proposes it: {link.end_reason if is_end else link.reason}",
+        "Decide", reverse("payouts:links"), "Linked accounts", not_this_person=refusal, facts=_facts(link),
+    )  # fmt: skip
+
+    def do(given: dict[str, Any]) -> str:
+        agree = given["decision"] == "agree"
+        operations.decide_link(
+            link=link, agree=agree, by=user_of(request), at=timezone.now(), seen=presence_of(request)
+        )
+        if not agree:
+            return "Refused. Nothing has changed."
+        return "They count apart again, and were told." if is_end else "They count as one from now on, and were told."
+
+    return act(request, page, form, do)
+
+
+@require_http_methods(["GET", "POST"])
+@actor_required
+def end(request: HttpRequest, public_id: UUID) -> HttpResponse:
+    link = _link_or_404(public_id)
+    refusal = "" if _may(request) else NEEDS_COMPLIANCE
+    if link.state != State.IN_FORCE:
+        refusal = f"Only a link in force can end; this one is: {link.get_state_display().lower()}."
+    page = Act(
+        "Propose that accounts count apart again",
+        "They go on counting as one until somebody else agrees. Each of the accounts reads the reason.",
+        "Propose the end", reverse("payouts:links"), "Linked accounts", not_this_person=refusal,
+        facts=[*_facts(link), ("What was found", link.reason)],
+    )  # fmt: skip
+
+    def do(given: dict[str, Any]) -> str:
+        operations.propose_end_of_link(
+            link=link, reason=given["reason"], by=user_of(request), at=timezone.now(), seen=presence_of(request)
+        )
+        return "Proposed. Somebody else agrees to it or refuses it."
+
+    return act(request, page, ReasonForm(request.POST or None, label="Why they are not one person"), do)
+
+
+def _may(request: HttpRequest) -> bool:
+    return user_of(request).has_role(COMPLIANCE, ADMIN)
+
+
+def _named_in_address(request: HttpRequest) -> str:
+    """The accounts that a link on the list names, as a person reads them."""
+    numbers = []
+    for text in request.GET.get("accounts", "").split(",")[:ACCOUNTS_MAX]:
+        try:
+            numbers.append(UUID(text))
+        except ValueError:
+            continue
+    found = Contributor.objects.filter(public_id__in=numbers).order_by("pk")
+    return "\n".join(f"{one.display_name}, {one.public_id}" for one in found)
+
+
+def _facts(link: ContributorLink) -> list[tuple[str, Any]]:
+    return [
+        (f"Account {number}", f"{one.display_name}: {one.legal_name}, {one.country}, since {one.created_at:%-d %b %Y}")
+        for number, one in enumerate(link.contributors.order_by("pk"), start=1)
+    ]
+
+
+def _link_or_404(public_id: UUID) -> ContributorLink:
+    link = _links().filter(public_id=public_id).first()
+    if link is None:
+        raise Http404
+    return link

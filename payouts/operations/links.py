@@ -1,0 +1,130 @@
+"""Accounts of one person: compliance finds, a second person agrees, the audit log says who, the accounts are told.
+
+What a link does is in contributors and attribution; what tells that two accounts are one person's is noted from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from django.db import transaction
+
+from contributors import operations as contributors
+from contributors.models import Contributor, ContributorLink, IdentifyingDetail, User
+from payouts import sealing
+from payouts.models import Notice
+from payouts.operations.audit import ADMIN, COMPLIANCE, NOBODY, Presence, audit, require_fresh_factor, require_role
+from payouts.operations.staff import require_settled_role
+
+
+def note_iban(*, contributor: Contributor, iban: str, at: datetime) -> None:
+    """Whoever names the same account for another contributor, under any name, may be the same person."""
+    # Under each key, so that the same account is found while keys are replaced.
+    for digest in sealing.digests(iban):
+        contributors.note_detail(
+            contributor=contributor, kind=IdentifyingDetail.Kind.BANK_ACCOUNT, digest=f"iban:{digest}",
+            shown=f"{iban[:2]} … {iban[-4:]}", at=at,
+        )  # fmt: skip
+
+
+def note_bank_at_stripe(*, contributor: Contributor, fingerprint: str, shown: str, at: datetime) -> None:
+    """The same by what Stripe tells of an account: equal for equal numbers, and nothing else."""
+    contributors.note_detail(
+        contributor=contributor, kind=IdentifyingDetail.Kind.BANK_ACCOUNT, digest=f"stripe:{fingerprint}"[:100],
+        shown=shown, at=at,
+    )  # fmt: skip
+
+
+@transaction.atomic
+def propose_link(
+    *, accounts: Sequence[Contributor], reason: str, by: User, at: datetime, seen: Presence = NOBODY
+) -> ContributorLink:
+    """Propose that accounts count as one where works are valued. Somebody else decides."""
+    require_role(by, COMPLIANCE, ADMIN)
+    link = contributors.propose_link(contributors=accounts, reason=reason, by=by, at=at)
+    _audit(link, "propose_link", by, at, seen, reason=link.reason)
+    Notice.objects.create(
+        kind="link_proposed", subject=f"link:{link.public_id}", created_at=at,
+        words=f"{by} proposes that {len(accounts)} accounts count as one: {link.reason}"[:1000],
+    )  # fmt: skip
+    return link
+
+
+@transaction.atomic
+def dismiss_suspicion(
+    *, accounts: Sequence[Contributor], reason: str, by: User, at: datetime, seen: Presence = NOBODY
+) -> ContributorLink:
+    """Say that accounts which share a detail are different people's. One more account with it asks anew."""
+    require_role(by, COMPLIANCE, ADMIN)
+    require_fresh_factor(seen)
+    link = contributors.dismiss_suspicion(contributors=accounts, reason=reason, by=by, at=at)
+    _audit(link, "dismiss_suspicion", by, at, seen, reason=link.reason)
+    return link
+
+
+@transaction.atomic
+def propose_end_of_link(
+    *, link: ContributorLink, reason: str, by: User, at: datetime, seen: Presence = NOBODY
+) -> ContributorLink:
+    """Propose that the accounts count apart again. The link stays in force until somebody else agrees."""
+    require_role(by, COMPLIANCE, ADMIN)
+    link = contributors.propose_end_of_link(link=link, reason=reason, by=by, at=at)
+    _audit(link, "propose_end_of_link", by, at, seen, reason=link.end_reason)
+    Notice.objects.create(
+        kind="link_proposed", subject=f"link:{link.public_id}:{at:%Y%m%d%H%M%S%f}", created_at=at,
+        words=f"{by} proposes that {link.members.count()} accounts count apart again: {link.end_reason}"[:1000],
+    )  # fmt: skip
+    return link
+
+
+@transaction.atomic
+def decide_link(
+    *, link: ContributorLink, agree: bool, by: User, at: datetime, seen: Presence = NOBODY
+) -> ContributorLink:
+    """Agree to a link or to its end, or refuse it. The accounts are told what changed, and why."""
+    require_role(by, COMPLIANCE, ADMIN)
+    require_fresh_factor(seen)
+    require_settled_role(by, at)
+    before = link.state
+    link = contributors.decide_link(link=link, agree=agree, by=by, at=at)
+    _audit(link, "decide_link", by, at, seen, before=before)
+    if agree and link.state == ContributorLink.State.IN_FORCE:
+        _tell(link, "accounts_linked", at, lambda names: (
+            f"From now on your works and those of {names} are valued as the works of one account, because we found "
+            f"that the accounts belong to one person: {link.reason}"
+        ))  # fmt: skip
+    elif agree:
+        _tell(link, "accounts_unlinked", at, lambda names: (
+            f"From now on your works are valued apart from those of {names} again: {link.end_reason}"
+        ))  # fmt: skip
+    return link
+
+
+def _tell(link: ContributorLink, kind: str, at: datetime, words: Callable[[str], str]) -> None:
+    accounts = list(link.contributors.order_by("pk"))
+    Notice.objects.bulk_create(
+        Notice(
+            contributor=one, kind=kind, subject=f"link:{link.public_id}:{one.pk}", created_at=at,
+            words=words(_named([other.display_name for other in accounts if other != one]))[:1000],
+        )
+        for one in accounts
+    )  # fmt: skip
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = [f"“{name}”" for name in names[:3]]
+    if len(names) > len(shown):
+        shown.append(f"{len(names) - len(shown)} more")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def _audit(
+    link: ContributorLink, action: str, by: User, at: datetime, seen: Presence, *, before: str = "", reason: str = ""
+) -> None:
+    """One line for the link, and its accounts by number."""
+    accounts = list(link.members.order_by("contributor").values_list("contributor_id", flat=True))
+    audit(
+        by=by, action=action, subject=f"link:{link.public_id}", at=at, seen=seen,
+        before={"state": before} if before else {}, after={"state": link.state, "accounts": accounts, "reason": reason},
+    )  # fmt: skip
