@@ -45,8 +45,11 @@ def with_groups(scores: Tensor, holder_ids: Sequence[int], groups: Groups) -> Te
     """
     if not groups:
         return scores
-    sums = [scores[..., np.searchsorted(holder_ids, group)].double().sum(-1).to(scores.dtype) for group in groups]
-    return torch.cat([scores, torch.stack(sums, -1)], -1)
+    columns = torch.from_numpy(np.searchsorted(np.asarray(holder_ids), np.concatenate([*map(np.asarray, groups)])))
+    group = torch.repeat_interleave(torch.tensor([len(holders) for holders in groups]))
+    sums = torch.zeros(*scores.shape[:-1], len(groups), dtype=torch.float64)
+    sums.index_add_(-1, group, scores[..., columns].double())
+    return torch.cat([scores, sums.to(scores.dtype)], -1)
 
 
 def ensemble(scores: Tensor) -> tuple[Tensor, Tensor]:

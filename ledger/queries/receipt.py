@@ -164,9 +164,8 @@ def _voided(
     return Standing(generation, "voided", counted, accrual, entries[accrual.batch_id], None, void, back)
 
 
-def se_ppb(attribution: Attribution, place: int) -> int:
-    """The standard error of a holder's score on the scale of its share."""
-    whole = positive_sum(attribution)
+def se_ppb(attribution: Attribution, place: int, whole: float) -> int:
+    """The standard error of a holder's score on the scale of its share, where the shares are parts of `whole`."""
     return min(round(attribution.se[place] / whole * PPB), PPB) if whole > 0 else 0
 
 
@@ -205,12 +204,13 @@ def receipt_for_service(generation_id: uuid.UUID, service_id: int) -> ServiceRec
     named = [place for place, ppb in enumerate(attribution.shares_ppb) if ppb or (division and division.units[place])]
     holders = Holder.objects.in_bulk([attribution.holder_ids[place] for place in named])
     evidence = {place: ranked_works(attribution.top_works, [attribution.holder_ids[place]]) for place in named}
+    whole = positive_sum(attribution)
     works = Work.objects.in_bulk({work_id for ranked in evidence.values() for work_id, _ in ranked})
     shares = [
         HolderShare(
             holder=holders[attribution.holder_ids[place]],
             ppb=attribution.shares_ppb[place],
-            se_ppb=se_ppb(attribution, place),
+            se_ppb=se_ppb(attribution, place, whole),
             amount=division.units[place] if division else None,
             works=[(works[work_id], score) for work_id, score in evidence[place]],
         )
@@ -319,6 +319,7 @@ def _own_shares(contributor_id: int, standing: Standing, division: Division) -> 
     own = set(holders_of(contributor_id)) & set(attribution.holder_ids)
     sheets = split_of(own, standing.generation.occurred_at)
     holders = Holder.objects.in_bulk(own)
+    whole = positive_sum(attribution)
     shares = []
     for place, holder_id in enumerate(attribution.holder_ids):
         sheet = sheets.get(holder_id, []) if holder_id in own else []
@@ -333,7 +334,7 @@ def _own_shares(contributor_id: int, standing: Standing, division: Division) -> 
                 holder=holders[holder_id],
                 place=place,
                 ppb=attribution.shares_ppb[place],
-                se_ppb=se_ppb(attribution, place),
+                se_ppb=se_ppb(attribution, place, whole),
                 general_ppb=attribution.general_ppb[place],
                 score=score,
                 se=se,

@@ -23,6 +23,7 @@ from django.utils.timezone import now
 from attribution import operations as attributions
 from attribution.models import Attribution, AttributionIndex, Generation, ModelService, ModelVersion
 from attribution.operations.attributions import general_key
+from attribution.queries import Group
 from attribution.shares import apportion_scores
 from contributors import operations as people
 from contributors.models import PPB, Contributor, Holder, User, Work
@@ -37,6 +38,7 @@ ISSUED = datetime(2026, 9, 25, tzinfo=UTC)
 AT = datetime(2026, 11, 3, 9, 0, tzinfo=UTC)
 TOTP_SECRET = "JBSWY3DPEHPK3PXP"
 PASSWORD = "a long enough phrase"
+SE, GENERAL, GENERAL_SE = 0.0625, [3.0, 2.0, 1.0], 0.1
 AUDIT: dict[str, Any] = {
     "passed": True, "lds_low": 0.31, "weight_ppb": 577_777_777, "coalitions": 16, "seed": 0,
     "own_generations": {"specific": {"lds": 0.44, "low": 0.31, "high": 0.56}, "pro_rata": {"lds": -0.01}},
@@ -106,31 +108,39 @@ class Programme:
 
     def attribute(
         self, generations: Sequence[Generation], *, scores: Sequence[float] | None = None, revision: int = 1,
-        weight_ppb: int | None = None,
+        weight_ppb: int | None = None, as_one: Sequence[int] = (),
     ) -> list[Attribution]:  # fmt: skip
-        """Store what an attribution worker would: scores, their errors, the shares made of them, and the evidence."""
+        """Store what an attribution worker would: scores, their errors, the shares made of them, and the evidence.
+
+        `as_one`: the places of authors whose accounts are linked.
+        """
         holders = self.holders
         rows = []
         for generation in generations:
             version = next(i for i, v in enumerate(self.versions) if v.pk == generation.model_version_id)
             drawn = [self.random.gauss(0.4, 0.5) for _ in holders] if scores is None else list(scores)
-            rows.append(self._attribution(generation, self.indexes[version], holders, drawn, revision, weight_ppb))
+            linked = [_group(holders, drawn, as_one)] if as_one else []
+            rows.append(
+                self._attribution(generation, self.indexes[version], holders, drawn, revision, weight_ppb, linked)
+            )
         Attribution.objects.bulk_create(rows)
         Generation.objects.filter(pk__in=[g.pk for g in generations], state="received").update(state="attributed")
         return rows
 
     def _attribution(
         self, generation: Generation, index: AttributionIndex, holders: Sequence[Holder], scores: Sequence[float],
-        revision: int, weight_ppb: int | None,
+        revision: int, weight_ppb: int | None, groups: Sequence[Group],
     ) -> Attribution:  # fmt: skip
         ids = [holder.pk for holder in holders]
-        se, general, general_se = [0.0625] * len(ids), [3.0, 2.0, 1.0][: len(ids)], [0.1] * len(ids)
+        se, general, general_se = [SE] * len(ids), GENERAL[: len(ids)], [GENERAL_SE] * len(ids)
         specific = apportion_scores(
-            holder_ids=ids, scores=scores, standard_errors=se, noise_z=2.0, key=str(generation.pk)
-        )
+            holder_ids=ids, scores=scores, standard_errors=se, noise_z=2.0, key=str(generation.pk),
+            groups=[group.specific for group in groups],
+        )  # fmt: skip
         taught = apportion_scores(
-            holder_ids=ids, scores=general, standard_errors=general_se, noise_z=2.0, key=general_key(index)
-        )
+            holder_ids=ids, scores=general, standard_errors=general_se, noise_z=2.0, key=general_key(index),
+            groups=[group.general for group in groups],
+        )  # fmt: skip
         evidence = {
             str(holder.pk): [[work.pk, round(score / (place + 1), 9)] for place, work in enumerate(works)]
             for holder, works, score, ppb in zip(holders, self.works, scores, specific.ppb, strict=True)
@@ -151,6 +161,7 @@ class Programme:
             general_se=general_se,
             general_ppb=list(taught.ppb),
             general_unattributed_ppb=taught.unattributed_ppb,
+            groups=[group.to_json() for group in groups],
             top_works=evidence,
             prompt_tokens=2,
             scored_tokens=40,
@@ -193,6 +204,14 @@ class Programme:
         ]
         session.save()
         return client
+
+
+def _group(holders: Sequence[Holder], scores: Sequence[float], places: Sequence[int]) -> Group:
+    return Group(
+        holder_ids=tuple(holders[place].pk for place in places),
+        score=sum(scores[place] for place in places), se=SE,
+        general_score=sum(GENERAL[place] for place in places), general_se=GENERAL_SE,
+    )  # fmt: skip
 
 
 def build_programme(directory: Path, *, seed: int = 7, price: int = 50_000_000) -> Programme:

@@ -69,6 +69,34 @@ def test_a_payee_can_redo_every_step_with_a_calculator(one: Programme) -> None:
     assert words["Goes by attribution"].startswith("0.032000000 × 50 %")
 
 
+def test_a_receipt_says_where_accounts_counted_as_one_and_by_which_score(programme: Programme) -> None:
+    # Alone the first would have 0.5 of 0.75; together with the second's -0.25, they have 0.25 of 0.5.
+    programme.attribute(programme.generate(1), scores=[0.5, -0.25, 0.25], as_one=[0, 1])
+    programme.accrue()
+    (first, second) = (
+        queries.receipt_for_contributor(programme.generations[0].pk, programme.contributors[place].pk)
+        for place in (0, 1)
+    )
+    assert first is not None
+    assert second is not None
+    assert [share.ppb for share in (*first.shares, *second.shares)] == [PPB // 2, 0]
+    assert first.agrees
+    assert first.shares[0].se_ppb == PPB // 8
+    page = receipt_page(programme)
+    assert "Score 0.5000 ± 0.0625" in page
+    assert "Counted as one 0.2500 ± 0.0625 the score of 2 sets of works together" in page
+    assert "Counted as one" not in receipt_page(programme, 2)
+
+
+def test_a_group_below_the_noise_floor_says_so_for_each_of_its_accounts(programme: Programme) -> None:
+    # 0.3 alone is no noise at two standard errors of 0.0625; the 0.1 of both together is.
+    programme.attribute(programme.generate(1), scores=[0.3, -0.2, 0.5], as_one=[0, 1])
+    programme.accrue()
+    found = queries.receipt_for_contributor(programme.generations[0].pk, programme.contributors[0].pk)
+    assert found is not None
+    assert (found.shares[0].ppb, found.shares[0].below_noise) == (0, True)
+
+
 def test_the_page_names_generation_service_model_plan_method_audit_and_entry(one: Programme) -> None:
     page = receipt_page(one)
     entry = Entry.objects.get()
