@@ -402,7 +402,7 @@ class TaxFormForm(forms.Form):
     )
     number = forms.CharField(
         max_length=30, required=False, label="Tax number",
-        help_text="As on the form. Only its last four characters are kept. Empty where a W-8 states none.",
+        help_text="As on the form. Only its last four characters and a digest are kept. Empty where a W-8 states none.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )  # fmt: skip
     signed_on = _day("Signed on")

@@ -50,7 +50,7 @@ class Migration(migrations.Migration):
             name='IdentifyingDetail',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('bank_account', 'bank account')], max_length=20)),
+                ('kind', models.CharField(choices=[('bank_account', 'bank account'), ('tax_number', 'tax number')], max_length=20)),
                 ('digest', models.CharField(max_length=100)),
                 ('shown', models.CharField(max_length=60)),
                 ('noted_at', models.DateTimeField()),

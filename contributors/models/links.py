@@ -156,6 +156,7 @@ class IdentifyingDetail(models.Model):
 
     class Kind(models.TextChoices):
         BANK_ACCOUNT = "bank_account", "bank account"
+        TAX_NUMBER = "tax_number", "tax number"
 
     contributor = models.ForeignKey(Contributor, on_delete=models.PROTECT, related_name="identifying_details")
     kind = models.CharField(max_length=20, choices=Kind.choices)

@@ -36,6 +36,15 @@ def note_bank_at_stripe(*, contributor: Contributor, fingerprint: str, shown: st
     )  # fmt: skip
 
 
+def note_tax_number(*, contributor: Contributor, country: str, number: str, at: datetime) -> None:
+    """The same by a tax number, which one person has for oneself."""
+    for digest in sealing.digests(f"{country}:{number}"):
+        contributors.note_detail(
+            contributor=contributor, kind=IdentifyingDetail.Kind.TAX_NUMBER, digest=f"tax:{digest}",
+            shown=f"{country} … {number[-4:]}", at=at,
+        )  # fmt: skip
+
+
 @transaction.atomic
 def propose_link(
     *, accounts: Sequence[Contributor], reason: str, by: User, at: datetime, seen: Presence = NOBODY

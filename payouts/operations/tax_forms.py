@@ -1,6 +1,7 @@
 """The tax form that somebody sent in: what it says is recorded by compliance, and it ends the hold for a missing one.
 
-The paper stays where it is kept. Of the tax number no more than its end comes here: enough to tell two forms apart.
+The paper stays where it is kept. Of the tax number no more than its end comes here, enough to tell two forms apart, and
+a keyed digest, by which the same number on another account's form is noticed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contributors.models import PPB, Contributor, User
 from payouts.models import PayoutAccount, TaxProfile
 from payouts.operations.accounts import refresh_holds
 from payouts.operations.audit import COMPLIANCE, NOBODY, Presence, audit, require_fresh_factor, require_role
+from payouts.operations.links import note_tax_number
 from payouts.operations.staff import require_settled_role
 
 US = "US"
@@ -51,12 +53,12 @@ def record_tax_form(
     seen: Presence = NOBODY,
 ) -> TaxProfile:
     """State which form came in and what it says; a newer one replaces it. `withholding_ppb` is withheld where the
-    ledger's table of rates says nothing of the form and the country. Only the end of `number` is kept."""
+    ledger's table of rates says nothing of the form and the country. Only the end of `number` is kept, and a digest."""
     require_role(by, COMPLIANCE)
     require_fresh_factor(seen)
     require_settled_role(by, at)
     _check_kind(contributor, form, country)
-    last4 = _last4(form, number)
+    number = _checked_number(form, number)
     if not signed_on <= received_on <= at.date():
         raise UnableToRecordTaxForm(
             "A form is signed before it is received, and neither lies in the future. Compare the dates with the form."
@@ -68,7 +70,7 @@ def record_tax_form(
     if not 0 <= withholding_ppb < PPB:
         raise UnableToRecordTaxForm("What is withheld is at least nothing and less than everything.")
     profile = TaxProfile.objects.create(
-        contributor=contributor, form=form, country=country, number_last4=last4, signed_on=signed_on,
+        contributor=contributor, form=form, country=country, number_last4=number[-4:], signed_on=signed_on,
         received_on=received_on, withholding_ppb=withholding_ppb, valid_until=ends, jurisdiction=jurisdiction,
         recorded_by=by, recorded_at=at,
     )  # fmt: skip
@@ -77,6 +79,8 @@ def record_tax_form(
         after={"form": form, "country": country, "number": profile.number_masked, "signed_on": str(signed_on),
                "received_on": str(received_on), "valid_until": str(ends or ""), "withholding_ppb": withholding_ppb},
     )  # fmt: skip
+    if number:
+        note_tax_number(contributor=contributor, country=country, number=number, at=at)
     account = PayoutAccount.objects.filter(contributor=contributor).first()
     if account is not None:
         refresh_holds(account=account, at=at)
@@ -95,11 +99,11 @@ def _check_kind(contributor: Contributor, form: str, country: str) -> None:
         raise UnableToRecordTaxForm("A W-8BEN is for persons, a W-8BEN-E for organisations.")
 
 
-def _last4(form: str, number: str) -> str:
+def _checked_number(form: str, number: str) -> str:
     given = re.sub(r"[\s.\-/]", "", number).upper()
     if form == TaxProfile.Form.W9 and not re.fullmatch(r"\d{9}", given):
         raise UnableToRecordTaxForm("The number on a W-9 (SSN, ITIN or EIN) has nine digits. Compare it with the form.")
     # Some countries give none.
     if given and not re.fullmatch(r"[0-9A-Z]{5,20}", given):
         raise UnableToRecordTaxForm("A tax number has 5 to 20 letters and digits. Leave it empty if the form has none.")
-    return given[-4:]
+    return given

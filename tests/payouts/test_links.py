@@ -72,6 +72,18 @@ def test_the_same_bank_account_at_stripe_is_found_by_stripes_own_mark(paying: Wo
     assert found.shown == "at Stripe, … 6789"
 
 
+def test_the_same_tax_number_on_the_forms_of_two_accounts_is_found(world: World) -> None:
+    one, other, third = (world.contributor(outcome=None, country="BR") for _ in range(3))
+    for contributor, number in ((one, "123.456.789-09"), (other, "12345678909"), (third, "98765432100")):
+        operations.record_tax_form(
+            contributor=contributor, form="w8ben", country="BR", number=number, signed_on=world.at.date(),
+            received_on=world.at.date(), withholding_ppb=0, by=world.compliance, at=world.at, seen=SEEN,
+        )  # fmt: skip
+    (found,) = suspicions(world.at)
+    assert (found.contributors, found.kind, found.shown) == ([one, other], "tax number", "BR … 8909")
+    assert not IdentifyingDetail.objects.filter(digest__contains="12345678909").exists()
+
+
 def test_compliance_is_told_once_of_what_is_to_be_looked_at_and_again_of_one_account_more(world: World) -> None:
     paid_to(world, IBAN)
     paid_to(world, IBAN)
