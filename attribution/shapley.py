@@ -45,7 +45,8 @@ def with_groups(scores: Tensor, holder_ids: Sequence[int], groups: Groups) -> Te
     """
     if not groups:
         return scores
-    columns = torch.from_numpy(np.searchsorted(np.asarray(holder_ids), np.concatenate([*map(np.asarray, groups)])))
+    grouped = [holder for holders in groups for holder in holders]
+    columns = torch.from_numpy(np.searchsorted(np.asarray(holder_ids), np.asarray(grouped)))
     group = torch.repeat_interleave(torch.tensor([len(holders) for holders in groups]))
     sums = torch.zeros(*scores.shape[:-1], len(groups), dtype=torch.float64)
     sums.index_add_(-1, group, scores[..., columns].double())

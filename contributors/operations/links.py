@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 
@@ -53,7 +54,7 @@ def _check_reason(reason: str) -> str:
     return reason.strip()
 
 
-def _create(contributors: Sequence[Contributor], **values: object) -> ContributorLink:
+def _create(contributors: Sequence[Contributor], **values: Any) -> ContributorLink:
     link = ContributorLink.objects.create(**values)
     LinkedContributor.objects.bulk_create(LinkedContributor(link=link, contributor=one) for one in contributors)
     return link

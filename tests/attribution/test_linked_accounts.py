@@ -66,6 +66,7 @@ def test_everything_is_stored_that_gives_the_same_shares_again(indexed: Programm
     before = attributed(indexed)
     made = link(indexed.contributors[1:3], indexed.at)
     row = attributed(indexed)
+    assert made.decided_by is not None
     proposed = contributors.propose_end_of_link(link=made, reason="Cousins.", by=made.decided_by, at=indexed.at)
     contributors.decide_link(link=proposed, agree=True, by=made.proposed_by, at=indexed.at + timedelta(hours=1))
     # Neither a link nor its end changes what was attributed before.
