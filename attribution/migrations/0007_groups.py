@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('attribution', '0005_pushed_features'),
+        ('attribution', '0006_queued_audits'),
     ]
 
     operations = [
