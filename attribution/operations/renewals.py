@@ -14,6 +14,7 @@ from attribution.operations.attributions import (
     UnableToAttribute,
     Unattributable,
     _GeneralShares,
+    _groups,
     _measure,
     _row,
 )
@@ -44,7 +45,7 @@ def attribute_batch_again(*, index: AttributionIndex, generation_ids: Sequence[U
             .order_by()
         )
         general = _GeneralShares(index)
-        found = zip(rows, _measure(opened, rows), strict=True)
+        found = zip(rows, _measure(opened, rows, groups=_groups(opened, at)), strict=True)
         made = [
             _row(index, row, result, general, at=at, revision=last[row.pk] + 1)
             for row, result in found
