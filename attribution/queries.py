@@ -102,7 +102,10 @@ def positive_sum(attribution: Attribution) -> float:
     groups = groups_of(attribution)
     grouped = {holder_id for group in groups for holder_id in group.holder_ids}
     alone = zip(attribution.holder_ids, attribution.scores, strict=True)
-    scores = [*(score for holder, score in alone if holder not in grouped), *(group.score for group in groups)]
+    scores: list[float] = [
+        *(score for holder, score in alone if holder not in grouped),
+        *(group.score for group in groups),
+    ]
     return sum(max(score, 0.0) for score in scores)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
@@ -116,7 +117,7 @@ def test_the_database_keeps_what_was_decided(
     link = in_force([ada, ben], finder, decider, at)
     row = ContributorLink.objects.filter(pk=link.pk)
     proposed = propose([ada, cleo], finder, at)
-    changes = [
+    changes: list[Callable[[], object]] = [
         lambda: row.update(reason="Another."),
         lambda: row.update(decided_at=at + timedelta(days=1)),
         lambda: row.update(state="proposed", decided_at=None, decided_by=None),
