@@ -179,8 +179,11 @@ class TinyGPT(nn.Module):
         return logits
 
 
-def adapter_of(module: nn.Module, left_out: Sequence[str] = ()) -> CausalLM:
-    return CausalLM(module, vocabulary=VOCABULARY, context=CONTEXT, left_out=left_out)
+def adapter_of(module: nn.Module) -> CausalLM:
+    """Positions are read as a weight, which no hook sees."""
+    return CausalLM(
+        module, vocabulary=VOCABULARY, context=CONTEXT, also_traced=("embedding", "norm"), left_out=("positions",)
+    )
 
 
 @functools.cache
