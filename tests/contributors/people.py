@@ -8,6 +8,7 @@ import hmac
 import io
 import struct
 import time
+from collections.abc import Callable
 from datetime import datetime
 
 from django.test import Client
@@ -68,9 +69,12 @@ def totp_code(secret: str = SECRET) -> str:
     return f"{(struct.unpack('>I', digest[offset : offset + 4])[0] & 0x7FFFFFFF) % 10**6:06d}"
 
 
-def log_in(client: Client, email: str, *, code: str = "") -> str:
-    """Log in through the pages, with a second factor where a code is given; returns where that leads."""
+def log_in(client: Client, email: str, *, code: str | Callable[[], str] = "") -> str:
+    """Log in through the pages, with a second factor where a code is given; returns where that leads.
+
+    A code that is asked for when it is needed is that of the moment, however long the password took.
+    """
     response = client.post("/accounts/login/", {"login": email, "password": PASSWORD})
     if code:
-        response = client.post("/accounts/2fa/authenticate/", {"code": code})
+        response = client.post("/accounts/2fa/authenticate/", {"code": code() if callable(code) else code})
     return response.headers.get("Location", "")
