@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import structlog
 from celery import shared_task
 from django.utils import timezone
 
+from attribution.operations import UnableToAttribute
 from ledger.models import Restatement
 from ledger.operations import (
+    UnableToRestate,
     accrue,
     compute_waiting_previews,
     continue_restatement,
@@ -18,6 +21,7 @@ from ledger.operations import (
     release_reserves,
 )
 
+log = structlog.get_logger(__name__)
 SWEEPS_MAX = 200
 RESTATED_BATCHES_MAX = 20
 
@@ -78,9 +82,13 @@ def continue_restatements() -> int:
     """Go on with what is being restated, for some batches; returns how many generations were looked at."""
     done = 0
     for restatement in Restatement.objects.filter(state=Restatement.State.RUNNING).order_by("id"):
-        for _ in range(RESTATED_BATCHES_MAX):
-            found = continue_restatement(restatement=restatement, at=timezone.now())
-            done += found
-            if not found:
-                break
+        try:
+            for _ in range(RESTATED_BATCHES_MAX):
+                found = continue_restatement(restatement=restatement, at=timezone.now())
+                done += found
+                if not found:
+                    break
+        except (UnableToAttribute, UnableToRestate) as reason:
+            # One whose index was retired meanwhile holds up none of the others.
+            log.warning("restatement_stuck", restatement=restatement.pk, reason=str(reason))
     return done

@@ -11,16 +11,16 @@ from attribution.models import Attribution, AttributionIndex, Generation
 from attribution.shares import BILLION
 from contributors import operations as people
 from contributors.models import User
-from ledger import operations
+from ledger import operations, tasks
 from ledger.invariants import check_all
 from ledger.models import Accrual, Entry, Restatement
 from tests.attribution.conftest import SMALL_INDEX, Programme
 from tests.ledger.world import TERMS
 
 
-def newer_index(programme: Programme) -> AttributionIndex:
+def newer_index(programme: Programme, *, k: int = 8) -> AttributionIndex:
     index = attributions.build_index(
-        model_version=programme.model_version, config={**SMALL_INDEX, "k": 8}, at=programme.at
+        model_version=programme.model_version, config={**SMALL_INDEX, "k": k}, at=programme.at
     )
     attributions.record_audit(
         index=index, at=programme.at,
@@ -103,3 +103,19 @@ def test_one_generation_is_restated_alone_by_a_newer_index(indexed: Programme) -
     with pytest.raises(operations.UnableToRestate, match="attributed it already"):
         operations.propose_generation_restatement(generation=one, reason="again", by=maker, at=at)
     assert not [(r.name, r.rows) for r in check_all() if r.rows]
+
+
+def test_a_restatement_whose_index_was_retired_holds_up_none_of_the_others(indexed: Programme) -> None:
+    at = indexed.at
+    maker, checker = accrued(indexed)
+    newer_index(indexed)
+    one = Generation.objects.get(external_id="g2")
+    stuck = operations.propose_generation_restatement(generation=one, reason="disputed", by=maker, at=at)
+    operations.confirm_restatement(restatement=stuck, by=checker, at=at)
+    index = newer_index(indexed, k=6)
+    asked = operations.propose_restatement(index=index, since=at - timedelta(days=1), reason="finer", by=maker, at=at)
+    operations.confirm_restatement(restatement=asked, by=checker, at=at)
+    assert tasks.continue_restatements() == 5
+    stuck.refresh_from_db()
+    asked.refresh_from_db()
+    assert (stuck.state, asked.state) == ("running", "done")
