@@ -9,3 +9,15 @@ class ConfigApp(AppConfig):
 
 class TablesApp(AdminConfig):
     default_site = "config.tables.TablesSite"
+
+    def ready(self) -> None:
+        super().ready()
+        from django.contrib import admin
+
+        from contributors.admin import ReadOnlyAdmin
+
+        # Other packages register pages of their own on the way, which a superuser could write through: roles, proven
+        # addresses, second factors with their secrets.
+        for model, page in list(admin.site._registry.items()):
+            if not isinstance(page, ReadOnlyAdmin):
+                admin.site.unregister(model)

@@ -1,0 +1,41 @@
+"""The window on the tables: nothing can be written through it, and no secret is read there."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.test import Client
+
+from contributors.admin import ReadOnlyAdmin
+from contributors.models import User
+from tests.contributors import people
+
+
+def test_every_table_of_the_window_is_read_only() -> None:
+    pages = admin.site._registry.items()
+    assert pages
+    assert [model.__name__ for model, page in pages if not isinstance(page, ReadOnlyAdmin)] == []
+
+
+@pytest.mark.django_db
+def test_not_even_a_superuser_writes_roles_addresses_or_factors_or_reads_their_secrets(
+    client: Client, at: datetime
+) -> None:
+    user = people.user("root@example.org", at, ("admin",), second_factor=True)
+    User.objects.filter(pk=user.pk).update(is_superuser=True, is_staff=True)
+    people.log_in(client, "root@example.org", code=people.totp_code())
+    assert client.get("/console/tables/").status_code == 200
+    factor, group = user.authenticator_set.get(), Group.objects.get(name="auditor")
+    for address in (
+        f"/console/tables/mfa/authenticator/{factor.pk}/change/", "/console/tables/mfa/authenticator/",
+        f"/console/tables/mfa/authenticator/{factor.pk}/delete/", "/console/tables/account/emailaddress/add/",
+        f"/console/tables/auth/group/{group.pk}/change/", "/console/tables/auth/group/add/",
+    ):  # fmt: skip
+        assert client.get(address).status_code in {403, 404}, address
+        assert client.post(address, {"name": "finance_checker", "post": "yes"}).status_code in {403, 404}, address
+    group.refresh_from_db()
+    assert group.name == "auditor"
+    assert user.authenticator_set.count() == 1
