@@ -69,6 +69,8 @@ def grant_consents(
         raise UnableToRecordConsent("The statement must end after it begins.")
     if value == Consent.Value.DENY and valid_from < at:
         raise UnableToRecordConsent("A refusal cannot be dated back: what was done until now was allowed.")
+    if value == Consent.Value.ALLOW and valid_from < at:
+        _refuse_after_refusal(contributor, scopes, dataset, work, valid_from)
     if not source.strip() or len(source) > 40:
         raise UnableToRecordConsent("Say in 1 to 40 characters where the statement comes from.")
     statements = []
@@ -81,6 +83,22 @@ def grant_consents(
         statement.save(force_insert=True)
         statements.append(statement)
     return statements
+
+
+def _refuse_after_refusal(
+    contributor: Contributor, scopes: Sequence[str], dataset: Dataset | None, work: Work | None, valid_from: datetime
+) -> None:
+    """What was refused on a day that is past stays refused on that day: no permission is dated back over it."""
+    for scope in scopes:
+        said = contributor.consents.filter(scope=scope, dataset=dataset, work=work, valid_from__lte=valid_from)
+        standing = said.order_by("-valid_from", "-pk").first()
+        if standing is None or standing.value != Consent.Value.DENY:
+            continue
+        if standing.valid_to is None or standing.valid_to > valid_from:
+            raise UnableToRecordConsent(
+                f"“{Consent.Scope(scope).label}” was refused since {standing.valid_from:%Y-%m-%d %H:%M} UTC; a "
+                "permission after a refusal begins now or later."
+            )
 
 
 def withdraw_consent(

@@ -106,6 +106,23 @@ def test_a_permission_dated_back_does_not_undo_a_refusal(ada: Contributor, essay
     assert in_force(essay, at, -50) is not None
 
 
+def test_a_permission_is_not_dated_back_over_days_on_which_it_was_refused(
+    ada: Contributor, essay: Work, at: datetime
+) -> None:
+    """Else who refused all month long could say afterwards that it was allowed at its end, when pools are shared."""
+    say(ada, at - timedelta(hours=48), "deny")
+    with pytest.raises(UnableToRecordConsent, match="a permission after a refusal begins now or later"):
+        say(ada, at, start=-24)
+    with pytest.raises(UnableToRecordConsent, match="begins now or later"):
+        say(ada, at, start=-48)
+    say(ada, at)
+    assert in_force(essay, at) is not None
+    assert in_force(essay, at, -1) is None
+    # Of what was said of the work alone nothing stands in the way, and the wider refusal wins all the same.
+    say(ada, at, start=-24, work=essay)
+    assert in_force(essay, at, -24) is None
+
+
 def test_a_work_registered_later_is_covered_by_what_was_said_of_its_place(
     ada: Contributor, essays: Dataset, at: datetime
 ) -> None:
