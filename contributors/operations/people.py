@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -13,6 +14,10 @@ from django.db import transaction
 
 from contributors.countries import COUNTRIES
 from contributors.models import PPB, STAFF_ROLES, Contributor, Holder, Membership, Split, User
+
+# Line ends and other control characters, and those that turn the direction of what follows: a name stands in mails,
+# tables and lists beside amounts, and must not write lines of its own there. (Joiners belong to some scripts.)
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class UnableToRegisterUser(Exception):
@@ -69,6 +74,8 @@ def register_contributor(
         raise UnableToRegisterContributor("Give the legal name: payouts are made out to it.")
     if len(legal_name) > 200 or len(display_name) > 200:
         raise UnableToRegisterContributor("A name has at most 200 characters.")
+    if UNSEEN.search(legal_name + display_name):
+        raise UnableToRegisterContributor("A name stands on one line and has no characters that nobody sees.")
     if country not in COUNTRIES:
         raise UnableToRegisterContributor(f"“{country}” is not an ISO 3166 code of a country, such as DE or US.")
     contributor = Contributor.objects.create(
