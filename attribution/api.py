@@ -250,17 +250,22 @@ class ShallowJSONParser(parsers.JSONParser):
             raise exceptions.ParseError("The JSON is nested too deeply.") from None
 
 
-class GenerationsView(APIView):
+class WritingView(APIView):
+    """What a service sends a body to: judged by its length before it is read."""
+
     permission_classes = (HasScope,)
     parser_classes = (ShallowJSONParser,)
-    throttle_scope = "report"
-    scopes = {"POST": ServiceKey.Scope.GENERATIONS_WRITE.value}
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         bytes_max = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         if int(request.META.get("CONTENT_LENGTH") or 0) > bytes_max:
             raise UnableToRead(f"A request takes at most {bytes_max} bytes.")
+
+
+class GenerationsView(WritingView):
+    throttle_scope = "report"
+    scopes = {"POST": ServiceKey.Scope.GENERATIONS_WRITE.value}
 
     @extend_schema(
         operation_id="report_generations",

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from attribution.api import ShallowJSONParser, StrictSerializer, problem_responses
+from attribution.api import StrictSerializer, WritingView, problem_responses
 from attribution.authentication import HasScope, Principal, service_of
 from attribution.models import Generation, ServiceKey
 from ledger import operations, queries
@@ -166,9 +166,7 @@ class ReceiptView(APIView):
         return Response(_as_json(found))
 
 
-class VoidView(APIView):
-    permission_classes = (HasScope,)
-    parser_classes = (ShallowJSONParser,)
+class VoidView(WritingView):
     throttle_scope = "report"
     scopes = {"POST": ServiceKey.Scope.GENERATIONS_WRITE.value}
 

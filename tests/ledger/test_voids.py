@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.utils.timezone import now
 
@@ -167,6 +168,13 @@ def test_a_service_voids_its_generation_and_reads_so(one: Programme) -> None:
 def test_a_void_that_says_nothing_clear_is_refused(one: Programme, body: Any, problem: str) -> None:
     answer = post(one, body)
     assert (answer.status_code, answer.json()["type"]) == (422, f"/problems/{problem}")
+    assert not Void.objects.exists()
+
+
+def test_a_body_larger_than_any_void_is_refused_unread(one: Programme, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "DATA_UPLOAD_MAX_MEMORY_SIZE", 1_000)
+    answer = post(one, {"reason": "test", "detail": "x" * 2_000})
+    assert (answer.status_code, answer.json()["type"]) == (413, "/problems/request-too-large")
     assert not Void.objects.exists()
 
 
