@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -149,7 +149,7 @@ class TermsForm(forms.Form):
             try:
                 ppb = Decimal(percent.strip().rstrip("%").strip()) * PER_CENT_PPB
                 schedule.append((int(months), int(ppb)))
-            except (ValueError, InvalidOperation, OverflowError):
+            except (ValueError, ArithmeticError):
                 raise forms.ValidationError(f"“{part.strip()}” is not months and per cent, such as 6: 50.") from None
         return schedule
 

@@ -93,6 +93,7 @@ def test_terms_are_proposed_previewed_and_adopted_by_somebody_else(
         ({"guarantee": "ten"}, "is no decimal amount"),
         ({"guarantee": "0.0000000001"}, "is kept with 9"),
         ({"schedule": "soon"}, "is not months and per cent"),
+        ({"schedule": "6: 1e999999"}, "is not months and per cent"),
         ({"schedule": "6: 50"}, "sum to 1,000,000,000"),
         ({"schedule": ""}, "A reserve has a release schedule"),
         ({"reserve": "101"}, "less than or equal to 100"),
