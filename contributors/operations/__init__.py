@@ -7,6 +7,7 @@ from contributors.operations.consents import (
     withdraw_consent,
     withdraw_consents,
 )
+from contributors.operations.deciding import acts_for, too_recent, why_not_decide
 from contributors.operations.links import (
     UnableToDecideLink,
     UnableToLink,
@@ -57,6 +58,7 @@ __all__ = [
     "UnableToRegisterDataset",
     "UnableToRegisterUser",
     "UnableToRegisterWorks",
+    "acts_for",
     "add_member",
     "answer_split_sheet",
     "contest_share",
@@ -75,6 +77,8 @@ __all__ = [
     "register_holder",
     "register_user",
     "register_works",
+    "too_recent",
+    "why_not_decide",
     "withdraw_consent",
     "withdraw_consents",
     "withdraw_split_proposal",

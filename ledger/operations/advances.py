@@ -8,6 +8,7 @@ from datetime import datetime
 from django.db import DatabaseError, transaction
 
 from contributors.models import User
+from contributors.operations import why_not_decide
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import AdvanceProposal, Contract, EntryKind
@@ -70,6 +71,8 @@ def grant_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> Advanc
         if fresh.proposed_by_id == by.pk:
             raise UnableToGrantAdvance("You proposed this advance, so somebody else has to grant it.")
         contract = Contract.objects.get(pk=fresh.contract_id)
+        if refusal := why_not_decide(by=by, at=at, about=[contract.contributor_id]):
+            raise UnableToGrantAdvance(refusal)
         owner = f"contributor:{contract.contributor_id}"
         posted = journal.post(
             kind=EntryKind.GRANT_ADVANCE,

@@ -11,6 +11,7 @@ from datetime import datetime
 from django.db import connection, transaction
 
 from contributors.models import SplitDispute, User
+from contributors.operations import why_not_decide
 from contributors.operations.splits import close_contest
 from ledger import journal
 from ledger.journal import AccountKey, post
@@ -64,6 +65,8 @@ def decide_contest(*, dispute: SplitDispute, upheld: bool, answer: str, by: User
             # Not while a sweep accrues to the account that is emptied here.
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger accrue'))")
         closed = close_contest(dispute=dispute, state="upheld" if upheld else "declined", answer=answer, by=by, at=at)
+        if refusal := why_not_decide(by=by, at=at, about=[closed.claimant_id, closed.against_id]):
+            raise UnableToSettleClaim(refusal)
         journal.hold_still()
         if Period.objects.filter(state=Period.State.CLOSING).exists():
             raise UnableToSettleClaim("A month is being closed; decide when its close is finished.")

@@ -12,6 +12,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Max
 
 from contributors.models import Contributor, Split, User
+from contributors.operations import why_not_decide
 from ledger import journal
 from ledger.models import Contract, ContractTerms, Period, period_of
 from ledger.money import ASSETS
@@ -123,6 +124,8 @@ def adopt_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTerm
             raise UnableToAdoptTerms(f"{fresh} is {fresh.state} already.")
         if fresh.proposed_by_id == by.pk:
             raise UnableToAdoptTerms("Terms are adopted by somebody else than their proposer.")
+        if refusal := why_not_decide(by=by, at=at, about=[terms.contract.contributor_id]):
+            raise UnableToAdoptTerms(refusal)
         # The month cannot begin to close under it.
         journal.hold_still()
         _refuse_if_settled(fresh)

@@ -11,10 +11,12 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from attribution.models import AttributionIndex, Generation
 from attribution.operations import UnableToAttribute, attribute_again, attribute_batch_again
 from contributors.models import User
+from contributors.operations import why_not_decide
 from ledger import journal
 from ledger.models import EntryKind, Restatement, Void, period_of, utc_date
 from ledger.operations.accruals import accrue, dates_of, hold_sweeps, opposite, standing
@@ -173,7 +175,19 @@ def confirm_restatement(*, restatement: Restatement, by: User, at: datetime) -> 
         fresh = _proposed(restatement)
         if fresh.proposed_by_id == by.pk:
             raise UnableToRestate("A restatement is confirmed by somebody else than its proposer.")
+        if refusal := why_not_decide(by=by, at=at):
+            raise UnableToRestate(refusal)
+        if not _serves(fresh):
+            raise UnableToRestate(
+                "The index it was proposed for serves no more, or its audit no longer stands. Reject it; a restatement "
+                "by the index that serves now can be proposed."
+            )
         return _decide(fresh, Restatement.State.RUNNING, by, at)
+
+
+def _serves(restatement: Restatement) -> bool:
+    rows = AttributionIndex.objects.filter(pk=restatement.index_id, serving=True)
+    return rows.filter(state=AttributionIndex.State.AUDITED).exists()
 
 
 def reject_restatement(*, restatement: Restatement, by: User, at: datetime) -> Restatement:
@@ -211,9 +225,13 @@ def continue_restatement(*, restatement: Restatement, at: datetime, limit: int =
         if fresh.state != Restatement.State.RUNNING:
             raise UnableToRestate(f"The {fresh} is {fresh.state}.")
         batch = _next_batch(fresh, limit)
+        if batch and not _serves(fresh):
+            # Another index took over since: what is left keeps the revision that stands, and nothing waits behind it.
+            fresh.n_kept += _left(fresh).count()
+            batch = []
         if not batch:
             fresh.state, fresh.finished_at = Restatement.State.DONE, at
-            fresh.save(update_fields=["state", "finished_at"])
+            fresh.save(update_fields=["state", "finished_at", "n_kept"])
             return 0
         made = attribute_batch_again(index=fresh.index, generation_ids=batch, at=at)
         fresh.n_attributed += made
@@ -224,7 +242,11 @@ def continue_restatement(*, restatement: Restatement, at: datetime, limit: int =
 
 
 def _next_batch(restatement: Restatement, limit: int) -> list[UUID]:
-    """Settled generations that the index has not attributed, in the order of their numbers."""
+    return list(_left(restatement).order_by("pk").values_list("pk", flat=True)[:limit])
+
+
+def _left(restatement: Restatement) -> QuerySet[Generation]:
+    """Settled generations that the index has not attributed and nobody has looked at yet."""
     rows = Generation.objects.filter(
         model_version_id=restatement.index.model_version_id,
         occurred_at__gte=restatement.since,
@@ -235,4 +257,4 @@ def _next_batch(restatement: Restatement, limit: int) -> list[UUID]:
         rows = rows.filter(pk=restatement.generation_id)
     if restatement.after_id is not None:
         rows = rows.filter(pk__gt=restatement.after_id)
-    return list(rows.order_by("pk").values_list("pk", flat=True)[:limit])
+    return rows

@@ -8,6 +8,7 @@ from datetime import datetime
 from django.db import IntegrityError, transaction
 
 from contributors.models import Contributor, User
+from contributors.operations import why_not_decide
 from ledger import queries
 from ledger.models import ReceiptDispute
 from ledger.models.disputes import WORDS_MAX
@@ -85,6 +86,8 @@ def answer_dispute(*, dispute: ReceiptDispute, upheld: bool, words: str, by: Use
             raise UnableToAnswerDispute(f"This dispute was {fresh.get_state_display().lower()} already.")
         if fresh.raised_by_id == by.pk:
             raise UnableToAnswerDispute("A dispute is answered by somebody else than who raised it.")
+        if refusal := why_not_decide(by=by, at=at, about=[fresh.contributor_id]):
+            raise UnableToAnswerDispute(refusal)
         fresh.state = ReceiptDispute.State.UPHELD if upheld else ReceiptDispute.State.DECLINED
         fresh.answer, fresh.answered_by, fresh.answered_at = words, by, at
         fresh.save(update_fields=["state", "answer", "answered_by", "answered_at"])

@@ -9,6 +9,7 @@ from datetime import datetime
 from django.db import DatabaseError, transaction
 
 from contributors.models import User
+from contributors.operations import why_not_decide
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import EntryKind, ManualEntry
@@ -79,6 +80,8 @@ def post_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualE
             raise UnableToPostManualEntry("A manual entry is posted by somebody with the role finance_checker.")
         if fresh.proposed_by_id == by.pk:
             raise UnableToPostManualEntry("You proposed this entry, so somebody else has to post it.")
+        if refusal := why_not_decide(by=by, at=at, about=_contributors_of(fresh)):
+            raise UnableToPostManualEntry(refusal)
         posted = journal.post(
             kind=EntryKind.MANUAL,
             idem_key=f"manual:{fresh.pk}",
@@ -87,6 +90,12 @@ def post_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualE
             reference=f"{fresh.reference}: {fresh.reason}"[:300],
         )
         return _decide(fresh, ManualEntry.State.POSTED, by, at, posted.entry_id)
+
+
+def _contributors_of(manual: ManualEntry) -> list[int]:
+    owners = [str(owner) for _kind, _asset, owner, *_rest in manual.lines]
+    numbers = [owner.removeprefix("contributor:") for owner in owners if owner.startswith("contributor:")]
+    return [int(number) for number in numbers if number.isdecimal()]
 
 
 def reject_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualEntry:

@@ -11,6 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Max
 
 from contributors.models import User
+from contributors.operations import why_not_decide
 from ledger import journal
 from ledger.models import Period, Refusal, RoyaltyPlan, period_of, utc_date
 from ledger.money import ASSETS
@@ -85,6 +86,8 @@ def adopt_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
             raise UnableToAdoptPlan(f"{fresh} is {words}.")
         if fresh.proposed_by_id == by.pk:
             raise UnableToAdoptPlan("A plan is adopted by somebody else than its proposer.")
+        if refusal := why_not_decide(by=by, at=at):
+            raise UnableToAdoptPlan(refusal)
         # No month begins to close meanwhile.
         journal.hold_still()
         settled = Period.objects.exclude(state=Period.State.OPEN)

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 
 from attribution.models import Generation
 from contributors.models import User
+from contributors.operations import why_not_decide
 from ledger import division, journal
 from ledger.division import Case
 from ledger.journal import AccountKey
@@ -76,6 +77,8 @@ def declare_pool(*, pool: PeriodPool, by: User, at: datetime) -> PeriodPool:
         fresh = _proposed(pool)
         if fresh.proposed_by_id == by.pk:
             raise UnableToDeclarePool("A pool is declared by somebody else than its proposer.")
+        if refusal := why_not_decide(by=by, at=at):
+            raise UnableToDeclarePool(refusal)
         _refuse_if_late(fresh.plan, fresh.period)
         fresh.state, fresh.decided_by, fresh.decided_at = State.DECLARED, by, at
         fresh.entry_id = _post_pool(fresh.plan, fresh.period, fresh.amount, at)

@@ -9,6 +9,7 @@ from django.db import DatabaseError, transaction
 
 from contributors.countries import COUNTRIES
 from contributors.models import User
+from contributors.operations import why_not_decide
 from ledger.models import WithholdingRate, utc_date
 from ledger.operations.contracts import broken_rules
 
@@ -65,6 +66,8 @@ def adopt_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> 
         fresh = _undecided(rate)
         if fresh.proposed_by_id == by.pk:
             raise UnableToAdoptRate("You proposed this rate, so somebody else has to adopt it.")
+        if refusal := why_not_decide(by=by, at=at):
+            raise UnableToAdoptRate(refusal)
         same = WithholdingRate.objects.filter(
             jurisdiction=fresh.jurisdiction, country=fresh.country, form=fresh.form, state="adopted"
         )

@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 
 from attribution.models import Generation
 from contributors.models import User
+from contributors.operations import why_not_decide
 from ledger.models import Void, VoidProposal
 from ledger.operations.accruals import hold_sweeps
 from ledger.operations.corrections import REASON_CHARACTERS_MAX, UnableToVoid, void_generation
@@ -52,6 +53,8 @@ def confirm_void(*, proposal: VoidProposal, by: User, at: datetime) -> VoidPropo
             raise UnableToVoid("A void is confirmed by somebody with the role finance_checker.")
         if fresh.proposed_by_id == by.pk:
             raise UnableToVoid("You proposed this void, so somebody else has to confirm it.")
+        if refusal := why_not_decide(by=by, at=at):
+            raise UnableToVoid(refusal)
         _refuse_if_void(fresh.generation_id)
         generation = Generation.objects.get(pk=fresh.generation_id)
         void_generation(generation=generation, reason=fresh.reason, detail=fresh.detail, by=by, at=at)

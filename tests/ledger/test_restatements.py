@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attribution.models import Attribution, Generation
+from attribution.models import Attribution, AttributionIndex, Generation
 from contributors.models import PPB
 from ledger import operations, queries
 from ledger.invariants import check_all
 from ledger.models import Accrual, Line, Period, Restatement, RoyaltyPlan
 from ledger.statements import build_statement
+from ledger.tasks import continue_restatements
 from tests.ledger.programme import AT, Programme
 from tests.ledger.world import NOVEMBER, OCTOBER, World, build_world
 
@@ -109,6 +110,38 @@ def test_a_statement_shows_both_dates_of_a_restatement_and_says_what_it_is(progr
     assert "prior-period adjustment" in line.label
     (_, posted_line), *_ = statement.journal
     assert (posted_line.effective, posted_line.earned_period) == ("2026-11-03", "2026-10")
+
+
+def _take_over(programme: Programme) -> AttributionIndex:
+    """Another index serves the first model version from now on."""
+    old = programme.indexes[0]
+    AttributionIndex.objects.filter(pk=old.pk).update(serving=False)
+    fields = {f.attname: getattr(old, f.attname) for f in old._meta.fields if f.attname not in {"id", "public_id"}}
+    return AttributionIndex.objects.create(**{**fields, "serving": True, "config_sha256": b"n" * 32})
+
+
+def test_a_restatement_by_an_index_that_serves_no_more_is_not_confirmed(programme: Programme) -> None:
+    maker, checker = programme.staff["finance_maker"], programme.staff["finance_checker"]
+    since = datetime(2026, 10, 1, tzinfo=UTC)
+    asked = operations.propose_restatement(index=programme.indexes[0], since=since, reason="finer", by=maker, at=AT)
+    _take_over(programme)
+    with pytest.raises(operations.UnableToRestate, match="serves no more"):
+        operations.confirm_restatement(restatement=asked, by=checker, at=AT)
+    assert operations.reject_restatement(restatement=asked, by=maker, at=AT).state == "rejected"
+
+
+def test_a_restatement_whose_index_is_replaced_ends_and_nothing_waits_behind_it(programme: Programme) -> None:
+    maker, checker = programme.staff["finance_maker"], programme.staff["finance_checker"]
+    since = datetime(2026, 10, 1, tzinfo=UTC)
+    programme.attribute(programme.generate(2))
+    middle = _take_over(programme)
+    asked = operations.propose_restatement(index=middle, since=since, reason="finer", by=maker, at=AT)
+    operations.confirm_restatement(restatement=asked, by=checker, at=AT)
+    AttributionIndex.objects.filter(pk=middle.pk).update(serving=False)
+    assert continue_restatements() == 0
+    asked.refresh_from_db()
+    assert (asked.state, asked.n_attributed) == ("done", 0)
+    assert asked.n_kept == Generation.objects.filter(model_version_id=middle.model_version_id).count() > 0
 
 
 def test_a_restatement_takes_two_people_a_served_index_and_a_reason(programme: Programme) -> None:

@@ -1,0 +1,107 @@
+"""The second pair of eyes is somebody else's than the payee's, and its role is older than a day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from contributors.models import PPB, User
+from contributors.operations import add_member, contest_share, register_holder, register_user
+from ledger import operations
+from ledger.journal import AccountKey
+from ledger.models import ManualEntry
+from tests.ledger.contracts import contract
+from tests.ledger.manual import finance
+from tests.ledger.world import CENT, TERMS, World, build_world
+
+
+@pytest.fixture
+def world(db: None, at: datetime) -> World:
+    return build_world(at, contributors=2)
+
+
+def _advance(world: World) -> Callable[[User], Any]:
+    asked = operations.propose_advance(
+        contract=contract(world, "book"), amount=300 * CENT, currency="USD", reason="signing", reference="clause 4",
+        by=finance(world.at)[0], at=world.at,
+    )  # fmt: skip
+    return lambda by: operations.grant_advance(advance=asked, by=by, at=world.at)
+
+
+def _manual(world: World) -> Callable[[User], Any]:
+    owed = AccountKey("contributor_payable", "USD", f"contributor:{world.contributors[0].pk}")
+    manual = operations.propose_manual_entry(
+        lines=[(AccountKey("programme_cost", "USD"), -CENT), (owed, CENT)], reason="a gift", reference="letter",
+        by=finance(world.at)[0], at=world.at,
+    )  # fmt: skip
+    return lambda by: operations.post_manual_entry(manual=manual, by=by, at=world.at)
+
+
+def _terms(world: World) -> Callable[[User], Any]:
+    terms = operations.propose_terms(
+        contract=contract(world, "book"), effective_from=date(2027, 1, 1), by=finance(world.at)[0], at=world.at,
+        terms={"covers_rest": True},
+    )  # fmt: skip
+    return lambda by: operations.adopt_terms(terms=terms, by=by, at=world.at)
+
+
+def _contest(world: World) -> Callable[[User], Any]:
+    ben, ada = world.contributors
+    duo = register_holder(
+        contributor=ada, label="Duo", parts={ada: PPB // 2, ben: PPB // 2}, effective_from=world.at, at=world.at
+    )
+    dispute = contest_share(
+        holder=duo, claimant=ada, against=ben, ppb=PPB // 4, reason="I wrote it", by=world.users[0], at=world.at
+    )
+    return lambda by: operations.decide_contest(dispute=dispute, upheld=False, answer="no", by=by, at=world.at)
+
+
+ABOUT_SOMEBODY = [_advance, _manual, _terms, _contest]
+
+
+@pytest.mark.parametrize("proposed", ABOUT_SOMEBODY)
+def test_nobody_decides_about_a_contributor_that_they_act_for(
+    world: World, proposed: Callable[[World], Callable[[User], Any]]
+) -> None:
+    decide, (_, second) = proposed(world), finance(world.at)
+    add_member(contributor=world.contributors[0], user=second, role="viewer", at=world.at)
+    with pytest.raises(Exception, match=f"You act for {world.contributors[0]}, so somebody else") as refused:
+        decide(second)
+    assert type(refused.value).__name__.startswith("UnableTo")
+    third = register_user(
+        email="third@example.org", password="two pairs of eyes", roles=["finance_checker"], at=world.at
+    )
+    assert decide(third).state != "proposed"
+
+
+@pytest.mark.parametrize("proposed", ABOUT_SOMEBODY)
+def test_a_role_that_was_just_given_decides_nothing_for_a_day(
+    world: World, proposed: Callable[[World], Callable[[User], Any]]
+) -> None:
+    decide, (_, second) = proposed(world), finance(world.at)
+    User.objects.filter(pk=second.pk).update(roles_changed_at=world.at - timedelta(hours=23))
+    with pytest.raises(Exception, match="Your roles changed on") as refused:
+        decide(second)
+    assert type(refused.value).__name__.startswith("UnableTo")
+    User.objects.filter(pk=second.pk).update(roles_changed_at=world.at - timedelta(hours=25))
+    assert decide(second).state != "proposed"
+
+
+def test_rules_too_are_decided_by_settled_roles_alone(world: World) -> None:
+    first, second = finance(world.at)
+    User.objects.filter(pk=second.pk).update(roles_changed_at=world.at)
+    plan = operations.propose_plan(
+        by=first, currency="EUR", effective_from=datetime(2027, 1, 1, tzinfo=UTC), at=world.at,
+        terms=TERMS,
+    )  # fmt: skip
+    rate = operations.propose_withholding_rate(
+        jurisdiction="US", rate_ppb=0, effective_from=date(2027, 1, 1), by=first, at=world.at
+    )
+    with pytest.raises(operations.UnableToAdoptPlan, match="Your roles changed"):
+        operations.adopt_plan(plan=plan, by=second, at=world.at)
+    with pytest.raises(operations.UnableToAdoptRate, match="Your roles changed"):
+        operations.adopt_withholding_rate(rate=rate, by=second, at=world.at)
+    assert not ManualEntry.objects.exists()
