@@ -35,11 +35,13 @@ def lines_of(content: bytes) -> list[Reported]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnableToReadReport("The file is not UTF-8 text. Save the table as CSV (UTF-8).") from error
+    if "\x00" in text:
+        raise UnableToReadReport("The file has a NUL character, which no table of text has. Save it as CSV (UTF-8).")
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in text.partition("\n")[0] else ",")
-    missing = [name for name in COLUMNS if name not in (rows.fieldnames or [])]
-    if missing:
-        raise UnableToReadReport(f"The first line lacks these columns: {', '.join(missing)}.")
     try:
+        missing = [name for name in COLUMNS if name not in (rows.fieldnames or [])]
+        if missing:
+            raise UnableToReadReport(f"The first line lacks these columns: {', '.join(missing)[:200]}.")
         found = [_line(number, row) for number, row in enumerate(rows, start=2) if any(row.values())]
     except csv.Error as error:
         raise UnableToReadReport(f"The file is no CSV table: {error}.") from error

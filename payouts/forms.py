@@ -10,7 +10,7 @@ from typing import Any
 from django import forms
 
 from contributors.countries import COUNTRIES
-from contributors.models import Contributor
+from contributors.models import Contributor, uuid7
 from ledger.money import UnableToParseAmount, asset, format_amount, from_minor, parse_amount, to_minor
 from payouts import words
 from payouts.holds import PLACED_BY_PEOPLE
@@ -174,6 +174,8 @@ class PlaceHoldForm(forms.Form):
 
 
 class ChooseRailForm(forms.Form):
+    # What the page offered: sent twice, or after somebody else's change, it asks for the same and not for the way back.
+    rail = forms.ChoiceField(choices=Rail.choices, widget=forms.HiddenInput)
     reason = forms.CharField(
         max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="Why", help_text="Kept in the audit log."
     )
@@ -182,6 +184,8 @@ class ChooseRailForm(forms.Form):
 class TopUpForm(forms.Form):
     """How much of which currency."""
 
+    # Of the one top-up that this page asks for.
+    number = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7)
     currency = forms.ChoiceField()
     amount = forms.CharField(
         max_length=40, label="Amount", help_text="For example 1,250.00.",
@@ -224,6 +228,8 @@ class ReverseForm(forms.Form):
             max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="Why",
             help_text="Kept in the audit log, for whoever asks later.",
         )  # fmt: skip
+        # What the page says is left, so that a form sent twice does not take a part back twice.
+        self.fields["known_left"] = forms.IntegerField(widget=forms.HiddenInput, initial=left_minor)
 
     def clean_amount_minor(self) -> int:
         minor: int = self.cleaned_data["amount_minor"] or 0
@@ -254,7 +260,11 @@ class PolicyForm(forms.Form):
 
         amount("minimum_minor", "Least payout", "Below it, an amount is carried over and shown.", required=True)
         days("maturity_days", "Days until a credit matures", "Younger credits stay for a later run.")
-        amount("second_approval_minor", "Second approver above", "Empty: one approver always suffices.")
+        amount(
+            "second_approval_minor",
+            "Second approver above",
+            "What one approver decides alone within a day, all parts of a split run together. Empty: no limit.",
+        )
         amount("approval_limit_minor", "Most that one person approves at once", "Empty: no limit.")
         amount("daily_approval_minor", "Most that one person approves in a day (UTC)", "Empty: no limit.")
         days("bank_change_days", "Days to wait after a change of bank", "Payouts to a new account wait this long.")
@@ -314,6 +324,8 @@ class DifferentPeopleForm(LinkForm):
 
 class DecideLinkForm(forms.Form):
     decision = forms.ChoiceField(label="Decision", widget=forms.RadioSelect)
+    # What the page was about: a link that was proposed, or its end.
+    known = forms.CharField(max_length=20, widget=forms.HiddenInput)
 
     def __init__(self, *arguments: Any, is_own: bool, is_end: bool, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -444,9 +456,12 @@ class NoticesForm(forms.Form):
 class RolesForm(forms.Form):
     roles = forms.MultipleChoiceField(required=False, widget=forms.CheckboxSelectMultiple)
     reason = forms.CharField(max_length=500, widget=forms.Textarea(attrs={"rows": 2}), label="Why")
+    # The roles that the page showed, so that nobody gives back what somebody else has just taken.
+    known = forms.MultipleChoiceField(required=False, widget=forms.MultipleHiddenInput)
 
     def __init__(self, *arguments: Any, roles: Sequence[str], **options: Any) -> None:
         super().__init__(*arguments, **options)
-        field = self.fields["roles"]
-        assert isinstance(field, forms.MultipleChoiceField)
-        field.choices = [(name, words.spaced(name).replace("_", " ").capitalize()) for name in roles]
+        for name in ("roles", "known"):
+            field = self.fields[name]
+            assert isinstance(field, forms.MultipleChoiceField)
+            field.choices = [(role, words.spaced(role).replace("_", " ").capitalize()) for role in roles]

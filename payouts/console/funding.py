@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -64,8 +65,9 @@ def top_up(request: HttpRequest) -> HttpResponse:
     def do(given: dict[str, object]) -> str:
         currency, minor = str(given["currency"]), int(str(given["amount_minor"]))
         made = operations.fund_platform(
-            currency=currency, amount_minor=minor, by=user_of(request), at=timezone.now(), seen=presence_of(request)
-        )
+            currency=currency, amount_minor=minor, public_id=UUID(str(given["number"])), by=user_of(request),
+            at=timezone.now(), seen=presence_of(request),
+        )  # fmt: skip
         written = (
             f"{currency} {format_amount(from_minor(minor, currency), currency, decimals=ASSETS[currency].exponent)}"
         )

@@ -111,7 +111,9 @@ def decide(request: HttpRequest, public_id: UUID) -> HttpResponse:
     refusal = "" if _may(request) else NEEDS_COMPLIANCE
     if link.state not in {State.PROPOSED, State.ENDING}:
         refusal = f"There is nothing to decide: the link is {link.get_state_display().lower()}."
-    form = DecideLinkForm(request.POST or None, is_own=proposer == user_of(request), is_end=is_end)
+    form = DecideLinkForm(
+        request.POST or None, is_own=proposer == user_of(request), is_end=is_end, initial={"known": link.state}
+    )
     page = Act(
         "Decide whether accounts count apart again" if is_end else "Decide whether accounts count as one",
         f"{proposer} proposes it: {link.end_reason if is_end else link.reason}",
@@ -121,8 +123,9 @@ def decide(request: HttpRequest, public_id: UUID) -> HttpResponse:
     def do(given: dict[str, Any]) -> str:
         agree = given["decision"] == "agree"
         operations.decide_link(
-            link=link, agree=agree, by=user_of(request), at=timezone.now(), seen=presence_of(request)
-        )
+            link=link, agree=agree, known=given["known"], by=user_of(request), at=timezone.now(),
+            seen=presence_of(request),
+        )  # fmt: skip
         if not agree:
             return "Refused. Nothing has changed."
         return "They count apart again, and were told." if is_end else "They count as one from now on, and were told."

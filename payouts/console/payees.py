@@ -205,14 +205,15 @@ def choose_rail(request: HttpRequest, public_id: UUID) -> HttpResponse:
         f"Change to {RAIL_NAMES[other]}", reverse("payouts:payee_account", args=[public_id]), str(contributor),
         not_this_person="" if may else "Changing how somebody is paid takes a finance checker.",
     )  # fmt: skip
-    form = ChooseRailForm(request.POST or None)
+    form = ChooseRailForm(request.POST or None, initial={"rail": other})
 
     def do(given: dict[str, object]) -> str:
+        rail = Rail(str(given["rail"]))
         operations.choose_rail(
-            contributor=contributor, rail=other, by=user_of(request), reason=str(given["reason"]), at=timezone.now(),
+            contributor=contributor, rail=rail, by=user_of(request), reason=str(given["reason"]), at=timezone.now(),
             seen=presence_of(request),
         )  # fmt: skip
-        return f"{contributor} is paid by {RAIL_NAMES[other]} from the next run on."
+        return f"{contributor} is paid by {RAIL_NAMES[rail]} from the next run on."
 
     return act(request, page, form, do)
 

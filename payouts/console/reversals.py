@@ -42,7 +42,8 @@ def reverse_payout(request: HttpRequest, public_id: UUID, payout_id: UUID) -> Ht
     def do(given: dict[str, object]) -> str:
         attempt = operations.reverse_payout(
             payout=payout, amount_minor=int(str(given["amount_minor"])), by=user_of(request),
-            reason=str(given["reason"]), at=timezone.now(), seen=presence_of(request),
+            reason=str(given["reason"]), known_left=int(str(given["known_left"])), at=timezone.now(),
+            seen=presence_of(request),
         )  # fmt: skip
         if attempt.state == PayoutAttempt.State.SUCCEEDED:
             return "It was taken back and booked."

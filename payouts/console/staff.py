@@ -52,12 +52,13 @@ def change_roles(request: HttpRequest, user_id: int) -> HttpResponse:
         facts=[("E-mail", user.email), ("Roles now", ", ".join(sorted(user.role_names)) or "none")],
         not_this_person=refusal,
     )  # fmt: skip
-    form = RolesForm(request.POST or None, roles=STAFF_ROLES, initial={"roles": sorted(user.role_names)})
+    now = sorted(user.role_names)
+    form = RolesForm(request.POST or None, roles=STAFF_ROLES, initial={"roles": now, "known": now})
 
     def do(given: dict[str, Any]) -> str:
         operations.change_roles(
-            user=user, roles=given["roles"], by=user_of(request), reason=given["reason"], at=timezone.now(),
-            seen=presence_of(request),
+            user=user, roles=given["roles"], known=given["known"], by=user_of(request), reason=given["reason"],
+            at=timezone.now(), seen=presence_of(request),
         )  # fmt: skip
         return f"The roles of {user} are changed."
 

@@ -97,6 +97,7 @@ from payouts.operations.runs import (
     take_up_run,
 )  # fmt: skip
 from payouts.operations.staff import (
+    UnableToActForOneself,
     UnableToActYet,
     UnableToApproveThatMuch,
     UnableToChangeRoles,
@@ -106,7 +107,8 @@ from payouts.operations.tax_forms import UnableToRecordTaxForm, record_tax_form,
 
 __all__ = [
     "FIGURES", "LIVE", "NOBODY", "REVERSIBLE", "Clock", "Pace", "Presence", "Progress", "Reported", "Result",
-    "Terms", "UnableToAct", "UnableToActYet", "UnableToAdoptPolicy", "UnableToApprove", "UnableToApproveThatMuch",
+    "Terms", "UnableToAct", "UnableToActForOneself", "UnableToActYet", "UnableToAdoptPolicy", "UnableToApprove",
+    "UnableToApproveThatMuch",
     "UnableToBuildRun", "UnableToChangeBankFile", "UnableToChangeRoles", "UnableToChangeRun",
     "UnableToChooseNotices", "UnableToChooseRail", "UnableToClose", "UnableToDecide", "UnableToDecideProposal",
     "UnableToExclude", "UnableToExport", "UnableToFund", "UnableToOpenAccount", "UnableToPause",

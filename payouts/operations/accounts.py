@@ -135,7 +135,9 @@ def apply_account(
     if account.rail != Rail.STRIPE_TRANSFER:
         # Paid by bank transfer since: Stripe's view is kept for the day that this changes back.
         remote = dataclasses.replace(remote, bank_fingerprint="", country="", default_currency="")
-    if account.bank_fingerprint and remote.bank_fingerprint and account.bank_fingerprint != remote.bank_fingerprint:
+    # Who was paid by bank transfer before had an account too, which Stripe's first answer replaces.
+    had_one = bool(account.bank_fingerprint) or account.bank_details.exists()
+    if had_one and remote.bank_fingerprint and account.bank_fingerprint != remote.bank_fingerprint:
         account.bank_changed_at = at
         audit(
             by=None, action="bank_details_changed", subject=f"contributor:{account.contributor_id}", at=at,

@@ -23,7 +23,7 @@ from ledger.journal import UnableToPost
 from ledger.money import asset, format_amount, from_minor
 from payouts import sealing
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.models import BankDetails, BankFile, Hold, HoldReason, Payout, PayoutAttempt, PayoutRun, Rail
+from payouts.models import AuditEvent, BankDetails, BankFile, Hold, HoldReason, Payout, PayoutAttempt, PayoutRun, Rail
 from payouts.operations.audit import (
     ADMIN,
     CHECKER,
@@ -244,6 +244,12 @@ def _refuse_held(file: BankFile, at: datetime) -> None:
         )
 
 
+def _has_read(by: User, file: BankFile) -> bool:
+    """Whether the person has held the file's bytes, and so may have handed them over without saying so."""
+    readings = AuditEvent.objects.filter(action="read_bank_file", subject=f"run:{file.run.public_id}", actor=by)
+    return readings.filter(after__file=file.message_id).exists()
+
+
 @transaction.atomic
 def mark_bank_file_sent(*, file: BankFile, by: User, at: datetime, seen: Presence = NOBODY) -> BankFile:
     """Say that the bank has the file. Whoever says so does not confirm what became of it."""
@@ -291,6 +297,10 @@ def withdraw_bank_file(*, file: BankFile, by: User, reason: str, at: datetime, s
         raise UnableToChangeBankFile(f"The file is {file.get_state_display().lower()} already.")
     if file.made_by_id == by.pk:
         raise UnableToChangeBankFile("You made this file, so somebody else has to withdraw it.")
+    if _has_read(by, file):
+        raise UnableToChangeBankFile(
+            "You downloaded this file, so that somebody else has to find out that the bank never got it."
+        )
     file.state, file.withdrawn_by, file.withdrawn_at = BankFile.State.WITHDRAWN, by, at
     file.note = reason.strip()[:500]
     file.save(update_fields=["state", "withdrawn_by", "withdrawn_at", "note"])

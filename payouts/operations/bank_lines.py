@@ -217,8 +217,8 @@ def _returned(line: Reported, payout: Payout, attempt: PayoutAttempt, at: dateti
         kind="payout_bank_failed", subject=f"payout:{payout.public_id}:{line.reference}",
         defaults={
             "contributor_id": payout.contributor_id, "created_at": at,
-            "words": f"Your bank sent {_money(line)} back to us ({line.reason or 'no reason given'}). It is payable "
-            "again. Check the bank account on the page of payouts.",
+            "words": f"Your bank sent {_money(line)} back to us ({line.reason[:200] or 'no reason given'}). It is "
+            "payable again. Check the bank account on the page of payouts.",
         },
     )  # fmt: skip
     entry = ledger.record_bank_return(

@@ -15,7 +15,7 @@ from payouts.models import BankDetails, PayoutAccount, Rail
 from payouts.operations.accounts import hold_as_account_says, require_manager
 from payouts.operations.audit import ADMIN, CHECKER, NOBODY, Presence, audit, require_fresh_factor, require_role
 from payouts.operations.links import note_iban
-from payouts.operations.staff import require_settled_role
+from payouts.operations.staff import require_settled_role, require_stranger
 from payouts.pain import Party
 from payouts.rails import RAIL_NAMES, rail_of_country
 
@@ -126,6 +126,7 @@ def choose_rail(
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
+    require_stranger(by, contributor.pk)
     if rail not in Rail.values:
         raise UnableToChooseRail(f"There is no rail {rail!r}.")
     if not reason.strip():
@@ -138,7 +139,10 @@ def choose_rail(
     before, account.rail = account.rail, Rail(rail)
     latest = account.bank_details.order_by("-pk").first()
     account.bank_fingerprint = latest.fingerprint if latest and rail == Rail.MANUAL_BANK_FILE else ""
-    account.save(update_fields=["rail", "bank_fingerprint"])
+    # Money that went somewhere goes elsewhere now, be it to an account that is known from before.
+    if account.ready_at is not None:
+        account.bank_changed_at = at
+    account.save(update_fields=["rail", "bank_fingerprint", "bank_changed_at"])
     audit(
         by=by, action="choose_rail", subject=f"contributor:{contributor.pk}", at=at, seen=seen,
         before={"rail": before}, after={"rail": str(rail), "reason": reason.strip()[:500]},

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 from django.db import transaction
 
-from contributors.models import User
+from contributors.models import User, uuid7
 from ledger import operations as ledger
 from ledger.money import from_minor
 from payouts import gateway
@@ -56,19 +57,40 @@ class UnableToSignOff(Exception):
     problem = "difference-not-signed-off"
 
 
-def fund_platform(*, currency: str, amount_minor: int, by: User, at: datetime, seen: Presence = NOBODY) -> TopUp:
-    """Move money from the programme's bank to its Stripe balance, and book it once Stripe has it."""
+def fund_platform(
+    *,
+    currency: str,
+    amount_minor: int,
+    by: User,
+    at: datetime,
+    public_id: UUID | None = None,
+    seen: Presence = NOBODY,
+) -> TopUp:
+    """Move money from the programme's bank to its Stripe balance, and book it once Stripe has it.
+
+    `public_id`: the number that the page gave the top-up, so that a form sent twice asks for one.
+    """
     require_role(by, MAKER, CHECKER, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
     if amount_minor <= 0:
         raise UnableToFund("A top-up must be positive.")
     with transaction.atomic(durable=True):
-        topup = TopUp.objects.create(currency=currency, amount_minor=amount_minor, requested_by=by, requested_at=at)
-        audit(
-            by=by, action="fund_platform", subject=f"top_up:{topup.public_id}", at=at, seen=seen,
-            after={"currency": currency, "amount_minor": amount_minor},
-        )  # fmt: skip
+        topup, made = TopUp.objects.get_or_create(
+            public_id=public_id or uuid7(),
+            defaults={"currency": currency, "amount_minor": amount_minor, "requested_by": by, "requested_at": at},
+        )
+        if (topup.currency, topup.amount_minor, topup.requested_by_id) != (currency, amount_minor, by.pk):
+            raise UnableToFund("This top-up was asked for with another amount; open the page anew.")
+        if made:
+            audit(
+                by=by, action="fund_platform", subject=f"top_up:{topup.public_id}", at=at, seen=seen,
+                after={"currency": currency, "amount_minor": amount_minor},
+            )  # fmt: skip
+    if topup.state == TopUp.State.FAILED:
+        raise UnableToFund(f"This top-up failed: {topup.error_message} Open the page anew for another.")
+    if topup.state == TopUp.State.SUCCEEDED:
+        return topup
     return finish_top_up(topup=topup, at=at)
 
 

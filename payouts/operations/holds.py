@@ -22,7 +22,7 @@ from payouts.operations.audit import (
     require_fresh_factor,
     require_role,
 )
-from payouts.operations.staff import require_settled_role
+from payouts.operations.staff import require_settled_role, require_stranger
 
 STAFF = (MAKER, CHECKER, COMPLIANCE, ADMIN)
 REFUSED_BY_RAIL = {HoldReason.COUNTRY_UNSUPPORTED, HoldReason.CURRENCY_UNSUPPORTED}
@@ -148,6 +148,7 @@ def release_hold(*, hold: Hold, by: User, at: datetime, note: str = "", seen: Pr
     release = RULES[HoldReason(hold.reason)].release
     # For what nobody releases, whoever releases anything is told so; the rest of staff lacks the role.
     require_role(by, *(ROLES[release] or ROLES[Release.FINANCE]))
+    require_stranger(by, hold.contributor_id)
     if refusal := why_not_release(hold, by):
         raise UnableToReleaseHold(refusal)
     if release == Release.CONTRIBUTOR and not note.strip():

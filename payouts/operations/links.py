@@ -15,7 +15,7 @@ from contributors.models import Contributor, ContributorLink, IdentifyingDetail,
 from payouts import sealing
 from payouts.models import Notice
 from payouts.operations.audit import ADMIN, COMPLIANCE, NOBODY, Presence, audit, require_fresh_factor, require_role
-from payouts.operations.staff import require_settled_role
+from payouts.operations.staff import require_settled_role, require_stranger
 
 
 def note_iban(*, contributor: Contributor, iban: str, at: datetime) -> None:
@@ -67,6 +67,8 @@ def dismiss_suspicion(
     """Say that accounts which share a detail are different people's. One more account with it asks anew."""
     require_role(by, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
+    for one in accounts:
+        require_stranger(by, one.pk)
     link = contributors.dismiss_suspicion(contributors=accounts, reason=reason, by=by, at=at)
     _audit(link, "dismiss_suspicion", by, at, seen, reason=link.reason)
     return link
@@ -89,12 +91,22 @@ def propose_end_of_link(
 
 @transaction.atomic
 def decide_link(
-    *, link: ContributorLink, agree: bool, by: User, at: datetime, seen: Presence = NOBODY
+    *, link: ContributorLink, agree: bool, by: User, at: datetime, known: str = "", seen: Presence = NOBODY
 ) -> ContributorLink:
-    """Agree to a link or to its end, or refuse it. The accounts are told what changed, and why."""
+    """Agree to a link or to its end, or refuse it. The accounts are told what changed, and why.
+
+    `known`: the state that the page showed; where it is another now, nothing is decided.
+    """
     require_role(by, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
+    link = ContributorLink.objects.select_for_update(no_key=True).get(pk=link.pk)
+    for account in link.members.values_list("contributor_id", flat=True):
+        require_stranger(by, account)
+    if known and known != link.state:
+        raise contributors.UnableToDecideLink(
+            f"Since you opened the page the link became {link.get_state_display().lower()}; look at it again."
+        )
     before = link.state
     link = contributors.decide_link(link=link, agree=agree, by=by, at=at)
     _audit(link, "decide_link", by, at, seen, before=before)

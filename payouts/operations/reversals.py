@@ -37,9 +37,20 @@ class UnableToReverse(Exception):
 
 
 def reverse_payout(
-    *, payout: Payout, amount_minor: int, by: User, reason: str, at: datetime, seen: Presence = NOBODY
+    *,
+    payout: Payout,
+    amount_minor: int,
+    by: User,
+    reason: str,
+    at: datetime,
+    known_left: int | None = None,
+    seen: Presence = NOBODY,
 ) -> PayoutAttempt:
-    """Take `amount_minor` of a paid payout back. Returns the attempt; the sweep finishes what has no answer yet."""
+    """Take `amount_minor` of a paid payout back. Returns the attempt; the sweep finishes what has no answer yet.
+
+    `known_left`: what the page said was left; where some came back since, nothing is done. A form that is sent twice
+    then takes a part back once.
+    """
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
@@ -54,6 +65,8 @@ def reverse_payout(
             raise UnableToReverse("A bank transfer cannot be taken back; record the bank's return if it comes back.")
         if payout.state not in REVERSIBLE:
             raise UnableToReverse(f"The payout is {payout.get_state_display().lower()}; there is nothing to take back.")
+        if known_left is not None and known_left != left:
+            raise UnableToReverse("Some of it came back since you opened the page; look at it again.")
         if not 0 < amount_minor <= left:
             raise UnableToReverse("More than is left of the transfer cannot be taken back.")
         underway = [PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN]

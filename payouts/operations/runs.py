@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Sum
+from django.db.models import Q, Sum
 
 from contributors.models import Contributor, User
 from ledger.money import asset, format_amount
@@ -28,6 +28,7 @@ from payouts.operations.holds import open_holds_q
 from payouts.operations.policies import Terms, terms_in_force
 
 PAYOUTS_MAX = 100_000
+A_DAY = timedelta(days=1)
 
 
 class UnableToBuildRun(Exception):
@@ -327,7 +328,7 @@ def submit_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBOD
     if not run.n_payouts:
         raise UnableToSubmitRun("The run pays nobody.")
     limit = run.configuration.get("second_approval_minor")
-    run.needs_second_approval = limit is not None and run.total_minor > int(limit)
+    run.needs_second_approval = limit is not None and run.total_minor + _alone(run, at) > int(limit)
     run.submitted_at = at
     run.content_hash = content_hash(run)
     _to(
@@ -339,6 +340,22 @@ def submit_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBOD
         after={"content_hash": run.hash_hex, "total_minor": run.total_minor, "payouts": run.n_payouts},
     )  # fmt: skip
     return run
+
+
+def _alone(run: PayoutRun, at: datetime) -> int:
+    """What the limit for a second approver counts beside the run itself: the other parts of what it was split from, and
+    runs of the currency that went to one approver within a day. Many small runs need what one large run would."""
+    dead = (PayoutRun.State.CANCELLED, PayoutRun.State.REJECTED)
+    first = run
+    while first.split_from is not None:
+        first = first.split_from
+    family, generation = {first.pk}, {first.pk}
+    while generation:
+        generation = set(PayoutRun.objects.filter(split_from__in=generation).values_list("pk", flat=True))
+        family |= generation
+    lately = Q(currency=run.currency, submitted_at__gt=at - A_DAY, needs_second_approval=False)
+    counted = PayoutRun.objects.filter(Q(pk__in=family) | lately).exclude(state__in=dead).exclude(pk=run.pk)
+    return int(counted.aggregate(total=Sum("total_minor"))["total"] or 0)
 
 
 @transaction.atomic

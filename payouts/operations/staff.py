@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import UTC, datetime, time, timedelta
 
-from django.conf import settings
 from django.contrib.auth.models import Group
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q, Sum
 
 from contributors.models import STAFF_ROLES, User
+from contributors.operations import acts_for, too_recent
 from ledger.money import asset, format_amount, from_minor
 from payouts.models import PayoutRun
 from payouts.operations.audit import ADMIN, NOBODY, Presence, audit, require_fresh_factor, require_role
@@ -43,9 +43,19 @@ class UnableToApproveThatMuch(Exception):
 
 @transaction.atomic
 def change_roles(
-    *, user: User, roles: Collection[str], by: User, reason: str, at: datetime, seen: Presence = NOBODY
+    *,
+    user: User,
+    roles: Collection[str],
+    by: User,
+    reason: str,
+    at: datetime,
+    known: Collection[str] | None = None,
+    seen: Presence = NOBODY,
 ) -> User:
-    """Give a person exactly these roles. They move money only after the cool-down (ROLE_COOL_DOWN_HOURS)."""
+    """Give a person exactly these roles. They move money only after the cool-down (ROLE_COOL_DOWN_HOURS).
+
+    `known`: the roles that the page showed; where they changed since, nothing is done.
+    """
     require_role(by, ADMIN)
     require_fresh_factor(seen)
     if unknown := sorted(set(roles) - set(STAFF_ROLES)):
@@ -54,8 +64,16 @@ def change_roles(
         raise UnableToChangeRoles("Nobody changes their own roles; another administrator does.")
     if not reason.strip():
         raise UnableToChangeRoles("Say why.")
+    # One change at a time, by who administers still: two who dismiss each other leave one.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('payouts roles'))")
+    if not by.groups.filter(name=ADMIN).exists():
+        raise UnableToChangeRoles("Your own roles have just been changed; you administer no more.")
     user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
     before = sorted(user.groups.values_list("name", flat=True))
+    if known is not None and before != sorted(known):
+        now = ", ".join(before) or "none"
+        raise UnableToChangeRoles(f"The roles changed since you opened the page: now {now}. Look at them again.")
     if before == sorted(roles):
         raise UnableToChangeRoles(f"{user} has these roles already.")
     user.groups.set(Group.objects.filter(name__in=roles))
@@ -70,14 +88,21 @@ def change_roles(
 
 def require_settled_role(by: User, at: datetime) -> None:
     """Refuse an act on money to somebody whose roles changed a short while ago."""
-    changed_at = User.objects.values_list("roles_changed_at", flat=True).get(pk=by.pk)
-    if changed_at is None:
-        return
-    ends = changed_at + timedelta(hours=settings.ROLE_COOL_DOWN_HOURS)
-    if at < ends:
-        raise UnableToActYet(
-            f"Your roles changed on {changed_at:%-d %B %Y, %H:%M} UTC; you can do this from {ends:%-d %B, %H:%M} UTC."
-        )
+    if refusal := too_recent(by=by, at=at):
+        raise UnableToActYet(refusal)
+
+
+class UnableToActForOneself(Exception):
+    """The person acts for the contributor whom it is about."""
+
+    status = 403
+    problem = "own-contributor"
+
+
+def require_stranger(by: User, contributor_id: int) -> None:
+    """Refuse an act about a contributor to who acts for that contributor."""
+    if refusal := acts_for(by=by, contributors=[contributor_id]):
+        raise UnableToActForOneself(refusal)
 
 
 def require_within_limits(run: PayoutRun, by: User, at: datetime) -> None:
@@ -89,6 +114,8 @@ def require_within_limits(run: PayoutRun, by: User, at: datetime) -> None:
         )
     if terms.daily_approval_minor is None:
         return
+    # Two approvals of one person at the same moment are counted one after the other.
+    User.objects.select_for_update(no_key=True).get(pk=by.pk)
     begins = datetime.combine(at.astimezone(UTC).date(), time.min, UTC)
     mine = Q(approved_by=by, approved_at__gte=begins, approved_at__lt=begins + timedelta(days=1)) | Q(
         second_approved_by=by, second_approved_at__gte=begins, second_approved_at__lt=begins + timedelta(days=1)

@@ -17,7 +17,7 @@ from payouts.models import PayoutAccount, TaxProfile
 from payouts.operations.accounts import refresh_holds
 from payouts.operations.audit import COMPLIANCE, NOBODY, Presence, audit, require_fresh_factor, require_role
 from payouts.operations.links import note_tax_number
-from payouts.operations.staff import require_settled_role
+from payouts.operations.staff import require_settled_role, require_stranger
 
 US = "US"
 # A W-8 counts until the last day of the third year after the one in which it was signed (instructions of the IRS).
@@ -57,6 +57,7 @@ def record_tax_form(
     require_role(by, COMPLIANCE)
     require_fresh_factor(seen)
     require_settled_role(by, at)
+    require_stranger(by, contributor.pk)
     _check_kind(contributor, form, country)
     number = _checked_number(form, number)
     if not signed_on <= received_on <= at.date():

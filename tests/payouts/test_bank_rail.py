@@ -393,6 +393,15 @@ def test_a_returned_transfer_comes_back_with_its_tax(world: World, withholding_p
     assert not [result.name for result in invariants.check_all() if result.rows]
 
 
+def test_a_bank_that_gives_its_reason_at_length_is_read_to_the_end(world: World) -> None:
+    payee(world, 7000)
+    run, _ = sent(world)
+    payout = run.payouts.get()
+    assert record(world, line(payout)) == ["recorded"]
+    assert record(world, line(payout, "returned", reason="closed " * 500)) == ["recorded"]
+    assert Notice.objects.filter(kind="payout_bank_failed", words__contains="closed closed").exists()
+
+
 @pytest.mark.parametrize(("changes", "type_"), [({"amount_minor": 6999}, "amount"), ({"currency": "EUR"}, "currency")])
 def test_a_line_that_does_not_fit_becomes_a_difference(world: World, changes: Any, type_: str) -> None:
     payee(world, 7000)

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
 
-from contributors.models import STAFF_ROLES, User
+from contributors.models import STAFF_ROLES, ContributorLink, User
 from payouts import operations, queries
 from payouts.models import BankFile, Difference, Hold, Payout, PayoutRun, PolicyProposal
 from payouts.operations import Presence, UnableToAct, UnableToTrustPresence
@@ -112,6 +112,18 @@ ACTS: dict[str, tuple[set[str], bool, Act]] = {
     "record_bank_lines": (
         {CHECKER, COMPLIANCE, ADMIN}, True, lambda w, k: operations.record_bank_lines(lines=[], **k)
     ),
+    "propose_link": (
+        {COMPLIANCE, ADMIN}, False, lambda w, k: operations.propose_link(accounts=[], reason="x", **k)
+    ),
+    "propose_end_of_link": (
+        {COMPLIANCE, ADMIN}, False, lambda w, k: operations.propose_end_of_link(link=ContributorLink(), reason="x", **k)
+    ),
+    "dismiss_suspicion": (
+        {COMPLIANCE, ADMIN}, True, lambda w, k: operations.dismiss_suspicion(accounts=[], reason="x", **k)
+    ),
+    "decide_link": (
+        {COMPLIANCE, ADMIN}, True, lambda w, k: operations.decide_link(link=ContributorLink(), agree=True, **k)
+    ),
     "change_roles": (
         {ADMIN}, True, lambda w, k: operations.change_roles(user=w.owner, roles=[AUDITOR], reason="x", **k)
     ),
@@ -160,14 +172,14 @@ OF_CONTRIBUTORS = {
     "choose_notices", "disconnect_account", "onboarding_link", "open_payout_account", "pause_own_payouts",
     "record_bank_details", "resume_own_payouts", "set_own_threshold",
 }  # fmt: skip
-# Moves money, lets it move, or says that it moved: a fresh second factor, and a role that has settled.
+# Moves money, lets it move, or says that it moved or whose it is: a fresh second factor, and a role that has settled.
 MOVES_MONEY = {
     "approve_run", "start_execution", "resume_run", "release_hold", "release_hold of compliance", "reverse_payout",
     "fund_platform", "decide_unknown", "export_bank_file", "mark_bank_file_sent", "withdraw_bank_file",
-    "record_bank_lines", "choose_rail", "record_tax_form",
+    "record_bank_lines", "choose_rail", "record_tax_form", "decide_link",
 }  # fmt: skip
 # Take a fresh factor and move nothing by themselves: somebody else's act follows.
-FACTOR_ALONE = {"decide_policy", "sign_off", "read_bank_file", "change_roles"}
+FACTOR_ALONE = {"decide_policy", "sign_off", "read_bank_file", "change_roles", "dismiss_suspicion"}
 
 
 def test_every_operation_of_a_person_stands_in_one_of_these_lists() -> None:

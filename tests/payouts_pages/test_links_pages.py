@@ -36,14 +36,15 @@ def test_from_a_suspicion_to_a_link_and_to_its_end(world: World, log_in: LogIn) 
     own = finder.get(decide)
     assert "Take it back" in words_of(own)
     assert 'value="agree"' not in own.content.decode()
-    assert finder.post(decide, {"decision": "agree"}).status_code == 422
+    assert finder.post(decide, {"decision": "agree", "known": "proposed"}).status_code == 422
     assert "One bank account." in words_of(decider.get(decide))
-    assert "count as one from now on" in words_of(decider.post(decide, {"decision": "agree"}, follow=True))
+    given = {"decision": "agree", "known": "proposed"}
+    assert "count as one from now on" in words_of(decider.post(decide, given, follow=True))
     assert set(linked_accounts(world.at.replace(year=world.at.year + 1))) == {one.pk, other.pk}
     end = reverse("payouts:end_link", args=[link.public_id])
     assert end in decider.get(LINKS).content.decode()
     decider.post(end, {"reason": "Twins."})
-    assert "count apart again" in words_of(finder.post(decide, {"decision": "agree"}, follow=True))
+    assert "count apart again" in words_of(finder.post(decide, {"decision": "agree", "known": "ending"}, follow=True))
     assert linked_accounts(world.at.replace(year=world.at.year + 1)) == {}
     assert "Twins." in words_of(finder.get(LINKS))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from typing import Any
 
 import openpyxl
@@ -16,7 +17,7 @@ from django.test import Client
 from django.urls import reverse
 
 from contributors.models import Contributor
-from payouts import exports, operations, remittance
+from payouts import bank_csv, exports, operations, remittance
 from payouts.models import (
     AuditEvent,
     BankFile,
@@ -24,6 +25,7 @@ from payouts.models import (
     MutedNotice,
     Notice,
     Payout,
+    PayoutAccount,
     PayoutPolicy,
     PayoutRun,
     PolicyProposal,
@@ -213,20 +215,34 @@ def test_a_part_of_a_transfer_is_taken_back_on_its_page(paying: World, log_in: L
         client.get(reverse("payouts:payee", args=[run.public_id, only(run).public_id]))
     )
     for amount in ("0", "12.35", "x"):
-        assert client.post(address, {"amount_minor": amount, "reason": "overpaid"}).status_code == 422
-    page = words_of(client.post(address, {"amount_minor": "2.34", "reason": "overpaid"}, follow=True))
-    assert "It was taken back and booked." in page
+        given = {"amount_minor": amount, "reason": "overpaid", "known_left": 1234}
+        assert client.post(address, given).status_code == 422
+    assert '<input type="hidden" name="known_left" value="1234"' in client.get(address).content.decode()
+    given = {"amount_minor": "2.34", "reason": "overpaid", "known_left": 1234}
+    assert "It was taken back and booked." in words_of(client.post(address, given, follow=True))
     assert (only(run).state, only(run).reversed_minor) == ("partially_reversed", 234)
+    # The form sent once more, as by a reload, takes nothing more.
+    assert "Some of it came back since you opened the page" in words_of(client.post(address, given))
+    assert only(run).reversed_minor == 234
 
 
 def test_the_balance_is_topped_up_on_its_page(paying: World, log_in: LogIn) -> None:
     client = log_in(paying.maker)
     assert "Available at Stripe" in words_of(client.get(reverse("payouts:funding")))
-    bad = client.post(reverse("payouts:top_up"), {"currency": "USD", "amount": "-5"})
+    address = reverse("payouts:top_up")
+    number = re.search(r'name="number" value="([0-9a-f-]{36})"', client.get(address).content.decode())
+    assert number is not None
+    given = {"currency": "USD", "amount": "1,250.00", "number": number.group(1)}
+    bad = client.post(address, given | {"amount": "-5"})
     assert bad.status_code == 422
-    page = words_of(client.post(reverse("payouts:top_up"), {"currency": "USD", "amount": "1,250.00"}, follow=True))
-    assert "USD 1250.00 is at Stripe now, and booked." in page
+    before = TopUp.objects.count()
+    for _ in range(2):
+        # Sent twice, as by a reload: one top-up.
+        page = words_of(client.post(address, given, follow=True))
+        assert "USD 1250.00 is at Stripe now, and booked." in page
+        assert TopUp.objects.count() == before + 1
     assert TopUp.objects.latest("pk").amount_minor == 125_000
+    assert "open the page anew" in words_of(client.post(address, given | {"amount": "1.00"}))
 
 
 # --- holds, inbox, policies, roles --------------------------------------------------------------------------------
@@ -281,8 +297,46 @@ def test_roles_are_changed_by_an_administrator_alone(world: World, log_in: LogIn
     admin, other = world._user("admin", "admin"), world._user("other", "auditor")
     address = reverse("payouts:change_roles", args=[other.pk])
     assert "takes an administrator" in words_of(log_in(world.checker).get(address))
-    log_in(admin).post(address, {"roles": ["compliance"], "reason": "moved"})
+    page = log_in(admin).get(address)
+    assert '<input type="hidden" name="known" value="auditor"' in page.content.decode()
+    log_in(admin).post(address, {"roles": ["compliance"], "known": ["auditor"], "reason": "moved"})
     assert set(other.groups.values_list("name", flat=True)) == {"compliance"}
+    # The same page sent once more, or by somebody who has not seen the change, gives nothing back.
+    stale = log_in(admin).post(address, {"roles": ["auditor", "admin"], "known": ["auditor"], "reason": "moved"})
+    assert "The roles changed since you opened the page: now compliance" in words_of(stale)
+    assert set(other.groups.values_list("name", flat=True)) == {"compliance"}
+
+
+def test_the_change_of_a_rail_sent_twice_is_not_a_change_back(world: World, log_in: LogIn) -> None:
+    contributor = world.contributor(1000, country="GB")
+    client, address = log_in(world.checker), reverse("payouts:choose_rail", args=[contributor.public_id])
+    page = client.get(address).content.decode()
+    assert '<input type="hidden" name="rail" value="manual_bank_file"' in page
+    given = {"rail": "manual_bank_file", "reason": "asked for it"}
+    assert client.post(address, given).status_code == 302
+    again = client.post(address, given)
+    assert again.status_code == 409
+    assert "is paid by bank transfer already" in words_of(again)
+    assert PayoutAccount.objects.get(contributor=contributor).rail == "manual_bank_file"
+
+
+def test_a_report_with_odd_bytes_is_refused_in_words(world: World, log_in: LogIn) -> None:
+    payee(world)
+    run = operations.build_run(
+        currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
+    )
+    client, address = log_in(world.checker), reverse("payouts:record_lines", args=[run.public_id])
+    header = ",".join(bank_csv.COLUMNS)
+    row = f"{'0' * 32},70.00,USD,returned,2026-11-20,R1,gone"
+    for content, named in (
+        (f"{header}\n{row}\x00\n", "NUL character"),
+        (f'"{"x" * 140_000}",{header}\n{row}\n', "no CSV table"),
+        (f'{header}\n{row}"{"y" * 140_000}"\n{"z" * 140_000}', "no CSV table"),
+    ):
+        file = SimpleUploadedFile("report.csv", content.encode(), content_type="text/csv")
+        response = client.post(address, {"file": file})
+        assert response.status_code == 422
+        assert named in words_of(response)
 
 
 # --- the portal ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,154 @@
+"""One hostile member of staff: who decides for oneself, splits a run under a limit, or hands over a file in secret."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+
+from contributors.operations import UnableToDecideLink, add_member
+from payouts import operations
+from payouts.models import Hold, PayoutAccount, PayoutRun
+from tests.payouts.test_bank_rail import NEW_IBAN, executing, export, payee
+from tests.payouts.world import SEEN, World
+
+
+@pytest.fixture(autouse=True)
+def programme_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "PROGRAMME_ACCOUNTS", {"USD": "DE89370400440532013000"})
+
+
+# --- for oneself --------------------------------------------------------------------------------------------------
+def test_nobody_of_staff_acts_on_the_payouts_of_a_contributor_that_they_act_for(world: World) -> None:
+    contributor = world.contributor(1000)
+    for person in (world.checker, world.compliance):
+        add_member(contributor=contributor, user=person, role="viewer", at=world.at)
+    hold = operations.place_hold(contributor=contributor, reason="manual_admin", by=world.maker, at=world.at, seen=SEEN)
+    with pytest.raises(operations.UnableToActForOneself, match=f"You act for {contributor}"):
+        operations.release_hold(hold=hold, by=world.checker, at=world.at, seen=SEEN)
+    with pytest.raises(operations.UnableToActForOneself):
+        operations.choose_rail(
+            contributor=contributor, rail="manual_bank_file", by=world.checker, reason="mine", at=world.at, seen=SEEN
+        )
+    with pytest.raises(operations.UnableToActForOneself):
+        world.tax_form(contributor)
+    assert operations.release_hold(hold=hold, by=world.second_checker, at=world.at, seen=SEEN).released_at
+
+
+# --- limits -------------------------------------------------------------------------------------------------------
+def test_a_run_split_under_the_limit_takes_a_second_approver_all_the_same(world: World) -> None:
+    world.policy(second_approval_minor=1500)
+    people = [world.contributor(1000), world.contributor(1000)]
+    run = world.in_review()
+    assert run.needs_second_approval
+    first, other = operations.exclude(run=run, contributors=[people[0].pk], by=world.maker, at=world.at, seen=SEEN)
+    later = world.at + timedelta(days=3)
+    first = operations.submit_run(run=first, by=world.maker, at=later, seen=SEEN)
+    assert (first.total_minor, first.needs_second_approval) == (1000, True)
+    operations.cancel_run(run=first, by=world.maker, at=later, seen=SEEN)
+    other = operations.take_up_run(run=other, by=world.maker, at=later, seen=SEEN)
+    # What is cancelled pays nobody: alone, the other part is under the limit.
+    other = operations.submit_run(run=other, by=world.maker, at=later, seen=SEEN)
+    assert not other.needs_second_approval
+
+
+def test_runs_of_one_day_that_one_person_approves_alone_are_limited_together(world: World) -> None:
+    world.policy(second_approval_minor=15_000)
+    world.contributor(10_000)
+    payee(world, 10_000)
+    assert not world.in_review().needs_second_approval
+
+    def by_bank(hours: int) -> PayoutRun:
+        at = world.at + timedelta(hours=hours)
+        run = operations.build_run(
+            currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=at, seen=SEEN
+        )
+        return operations.submit_run(run=run, by=world.maker, at=at, seen=SEEN)
+
+    second = by_bank(23)
+    assert second.needs_second_approval
+    operations.cancel_run(run=second, by=world.maker, at=world.at, seen=SEEN)
+    assert not by_bank(25).needs_second_approval
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+def test_who_downloaded_a_file_does_not_declare_that_the_bank_never_got_it(world: World) -> None:
+    payee(world, 7000)
+    file = export(world, executing(world))
+    operations.read_bank_file(file=file, by=world.checker, at=world.at, seen=SEEN)
+    with pytest.raises(operations.UnableToChangeBankFile, match="You downloaded this file"):
+        operations.withdraw_bank_file(file=file, by=world.checker, reason="lost", at=world.at, seen=SEEN)
+    withdrawn = operations.withdraw_bank_file(
+        file=file, by=world.second_checker, reason="the bank's list has none", at=world.at, seen=SEEN
+    )
+    assert withdrawn.state == "withdrawn"
+
+
+# --- rails --------------------------------------------------------------------------------------------------------
+def test_a_change_of_rail_begins_a_cool_down_also_to_an_account_that_was_known(world: World) -> None:
+    contributor = world.contributor(7000, country="GB")
+    operations.refresh_holds(account=PayoutAccount.objects.get(contributor=contributor), at=world.at)
+
+    def choose(rail: str, days: int) -> None:
+        operations.choose_rail(
+            contributor=contributor, rail=rail, by=world.checker, reason="asked", at=world.at + timedelta(days=days),
+            seen=SEEN,
+        )  # fmt: skip
+
+    def cool_down() -> object:
+        return Hold.objects.get(
+            contributor=contributor, reason="bank_details_changed_recently", released_at__isnull=True
+        ).ends_at
+
+    choose("manual_bank_file", 0)
+    operations.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
+    choose("stripe_transfer", 10)
+    assert cool_down() == world.at + timedelta(days=13)
+    choose("manual_bank_file", 20)
+    assert PayoutAccount.objects.get(contributor=contributor).bank_fingerprint
+    assert cool_down() == world.at + timedelta(days=23)
+
+
+# --- roles --------------------------------------------------------------------------------------------------------
+def test_an_administrator_who_was_dismissed_meanwhile_changes_no_roles(world: World) -> None:
+    first, second = world._user("first", "admin"), world._user("second", "admin")
+    assert first.has_role("admin")
+    operations.change_roles(user=first, roles=[], by=second, reason="left", at=world.at, seen=SEEN)
+    # `first` still holds what a request that began before had read.
+    with pytest.raises(operations.UnableToChangeRoles, match="you administer no more"):
+        operations.change_roles(user=second, roles=[], by=first, reason="revenge", at=world.at, seen=SEEN)
+    with pytest.raises(operations.UnableToChangeRoles, match=r"changed since you opened the page: now none"):
+        operations.change_roles(
+            user=first, roles=["admin", "auditor"], known=["admin"], by=second, reason="x", at=world.at, seen=SEEN
+        )
+
+
+# --- linked accounts ----------------------------------------------------------------------------------------------
+def test_nobody_of_compliance_decides_whether_their_own_accounts_are_one(world: World) -> None:
+    one, other = world.contributor(1000), world.contributor(1000)
+    colleague = world._user("colleague", "compliance")
+    add_member(contributor=other, user=colleague, role="viewer", at=world.at)
+    with pytest.raises(operations.UnableToActForOneself):
+        operations.dismiss_suspicion(
+            accounts=[one, other], reason="My brother's.", by=colleague, at=world.at, seen=SEEN
+        )
+    link = operations.propose_link(
+        accounts=[one, other], reason="One bank account.", by=world.compliance, at=world.at, seen=SEEN
+    )
+    with pytest.raises(operations.UnableToActForOneself):
+        operations.decide_link(link=link, agree=False, by=colleague, at=world.at, seen=SEEN)
+
+
+def test_who_agreed_to_a_link_on_an_old_page_does_not_agree_to_its_end(world: World) -> None:
+    accounts = [world.contributor(1000), world.contributor(1000)]
+    second, third = world._user("second", "compliance"), world._user("third", "compliance")
+    link = operations.propose_link(
+        accounts=accounts, reason="One bank account.", by=world.compliance, at=world.at, seen=SEEN
+    )
+    operations.decide_link(link=link, agree=True, by=second, at=world.at, known="proposed", seen=SEEN)
+    operations.propose_end_of_link(link=link, reason="Sold.", by=second, at=world.at, seen=SEEN)
+    with pytest.raises(UnableToDecideLink, match="Since you opened the page the link became"):
+        operations.decide_link(link=link, agree=True, by=third, at=world.at, known="proposed", seen=SEEN)
+    link.refresh_from_db()
+    assert link.state == "ending"
