@@ -377,6 +377,8 @@ class BankLinesForm(forms.Form):
 class BankDetailsForm(forms.Form):
     """The account that bank transfers go to."""
 
+    # For whom the page was opened: another window may have chosen another contributor since.
+    contributor = forms.UUIDField(widget=forms.HiddenInput)
     holder_name = forms.CharField(
         max_length=70, label="Account holder",
         help_text="As the bank writes it. It must be you or your organisation.",
@@ -390,6 +392,19 @@ class BankDetailsForm(forms.Form):
         max_length=11, required=False, label="BIC", help_text="Only where your bank insists on it.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )  # fmt: skip
+
+    def __init__(self, *arguments: Any, acting_for: Contributor, **options: Any) -> None:
+        super().__init__(*arguments, initial={"contributor": acting_for.public_id}, **options)
+        self.acting_for = acting_for
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if given.pop("contributor", None) != self.acting_for.public_id:
+            raise forms.ValidationError(
+                f"This page was opened for another contributor; you act for {self.acting_for} now. Nothing was stored. "
+                "Open it again for whom the account is meant."
+            )
+        return given
 
 
 def _day(label: str, text: str = "", *, required: bool = True) -> forms.DateField:

@@ -174,7 +174,7 @@ def bank_details(request: HttpRequest) -> HttpResponse:
     contributor, at = _contributor(request), timezone.now()
     if _rail_of(contributor) != Rail.MANUAL_BANK_FILE:
         return redirect("payouts:set_up")
-    form = BankDetailsForm(request.POST or None)
+    form = BankDetailsForm(request.POST or None, acting_for=contributor)
     account = queries.account_of(contributor)
     known = account.bank_details.order_by("-pk").first() if account else None
     status, refused = 200, None

@@ -138,13 +138,27 @@ def test_a_contributor_names_a_bank_account_on_its_own_page(world: World, log_in
     assert "Name the bank account that you want to be paid to" in page
     assert client.get(reverse("payouts:set_up"))["Location"] == reverse("payouts:bank_details")
     address = reverse("payouts:bank_details")
-    wrong = client.post(address, {"holder_name": "A", "iban": "GB34BUKB20201555555555"})
+    given = {"holder_name": "A", "iban": "gb33 bukb 2020 1555 5555 55", "contributor": str(contributor.public_id)}
+    assert f'name="contributor" value="{contributor.public_id}"' in client.get(address).content.decode()
+    wrong = client.post(address, given | {"iban": "GB34BUKB20201555555555"})
     assert (wrong.status_code, "no valid IBAN" in words_of(wrong)) == (422, True)
-    page = words_of(client.post(address, {"holder_name": "A", "iban": "gb33 bukb 2020 1555 5555 55"}, follow=True))
+    page = words_of(client.post(address, given, follow=True))
     assert "Your bank account is stored, sealed." in page
     assert "5555" in page
     events = AuditEvent.objects.filter(action="record_bank_details")
     assert IBAN not in json.dumps([event.after for event in events])
+
+
+def test_a_bank_account_is_stored_for_whom_the_page_was_opened_and_nobody_else(world: World, log_in: LogIn) -> None:
+    one, other = (world.contributor(7000, outcome=None, country="BR") for _ in range(2))
+    client, address = log_in(world.owner), reverse("payouts:bank_details")
+    # In another window the same person has chosen the other contributor meanwhile.
+    client.post(reverse("contributors:choose"), {"contributor": str(other.public_id)})
+    given = {"holder_name": "A", "iban": IBAN, "contributor": str(one.public_id)}
+    page = client.post(address, given)
+    assert page.status_code == 422
+    assert f"opened for another contributor; you act for {other} now" in words_of(page)
+    assert not PayoutAccount.objects.filter(bank_fingerprint__startswith="iban").exists()
 
 
 # --- exports ------------------------------------------------------------------------------------------------------
