@@ -394,8 +394,9 @@ class BankDetailsForm(forms.Form):
     )  # fmt: skip
 
     def __init__(self, *arguments: Any, acting_for: Contributor, **options: Any) -> None:
-        super().__init__(*arguments, initial={"contributor": acting_for.public_id}, **options)
+        super().__init__(*arguments, **options)
         self.acting_for = acting_for
+        self.fields["contributor"].initial = acting_for.public_id
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}

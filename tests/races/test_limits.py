@@ -39,7 +39,8 @@ def test_two_approvals_of_one_person_at_once_are_counted_one_after_the_other(wor
     other = by_bank(world)
     world.contributor(5_000)
     first = world.in_review()
-    checker, answers = world.checker, []
+    checker = world.checker
+    answers: list[object] = []
 
     def approve_the_other() -> None:
         try:
