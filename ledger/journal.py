@@ -141,6 +141,8 @@ def _refused(error: DatabaseError) -> UnableToPost | None:
     message = str(getattr(getattr(cause, "diag", None), "message_primary", None) or error)
     if code == "23514" and "balance_is_within_its_limits" in message:
         return UnableToPost("An account would fall below its minimum.", "below-minimum", 422)
+    if code == "23503" and "ledger_entry_first_account" in message:
+        return UnableToPost("An account is not open: open it before anything is posted on it.", "unknown-account")
     if code in _PROBLEMS:
         return UnableToPost(message, *_PROBLEMS[code])
     return None

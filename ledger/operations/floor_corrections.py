@@ -37,7 +37,8 @@ def correct_floors(month: Period) -> list[FloorCorrection]:
 
 
 def _touched(month: Period) -> list[tuple[int, int]]:
-    """(earlier month, plan) of what was restated or voided in the month, by when it was first accrued."""
+    """(earlier month, plan) of what was restated or voided in the month, by when it was first accrued. The journal
+    takes documents under any number of a plan; only plans have floor pools."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -45,6 +46,7 @@ def _touched(month: Period) -> list[tuple[int, int]]:
               FROM ledger_entry e JOIN ledger_accrual d ON d.batch_id = e.batch_id
               JOIN ledger_accrual first ON first.generation_id = d.generation_id
               JOIN ledger_entry f ON f.batch_id = first.batch_id AND f.kind IN ('accrue', 'accrue_pool')
+              JOIN ledger_royaltyplan p ON p.id = d.plan_id
              WHERE e.period_id = %s AND e.kind IN ('restate', 'void_generations') AND f.period_id < e.period_id
              ORDER BY 1, 2""",
             [month.pk],

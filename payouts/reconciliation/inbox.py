@@ -8,6 +8,7 @@ a transfer whose answer was lost is crash recovery by another road.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -270,11 +271,15 @@ def _follow(payout: Payout, bank: BankPayout, at: datetime) -> None:
     payout.save(update_fields=["state", "bank_payout", "settled_at"])
 
 
+# A top-up's public id, as we put it into its metadata.
+_KEY = re.compile("[0-9a-f]{32}")
+
+
 def _sync_top_up(event: WebhookEvent, at: datetime) -> None:
     raw = json.loads(event.payload)["data"]["object"]
     key = str((raw.get("metadata") or {}).get("topup", "")).removeprefix("topup_")
     topup = TopUp.objects.filter(
-        Q(provider_topup_id=event.object_id) | (Q(public_id=key) if len(key) == 32 else Q(pk__isnull=True))
+        Q(provider_topup_id=event.object_id) | (Q(public_id=key) if _KEY.fullmatch(key) else Q(pk__isnull=True))
     ).first()
     if topup is None:
         raise _NotYet(f"No top-up here is {event.object_id}.")

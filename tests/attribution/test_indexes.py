@@ -143,13 +143,13 @@ def test_an_audit_of_another_index_is_not_recorded(indexed: Programme) -> None:
 
 
 # --- attributors ----------------------------------------------------------------------------------------------------
-def build(programme: Programme, *arguments: str) -> str:
+def build(programme: Programme, *arguments: str, fields: tuple[str, ...] = ()) -> str:
     out = StringIO()
     small = [f"{name}={value}" for name, value in SMALL_INDEX.items()]
     name = f"{programme.service.name}/{programme.model_version.name}"
     if "lexical" in arguments:
         small = ["own_generations=16"]
-    call_command("build_index", name, *arguments, "--set", *small, stdout=out)
+    call_command("build_index", name, *arguments, "--set", *small, *fields, stdout=out)
     return out.getvalue()
 
 
@@ -169,16 +169,23 @@ def test_the_attributor_chosen_at_the_build_attributes_and_is_named(
     index = AttributionIndex.objects.get(model_version=programme.model_version)
     assert (index.attributor, index.method, index.method_words) == (attributor, attributor, words)
     assert index.measures_influence == (attributor == "hybrid")
-    programme.report(programme.generation("g1"), programme.generation("g2", output={"text": "…!"}))
+    programme.report(programme.generation("g1"))
     operations.attribute_batch(at=programme.at)
     stored = Attribution.objects.get(generation__external_id="g1")
     assert stored.index == index
     assert sum(stored.shares_ppb) + stored.unattributed_ppb == 10**9
     assert stored.top_works
     assert operations.recompute(attribution=stored, from_gradients=True).agrees
+
+
+def test_an_output_without_a_word_cannot_be_attributed_by_words(programme: Programme) -> None:
+    build(programme, "--attributor", "lexical", fields=("terms=words",))
+    programme.report(programme.generation("g1"), programme.generation("g2", output={"text": "…!"}))
+    operations.attribute_batch(at=programme.at)
+    assert Generation.objects.get(external_id="g1").state == "attributed"
     wordless = Generation.objects.get(external_id="g2")
-    assert (wordless.state == "unattributable") == (attributor == "lexical")
-    assert ("no word" in wordless.error) == (attributor == "lexical")
+    assert wordless.state == "unattributable"
+    assert "the output has no word" in wordless.error
 
 
 def test_a_build_that_cannot_be_made_says_why(programme: Programme) -> None:

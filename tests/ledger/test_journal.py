@@ -298,7 +298,8 @@ BAD_DOCUMENTS: dict[str, dict[str, Any]] = {
     "a negative gross": {"gross": -10, "amounts": [-3, -7]},
     "no credits": {"account_ids": [], "amounts": []},
     "more amounts than accounts": {"amounts": [3, 3, 4]},
-    "an account that does not exist": {"account_ids": [256 * 999 + 1, 256 * 998 + 1]},
+    "accounts that do not exist": {"account_ids": [256 * 10**9 + 1, 256 * 10**8 + 1]},
+    "accounts that do not exist, before all others": {"account_ids": [1 - 2 * 256, 1 - 256]},
     "revision zero": {"revision": 0},
 }
 
