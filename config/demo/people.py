@@ -17,6 +17,7 @@ from config.demo import corpus
 
 # Washington registered the few short messages of his first term, which earn less than the threshold. Grant hands in
 # two of Lincoln's addresses as reprints.
+BELOW_THRESHOLD = "George Washington"
 NOT_ONBOARDED = "Andrew Jackson"
 WITHDRAWN = "Thomas Jefferson"
 COPIER = "Ulysses S. Grant"
@@ -50,6 +51,7 @@ STAFF = (
     Person("Ada Admin", "admin@programme.example", ("admin",), "model services and their keys"),
 )
 NOTES = {
+    BELOW_THRESHOLD: "earns less than the least payout",
     NOT_ONBOARDED: "has not finished onboarding with Stripe",
     WITHDRAWN: "withdrew consent after the model was trained",
     COPIER: "two works are copies of Lincoln's",
