@@ -1,4 +1,4 @@
-"""What no form of ours can keep: PostgreSQL stores no NUL character, and no field means one."""
+"""What no page of ours takes, and the words in which it says so."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
 
+HTML = "text/html; charset=utf-8"
+
 
 class RefuseNul(MiddlewareMixin):
     """Answers 400, with the field's name, to a form or an address in which a value has a NUL character.
 
-    A view that reads a value itself would otherwise fail in the database, as a crash. Bodies that are not forms (the
-    API's JSON, webhooks) are left to those who parse them.
+    PostgreSQL stores none, and no field means one: a view that reads a value itself would fail in the database, as a
+    crash. Bodies that are not forms (the API's JSON, webhooks) are left to those who parse them.
     """
 
     def process_view(
@@ -27,3 +29,14 @@ class RefuseNul(MiddlewareMixin):
                     field = name.replace("\x00", "")
                     return render(request, "400.html", {"field": field}, status=400)
         return None
+
+
+class ExplainForms(MiddlewareMixin):
+    """A browser that opens, as a page, an address which only takes forms reads what happened, and not an empty 405."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if response.status_code != 405 or request.method != "GET" or response.get("Content-Type") != HTML:
+            return response
+        page = render(request, "405.html", status=405)
+        page["Allow"] = response["Allow"]
+        return page
