@@ -142,7 +142,7 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
         batch_size=2000,
     )  # fmt: skip
     operations.adopt_policy(currency="USD", minimum_minor=100, maturity_days=0, by=people["maker"],
-                             approved_by=people["checker"], at=at)  # fmt: skip
+                             approved_by=people["checker"], at=at, seen=seen())  # fmt: skip
 
     accrued = journal.open_accounts([AccountKey("contributor_accrued", "USD", f"contributor:{c.pk}")
                                      for c in contributors])  # fmt: skip

@@ -23,7 +23,16 @@ from payouts.operations.approval import (
     resume_run,
     start_execution,
 )  # fmt: skip
-from payouts.operations.audit import NOBODY, Presence, UnableToAct, UnableToTrustPresence, audit, require_role
+from payouts.operations.audit import (
+    NOBODY,
+    Presence,
+    UnableToAct,
+    UnableToActForOneself,
+    UnableToActYet,
+    UnableToTrustPresence,
+    audit,
+    require_role,
+)  # fmt: skip
 from payouts.operations.bank_files import (
     UnableToChangeBankFile,
     UnableToExport,
@@ -96,13 +105,7 @@ from payouts.operations.runs import (
     submit_run,
     take_up_run,
 )  # fmt: skip
-from payouts.operations.staff import (
-    UnableToActForOneself,
-    UnableToActYet,
-    UnableToApproveThatMuch,
-    UnableToChangeRoles,
-    change_roles,
-)  # fmt: skip
+from payouts.operations.staff import UnableToApproveThatMuch, UnableToChangeRoles, change_roles
 from payouts.operations.tax_forms import UnableToRecordTaxForm, record_tax_form, valid_until_by_law
 
 __all__ = [

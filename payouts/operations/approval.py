@@ -28,9 +28,10 @@ from payouts.operations.audit import (
     audit,
     require_fresh_factor,
     require_role,
+    require_settled_role,
 )
 from payouts.operations.runs import clear_approvals, content_hash, lock, payouts_back_to_ready, return_to_review
-from payouts.operations.staff import require_settled_role, require_within_limits
+from payouts.operations.staff import require_within_limits
 
 log = structlog.get_logger(__name__)
 

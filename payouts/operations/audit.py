@@ -1,4 +1,5 @@
-"""Who does what: the roles an act needs, how fresh the second factor must be, and the line in the audit log."""
+"""Who does what: the roles an act needs, how settled they and how fresh the second factor must be, whom it must not be
+about, and the line in the audit log."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from contributors.models import User
+from contributors.operations import acts_for, too_recent
 from payouts.models import AuditEvent
 
 MAKER, CHECKER, COMPLIANCE, ADMIN = "finance_maker", "finance_checker", "compliance", "admin"
@@ -39,6 +41,20 @@ class UnableToTrustPresence(Exception):
     problem = "step-up-needed"
 
 
+class UnableToActYet(Exception):
+    """The person's roles changed too recently to move money."""
+
+    status = 403
+    problem = "role-too-recent"
+
+
+class UnableToActForOneself(Exception):
+    """The person acts for the contributor whom it is about."""
+
+    status = 403
+    problem = "own-contributor"
+
+
 def require_role(by: User, *roles: str) -> None:
     if not by.has_role(*roles):
         raise UnableToAct(f"{by} needs one of these roles: {', '.join(roles)}.")
@@ -49,6 +65,18 @@ def require_fresh_factor(seen: Presence) -> None:
         raise UnableToTrustPresence(
             f"Confirm with your second factor first; it counts for {MFA_AGE_SECONDS_MAX // 60} minutes."
         )
+
+
+def require_settled_role(by: User, at: datetime) -> None:
+    """Refuse an act on money to somebody whose roles changed a short while ago."""
+    if refusal := too_recent(by=by, at=at):
+        raise UnableToActYet(refusal)
+
+
+def require_stranger(by: User, contributor_id: int) -> None:
+    """Refuse an act about a contributor to who acts for that contributor."""
+    if refusal := acts_for(by=by, contributors=[contributor_id]):
+        raise UnableToActForOneself(refusal)
 
 
 def audit(

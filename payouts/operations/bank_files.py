@@ -33,13 +33,13 @@ from payouts.operations.audit import (
     audit,
     require_fresh_factor,
     require_role,
+    require_settled_role,
 )
 from payouts.operations.banks import checked_iban, party_of
 from payouts.operations.holds import open_holds_q
 from payouts.operations.pace import LIVE
 from payouts.operations.recording import hold_payout, void_attempt
 from payouts.operations.runs import lock, row_sha256
-from payouts.operations.staff import require_settled_role
 from payouts.pain import Order, Party, checked, pain_001
 from payouts.queries import LEDGER_RAILS
 

@@ -39,10 +39,10 @@ from payouts.operations.audit import (
     audit,
     require_fresh_factor,
     require_role,
+    require_settled_role,
 )
 from payouts.operations.holds import UnableToPlaceHold, place_hold
 from payouts.operations.recording import give_back, hold_payout
-from payouts.operations.staff import require_settled_role
 
 LINES_MAX = 20_000
 

@@ -13,9 +13,18 @@ from contributors.models import Contributor, User
 from payouts import sealing
 from payouts.models import BankDetails, PayoutAccount, Rail
 from payouts.operations.accounts import hold_as_account_says, require_manager
-from payouts.operations.audit import ADMIN, CHECKER, NOBODY, Presence, audit, require_fresh_factor, require_role
+from payouts.operations.audit import (
+    ADMIN,
+    CHECKER,
+    NOBODY,
+    Presence,
+    audit,
+    require_fresh_factor,
+    require_role,
+    require_settled_role,
+    require_stranger,
+)
 from payouts.operations.links import note_iban
-from payouts.operations.staff import require_settled_role, require_stranger
 from payouts.pain import Party
 from payouts.rails import RAIL_NAMES, rail_of_country
 

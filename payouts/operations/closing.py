@@ -22,11 +22,11 @@ from payouts.operations.audit import (
     audit,
     require_fresh_factor,
     require_role,
+    require_settled_role,
 )
 from payouts.operations.pace import LIVE, Pace
 from payouts.operations.recording import attempt_of, record_transfer, void_attempt
 from payouts.operations.runs import lock
-from payouts.operations.staff import require_settled_role
 
 
 class UnableToFund(Exception):

@@ -21,8 +21,9 @@ from payouts.operations.audit import (
     audit,
     require_fresh_factor,
     require_role,
+    require_settled_role,
+    require_stranger,
 )
-from payouts.operations.staff import require_settled_role, require_stranger
 
 STAFF = (MAKER, CHECKER, COMPLIANCE, ADMIN)
 REFUSED_BY_RAIL = {HoldReason.COUNTRY_UNSUPPORTED, HoldReason.CURRENCY_UNSUPPORTED}

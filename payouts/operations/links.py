@@ -14,8 +14,17 @@ from contributors import operations as contributors
 from contributors.models import Contributor, ContributorLink, IdentifyingDetail, User
 from payouts import sealing
 from payouts.models import Notice
-from payouts.operations.audit import ADMIN, COMPLIANCE, NOBODY, Presence, audit, require_fresh_factor, require_role
-from payouts.operations.staff import require_settled_role, require_stranger
+from payouts.operations.audit import (
+    ADMIN,
+    COMPLIANCE,
+    NOBODY,
+    Presence,
+    audit,
+    require_fresh_factor,
+    require_role,
+    require_settled_role,
+    require_stranger,
+)
 
 
 def note_iban(*, contributor: Contributor, iban: str, at: datetime) -> None:

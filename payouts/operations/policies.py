@@ -22,6 +22,7 @@ from payouts.operations.audit import (
     audit,
     require_fresh_factor,
     require_role,
+    require_settled_role,
 )
 
 
@@ -84,6 +85,13 @@ def _check_figures(figures: Mapping[str, Any]) -> None:
 _DELAYS = ("maturity_days", "bank_change_days", "probation_days")
 
 
+def _require_decider(by: User, at: datetime, seen: Presence) -> None:
+    """Who lifts a limit of approvals must be as sure as who approves."""
+    require_role(by, CHECKER, ADMIN)
+    require_fresh_factor(seen)
+    require_settled_role(by, at)
+
+
 @transaction.atomic
 def adopt_policy(
     *,
@@ -101,9 +109,10 @@ def adopt_policy(
     daily_approval_minor: int | None = None,
     seen: Presence = NOBODY,
 ) -> PayoutPolicy:
-    """Make a new version of a currency's policy, by two people; runs built from now on obey it."""
+    """Make a new version of a currency's policy, by two people; runs built from now on obey it. `seen`: `approved_by`
+    at the keyboard."""
     require_role(by, MAKER, CHECKER, ADMIN)
-    require_role(approved_by, CHECKER, ADMIN)
+    _require_decider(approved_by, at, seen)
     if by.pk == approved_by.pk:
         raise UnableToAdoptPolicy("Whoever proposes a policy does not adopt it; somebody else must.")
     figures = {
@@ -154,8 +163,7 @@ def decide_policy(
     *, proposal: PolicyProposal, adopt: bool, by: User, at: datetime, seen: Presence = NOBODY
 ) -> PolicyProposal:
     """Adopt a proposal, as somebody else than its author, or refuse it."""
-    require_role(by, CHECKER, ADMIN)
-    require_fresh_factor(seen)
+    _require_decider(by, at, seen)
     proposal = (
         PolicyProposal.objects.select_for_update(of=("self",), no_key=True)
         .select_related("proposed_by")

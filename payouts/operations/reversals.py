@@ -20,9 +20,17 @@ from payouts import gateway
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.gateway import Outcome
 from payouts.models import Difference, Notice, Payout, PayoutAttempt, Rail, Reversal
-from payouts.operations.audit import ADMIN, CHECKER, NOBODY, Presence, audit, require_fresh_factor, require_role
+from payouts.operations.audit import (
+    ADMIN,
+    CHECKER,
+    NOBODY,
+    Presence,
+    audit,
+    require_fresh_factor,
+    require_role,
+    require_settled_role,
+)
 from payouts.operations.pace import LIVE, Clock, Pace, after, database_clock
-from payouts.operations.staff import require_settled_role
 
 REVERSIBLE = (
     Payout.State.TRANSFERRED, Payout.State.SETTLED, Payout.State.BANK_FAILED, Payout.State.PARTIALLY_REVERSED,

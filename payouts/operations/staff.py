@@ -13,7 +13,6 @@ from django.db import connection, transaction
 from django.db.models import Q, Sum
 
 from contributors.models import STAFF_ROLES, User
-from contributors.operations import acts_for, too_recent
 from ledger.money import asset, format_amount, from_minor
 from payouts.models import PayoutRun
 from payouts.operations.audit import ADMIN, NOBODY, Presence, audit, require_fresh_factor, require_role
@@ -25,13 +24,6 @@ class UnableToChangeRoles(Exception):
 
     status = 409
     problem = "roles-not-changed"
-
-
-class UnableToActYet(Exception):
-    """The person's roles changed too recently to move money."""
-
-    status = 403
-    problem = "role-too-recent"
 
 
 class UnableToApproveThatMuch(Exception):
@@ -84,25 +76,6 @@ def change_roles(
         before={"roles": before}, after={"roles": sorted(roles), "reason": reason.strip()[:500]},
     )  # fmt: skip
     return User.objects.get(pk=user.pk)
-
-
-def require_settled_role(by: User, at: datetime) -> None:
-    """Refuse an act on money to somebody whose roles changed a short while ago."""
-    if refusal := too_recent(by=by, at=at):
-        raise UnableToActYet(refusal)
-
-
-class UnableToActForOneself(Exception):
-    """The person acts for the contributor whom it is about."""
-
-    status = 403
-    problem = "own-contributor"
-
-
-def require_stranger(by: User, contributor_id: int) -> None:
-    """Refuse an act about a contributor to who acts for that contributor."""
-    if refusal := acts_for(by=by, contributors=[contributor_id]):
-        raise UnableToActForOneself(refusal)
 
 
 def require_within_limits(run: PayoutRun, by: User, at: datetime) -> None:

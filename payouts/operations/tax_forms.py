@@ -15,9 +15,17 @@ from contributors.countries import COUNTRIES
 from contributors.models import PPB, Contributor, User
 from payouts.models import PayoutAccount, TaxProfile
 from payouts.operations.accounts import refresh_holds
-from payouts.operations.audit import COMPLIANCE, NOBODY, Presence, audit, require_fresh_factor, require_role
+from payouts.operations.audit import (
+    COMPLIANCE,
+    NOBODY,
+    Presence,
+    audit,
+    require_fresh_factor,
+    require_role,
+    require_settled_role,
+    require_stranger,
+)
 from payouts.operations.links import note_tax_number
-from payouts.operations.staff import require_settled_role, require_stranger
 
 US = "US"
 # A W-8 counts until the last day of the third year after the one in which it was signed (instructions of the IRS).

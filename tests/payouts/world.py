@@ -159,7 +159,7 @@ class World:
     def policy(self, minimum_minor: int = 500, maturity_days: int = 0, **terms: Any) -> None:
         operations.adopt_policy(
             currency=self.currency, minimum_minor=minimum_minor, maturity_days=maturity_days, by=self.maker,
-            approved_by=self.checker, at=self.at, **terms,
+            approved_by=self.checker, at=self.at, seen=SEEN, **terms,
         )  # fmt: skip
 
     def built(self) -> PayoutRun:
