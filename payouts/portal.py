@@ -27,6 +27,7 @@ from payouts import exports, money, operations, queries, remittance, standing, w
 from payouts.forms import BankDetailsForm, NoticesForm, ThresholdForm
 from payouts.models import HoldReason, Payout, PayoutAccount, Rail
 from payouts.notices import KINDS, OPTIONAL
+from payouts.presence import presence_of
 from payouts.rails import rail_of_country
 from payouts.refusals import explained
 
@@ -94,10 +95,10 @@ def set_up(request: HttpRequest) -> HttpResponse:
     if request.method == "GET":
         account = queries.account_of(contributor)
         return render(request, "portal/onboarding.html", {"account": account})
-    at = timezone.now()
+    at, seen = timezone.now(), presence_of(request)
     with explained(request) as refused:
-        account = operations.open_payout_account(contributor=contributor, by=_user(request), at=at)
-        link = operations.onboarding_link(account=account, by=_user(request), at=at)
+        account = operations.open_payout_account(contributor=contributor, by=_user(request), at=at, seen=seen)
+        link = operations.onboarding_link(account=account, by=_user(request), at=at, seen=seen)
     if refused:
         return redirect("payouts:set_up")
     return render(request, "portal/onboarding_leave.html", {"link": link})
@@ -112,7 +113,9 @@ def onboarding(request: HttpRequest) -> HttpResponse:
     if account is None or account.provider_account_id is None:
         return redirect("payouts:set_up")
     with explained(request) as refused:
-        link = operations.onboarding_link(account=account, by=_user(request), at=timezone.now())
+        link = operations.onboarding_link(
+            account=account, by=_user(request), at=timezone.now(), seen=presence_of(request)
+        )
     return redirect("payouts:payouts" if refused else link)
 
 
@@ -159,7 +162,9 @@ def threshold(request: HttpRequest) -> HttpResponse:
         return _payouts_page(request, form, at=at, status=422)
     minimum_minor = form.cleaned_data["minimum_minor"]
     with explained(request) as refused:
-        operations.set_own_threshold(account=account, minimum_minor=minimum_minor, by=_user(request), at=at)
+        operations.set_own_threshold(
+            account=account, minimum_minor=minimum_minor, by=_user(request), at=at, seen=presence_of(request)
+        )
     if not refused:
         written = format_amount(from_minor(minimum_minor, contributor.currency), contributor.currency, decimals=2)
         messages.success(request, f"You are paid from {contributor.currency} {written} on.")
@@ -182,7 +187,9 @@ def bank_details(request: HttpRequest) -> HttpResponse:
         status = 422
         if form.is_valid():
             with explained(request, silent=True) as refused:
-                operations.record_bank_details(contributor=contributor, by=_user(request), at=at, **form.cleaned_data)
+                operations.record_bank_details(
+                    contributor=contributor, by=_user(request), at=at, seen=presence_of(request), **form.cleaned_data
+                )
             if not refused:
                 days = operations.terms_in_force(contributor.currency).bank_change_days
                 told = f" A changed account waits {days} days before it is paid." if known and days else ""
@@ -198,7 +205,9 @@ def bank_details(request: HttpRequest) -> HttpResponse:
 @recently_authenticated
 def pause(request: HttpRequest) -> HttpResponse:
     with explained(request) as refused:
-        operations.pause_own_payouts(contributor=_contributor(request), by=_user(request), at=timezone.now())
+        operations.pause_own_payouts(
+            contributor=_contributor(request), by=_user(request), at=timezone.now(), seen=presence_of(request)
+        )
     if not refused:
         messages.success(request, "Your payouts are paused. What you earn is kept for you until you resume them.")
     return redirect("payouts:payouts")
@@ -209,7 +218,9 @@ def pause(request: HttpRequest) -> HttpResponse:
 @recently_authenticated
 def resume(request: HttpRequest) -> HttpResponse:
     with explained(request) as refused:
-        operations.resume_own_payouts(contributor=_contributor(request), by=_user(request), at=timezone.now())
+        operations.resume_own_payouts(
+            contributor=_contributor(request), by=_user(request), at=timezone.now(), seen=presence_of(request)
+        )
     if not refused:
         messages.success(request, "Your payouts go on: the next run pays what you are owed.")
     return redirect("payouts:payouts")

@@ -6,7 +6,6 @@ forged request. A page only says beforehand what the operation would answer.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, cast
@@ -15,11 +14,10 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 
-from contributors.console import second_factor_used_at, staff_required
+from contributors.console import staff_required
 from contributors.models import User
 from payouts import queries
 from payouts.models import PayoutRun
-from payouts.operations import Presence
 
 MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = "finance_maker", "finance_checker", "compliance", "auditor", "admin"
 READERS = (MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN)
@@ -32,16 +30,6 @@ actor_required = staff_required(*ACTORS)
 
 def user_of(request: HttpRequest) -> User:
     return cast(User, request.user)
-
-
-def presence_of(request: HttpRequest) -> Presence:
-    """Where the person sits and how long ago the second factor was used: for the audit log and the step-up."""
-    used_at = second_factor_used_at(request)
-    return Presence(
-        ip=request.META.get("REMOTE_ADDR") or None,
-        mfa_age_seconds=int(time.time() - used_at) if used_at else None,
-        request_id=str(request.headers.get("X-Request-ID", ""))[:64],
-    )
 
 
 def run_or_404(public_id: UUID) -> PayoutRun:

@@ -21,13 +21,13 @@ from payouts.console import (
     actor_required,
     done,
     of_run,
-    presence_of,
     reader_required,
     user_of,
 )
 from payouts.console.acts import Act, act
 from payouts.forms import BankLinesForm, ExportForm, ReasonForm, SureForm
 from payouts.models import BankFile, BankLine, Payout, PayoutRun, Rail
+from payouts.presence import presence_of
 from payouts.refusals import explained
 
 

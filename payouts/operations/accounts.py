@@ -89,11 +89,11 @@ def open_payout_account(*, contributor: Contributor, by: User, at: datetime, see
         return apply_account(account=account, remote=opened, at=at)
 
 
-def onboarding_link(*, account: PayoutAccount, by: User, at: datetime) -> str:
+def onboarding_link(*, account: PayoutAccount, by: User, at: datetime, seen: Presence = NOBODY) -> str:
     """A fresh single-use address of Stripe's onboarding. Coming back from it means nothing: read the account."""
     require_manager(by, account.contributor)
     if account.provider_account_id is None:
-        account = open_payout_account(contributor=account.contributor, by=by, at=at)
+        account = open_payout_account(contributor=account.contributor, by=by, at=at, seen=seen)
     assert account.provider_account_id is not None
     try:
         return gateway.account_link(

@@ -10,6 +10,7 @@ from django.urls import reverse
 from pypdf import PdfReader
 
 from contributors.models import Contributor
+from contributors.operations import enrol_totp
 from ledger import journal
 from ledger import queries as ledger_queries
 from ledger.journal import AccountKey
@@ -17,10 +18,10 @@ from ledger.models import Entry
 from ledger.money import from_minor
 from ledger.templatetags.amounts import amount_text
 from payouts import operations, queries
-from payouts.models import PayoutAccount
+from payouts.models import AuditEvent, PayoutAccount
 from tests.ledger.programme import Programme
 from tests.payouts.world import SEEN, World
-from tests.payouts_pages.conftest import LogIn, member_of, words_of
+from tests.payouts_pages.conftest import TOTP_SECRET, LogIn, member_of, words_of
 
 HOME, PAYOUTS = "payouts:home", "payouts:payouts"
 
@@ -134,6 +135,34 @@ def test_changing_the_threshold_asks_who_it_is_after_five_minutes(world: World, 
     response = log_in(world.owner, factor_age=301).post(reverse("payouts:threshold"), {"minimum_minor": "25"})
     assert "reauthenticate" in response["Location"]
     assert account_of(contributor).minimum_minor == 0
+
+
+@pytest.mark.parametrize(
+    ("act", "country", "given"),
+    [
+        ("threshold", "US", {"minimum_minor": "25"}),
+        ("pause_own", "US", {}),
+        ("resume_own", "US", {}),
+        ("set_up", "US", {}),
+        ("bank_details", "BR", {"holder_name": "A", "iban": "GB33BUKB20201555555555"}),
+    ],
+)
+def test_a_contributors_own_act_is_logged_with_the_address_and_the_age_of_the_factor(
+    paying: World, log_in: LogIn, act: str, country: str, given: dict[str, str]
+) -> None:
+    outcome = None if act in ("set_up", "bank_details") else "complete"
+    contributor = paying.contributor(1234, outcome=outcome, country=country)
+    if act == "resume_own":
+        operations.pause_own_payouts(contributor=contributor, by=paying.owner, at=paying.at)
+    enrol_totp(user=paying.owner, secret=TOTP_SECRET)
+    before = AuditEvent.objects.latest("sequence")
+    client = log_in(paying.owner, factor_age=30)
+    given = given | {"contributor": str(contributor.public_id)}
+    response = client.post(reverse(f"payouts:{act}"), given, headers={"X-Request-ID": "r1"})
+    assert response.status_code in (200, 302)
+    [event] = AuditEvent.objects.filter(sequence__gt=before.sequence, actor=paying.owner)
+    assert (event.ip, event.request_id) == ("127.0.0.1", "r1")
+    assert event.mfa_age_seconds in range(30, 60)
 
 
 def test_onboarding_leads_to_stripe_and_arriving_back_means_nothing(paying: World, log_in: LogIn) -> None:
