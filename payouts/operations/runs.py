@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Q, Sum
 
 from contributors.models import Contributor, User
@@ -312,6 +312,7 @@ def _count(run: PayoutRun) -> None:
 def submit_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
     """Freeze a draft and hand it to an approver: from here on its payouts, amounts and destinations are fixed."""
     require_role(by, MAKER, ADMIN)
+    _submit_alone(run.currency)
     run = lock(run)
     if run.state != PayoutRun.State.DRAFT:
         raise UnableToSubmitRun(f"The run is {run.get_state_display().lower()}, not a draft.")
@@ -340,6 +341,13 @@ def submit_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBOD
         after={"content_hash": run.hash_hex, "total_minor": run.total_minor, "payouts": run.n_payouts},
     )  # fmt: skip
     return run
+
+
+def _submit_alone(currency: str) -> None:
+    """One run of a currency is submitted at a time, until commit: the limit for a second approver counts the runs of
+    every rail, and two at once would not see each other. Taken before any run is locked."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"payouts submit {currency}"])
 
 
 def _alone(run: PayoutRun, at: datetime) -> int:

@@ -1,9 +1,10 @@
-"""Limits of one person, with two approvals at the same moment."""
+"""Limits of one person and of one approver, with two runs at the same moment."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -24,38 +25,58 @@ def world(committed_database: CommittedDatabase, monkeypatch: pytest.MonkeyPatch
     return made
 
 
-def by_bank(world: World) -> PayoutRun:
+def built_by_bank(world: World) -> PayoutRun:
     contributor = world.contributor(5_000, outcome=None, country="BR")
     operations.record_bank_details(
         contributor=contributor, holder_name="A", iban="GB33BUKB20201555555555", by=world.owner, at=world.at
     )
-    run = operations.build_run(
+    return operations.build_run(
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
     )
+
+
+def submitted(world: World, run: PayoutRun) -> PayoutRun:
     return operations.submit_run(run=run, by=world.maker, at=world.at, seen=SEEN)
 
 
-def test_two_approvals_of_one_person_at_once_are_counted_one_after_the_other(world: World) -> None:
-    other = by_bank(world)
-    world.contributor(5_000)
-    first = world.in_review()
-    checker = world.checker
+def during(first: Callable[[], object], second: Callable[[], object]) -> object:
+    """What `second` returned or raised, begun on another connection while what `first` wrote is seen by nobody yet."""
     answers: list[object] = []
 
-    def approve_the_other() -> None:
+    def work() -> None:
         try:
-            answers.append(world.approve(other, by=checker))
+            answers.append(second())
         except Exception as error:
             answers.append(error)
         finally:
             connections.close_all()
 
-    thread = threading.Thread(target=approve_the_other)
+    thread = threading.Thread(target=work)
     with transaction.atomic():
-        world.approve(first, by=checker)
-        # The other approval begins while this one is written and not yet seen by anybody.
+        first()
         thread.start()
         time.sleep(1.5)
-        assert not answers
+        assert not answers, "the second did not wait for the first"
     thread.join()
-    assert [type(one) for one in answers] == [operations.UnableToApproveThatMuch]
+    [answer] = answers
+    return answer
+
+
+def test_two_approvals_of_one_person_at_once_are_counted_one_after_the_other(world: World) -> None:
+    other = submitted(world, built_by_bank(world))
+    world.contributor(5_000)
+    first, checker = world.in_review(), world.checker
+    answer = during(lambda: world.approve(first, by=checker), lambda: world.approve(other, by=checker))
+    assert isinstance(answer, operations.UnableToApproveThatMuch)
+
+
+def test_two_rails_submitted_at_once_count_towards_one_limit_of_a_second_approver(world: World) -> None:
+    """Each is below the limit and both together are not: one of them needs a second approver."""
+    world.policy(second_approval_minor=9_000)
+    by_bank = built_by_bank(world)
+    world.contributor(5_000)
+    by_stripe = world.built()
+    answer = during(lambda: submitted(world, by_stripe), lambda: submitted(world, by_bank))
+    assert isinstance(answer, PayoutRun)
+    by_stripe.refresh_from_db()
+    assert [by_stripe.needs_second_approval, answer.needs_second_approval] == [False, True]
