@@ -35,6 +35,7 @@ from ledger.operations import (
     close_period,
     seal_period,
 )  # fmt: skip
+from ledger.operations.disputes import ANSWERERS
 
 READERS = ("finance_maker", "finance_checker", "auditor", "admin")
 ACCOUNTS_SHOWN_MAX = 200
@@ -293,7 +294,6 @@ def _period(code: str) -> Period:
 
 # --- disputes -----------------------------------------------------------------------------------------------------
 DISPUTE_READERS = (*READERS, "compliance")
-DISPUTE_ANSWERERS = ("finance_checker", "compliance")
 
 
 @staff_required(*DISPUTE_READERS)
@@ -318,10 +318,10 @@ def answer(request: HttpRequest, dispute_id: int) -> HttpResponse:
         raise Http404("There is no such dispute.")
     user = request.user
     assert user.is_authenticated
-    may_act = user.has_role(*DISPUTE_ANSWERERS)
+    may_act = user.has_role(*ANSWERERS)
     form = AnswerDisputeForm(request.POST or None)
     if request.method == "POST" and not may_act:
-        raise PermissionDenied(f"A dispute is answered by {' or '.join(DISPUTE_ANSWERERS)}.")
+        raise PermissionDenied(f"A dispute is answered by {' or '.join(ANSWERERS)}.")
     if request.method == "POST" and form.is_valid():
         try:
             answer_dispute(

@@ -17,9 +17,9 @@ from contributors.queries import named_split
 from ledger.forms import DecideContestForm
 from ledger.models import Account
 from ledger.operations import UnableToSettleClaim, decide_contest
+from ledger.operations.contests import DECIDERS
 
 READERS = ("finance_maker", "finance_checker", "compliance", "auditor", "admin")
-DECIDERS = ("finance_checker", "compliance")
 TONES = {"open": "warn", "upheld": "info", "declined": "info", "withdrawn": "neutral"}
 PAGE = 50
 

@@ -22,6 +22,7 @@ from ledger.contract_words import per_cent, terms_in_words
 from ledger.forms import ContractForm, TermsForm
 from ledger.models import Contract, ContractTerms, Period
 from ledger.money import asset, format_amount
+from ledger.operations.contracts import ADOPTERS, PROPOSERS
 from ledger.queries.accounts import open_advances
 from ledger.queries.contracts import contracts as all_contracts
 from ledger.queries.contracts import reserves_of, versions_in_force, versions_of
@@ -29,7 +30,6 @@ from ledger.queries.parties import months_after
 from ledger.queries.previews import preview_terms
 
 READERS = ("finance_maker", "finance_checker", "auditor", "admin")
-PROPOSERS = ("finance_maker", "finance_checker")
 TONES = {"proposed": "info", "adopted": "good", "rejected": "neutral"}
 ADVANCE_TONES = {"proposed": "info", "granted": "good", "rejected": "neutral"}
 PAGE = 50
@@ -184,7 +184,7 @@ def terms(request: HttpRequest, contract_id: int, version: int) -> HttpResponse:
         "words": terms_in_words(found),
         "months": begun,
         "preview": preview_terms(found, period) if period else None,
-        "may_adopt": user.has_role("finance_checker") and user.pk != found.proposed_by_id,
+        "may_adopt": user.has_role(*ADOPTERS) and user.pk != found.proposed_by_id,
         "may_reject": user.has_role(*PROPOSERS),
         "is_proposer": user.pk == found.proposed_by_id,
     }
@@ -199,7 +199,7 @@ def decide(request: HttpRequest, contract_id: int, version: int) -> HttpResponse
     user = _user(request)
     try:
         if request.POST.get("decision") == "adopt":
-            if not user.has_role("finance_checker"):
+            if not user.has_role(*ADOPTERS):
                 raise PermissionDenied("Terms are adopted by a finance checker.")
             operations.adopt_terms(terms=found, by=user, at=timezone.now())
             messages.success(request, f"In force from {found.effective_from:%B %Y} on. Months before keep their terms.")

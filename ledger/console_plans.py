@@ -22,10 +22,12 @@ from ledger import operations, queries
 from ledger.forms_plans import PlanForm, PoolForm, RestatementForm
 from ledger.models import Period, PeriodPool, PlanPreview, Restatement, RoyaltyPlan
 from ledger.money import format_amount
+from ledger.operations.corrections import CONFIRMERS
+from ledger.operations.plans import ADOPTERS, PROPOSERS
+from ledger.operations.pools import DECLARERS
 from ledger.queries.plan_months import not_void_in, previewed_periods
 
 READERS = ("finance_maker", "finance_checker", "auditor", "admin")
-PROPOSERS = ("finance_maker", "finance_checker")
 TONES = {"proposed": "info", "effective": "good", "rejected": "neutral"}
 POOL_TONES = {"proposed": "info", "declared": "good", "divided": "neutral", "rejected": "neutral"}
 RESTATEMENT_TONES = {"proposed": "info", "running": "warn", "done": "good", "rejected": "neutral"}
@@ -101,12 +103,12 @@ def _plan_page(request: HttpRequest, found: RoyaltyPlan, form: PoolForm | None =
         "previews": found.previews.select_related("period", "asked_by").order_by("-id")[:20],
         "months": previewed_periods(timezone.now()),
         "may_preview": user.has_role(*PROPOSERS) and found.state == RoyaltyPlan.State.PROPOSED,
-        "may_adopt": user.has_role("finance_checker") and user.pk != found.proposed_by_id,
+        "may_adopt": user.has_role(*ADOPTERS) and user.pk != found.proposed_by_id,
         "may_reject": user.has_role(*PROPOSERS),
         "is_proposer": user.pk == found.proposed_by_id,
         "pooled": pooled,
         "pools": [
-            (pool, POOL_TONES[pool.state], user.has_role("finance_checker") and user.pk != pool.proposed_by_id)
+            (pool, POOL_TONES[pool.state], user.has_role(*DECLARERS) and user.pk != pool.proposed_by_id)
             for pool in pools[:36]
         ],
         "pool_form": (form or _pool_form(found)) if pooled and user.has_role(*PROPOSERS) else None,
@@ -127,7 +129,7 @@ def decide(request: HttpRequest, plan_id: int) -> HttpResponse:
     found, user = _plan(plan_id), user_of(request)
     try:
         if request.POST.get("decision") == "adopt":
-            if not user.has_role("finance_checker"):
+            if not user.has_role(*ADOPTERS):
                 raise PermissionDenied("A plan is adopted by a finance checker.")
             operations.adopt_plan(plan=found, by=user, at=timezone.now())
             messages.success(request, f"{found} takes effect on {found.effective_from:%Y-%m-%d}.")
@@ -260,7 +262,7 @@ def decide_pool(request: HttpRequest, plan_id: int, pool_id: int) -> HttpRespons
     user = user_of(request)
     try:
         if request.POST.get("decision") == "declare":
-            if not user.has_role("finance_checker"):
+            if not user.has_role(*DECLARERS):
                 raise PermissionDenied("A pool is declared by a finance checker.")
             operations.declare_pool(pool=pool, by=user, at=timezone.now())
             messages.success(request, "The pool is declared. It is divided when its month closes.")
@@ -300,7 +302,7 @@ def restatements(request: HttpRequest) -> HttpResponse:
     )
     context = {
         "rows": [
-            (row, RESTATEMENT_TONES[row.state], user.has_role("finance_checker") and user.pk != row.proposed_by_id)
+            (row, RESTATEMENT_TONES[row.state], user.has_role(*CONFIRMERS) and user.pk != row.proposed_by_id)
             for row in rows.order_by("-id")[:50]
         ],
         "form": form,
@@ -320,7 +322,7 @@ def decide_restatement(request: HttpRequest, restatement_id: int) -> HttpRespons
     user = user_of(request)
     try:
         if request.POST.get("decision") == "confirm":
-            if not user.has_role("finance_checker"):
+            if not user.has_role(*CONFIRMERS):
                 raise PermissionDenied("A restatement is confirmed by a finance checker.")
             operations.confirm_restatement(restatement=found, by=user, at=timezone.now())
             messages.success(request, "It runs in the background, a batch at a time; this page tells how far it is.")

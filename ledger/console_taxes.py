@@ -16,11 +16,10 @@ from contributors.countries import COUNTRIES
 from ledger import operations
 from ledger.forms import TAX_FORMS, WithholdingForm
 from ledger.models import WithholdingRate
+from ledger.operations.taxes import ADOPTERS, PROPOSERS
 from ledger.queries.taxes import withholding_rate, withholding_table
 
 READERS = ("finance_maker", "finance_checker", "compliance", "auditor", "admin")
-PROPOSERS = ("finance_maker", "finance_checker", "compliance")
-ADOPTERS = ("finance_checker", "compliance")
 TONES = {"proposed": "info", "adopted": "good", "rejected": "neutral"}
 
 

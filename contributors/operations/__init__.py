@@ -7,7 +7,7 @@ from contributors.operations.consents import (
     withdraw_consent,
     withdraw_consents,
 )
-from contributors.operations.deciding import acts_for, too_recent, why_not_decide
+from contributors.operations.deciding import acts_for, lacks_role, too_recent, why_not_decide
 from contributors.operations.links import (
     UnableToDecideLink,
     UnableToLink,
@@ -67,6 +67,7 @@ __all__ = [
     "enrol_totp",
     "grant_consent",
     "grant_consents",
+    "lacks_role",
     "note_detail",
     "propose_end_of_link",
     "propose_link",

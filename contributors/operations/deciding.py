@@ -1,4 +1,5 @@
-"""Who of the staff may decide about money: with roles that have settled, and never for somebody that they act for.
+"""Who of the staff may decide about money: in a role that may, with roles that have settled, and never for somebody
+that they act for.
 
 Four eyes are worth nothing where the second pair belongs to the payee, or to an account that was given its role a
 minute ago by whoever took over an administrator's session.
@@ -14,9 +15,15 @@ from django.conf import settings
 from contributors.models import Contributor, Membership, User
 
 
-def why_not_decide(*, by: User, at: datetime, about: Collection[int] = ()) -> str:
-    """The sentence that keeps a member of staff from deciding what these contributors (ids) get; "" for who may."""
-    return too_recent(by=by, at=at) or acts_for(by=by, contributors=about)
+def why_not_decide(*, by: User, roles: Collection[str], at: datetime, about: Collection[int] = ()) -> str:
+    """The sentence that keeps somebody from deciding, in one of these roles, what these contributors (ids) get; "" for
+    who may."""
+    return lacks_role(by=by, roles=roles) or too_recent(by=by, at=at) or acts_for(by=by, contributors=about)
+
+
+def lacks_role(*, by: User, roles: Collection[str]) -> str:
+    """Why somebody who is in none of these staff groups may not do this; "" for who is in one."""
+    return "" if by.has_role(*roles) else f"This takes the role {' or '.join(roles)}."
 
 
 def too_recent(*, by: User, at: datetime) -> str:

@@ -1,6 +1,7 @@
 """Accounts of one person: what tells them, the link that makes them count as one, its end. Two people decide each.
 
-Who may, and the audit log, are the business of the layer that knows staff at work: it calls these.
+How fresh their second factor is, whom they act for, and the audit log are the business of the layer that knows staff
+at work: it calls these.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from typing import Any
 from django.db import transaction
 
 from contributors.models import Contributor, ContributorLink, IdentifyingDetail, LinkedContributor, User
+from contributors.operations.deciding import lacks_role
 
 ACCOUNTS_MAX = 100
+FINDERS = ("compliance", "admin")
 REASON_CHARACTERS_MAX = 1_000
 State = ContributorLink.State
 
 
 class UnableToLink(Exception):
-    """Fewer than two accounts, too many, or no reason."""
+    """Fewer than two accounts, too many, no reason, or somebody without the role."""
 
     status = 422
     problem = "link-refused"
@@ -42,13 +45,15 @@ def note_detail(*, contributor: Contributor, kind: str, digest: str, shown: str,
     )
 
 
-def _check(contributors: Sequence[Contributor], reason: str) -> str:
+def _check(contributors: Sequence[Contributor], reason: str, by: User) -> str:
     if not 2 <= len({contributor.pk for contributor in contributors}) == len(contributors) <= ACCOUNTS_MAX:
         raise UnableToLink(f"A link joins 2 to {ACCOUNTS_MAX} accounts, each named once.")
-    return _check_reason(reason)
+    return _check_reason(reason, by)
 
 
-def _check_reason(reason: str) -> str:
+def _check_reason(reason: str, by: User) -> str:
+    if refusal := lacks_role(by=by, roles=FINDERS):
+        raise UnableToLink(refusal)
     if not reason.strip() or len(reason) > REASON_CHARACTERS_MAX:
         raise UnableToLink(f"Say why in 1 to {REASON_CHARACTERS_MAX:,} characters: whoever is concerned reads it.")
     return reason.strip()
@@ -63,14 +68,14 @@ def _create(contributors: Sequence[Contributor], **values: Any) -> ContributorLi
 @transaction.atomic
 def propose_link(*, contributors: Sequence[Contributor], reason: str, by: User, at: datetime) -> ContributorLink:
     """Propose that these accounts count as one. Nothing changes until somebody else agrees."""
-    return _create(contributors, reason=_check(contributors, reason), proposed_by=by, proposed_at=at)
+    return _create(contributors, reason=_check(contributors, reason, by), proposed_by=by, proposed_at=at)
 
 
 @transaction.atomic
 def dismiss_suspicion(*, contributors: Sequence[Contributor], reason: str, by: User, at: datetime) -> ContributorLink:
     """Write down that these accounts are of different people, so that nobody has to look at them again."""
     return _create(
-        contributors, reason=_check(contributors, reason), proposed_by=by, proposed_at=at, state=State.REFUSED,
+        contributors, reason=_check(contributors, reason, by), proposed_by=by, proposed_at=at, state=State.REFUSED,
         decided_by=by, decided_at=at,
     )  # fmt: skip
 
@@ -82,7 +87,7 @@ def propose_end_of_link(*, link: ContributorLink, reason: str, by: User, at: dat
     if fresh.state != State.IN_FORCE:
         raise UnableToDecideLink(f"Only a link in force can end; this one is: {fresh.get_state_display().lower()}.")
     fresh.state, fresh.end_reason, fresh.end_proposed_by, fresh.end_proposed_at = (
-        State.ENDING, _check_reason(reason), by, at,
+        State.ENDING, _check_reason(reason, by), by, at,
     )  # fmt: skip
     fresh.save(update_fields=["state", "end_reason", "end_proposed_by", "end_proposed_at"])
     return fresh
@@ -91,6 +96,8 @@ def propose_end_of_link(*, link: ContributorLink, reason: str, by: User, at: dat
 @transaction.atomic
 def decide_link(*, link: ContributorLink, agree: bool, by: User, at: datetime) -> ContributorLink:
     """Agree to a link that was proposed or to its end, as somebody else than who proposed it; or refuse it."""
+    if refusal := lacks_role(by=by, roles=FINDERS):
+        raise UnableToDecideLink(refusal)
     fresh = _locked(link)
     if fresh.state not in {State.PROPOSED, State.ENDING}:
         raise UnableToDecideLink(f"There is nothing to decide: the link is {fresh.get_state_display().lower()}.")

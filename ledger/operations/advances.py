@@ -66,12 +66,10 @@ def grant_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> Advanc
     """Make payable what somebody else proposed. Raises UnableToGrantAdvance."""
     with transaction.atomic():
         fresh = _undecided(advance)
-        if not by.has_role(*GRANTERS):
-            raise UnableToGrantAdvance("An advance is granted by somebody with the role finance_checker.")
         if fresh.proposed_by_id == by.pk:
             raise UnableToGrantAdvance("You proposed this advance, so somebody else has to grant it.")
         contract = Contract.objects.get(pk=fresh.contract_id)
-        if refusal := why_not_decide(by=by, at=at, about=[contract.contributor_id]):
+        if refusal := why_not_decide(by=by, roles=GRANTERS, at=at, about=[contract.contributor_id]):
             raise UnableToGrantAdvance(refusal)
         owner = f"contributor:{contract.contributor_id}"
         posted = journal.post(

@@ -19,6 +19,8 @@ from ledger.models import Account, EntryKind, Period
 from ledger.operations.claims import UnableToSettleClaim, decide_dispute
 from ledger.operations.periods import dated
 
+DECIDERS = ("finance_checker", "compliance")
+
 
 def hold_contested(*, at: datetime) -> int:
     """Put on hold what open disputes' shares earned since the last time; returns the number of entries. By beat and
@@ -65,7 +67,7 @@ def decide_contest(*, dispute: SplitDispute, upheld: bool, answer: str, by: User
             # Not while a sweep accrues to the account that is emptied here.
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger accrue'))")
         closed = close_contest(dispute=dispute, state="upheld" if upheld else "declined", answer=answer, by=by, at=at)
-        if refusal := why_not_decide(by=by, at=at, about=[closed.claimant_id, closed.against_id]):
+        if refusal := why_not_decide(by=by, roles=DECIDERS, at=at, about=[closed.claimant_id, closed.against_id]):
             raise UnableToSettleClaim(refusal)
         journal.hold_still()
         if Period.objects.filter(state=Period.State.CLOSING).exists():

@@ -12,12 +12,14 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Max
 
 from contributors.models import Contributor, Split, User
-from contributors.operations import why_not_decide
+from contributors.operations import lacks_role, why_not_decide
 from ledger import journal
 from ledger.models import Contract, ContractTerms, Period, period_of
 from ledger.money import ASSETS
 from ledger.queries.contracts import versions_in_force
 
+PROPOSERS = ("finance_maker", "finance_checker")
+ADOPTERS = ("finance_checker",)
 TERMS = (
     "holder_ids", "covers_rest", "recoup_order", "recoup_group", "cross_recoup", "guarantee", "guarantee_currency",
     "guarantee_payer", "guarantee_service", "reserve_ppb", "release_months", "release_ppb", "note",
@@ -25,7 +27,7 @@ TERMS = (
 
 
 class UnableToRecordContract(Exception):
-    """The contract has no title, or its code is taken or cannot name an account."""
+    """The contract has no title, its code is taken or cannot name an account, or the person lacks the role."""
 
     status = 422
     problem = "contract-invalid"
@@ -47,6 +49,8 @@ class UnableToAdoptTerms(Exception):
 
 def record_contract(*, contributor: Contributor, code: str, title: str, by: User, at: datetime) -> Contract:
     """Open a contract of a contributor under a code. It says nothing until terms of it are adopted."""
+    if refusal := lacks_role(by=by, roles=PROPOSERS):
+        raise UnableToRecordContract(refusal)
     contract = Contract(
         contributor=contributor, code=code.strip().lower(), title=title.strip(), recorded_by=by, recorded_at=at
     )
@@ -68,6 +72,8 @@ def propose_terms(
 
     Raises UnableToProposeTerms with the rule that is broken.
     """
+    if refusal := lacks_role(by=by, roles=PROPOSERS):
+        raise UnableToProposeTerms(refusal)
     if unknown := terms.keys() - set(TERMS):
         raise UnableToProposeTerms(f"Terms have no {', '.join(sorted(unknown))}.")
     if effective_from.day != 1:
@@ -124,7 +130,7 @@ def adopt_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTerm
             raise UnableToAdoptTerms(f"{fresh} is {fresh.state} already.")
         if fresh.proposed_by_id == by.pk:
             raise UnableToAdoptTerms("Terms are adopted by somebody else than their proposer.")
-        if refusal := why_not_decide(by=by, at=at, about=[terms.contract.contributor_id]):
+        if refusal := why_not_decide(by=by, roles=ADOPTERS, at=at, about=[terms.contract.contributor_id]):
             raise UnableToAdoptTerms(refusal)
         # The month cannot begin to close under it.
         journal.hold_still()
@@ -138,6 +144,8 @@ def reject_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTer
         fresh = ContractTerms.objects.select_for_update(no_key=True).get(pk=terms.pk)
         if fresh.state != ContractTerms.State.PROPOSED:
             raise UnableToAdoptTerms(f"{fresh} is {fresh.state} already.")
+        if refusal := lacks_role(by=by, roles=PROPOSERS):
+            raise UnableToAdoptTerms(refusal)
         return _decide(fresh, ContractTerms.State.REJECTED, by, at)
 
 

@@ -16,12 +16,14 @@ from django.db.models import QuerySet
 from attribution.models import AttributionIndex, Generation
 from attribution.operations import UnableToAttribute, attribute_again, attribute_batch_again
 from contributors.models import User
-from contributors.operations import why_not_decide
+from contributors.operations import lacks_role, why_not_decide
 from ledger import journal
 from ledger.models import EntryKind, Restatement, Void, period_of, utc_date
 from ledger.operations.accruals import accrue, dates_of, hold_sweeps, opposite, standing
 
 BATCH_MAX = 64
+PROPOSERS = ("finance_maker", "finance_checker")
+CONFIRMERS = ("finance_checker",)
 REASON_CHARACTERS_MAX = 300
 
 
@@ -52,6 +54,8 @@ def void_generation(
     if len(detail) > REASON_CHARACTERS_MAX or "\x00" in detail:
         words = f"The detail has at most {REASON_CHARACTERS_MAX} characters, none of them NUL."
         raise UnableToVoid(words, status=422, problem="detail-invalid")
+    if by is not None and (refusal := lacks_role(by=by, roles=CONFIRMERS)):
+        raise UnableToVoid(refusal)
     with transaction.atomic():
         # Not while a sweep accrues it.
         hold_sweeps()
@@ -113,6 +117,8 @@ def propose_restatement(
     Raises UnableToRestate: the index does not serve or has not passed its audit, no reason is given, or a restatement
     by it is under way.
     """
+    if refusal := lacks_role(by=by, roles=PROPOSERS):
+        raise UnableToRestate(refusal)
     if not index.serving or index.state != AttributionIndex.State.AUDITED:
         raise UnableToRestate("Only the index that serves and passed its audit restates what others attributed.")
     if not 1 <= len(reason.strip()) <= REASON_CHARACTERS_MAX:
@@ -134,6 +140,8 @@ def propose_generation_restatement(*, generation: Generation, reason: str, by: U
     Raises UnableToRestate: no reason; it is void, or was never attributed; no index serves that passed its audit and
     has not attributed it yet; or it is being restated.
     """
+    if refusal := lacks_role(by=by, roles=PROPOSERS):
+        raise UnableToRestate(refusal)
     reason = reason.strip()
     if not 1 <= len(reason) <= REASON_CHARACTERS_MAX:
         raise UnableToRestate(f"Say why, in at most {REASON_CHARACTERS_MAX} characters.")
@@ -175,7 +183,7 @@ def confirm_restatement(*, restatement: Restatement, by: User, at: datetime) -> 
         fresh = _proposed(restatement)
         if fresh.proposed_by_id == by.pk:
             raise UnableToRestate("A restatement is confirmed by somebody else than its proposer.")
-        if refusal := why_not_decide(by=by, at=at):
+        if refusal := why_not_decide(by=by, roles=CONFIRMERS, at=at):
             raise UnableToRestate(refusal)
         if not _serves(fresh):
             raise UnableToRestate(
@@ -193,7 +201,10 @@ def _serves(restatement: Restatement) -> bool:
 def reject_restatement(*, restatement: Restatement, by: User, at: datetime) -> Restatement:
     """Turn a proposal down; its proposer may do so too."""
     with transaction.atomic():
-        return _decide(_proposed(restatement), Restatement.State.REJECTED, by, at)
+        fresh = _proposed(restatement)
+        if refusal := lacks_role(by=by, roles=PROPOSERS):
+            raise UnableToRestate(refusal)
+        return _decide(fresh, Restatement.State.REJECTED, by, at)
 
 
 def _proposed(restatement: Restatement) -> Restatement:

@@ -14,6 +14,7 @@ from ledger.models import ReceiptDispute
 from ledger.models.disputes import WORDS_MAX
 
 OPEN_MAX = 50
+ANSWERERS = ("finance_checker", "compliance")
 
 
 class UnableToDispute(Exception):
@@ -86,7 +87,7 @@ def answer_dispute(*, dispute: ReceiptDispute, upheld: bool, words: str, by: Use
             raise UnableToAnswerDispute(f"This dispute was {fresh.get_state_display().lower()} already.")
         if fresh.raised_by_id == by.pk:
             raise UnableToAnswerDispute("A dispute is answered by somebody else than who raised it.")
-        if refusal := why_not_decide(by=by, at=at, about=[fresh.contributor_id]):
+        if refusal := why_not_decide(by=by, roles=ANSWERERS, at=at, about=[fresh.contributor_id]):
             raise UnableToAnswerDispute(refusal)
         fresh.state = ReceiptDispute.State.UPHELD if upheld else ReceiptDispute.State.DECLINED
         fresh.answer, fresh.answered_by, fresh.answered_at = words, by, at

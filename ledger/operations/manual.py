@@ -76,11 +76,9 @@ def post_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualE
     proposal stands as it was."""
     with transaction.atomic():
         fresh = _undecided(manual)
-        if not by.has_role(*POSTERS):
-            raise UnableToPostManualEntry("A manual entry is posted by somebody with the role finance_checker.")
         if fresh.proposed_by_id == by.pk:
             raise UnableToPostManualEntry("You proposed this entry, so somebody else has to post it.")
-        if refusal := why_not_decide(by=by, at=at, about=_contributors_of(fresh)):
+        if refusal := why_not_decide(by=by, roles=POSTERS, at=at, about=_contributors_of(fresh)):
             raise UnableToPostManualEntry(refusal)
         posted = journal.post(
             kind=EntryKind.MANUAL,

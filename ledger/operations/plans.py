@@ -11,12 +11,14 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Max
 
 from contributors.models import User
-from contributors.operations import why_not_decide
+from contributors.operations import lacks_role, why_not_decide
 from ledger import journal
 from ledger.models import Period, Refusal, RoyaltyPlan, period_of, utc_date
 from ledger.money import ASSETS
 from ledger.operations.contracts import broken_rules
 
+PROPOSERS = ("finance_maker", "finance_checker")
+ADOPTERS = ("finance_checker",)
 TERMS = (
     "basis", "price", "rate_ppb", "pool", "pool_service", "take_ppb", "floor_ppb", "floor_rule", "general_ppb",
     "cap_ppb", "note",
@@ -43,8 +45,10 @@ def propose_plan(
     """Write down a new version of the currency's plan. `terms` are RoyaltyPlan's fields (see TERMS); it moves nothing
     until it is adopted.
 
-    Raises UnableToProposePlan with the rule that is broken.
+    Raises UnableToProposePlan with the rule that is broken, or the role that lacks.
     """
+    if refusal := lacks_role(by=by, roles=PROPOSERS):
+        raise UnableToProposePlan(refusal)
     if currency not in ASSETS:
         raise UnableToProposePlan(f"The ledger keeps no currency {currency!r}.")
     if unknown := terms.keys() - set(TERMS):
@@ -73,8 +77,8 @@ def propose_plan(
 def adopt_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
     """Let a proposed plan take effect from its date on. What was refused for want of it is tried again.
 
-    Raises UnableToAdoptPlan: adopted by its proposer; dated in a period that is closing or closed; a later date of
-    effect is adopted already; generations since its date are accrued under another plan.
+    Raises UnableToAdoptPlan: adopted by its proposer or without the role; dated in a period that is closing or closed;
+    a later date of effect is adopted already; generations since its date are accrued under another plan.
     """
     with transaction.atomic():
         with connection.cursor() as cursor:
@@ -86,7 +90,7 @@ def adopt_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
             raise UnableToAdoptPlan(f"{fresh} is {words}.")
         if fresh.proposed_by_id == by.pk:
             raise UnableToAdoptPlan("A plan is adopted by somebody else than its proposer.")
-        if refusal := why_not_decide(by=by, at=at):
+        if refusal := why_not_decide(by=by, roles=ADOPTERS, at=at):
             raise UnableToAdoptPlan(refusal)
         # No month begins to close meanwhile.
         journal.hold_still()
@@ -116,6 +120,8 @@ def reject_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
         fresh = RoyaltyPlan.objects.select_for_update(no_key=True).get(pk=plan.pk)
         if fresh.state != RoyaltyPlan.State.PROPOSED:
             raise UnableToAdoptPlan(f"{fresh} is decided already.")
+        if refusal := lacks_role(by=by, roles=PROPOSERS):
+            raise UnableToAdoptPlan(refusal)
         fresh.state, fresh.decided_by, fresh.decided_at = RoyaltyPlan.State.REJECTED, by, at
         fresh.save(update_fields=["state", "decided_by", "decided_at"])
     return fresh

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 
 from attribution.models import Generation
 from contributors.models import User
-from contributors.operations import why_not_decide
+from contributors.operations import lacks_role, why_not_decide
 from ledger import division, journal
 from ledger.division import Case
 from ledger.journal import AccountKey
@@ -34,6 +34,8 @@ from ledger.operations.accruals import SWEEP_MAX, divided, documents_of, hold_sw
 from ledger.operations.plans import plan_at
 
 State = PeriodPool.State
+PROPOSERS = ("finance_maker", "finance_checker")
+DECLARERS = ("finance_checker",)
 ESTIMATE_SECONDS = 600
 
 
@@ -53,6 +55,8 @@ def propose_pool(
     Raises UnableToDeclarePool: the plan divides no pool or is not in effect in the month, the month is not open, it
     has a pool already, the amount is out of range.
     """
+    if refusal := lacks_role(by=by, roles=PROPOSERS):
+        raise UnableToDeclarePool(refusal)
     if plan.basis != RoyaltyPlan.Basis.PERIOD_POOL:
         raise UnableToDeclarePool(f"{plan} divides no pool: its basis is {plan.get_basis_display()}.")
     if not 0 <= amount <= UNITS_MAX:
@@ -77,7 +81,7 @@ def declare_pool(*, pool: PeriodPool, by: User, at: datetime) -> PeriodPool:
         fresh = _proposed(pool)
         if fresh.proposed_by_id == by.pk:
             raise UnableToDeclarePool("A pool is declared by somebody else than its proposer.")
-        if refusal := why_not_decide(by=by, at=at):
+        if refusal := why_not_decide(by=by, roles=DECLARERS, at=at):
             raise UnableToDeclarePool(refusal)
         _refuse_if_late(fresh.plan, fresh.period)
         fresh.state, fresh.decided_by, fresh.decided_at = State.DECLARED, by, at
@@ -90,6 +94,8 @@ def reject_pool(*, pool: PeriodPool, by: User, at: datetime) -> PeriodPool:
     """Turn a proposal down; its proposer may do so too. It stays on record, and another can be proposed."""
     with transaction.atomic():
         fresh = _proposed(pool)
+        if refusal := lacks_role(by=by, roles=PROPOSERS):
+            raise UnableToDeclarePool(refusal)
         fresh.state, fresh.decided_by, fresh.decided_at = State.REJECTED, by, at
         fresh.save(update_fields=["state", "decided_by", "decided_at"])
     return fresh

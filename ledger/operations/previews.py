@@ -14,10 +14,12 @@ from datetime import datetime
 from django.db import IntegrityError, transaction
 
 from contributors.models import User
+from contributors.operations import lacks_role
 from ledger import division
 from ledger.division import Case
 from ledger.models import Period, PlanPreview, RoyaltyPlan
 from ledger.operations.floors import equal_weights, share_out
+from ledger.operations.plans import PROPOSERS
 from ledger.operations.pools import bounds, expected_part
 
 # The lines of a preview, each under the plans in effect and under the proposal.
@@ -28,7 +30,7 @@ ERROR_CHARACTERS_MAX = 300
 
 
 class UnableToPreview(Exception):
-    """The plan is no proposal any more, or the month has not begun."""
+    """The plan is no proposal any more, the month has not begun, or the person lacks the role."""
 
     status = 409
     problem = "preview-refused"
@@ -93,6 +95,8 @@ class _Side:
 
 def request_preview(*, plan: RoyaltyPlan, period: Period, by: User, at: datetime) -> PlanPreview:
     """Ask for a proposal's preview over a month; one that waits already is returned. Computed by `compute_preview`."""
+    if refusal := lacks_role(by=by, roles=PROPOSERS):
+        raise UnableToPreview(refusal)
     if plan.state != RoyaltyPlan.State.PROPOSED:
         raise UnableToPreview(f"{plan} is {plan.state}; only a proposal is previewed.")
     if bounds(period)[0] > at:

@@ -9,9 +9,12 @@ from django.db import DatabaseError, transaction
 
 from contributors.countries import COUNTRIES
 from contributors.models import User
-from contributors.operations import why_not_decide
+from contributors.operations import lacks_role, why_not_decide
 from ledger.models import WithholdingRate, utc_date
 from ledger.operations.contracts import broken_rules
+
+PROPOSERS = ("finance_maker", "finance_checker", "compliance")
+ADOPTERS = ("finance_checker", "compliance")
 
 
 class UnableToProposeRate(Exception):
@@ -43,6 +46,8 @@ def propose_withholding_rate(
 
     Raises UnableToProposeRate with the reason; no row is written.
     """
+    if refusal := lacks_role(by=by, roles=PROPOSERS):
+        raise UnableToProposeRate(refusal)
     for code in filter(None, (jurisdiction, country)):
         if code not in COUNTRIES:
             raise UnableToProposeRate(f"“{code}” is not an ISO 3166 code of a country, such as DE or US.")
@@ -66,7 +71,7 @@ def adopt_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> 
         fresh = _undecided(rate)
         if fresh.proposed_by_id == by.pk:
             raise UnableToAdoptRate("You proposed this rate, so somebody else has to adopt it.")
-        if refusal := why_not_decide(by=by, at=at):
+        if refusal := why_not_decide(by=by, roles=ADOPTERS, at=at):
             raise UnableToAdoptRate(refusal)
         same = WithholdingRate.objects.filter(
             jurisdiction=fresh.jurisdiction, country=fresh.country, form=fresh.form, state="adopted"
@@ -79,7 +84,10 @@ def adopt_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> 
 def reject_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> WithholdingRate:
     """Turn a proposal down; its proposer may take it back so."""
     with transaction.atomic():
-        return _decide(_undecided(rate), WithholdingRate.State.REJECTED, by, at)
+        fresh = _undecided(rate)
+        if refusal := lacks_role(by=by, roles=PROPOSERS):
+            raise UnableToAdoptRate(refusal)
+        return _decide(fresh, WithholdingRate.State.REJECTED, by, at)
 
 
 def _undecided(rate: WithholdingRate) -> WithholdingRate:

@@ -12,10 +12,13 @@ from contributors.models import User
 from contributors.operations import why_not_decide
 from ledger.models import Void, VoidProposal
 from ledger.operations.accruals import hold_sweeps
-from ledger.operations.corrections import REASON_CHARACTERS_MAX, UnableToVoid, void_generation
-
-PROPOSERS = ("finance_maker", "finance_checker")
-CONFIRMERS = ("finance_checker",)
+from ledger.operations.corrections import (
+    CONFIRMERS,
+    PROPOSERS,
+    REASON_CHARACTERS_MAX,
+    UnableToVoid,
+    void_generation,
+)
 
 
 def propose_void(*, generation: Generation, reason: str, detail: str, by: User, at: datetime) -> VoidProposal:
@@ -49,11 +52,9 @@ def confirm_void(*, proposal: VoidProposal, by: User, at: datetime) -> VoidPropo
         # Before any row is locked, as every void takes it.
         hold_sweeps()
         fresh = _undecided(proposal)
-        if not by.has_role(*CONFIRMERS):
-            raise UnableToVoid("A void is confirmed by somebody with the role finance_checker.")
         if fresh.proposed_by_id == by.pk:
             raise UnableToVoid("You proposed this void, so somebody else has to confirm it.")
-        if refusal := why_not_decide(by=by, at=at):
+        if refusal := why_not_decide(by=by, roles=CONFIRMERS, at=at):
             raise UnableToVoid(refusal)
         _refuse_if_void(fresh.generation_id)
         generation = Generation.objects.get(pk=fresh.generation_id)

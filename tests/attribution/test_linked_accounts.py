@@ -23,7 +23,8 @@ from tests.attribution.conftest import Committed, Programme
 def link(accounts: list[Contributor], at: datetime) -> ContributorLink:
     """Found by one person of compliance, agreed to by another."""
     finder, decider = (
-        register_user(email=f"{uuid.uuid4()}@example.org", password="a long enough phrase", at=at) for _ in range(2)
+        register_user(email=f"{uuid.uuid4()}@example.org", password="a long enough phrase", at=at, roles=["compliance"])
+        for _ in range(2)
     )
     proposed = contributors.propose_link(contributors=accounts, reason="One bank account.", by=finder, at=at)
     return contributors.decide_link(link=proposed, agree=True, by=decider, at=at)
@@ -83,7 +84,8 @@ def test_everything_is_stored_that_gives_the_same_shares_again(indexed: Programm
 def test_a_link_counts_from_when_it_is_agreed_to_until_it_ends(indexed: Programme) -> None:
     at = indexed.at
     finder, decider = (
-        register_user(email=f"{name}@example.org", password="a long enough phrase", at=at) for name in ("one", "two")
+        register_user(email=f"{name}@example.org", password="a long enough phrase", at=at, roles=["compliance"])
+        for name in ("one", "two")
     )
     proposed = contributors.propose_link(contributors=indexed.contributors[:2], reason="One bank.", by=finder, at=at)
     assert attributed(indexed).groups == []

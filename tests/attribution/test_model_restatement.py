@@ -34,7 +34,13 @@ def accrued(indexed: Programme) -> tuple[User, User]:
     """Five generations attributed by the first index and accrued; returns who proposes and who confirms."""
     at = indexed.at
     maker, checker = (
-        people.register_user(email=f"{name}@finance.example", password="a long enough phrase", name=name, at=at)
+        people.register_user(
+            email=f"{name}@finance.example",
+            password="a long enough phrase",
+            name=name,
+            at=at,
+            roles=[f"finance_{name}"],
+        )
         for name in ("maker", "checker")
     )
     operations.open_periods(at=at)

@@ -33,7 +33,13 @@ KILLS = 4
 def adopt_plan(committed: Committed) -> None:
     at = committed.programme.at
     maker, checker = (
-        contributors.register_user(email=f"{name}@finance.example", password="a long enough phrase", name=name, at=at)
+        contributors.register_user(
+            email=f"{name}@finance.example",
+            password="a long enough phrase",
+            name=name,
+            at=at,
+            roles=[f"finance_{name}"],
+        )
         for name in ("maker", "checker")
     )
     ledger.open_periods(at=at)

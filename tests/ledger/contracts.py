@@ -17,7 +17,7 @@ HALVES: dict[str, Any] = {"release_months": [3, 6], "release_ppb": [PPB // 2, PP
 
 def contract(world: World, code: str, *, place: int = 0) -> Contract:
     return operations.record_contract(
-        contributor=world.contributors[place], code=code, title=f"Contract {code}", by=world.users[0], at=world.at
+        contributor=world.contributors[place], code=code, title=f"Contract {code}", by=world.staff[0], at=world.at
     )
 
 
@@ -33,10 +33,10 @@ def terms(
     """Terms in force from a month on; the contract is recorded when it is first named."""
     found = Contract.objects.filter(contributor=world.contributors[place], code=code).first()
     proposed = operations.propose_terms(
-        contract=found or contract(world, code, place=place), effective_from=begins, by=world.users[0],
+        contract=found or contract(world, code, place=place), effective_from=begins, by=world.staff[0],
         at=at or world.at, terms=terms,
     )  # fmt: skip
-    return operations.adopt_terms(terms=proposed, by=world.users[1], at=at or world.at)
+    return operations.adopt_terms(terms=proposed, by=world.staff[1], at=at or world.at)
 
 
 def advance(

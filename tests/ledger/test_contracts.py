@@ -49,14 +49,14 @@ def the_books_hold() -> None:
 # --- proposed, adopted, fixed -------------------------------------------------------------------------------------
 def test_terms_are_adopted_by_somebody_else_and_then_stand(world: World) -> None:
     proposed = operations.propose_terms(
-        contract=contract(world, "book"), effective_from=date(2026, 10, 1), by=world.users[0], at=world.at,
+        contract=contract(world, "book"), effective_from=date(2026, 10, 1), by=world.staff[0], at=world.at,
         terms={"covers_rest": True, "guarantee": CENT, "guarantee_currency": "USD"},
     )  # fmt: skip
     with pytest.raises(operations.UnableToAdoptTerms, match="somebody else"):
-        operations.adopt_terms(terms=proposed, by=world.users[0], at=world.at)
-    adopted = operations.adopt_terms(terms=proposed, by=world.users[1], at=world.at)
+        operations.adopt_terms(terms=proposed, by=world.staff[0], at=world.at)
+    adopted = operations.adopt_terms(terms=proposed, by=world.staff[1], at=world.at)
     with pytest.raises(operations.UnableToAdoptTerms, match="adopted already"):
-        operations.adopt_terms(terms=adopted, by=world.users[1], at=world.at)
+        operations.adopt_terms(terms=adopted, by=world.staff[1], at=world.at)
     for change in ("guarantee = guarantee * 2", "effective_from = '2026-11-01'", "state = 'proposed'"):
         with (
             pytest.raises(DatabaseError, match=r"propose a new version"),
@@ -70,11 +70,11 @@ def test_terms_are_adopted_by_somebody_else_and_then_stand(world: World) -> None
 
 def test_the_database_too_refuses_that_a_proposer_adopts(world: World) -> None:
     proposed = operations.propose_terms(
-        contract=contract(world, "book"), effective_from=date(2026, 10, 1), by=world.users[0], at=world.at, terms={}
+        contract=contract(world, "book"), effective_from=date(2026, 10, 1), by=world.staff[0], at=world.at, terms={}
     )
     with pytest.raises(DatabaseError, match="terms_are_adopted_by_somebody_else"), transaction.atomic():
         ContractTerms.objects.filter(pk=proposed.pk).update(
-            state="adopted", decided_by=world.users[0], decided_at=world.at
+            state="adopted", decided_by=world.staff[0], decided_at=world.at
         )
 
 
@@ -102,11 +102,11 @@ def test_terms_that_contradict_themselves_are_refused_with_the_reason(
     book = contract(world, "book")
     with pytest.raises(operations.UnableToProposeTerms, match=named):
         operations.propose_terms(
-            contract=book, effective_from=date(2026, 10, 1), by=world.users[0], at=world.at, terms=wrong
+            contract=book, effective_from=date(2026, 10, 1), by=world.staff[0], at=world.at, terms=wrong
         )
     with pytest.raises(operations.UnableToProposeTerms, match="begin with a month"):
         operations.propose_terms(
-            contract=book, effective_from=date(2026, 10, 2), by=world.users[0], at=world.at, terms={}
+            contract=book, effective_from=date(2026, 10, 2), by=world.staff[0], at=world.at, terms={}
         )
     assert not ContractTerms.objects.exists()
 
@@ -132,10 +132,10 @@ def test_two_contracts_never_cover_the_same(world: World) -> None:
     terms(world, "first", begins=date(2026, 11, 1))
     operations.adopt_terms(
         terms=operations.propose_terms(
-            contract=Contract.objects.get(code="second"), effective_from=date(2026, 11, 1), by=world.users[0],
+            contract=Contract.objects.get(code="second"), effective_from=date(2026, 11, 1), by=world.staff[0],
             at=world.at, terms={"holder_ids": [holder]},
         ),
-        by=world.users[1], at=world.at,
+        by=world.staff[1], at=world.at,
     )  # fmt: skip
 
 
@@ -344,7 +344,7 @@ def test_a_preview_of_the_terms_in_force_is_what_the_close_did(world: World) -> 
     world.accrue_all()
     close_october()
     proposed = operations.propose_terms(
-        contract=Contract.objects.get(), effective_from=date(2026, 12, 1), by=world.users[0], at=world.at, terms=same
+        contract=Contract.objects.get(), effective_from=date(2026, 12, 1), by=world.staff[0], at=world.at, terms=same
     )
     made = preview_terms(proposed, Period.objects.get(pk=202610))
     assert not open_month.closed
@@ -359,7 +359,7 @@ def test_a_preview_tells_who_gains_and_who_loses_and_writes_nothing(world: World
     close_october()
     entries = Entry.objects.count()
     proposed = operations.propose_terms(
-        contract=contract(world, "book"), effective_from=date(2026, 12, 1), by=world.users[0], at=world.at,
+        contract=contract(world, "book"), effective_from=date(2026, 12, 1), by=world.staff[0], at=world.at,
         terms={"covers_rest": True, "guarantee": 10 * CENT, "guarantee_currency": "USD",
                "reserve_ppb": PPB // 5, **HALVES},
     )  # fmt: skip

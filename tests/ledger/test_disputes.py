@@ -36,7 +36,7 @@ def raised(programme: Programme, place: int = 0, words: str = "My second address
 
 
 def somebody() -> User:
-    return register_user(email="reader@finance.example", password="a long enough phrase", at=AT)
+    return register_user(email="reader@finance.example", password="a long enough phrase", roles=["compliance"], at=AT)
 
 
 def test_a_contributor_disputes_a_receipt_and_reads_the_answer_on_it(one: Programme) -> None:

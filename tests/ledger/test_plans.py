@@ -15,7 +15,7 @@ def propose(
     world: World, *, currency: str = "USD", effective_from: datetime | None = None, **terms: Any
 ) -> RoyaltyPlan:
     return operations.propose_plan(
-        by=world.users[0], currency=currency, effective_from=effective_from or world.at, at=world.at,
+        by=world.staff[0], currency=currency, effective_from=effective_from or world.at, at=world.at,
         terms={**TERMS, **terms},
     )  # fmt: skip
 
@@ -58,11 +58,11 @@ def test_a_plan_is_adopted_by_somebody_else(at: datetime) -> None:
     world = build_world(at, plan=False)
     plan = propose(world)
     with pytest.raises(operations.UnableToAdoptPlan, match="somebody else"):
-        operations.adopt_plan(plan=plan, by=world.users[0], at=at)
-    adopted = operations.adopt_plan(plan=plan, by=world.users[1], at=at)
-    assert (adopted.state, adopted.decided_by, adopted.decided_at) == ("effective", world.users[1], at)
+        operations.adopt_plan(plan=plan, by=world.staff[0], at=at)
+    adopted = operations.adopt_plan(plan=plan, by=world.staff[1], at=at)
+    assert (adopted.state, adopted.decided_by, adopted.decided_at) == ("effective", world.staff[1], at)
     with pytest.raises(operations.UnableToAdoptPlan, match="in effect already"):
-        operations.adopt_plan(plan=plan, by=world.users[1], at=at)
+        operations.adopt_plan(plan=plan, by=world.staff[1], at=at)
 
 
 def test_a_generation_falls_under_the_plan_in_effect_when_it_occurred(at: datetime) -> None:
@@ -109,12 +109,12 @@ def test_a_plan_does_not_reach_back_over_what_is_accrued_nor_before_a_later_one(
 def test_a_rejected_plan_stays_on_record_and_takes_no_effect(at: datetime) -> None:
     world = build_world(at, plan=False)
     plan = propose(world)
-    rejected = operations.reject_plan(plan=plan, by=world.users[0], at=at)
-    assert (rejected.state, rejected.decided_by) == ("rejected", world.users[0])
+    rejected = operations.reject_plan(plan=plan, by=world.staff[0], at=at)
+    assert (rejected.state, rejected.decided_by) == ("rejected", world.staff[0])
     with pytest.raises(operations.UnableToAdoptPlan, match="is rejected"):
-        operations.adopt_plan(plan=plan, by=world.users[1], at=at)
+        operations.adopt_plan(plan=plan, by=world.staff[1], at=at)
     with pytest.raises(operations.UnableToAdoptPlan, match="decided already"):
-        operations.reject_plan(plan=plan, by=world.users[1], at=at)
+        operations.reject_plan(plan=plan, by=world.staff[1], at=at)
     assert propose(world).version == 2
 
 

@@ -93,18 +93,18 @@ def test_a_service_can_be_billed_for_the_pool(at: datetime) -> None:
 
 def test_a_pool_for_the_month_is_declared_by_two_people_and_stands_in_place_of_the_plan_s(at: datetime) -> None:
     world, plan = build()
-    pool = operations.propose_pool(plan=plan, period=october(), amount=500, by=world.users[0], at=OCTOBER, note="gala")
+    pool = operations.propose_pool(plan=plan, period=october(), amount=500, by=world.staff[0], at=OCTOBER, note="gala")
     with pytest.raises(operations.UnableToDeclarePool, match="somebody else"):
-        operations.declare_pool(pool=pool, by=world.users[0], at=OCTOBER)
+        operations.declare_pool(pool=pool, by=world.staff[0], at=OCTOBER)
     with pytest.raises(operations.UnableToDeclarePool, match="has a pool in 2026-10 already"):
-        operations.propose_pool(plan=plan, period=october(), amount=7, by=world.users[0], at=OCTOBER)
+        operations.propose_pool(plan=plan, period=october(), amount=7, by=world.staff[0], at=OCTOBER)
     world.attribute(world.generate(3))
     with pytest.raises(operations.UnableToClose, match="waits for a second person"):
         close_october()
     assert october().state == "open"
-    operations.declare_pool(pool=pool, by=world.users[1], at=OCTOBER)
+    operations.declare_pool(pool=pool, by=world.staff[1], at=OCTOBER)
     with pytest.raises(operations.UnableToDeclarePool, match="declared already"):
-        operations.declare_pool(pool=pool, by=world.users[1], at=OCTOBER)
+        operations.declare_pool(pool=pool, by=world.staff[1], at=OCTOBER)
     assert left_in(plan) == 500
     close_october()
     assert sum(Accrual.objects.values_list("gross", flat=True)) == 500
@@ -112,9 +112,9 @@ def test_a_pool_for_the_month_is_declared_by_two_people_and_stands_in_place_of_t
 
 def test_a_rejected_pool_makes_room_for_another(at: datetime) -> None:
     world, plan = build()
-    pool = operations.propose_pool(plan=plan, period=october(), amount=500, by=world.users[0], at=OCTOBER)
-    operations.reject_pool(pool=pool, by=world.users[0], at=OCTOBER)
-    operations.propose_pool(plan=plan, period=october(), amount=600, by=world.users[0], at=OCTOBER)
+    pool = operations.propose_pool(plan=plan, period=october(), amount=500, by=world.staff[0], at=OCTOBER)
+    operations.reject_pool(pool=pool, by=world.staff[0], at=OCTOBER)
+    operations.propose_pool(plan=plan, period=october(), amount=600, by=world.staff[0], at=OCTOBER)
     assert not Entry.objects.exists()
 
 
@@ -124,8 +124,8 @@ def test_a_month_does_not_close_while_a_pool_is_lacking(at: datetime) -> None:
     operations.close_period(period=202609, at=NOVEMBER)
     with pytest.raises(operations.UnableToClose, match="declare one"):
         operations.close_period(period=202610, at=NOVEMBER)
-    pool = operations.propose_pool(plan=plan, period=october(), amount=0, by=world.users[0], at=NOVEMBER)
-    operations.declare_pool(pool=pool, by=world.users[1], at=NOVEMBER)
+    pool = operations.propose_pool(plan=plan, period=october(), amount=0, by=world.staff[0], at=NOVEMBER)
+    operations.declare_pool(pool=pool, by=world.staff[1], at=NOVEMBER)
     assert operations.close_period(period=202610, at=NOVEMBER).state == "closed"
     assert Refusal.objects.get().reason == "gross_too_small"
     assert no_violations()
@@ -140,7 +140,7 @@ def test_a_pool_proposed_while_a_close_begins_keeps_the_month_open(
     looked = pool_operations.declare_own_pools
 
     def and_somebody_proposes(period: Period, at: datetime) -> None:
-        operations.propose_pool(plan=plan, period=october(), amount=500, by=world.users[0], at=OCTOBER)
+        operations.propose_pool(plan=plan, period=october(), amount=500, by=world.staff[0], at=OCTOBER)
         looked(period, at)
 
     with monkeypatch.context() as meanwhile:
@@ -148,7 +148,7 @@ def test_a_pool_proposed_while_a_close_begins_keeps_the_month_open(
         with pytest.raises(operations.UnableToClose, match="waits for a second person"):
             operations.close_period(period=202610, at=NOVEMBER)
     assert october().state == "open"
-    operations.declare_pool(pool=PeriodPool.objects.get(), by=world.users[1], at=OCTOBER)
+    operations.declare_pool(pool=PeriodPool.objects.get(), by=world.staff[1], at=OCTOBER)
     assert operations.close_period(period=202610, at=NOVEMBER).state == "closed"
     assert sum(Accrual.objects.values_list("gross", flat=True)) == 500
     assert no_violations()
@@ -164,7 +164,7 @@ def test_a_pool_that_cannot_be_is_refused(at: datetime, change: dict[str, int], 
     operations.close_period(period=202609, at=NOVEMBER)
     period = Period.objects.get(pk=change.get("period", 202610))
     with pytest.raises(operations.UnableToDeclarePool, match=named):
-        operations.propose_pool(plan=plan, period=period, amount=change.get("amount", 5), by=world.users[0], at=at)
+        operations.propose_pool(plan=plan, period=period, amount=change.get("amount", 5), by=world.staff[0], at=at)
     assert not PeriodPool.objects.filter(state="proposed").exists()
 
 
@@ -172,7 +172,7 @@ def test_only_a_plan_with_that_basis_divides_a_pool(at: datetime) -> None:
     world = build_world(OCTOBER)
     assert world.plan is not None
     with pytest.raises(operations.UnableToDeclarePool, match="divides no pool"):
-        operations.propose_pool(plan=world.plan, period=october(), amount=5, by=world.users[0], at=OCTOBER)
+        operations.propose_pool(plan=world.plan, period=october(), amount=5, by=world.staff[0], at=OCTOBER)
 
 
 def test_a_pool_without_generations_goes_into_the_next_one(at: datetime) -> None:
@@ -295,11 +295,11 @@ def test_the_database_refuses_parts_that_do_not_sum_and_a_pool_declared_by_one_p
     with pytest.raises(DatabaseError, match="does not become"), transaction.atomic():
         PeriodPool.objects.update(state="declared")
     mine = operations.propose_pool(
-        plan=plan, period=Period.objects.get(pk=202611), amount=5, by=world.users[0], at=NOVEMBER
+        plan=plan, period=Period.objects.get(pk=202611), amount=5, by=world.staff[0], at=NOVEMBER
     )
     with pytest.raises(DatabaseError, match="a_pool_is_declared_by_somebody_else"), transaction.atomic():
         PeriodPool.objects.filter(pk=mine.pk).update(
-            state="declared", decided_by=world.users[0], decided_at=at, entry=pool.entry
+            state="declared", decided_by=world.staff[0], decided_at=at, entry=pool.entry
         )
 
 

@@ -17,13 +17,13 @@ pytestmark = pytest.mark.django_db
 
 def propose(world: World, **terms: Any) -> RoyaltyPlan:
     return operations.propose_plan(
-        by=world.users[0], currency="USD", effective_from=datetime(2026, 12, 1, tzinfo=UTC), at=NOVEMBER,
+        by=world.staff[0], currency="USD", effective_from=datetime(2026, 12, 1, tzinfo=UTC), at=NOVEMBER,
         terms={**TERMS, **terms},
     )  # fmt: skip
 
 
 def preview(world: World, plan: RoyaltyPlan, period: int = 202610) -> PlanPreview:
-    asked = operations.request_preview(plan=plan, period=Period.objects.get(pk=period), by=world.users[0], at=NOVEMBER)
+    asked = operations.request_preview(plan=plan, period=Period.objects.get(pk=period), by=world.staff[0], at=NOVEMBER)
     return operations.compute_preview(preview=asked, at=NOVEMBER)
 
 
@@ -55,7 +55,7 @@ def test_the_side_of_the_proposal_is_what_it_then_pays(at: datetime) -> None:
     world = october()
     proposal = propose(world, take_ppb=PPB // 10, general_ppb=PPB // 2, cap_ppb=PPB // 2)
     found = preview(world, proposal)
-    operations.adopt_plan(plan=proposal, by=world.users[1], at=NOVEMBER)
+    operations.adopt_plan(plan=proposal, by=world.staff[1], at=NOVEMBER)
     other = build_world(datetime(2026, 12, 20, tzinfo=UTC), plan=False)
     other.attribute(other.generate(5), shares=[600_000_000, 300_000_000, 0], general=[0, 0, PPB])
     other.attribute(other.generate(2), shares=[0, 0, PPB], general=[PPB // 2, PPB // 2, 0], weight_ppb=PPB)
@@ -77,11 +77,11 @@ def test_a_preview_writes_nothing_but_itself_and_can_be_asked_for_again(at: date
     again = preview(world, proposal)
     assert (again.pk != first.pk, again.after) == (True, first.after)
     waiting = operations.request_preview(
-        plan=proposal, period=Period.objects.get(pk=202610), by=world.users[0], at=NOVEMBER
+        plan=proposal, period=Period.objects.get(pk=202610), by=world.staff[0], at=NOVEMBER
     )
-    assert operations.request_preview(plan=proposal, period=waiting.period, by=world.users[1], at=NOVEMBER) == waiting
+    assert operations.request_preview(plan=proposal, period=waiting.period, by=world.staff[1], at=NOVEMBER) == waiting
     assert operations.compute_waiting_previews(at=NOVEMBER) == 1
-    operations.adopt_plan(plan=proposal, by=world.users[1], at=NOVEMBER)
+    operations.adopt_plan(plan=proposal, by=world.staff[1], at=NOVEMBER)
     proposal.refresh_from_db()
     with pytest.raises(operations.UnableToPreview, match="only a proposal"):
         preview(world, proposal)

@@ -27,12 +27,12 @@ def world(at: Any) -> World:
 
 
 def propose(world: World, rate_ppb: int = PPB * 3 // 10, **changes: Any) -> WithholdingRate:
-    arguments = {"jurisdiction": "US", "effective_from": BEGIN, "by": world.users[0], **changes}
+    arguments = {"jurisdiction": "US", "effective_from": BEGIN, "by": world.staff[0], **changes}
     return operations.propose_withholding_rate(rate_ppb=rate_ppb, at=world.at, **arguments)
 
 
 def adopt(world: World, rate_ppb: int, **changes: Any) -> WithholdingRate:
-    return operations.adopt_withholding_rate(rate=propose(world, rate_ppb, **changes), by=world.users[1], at=world.at)
+    return operations.adopt_withholding_rate(rate=propose(world, rate_ppb, **changes), by=world.staff[1], at=world.at)
 
 
 def rate(country: str, form: str, on: date = date(2026, 11, 20)) -> int | None:
@@ -59,7 +59,7 @@ def test_a_change_begins_with_its_date_and_what_was_before_stays(world: World) -
     adopt(world, 30)
     proposed = propose(world, 10, effective_from=date(2026, 12, 1))
     assert rate("FR", "none", date(2026, 12, 1)) == 30
-    operations.adopt_withholding_rate(rate=proposed, by=world.users[1], at=world.at)
+    operations.adopt_withholding_rate(rate=proposed, by=world.staff[1], at=world.at)
     assert [rate("FR", "none", day) for day in (date(2026, 11, 30), date(2026, 12, 1))] == [30, 10]
     with pytest.raises(operations.UnableToAdoptRate, match="begin today or later"):
         adopt(world, 20, effective_from=date(2026, 6, 1))
@@ -70,16 +70,16 @@ def test_a_change_begins_with_its_date_and_what_was_before_stays(world: World) -
 def test_a_rate_is_adopted_by_somebody_else_and_then_stands(world: World) -> None:
     proposed = propose(world)
     with pytest.raises(operations.UnableToAdoptRate, match="somebody else"):
-        operations.adopt_withholding_rate(rate=proposed, by=world.users[0], at=world.at)
+        operations.adopt_withholding_rate(rate=proposed, by=world.staff[0], at=world.at)
     with pytest.raises(DatabaseError, match="a_rate_is_adopted_by_somebody_else"), transaction.atomic():
-        WithholdingRate.objects.update(state="adopted", decided_by=world.users[0], decided_at=world.at)
-    operations.adopt_withholding_rate(rate=proposed, by=world.users[1], at=world.at)
+        WithholdingRate.objects.update(state="adopted", decided_by=world.staff[0], decided_at=world.at)
+    operations.adopt_withholding_rate(rate=proposed, by=world.staff[1], at=world.at)
     for change in ({"rate_ppb": 1}, {"treaty": "another"}, {"state": "proposed"}, {"effective_from": BEGIN}):
         with pytest.raises(DatabaseError, match="stands as it was proposed"), transaction.atomic():
             WithholdingRate.objects.update(**change)
-    rejected = operations.reject_withholding_rate(rate=propose(world), by=world.users[0], at=world.at)
+    rejected = operations.reject_withholding_rate(rate=propose(world), by=world.staff[0], at=world.at)
     with pytest.raises(operations.UnableToAdoptRate, match="rejected already"):
-        operations.adopt_withholding_rate(rate=rejected, by=world.users[1], at=world.at)
+        operations.adopt_withholding_rate(rate=rejected, by=world.staff[1], at=world.at)
 
 
 @pytest.mark.parametrize(

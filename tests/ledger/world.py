@@ -20,6 +20,7 @@ from ledger import journal, operations
 from ledger.journal import AccountKey
 from ledger.models import RoyaltyPlan
 from ledger.money import apportion, tie_key, whole_minor
+from tests.ledger.manual import finance
 
 CENT = 10_000_000
 PRICE = 5 * CENT
@@ -46,6 +47,11 @@ class World:
     generations: list[Generation] = field(default_factory=list)
 
     @property
+    def staff(self) -> list[User]:
+        """One who proposes and another who decides; they act for no contributor."""
+        return finance(self.at)
+
+    @property
     def floor(self) -> AccountKey:
         """The floor pool of the first plan."""
         assert self.plan is not None
@@ -64,13 +70,13 @@ class World:
     def adopt(self, *, currency: str = "USD", effective_from: datetime | None = None, **terms: Any) -> RoyaltyPlan:
         """A plan proposed by one and adopted by another."""
         plan = operations.propose_plan(
-            by=self.users[0],
+            by=self.staff[0],
             currency=currency,
             effective_from=effective_from or self.at - timedelta(days=30),
             at=self.at,
             terms={**TERMS, **terms},
         )
-        return operations.adopt_plan(plan=plan, by=self.users[1], at=self.at)
+        return operations.adopt_plan(plan=plan, by=self.staff[1], at=self.at)
 
     def generate(
         self,

@@ -1,0 +1,234 @@
+"""Which roles an act of staff takes, whatever page or command asks for it: every operation that names who acts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from attribution.models import AttributionIndex, Generation
+from contributors import operations as contributors
+from contributors.models import PPB, STAFF_ROLES, Contributor, ContributorLink, SplitDispute, User
+from ledger import operations
+from ledger.journal import AccountKey
+from ledger.models import (
+    AdvanceProposal,
+    ContractTerms,
+    ManualEntry,
+    Period,
+    PeriodPool,
+    ReceiptDispute,
+    Restatement,
+    RoyaltyPlan,
+    VoidProposal,
+    WithholdingRate,
+)
+from tests.ledger.contracts import contract
+from tests.ledger.world import CENT, TERMS, World, build_world
+
+MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = STAFF_ROLES
+FINANCE = {MAKER, CHECKER}
+# What contributors do for themselves: membership lets them, and no role of staff.
+THEIRS = {"dispute_receipt"}
+Act = Callable[[World, User], Any]
+
+
+def plan(world: World, **changes: Any) -> RoyaltyPlan:
+    begins = world.at + timedelta(days=20)
+    return operations.propose_plan(
+        by=world.staff[0], currency="EUR", effective_from=begins, at=world.at, terms={**TERMS, **changes}
+    )
+
+
+def pooled(world: World) -> RoyaltyPlan:
+    terms = {"basis": "period_pool", "price": None}
+    return world.adopt(currency="EUR", effective_from=world.at - timedelta(days=30), **terms)
+
+
+def pool(world: World) -> PeriodPool:
+    month = Period.objects.get(pk=202611)
+    return operations.propose_pool(plan=pooled(world), period=month, amount=5, by=world.staff[0], at=world.at)
+
+
+def terms(world: World) -> ContractTerms:
+    return operations.propose_terms(
+        contract=contract(world, "book"), effective_from=date(2027, 1, 1), by=world.staff[0], at=world.at,
+        terms={"covers_rest": True},
+    )  # fmt: skip
+
+
+def advance(world: World) -> AdvanceProposal:
+    return operations.propose_advance(
+        contract=contract(world, "book"), amount=CENT, currency="USD", reason="r", reference="r", by=world.staff[0],
+        at=world.at,
+    )  # fmt: skip
+
+
+def manual(world: World) -> ManualEntry:
+    return operations.propose_manual_entry(**LINES, by=world.staff[0], at=world.at)
+
+
+def rate(world: World) -> WithholdingRate:
+    return operations.propose_withholding_rate(**RATE, by=world.staff[0], at=world.at)
+
+
+def generation(world: World) -> Generation:
+    (made,) = world.generate()
+    world.attribute([made])
+    made.refresh_from_db()
+    return made
+
+
+def serving(world: World) -> AttributionIndex:
+    AttributionIndex.objects.filter(pk=world.index.pk).update(serving=True)
+    world.index.refresh_from_db()
+    return world.index
+
+
+def restatement(world: World) -> Restatement:
+    return operations.propose_restatement(
+        index=serving(world), since=world.at, reason="r", by=world.staff[0], at=world.at
+    )
+
+
+def void(world: World) -> VoidProposal:
+    return operations.propose_void(
+        generation=generation(world), reason="test", detail="d", by=world.staff[0], at=world.at
+    )
+
+
+def contested(world: World) -> SplitDispute:
+    ben, ada = world.contributors
+    duo = contributors.register_holder(
+        contributor=ada, label="Duo", parts={ada: PPB // 2, ben: PPB // 2}, effective_from=world.at, at=world.at
+    )
+    return contributors.contest_share(
+        holder=duo, claimant=ada, against=ben, ppb=PPB // 4, reason="mine", by=world.users[0], at=world.at
+    )
+
+
+def disputed(world: World) -> ReceiptDispute:
+    return ReceiptDispute.objects.create(
+        contributor=world.contributors[0], generation=generation(world), revision=1, words="w",
+        raised_by=world.users[0], raised_at=world.at,
+    )  # fmt: skip
+
+
+LINES: dict[str, Any] = {
+    "lines": [(AccountKey("bank", "USD"), -CENT), (AccountKey("fees", "USD"), CENT)], "reason": "r", "reference": "r",
+}  # fmt: skip
+RATE: dict[str, Any] = {"jurisdiction": "US", "rate_ppb": 0, "effective_from": date(2027, 1, 1)}
+
+# operation -> (who may, the act on rows that fit)
+ACTS: dict[str, tuple[set[str], Act]] = {
+    "propose_plan": (FINANCE, lambda w, by: operations.propose_plan(
+        by=by, currency="EUR", effective_from=w.at, at=w.at, terms=TERMS)),
+    "adopt_plan": ({CHECKER}, lambda w, by: operations.adopt_plan(plan=plan(w), by=by, at=w.at)),
+    "reject_plan": (FINANCE, lambda w, by: operations.reject_plan(plan=plan(w), by=by, at=w.at)),
+    "request_preview": (FINANCE, lambda w, by: operations.request_preview(
+        plan=plan(w), period=Period.objects.get(pk=202611), by=by, at=w.at)),
+    "propose_pool": (FINANCE, lambda w, by: operations.propose_pool(
+        plan=pooled(w), period=Period.objects.get(pk=202611), amount=5, by=by, at=w.at)),
+    "declare_pool": ({CHECKER}, lambda w, by: operations.declare_pool(pool=pool(w), by=by, at=w.at)),
+    "reject_pool": (FINANCE, lambda w, by: operations.reject_pool(pool=pool(w), by=by, at=w.at)),
+    "record_contract": (FINANCE, lambda w, by: operations.record_contract(
+        contributor=w.contributors[0], code="book", title="t", by=by, at=w.at)),
+    "propose_terms": (FINANCE, lambda w, by: operations.propose_terms(
+        contract=contract(w, "book"), effective_from=date(2027, 1, 1), by=by, at=w.at, terms={})),
+    "adopt_terms": ({CHECKER}, lambda w, by: operations.adopt_terms(terms=terms(w), by=by, at=w.at)),
+    "reject_terms": (FINANCE, lambda w, by: operations.reject_terms(terms=terms(w), by=by, at=w.at)),
+    "propose_advance": (FINANCE, lambda w, by: operations.propose_advance(
+        contract=contract(w, "book"), amount=CENT, currency="USD", reason="r", reference="r", by=by, at=w.at)),
+    "grant_advance": ({CHECKER}, lambda w, by: operations.grant_advance(advance=advance(w), by=by, at=w.at)),
+    "reject_advance": (FINANCE, lambda w, by: operations.reject_advance(advance=advance(w), by=by, at=w.at)),
+    "propose_manual_entry": (FINANCE, lambda w, by: operations.propose_manual_entry(**LINES, by=by, at=w.at)),
+    "post_manual_entry": ({CHECKER}, lambda w, by: operations.post_manual_entry(manual=manual(w), by=by, at=w.at)),
+    "reject_manual_entry": (FINANCE, lambda w, by: operations.reject_manual_entry(manual=manual(w), by=by, at=w.at)),
+    "propose_withholding_rate": (FINANCE | {COMPLIANCE}, lambda w, by: operations.propose_withholding_rate(
+        **RATE, by=by, at=w.at)),
+    "adopt_withholding_rate": ({CHECKER, COMPLIANCE}, lambda w, by: operations.adopt_withholding_rate(
+        rate=rate(w), by=by, at=w.at)),
+    "reject_withholding_rate": (FINANCE | {COMPLIANCE}, lambda w, by: operations.reject_withholding_rate(
+        rate=rate(w), by=by, at=w.at)),
+    "propose_restatement": (FINANCE, lambda w, by: operations.propose_restatement(
+        index=serving(w), since=w.at, reason="r", by=by, at=w.at)),
+    "propose_generation_restatement": (FINANCE, lambda w, by: operations.propose_generation_restatement(
+        generation=_attributed_before(w), reason="r", by=by, at=w.at)),
+    "confirm_restatement": ({CHECKER}, lambda w, by: operations.confirm_restatement(
+        restatement=restatement(w), by=by, at=w.at)),
+    "reject_restatement": (FINANCE, lambda w, by: operations.reject_restatement(
+        restatement=restatement(w), by=by, at=w.at)),
+    "propose_void": (FINANCE, lambda w, by: operations.propose_void(
+        generation=generation(w), reason="test", detail="d", by=by, at=w.at)),
+    "confirm_void": ({CHECKER}, lambda w, by: operations.confirm_void(proposal=void(w), by=by, at=w.at)),
+    "reject_void": (FINANCE, lambda w, by: operations.reject_void(proposal=void(w), by=by, at=w.at)),
+    "void_generation": ({CHECKER}, lambda w, by: operations.void_generation(
+        generation=generation(w), reason="test", detail="d", by=by, at=w.at)),
+    "decide_contest": ({CHECKER, COMPLIANCE}, lambda w, by: operations.decide_contest(
+        dispute=contested(w), upheld=False, answer="no", by=by, at=w.at)),
+    "answer_dispute": ({CHECKER, COMPLIANCE}, lambda w, by: operations.answer_dispute(
+        dispute=disputed(w), upheld=False, words="no", by=by, at=w.at)),
+}  # fmt: skip
+
+
+def _attributed_before(world: World) -> Generation:
+    """A generation that another index than the serving one attributed."""
+    made = generation(world)
+    fields = {f.attname: getattr(world.index, f.attname) for f in world.index._meta.fields}
+    del fields["id"], fields["public_id"]
+    AttributionIndex.objects.create(**{**fields, "serving": True, "config_sha256": b"n" * 32})
+    return made
+
+
+def by_role(world: World, *roles: str) -> User:
+    name = "-".join(roles) or "nobody"
+    return contributors.register_user(
+        email=f"{name}@example.org", password="a long enough phrase", roles=roles, at=world.at
+    )
+
+
+@pytest.fixture
+def world(db: None, at: Any) -> World:
+    return build_world(at, contributors=2)
+
+
+def test_every_operation_that_names_who_acts_says_which_roles_may() -> None:
+    named = {name for name in operations.__all__ if inspect.isfunction(getattr(operations, name))}
+    asked = {name for name in named if "by" in inspect.signature(getattr(operations, name)).parameters}
+    assert asked - THEIRS == set(ACTS)
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_an_act_is_refused_to_who_lacks_the_role(world: World, name: str) -> None:
+    may, act = ACTS[name]
+    with pytest.raises(Exception, match=r"takes the role|finance staff") as refused:
+        act(world, by_role(world, *sorted(set(STAFF_ROLES) - may)))
+    assert type(refused.value).__name__.startswith("UnableTo")
+
+
+# A void by staff also takes the proposal of somebody else, or the database refuses it at commit.
+@pytest.mark.parametrize("name", sorted(ACTS.keys() - {"void_generation"}))
+def test_an_act_is_open_to_each_role_that_may(world: World, name: str) -> None:
+    may, act = ACTS[name]
+    assert act(world, by_role(world, sorted(may)[0])) is not None
+
+
+# --- links --------------------------------------------------------------------------------------------------------
+def test_accounts_are_linked_and_unlinked_by_compliance_alone(world: World) -> None:
+    anybody = by_role(world, MAKER, CHECKER, AUDITOR)
+    finder, other = by_role(world, COMPLIANCE), by_role(world, ADMIN)
+    words: dict[str, Any] = {"reason": "One bank account.", "at": world.at}
+    accounts: list[Contributor] = world.contributors
+    for act in (contributors.propose_link, contributors.dismiss_suspicion):
+        with pytest.raises(contributors.UnableToLink, match="takes the role compliance or admin"):
+            act(contributors=accounts, by=anybody, **words)
+    link: ContributorLink = contributors.propose_link(contributors=accounts, by=finder, **words)
+    for agree in (True, False):
+        with pytest.raises(contributors.UnableToDecideLink, match="takes the role compliance or admin"):
+            contributors.decide_link(link=link, agree=agree, by=anybody, at=world.at)
+    contributors.decide_link(link=link, agree=True, by=other, at=world.at)
+    with pytest.raises(contributors.UnableToLink, match="takes the role compliance or admin"):
+        contributors.propose_end_of_link(link=link, by=anybody, **words)
