@@ -107,6 +107,7 @@ def problem_responses(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:
         404: "There is nothing here for this key.",
         406: "Only JSON is spoken here.",
         409: "It contradicts what is stored.",
+        410: "It was here, and is kept in an archive.",
         413: "The request is too large.",
         415: "The body must be application/json.",
         422: "The request as a whole cannot be carried out.",

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from django.urls import reverse
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -18,7 +19,7 @@ from attribution.api import StrictSerializer, WritingView, problem_responses
 from attribution.authentication import HasScope, Principal, service_of
 from attribution.models import Generation, ServiceKey
 from ledger import operations, queries
-from ledger.models import Void
+from ledger.models import Period, Void
 from ledger.money import format_amount
 from ledger.queries import HolderShare, ServiceReceipt
 
@@ -117,7 +118,7 @@ class ReceiptView(APIView):
         ),
         tags=["generations"],
         parameters=[OpenApiParameter("generation_id", uuid.UUID, OpenApiParameter.PATH)],
-        responses={200: ReceiptSerializer, **problem_responses(404)},
+        responses={200: ReceiptSerializer, **problem_responses(404, 410)},
         examples=[
             OpenApiExample(
                 "Accrued",
@@ -163,7 +164,27 @@ class ReceiptView(APIView):
         if found is None:
             # Another service's generation is as unknown as one that does not exist.
             raise NotFound("This service has no such generation.")
+        if found.standing.state == "archived":
+            raise UnableToReadReceipt(queries.archived_month(found.standing.generation))
         return Response(_as_json(found))
+
+
+class UnableToReadReceipt(Exception):
+    """Its documents were moved out of the database with those of its month; `members` say what proves the month."""
+
+    status = 410
+    problem = "receipt-archived"
+
+    def __init__(self, month: Period | None) -> None:
+        words = "The receipt was moved to an archive with those of its month"
+        self.members: dict[str, Any] = {}
+        if month is not None:
+            words += f", {month.code}, after the month was closed on {month.closed_at:%Y-%m-%d}"
+            self.members = {
+                "period": month.code, "closed_at": month.closed_at, "sealed_at": month.sealed_at,
+                "root": month.root_hex or None, "roots": reverse("ledger:roots_json"),
+            }  # fmt: skip
+        super().__init__(f"{words}. What it credited stands in the journal under the month's published root.")
 
 
 class VoidView(WritingView):

@@ -24,7 +24,7 @@ from ledger.queries.generations import generation as generation_of
 READERS = ("finance_maker", "finance_checker", "compliance", "auditor", "admin")
 STATE_TONES = {
     "received": "info", "attributed": "info", "accrued": "good", "voided": "neutral", "refused": "warn",
-    "unattributable": "warn",
+    "unattributable": "warn", "archived": "neutral",
 }  # fmt: skip
 RESTATEMENT_TONES = {"proposed": "info", "running": "warn", "done": "good", "rejected": "neutral"}
 VOID_TONES = {"proposed": "info", "voided": "good", "rejected": "neutral"}

@@ -20,10 +20,12 @@ from contributors.operations import lacks_role, why_not_decide
 from ledger import journal
 from ledger.models import EntryKind, Restatement, Void, period_of, utc_date
 from ledger.operations.accruals import accrue, dates_of, hold_sweeps, opposite, standing
+from ledger.queries.archived import is_archived
 
 BATCH_MAX = 64
 PROPOSERS = ("finance_maker", "finance_checker")
 CONFIRMERS = ("finance_checker",)
+ARCHIVED = "Its documents were moved to an archive with those of its month, so that nothing can be posted against them."
 REASON_CHARACTERS_MAX = 300
 
 
@@ -71,6 +73,8 @@ def void_generation(
 
 def _take_back(generation: Generation, reason: str, at: datetime) -> None:
     original = standing([generation.pk]).get(generation.pk)
+    if original is None and generation.attributions.exists() and is_archived(generation.pk):
+        raise UnableToVoid(f"{ARCHIVED} Attach that month again first.", problem="receipt-archived")
     if original is None:
         return
     effective, earned = dates_of(period_of(utc_date(generation.occurred_at)), at)
@@ -162,6 +166,8 @@ def cannot_restate(generation: Generation) -> str | None:
     """Why a generation cannot be restated now, in a sentence; None where it can."""
     if Void.objects.filter(pk=generation.pk).exists():
         return "The generation is void: it earns nothing, so there is nothing to restate."
+    if is_archived(generation.pk):
+        return ARCHIVED
     if generation.state != Generation.State.ATTRIBUTED:
         return "The generation has no attribution yet, so there is nothing to restate."
     index = _serving(generation)

@@ -20,7 +20,7 @@ from contributors.queries import works_of
 from ledger import operations, queries
 from ledger.models import ReceiptDispute, RoyaltyPlan
 from ledger.money import PPB, asset
-from ledger.queries import ContributorReceipt
+from ledger.queries import ArchivedReceipt, ContributorReceipt
 from ledger.statements import grouped
 
 WORKS_OFFERED_MAX = 500
@@ -96,7 +96,10 @@ class Step:
 @contributor_required
 @require_GET
 def receipt(request: ContributorRequest, generation_id: uuid.UUID) -> HttpResponse:
-    return render(request, "portal/receipt.html", _context(request, generation_id))
+    found = _found(request, generation_id)
+    if isinstance(found, ArchivedReceipt):
+        return _archived(request, found)
+    return render(request, "portal/receipt.html", _context(request, found))
 
 
 @contributor_required
@@ -106,8 +109,10 @@ def recompute(request: ContributorRequest, generation_id: uuid.UUID) -> HttpResp
     if request.method == "GET":
         # Somebody came back to the address of an answer: what was asked is asked again by the button.
         return redirect("ledger:receipt", generation_id)
-    context = _context(request, generation_id)
-    found: ContributorReceipt = context["receipt"]  # type: ignore[assignment]
+    found = _found(request, generation_id)
+    if isinstance(found, ArchivedReceipt):
+        return _archived(request, found)
+    context = _context(request, found)
     assert found.standing.attribution is not None
     again = recompute_attribution(attribution=found.standing.attribution)
     context |= {"recomputed": again, "identical": again.agrees and found.agrees}
@@ -115,17 +120,35 @@ def recompute(request: ContributorRequest, generation_id: uuid.UUID) -> HttpResp
     return render(request, template, context)
 
 
-def _context(request: ContributorRequest, generation_id: uuid.UUID) -> dict[str, object]:
+def _found(request: ContributorRequest, generation_id: uuid.UUID) -> ContributorReceipt | ArchivedReceipt:
     found = queries.receipt_for_contributor(generation_id, request.contributor.pk)
+    if found is None and (archived := queries.archived_receipt(generation_id, request.contributor.pk)) is not None:
+        return archived
     if found is None and (generation := Generation.objects.filter(pk=generation_id).first()) is not None:
         gross = operations.estimated_gross(generation=generation)
         if gross is not None:
             found = queries.receipt_for_contributor(generation_id, request.contributor.pk, estimated_gross=gross)
     if found is None:
         raise Http404("You have no receipt for this generation.")
+    return found
+
+
+def _archived(request: ContributorRequest, found: ArchivedReceipt) -> HttpResponse:
+    """What is still known of it and how that is proved, in place of the arithmetic."""
+    context = {
+        "generation": found.generation,
+        "period": found.period,
+        "month": month_name(found.period.pk),
+        "credited": found.credited,
+    }
+    return render(request, "portal/receipt_archived.html", context, status=410)
+
+
+def _context(request: ContributorRequest, found: ContributorReceipt) -> dict[str, object]:
     attribution, accrual = found.standing.attribution, found.standing.accrual
     assert attribution is not None
     assert accrual is not None
+    disputed = list(queries.disputes_of(request.contributor.pk, found.standing.generation.pk)[:DISPUTES_SHOWN_MAX])
     recomputed: Recomputed | None = None
     return {
         "receipt": found,
@@ -142,7 +165,7 @@ def _context(request: ContributorRequest, generation_id: uuid.UUID) -> dict[str,
         "evidence": _evidence(found, attribution),
         "unattributed_ppb": attribution.unattributed_ppb,
         "recomputed": recomputed,
-        "disputes": (disputed := list(queries.disputes_of(request.contributor.pk, generation_id)[:DISPUTES_SHOWN_MAX])),
+        "disputes": disputed,
         "may_dispute": request.membership.role != Membership.Role.VIEWER
         and not any(dispute.state == ReceiptDispute.State.OPEN for dispute in disputed),
     }

@@ -1,5 +1,6 @@
 """Reads of the ledger: what a contributor is owed and why, and the books as a whole. Nothing here changes a row."""
 
+from ledger.queries.archived import ArchivedReceipt, archived_month, archived_receipt, is_archived
 from ledger.queries.balances import (
     Balances,
     PayoutFlow,
@@ -54,6 +55,7 @@ from ledger.queries.receipt import (
 from ledger.queries.receipts import ReceiptPage, ReceiptRow, models_of, months_of, receipts_of
 
 __all__ = [
+    "ArchivedReceipt",
     "Balances",
     "ContributorReceipt",
     "Division",
@@ -73,6 +75,8 @@ __all__ = [
     "WorkEarned",
     "accounts_of",
     "accounts_of_kind",
+    "archived_month",
+    "archived_receipt",
     "balances_of",
     "disputes",
     "disputes_of",
@@ -86,6 +90,7 @@ __all__ = [
     "estimates_of",
     "floor_corrections",
     "floor_distributions",
+    "is_archived",
     "models_of",
     "months_of",
     "not_accrued",

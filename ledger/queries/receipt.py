@@ -19,6 +19,7 @@ from contributors.models import PPB, Holder, Work
 from contributors.queries import split_of
 from ledger.models import Accrual, Entry, Refusal, RoyaltyPlan, Void
 from ledger.money import apportion, part, tie_key
+from ledger.queries.archived import is_archived
 from ledger.queries.balances import accounts_of
 from ledger.queries.earnings import divide_among_works
 from ledger.queries.receipts import CREDITED_KINDS, holders_of, ranked_works
@@ -136,6 +137,8 @@ def _standing(generation: Generation, estimated_gross: int | None = None) -> Sta
         )
         return Standing(generation, "estimated", latest, expected, None, None)
     state = "refused" if refusal else str(generation.state)
+    if state == Generation.State.ATTRIBUTED and is_archived(generation.pk):
+        state = "archived"
     return Standing(generation, state, latest, None, None, refusal)
 
 

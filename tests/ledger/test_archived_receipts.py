@@ -6,11 +6,13 @@ import pytest
 from django.db import connection
 
 from config.database import APP_ROLE, OWNER_ROLE
-from ledger import operations, queries
-from ledger.models import Period
+from contributors.operations import register_contributor, register_user
+from ledger import journal, operations, queries
+from ledger.models import Period, Void
 from ledger.statement_csv import statement_csv
 from ledger.statements import build_statement
 from tests.ledger.programme import AT, OCTOBER, Programme
+from tests.ledger.test_api import read
 from tests.ledger.test_receipts import text_of
 
 pytestmark = pytest.mark.django_db
@@ -55,3 +57,66 @@ def test_the_page_says_which_months_cannot_be_listed_and_where_their_credits_sta
     statement = build_statement(contributor=contributor, period=Period.objects.get(pk=OCTOBER))
     text = statement_csv(statement).decode()
     assert all(str(generation) in text for generation in listed)
+
+
+def test_an_archived_receipt_says_so_and_how_the_month_is_proved(accrued: Programme) -> None:
+    accrued.close(seal=True)
+    operations.export_closed_periods(at=AT)
+    row = next(row for row in queries.receipts_of(accrued.contributors[0].pk, limit=100).rows if row.amount)
+    address = f"/portal/receipts/{row.generation_id}/"
+    before = text_of(accrued.client(0).get(address).content)
+    stranger = register_contributor(
+        user=register_user(email="new@example.org", password="a long enough phrase", at=AT), kind="person",
+        legal_name="New", display_name="New", country="DE", at=AT,
+    )  # fmt: skip
+    detach_documents()
+    for answer in (accrued.client(0).get(address), accrued.client(0).post(f"{address}recompute/")):
+        page = text_of(answer.content)
+        assert answer.status_code == 410
+        assert "It belongs to October 2026, which was closed on 3 November 2026" in page
+        assert Period.objects.get(pk=OCTOBER).root_hex in page
+        assert b"/portal/statements/2026-10/" in answer.content
+    amount = f"{row.amount // 10**9}.{row.amount % 10**9:09d}"
+    assert amount in before
+    assert f"USD {amount}" in page
+    # Another's generation stays as unknown as one that never was.
+    assert queries.archived_receipt(row.generation_id, stranger.pk) is None
+
+
+def test_without_the_month_s_file_an_archived_receipt_tells_the_month_alone(accrued: Programme) -> None:
+    accrued.close()
+    row = queries.receipts_of(accrued.contributors[0].pk).rows[0]
+    assert queries.archived_receipt(row.generation_id, accrued.contributors[0].pk) is None
+    detach_documents()
+    found = queries.archived_receipt(row.generation_id, accrued.contributors[0].pk)
+    assert found is not None
+    assert (found.period.pk, found.credited) == (OCTOBER, [])
+    answer = accrued.client(0).get(f"/portal/receipts/{row.generation_id}/")
+    assert answer.status_code == 410
+    assert "The month is not sealed yet" in text_of(answer.content)
+
+
+def test_the_service_reads_a_problem_that_names_the_month_and_its_root(accrued: Programme) -> None:
+    accrued.close(seal=True)
+    assert read(accrued, accrued.generations[0]).status_code == 200
+    detach_documents()
+    answer = read(accrued, accrued.generations[0])
+    assert (answer.status_code, answer["Content-Type"]) == (410, "application/problem+json")
+    body, month = answer.json(), Period.objects.get(pk=OCTOBER)
+    assert (body["type"], body["period"], body["root"]) == ("/problems/receipt-archived", "2026-10", month.root_hex)
+    assert body["roots"] == "/roots.json"
+    assert "2026-10, after the month was closed on 2026-11-03" in body["detail"]
+
+
+def test_what_is_archived_is_neither_voided_nor_restated(accrued: Programme) -> None:
+    accrued.close()
+    detach_documents()
+    generation = accrued.generations[0]
+    before = journal.sequence_at(AT)
+    with pytest.raises(operations.UnableToVoid, match="moved to an archive"):
+        operations.void_generation(generation=generation, reason="refunded", at=AT)
+    assert not Void.objects.exists()
+    assert journal.sequence_at(AT) == before
+    assert str(operations.cannot_restate(generation)).startswith("Its documents were moved to an archive")
+    page = text_of(accrued.staff_client("finance_maker").get(f"/console/generations/{generation.pk}/").content)
+    assert "Archived" in page
