@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 
 from ledger.models.books import Entry
 from ledger.models.contracts import Contract
+from ledger.models.proposals import Proposal, decided_by_another
 
 
-class AdvanceProposal(models.Model):
+class AdvanceProposal(Proposal):
     """An amount, in units of its currency, to be paid now and earned back from what the contributor earns later."""
 
     # proposed -> granted (by somebody else, with its entry) | rejected
@@ -26,12 +26,6 @@ class AdvanceProposal(models.Model):
     # What it rests on: a clause, a letter, a decision.
     reference = models.CharField(max_length=200)
     state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
-    proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    proposed_at = models.DateTimeField()
-    decided_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
-    decided_at = models.DateTimeField(null=True, blank=True)
     entry = models.OneToOneField(Entry, on_delete=models.PROTECT, null=True, blank=True, related_name="advance")
 
     class Meta:
@@ -40,17 +34,13 @@ class AdvanceProposal(models.Model):
             models.CheckConstraint(condition=~Q(reason=""), name="an_advance_has_a_reason"),
             models.CheckConstraint(condition=~Q(reference=""), name="an_advance_has_a_reference"),
             models.CheckConstraint(
-                condition=Q(state="proposed", decided_by__isnull=True, decided_at__isnull=True)
-                | ~Q(state="proposed") & Q(decided_by__isnull=False, decided_at__isnull=False),
-                name="a_decided_advance_says_by_whom_and_when",
-            ),
-            models.CheckConstraint(
                 condition=Q(state="granted", entry__isnull=False) | ~Q(state="granted") & Q(entry__isnull=True),
                 name="a_granted_advance_names_its_entry",
             ),
-            models.CheckConstraint(
-                condition=~Q(state="granted") | ~Q(decided_by=F("proposed_by")),
-                name="an_advance_is_granted_by_somebody_else",
+            *decided_by_another(
+                accepted="granted",
+                says="a_decided_advance_says_by_whom_and_when",
+                another="an_advance_is_granted_by_somebody_else",
             ),
         ]
 

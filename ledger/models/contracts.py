@@ -6,9 +6,10 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 
 from ledger.models.books import Asset, Entry, Period
+from ledger.models.proposals import Proposal, decided_by_another
 from ledger.money import PPB
 
 
@@ -34,7 +35,7 @@ class Contract(models.Model):
         return self.title
 
 
-class ContractTerms(models.Model):
+class ContractTerms(Proposal):
     """One version of a contract's terms. In force for a month: of the adopted ones the last that begins by its first
     day. Immutable once proposed; a change is a new version, and months before it keep theirs."""
 
@@ -74,12 +75,6 @@ class ContractTerms(models.Model):
     release_ppb = ArrayField(models.BigIntegerField(), default=list, blank=True)
     note = models.CharField(max_length=300, blank=True)
     state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
-    proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    proposed_at = models.DateTimeField()
-    decided_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
-    decided_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         indexes = [GinIndex(fields=["holder_ids"], name="contract_terms_holders")]
@@ -115,14 +110,9 @@ class ContractTerms(models.Model):
             models.CheckConstraint(
                 condition=Q(cross_recoup=False) | ~Q(recoup_group=""), name="cross_recoupment_needs_a_group"
             ),
-            models.CheckConstraint(
-                condition=Q(state="proposed", decided_by__isnull=True, decided_at__isnull=True)
-                | ~Q(state="proposed") & Q(decided_by__isnull=False, decided_at__isnull=False),
-                name="decided_terms_say_by_whom_and_when",
-            ),
-            models.CheckConstraint(
-                condition=~Q(state="adopted") | ~Q(decided_by=F("proposed_by")),
-                name="terms_are_adopted_by_somebody_else",
+            *decided_by_another(
+                accepted="adopted", says="decided_terms_say_by_whom_and_when",
+                another="terms_are_adopted_by_somebody_else",
             ),
         ]  # fmt: skip
 

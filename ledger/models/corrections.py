@@ -9,6 +9,8 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+from ledger.models.proposals import Proposal, decided_by_another
+
 
 class Void(models.Model):
     """A generation that the service takes back: it was a test, or was refunded. It earns nothing from then on."""
@@ -46,7 +48,7 @@ class Void(models.Model):
         return f"{self.get_reason_display()}: {self.detail}" if self.detail else str(self.get_reason_display())
 
 
-class VoidProposal(models.Model):
+class VoidProposal(Proposal):
     """That a generation is taken back by staff, where its service does not do so itself."""
 
     # proposed -> voided (somebody else confirmed it) | rejected
@@ -60,12 +62,6 @@ class VoidProposal(models.Model):
     # Why it is staff that voids it. It stands on the receipts of contributors.
     detail = models.CharField(max_length=300)
     state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
-    proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    proposed_at = models.DateTimeField()
-    decided_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
-    decided_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -77,14 +73,10 @@ class VoidProposal(models.Model):
                 name="a_proposed_void_has_a_known_reason",
             ),
             models.CheckConstraint(condition=~Q(detail=""), name="a_void_by_staff_says_why"),
-            models.CheckConstraint(
-                condition=Q(state="proposed", decided_by__isnull=True, decided_at__isnull=True)
-                | ~Q(state="proposed") & Q(decided_by__isnull=False, decided_at__isnull=False),
-                name="a_decided_void_says_by_whom_and_when",
-            ),
-            models.CheckConstraint(
-                condition=~Q(state="voided") | ~Q(decided_by=F("proposed_by")),
-                name="a_void_by_staff_is_confirmed_by_somebody_else",
+            *decided_by_another(
+                accepted="voided",
+                says="a_decided_void_says_by_whom_and_when",
+                another="a_void_by_staff_is_confirmed_by_somebody_else",
             ),
         ]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 
 from ledger.models.books import Entry
+from ledger.models.proposals import Proposal, decided_by_another
 
 
-class ManualEntry(models.Model):
+class ManualEntry(Proposal):
     """A proposal of lines with its reason. `lines`: [kind, currency, owner, contract, amount], credit positive."""
 
     # proposed -> posted (by somebody else, with its entry) | rejected
@@ -23,12 +23,6 @@ class ManualEntry(models.Model):
     reference = models.CharField(max_length=200)
     lines = models.JSONField()
     state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
-    proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    proposed_at = models.DateTimeField()
-    decided_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
-    decided_at = models.DateTimeField(null=True, blank=True)
     entry = models.OneToOneField(Entry, on_delete=models.PROTECT, null=True, blank=True, related_name="manual_entry")
 
     class Meta:
@@ -36,17 +30,13 @@ class ManualEntry(models.Model):
             models.CheckConstraint(condition=~Q(reason=""), name="a_manual_entry_has_a_reason"),
             models.CheckConstraint(condition=~Q(reference=""), name="a_manual_entry_has_a_reference"),
             models.CheckConstraint(
-                condition=Q(state="proposed", decided_by__isnull=True, decided_at__isnull=True)
-                | ~Q(state="proposed") & Q(decided_by__isnull=False, decided_at__isnull=False),
-                name="a_decided_manual_entry_says_by_whom_and_when",
-            ),
-            models.CheckConstraint(
                 condition=Q(state="posted", entry__isnull=False) | ~Q(state="posted") & Q(entry__isnull=True),
                 name="a_posted_manual_entry_names_its_entry",
             ),
-            models.CheckConstraint(
-                condition=~Q(state="posted") | ~Q(decided_by=F("proposed_by")),
-                name="a_manual_entry_is_posted_by_somebody_else",
+            *decided_by_another(
+                accepted="posted",
+                says="a_decided_manual_entry_says_by_whom_and_when",
+                another="a_manual_entry_is_posted_by_somebody_else",
             ),
         ]
 

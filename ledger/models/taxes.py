@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 
+from ledger.models.proposals import Proposal, decided_by_another
 from ledger.money import PPB
 
 
-class WithholdingRate(models.Model):
+class WithholdingRate(Proposal):
     """What a jurisdiction has withheld from payees of a country with a form, from a date on.
 
     An empty country or form stands for any other. The narrowest row counts: country and form, then country, then
@@ -32,12 +32,6 @@ class WithholdingRate(models.Model):
     treaty = models.CharField(max_length=40, blank=True)
     effective_from = models.DateField()
     state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
-    proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    proposed_at = models.DateTimeField()
-    decided_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
-    decided_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -54,14 +48,9 @@ class WithholdingRate(models.Model):
                 fields=["jurisdiction", "country", "form", "effective_from"], condition=Q(state="adopted"),
                 name="one_rate_begins_on_a_day",
             ),
-            models.CheckConstraint(
-                condition=Q(state="proposed", decided_by__isnull=True, decided_at__isnull=True)
-                | ~Q(state="proposed") & Q(decided_by__isnull=False, decided_at__isnull=False),
-                name="a_decided_rate_says_by_whom_and_when",
-            ),
-            models.CheckConstraint(
-                condition=~Q(state="adopted") | ~Q(decided_by=F("proposed_by")),
-                name="a_rate_is_adopted_by_somebody_else",
+            *decided_by_another(
+                accepted="adopted", says="a_decided_rate_says_by_whom_and_when",
+                another="a_rate_is_adopted_by_somebody_else",
             ),
         ]  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db import DatabaseError, transaction
+from django.db import transaction
 
 from contributors.models import User
 from contributors.operations import why_not_decide
@@ -14,6 +14,7 @@ from ledger.journal import AccountKey
 from ledger.models import AdvanceProposal, Contract, EntryKind
 from ledger.money import ASSETS, UNITS_MAX, asset, format_amount, whole_minor
 from ledger.operations.periods import dated
+from ledger.operations.proposals import decide, reject, undecided
 
 PROPOSERS = ("finance_maker", "finance_checker")
 GRANTERS = ("finance_checker",)
@@ -65,7 +66,7 @@ def propose_advance(
 def grant_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> AdvanceProposal:
     """Make payable what somebody else proposed. Raises UnableToGrantAdvance."""
     with transaction.atomic():
-        fresh = _undecided(advance)
+        fresh = undecided(advance, UnableToGrantAdvance)
         if fresh.proposed_by_id == by.pk:
             raise UnableToGrantAdvance("You proposed this advance, so somebody else has to grant it.")
         contract = Contract.objects.get(pk=fresh.contract_id)
@@ -82,32 +83,11 @@ def grant_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> Advanc
             ],
             reference=f"{fresh.reference}: {fresh.reason}"[:300],
         )
-        return _decide(fresh, AdvanceProposal.State.GRANTED, by, at, posted.entry_id)
+        return decide(
+            fresh, AdvanceProposal.State.GRANTED, by=by, at=at, refusal=UnableToGrantAdvance, entry_id=posted.entry_id
+        )
 
 
 def reject_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> AdvanceProposal:
     """Turn a proposal down; its proposer may take it back so."""
-    with transaction.atomic():
-        fresh = _undecided(advance)
-        if not by.has_role(*PROPOSERS):
-            raise UnableToGrantAdvance("Advances are decided by finance staff.")
-        return _decide(fresh, AdvanceProposal.State.REJECTED, by, at, None)
-
-
-def _undecided(advance: AdvanceProposal) -> AdvanceProposal:
-    fresh = AdvanceProposal.objects.select_for_update(no_key=True).get(pk=advance.pk)
-    if fresh.state != AdvanceProposal.State.PROPOSED:
-        raise UnableToGrantAdvance(f"It is {fresh.state} already.")
-    return fresh
-
-
-def _decide(
-    fresh: AdvanceProposal, state: AdvanceProposal.State, by: User, at: datetime, entry_id: int | None
-) -> AdvanceProposal:
-    fresh.state, fresh.decided_by, fresh.decided_at, fresh.entry_id = state, by, at, entry_id
-    try:
-        with transaction.atomic():
-            fresh.save(update_fields=["state", "decided_by", "decided_at", "entry"])
-    except DatabaseError as error:
-        raise UnableToGrantAdvance(str(error).splitlines()[0]) from error
-    return fresh
+    return reject(advance, roles=PROPOSERS, by=by, at=at, refusal=UnableToGrantAdvance)

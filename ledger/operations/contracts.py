@@ -16,6 +16,7 @@ from contributors.operations import lacks_role, why_not_decide
 from ledger import journal
 from ledger.models import Contract, ContractTerms, Period, period_of
 from ledger.money import ASSETS
+from ledger.operations.proposals import decide, reject, undecided
 from ledger.queries.contracts import versions_in_force
 
 PROPOSERS = ("finance_maker", "finance_checker")
@@ -125,9 +126,7 @@ def adopt_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTerm
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger accrue'))")
         contracts = Contract.objects.select_for_update(no_key=True).order_by("id")
         list(contracts.filter(contributor=terms.contract.contributor_id))
-        fresh = ContractTerms.objects.select_for_update(no_key=True).get(pk=terms.pk)
-        if fresh.state != ContractTerms.State.PROPOSED:
-            raise UnableToAdoptTerms(f"{fresh} is {fresh.state} already.")
+        fresh = undecided(terms, UnableToAdoptTerms)
         if fresh.proposed_by_id == by.pk:
             raise UnableToAdoptTerms("Terms are adopted by somebody else than their proposer.")
         if refusal := why_not_decide(by=by, roles=ADOPTERS, at=at, about=[terms.contract.contributor_id]):
@@ -135,28 +134,12 @@ def adopt_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTerm
         # The month cannot begin to close under it.
         journal.hold_still()
         _refuse_if_settled(fresh)
-        return _decide(fresh, ContractTerms.State.ADOPTED, by, at)
+        return decide(fresh, ContractTerms.State.ADOPTED, by=by, at=at, refusal=UnableToAdoptTerms)
 
 
 def reject_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTerms:
     """Turn a proposal down; its proposer may do so too. It stays on record."""
-    with transaction.atomic():
-        fresh = ContractTerms.objects.select_for_update(no_key=True).get(pk=terms.pk)
-        if fresh.state != ContractTerms.State.PROPOSED:
-            raise UnableToAdoptTerms(f"{fresh} is {fresh.state} already.")
-        if refusal := lacks_role(by=by, roles=PROPOSERS):
-            raise UnableToAdoptTerms(refusal)
-        return _decide(fresh, ContractTerms.State.REJECTED, by, at)
-
-
-def _decide(fresh: ContractTerms, state: ContractTerms.State, by: User, at: datetime) -> ContractTerms:
-    fresh.state, fresh.decided_by, fresh.decided_at = state, by, at
-    try:
-        with transaction.atomic():
-            fresh.save(update_fields=["state", "decided_by", "decided_at"])
-    except DatabaseError as error:
-        raise UnableToAdoptTerms(str(error).splitlines()[0]) from error
-    return fresh
+    return reject(terms, roles=PROPOSERS, by=by, at=at, refusal=UnableToAdoptTerms)
 
 
 def _refuse_if_settled(fresh: ContractTerms) -> None:

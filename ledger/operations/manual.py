@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from django.db import DatabaseError, transaction
+from django.db import transaction
 
 from contributors.models import User
 from contributors.operations import why_not_decide
@@ -15,6 +15,7 @@ from ledger.journal import AccountKey
 from ledger.models import EntryKind, ManualEntry
 from ledger.money import UNITS_MAX
 from ledger.operations.periods import dated
+from ledger.operations.proposals import decide, reject, undecided
 
 LINES_MAX = 20
 PROPOSERS = ("finance_maker", "finance_checker")
@@ -75,7 +76,7 @@ def post_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualE
     """Post what somebody else proposed. Raises UnableToPostManualEntry, and UnableToPost (below-minimum): then the
     proposal stands as it was."""
     with transaction.atomic():
-        fresh = _undecided(manual)
+        fresh = undecided(manual, UnableToPostManualEntry)
         if fresh.proposed_by_id == by.pk:
             raise UnableToPostManualEntry("You proposed this entry, so somebody else has to post it.")
         if refusal := why_not_decide(by=by, roles=POSTERS, at=at, about=_contributors_of(fresh)):
@@ -87,7 +88,9 @@ def post_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualE
             lines=[(AccountKey(*key), amount) for *key, amount in fresh.lines],
             reference=f"{fresh.reference}: {fresh.reason}"[:300],
         )
-        return _decide(fresh, ManualEntry.State.POSTED, by, at, posted.entry_id)
+        return decide(
+            fresh, ManualEntry.State.POSTED, by=by, at=at, refusal=UnableToPostManualEntry, entry_id=posted.entry_id
+        )
 
 
 def _contributors_of(manual: ManualEntry) -> list[int]:
@@ -98,25 +101,4 @@ def _contributors_of(manual: ManualEntry) -> list[int]:
 
 def reject_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualEntry:
     """Turn a proposal down; its proposer may take it back so."""
-    with transaction.atomic():
-        fresh = _undecided(manual)
-        if not by.has_role(*PROPOSERS):
-            raise UnableToPostManualEntry("Manual entries are decided by finance staff.")
-        return _decide(fresh, ManualEntry.State.REJECTED, by, at, None)
-
-
-def _undecided(manual: ManualEntry) -> ManualEntry:
-    fresh = ManualEntry.objects.select_for_update(no_key=True).get(pk=manual.pk)
-    if fresh.state != ManualEntry.State.PROPOSED:
-        raise UnableToPostManualEntry(f"It is {fresh.state} already.")
-    return fresh
-
-
-def _decide(fresh: ManualEntry, state: ManualEntry.State, by: User, at: datetime, entry_id: int | None) -> ManualEntry:
-    fresh.state, fresh.decided_by, fresh.decided_at, fresh.entry_id = state, by, at, entry_id
-    try:
-        with transaction.atomic():
-            fresh.save(update_fields=["state", "decided_by", "decided_at", "entry"])
-    except DatabaseError as error:
-        raise UnableToPostManualEntry(str(error).splitlines()[0]) from error
-    return fresh
+    return reject(manual, roles=PROPOSERS, by=by, at=at, refusal=UnableToPostManualEntry)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import date, datetime
 
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, transaction
+from django.db import transaction
 
 from contributors.countries import COUNTRIES
 from contributors.models import User
 from contributors.operations import lacks_role, why_not_decide
 from ledger.models import WithholdingRate, utc_date
 from ledger.operations.contracts import broken_rules
+from ledger.operations.proposals import decide, reject, undecided
 
 PROPOSERS = ("finance_maker", "finance_checker", "compliance")
 ADOPTERS = ("finance_checker", "compliance")
@@ -68,7 +69,7 @@ def propose_withholding_rate(
 def adopt_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> WithholdingRate:
     """Let a rate count from its date on. Where a rate is in force already, that date is not in the past."""
     with transaction.atomic():
-        fresh = _undecided(rate)
+        fresh = undecided(rate, UnableToAdoptRate)
         if fresh.proposed_by_id == by.pk:
             raise UnableToAdoptRate("You proposed this rate, so somebody else has to adopt it.")
         if refusal := why_not_decide(by=by, roles=ADOPTERS, at=at):
@@ -78,30 +79,9 @@ def adopt_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> 
         )
         if same.exists() and fresh.effective_from < utc_date(at):
             raise UnableToAdoptRate(f"Payouts since {fresh.effective_from} obeyed another rate; begin today or later.")
-        return _decide(fresh, WithholdingRate.State.ADOPTED, by, at)
+        return decide(fresh, WithholdingRate.State.ADOPTED, by=by, at=at, refusal=UnableToAdoptRate)
 
 
 def reject_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> WithholdingRate:
     """Turn a proposal down; its proposer may take it back so."""
-    with transaction.atomic():
-        fresh = _undecided(rate)
-        if refusal := lacks_role(by=by, roles=PROPOSERS):
-            raise UnableToAdoptRate(refusal)
-        return _decide(fresh, WithholdingRate.State.REJECTED, by, at)
-
-
-def _undecided(rate: WithholdingRate) -> WithholdingRate:
-    fresh = WithholdingRate.objects.select_for_update(no_key=True).get(pk=rate.pk)
-    if fresh.state != WithholdingRate.State.PROPOSED:
-        raise UnableToAdoptRate(f"It is {fresh.state} already.")
-    return fresh
-
-
-def _decide(fresh: WithholdingRate, state: WithholdingRate.State, by: User, at: datetime) -> WithholdingRate:
-    fresh.state, fresh.decided_by, fresh.decided_at = state, by, at
-    try:
-        with transaction.atomic():
-            fresh.save(update_fields=["state", "decided_by", "decided_at"])
-    except DatabaseError as error:
-        raise UnableToAdoptRate(str(error).splitlines()[0]) from error
-    return fresh
+    return reject(rate, roles=PROPOSERS, by=by, at=at, refusal=UnableToAdoptRate)

@@ -19,6 +19,7 @@ from ledger.operations.corrections import (
     UnableToVoid,
     void_generation,
 )
+from ledger.operations.proposals import decide, reject, undecided
 
 
 def propose_void(*, generation: Generation, reason: str, detail: str, by: User, at: datetime) -> VoidProposal:
@@ -51,7 +52,7 @@ def confirm_void(*, proposal: VoidProposal, by: User, at: datetime) -> VoidPropo
     with transaction.atomic():
         # Before any row is locked, as every void takes it.
         hold_sweeps()
-        fresh = _undecided(proposal)
+        fresh = undecided(proposal, UnableToVoid)
         if fresh.proposed_by_id == by.pk:
             raise UnableToVoid("You proposed this void, so somebody else has to confirm it.")
         if refusal := why_not_decide(by=by, roles=CONFIRMERS, at=at):
@@ -59,31 +60,14 @@ def confirm_void(*, proposal: VoidProposal, by: User, at: datetime) -> VoidPropo
         _refuse_if_void(fresh.generation_id)
         generation = Generation.objects.get(pk=fresh.generation_id)
         void_generation(generation=generation, reason=fresh.reason, detail=fresh.detail, by=by, at=at)
-        return _decide(fresh, VoidProposal.State.VOIDED, by, at)
+        return decide(fresh, VoidProposal.State.VOIDED, by=by, at=at, refusal=UnableToVoid)
 
 
 def reject_void(*, proposal: VoidProposal, by: User, at: datetime) -> VoidProposal:
     """Turn a proposed void down; its proposer may take it back so."""
-    with transaction.atomic():
-        fresh = _undecided(proposal)
-        if not by.has_role(*PROPOSERS):
-            raise UnableToVoid("Voids are decided by finance staff.")
-        return _decide(fresh, VoidProposal.State.REJECTED, by, at)
+    return reject(proposal, roles=PROPOSERS, by=by, at=at, refusal=UnableToVoid)
 
 
 def _refuse_if_void(generation_id: UUID) -> None:
     if (found := Void.objects.filter(pk=generation_id).first()) is not None:
         raise UnableToVoid(f"It is void already: {found.words}.")
-
-
-def _undecided(proposal: VoidProposal) -> VoidProposal:
-    fresh = VoidProposal.objects.select_for_update(no_key=True).get(pk=proposal.pk)
-    if fresh.state != VoidProposal.State.PROPOSED:
-        raise UnableToVoid(f"It is {fresh.state} already.")
-    return fresh
-
-
-def _decide(fresh: VoidProposal, state: VoidProposal.State, by: User, at: datetime) -> VoidProposal:
-    fresh.state, fresh.decided_by, fresh.decided_at = state, by, at
-    fresh.save(update_fields=["state", "decided_by", "decided_at"])
-    return fresh

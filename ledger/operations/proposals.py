@@ -1,0 +1,47 @@
+"""How a proposal of staff is decided: once, under a lock on its row, and rejected by whoever may propose."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import TypeVar
+
+from django.db import DatabaseError, transaction
+
+from contributors.models import User
+from contributors.operations import lacks_role
+from ledger.models.proposals import Proposal
+
+P = TypeVar("P", bound=Proposal)
+
+
+def undecided(row: P, refusal: type[Exception]) -> P:
+    """The proposal as it stands, locked. Raises `refusal` where it is decided."""
+    fresh: P = type(row)._default_manager.select_for_update(no_key=True, of=("self",)).get(pk=row.pk)
+    if fresh.state != "proposed":
+        raise refusal(f"It is {fresh.state} already.")
+    return fresh
+
+
+def decide(fresh: P, state: str, *, by: User, at: datetime, refusal: type[Exception], entry_id: int | None = None) -> P:
+    """Write the decision down, with the entry that it posted. Raises `refusal` with the rule of the database."""
+    fresh.state, fresh.decided_by, fresh.decided_at = state, by, at
+    fields = ["state", "decided_by", "decided_at"]
+    if entry_id is not None:
+        setattr(fresh, "entry_id", entry_id)  # noqa: B010  (not every proposal posts one)
+        fields.append("entry")
+    try:
+        with transaction.atomic():
+            fresh.save(update_fields=fields)
+    except DatabaseError as error:
+        raise refusal(str(error).splitlines()[0]) from error
+    return fresh
+
+
+def reject(row: P, *, roles: Collection[str], by: User, at: datetime, refusal: type[Exception]) -> P:
+    """Turn it down; its proposer may take it back so. It stays on record."""
+    with transaction.atomic():
+        fresh = undecided(row, refusal)
+        if lacks := lacks_role(by=by, roles=roles):
+            raise refusal(lacks)
+        return decide(fresh, "rejected", by=by, at=at, refusal=refusal)
