@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Sum
@@ -16,12 +18,13 @@ from ledger import journal, operations
 from ledger.contract_words import terms_in_words
 from ledger.forms import AdvanceForm
 from ledger.journal import AccountKey, UnableToPost
-from ledger.models import AdvanceProposal
+from ledger.models import AdvanceCancellation, AdvanceProposal
 from ledger.operations.advances import GRANTERS, PROPOSERS
 from ledger.queries.contracts import contracts, versions_in_force
 
 READERS = ("finance_maker", "finance_checker", "auditor", "admin")
 TONES = {"proposed": "info", "granted": "good", "rejected": "neutral"}
+CANCEL_TONES = {"proposed": "info", "posted": "warn", "rejected": "neutral"}
 PAGE = 50
 
 
@@ -86,6 +89,7 @@ def advance(request: HttpRequest, advance_id: int) -> HttpResponse:
         "waiting": waiting.aggregate(sum=Sum("amount", default=0))["sum"],
         "terms": in_force,
         "recoupment": dict(terms_in_words(in_force))["Advances"] if in_force else "",
+        "cancel": _cancel_context(found, user),
         "may_grant": user.has_role(*GRANTERS) and user.pk != found.proposed_by_id,
         "may_reject": user.has_role(*PROPOSERS),
         "is_proposer": user.pk == found.proposed_by_id,
@@ -106,6 +110,58 @@ def advance_decide(request: HttpRequest, advance_id: int) -> HttpResponse:
             operations.reject_advance(advance=found, by=_user(request), at=timezone.now())
             messages.success(request, "Rejected. Nothing became payable, and the proposal stays on record.")
     except (operations.UnableToGrantAdvance, UnableToPost) as error:
+        messages.error(request, str(error))
+    return redirect("ledger:advance", advance_id)
+
+
+# --- cancelled ----------------------------------------------------------------------------------------------------
+def _cancel_context(found: AdvanceProposal, user: User) -> dict[str, Any]:
+    """What of a granted advance can be cancelled and how, and what was proposed or done so far."""
+    if found.state != AdvanceProposal.State.GRANTED:
+        return {}
+    rows = list(found.cancellations.select_related("proposed_by", "decided_by").order_by("-id"))
+    left, way = operations.cancellable(found)
+    waiting = any(row.state == AdvanceCancellation.State.PROPOSED for row in rows)
+    return {
+        "rows": [(row, CANCEL_TONES[row.state], row.proposed_by_id == user.pk) for row in rows],
+        "left": left,
+        "way": way,
+        "may_propose": left and not waiting and user.has_role(*PROPOSERS),
+        "may_post": user.has_role(*GRANTERS),
+        "may_reject": user.has_role(*PROPOSERS),
+    }
+
+
+@staff_required(*PROPOSERS)
+@require_POST
+@recently_authenticated
+def cancellation_new(request: HttpRequest, advance_id: int) -> HttpResponse:
+    try:
+        operations.propose_cancellation(
+            advance=_found(advance_id), way=request.POST.get("way", ""), reason=request.POST.get("reason", ""),
+            by=_user(request), at=timezone.now(),
+        )  # fmt: skip
+        messages.success(request, "Proposed. Nothing changes until somebody else does it.")
+    except operations.UnableToCancelAdvance as error:
+        messages.error(request, str(error))
+    return redirect("ledger:advance", advance_id)
+
+
+@staff_required(*PROPOSERS)
+@require_POST
+@recently_authenticated
+def cancellation_decide(request: HttpRequest, advance_id: int, cancellation_id: int) -> HttpResponse:
+    row = AdvanceCancellation.objects.filter(pk=cancellation_id, advance_id=advance_id).first()
+    if row is None:
+        raise Http404("There is no such cancellation.")
+    try:
+        if request.POST.get("decision") == "post":
+            posted = operations.post_cancellation(cancellation=row, by=_user(request), at=timezone.now())
+            messages.success(request, f"Cancelled by entry {posted.entry_id}.")
+        else:
+            operations.reject_cancellation(cancellation=row, by=_user(request), at=timezone.now())
+            messages.success(request, "Rejected. The advance stays as it was, and the proposal on record.")
+    except (operations.UnableToCancelAdvance, UnableToPost) as error:
         messages.error(request, str(error))
     return redirect("ledger:advance", advance_id)
 

@@ -17,7 +17,7 @@ from contributors.models import User
 from ledger import operations, queries
 from ledger.forms_corrections import RestateOneForm, VoidForm
 from ledger.models import VoidProposal
-from ledger.operations.voids import CONFIRMERS, PROPOSERS
+from ledger.operations.corrections import CONFIRMERS, PROPOSERS
 from ledger.queries.generations import find_generations, revisions_of
 from ledger.queries.generations import generation as generation_of
 

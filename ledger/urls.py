@@ -85,6 +85,12 @@ urlpatterns = [
     path("console/advances/", console_advances.advances, name="advances"),
     path("console/advances/<int:advance_id>/", console_advances.advance, name="advance"),
     path("console/advances/<int:advance_id>/decide/", console_advances.advance_decide, name="advance_decide"),
+    path("console/advances/<int:advance_id>/cancel/", console_advances.cancellation_new, name="advance_cancel"),
+    path(
+        "console/advances/<int:advance_id>/cancel/<int:cancellation_id>/decide/",
+        console_advances.cancellation_decide,
+        name="advance_cancel_decide",
+    ),
     path("console/contested-shares/", console_contests.contests, name="contests"),
     path("console/contested-shares/<int:dispute_id>/", console_contests.contest, name="contest"),
     path("console/withholding/", console_taxes.withholding, name="withholding"),

@@ -1,6 +1,6 @@
 """What each contributor earned: accounts, the journal, its documents, periods and royalty plans."""
 
-from ledger.models.advances import AdvanceProposal
+from ledger.models.advances import AdvanceCancellation, AdvanceProposal
 from ledger.models.books import (
     Account,
     Accrual,
@@ -30,6 +30,7 @@ from ledger.models.taxes import WithholdingRate
 __all__ = [
     "Account",
     "Accrual",
+    "AdvanceCancellation",
     "AdvanceProposal",
     "Asset",
     "Balance",

@@ -46,3 +46,49 @@ class AdvanceProposal(Proposal):
 
     def __str__(self) -> str:
         return f"advance {self.pk}"
+
+
+class AdvanceCancellation(Proposal):
+    """What of a granted advance is not earned back any more: taken back before it was paid, or given up after."""
+
+    # proposed -> posted (by somebody else, with its entry and amount) | rejected
+    class State(models.TextChoices):
+        PROPOSED = "proposed"
+        POSTED = "posted"
+        REJECTED = "rejected"
+
+    class Way(models.TextChoices):
+        TAKE_BACK = "take_back", "taken back, for it is not paid out yet"
+        WRITE_OFF = "write_off", "written off: the programme bears it"
+
+    advance = models.ForeignKey(AdvanceProposal, on_delete=models.PROTECT, related_name="cancellations")
+    way = models.CharField(max_length=9, choices=Way.choices)
+    reason = models.CharField(max_length=300)
+    # Fixed when it is posted: what was open then.
+    amount = models.BigIntegerField(null=True, blank=True)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
+    entry = models.OneToOneField(
+        Entry, on_delete=models.PROTECT, null=True, blank=True, related_name="advance_cancellation"
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["advance"], condition=Q(state="proposed"), name="a_cancellation_is_proposed_once_at_a_time"
+            ),
+            models.CheckConstraint(condition=Q(way__in=["take_back", "write_off"]), name="a_cancellation_has_a_way"),
+            models.CheckConstraint(condition=~Q(reason=""), name="a_cancellation_has_a_reason"),
+            models.CheckConstraint(
+                condition=Q(state="posted", entry__isnull=False, amount__gt=0)
+                | ~Q(state="posted") & Q(entry__isnull=True, amount__isnull=True),
+                name="a_posted_cancellation_names_its_entry_and_amount",
+            ),
+            *decided_by_another(
+                accepted="posted",
+                says="a_decided_cancellation_says_by_whom_and_when",
+                another="a_cancellation_is_posted_by_somebody_else",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"cancellation of {self.advance}"

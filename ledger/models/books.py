@@ -178,6 +178,7 @@ class EntryKind(models.TextChoices):
     DECIDE_DISPUTE = "decide_dispute", "Hold decided"
     FIND_OWNER = "find_owner", "Owner found"
     GRANT_ADVANCE = "grant_advance", "Advance granted"
+    CANCEL_ADVANCE = "cancel_advance", "Advance cancelled"
     PAYOUT_RESERVE = "payout_reserve", "Payout reserved"
     PAYOUT_SUCCEED = "payout_succeed", "Payout succeeded"
     PAYOUT_REFUSE = "payout_refuse", "Payout refused"

@@ -1,23 +1,29 @@
 """Advances: proposed by one person of finance under a contract, granted by another. What is granted becomes payable,
-an ordinary payout pays it, and the closes that follow take it back from what the contributor earns."""
+an ordinary payout pays it, and the closes that follow take it back from what the contributor earns.
+
+What is not earned back can be cancelled, by two people again: before a payout took it, it is taken out of what is
+payable; afterwards the money is the contributor's, and what is open of it is written off. What was earned back stays.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from django.db import transaction
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Sum
 
 from contributors.models import User
-from contributors.operations import why_not_decide
+from contributors.operations import lacks_role, why_not_decide
 from ledger import journal
 from ledger.journal import AccountKey
-from ledger.models import AdvanceProposal, Contract, EntryKind
+from ledger.models import AdvanceCancellation, AdvanceProposal, Contract, EntryKind
 from ledger.money import ASSETS, UNITS_MAX, asset, format_amount, whole_minor
 from ledger.operations.periods import dated
 from ledger.operations.proposals import decide, reject, undecided
 
 PROPOSERS = ("finance_maker", "finance_checker")
 GRANTERS = ("finance_checker",)
+Way = AdvanceCancellation.Way
 
 
 class UnableToProposeAdvance(Exception):
@@ -32,6 +38,13 @@ class UnableToGrantAdvance(Exception):
 
     status = 409
     problem = "advance-not-grantable"
+
+
+class UnableToCancelAdvance(Exception):
+    """Nothing of it is open, or not in this way; it is decided already, or the person may not decide it."""
+
+    status = 409
+    problem = "advance-not-cancellable"
 
 
 def propose_advance(
@@ -91,3 +104,103 @@ def grant_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> Advanc
 def reject_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> AdvanceProposal:
     """Turn a proposal down; its proposer may take it back so."""
     return reject(advance, roles=PROPOSERS, by=by, at=at, refusal=UnableToGrantAdvance)
+
+
+# --- cancelled ----------------------------------------------------------------------------------------------------
+def cancellable(advance: AdvanceProposal) -> tuple[int, Way]:
+    """How much of a granted advance can still be cancelled, in units, and how: what is neither earned back nor
+    cancelled, taken back while no payout took it, written off after one did.
+
+    Advances under one contract in one currency are earned back together, the oldest first.
+    """
+    contract = advance.contract
+    owner = f"contributor:{contract.contributor_id}"
+    open_now = journal.owed(AccountKey("advance", advance.currency, owner, contract.code))
+    gone = advance.cancellations.aggregate(sum=Sum("amount", default=0))["sum"]
+    later = AdvanceProposal.objects.filter(
+        contract=contract, currency=advance.currency, state=AdvanceProposal.State.GRANTED, entry__gt=advance.entry_id
+    )
+    of_later = sum(row.amount for row in later) - sum(
+        row.amount or 0 for row in AdvanceCancellation.objects.filter(advance__in=later)
+    )
+    left = min(advance.amount - gone, max(0, open_now - of_later))
+    (payable,) = journal.open_accounts([AccountKey("contributor_payable", advance.currency, owner)])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT ledger_paid_since(%s, %s)", [advance.entry_id, payable])
+        paid = cursor.fetchone()[0] is not None
+    return left, Way.WRITE_OFF if paid else Way.TAKE_BACK
+
+
+def propose_cancellation(
+    *, advance: AdvanceProposal, way: str, reason: str, by: User, at: datetime
+) -> AdvanceCancellation:
+    """Propose that what is still open of a granted advance is cancelled, for somebody else to do. `way`: see
+    `cancellable`. Raises UnableToCancelAdvance; no row is written."""
+    reason = reason.strip()
+    if refusal := lacks_role(by=by, roles=PROPOSERS):
+        raise UnableToCancelAdvance(refusal)
+    if not reason or len(reason) > 300:
+        raise UnableToCancelAdvance("Say in 1 to 300 characters why it is cancelled.")
+    if advance.state != AdvanceProposal.State.GRANTED:
+        raise UnableToCancelAdvance(f"The advance is {advance.state}; only a granted one is cancelled.")
+    _cancellable(advance, way)
+    try:
+        with transaction.atomic():
+            return AdvanceCancellation.objects.create(
+                advance=advance, way=way, reason=reason, proposed_by=by, proposed_at=at
+            )
+    except IntegrityError as error:
+        raise UnableToCancelAdvance("Somebody proposed so already; decide on that first.") from error
+
+
+def _cancellable(advance: AdvanceProposal, way: str) -> int:
+    left, possible = cancellable(advance)
+    if left == 0:
+        raise UnableToCancelAdvance("Nothing of it is open: it is earned back or cancelled.")
+    if way != possible:
+        words = (
+            "It was paid out, so that it is not taken back any more; what is open of it can be written off."
+            if possible == Way.WRITE_OFF
+            else "It is not paid out yet, so that it is taken back and not written off."
+        )
+        raise UnableToCancelAdvance(words)
+    return left
+
+
+def post_cancellation(*, cancellation: AdvanceCancellation, by: User, at: datetime) -> AdvanceCancellation:
+    """Cancel what is open now of the advance, as somebody else proposed. Raises UnableToCancelAdvance, and UnableToPost
+    (below-minimum) where what is payable went elsewhere; then the proposal stands as it was."""
+    with transaction.atomic():
+        fresh = undecided(cancellation, UnableToCancelAdvance)
+        if fresh.proposed_by_id == by.pk:
+            raise UnableToCancelAdvance("You proposed this, so somebody else has to do it.")
+        advance = AdvanceProposal.objects.select_related("contract").get(pk=fresh.advance_id)
+        contract = advance.contract
+        if refusal := why_not_decide(by=by, roles=GRANTERS, at=at, about=[contract.contributor_id]):
+            raise UnableToCancelAdvance(refusal)
+        day = dated(at)
+        # No close recoups it and no payout takes it between here and the entry.
+        journal.hold_still()
+        amount = _cancellable(advance, fresh.way)
+        owner = f"contributor:{contract.contributor_id}"
+        payable = AccountKey("contributor_payable", advance.currency, owner)
+        bears = payable if fresh.way == Way.TAKE_BACK else AccountKey("programme_cost", advance.currency)
+        posted = journal.post(
+            kind=EntryKind.CANCEL_ADVANCE,
+            idem_key=f"cancel_advance:{fresh.pk}",
+            effective=day,
+            lines=[
+                (bears, -amount),
+                (AccountKey("advance", advance.currency, owner, contract.code), amount),
+            ],
+            reference=f"{advance.reference}: {fresh.reason}"[:300],
+        )
+        return decide(
+            fresh, AdvanceCancellation.State.POSTED, by=by, at=at, refusal=UnableToCancelAdvance,
+            entry_id=posted.entry_id, amount=amount,
+        )  # fmt: skip
+
+
+def reject_cancellation(*, cancellation: AdvanceCancellation, by: User, at: datetime) -> AdvanceCancellation:
+    """Turn a proposal down; its proposer may take it back so."""
+    return reject(cancellation, roles=PROPOSERS, by=by, at=at, refusal=UnableToCancelAdvance)

@@ -23,16 +23,14 @@ def undecided(row: P, refusal: type[Exception]) -> P:
     return fresh
 
 
-def decide(fresh: P, state: str, *, by: User, at: datetime, refusal: type[Exception], entry_id: int | None = None) -> P:
-    """Write the decision down, with the entry that it posted. Raises `refusal` with the rule of the database."""
+def decide(fresh: P, state: str, *, by: User, at: datetime, refusal: type[Exception], **written: int) -> P:
+    """Write the decision down, with what it fixes, such as `entry_id`. Raises `refusal` with the database's rule."""
     fresh.state, fresh.decided_by, fresh.decided_at = state, by, at
-    fields = ["state", "decided_by", "decided_at"]
-    if entry_id is not None:
-        setattr(fresh, "entry_id", entry_id)  # noqa: B010  (not every proposal posts one)
-        fields.append("entry")
+    for name, value in written.items():
+        setattr(fresh, name, value)
     try:
         with transaction.atomic():
-            fresh.save(update_fields=fields)
+            fresh.save(update_fields=["state", "decided_by", "decided_at", *written])
     except DatabaseError as error:
         raise refusal(str(error).splitlines()[0]) from error
     return fresh

@@ -150,6 +150,7 @@ class OpenAdvance:
 
     contract: str
     currency: str
+    # Less what was cancelled.
     granted: int
     open: int
 
@@ -164,8 +165,8 @@ def open_advances(contributor_id: int) -> list[OpenAdvance]:
     granted: dict[int, int] = defaultdict(int)
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT account_id, -sum(amount)::bigint FROM ledger_line WHERE account_id = ANY(%s::bigint[])"
-            " AND amount < 0 GROUP BY 1",
+            "SELECT l.account_id, -sum(l.amount)::bigint FROM ledger_line l JOIN ledger_entry e ON e.id = l.entry_id"
+            " WHERE l.account_id = ANY(%s::bigint[]) AND (l.amount < 0 OR e.kind = 'cancel_advance') GROUP BY 1",
             [list(accounts)],
         )
         granted.update(cursor.fetchall())

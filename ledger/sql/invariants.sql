@@ -257,7 +257,7 @@ WITH own(kind) AS (
          ('void_generations', 'platform_fee'), ('void_generations', 'floor_pool'), ('distribute_floor', 'floor_pool'),
          ('restate_floor', 'floor_pool'),
          ('close_guarantee', 'programme_cost'), ('close_guarantee', 'service_unbilled'), ('close_recoup', 'advance'),
-         ('grant_advance', 'advance'), ('payout_reserve', 'tax_payable'), ('payout_refuse', 'tax_payable'),
+         ('grant_advance', 'advance'), ('cancel_advance', 'advance'), ('payout_reserve', 'tax_payable'), ('payout_refuse', 'tax_payable'),
          ('payout_succeed', 'stripe_balance'), ('payout_succeed', 'bank'), ('transfer_reversed', 'stripe_balance'),
          ('withholding_reversed', 'tax_payable'), ('bank_return', 'bank'), ('absorb_deficit', 'stripe_balance'),
          ('write_off', 'programme_cost'), ('exchange_debt', 'fx_clearing'), ('escheat', 'bank')
@@ -368,6 +368,7 @@ WITH rule(entry_kind, debit, credit) AS (
   ('decide_dispute', '{on_hold}', '{contributor_payable}'),
   ('find_owner', '{suspense_unmatched}', '{contributor_accrued}'),
   ('grant_advance', '{advance}', '{contributor_payable}'),
+  ('cancel_advance', '{contributor_payable,programme_cost}', '{advance}'),
   ('close_guarantee', '{programme_cost,service_unbilled}', '{contributor_accrued}'),
   ('close_recover', '{contributor_accrued}', '{contributor_receivable}'),
   ('close_recoup', '{contributor_accrued}', '{advance}'),

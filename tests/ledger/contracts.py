@@ -8,7 +8,7 @@ from typing import Any
 from contributors.models import PPB
 from ledger import operations
 from ledger.journal import AccountKey
-from ledger.models import Contract, ContractTerms
+from ledger.models import AdvanceProposal, Contract, ContractTerms
 from tests.ledger.manual import finance
 from tests.ledger.world import World
 
@@ -54,3 +54,16 @@ def advance(
     )  # fmt: skip
     operations.grant_advance(advance=proposed, by=second, at=at)
     return AccountKey("advance", currency, f"contributor:{who.pk}", code)
+
+
+def cancel(account: AccountKey, world: World, *, way: str = "take_back", at: datetime | None = None) -> int:
+    """Cancel what is open of the last advance on this account, by two people; returns how much."""
+    at = at or world.at
+    first, second = finance(at)
+    granted = AdvanceProposal.objects.filter(
+        contract__code=account.contract, contract__contributor_id=int(account.owner.partition(":")[2]), state="granted"
+    ).latest("id")  # fmt: skip
+    proposed = operations.propose_cancellation(advance=granted, way=way, reason="fell through", by=first, at=at)
+    posted = operations.post_cancellation(cancellation=proposed, by=second, at=at)
+    assert posted.amount is not None
+    return posted.amount

@@ -144,7 +144,7 @@ def test_not_even_a_superuser_grants_an_advance_alone(committed_database: Commit
         ([insert.format(currency="USD", state="granted")], "begins as a proposal"),
         (["UPDATE ledger_advanceproposal SET amount = 9 WHERE state = 'granted'"], "stands as it was proposed"),
         (["DELETE FROM ledger_advanceproposal"], "never changed"),
-        (["TRUNCATE ledger_advanceproposal"], "never changed"),
+        (["TRUNCATE ledger_advanceproposal CASCADE"], "never changed"),
     ]  # fmt: skip
     superuser = psycopg2.connect(committed_database.url)
     try:

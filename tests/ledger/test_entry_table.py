@@ -13,7 +13,7 @@ from contributors.models import PPB
 from ledger import operations
 from ledger.invariants import check_all
 from ledger.models import Entry, EntryKind, Line
-from tests.ledger.contracts import advance, terms
+from tests.ledger.contracts import advance, cancel, terms
 from tests.ledger.manual import post_by_hand
 from tests.ledger.world import CENT, NOVEMBER, OCTOBER, World, build_world
 
@@ -28,6 +28,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "decide_dispute": ({"on_hold"}, {"contributor_payable"}),
     "find_owner": ({"suspense_unmatched"}, {"contributor_accrued"}),
     "grant_advance": ({"advance"}, {"contributor_payable"}),
+    "cancel_advance": ({"contributor_payable"}, {"advance"}),
     "close_guarantee": ({"programme_cost", "service_unbilled"}, {"contributor_accrued"}),
     "close_recover": ({"contributor_accrued"}, {"contributor_receivable"}),
     "close_recoup": ({"contributor_accrued"}, {"advance"}),
@@ -102,6 +103,7 @@ def tell(world: World) -> None:
           release_months=[1], release_ppb=[PPB])  # fmt: skip
     terms(world, "tour", place=1, guarantee_payer="service", guarantee_service=world.service, **book)
     advance(world, "book", 10 * CENT)
+    cancel(advance(world, "tour", 7 * CENT, place=1), world)
     operations.absorb_deficit(contributor_id=one, amount=5 * CENT, reference="d", **common)
     operations.prefund_service(amount=5 * CENT, reference="p", **service)
     made = world.generate(8)

@@ -15,6 +15,7 @@ from contributors.models import PPB, STAFF_ROLES, Contributor, ContributorLink, 
 from ledger import operations
 from ledger.journal import AccountKey
 from ledger.models import (
+    AdvanceCancellation,
     AdvanceProposal,
     ContractTerms,
     ManualEntry,
@@ -65,6 +66,16 @@ def advance(world: World) -> AdvanceProposal:
         contract=contract(world, "book"), amount=CENT, currency="USD", reason="r", reference="r", by=world.staff[0],
         at=world.at,
     )  # fmt: skip
+
+
+def granted(world: World) -> AdvanceProposal:
+    return operations.grant_advance(advance=advance(world), by=world.staff[1], at=world.at)
+
+
+def cancellation(world: World) -> AdvanceCancellation:
+    return operations.propose_cancellation(
+        advance=granted(world), way="take_back", reason="r", by=world.staff[0], at=world.at
+    )
 
 
 def manual(world: World) -> ManualEntry:
@@ -144,6 +155,12 @@ ACTS: dict[str, tuple[set[str], Act]] = {
         contract=contract(w, "book"), amount=CENT, currency="USD", reason="r", reference="r", by=by, at=w.at)),
     "grant_advance": ({CHECKER}, lambda w, by: operations.grant_advance(advance=advance(w), by=by, at=w.at)),
     "reject_advance": (FINANCE, lambda w, by: operations.reject_advance(advance=advance(w), by=by, at=w.at)),
+    "propose_cancellation": (FINANCE, lambda w, by: operations.propose_cancellation(
+        advance=granted(w), way="take_back", reason="r", by=by, at=w.at)),
+    "post_cancellation": ({CHECKER}, lambda w, by: operations.post_cancellation(
+        cancellation=cancellation(w), by=by, at=w.at)),
+    "reject_cancellation": (FINANCE, lambda w, by: operations.reject_cancellation(
+        cancellation=cancellation(w), by=by, at=w.at)),
     "propose_manual_entry": (FINANCE, lambda w, by: operations.propose_manual_entry(**LINES, by=by, at=w.at)),
     "post_manual_entry": ({CHECKER}, lambda w, by: operations.post_manual_entry(manual=manual(w), by=by, at=w.at)),
     "reject_manual_entry": (FINANCE, lambda w, by: operations.reject_manual_entry(manual=manual(w), by=by, at=w.at)),

@@ -1,0 +1,80 @@
+-- Four eyes on what takes an advance back, whoever connects: such an entry stands at commit only with the proposal of
+-- one person that another has posted, for the advance's contributor and contract, for no more than was granted and not
+-- taken back before. That nothing recouped is taken back too is the limit of the account, which never has a credit.
+
+CREATE FUNCTION ledger_check_cancellation() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    IF NEW.state <> 'proposed' OR NOT EXISTS (
+        SELECT FROM ledger_advanceproposal p WHERE p.id = NEW.advance_id AND p.state = 'granted') THEN
+      RAISE EXCEPTION 'The cancellation of an advance begins as a proposal, once the advance is granted.'
+        USING ERRCODE = 'LG008';
+    END IF;
+    RETURN NEW;
+  END IF;
+  IF OLD.state || '>' || NEW.state NOT IN ('proposed>posted', 'proposed>rejected')
+     OR to_jsonb(NEW) - ARRAY['state', 'decided_by_id', 'decided_at', 'entry_id', 'amount']
+        <> to_jsonb(OLD) - ARRAY['state', 'decided_by_id', 'decided_at', 'entry_id', 'amount'] THEN
+    RAISE EXCEPTION 'Cancellation % is % and stands as it was proposed.', OLD.id, OLD.state USING ERRCODE = 'LG008';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_advancecancellation
+  FOR EACH ROW EXECUTE FUNCTION ledger_check_cancellation();
+CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_advancecancellation
+  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+
+-- The first payout that was reserved after an advance was granted and that did not come back: the advance is out then.
+CREATE FUNCTION ledger_paid_since(p_entry bigint, p_account bigint) RETURNS bigint LANGUAGE sql STABLE
+SET search_path = public, pg_temp AS $$
+  SELECT min(e.id) FROM ledger_line l JOIN ledger_entry e ON e.id = l.entry_id
+   WHERE l.account_id = p_account AND l.entry_id > p_entry AND e.kind = 'payout_reserve'
+     AND NOT EXISTS (SELECT FROM ledger_entry r WHERE r.reverses = e.id)
+$$;
+
+CREATE FUNCTION ledger_check_cancellation_entry() RETURNS trigger LANGUAGE plpgsql
+SET search_path = public, pg_temp AS $$
+DECLARE
+  found_id bigint;
+  way text;
+  granted bigint;
+  payable bigint;
+BEGIN
+  SELECT x.id, x.way, p.entry_id INTO found_id, way, granted
+    FROM ledger_advancecancellation x
+    JOIN ledger_advanceproposal p ON p.id = x.advance_id JOIN ledger_contract c ON c.id = p.contract_id
+   WHERE x.entry_id = NEW.id AND x.state = 'posted' AND x.decided_by_id <> x.proposed_by_id AND p.state = 'granted'
+     AND p.amount >= (SELECT sum(amount) FROM ledger_advancecancellation
+                       WHERE advance_id = p.id AND state = 'posted')
+     AND NOT EXISTS (
+       SELECT FROM (VALUES
+                ('advance', 'contributor:' || c.contributor_id, c.code::text, x.amount),
+                (CASE x.way WHEN 'take_back' THEN 'contributor_payable' ELSE 'programme_cost' END,
+                 CASE x.way WHEN 'take_back' THEN 'contributor:' || c.contributor_id ELSE '' END, '', -x.amount))
+              AS proposed(kind, owner, contract, amount)
+       FULL JOIN (SELECT a.kind, a.owner, a.contract, l.amount, s.code AS currency FROM ledger_line l
+                    JOIN ledger_account a ON a.id = l.account_id JOIN ledger_asset s ON s.id = a.asset_id
+                   WHERE l.entry_id = NEW.id) posted
+         ON (posted.kind, posted.owner, posted.contract) = (proposed.kind, proposed.owner, proposed.contract)
+        WHERE (posted.amount, posted.currency) IS DISTINCT FROM (proposed.amount, p.currency::text));
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'The cancellation of entry % was not proposed by one person and posted by another as it stands.',
+      NEW.id USING ERRCODE = 'check_violation', CONSTRAINT = 'a_cancellation_has_four_eyes';
+  END IF;
+  IF way = 'take_back' THEN
+    SELECT l.account_id INTO payable FROM ledger_line l JOIN ledger_account a ON a.id = l.account_id
+     WHERE l.entry_id = NEW.id AND a.kind = 'contributor_payable';
+    IF ledger_paid_since(granted, payable) < NEW.id THEN
+      RAISE EXCEPTION 'Cancellation % takes back what was paid out.', found_id
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'what_was_paid_out_is_not_taken_back';
+    END IF;
+  END IF;
+  RETURN NULL;
+END $$;
+-- At commit: the proposal names the entry, and so is written after it.
+CREATE CONSTRAINT TRIGGER cancellation_has_four_eyes AFTER INSERT ON ledger_entry DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW WHEN (NEW.kind = 'cancel_advance') EXECUTE FUNCTION ledger_check_cancellation_entry();
+
+-- The application may not execute what only triggers call; when an advance was paid out it asks before it proposes.
+REVOKE ALL ON FUNCTION ledger_check_cancellation(), ledger_check_cancellation_entry() FROM PUBLIC, tributary_app;
+GRANT EXECUTE ON FUNCTION ledger_paid_since(bigint, bigint) TO tributary_app;

@@ -1,0 +1,308 @@
+"""What of an advance is not earned back can be cancelled: by two people, never what a close took, never twice."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg2
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from contributors.models import PPB
+from ledger import journal, operations
+from ledger.invariants import check_all
+from ledger.journal import AccountKey
+from ledger.models import AdvanceCancellation, AdvanceProposal, Entry, Period
+from ledger.queries.accounts import open_advances
+from ledger.statements import build_statement
+from tests.conftest import CommittedDatabase
+from tests.ledger.contracts import advance, cancel, terms
+from tests.ledger.manual import finance
+from tests.ledger.programme import Programme
+from tests.ledger.test_receipts import text_of
+from tests.ledger.world import CENT, NOVEMBER, OCTOBER, World, build_world
+
+COST = AccountKey("programme_cost", "USD")
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    return build_world(OCTOBER, contributors=1)
+
+
+def earn(world: World, n: int) -> None:
+    """Two cents a generation for the one contributor, and what the floor pool adds at the close."""
+    made = world.generate(n)
+    world.attribute(made, shares=[PPB], general=[PPB], weight_ppb=PPB)
+    world.accrue_all()
+
+
+def close_october(at: datetime = NOVEMBER) -> None:
+    for month in (202609, 202610):
+        operations.close_period(period=month, at=at)
+
+
+def pay(world: World, gross: int, at: datetime, *, ends: str = "paid") -> None:
+    operations.add_capital(amount=gross, currency="USD", reference="c", at=at)
+    operations.top_up_stripe(amount=gross, currency="USD", reference="t", at=at)
+    who = world.contributors[0].pk
+    entry = operations.reserve_payout(
+        contributor_id=who, currency="USD", gross=gross, tax=0, rail="stripe", attempt_key="p", at=at
+    )
+    if ends == "paid":
+        operations.succeed_payout(reserve_entry=entry, attempt_key="p", currency="USD", net=gross, at=at)
+    else:
+        operations.refuse_payout(reserve_entry=entry, attempt_key="p", at=at)
+
+
+def violated() -> list[str]:
+    return [result.name for result in check_all() if result.rows]
+
+
+def test_an_advance_that_nothing_was_earned_against_is_taken_back_whole(world: World) -> None:
+    open_ = advance(world, "book", 300 * CENT)
+    assert cancel(open_, world) == 300 * CENT
+    assert (journal.owed(open_), world.balance("contributor_payable")) == (0, 0)
+    assert [(row.granted, row.open, row.recouped) for row in open_advances(world.contributors[0].pk)] == [(0, 0, 0)]
+    with pytest.raises(operations.UnableToCancelAdvance, match="Nothing of it is open"):
+        cancel(open_, world)
+    made = build_statement(contributor=world.contributors[0], period=Period.objects.get(pk=202610))
+    lines = [(pot.name, line.kind, line.amount) for pot in made.pots for line in pot.lines]
+    assert ("owed", "advances_cancelled", -300 * CENT) in lines
+    assert ("advance", "advances_cancelled", 300 * CENT) in lines
+    assert not violated()
+
+
+def test_what_a_close_recouped_is_not_taken_back(world: World) -> None:
+    open_ = advance(world, "book", 300 * CENT)
+    earn(world, 10)
+    close_october()
+    recouped = 300 * CENT - journal.owed(open_)
+    assert 0 < recouped < 300 * CENT
+    assert cancel(open_, world, at=NOVEMBER) == 300 * CENT - recouped
+    # The contributor keeps what was earned, which the close had set against the advance.
+    assert world.balance("contributor_payable") == recouped
+    (row,) = open_advances(world.contributors[0].pk)
+    assert (row.granted, row.open, row.recouped) == (recouped, 0, recouped)
+    assert not violated()
+
+
+def test_what_is_cancelled_before_a_late_close_is_not_recouped_by_it(world: World) -> None:
+    open_ = advance(world, "book", 300 * CENT)
+    earn(world, 10)
+    # October is over and not closed yet: its close finds the advance as October left it, and must not.
+    cancel(open_, world, at=NOVEMBER)
+    close_october()
+    assert journal.owed(open_) == 0
+    assert not Entry.objects.filter(kind="close_recoup").exists()
+    assert world.balance("contributor_payable") > 0
+    assert not violated()
+
+
+def test_of_two_advances_under_a_contract_the_older_is_earned_back_first(world: World) -> None:
+    open_ = advance(world, "book", 20 * CENT)
+    advance(world, "book", 300 * CENT)
+    earn(world, 10)
+    close_october()
+    recouped = 320 * CENT - journal.owed(open_)
+    assert 20 * CENT < recouped < 300 * CENT
+    first, second = AdvanceProposal.objects.order_by("id")
+    assert operations.cancellable(first)[0] == 0
+    assert operations.cancellable(second)[0] == 320 * CENT - recouped
+    assert cancel(open_, world, at=NOVEMBER) == 320 * CENT - recouped
+
+
+def test_an_advance_that_was_paid_out_is_written_off_and_not_taken_back(world: World) -> None:
+    open_ = advance(world, "book", 300 * CENT)
+    pay(world, 300 * CENT, OCTOBER)
+    with pytest.raises(operations.UnableToCancelAdvance, match=r"It was paid out.*written off"):
+        cancel(open_, world)
+    assert cancel(open_, world, way="write_off") == 300 * CENT
+    assert (journal.owed(open_), world.balance("contributor_payable")) == (0, 0)
+    assert journal.balance(COST) == -300 * CENT
+    assert not violated()
+
+
+def test_a_payout_that_was_refused_leaves_an_advance_to_be_taken_back(world: World) -> None:
+    open_ = advance(world, "book", 300 * CENT)
+    pay(world, 300 * CENT, OCTOBER, ends="refused")
+    with pytest.raises(operations.UnableToCancelAdvance, match="not paid out yet"):
+        cancel(open_, world, way="write_off")
+    assert cancel(open_, world) == 300 * CENT
+
+
+def test_a_payout_between_proposal_and_decision_stops_the_cancellation(world: World) -> None:
+    advance(world, "book", 300 * CENT)
+    first, second = finance(OCTOBER)
+    proposed = operations.propose_cancellation(
+        advance=AdvanceProposal.objects.get(), way="take_back", reason="r", by=first, at=OCTOBER
+    )
+    pay(world, 100 * CENT, OCTOBER)
+    with pytest.raises(operations.UnableToCancelAdvance, match="It was paid out"):
+        operations.post_cancellation(cancellation=proposed, by=second, at=OCTOBER)
+    proposed.refresh_from_db()
+    assert (proposed.state, proposed.amount) == ("proposed", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"), [({"reason": " "}, "why"), ({"reason": "x" * 301}, "why"), ({"way": "x"}, "not paid out yet")]
+)
+def test_a_cancellation_that_cannot_be_is_refused(world: World, changes: dict[str, Any], named: str) -> None:
+    advance(world, "book", CENT)
+    arguments: dict[str, Any] = {"way": "take_back", "reason": "r", "by": finance(OCTOBER)[0], "at": OCTOBER, **changes}
+    with pytest.raises(operations.UnableToCancelAdvance, match=named):
+        operations.propose_cancellation(advance=AdvanceProposal.objects.get(), **arguments)
+    assert not AdvanceCancellation.objects.exists()
+
+
+def test_a_cancellation_takes_two_people_and_is_decided_once(world: World) -> None:
+    advance(world, "book", CENT)
+    (first, second), granted = finance(OCTOBER), AdvanceProposal.objects.get()
+    proposed = operations.propose_cancellation(
+        advance=granted, way="take_back", reason="r", by=first, at=OCTOBER
+    )  # fmt: skip
+    with pytest.raises(operations.UnableToCancelAdvance, match="proposed so already"):
+        operations.propose_cancellation(advance=granted, way="take_back", reason="r", by=second, at=OCTOBER)
+    with pytest.raises(operations.UnableToCancelAdvance, match="somebody else has to do it"):
+        operations.post_cancellation(cancellation=proposed, by=first, at=OCTOBER)
+    operations.reject_cancellation(cancellation=proposed, by=first, at=OCTOBER)
+    with pytest.raises(operations.UnableToCancelAdvance, match="rejected already"):
+        operations.post_cancellation(cancellation=proposed, by=second, at=OCTOBER)
+    for change in ("reason = 'another'", "way = 'write_off'", "proposed_by_id = proposed_by_id + 1"):
+        with (
+            pytest.raises(DatabaseError, match="stands as it was proposed"),
+            transaction.atomic(),
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(f"UPDATE ledger_advancecancellation SET {change}")
+
+
+def test_not_even_a_superuser_cancels_alone_or_what_was_paid(committed_database: CommittedDatabase) -> None:
+    world = build_world(OCTOBER, contributors=2)
+    owed = advance(world, "book", CENT)
+    first, second = finance(OCTOBER)
+    granted = AdvanceProposal.objects.get()
+    open_, payable, other, cost = journal.open_accounts(
+        [owed, world.key("contributor_payable"), world.key("contributor_payable", 1), COST]
+    )
+    insert = (
+        "INSERT INTO ledger_advancecancellation (advance_id, way, reason, state, proposed_by_id, proposed_at)"
+        f" VALUES ({granted.pk}, '{{way}}', 'r', '{{state}}', {first.pk}, now())"
+    )
+    entry = (
+        "SELECT ledger_post('cancel_advance', '{key}', '2026-10-25', ARRAY[{accounts}], ARRAY[{units}], NULL, NULL, '',"
+        " '')"
+    )
+    post = (
+        "UPDATE ledger_advancecancellation SET state = 'posted', decided_by_id = {by}, decided_at = now(),"
+        " amount = {amount}, entry_id = (SELECT max(id) FROM ledger_entry) WHERE state = 'proposed'"
+    )
+    asked = insert.format(way="take_back", state="proposed")
+    alone = entry.format(key="a", accounts=f"{payable}, {open_}", units="-7, 7")
+    by_another = post.format(by=second.pk, amount=7)
+    not_so = "not proposed by one person and posted by another"
+    attempts = [
+        ([alone], not_so),
+        ([asked, alone, post.format(by=first.pk, amount=7)], "posted_by_somebody_else"),
+        ([asked, alone, post.format(by=second.pk, amount=8)], not_so),
+        # Out of somebody else's money, or out of the programme's though it was not so proposed.
+        ([asked, entry.format(key="b", accounts=f"{other}, {open_}", units="-7, 7"), by_another], "not within|limits"),
+        ([asked, entry.format(key="c", accounts=f"{cost}, {open_}", units="-7, 7"), by_another], not_so),
+        # More than is open.
+        ([asked, entry.format(key="d", accounts=f"{payable}, {open_}", units=f"-{CENT + 1}, {CENT + 1}")], "limits"),
+        ([insert.format(way="take_back", state="posted")], "begins as a proposal"),
+        (["DELETE FROM ledger_advancecancellation"], "never changed"),
+    ]  # fmt: skip
+    superuser = psycopg2.connect(committed_database.url)
+    try:
+        for statements, refusal in attempts:
+            with pytest.raises(psycopg2.Error, match=refusal), superuser, superuser.cursor() as cursor:
+                cursor.execute(";".join(statements))
+        pay(world, CENT, OCTOBER)
+        operations.absorb_deficit(contributor_id=world.contributors[0].pk, amount=1, currency="USD", reference="d",
+                                  at=OCTOBER)  # fmt: skip
+        operations.record_bank_return(
+            contributor_id=world.contributors[0].pk, amount=CENT, currency="USD", return_id="b", at=OCTOBER
+        )
+        paid = pytest.raises(psycopg2.Error, match="takes back what was paid out")
+        with paid, superuser, superuser.cursor() as cursor:
+            cursor.execute(";".join([asked, alone, by_another]))
+    finally:
+        superuser.close()
+
+
+def test_a_close_and_a_cancellation_at_once_never_give_the_same_money_twice(
+    committed_database: CommittedDatabase,
+) -> None:
+    world = build_world(OCTOBER, contributors=1)
+    terms(world, "book", covers_rest=True)
+    open_ = advance(world, "book", 25 * CENT)
+    earn(world, 10)
+    operations.close_period(period=202609, at=NOVEMBER)
+    (first, second), failures = finance(NOVEMBER), []
+    proposed = operations.propose_cancellation(
+        advance=AdvanceProposal.objects.get(), way="take_back", reason="r", by=first, at=NOVEMBER
+    )
+    started = threading.Barrier(2)
+
+    def run(act: Any) -> None:
+        started.wait()
+        try:
+            act()
+        except Exception as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [
+        threading.Thread(target=run, args=[act])
+        for act in (
+            lambda: operations.close_period(period=202610, at=NOVEMBER),
+            lambda: operations.post_cancellation(cancellation=proposed, by=second, at=NOVEMBER),
+        )
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Recouped in full before the cancellation came, or cancelled before, or a part of each.
+    assert [str(error) for error in failures] in ([], ["Nothing of it is open: it is earned back or cancelled."])
+    assert Period.objects.get(pk=202610).state == "closed"
+    assert journal.owed(open_) == 0
+    assert not violated()
+
+
+# --- the page -----------------------------------------------------------------------------------------------------
+def test_an_advance_is_cancelled_on_its_page_by_two_people(programme: Programme) -> None:
+    maker, checker = programme.staff_client("finance_maker"), programme.staff_client("finance_checker")
+    at = datetime.now(UTC)
+    operations.open_periods(at=at)
+    contract = operations.record_contract(
+        contributor=programme.contributors[0], code="essays", title="Essays", by=programme.staff["finance_maker"], at=at
+    )
+    asked = operations.propose_advance(
+        contract=contract, amount=300 * 10**9, currency="USD", reason="r", reference="r",
+        by=programme.staff["finance_maker"], at=at,
+    )  # fmt: skip
+    page = f"/console/advances/{asked.pk}/"
+    assert "Cancel what is open" not in text_of(maker.get(page).content)
+    operations.grant_advance(advance=asked, by=programme.staff["finance_checker"], at=at)
+    assert "Propose to cancel it" in text_of(maker.get(page).content)
+    assert "Propose to cancel it" not in text_of(programme.staff_client("auditor").get(page).content)
+    maker.post(f"{page}cancel/", {"way": "take_back", "reason": "The book will not appear"})
+    found = AdvanceCancellation.objects.get()
+    maker.post(f"{page}cancel/{found.pk}/decide/", {"decision": "post"})
+    found.refresh_from_db()
+    assert found.state == "proposed"
+    answer = checker.get(page).content
+    assert "The book will not appear" in text_of(answer)
+    assert b'name="decision" value="post"' in answer
+    assert b'name="decision" value="post"' not in maker.get(page).content
+    checker.post(f"{page}cancel/{found.pk}/decide/", {"decision": "post"})
+    found.refresh_from_db()
+    assert (found.state, found.amount) == ("posted", 300 * 10**9)
+    entry = text_of(checker.get(f"/console/journal/{found.entry_id}/").content)
+    assert f"Proposed by {found.proposed_by}, posted by {found.decided_by}" in entry
+    assert checker.post(f"{page}cancel/9999/decide/", {"decision": "post"}).status_code == 404
