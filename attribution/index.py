@@ -29,7 +29,7 @@ from attribution.influence import Energy
 from attribution.ranks import ALONE, Ranks
 from attribution.shapley import Groups
 from attribution.shards import Array, Items, Shard, save_array, write_shard
-from attribution.sources import IndexItem, Listed, Source
+from attribution.sources import IndexItem, Listed, Source, source_of
 from attribution.work_scores import WorkScore, best_works
 
 __all__ = [
@@ -217,7 +217,7 @@ def build_index(
     build that was killed goes on where it stopped. `ranks` are processes that share the work and the directory; the
     same bytes come out however many there are, as long as each computes with as many threads as the one would.
     """
-    source = items if not isinstance(items, Sequence) else Listed(items)
+    source = source_of(items)
     config = config or IndexConfig()
     with ranks.leading(lambda: artefacts.changing(directory)):
         if directory.exists():

@@ -42,8 +42,6 @@ class Source(Protocol):
 
     def examples(self, positions: Sequence[int]) -> list[Example]: ...
 
-    def __getitem__(self, chosen: slice) -> Sequence[IndexItem]: ...
-
 
 class Listed:
     """Items that are in memory already."""
@@ -70,5 +68,16 @@ class Listed:
     def examples(self, positions: Sequence[int]) -> list[Example]:
         return [self._items[position].example for position in positions]
 
-    def __getitem__(self, chosen: slice) -> Sequence[IndexItem]:
-        return self._items[chosen]
+
+def source_of(items: Sequence[IndexItem] | Source) -> Source:
+    return Listed(items) if isinstance(items, Sequence) else items
+
+
+def read_all(source: Source) -> list[IndexItem]:
+    """Every item, brought into memory."""
+    return [
+        IndexItem(example, work_id=work, holder_id=holder, cluster_id=None if cluster == sums.NO_CLUSTER else cluster)
+        for example, (holder, work, cluster) in zip(
+            source.examples(range(len(source))), source.labels().T.tolist(), strict=True
+        )
+    ]

@@ -244,9 +244,6 @@ class Sentences:
             Example(tuple(np.random.default_rng(position).integers(0, 16, 12).tolist()), 1) for position in positions
         ]
 
-    def __getitem__(self, chosen: slice) -> Any:
-        raise NotImplementedError("A build asks for labels and examples.")
-
 
 def _build(directory: Path, items: int, holders: int) -> dict[str, Any]:
     import torch

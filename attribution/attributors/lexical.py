@@ -26,8 +26,8 @@ from attribution.configuration import SHARD_ITEMS_MAX, IndexConfig
 from attribution.index import IndexItem, Progress, Scores, digest_of_state
 from attribution.shapley import Divided, Groups
 from attribution.shards import Array
-from attribution.sources import Source
-from attribution.sums import NO_CLUSTER, owners_of_clusters, ownership
+from attribution.sources import Listed, Source, source_of
+from attribution.sums import owners_of_clusters, ownership
 from attribution.work_scores import WorkScore, best_works
 
 FORMAT = "tributary-lexical/2"
@@ -143,13 +143,13 @@ def build_index(
         raise UnableToBuildIndex("There is no training item.")
     if isinstance(model.tokeniser, Untokenised):
         raise UnableToBuildIndex("This model does not read text: there is no wording to compare.")
+    source = source_of(items)
     with artefacts.appearing(directory) as draft:
         having = np.zeros(config.buckets, dtype=np.int64)
-        for start in range(0, len(items), CHUNK_ITEMS):
-            part = items[start : start + CHUNK_ITEMS]
-            counts = _counts([_units(model.tokeniser, item.example, config) for item in part], config)
+        for positions in _chunks(range(len(source))):
+            counts = _counts_of(source.examples(positions), model.tokeniser, config)
             having += np.bincount(counts.indices, minlength=config.buckets)
-            report(config.terms, start + len(part), len(items))
+            report(config.terms, positions.stop, len(source))
         if not having.any():
             raise UnableToBuildIndex(
                 f"No training item has a {config.terms[:-1]}: similarity of wording does not fit this model."
@@ -157,10 +157,9 @@ def build_index(
         idf = (np.log((1 + len(items)) / (1 + having)) + 1).astype(np.float32)
         np.save(draft / IDF, idf)
         manifest = _describe(model, config, items)
-        shards = _write_items(draft, model.tokeniser, idf, items, manifest, report)
+        shards = _write_items(draft, model.tokeniser, idf, source, manifest, report)
         if mean_of:
-            counts = _counts([_units(model.tokeniser, example, config) for example in mean_of], config)
-            queries = _weighted(counts, idf)
+            queries = _weighted(_counts_of(mean_of, model.tokeniser, config), idf)
             mean_query = np.asarray(queries.mean(axis=0)).ravel()
         else:
             found = (part.sum(axis=0) for _, part in _Items(draft, shards, _nothing()).chunks(np.arange(len(items))))
@@ -189,7 +188,7 @@ def extend_index(
     report = progress or (lambda stage, done, total: None)
     with artefacts.changing(path):
         manifest = open_index(path, model=model).manifest
-        shards = _write_items(path, model.tokeniser, np.load(path / IDF), items, manifest, report)
+        shards = _write_items(path, model.tokeniser, np.load(path / IDF), Listed(items), manifest, report)
         removed = np.load(path / manifest["removed_file"])
         _write_revision(path, manifest, shards=[*manifest["shards"], *shards], removed=removed)
         return open_index(path, model=model)
@@ -218,6 +217,10 @@ def _units(tokeniser: Tokeniser, example: Example, config: IndexConfig) -> Array
     if config.terms == "tokens":
         return _mixed(np.array(scored, dtype=np.uint64))
     return np.array([_hash(word) for word in _words(tokeniser.decode(scored))], dtype=np.uint64)
+
+
+def _counts_of(examples: Sequence[Example], tokeniser: Tokeniser, config: IndexConfig) -> Any:
+    return _counts([_units(tokeniser, example, config) for example in examples], config)
 
 
 def _words(text: str) -> list[str]:
@@ -316,20 +319,20 @@ def _write_items(
     directory: Path,
     tokeniser: Tokeniser,
     idf: Array,
-    items: Sequence[IndexItem] | Source,
+    source: Source,
     manifest: Manifest,
     report: Progress,
 ) -> list[str]:
     """Vectors in new shards, divided by the number of items at the build, as an index of influence has them."""
     config = IndexConfig.from_json(manifest["config"])
     names: list[str] = []
-    for start in range(0, len(items), SHARD_ITEMS_MAX):
-        part = items[start : start + SHARD_ITEMS_MAX]
+    holders, works, clusters = source.labels()
+    labels = np.stack([works, holders, clusters], axis=1)
+    for shard in _chunks(range(len(source)), SHARD_ITEMS_MAX):
         vectors = []
-        for first in range(0, len(part), CHUNK_ITEMS):
-            texts = [_units(tokeniser, item.example, config) for item in part[first : first + CHUNK_ITEMS]]
-            vectors.append(_weighted(_counts(texts, config), idf))
-            report("lexical items", start + first + len(texts), len(items))
+        for positions in _chunks(shard):
+            vectors.append(_weighted(_counts_of(source.examples(positions), tokeniser, config), idf))
+            report("lexical items", positions.stop, len(source))
         found = sparse.vstack(vectors).tocsr()
         name = f"items-{len(manifest['shards']) + len(names):05d}"
         names.append(name)
@@ -338,13 +341,7 @@ def _write_items(
             "indices": found.indices.astype(np.int32),
             "starts": found.indptr.astype(np.int64),
             "buckets": np.array([config.buckets]),
-            "labels": np.array(
-                [
-                    (item.work_id, item.holder_id, NO_CLUSTER if item.cluster_id is None else item.cluster_id)
-                    for item in part
-                ],
-                dtype=np.int64,
-            ),
+            "labels": labels[shard.start : shard.stop],
         }
         for ending, values in arrays.items():
             np.save(directory / f"{name}.{ending}.npy", values)
@@ -411,6 +408,10 @@ def _save_sparse(directory: Path, name: str, values: Any) -> None:
 def _load_sparse(directory: Path, name: str, shape: tuple[int, int]) -> Any:
     arrays = tuple(np.load(directory / f"{name}.{ending}.npy") for ending in _ENDINGS[:3])
     return sparse.csr_array(arrays, shape=shape)
+
+
+def _chunks(positions: range, size: int = CHUNK_ITEMS) -> list[range]:
+    return [positions[start : start + size] for start in range(0, len(positions), size)]
 
 
 def _nothing() -> Array:

@@ -21,7 +21,7 @@ from attribution.configuration import IndexConfig
 from attribution.index import Index, IndexItem, Progress
 from attribution.influence import Energy
 from attribution.shards import Array, Items, Shard, save_array, write_shard
-from attribution.sources import Listed, Source
+from attribution.sources import Listed, Source, read_all
 
 FORMAT = "tributary-supplied/1"
 
@@ -67,7 +67,7 @@ def build_index(
     if not len(items):
         raise UnableToBuildIndex("There is no training item.")
     if not isinstance(items, Sequence):
-        items = items[:]
+        items = read_all(items)
     for position, item in enumerate(items):
         try:
             model.adapter.check(item.example)

@@ -358,4 +358,6 @@ def _open(data: str, directory: str, sha256: str, model_version_id: int, index_i
 def index_items(*, version: ModelVersion, model: LoadedModel) -> list[IndexItem]:
     """The manifest's items as the model reads them, in order; refuses a work whose content changed, or a range that
     does not fit it. All of them in memory, which an audit needs and a build does not."""
-    return list(ManifestItems(version, model)[:])
+    from attribution.sources import read_all
+
+    return read_all(ManifestItems(version, model))

@@ -18,7 +18,6 @@ from contributors.models import Work
 
 if TYPE_CHECKING:
     from attribution.adapters import Example, LoadedModel
-    from attribution.sources import IndexItem
 
 ROWS = 5_000
 NO_CLUSTER = -1
@@ -106,16 +105,6 @@ class ManifestItems:
                     raise UnableToBuild(_misfit(works[work_id], item))
                 found[item.ordinal] = example
         return found
-
-    def __getitem__(self, chosen: slice) -> Sequence[IndexItem]:
-        from attribution.sources import IndexItem
-
-        positions = range(len(self))[chosen]
-        labels = self.labels()[:, list(positions)].T.tolist()
-        return [
-            IndexItem(example, work_id=work, holder_id=holder, cluster_id=None if cluster == NO_CLUSTER else cluster)
-            for example, (holder, work, cluster) in zip(self.examples(positions), labels, strict=True)
-        ]
 
 
 def _misfit(work: Work, item: TrainingItem) -> str:

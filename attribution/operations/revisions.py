@@ -80,6 +80,7 @@ def revise_index(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
     Files first, then the row: a revision of files that no row names is forgotten by the next call.
     """
     from attribution import attributors
+    from attribution.sources import read_all
 
     index = _with_version(AttributionIndex.objects.filter(pk=index.pk)).get()
     if index.state not in CHANGEABLE or index.sha256 is None:
@@ -94,7 +95,7 @@ def revise_index(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
     if gone:
         opened = attributors.remove_works(directory, work_ids=sorted(gone), model=model)
     if again:
-        items = ManifestItems(index.model_version, model, only=again)[:]
+        items = read_all(ManifestItems(index.model_version, model, only=again))
         opened = attributors.extend(directory, model=model, items=items)
     with transaction.atomic():
         ModelVersion.objects.select_for_update(no_key=True).get(pk=index.model_version_id)
