@@ -26,8 +26,7 @@ from attribution.authentication import HasScope, Principal, service_of
 from attribution.features import FEATURES_MAX
 from attribution.models import AttributionIndex, ModelVersion, ServiceKey
 from attribution.operations import ReportResult, UnableToReport, report_generations
-from attribution.operations.reports import (
-    BATCH_MAX,
+from attribution.operations.candidates import (
     EXTERNAL_ID_CHARACTERS_MAX,
     MODEL_VERSION_CHARACTERS_MAX,
     OUTPUT_BYTES_MAX,
@@ -35,6 +34,7 @@ from attribution.operations.reports import (
     TOKEN_ID_MAX,
     TOKEN_IDS_MAX,
 )
+from attribution.operations.reports import BATCH_MAX
 
 PAGE_MAX = 100
 FEATURES_TEXT_MAX = 4 * -(-4 * FEATURES_MAX // 3)

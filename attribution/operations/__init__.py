@@ -9,6 +9,7 @@ from attribution.operations.attributions import (
 )
 from attribution.operations.audits import audits_to_do, queue_audit, take_audit
 from attribution.operations.builds import queue_build, steps_to_do, take_step
+from attribution.operations.candidates import UnableToAccept
 from attribution.operations.choices import choose_index
 from attribution.operations.indexes import (
     AUDIT_GENERATIONS,
@@ -42,7 +43,7 @@ from attribution.operations.model_versions import (
     retire_model_version,
 )
 from attribution.operations.renewals import attribute_batch_again
-from attribution.operations.reports import ReportResult, UnableToAccept, UnableToReport, report_generations
+from attribution.operations.reports import ReportResult, UnableToReport, report_generations
 from attribution.operations.revisions import (
     UnableToRevise,
     follow_consent,

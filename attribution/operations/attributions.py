@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 from django.db import transaction
@@ -19,46 +19,19 @@ from attribution import shares
 from attribution.artefacts import UnableToOpenIndex
 from attribution.models import Attribution, AttributionIndex, Generation, IndexRevision
 from attribution.operations.indexes import Opened, UnableToLoadModel, open_built
-from attribution.queries import Group, groups_of
+from attribution.operations.measurements import MODEL_ERRORS, Measured, Unattributable, measure
 from attribution.queries import general_key as general_key
+from attribution.queries import groups_of
 from contributors.queries import counted_as_one
 
 if TYPE_CHECKING:
-    from attribution.adapters import Example
     from attribution.shapley import Groups
 
 BATCH_MAX = 1_000
-EVIDENCE_HOLDERS = 20
-EVIDENCE_WORKS = 5
 ERROR_CHARACTERS_MAX = 500
 State = Generation.State
-# What a model's own code raises for an input it cannot take; torch raises RuntimeError. A worker that is told to stop,
-# or runs out of memory, raises something else, and the batch stays received.
-MODEL_ERRORS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What the model says about one generation, before anything is stored. Floats as the index gave them."""
-
-    holder_ids: tuple[int, ...]
-    specific: list[float]
-    specific_se: list[float]
-    general: list[float]
-    general_se: list[float]
-    groups: list[Group]
-    top_works: dict[int, list[tuple[int, float]]]
-    prompt_tokens: int
-    scored_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unattributable:
-    """Why a generation cannot be attributed, in words for whoever reported it."""
-
-    reason: str
 
 
 def attribute_batch(*, limit: int = 64, at: datetime) -> int:
@@ -101,7 +74,7 @@ def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, a
             return 0
         waiting = Generation.objects.filter(model_version_id=now.model_version_id, state=State.RECEIVED)
         claimed = list(waiting.order_by("received_at").select_for_update(skip_locked=True, no_key=True)[:limit])
-        _store(now, claimed, _measure(opened, claimed, groups=_groups(opened, at)), at=at)
+        _store(now, claimed, measure(opened, claimed, groups=_groups(opened, at)), at=at)
     return len(claimed)
 
 
@@ -210,121 +183,6 @@ def _evidence(measured: Measured, specific: shares.Shares) -> dict[str, list[lis
     }
 
 
-# --- measuring ------------------------------------------------------------------------------------------------------
-def _measure(opened: Opened, generations: Sequence[Generation], *, groups: Groups) -> list[Measured | Unattributable]:
-    """Scores for each generation, in order. One that cannot be measured says why and costs the others nothing."""
-    found: dict[int, Measured | Unattributable] = {}
-    examples: dict[int, Example] = {}
-    for place, generation in enumerate(generations):
-        example = _example(opened, generation)
-        if isinstance(example, Unattributable):
-            found[place] = example
-        else:
-            examples[place] = example
-    found.update(_measure_examples(opened, examples, groups))
-    return [found[place] for place in range(len(generations))]
-
-
-def _example(opened: Opened, generation: Generation) -> Example | Unattributable:
-    from attribution.attributors import UnableToEmbed
-
-    if opened.model.adapter.name == "pushed":
-        return _pushed_example(opened, generation)
-    tokeniser = opened.model.tokeniser
-    if not generation.output_text and not generation.token_ids:
-        return Unattributable("The output is empty.")
-    try:
-        example = tokeniser.generation(generation.prompt_text, generation.output_text, generation.token_ids or None)
-        opened.index.check(example)
-    except UnableToEmbed as reason:
-        return Unattributable(str(reason))
-    except (ValueError, IndexError, KeyError, TypeError) as error:
-        # The tokeniser is the model's own code, and the text anybody's.
-        return Unattributable(f"The model's tokeniser cannot read it: {type(error).__name__}.")
-    return example
-
-
-def _pushed_example(opened: Opened, generation: Generation) -> Example | Unattributable:
-    from attribution.adapters import Example
-    from attribution.attributors import UnableToEmbed
-
-    if generation.features is None:
-        return Unattributable("The service computes the features of this model's outputs, and reported none.")
-    if generation.features_index_id != opened.index_id:
-        return Unattributable("Its features were computed for another index than the one that serves now.")
-    example = Example(tuple(generation.token_ids or ()), data=bytes(generation.features))
-    try:
-        opened.index.check(example)
-    except UnableToEmbed as reason:
-        return Unattributable(str(reason))
-    return example
-
-
-def _measure_examples(
-    opened: Opened, examples: dict[int, Example], groups: Groups
-) -> dict[int, Measured | Unattributable]:
-    from attribution.attributors import UnableToEmbed
-
-    if not examples:
-        return {}
-    try:
-        return dict(_measure_together(opened, examples, groups))
-    except (UnableToEmbed, *MODEL_ERRORS) as error:
-        if len(examples) == 1 and not isinstance(error, UnableToEmbed):
-            raise
-        log.warning("a batch could not be measured as one", error=repr(error))
-    alone: dict[int, Measured | Unattributable] = {}
-    failed: dict[int, Exception] = {}
-    for place, example in examples.items():
-        try:
-            alone.update(_measure_together(opened, {place: example}, groups))
-        except UnableToEmbed as reason:
-            alone[place] = Unattributable(str(reason))
-        except MODEL_ERRORS as error:
-            failed[place] = error
-    if failed and not any(isinstance(result, Measured) for result in alone.values()):
-        # Not one of them works: that is the model's or the machine's fault, and no reason to give any of them up.
-        raise next(iter(failed.values()))
-    for place, failure in failed.items():
-        log.error("a generation could not be measured", error=repr(failure))
-        alone[place] = Unattributable(f"The model cannot read it: {type(failure).__name__}: {failure}")
-    return alone
-
-
-def _measure_together(opened: Opened, examples: dict[int, Example], groups: Groups) -> dict[int, Measured]:
-    index = opened.index
-    features = index.embed(list(examples.values()))
-    scores = index.score(features, groups=groups)
-    # The columns of groups come after those of holders.
-    alone = len(index.holder_ids)
-    leaders = [_leaders(index.holder_ids, row[:alone]) for row in scores.specific]
-    works = index.top_works(features, leaders, EVIDENCE_WORKS)
-    general, general_se = scores.general.tolist(), scores.general_se.tolist()
-    found = {}
-    for row, (place, example) in enumerate(examples.items()):
-        specific, specific_se = scores.specific[row].tolist(), scores.specific_se[row].tolist()
-        of_groups = zip(*(part[alone:] for part in (specific, specific_se, general, general_se)), strict=True)
-        found[place] = Measured(
-            holder_ids=scores.holder_ids,
-            specific=specific[:alone],
-            specific_se=specific_se[:alone],
-            general=general[:alone],
-            general_se=general_se[:alone],
-            groups=[Group(tuple(group), *parts) for group, parts in zip(groups, of_groups, strict=True)],
-            top_works={holder: [(work.work_id, work.score) for work in works[row][holder]] for holder in leaders[row]},
-            prompt_tokens=example.prompt_tokens,
-            # What is no text is scored as one.
-            scored_tokens=max(len(example.tokens) - max(example.prompt_tokens, 1), 1),
-        )
-    return found
-
-
-def _leaders(holder_ids: Sequence[int], scores: Any) -> list[int]:
-    """The holders with the largest positive scores, best first: those whose works are looked up as evidence."""
-    order = scores.argsort()[::-1][:EVIDENCE_HOLDERS]
-    return [holder_ids[place] for place in order if scores[place] > 0]
-
-
 # --- again ----------------------------------------------------------------------------------------------------------
 class UnableToAttribute(Exception):
     """No index serves the generation's model version, or the generation cannot be attributed."""
@@ -343,7 +201,7 @@ def attribute_again(*, generation: Generation, at: datetime) -> Attribution:
         row = Generation.objects.select_for_update(no_key=True).get(pk=generation.pk)
         if row.state == State.RECEIVED:
             raise UnableToAttribute("The generation waits for its first attribution.")
-        (found,) = _measure(opened, [row], groups=_groups(opened, at))
+        (found,) = measure(opened, [row], groups=_groups(opened, at))
         if isinstance(found, Unattributable):
             raise UnableToAttribute(found.reason)
         last = Attribution.objects.filter(generation=row).aggregate(last=Max("revision"))["last"] or 0
@@ -404,7 +262,7 @@ def recompute(*, attribution: Attribution, from_gradients: bool = False) -> Reco
 
 def _score_error(attribution: Attribution) -> float:
     groups = [group.holder_ids for group in groups_of(attribution)]
-    (found,) = _measure(_opened_as_it_was(attribution), [attribution.generation], groups=groups)
+    (found,) = measure(_opened_as_it_was(attribution), [attribution.generation], groups=groups)
     if isinstance(found, Unattributable):
         raise UnableToAttribute(found.reason)
     if found.holder_ids != tuple(attribution.holder_ids):

@@ -10,15 +10,9 @@ from django.db import transaction
 from django.db.models import Max
 
 from attribution.models import Attribution, AttributionIndex, Generation
-from attribution.operations.attributions import (
-    UnableToAttribute,
-    Unattributable,
-    _GeneralShares,
-    _groups,
-    _measure,
-    _row,
-)
+from attribution.operations.attributions import UnableToAttribute, _GeneralShares, _groups, _row
 from attribution.operations.indexes import open_built
+from attribution.operations.measurements import Unattributable, measure
 
 
 def attribute_batch_again(*, index: AttributionIndex, generation_ids: Sequence[UUID], at: datetime) -> int:
@@ -45,7 +39,7 @@ def attribute_batch_again(*, index: AttributionIndex, generation_ids: Sequence[U
             .order_by()
         )
         general = _GeneralShares(index)
-        found = zip(rows, _measure(opened, rows, groups=_groups(opened, at)), strict=True)
+        found = zip(rows, measure(opened, rows, groups=_groups(opened, at)), strict=True)
         made = [
             _row(index, row, result, general, at=at, revision=last[row.pk] + 1)
             for row, result in found

@@ -12,7 +12,7 @@ from django.db import connections
 
 from attribution import operations, queries
 from attribution.models import Attribution, Generation
-from attribution.operations import attributions
+from attribution.operations import measurements
 from attribution.shares import BILLION, GroupScore, apportion_scores
 from contributors import operations as contributors
 from contributors.models import PPB, Contributor, ContributorLink, Work
@@ -161,7 +161,7 @@ def test_a_link_that_lands_while_a_batch_is_attributed_counts_for_all_of_it_or_f
 ) -> None:
     programme = committed.programme
     programme.report(*(programme.generation(f"g{number}") for number in range(4)))
-    measured, linked = attributions._measure_together, threading.Event()
+    measured, linked = measurements._measure_together, threading.Event()
 
     def measure_while_a_link_lands(*arguments: Any) -> Any:
         if not linked.is_set():
@@ -177,7 +177,7 @@ def test_a_link_that_lands_while_a_batch_is_attributed_counts_for_all_of_it_or_f
             assert linked.is_set()
         return measured(*arguments)
 
-    monkeypatch.setattr(attributions, "_measure_together", measure_while_a_link_lands)
+    monkeypatch.setattr(measurements, "_measure_together", measure_while_a_link_lands)
     assert operations.attribute_batch(at=programme.at) == 4
     rows = list(Attribution.objects.select_related("index"))
     assert [row.groups for row in rows] == [[]] * 4

@@ -13,7 +13,8 @@ from django.db import DatabaseError, transaction
 
 from attribution import operations
 from attribution.models import Generation
-from attribution.operations.reports import BATCH_MAX, OUTPUT_BYTES_MAX, PROMPT_BYTES_MAX, TOKEN_IDS_MAX
+from attribution.operations.candidates import OUTPUT_BYTES_MAX, PROMPT_BYTES_MAX, TOKEN_IDS_MAX
+from attribution.operations.reports import BATCH_MAX
 from tests.attribution.conftest import OUTPUT, Committed, Programme, Trained, register_version
 
 
