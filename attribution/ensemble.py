@@ -113,10 +113,8 @@ def fit_basis(
     """
     nodes, known = [], []
     for node, of_node in zip(_nodes(model, state, config, _factors_from(fitted)), sample, strict=True):
-        basis = influence.fit_projection(node.basis, of_node, config.k)
-        assert basis.projection is not None
+        basis, projected = influence.fit_projection(node.basis, of_node, config.k)
         nodes.append(Node(basis, node.root_weight, node.tracer))
-        projected = of_node @ basis.projection
         energy.add(of_node, projected)
         known.append(node.root_weight * projected)
     return nodes, torch.cat(known, 1)

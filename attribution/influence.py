@@ -32,6 +32,8 @@ from attribution.layers import UnableToTrace as UnableToTrace
 Progress = Callable[[str, int, int], None]
 OVERSAMPLING = 32
 SUBSPACE_ROUNDS = 8
+GRAM_ROWS = 128
+STEPS_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,17 @@ class LayerFactors:
 
     def to(self, device: torch.device) -> LayerFactors:
         return LayerFactors(self.inputs.to(device), self.outputs.to(device), self.eigenvalues.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Some inputs' eigenvectors that have about as many coordinates kept: how many they are (I'), the outputs'
+    eigenvectors that these coordinates need (O, O'), which of (I', O') they are, and which of the layer's."""
+
+    inputs: int
+    outputs: Tensor
+    cells: Tensor
+    places: Tensor
 
 
 @dataclass(frozen=True)
@@ -68,12 +81,58 @@ class LayerBasis:
         rows, columns = self.positions // wide, self.positions % wide
         inputs, outputs = self.factors.inputs, self.factors.outputs
         if inputs.numel():
-            used, columns = torch.unique(columns, return_inverse=True)
-            inputs, wide = inputs[:, used], len(used)
+            inputs, columns, wide = _used(inputs, columns)
         if outputs.numel():
-            used, rows = torch.unique(rows, return_inverse=True)
-            outputs = outputs[:, used]
-        return inputs.contiguous(), outputs.contiguous(), rows * wide + columns
+            outputs, rows, _ = _used(outputs, rows)
+        return inputs, outputs, rows * wide + columns
+
+    @cached_property
+    def staircase(self) -> tuple[Tensor, list[Step]]:
+        """The same coordinates another way: eigenvalues of a Kronecker product fall off along both sides, so that what
+        is kept is a staircase, and most of (O', I') is not. Inputs' eigenvectors (I, I') in the order of its steps; no
+        steps where one side has no eigenvectors, or all would be one."""
+        wide = self.factors.eigenvalues.shape[1]
+        rows, columns = self.positions // wide, self.positions % wide
+        inputs, outputs = self.factors.inputs, self.factors.outputs
+        if not (inputs.numel() and outputs.numel() and len(columns)):
+            return inputs, []
+        kept = torch.bincount(columns)
+        height = (kept.max() / kept[columns]).log2().floor().clamp(max=STEPS_MAX - 1)
+        order, steps = [], []
+        for one in torch.unique(height):
+            places = (height == one).nonzero().flatten()
+            used, across = torch.unique(columns[places], return_inverse=True)
+            needed, down, tall = _used(outputs, rows[places])
+            order.append(used)
+            steps.append(Step(len(used), needed, across * tall + down, places))
+        return inputs[:, torch.cat(order)].contiguous(), steps if len(steps) > 1 else []
+
+    def coordinates(self, gradient: Gradient) -> Tensor:
+        """The kept coordinates of B examples, whitened, (B, coordinates)."""
+        inputs, steps = self.staircase
+        parts = gradient.in_steps(inputs, [(step.inputs, step.outputs) for step in steps]) if steps else None
+        if parts is None:
+            inputs, outputs, cells = self.needed
+            return _taken(gradient.rotated(inputs, outputs).flatten(1), cells) * self.whitening
+        found = parts[0].new_empty(len(parts[0]), len(self.positions))
+        for part, step in zip(parts, steps, strict=True):
+            found.index_copy_(1, step.places, _taken(part, step.cells))
+        return found.mul_(self.whitening)
+
+
+def _used(vectors: Tensor, places: Tensor) -> tuple[Tensor, Tensor, int]:
+    """The eigenvectors that are named, each place among them, and how many they are."""
+    used, among = torch.unique(places, return_inverse=True)
+    return vectors[:, used].contiguous(), among, len(used)
+
+
+def _taken(rows: Tensor, cells: Tensor) -> Tensor:
+    """These columns, in this order. They name each column once: as many are all of them."""
+    return rows if cells.shape[0] == rows.shape[1] and _counts_up(cells) else rows.index_select(1, cells)
+
+
+def _counts_up(numbers: Tensor) -> bool:
+    return bool((numbers == torch.arange(len(numbers), device=numbers.device)).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +215,8 @@ class Tracer:
                 raise UnableToTrace(f"Layer {min(unreached)!r} takes no part in the utility: leave it out by name.")
             edges = [edge for calls in self._calls.values() for _, _, edge in calls]
             found = iter(torch.autograd.grad(answer.values.sum(), edges, allow_unused=True))
+        # Nothing to take out where all are of one length.
+        real = None if answer.real is None or bool(answer.real.all()) else answer.real
         traced = {}
         for name, layer in self.layers.items():
             calls = []
@@ -172,7 +233,7 @@ class Tracer:
                 calls.append(Call(module, _wide(inputs), _wide(gradient)))
             if not calls:
                 raise UnableToTrace(f"Layer {name!r} takes no part in the utility: leave it out by name.")
-            traced[name] = layer.gradient(calls, answer.real)
+            traced[name] = layer.gradient(calls, real)
         self._calls = {}
         return traced
 
@@ -326,20 +387,34 @@ def choose_coordinates(factors: Mapping[str, LayerFactors], *, t: float, damping
     return Basis(layers, None, float(everything[kept].sum() / everything.sum().clamp(min=1e-30)))
 
 
-def fit_projection(basis: Basis, sample: Tensor, k: int) -> Basis:
-    """PCA, not centred, of a sample of whitened features (n, coordinates): the k directions with most energy.
+def fit_projection(basis: Basis, sample: Tensor, k: int) -> tuple[Basis, Tensor]:
+    """PCA, not centred, of a sample of whitened features (n, coordinates): the k directions with most energy. With the
+    basis comes the sample in it, (n, k).
 
     The sample should hold at least 8 k items; from fewer the basis follows the sample instead of the corpus.
     """
     n, coordinates = sample.shape
     k = min(k, n, coordinates)
     if n <= coordinates:
-        values, vectors = _leading_eigenvectors(sample @ sample.T, k)
+        gram = _gram(sample)
+        values, vectors = _leading_eigenvectors(gram, k)
         real = values > values[0] * 1e-7
-        directions = sample.T @ (vectors[:, real] / values[real].sqrt())
+        scaled = vectors[:, real] / values[real].sqrt()
+        directions, projected = sample.T @ scaled, gram @ scaled
     else:
         directions = _leading_eigenvectors(sample.T @ sample, k)[1]
-    return Basis(basis.layers, directions.contiguous(), basis.energy)
+        projected = sample @ directions
+    return Basis(basis.layers, directions.contiguous(), basis.energy), projected
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """rows @ rows.T, of which one half is computed."""
+    gram = rows.new_empty(len(rows), len(rows))
+    for start in range(0, len(rows), GRAM_ROWS):
+        products = rows[start : start + GRAM_ROWS] @ rows[start:].T
+        gram[start : start + GRAM_ROWS, start:] = products
+        gram[start:, start : start + GRAM_ROWS] = products.T
+    return gram
 
 
 def features(
@@ -355,21 +430,19 @@ def features(
 
     The basis is where the tracer is; the features come back to the CPU.
     """
-    width = sum(len(layer.positions) for layer in basis.layers.values())
-    out = torch.empty(len(examples), width if basis.projection is None else basis.projection.shape[1])
+    widths = [len(layer.positions) for layer in basis.layers.values()]
+    out = torch.empty(len(examples), sum(widths) if basis.projection is None else basis.projection.shape[1])
+    rows = torch.empty(min(batch, len(examples)), sum(widths), device=tracer.device)
     # Examples of like length share a batch: padding costs as much as text.
     order = sorted(range(len(examples)), key=lambda position: len(examples[position].tokens))
     for start in range(0, len(order), batch):
         positions = order[start : start + batch]
         chosen = [examples[position] for position in positions]
         traced = tracer.run(lambda adapter, chosen=chosen: adapter.utility(chosen))  # type: ignore[misc]
-        parts = []
-        for name, layer in basis.layers.items():
-            if not len(layer.positions):
-                continue
-            inputs, outputs, kept = layer.needed
-            parts.append(traced[name].rotated(inputs, outputs).flatten(1)[:, kept] * layer.whitening)
-        whitened = torch.cat(parts, 1).float()
+        whitened = rows[: len(positions)]
+        for (name, layer), of_layer in zip(basis.layers.items(), torch.split(whitened, widths, 1), strict=True):
+            if len(layer.positions):
+                of_layer.copy_(layer.coordinates(traced[name]))
         projected = whitened if basis.projection is None else whitened @ basis.projection
         out[positions] = projected.cpu()
         if energy is not None:

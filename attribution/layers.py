@@ -44,6 +44,11 @@ class Gradient(Protocol):
         An empty basis is the identity."""
         ...
 
+    def in_steps(self, inputs: Tensor, steps: Sequence[tuple[int, Tensor]]) -> list[Tensor] | None:
+        """Parts of it, (B, I' O') each: of so many of the inputs' vectors (I, all I'), in turn, with vectors of the
+        outputs for them alone, (O, O'). None where `rotated` costs less."""
+        ...
+
 
 class Outer(NamedTuple):
     """A sum over positions T of outer products: (B, T, I) and (B, T, O)."""
@@ -70,6 +75,21 @@ class Outer(NamedTuple):
         if outputs.numel():
             whole = outputs.T.to(whole.dtype) @ whole
         return whole @ inputs.to(whole.dtype) if inputs.numel() else whole
+
+    def in_steps(self, inputs: Tensor, steps: Sequence[tuple[int, Tensor]]) -> list[Tensor] | None:
+        places = self.inputs.shape[1]
+        tall, kept = self.gradients.shape[2], inputs.shape[1]
+        height = max(outputs.shape[1] for _, outputs in steps)
+        area = sum(count * outputs.shape[1] for count, outputs in steps)
+        # Outputs turned after the sum over positions and a step at a time, or all of them before it.
+        if tall * (places * kept + area) >= places * height * (tall + kept):
+            return None
+        half = (self.inputs @ inputs.to(self.inputs.dtype)).mT @ self.gradients
+        parts = torch.split(half, [count for count, _ in steps], 1)
+        return [
+            (part.flatten(0, 1) @ outputs.to(half.dtype)).view(len(half), -1)
+            for part, (_, outputs) in zip(parts, steps, strict=True)
+        ]
 
 
 def _pays_before(side: Tensor, other: Tensor, vectors: Tensor) -> bool:
@@ -102,6 +122,9 @@ class Lookup(NamedTuple):
         whole.scatter_add_(1, self.ids[..., None].expand_as(gradients), gradients)
         return whole.mT
 
+    def in_steps(self, inputs: Tensor, steps: Sequence[tuple[int, Tensor]]) -> list[Tensor] | None:
+        return None
+
 
 class Whole(NamedTuple):
     """Already (B, O, I): each number is a parameter of its own, and its own eigenvector."""
@@ -116,6 +139,9 @@ class Whole(NamedTuple):
         assert not inputs.numel()
         assert not outputs.numel()
         return self.gradient
+
+    def in_steps(self, inputs: Tensor, steps: Sequence[tuple[int, Tensor]]) -> list[Tensor] | None:
+        return None
 
 
 # --- layers ---------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_features_of_a_linear_model_multiply_to_the_dense_gauss_newton_influence
     basis = influence.choose_coordinates(factors, t=T, damping=DAMPING, coordinates=10_000)
     with influence.Tracer(adapter, state=state) as tracer:
         found = influence.features(tracer, basis, EACH, batch=4)
-        projected = influence.features(tracer, influence.fit_projection(basis, found, k=ITEMS), EACH, batch=4)
+        projected = influence.features(tracer, influence.fit_projection(basis, found, k=ITEMS)[0], EACH, batch=4)
     torch.testing.assert_close((found @ found.T).double(), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(projected @ projected.T, found @ found.T, rtol=1e-3, atol=1e-4)
     assert basis.energy == 1.0
@@ -121,10 +121,47 @@ def test_fewer_coordinates_keep_those_with_most_energy() -> None:
     assert energies[2] == 1.0
 
 
+@pytest.mark.parametrize("positions", [1, 64])
+def test_coordinates_of_a_staircase_are_those_of_the_whole_gradient(positions: int) -> None:
+    chance = torch.Generator().manual_seed(4)
+    wide, tall, examples = 12, 40, 3
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=chance)
+
+    inputs, outputs = (torch.linalg.qr(normal(side, side))[0] for side in (wide, tall))
+    # What a Kronecker product of two spectra leaves, in any order of the eigenvectors, here and there refitted.
+    kept = torch.outer(2.0 ** -torch.arange(tall), 2.0 ** -torch.arange(wide)) > 2.0**-16
+    kept[tall - 1, wide - 1], kept[0, 0] = True, False
+    kept = kept[torch.randperm(tall, generator=chance)][:, torch.randperm(wide, generator=chance)]
+    places = kept.flatten().nonzero().flatten()
+    layer = influence.LayerBasis(
+        influence.LayerFactors(inputs, outputs, torch.ones(tall, wide)), places, normal(len(places)).abs()
+    )
+    assert len(layer.staircase[1]) > 1
+    gradient = Outer(normal(examples, positions, wide), normal(examples, positions, tall))
+    whole = outputs.T @ (gradient.gradients.mT @ gradient.inputs) @ inputs
+    expected = whole.flatten(1)[:, places] * layer.whitening
+    torch.testing.assert_close(layer.coordinates(gradient), expected, rtol=1e-4, atol=1e-4)
+    # Of one position the gradient costs least when both of its sides are turned first.
+    in_steps = gradient.in_steps(layer.staircase[0], [(step.inputs, step.outputs) for step in layer.staircase[1]])
+    assert (in_steps is None) == (positions == 1)
+
+
+@pytest.mark.parametrize("items", [300, 700])
+def test_the_sample_of_a_projection_comes_back_in_it(items: int) -> None:
+    sample = torch.randn(items, 500, generator=torch.Generator().manual_seed(5)) @ torch.diag(
+        torch.arange(1, 501) ** -0.5
+    )
+    basis, projected = influence.fit_projection(influence.Basis({}, None, 1.0), sample, k=300)
+    assert basis.projection is not None
+    torch.testing.assert_close(projected, sample @ basis.projection, rtol=0, atol=1e-4)
+
+
 def test_a_projection_of_many_items_keeps_what_the_exact_one_keeps() -> None:
     chance = torch.Generator().manual_seed(5)
     sample = torch.randn(400, 500, generator=chance) @ torch.diag(torch.arange(1, 501) ** -0.5)
-    projection = influence.fit_projection(influence.Basis({}, None, 1.0), sample, k=40).projection
+    projection = influence.fit_projection(influence.Basis({}, None, 1.0), sample, k=40)[0].projection
     assert projection is not None
     torch.testing.assert_close(projection.T @ projection, torch.eye(40), rtol=0, atol=1e-4)
     best = torch.linalg.svdvals(sample)[:40].square().sum()
