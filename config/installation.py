@@ -41,7 +41,9 @@ def installation(*, host: str, port: int, tell: Callable[[str], None]) -> Iterat
     }
     programs = [
         processes.web(host, port),
-        processes.worker("attribution", "attribution,builds"),
+        processes.worker("attribution", "attribution"),
+        # A step of a build or an audit may take hours, and generations must not wait for it.
+        processes.worker("builds", "builds"),
         processes.worker("money", "default,payouts", concurrency=2),
         processes.beat(),
     ]

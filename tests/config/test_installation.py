@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+from celery import Celery
 
 from config import local
 from tests.config.test_local import wait_until_gone
@@ -40,6 +42,7 @@ class Up:
         self.port = local.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
+        self.data = data
         environment = {name: value for name, value in os.environ.items() if name not in CONFIGURED}
         environment |= {"TRIBUTARY_DATA": str(data), "PYTHONUNBUFFERED": "1"}
         with log.open("wb") as output:
@@ -87,6 +90,49 @@ def test_an_installation_serves_mends_itself_and_leaves_nothing_running(up: Up) 
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(60) == 0
     assert wait_until_gone(everything, seconds_max=30) == []
+
+
+def test_generations_are_attributed_while_the_worker_of_builds_is_occupied(up: Up) -> None:
+    up.wait_until_served()
+    everything = _descendants(up.process.pid)
+    building, attributing = _named(everything, "-Q builds "), _named(everything, "-Q attribution ")
+    assert building
+    assert attributing
+    for pid in [*building, *attributing]:
+        assert b"OMP_NUM_THREADS=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    app = Celery(broker=local.broker_url(up.data))
+    host = socket.gethostname()
+    attribution, builds = (app.control.inspect([f"{name}@{host}"], timeout=5) for name in ("attribution", "builds"))
+    for worker in (attribution, builds):
+        assert _told(worker)["pool"]["max-concurrency"] == 1
+    for pid in building:
+        # As far as anybody else can tell it is at a step that takes long.
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        app.send_task("attribution.tasks.take_build_step", (0,), queue="builds")
+        app.send_task("attribution.tasks.attribute_received", queue="attribution")
+        _wait_until_taken(attribution, "attribution.tasks.attribute_received")
+        assert "attribution.tasks.take_build_step" not in _told(attribution)["total"]
+    finally:
+        for pid in building:
+            os.kill(pid, signal.SIGCONT)
+    _wait_until_taken(builds, "attribution.tasks.take_build_step")
+
+
+def _told(worker: Any, seconds_max: float = 60) -> dict[str, Any]:
+    """What a worker says of itself, when it is up."""
+    deadline = time.monotonic() + seconds_max
+    while not (answers := worker.stats()):
+        assert time.monotonic() < deadline, "The worker does not answer."
+    (told,) = answers.values()
+    return dict(told)
+
+
+def _wait_until_taken(worker: Any, task: str, seconds_max: float = 60) -> None:
+    deadline = time.monotonic() + seconds_max
+    while not _told(worker)["total"].get(task):
+        assert time.monotonic() < deadline, f"{task} waits for a worker."
+        time.sleep(0.2)
 
 
 def test_a_killed_installation_takes_its_programs_with_it(up: Up) -> None:
