@@ -8,10 +8,8 @@ own; words are those of the output as its tokeniser writes it, and neither case 
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator, Sequence, Sized
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from scipy import sparse
 from attribution import artefacts
 from attribution.adapters import Example, LoadedModel, Tokeniser, UnableToEmbed, Untokenised
 from attribution.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
+from attribution.attributors.terms import counts_of, units_of, weighted
 from attribution.configuration import SHARD_ITEMS_MAX, IndexConfig
 from attribution.index import IndexItem, Progress, Scores, digest_of_state
 from attribution.shapley import Divided, Groups
@@ -35,10 +34,6 @@ MEAN_QUERY = "mean_query.npy"
 IDF = "idf.npy"
 SPREAD_ROWS = "spread_rows.npy"
 CHUNK_ITEMS = 4_096
-# Scripts that put no space between words: each of their characters counts as a word.
-_UNSPACED = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+")
-_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class LexicalIndex:
@@ -60,7 +55,7 @@ class LexicalIndex:
 
     def check(self, example: Example) -> None:
         """Raise UnableToEmbed if there is no token or word to compare."""
-        if not len(self._units(example)):
+        if not len(units_of(self._opened_tokeniser(), example, self.config)):
             raise UnableToEmbed(f"Nothing to compare: the output has no {self.config.terms[:-1]}.")
 
     def embed(self, examples: Sequence[Example]) -> Any:
@@ -74,8 +69,7 @@ class LexicalIndex:
 
     def vectors(self, examples: Sequence[Example]) -> Any:
         """The same, in which an example without tokens or words is nothing instead of an error."""
-        counts = _counts([self._units(example) for example in examples], self.config)
-        return _weighted(counts, self._idf)
+        return weighted(counts_of(examples, self._opened_tokeniser(), self.config), self._idf)
 
     def score(self, features: Any, *, groups: Groups = ()) -> Scores:
         """Mean similarity of the holders' items to each generation, beyond the average generation (specific) and to it
@@ -112,10 +106,10 @@ class LexicalIndex:
     def top_works(self, features: Any, holder_ids: Sequence[Sequence[int]], n: int) -> list[dict[int, list[WorkScore]]]:
         return best_works(lambda holder, rows: self.work_scores(features, holder, rows), holder_ids, n)
 
-    def _units(self, example: Example) -> Array:
+    def _opened_tokeniser(self) -> Tokeniser:
         if self._tokeniser is None:
             raise UnableToEmbed("The index was opened without its model.")
-        return _units(self._tokeniser, example, self.config)
+        return self._tokeniser
 
     @cached_property
     def _items(self) -> _Items:
@@ -147,7 +141,7 @@ def build_index(
     with artefacts.appearing(directory) as draft:
         having = np.zeros(config.buckets, dtype=np.int64)
         for positions in _chunks(range(len(source))):
-            counts = _counts_of(source.examples(positions), model.tokeniser, config)
+            counts = counts_of(source.examples(positions), model.tokeniser, config)
             having += np.bincount(counts.indices, minlength=config.buckets)
             report(config.terms, positions.stop, len(source))
         if not having.any():
@@ -159,7 +153,7 @@ def build_index(
         manifest = _describe(model, config, items)
         shards = _write_items(draft, model.tokeniser, idf, source, manifest, report)
         if mean_of:
-            queries = _weighted(_counts_of(mean_of, model.tokeniser, config), idf)
+            queries = weighted(counts_of(mean_of, model.tokeniser, config), idf)
             mean_query = np.asarray(queries.mean(axis=0)).ravel()
         else:
             found = (part.sum(axis=0) for _, part in _Items(draft, shards, _nothing()).chunks(np.arange(len(items))))
@@ -208,71 +202,6 @@ def remove_works(path: Path, *, work_ids: Sequence[int], model: LoadedModel | No
             raise UnableToBuildIndex("Nothing would be left in the index.")
         _write_revision(path, manifest, shards=manifest["shards"], removed=removed)
         return open_index(path, model=model)
-
-
-# --- text to vectors ------------------------------------------------------------------------------------------------
-def _units(tokeniser: Tokeniser, example: Example, config: IndexConfig) -> Array:
-    """What runs are made of, hashed to uint64: of a generation the output alone, of an item what it was scored on."""
-    scored = example.tokens[example.prompt_tokens :]
-    if config.terms == "tokens":
-        return _mixed(np.array(scored, dtype=np.uint64))
-    return np.array([_hash(word) for word in _words(tokeniser.decode(scored))], dtype=np.uint64)
-
-
-def _counts_of(examples: Sequence[Example], tokeniser: Tokeniser, config: IndexConfig) -> Any:
-    return _counts([_units(tokeniser, example, config) for example in examples], config)
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
-
-
-def _mixed(numbers: Array) -> Array:
-    """Token ids to numbers of which every bit counts: the finaliser of SplitMix64 (Steele et al. 2014)."""
-    mixed = (numbers + np.uint64(1)) * _MIX
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(mixed ^ (mixed >> np.uint64(31)))
-
-
-@lru_cache(maxsize=2**17)
-def _hash(word: str) -> int:
-    # Python's own hash differs from process to process.
-    return int.from_bytes(hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "little")
-
-
-def _counts(texts: Sequence[Array], config: IndexConfig) -> Any:
-    """How often each text has each term, sparse (B, buckets): runs of 1 to `ngrams` of its units, hashed."""
-    shift = np.uint64(64 - (config.buckets.bit_length() - 1))
-    columns, starts = [], [0]
-    for units in texts:
-        terms = []
-        run = units
-        for length in range(1, config.ngrams + 1):
-            if len(units) < length:
-                break
-            if length > 1:
-                run = run[:-1] * _MIX + units[length - 1 :]
-            terms.append(((run ^ np.uint64(length)) * _MIX) >> shift)
-        found = np.concatenate(terms) if terms else np.zeros(0, dtype=np.uint64)
-        columns.append(found.astype(np.int32))
-        starts.append(starts[-1] + len(found))
-    indices = np.concatenate(columns) if columns else np.zeros(0, dtype=np.int32)
-    counts = sparse.csr_array(
-        (np.ones(len(indices), dtype=np.float32), indices, np.array(starts)), shape=(len(texts), config.buckets)
-    )
-    counts.sum_duplicates()
-    return counts
-
-
-def _weighted(counts: Any, idf: Array) -> Any:
-    """Terms weigh 1 + log of their count, times how rare they are; every vector has length one, or no term at all."""
-    values = (1 + np.log(counts.data)) * idf[counts.indices]
-    squares = np.add.reduceat(np.append(values**2, 0.0), counts.indptr[:-1]) if len(values) else np.zeros(0)
-    lengths = np.diff(counts.indptr)
-    norms = np.sqrt(np.where(lengths > 0, squares, 1.0)) if len(values) else np.ones(counts.shape[0])
-    data = (values / np.repeat(norms, lengths)).astype(np.float32)
-    return sparse.csr_array((data, counts.indices, counts.indptr), shape=counts.shape)
 
 
 # --- items on disk --------------------------------------------------------------------------------------------------
@@ -331,7 +260,7 @@ def _write_items(
     for shard in _chunks(range(len(source)), SHARD_ITEMS_MAX):
         vectors = []
         for positions in _chunks(shard):
-            vectors.append(_weighted(_counts_of(source.examples(positions), tokeniser, config), idf))
+            vectors.append(weighted(counts_of(source.examples(positions), tokeniser, config), idf))
             report("lexical items", positions.stop, len(source))
         found = sparse.vstack(vectors).tocsr()
         name = f"items-{len(manifest['shards']) + len(names):05d}"

@@ -275,11 +275,11 @@ def test_lexical_scores_are_sums_of_cosines_of_tf_idf_vectors(
 
 
 def test_case_punctuation_and_scripts_without_spaces_are_read_as_words() -> None:
-    from attribution.attributors import lexical
+    from attribution.attributors import terms
 
-    assert lexical._words("Peace, PEACE; über-all") == ["peace", "peace", "über", "all"]
-    assert lexical._words("春が来た ok") == ["春", "が", "来", "た", "ok"]
-    assert lexical._words("… — !") == []
+    assert terms._words("Peace, PEACE; über-all") == ["peace", "peace", "über", "all"]
+    assert terms._words("春が来た ok") == ["春", "が", "来", "た", "ok"]
+    assert terms._words("… — !") == []
 
 
 def test_an_output_without_a_token_has_no_wording_to_compare(built: dict[str, Attributor], model: LoadedModel) -> None:
