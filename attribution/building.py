@@ -31,6 +31,7 @@ from attribution.adapters import Example, LoadedModel, UnableToEmbed
 from attribution.artefacts import Manifest, UnableToBuildIndex
 from attribution.configuration import IndexConfig
 from attribution.ensemble import Node, Progress, Tensors
+from attribution.layers import UnableToTrace
 from attribution.shards import Array, Items, Shard, describe_shard, save_array, write_shard
 from attribution.sources import Source
 
@@ -110,7 +111,7 @@ class Build:
             return
         try:
             _DO[step.stage](self, step, report)
-        except influence.UnableToTrace as reason:
+        except UnableToTrace as reason:
             raise UnableToBuildIndex(str(reason)) from reason
         except FileNotFoundError:
             # Somebody else finished the build, and its directory has its name.

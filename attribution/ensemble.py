@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attribution import influence
+from attribution import bases, influence, tracing
 from attribution.adapters import Example, LoadedModel
 from attribution.configuration import IndexConfig
 from attribution.devices import find_device, on_cpu
@@ -30,9 +30,9 @@ Tensors = dict[str, Tensor]
 class Node:
     """One quadrature node of one ensemble member: a basis, the square root of its weight, the model at theta_t."""
 
-    basis: influence.Basis
+    basis: bases.Basis
     root_weight: float
-    tracer: influence.Tracer
+    tracer: tracing.Tracer
 
 
 # --- the steps of a fit: each is a function of files that earlier steps left, and leaves tensors by name ------------
@@ -124,14 +124,14 @@ def _nodes(
     model: LoadedModel,
     state: Mapping[str, Tensor],
     config: IndexConfig,
-    fitted: Mapping[str, influence.LayerFactors],
+    fitted: Mapping[str, bases.LayerFactors],
 ) -> list[Node]:
     """The model at each theta_t and the coordinates to keep there; no projection yet."""
     nodes = []
     for t, weight in config.nodes if model.initial is not None else PLAIN_INFLUENCE:
         moved = state
         if model.initial is not None:
-            layers = influence.layers_of(model.adapter, left_out=config.left_out)
+            layers = tracing.layers_of(model.adapter, left_out=config.left_out)
             moved = influence.state_at(state, model.initial, fitted, layers=layers, t=t, damping=config.damping)
         basis = influence.choose_coordinates(fitted, t=t, damping=config.damping, coordinates=config.coordinates)
         tracer = _tracer(model, moved, config)
@@ -139,14 +139,14 @@ def _nodes(
     return nodes
 
 
-def _tracer(model: LoadedModel, state: Mapping[str, Tensor], config: IndexConfig) -> influence.Tracer:
-    return influence.Tracer(model.adapter, state=state, left_out=config.left_out, device=find_device(model.device))
+def _tracer(model: LoadedModel, state: Mapping[str, Tensor], config: IndexConfig) -> tracing.Tracer:
+    return tracing.Tracer(model.adapter, state=state, left_out=config.left_out, device=find_device(model.device))
 
 
-def _factors_from(fitted: Mapping[str, Tensor]) -> dict[str, influence.LayerFactors]:
+def _factors_from(fitted: Mapping[str, Tensor]) -> dict[str, bases.LayerFactors]:
     # In the order of names: a file of tensors keeps none.
     names = sorted({name.rpartition("/")[0] for name in fitted})
-    return {name: influence.LayerFactors(*(fitted[f"{name}/{part}"] for part in FACTOR_PARTS)) for name in names}
+    return {name: bases.LayerFactors(*(fitted[f"{name}/{part}"] for part in FACTOR_PARTS)) for name in names}
 
 
 def sample_positions(items: int, count: int, seed: int) -> list[int]:
@@ -222,13 +222,13 @@ def from_tensors(
         moved = dict(state)
         layers = {}
         for name in layer_names:
-            factors = influence.LayerFactors(*(tensors[f"{name}/{part}"] for part in FACTOR_PARTS))
+            factors = bases.LayerFactors(*(tensors[f"{name}/{part}"] for part in FACTOR_PARTS))
             kept = (tensors[f"{number}/{name}/{part}"] for part in ("positions", "whitening"))
-            layers[name] = influence.LayerBasis(factors, *kept)
+            layers[name] = bases.LayerBasis(factors, *kept)
             for parameter in ("weight", "bias"):
                 if f"{name}.{parameter}" in moved:
                     moved[f"{name}.{parameter}"] = tensors[f"{number}/{name}/{parameter}"]
-        basis = influence.Basis(layers, tensors[f"{number}/projection"], tensors[f"{number}/energy"].item())
+        basis = bases.Basis(layers, tensors[f"{number}/projection"], tensors[f"{number}/energy"].item())
         tracer = _tracer(model, moved, config)
         nodes.append(Node(basis.to(tracer.device), root_weight, tracer))
     return nodes

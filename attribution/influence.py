@@ -13,140 +13,22 @@ features small. Knows nothing of contributors, files or Django.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from types import TracebackType
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch import Tensor
 
-from attribution.adapters import Adapter, Example, Utilities
-from attribution.devices import CPU, on_cpu
-from attribution.layers import Call, Gradient, TracedLayer, traced_layers
-from attribution.layers import UnableToTrace as UnableToTrace
+from attribution.adapters import Example
+from attribution.bases import Basis, LayerBasis, LayerFactors
+from attribution.devices import on_cpu
+from attribution.layers import Gradient, TracedLayer
+from attribution.tracing import Tracer, wide
 
 Progress = Callable[[str, int, int], None]
 OVERSAMPLING = 32
 SUBSPACE_ROUNDS = 8
 GRAM_ROWS = 128
-STEPS_MAX = 4
-
-
-@dataclass(frozen=True, slots=True)
-class LayerFactors:
-    """One layer (I inputs, the bias counted as one more; O outputs): H is about S (x) A in this eigenbasis."""
-
-    inputs: Tensor
-    """Eigenvectors of the inputs' second moment, (I, I); empty where they are the coordinates themselves."""
-    outputs: Tensor
-    """Eigenvectors of the output gradients' second moment, (O, O), or empty likewise."""
-    eigenvalues: Tensor
-    """Refitted: mean squared gradient in the eigenbasis, (O, I)."""
-
-    def to(self, device: torch.device) -> LayerFactors:
-        return LayerFactors(self.inputs.to(device), self.outputs.to(device), self.eigenvalues.to(device))
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Some inputs' eigenvectors that have about as many coordinates kept: how many they are (I'), the outputs'
-    eigenvectors that these coordinates need (O, O'), which of (I', O') they are, and which of the layer's."""
-
-    inputs: int
-    outputs: Tensor
-    cells: Tensor
-    places: Tensor
-
-
-@dataclass(frozen=True)
-class LayerBasis:
-    """Which eigen-coordinates of a layer are kept (flat positions in (O, I)) and what whitens each of them."""
-
-    factors: LayerFactors
-    positions: Tensor
-    whitening: Tensor
-
-    def to(self, device: torch.device) -> LayerBasis:
-        return LayerBasis(self.factors.to(device), self.positions.to(device), self.whitening.to(device))
-
-    @cached_property
-    def needed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Eigenvectors of inputs (I, I') and outputs (O, O') without those in which nothing is kept, and where the kept
-        coordinates are in (O', I'): in a narrow layer between wide ones that leaves a tenth of the products."""
-        wide = self.factors.eigenvalues.shape[1]
-        rows, columns = self.positions // wide, self.positions % wide
-        inputs, outputs = self.factors.inputs, self.factors.outputs
-        if inputs.numel():
-            inputs, columns, wide = _used(inputs, columns)
-        if outputs.numel():
-            outputs, rows, _ = _used(outputs, rows)
-        return inputs, outputs, rows * wide + columns
-
-    @cached_property
-    def staircase(self) -> tuple[Tensor, list[Step]]:
-        """The same coordinates another way: eigenvalues of a Kronecker product fall off along both sides, so that what
-        is kept is a staircase, and most of (O', I') is not. Inputs' eigenvectors (I, I') in the order of its steps; no
-        steps where one side has no eigenvectors, or all would be one."""
-        wide = self.factors.eigenvalues.shape[1]
-        rows, columns = self.positions // wide, self.positions % wide
-        inputs, outputs = self.factors.inputs, self.factors.outputs
-        if not (inputs.numel() and outputs.numel() and len(columns)):
-            return inputs, []
-        kept = torch.bincount(columns)
-        height = (kept.max() / kept[columns]).log2().floor().clamp(max=STEPS_MAX - 1)
-        order, steps = [], []
-        for one in torch.unique(height):
-            places = (height == one).nonzero().flatten()
-            used, across = torch.unique(columns[places], return_inverse=True)
-            needed, down, tall = _used(outputs, rows[places])
-            order.append(used)
-            steps.append(Step(len(used), needed, across * tall + down, places))
-        return inputs[:, torch.cat(order)].contiguous(), steps if len(steps) > 1 else []
-
-    def coordinates(self, gradient: Gradient) -> Tensor:
-        """The kept coordinates of B examples, whitened, (B, coordinates)."""
-        inputs, steps = self.staircase
-        parts = gradient.in_steps(inputs, [(step.inputs, step.outputs) for step in steps]) if steps else None
-        if parts is None:
-            inputs, outputs, cells = self.needed
-            return _taken(gradient.rotated(inputs, outputs).flatten(1), cells) * self.whitening
-        found = parts[0].new_empty(len(parts[0]), len(self.positions))
-        for part, step in zip(parts, steps, strict=True):
-            found.index_copy_(1, step.places, _taken(part, step.cells))
-        return found.mul_(self.whitening)
-
-
-def _used(vectors: Tensor, places: Tensor) -> tuple[Tensor, Tensor, int]:
-    """The eigenvectors that are named, each place among them, and how many they are."""
-    used, among = torch.unique(places, return_inverse=True)
-    return vectors[:, used].contiguous(), among, len(used)
-
-
-def _taken(rows: Tensor, cells: Tensor) -> Tensor:
-    """These columns, in this order. They name each column once: as many are all of them."""
-    return rows if cells.shape[0] == rows.shape[1] and _counts_up(cells) else rows.index_select(1, cells)
-
-
-def _counts_up(numbers: Tensor) -> bool:
-    return bool((numbers == torch.arange(len(numbers), device=numbers.device)).all())
-
-
-@dataclass(frozen=True, slots=True)
-class Basis:
-    """Whitened coordinates of every layer, in order, then a projection (coordinates, k), orthonormal."""
-
-    layers: Mapping[str, LayerBasis]
-    projection: Tensor | None
-    energy: float
-    """Which part of the expected squared feature the kept coordinates hold."""
-
-    def to(self, device: torch.device) -> Basis:
-        layers = {name: layer.to(device) for name, layer in self.layers.items()}
-        return Basis(layers, None if self.projection is None else self.projection.to(device), self.energy)
 
 
 @dataclass(slots=True)
@@ -168,104 +50,6 @@ class Energy:
 def _squared_norm(rows: Tensor) -> float:
     # By row: a sample fills hundreds of megabytes, and must not be copied for the sake of one number.
     return float(torch.linalg.vector_norm(rows, dim=1).double().square().sum())
-
-
-class Tracer:
-    """While entered, records inputs and output gradients of each traced layer, and computes no parameter gradient.
-
-    Works on a copy of the adapter, so that several checkpoints of one module can be traced side by side.
-    """
-
-    def __init__(
-        self,
-        adapter: Adapter,
-        *,
-        state: Mapping[str, Tensor] | None,
-        left_out: Iterable[str] = (),
-        device: torch.device = CPU,
-    ) -> None:
-        self.device = device
-        self.adapter = copy.copy(adapter)
-        self.adapter.module = copy.deepcopy(adapter.module).to(device)
-        self.layers = layers_of(self.adapter, left_out=left_out)
-        if state is not None:
-            self.adapter.module.load_state_dict(_with_ties(self.adapter.module, state))
-        self.adapter.module.requires_grad_(False).eval()
-        self._handles: list[Any] = []
-        self._calls: dict[str, list[tuple[nn.Module, Tensor, GradientEdge]]] = {}
-
-    def __enter__(self) -> Tracer:
-        for name, layer in self.layers.items():
-            for module in layer.modules:
-                self._handles.append(module.register_forward_hook(self._hook(name)))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-
-    def run(self, utilities: Callable[[Adapter], Utilities]) -> dict[str, Gradient]:
-        """The gradients of the utilities of B examples, by layer."""
-        self._calls = {name: [] for name in self.layers}
-        with torch.enable_grad():
-            answer = utilities(self.adapter)
-            unreached = [name for name, calls in self._calls.items() if not calls]
-            if unreached:
-                raise UnableToTrace(f"Layer {min(unreached)!r} takes no part in the utility: leave it out by name.")
-            edges = [edge for calls in self._calls.values() for _, _, edge in calls]
-            found = iter(torch.autograd.grad(answer.values.sum(), edges, allow_unused=True))
-        # Nothing to take out where all are of one length.
-        real = None if answer.real is None or bool(answer.real.all()) else answer.real
-        traced = {}
-        for name, layer in self.layers.items():
-            calls = []
-            for module, inputs, _ in self._calls[name]:
-                gradient: Tensor | None = next(found)
-                if gradient is None:
-                    # A call whose result the utility does not depend on.
-                    continue
-                if not len(inputs) == len(gradient) == len(answer.values):
-                    raise UnableToTrace(
-                        f"Layer {name!r} is given {len(inputs)} rows for {len(answer.values)} examples, so that it "
-                        "cannot be told whose gradient is whose: leave it out by name."
-                    )
-                calls.append(Call(module, _wide(inputs), _wide(gradient)))
-            if not calls:
-                raise UnableToTrace(f"Layer {name!r} takes no part in the utility: leave it out by name.")
-            traced[name] = layer.gradient(calls, real)
-        self._calls = {}
-        return traced
-
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
-        def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            beginning = not output.requires_grad
-            if beginning:
-                output = output.detach().requires_grad_()
-            # The edge rather than the tensor: what follows may overwrite the tensor in place.
-            self._calls[name].append((module, inputs[0].detach(), get_gradient_edge(output)))
-            return output.clone() if beginning else None
-
-        return record
-
-
-def layers_of(adapter: Adapter, *, left_out: Iterable[str] = ()) -> dict[str, TracedLayer]:
-    """The layers that an index of this adapter's module traces."""
-    also: frozenset[str] = getattr(adapter, "also_traced", frozenset())
-    return traced_layers(adapter.module, {*adapter.left_out, *left_out}, also)
-
-
-def _with_ties(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The checkpoint, with one value for each parameter that has several names; of those the first one's counts."""
-    tied = dict(state)
-    names: dict[int, str] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        first = names.setdefault(id(parameter), name)
-        if first != name and first in tied:
-            tied[name] = tied[first]
-        elif first != name and name in tied:
-            tied[first] = tied[name]
-    return tied
 
 
 def fit_factors(
@@ -343,8 +127,8 @@ def state_at(
     """theta_t: where training on a fraction t of the items would have come to; untraced parameters stay at theta*."""
     state = dict(current)
     for name, layer in factors.items():
-        now = _wide(layers[name].matrix(current))
-        moved = _into(now - _wide(layers[name].matrix(initial)), layer)
+        now = wide(layers[name].matrix(current))
+        moved = _into(now - wide(layers[name].matrix(initial)), layer)
         lam = damping_of(layer, damping)
         kept = torch.ones_like(layer.eigenvalues) if lam == 0 else lam / (t * layer.eigenvalues + lam)
         layers[name].write(now - (1 - t) * _back(moved * kept, layer), state)
@@ -360,11 +144,6 @@ def _into(matrix: Tensor, layer: LayerFactors) -> Tensor:
 def _back(matrix: Tensor, layer: LayerFactors) -> Tensor:
     matrix = layer.outputs.to(matrix.dtype) @ matrix if layer.outputs.numel() else matrix
     return matrix @ layer.inputs.T.to(matrix.dtype) if layer.inputs.numel() else matrix
-
-
-def _wide(values: Tensor) -> Tensor:
-    """A model may be kept in half precision; sums over its gradients may not."""
-    return values.float() if values.dtype in {torch.float16, torch.bfloat16} else values
 
 
 def choose_coordinates(factors: Mapping[str, LayerFactors], *, t: float, damping: float, coordinates: int) -> Basis:

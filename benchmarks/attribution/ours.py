@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attribution import attributors, influence
+from attribution import attributors, tracing
 from attribution.adapters import Example, LoadedModel
 from attribution.attributors import IndexItem
 from attribution.attributors.hybrid import HybridIndex
@@ -154,7 +154,7 @@ def cosine(setting: Setting, embed: Any) -> Scored:
 def gradient_dots(setting: Setting) -> Scored:
     """Inner products of plain gradients over the traced layers, nothing whitened."""
     started = time.process_time()
-    with influence.Tracer(setting.model.adapter, state=setting.model.checkpoints[-1]) as tracer:
+    with tracing.Tracer(setting.model.adapter, state=setting.model.checkpoints[-1]) as tracer:
         queries = _gradients(tracer, setting.queries)
         parts = [queries @ _gradients(tracer, chosen).T for chosen in _cut(setting.examples, 64)]
     found = torch.cat(parts, 1).double().numpy()
@@ -164,7 +164,7 @@ def gradient_dots(setting: Setting) -> Scored:
     )
 
 
-def _gradients(tracer: influence.Tracer, examples: Sequence[Example]) -> Tensor:
+def _gradients(tracer: tracing.Tracer, examples: Sequence[Example]) -> Tensor:
     rows = []
     for chosen in _cut(examples, 64):
         traced = tracer.run(lambda adapter, chosen=chosen: adapter.utility(chosen))  # type: ignore[misc]

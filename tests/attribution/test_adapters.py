@@ -145,12 +145,12 @@ def gpt2(**changed: Any) -> Any:
 
 
 def test_a_gpt2_of_transformers_gives_autograds_gradients_example_by_example() -> None:
-    from attribution import influence
+    from attribution import tracing
 
     adapter = CausalLM.of_transformers(gpt2())
     assert (adapter.vocabulary, adapter.context, adapter.left_out) == (11, 16, frozenset({"lm_head"}))
     examples = [Example((1, 2, 3)), Example((4, 5, 6, 7, 8, 9, 10), prompt_tokens=2), Example((3, 1, 4, 1), 1)]
-    with influence.Tracer(adapter, state=None) as tracer:
+    with tracing.Tracer(adapter, state=None) as tracer:
         traced = tracer.run(lambda own: own.utility(examples))
     assert sorted(traced) == [
         f"transformer.h.0.{name}" for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")

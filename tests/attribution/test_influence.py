@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attribution import influence
+from attribution import bases, influence, tracing
 from attribution.adapters import Example, Utilities
 from attribution.adapters.causal_lm import CausalLM
-from attribution.layers import Outer
+from attribution.layers import Outer, UnableToTrace
 
 INPUTS, OUTPUTS, ITEMS = 4, 3, 6
 T, DAMPING = 0.5, 0.3
@@ -72,8 +72,8 @@ def dense_gradients(adapter: GaussianRegression, theta: Tensor) -> Tensor:
     return torch.einsum("no,ni->noi", adapter.y - inputs @ weight.T, inputs).flatten(1)
 
 
-def fitted(adapter: GaussianRegression) -> dict[str, influence.LayerFactors]:
-    with influence.Tracer(adapter, state=None) as tracer:
+def fitted(adapter: GaussianRegression) -> dict[str, bases.LayerFactors]:
+    with tracing.Tracer(adapter, state=None) as tracer:
         return influence.fit_factors(tracer, PAIRS, batch=5, seed=0)
 
 
@@ -89,11 +89,11 @@ def test_features_of_a_linear_model_multiply_to_the_dense_gauss_newton_influence
     expected = gradients @ torch.linalg.solve(T * h + lam * eye, gradients.T)
 
     factors = fitted(adapter)
-    layers = influence.layers_of(adapter)
+    layers = tracing.layers_of(adapter)
     state = influence.state_at(current, initial, factors, layers=layers, t=T, damping=DAMPING)
     torch.testing.assert_close(flat(state), theta_t, rtol=1e-4, atol=1e-5)
     basis = influence.choose_coordinates(factors, t=T, damping=DAMPING, coordinates=10_000)
-    with influence.Tracer(adapter, state=state) as tracer:
+    with tracing.Tracer(adapter, state=state) as tracer:
         found = influence.features(tracer, basis, EACH, batch=4)
         projected = influence.features(tracer, influence.fit_projection(basis, found, k=ITEMS)[0], EACH, batch=4)
     torch.testing.assert_close((found @ found.T).double(), expected, rtol=1e-4, atol=1e-4)
@@ -105,7 +105,7 @@ def test_at_t_one_the_model_stays_where_training_left_it() -> None:
     adapter = GaussianRegression()
     current = adapter.module.state_dict()
     initial = {name: torch.zeros_like(value) for name, value in current.items()}
-    layers = influence.layers_of(adapter)
+    layers = tracing.layers_of(adapter)
     state = influence.state_at(current, initial, fitted(adapter), layers=layers, t=1.0, damping=DAMPING)
     torch.testing.assert_close(flat(state), flat(current))
 
@@ -135,8 +135,8 @@ def test_coordinates_of_a_staircase_are_those_of_the_whole_gradient(positions: i
     kept[tall - 1, wide - 1], kept[0, 0] = True, False
     kept = kept[torch.randperm(tall, generator=chance)][:, torch.randperm(wide, generator=chance)]
     places = kept.flatten().nonzero().flatten()
-    layer = influence.LayerBasis(
-        influence.LayerFactors(inputs, outputs, torch.ones(tall, wide)), places, normal(len(places)).abs()
+    layer = bases.LayerBasis(
+        bases.LayerFactors(inputs, outputs, torch.ones(tall, wide)), places, normal(len(places)).abs()
     )
     assert len(layer.staircase[1]) > 1
     gradient = Outer(normal(examples, positions, wide), normal(examples, positions, tall))
@@ -153,7 +153,7 @@ def test_the_sample_of_a_projection_comes_back_in_it(items: int) -> None:
     sample = torch.randn(items, 500, generator=torch.Generator().manual_seed(5)) @ torch.diag(
         torch.arange(1, 501) ** -0.5
     )
-    basis, projected = influence.fit_projection(influence.Basis({}, None, 1.0), sample, k=300)
+    basis, projected = influence.fit_projection(bases.Basis({}, None, 1.0), sample, k=300)
     assert basis.projection is not None
     torch.testing.assert_close(projected, sample @ basis.projection, rtol=0, atol=1e-4)
 
@@ -161,7 +161,7 @@ def test_the_sample_of_a_projection_comes_back_in_it(items: int) -> None:
 def test_a_projection_of_many_items_keeps_what_the_exact_one_keeps() -> None:
     chance = torch.Generator().manual_seed(5)
     sample = torch.randn(400, 500, generator=chance) @ torch.diag(torch.arange(1, 501) ** -0.5)
-    projection = influence.fit_projection(influence.Basis({}, None, 1.0), sample, k=40)[0].projection
+    projection = influence.fit_projection(bases.Basis({}, None, 1.0), sample, k=40)[0].projection
     assert projection is not None
     torch.testing.assert_close(projection.T @ projection, torch.eye(40), rtol=0, atol=1e-4)
     best = torch.linalg.svdvals(sample)[:40].square().sum()
@@ -194,7 +194,7 @@ def test_an_example_has_the_same_features_alone_and_in_a_padded_batch() -> None:
         Example((4, 5, 6, 7, 8, 9, 10), prompt_tokens=2),
         Example((3, 1, 4, 1, 5), prompt_tokens=1),
     ]
-    with influence.Tracer(adapter, state=None) as tracer:
+    with tracing.Tracer(adapter, state=None) as tracer:
         factors = influence.fit_factors(tracer, examples, batch=2, seed=0)
         basis = influence.choose_coordinates(factors, t=T, damping=0.1, coordinates=100)
         together = influence.features(tracer, basis, examples, batch=8)
@@ -205,7 +205,7 @@ def test_an_example_has_the_same_features_alone_and_in_a_padded_batch() -> None:
 def test_padding_takes_no_part_in_the_factors() -> None:
     adapter = tiny(TinyLM())
     examples = [Example((1, 2, 3)), Example((4, 5, 6, 7, 8))]
-    with influence.Tracer(adapter, state=None) as tracer:
+    with tracing.Tracer(adapter, state=None) as tracer:
         traced = tracer.run(lambda own: own.utility(examples))
     found = traced["hidden"]
     assert isinstance(found, Outer)
@@ -218,7 +218,7 @@ def test_padding_takes_no_part_in_the_factors() -> None:
 
 def test_tracing_leaves_the_callers_module_as_it_was() -> None:
     module = TinyLM()
-    with influence.Tracer(tiny(module), state=None) as tracer:
+    with tracing.Tracer(tiny(module), state=None) as tracer:
         tracer.run(lambda own: own.utility([Example((1, 2, 3))]))
     assert all(parameter.requires_grad for parameter in module.parameters())
     assert not module.hidden._forward_hooks
@@ -227,21 +227,21 @@ def test_tracing_leaves_the_callers_module_as_it_was() -> None:
 def test_tied_weights_are_refused_by_name() -> None:
     module = TinyLM()
     module.head.weight = module.tokens.weight
-    with pytest.raises(influence.UnableToTrace, match="'head' shares its weight with 'tokens'"):
-        influence.Tracer(tiny(module), state=None)
-    assert "head" not in influence.Tracer(tiny(module, left_out=("head",)), state=None).layers
+    with pytest.raises(UnableToTrace, match="'head' shares its weight with 'tokens'"):
+        tracing.Tracer(tiny(module), state=None)
+    assert "head" not in tracing.Tracer(tiny(module, left_out=("head",)), state=None).layers
 
 
 def test_a_layer_that_takes_no_part_is_refused_by_name() -> None:
     module = TinyLM()
     module.idle = nn.Linear(8, 8)
     with (
-        influence.Tracer(tiny(module), state=None) as tracer,
-        pytest.raises(influence.UnableToTrace, match="'idle' takes no part"),
+        tracing.Tracer(tiny(module), state=None) as tracer,
+        pytest.raises(UnableToTrace, match="'idle' takes no part"),
     ):
         tracer.run(lambda own: own.utility([Example((1, 2, 3))]))
 
 
 def test_a_name_to_leave_out_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(influence.UnableToTrace, match="no layer 'haed'"):
-        influence.Tracer(tiny(TinyLM(), left_out=("haed",)), state=None)
+    with pytest.raises(UnableToTrace, match="no layer 'haed'"):
+        tracing.Tracer(tiny(TinyLM(), left_out=("haed",)), state=None)

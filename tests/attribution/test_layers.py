@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attribution import influence
+from attribution import bases, influence, tracing
 from attribution.adapters import Example, Utilities
 from attribution.layers import UnableToTrace, traced_layers
 
@@ -203,7 +203,7 @@ def readout(name: str) -> Readout:
     return Readout(make(), inputs, also)
 
 
-def each_alone(adapter: Readout, tracer: influence.Tracer, name: str) -> Tensor:
+def each_alone(adapter: Readout, tracer: tracing.Tracer, name: str) -> Tensor:
     """What autograd says of each example by itself, in the form (B, O, I)."""
     layer = tracer.layers[name]
     parameters = [parameter.requires_grad_() for parameter in layer.parameters()]
@@ -224,7 +224,7 @@ each = pytest.mark.parametrize("name", list(MODULES))
 @each
 def test_the_gradient_of_every_example_is_that_of_autograd(name: str) -> None:
     adapter = readout(name)
-    with influence.Tracer(adapter, state=None) as tracer:
+    with tracing.Tracer(adapter, state=None) as tracer:
         traced = tracer.run(lambda own: own.utility(EXAMPLES))
     assert traced
     for layer, gradient in traced.items():
@@ -237,14 +237,14 @@ def test_the_gradient_of_every_example_is_that_of_autograd(name: str) -> None:
 def test_everything_that_learns_is_traced(name: str) -> None:
     adapter = readout(name)
     learn = {id(parameter): parameter.numel() for parameter in adapter.module.parameters() if parameter.requires_grad}
-    tracer = influence.Tracer(adapter, state=None)
+    tracer = tracing.Tracer(adapter, state=None)
     assert sum(p.numel() for layer in tracer.layers.values() for p in layer.parameters()) == sum(learn.values())
 
 
 @each
 def test_the_eigenvalues_are_mean_squared_gradients_in_an_orthonormal_basis(name: str) -> None:
     adapter = readout(name)
-    with influence.Tracer(adapter, state=None) as tracer:
+    with tracing.Tracer(adapter, state=None) as tracer:
         factors = influence.fit_factors(tracer, EXAMPLES, batch=2, seed=0)
     for layer, factor in factors.items():
         gradients = each_alone(adapter, tracer, layer)
@@ -259,7 +259,7 @@ def test_the_eigenvalues_are_mean_squared_gradients_in_an_orthonormal_basis(name
 @each
 def test_features_multiply_to_the_whitened_products_of_autograds_gradients(name: str) -> None:
     adapter = readout(name)
-    with influence.Tracer(adapter, state=None) as tracer:
+    with tracing.Tracer(adapter, state=None) as tracer:
         factors = influence.fit_factors(tracer, EXAMPLES, batch=5, seed=0)
         basis = influence.choose_coordinates(factors, t=0.5, damping=0.1, coordinates=10_000)
         found = influence.features(tracer, basis, EXAMPLES, batch=3)
@@ -271,7 +271,7 @@ def test_features_multiply_to_the_whitened_products_of_autograds_gradients(name:
     torch.testing.assert_close((found @ found.T).double(), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
-def _rotated(factor: influence.LayerFactors, gradients: Tensor) -> Tensor:
+def _rotated(factor: bases.LayerFactors, gradients: Tensor) -> Tensor:
     left = factor.outputs.T.double() @ gradients if factor.outputs.numel() else gradients
     return left @ factor.inputs.double() if factor.inputs.numel() else left
 
@@ -280,7 +280,7 @@ def _rotated(factor: influence.LayerFactors, gradients: Tensor) -> Tensor:
 def test_a_checkpoint_comes_back_from_its_matrices(name: str) -> None:
     adapter = readout(name)
     state = {key: value.clone() for key, value in adapter.module.state_dict().items()}
-    for layer in influence.layers_of(adapter).values():
+    for layer in tracing.layers_of(adapter).values():
         written = dict(state)
         layer.write(layer.matrix(state) + 1.0, written)
         learnt = {id(p) for p in layer.parameters()}
@@ -293,11 +293,11 @@ def test_with_little_data_the_model_goes_back_to_where_training_began(name: str)
     adapter = readout(name)
     current = {key: value.clone() for key, value in adapter.module.state_dict().items()}
     initial = {key: value + 0.5 for key, value in current.items()}
-    with influence.Tracer(adapter, state=current) as tracer:
+    with tracing.Tracer(adapter, state=current) as tracer:
         factors = influence.fit_factors(tracer, EXAMPLES, batch=5, seed=0)
-    layers = influence.layers_of(adapter)
+    layers = tracing.layers_of(adapter)
     state = influence.state_at(current, initial, factors, layers=layers, t=1e-9, damping=1e6)
-    moved = influence.Tracer(adapter, state=state).adapter.module.state_dict()
+    moved = tracing.Tracer(adapter, state=state).adapter.module.state_dict()
     traced = {id(parameter) for layer in layers.values() for parameter in layer.parameters()}
     for key, parameter in adapter.module.named_parameters(remove_duplicate=False):
         goal = initial[key] if id(parameter) in traced else current[key]
@@ -350,7 +350,7 @@ def test_a_layer_that_does_not_see_one_row_an_example_is_refused_by_name() -> No
 
     adapter = Readout(Mixed(), _normal(6, 3), frozenset({"embedding"}))
     with (
-        influence.Tracer(adapter, state=None) as tracer,
+        tracing.Tracer(adapter, state=None) as tracer,
         pytest.raises(UnableToTrace, match="'places' is given 1 rows for 5 examples"),
     ):
         tracer.run(lambda own: own.utility(EXAMPLES))
@@ -368,7 +368,7 @@ def test_a_layer_whose_answer_is_thrown_away_is_refused_by_name() -> None:
             return result
 
     with (
-        influence.Tracer(Readout(Wasteful(), _normal(4)), state=None) as tracer,
+        tracing.Tracer(Readout(Wasteful(), _normal(4)), state=None) as tracer,
         pytest.raises(UnableToTrace, match="'unused' takes no part"),
     ):
         tracer.run(lambda own: own.utility(EXAMPLES))

@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from attribution import attributors, influence
+from attribution import attributors, tracing
 from attribution.adapters import LoadedModel
 from attribution.adapters.classifier import Classifier
 from attribution.attributors import IndexConfig, IndexItem
@@ -139,7 +139,7 @@ def scores_of(game: Game, directory: Path) -> dict[str, np.ndarray]:
         scores = index.score(index.embed(queries))
         found[name] = scores.specific + scores.general
     gradients = {}
-    with influence.Tracer(adapter, state=game.trained) as tracer:
+    with tracing.Tracer(adapter, state=game.trained) as tracer:
         for part, chosen in (("items", examples), ("queries", queries)):
             traced = tracer.run(lambda own, chosen=chosen: own.utility(chosen))  # type: ignore[misc]
             nothing = torch.zeros(0)
