@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import index as scale
+from benchmarks.index.measures import alone
 
 HOLDERS = 10_000
 WIDTH = 512
@@ -63,7 +63,7 @@ def speed() -> dict[str, Any]:
     process of its own, in processor time: on a busy machine time on the wall says what others do."""
     asked = {"query": {"holders": HOLDERS, "items": 2 * HOLDERS, "k": WIDTH}, "scan": {"items": 10**6, "k": WIDTH}}
     asked["changes"] = {"items": 2 * HOLDERS, "holders": 100, "k": WIDTH}
-    return {name: scale.alone(name, sizes) for name, sizes in asked.items()}
+    return {name: alone(name, sizes) for name, sizes in asked.items()}
 
 
 def judge(found: dict[str, Any]) -> list[dict[str, Any]]:
