@@ -179,6 +179,9 @@ CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
     "attribution.tasks.take_build_step": {"queue": "builds"},
     "attribution.tasks.take_audit": {"queue": "builds"},
+    # By whom the steps and audits are taken that they tell of: else messages would pile up during a long step.
+    "attribution.tasks.sweep_builds": {"queue": "builds"},
+    "attribution.tasks.sweep_audits": {"queue": "builds"},
     "attribution.tasks.*": {"queue": "attribution"},
     "payouts.tasks.*": {"queue": "payouts"},
     # It measures generations, and so needs the workers that have torch.
