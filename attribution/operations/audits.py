@@ -50,8 +50,8 @@ def take_audit(
 ) -> bool:
     """Make a queued audit; whether it was made here and now. False: another worker is at it, or it is done.
 
-    What goes wrong is shown with the index, which then waits for nothing; a worker
-    that is killed leaves the audit to the next one, and retrained models are kept.
+    What goes wrong is shown with the index, which then waits for nothing; a worker that is killed leaves the audit to
+    the next one, and retrained models are kept.
     """
     with session_lock(LOCK_CLASS, index_id) as mine:
         index = AttributionIndex.objects.select_related("model_version__manifest").filter(pk=index_id).first()

@@ -78,9 +78,10 @@ def test_what_was_taken_out_does_not_lead(tmp_path: Path) -> None:
     assert found[0][0] == expected[0][0]
 
 
-def test_no_rough_score_is_further_off_than_it_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of", [queries(2), queries(2).bfloat16().float()], ids=["any", "exact in bfloat16"])
+def test_no_rough_score_is_further_off_than_it_says(tmp_path: Path, of: torch.Tensor) -> None:
     held = items(tmp_path, np.arange(ITEMS))
-    positions, of = held.of_holder(5), queries(2)
+    positions = held.of_holder(5)
     _, exact = scanning.work_scores(held, positions, of)
     pieces = list(scanning._pieces(held, positions, of))
     rough, errors = (np.hstack([getattr(piece, name) for piece in pieces]) for name in ("scores", "errors"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attribution.shares import BILLION, Shares, UnableToShare, apportion_scores, recompute
+from attribution.shares import BILLION, GroupScore, Shares, UnableToShare, apportion_scores, recompute
 
 scores = st.lists(
     st.tuples(
@@ -138,3 +138,24 @@ def test_what_is_not_a_score_is_refused(values: list[float], errors: list[float]
 def test_a_holder_given_twice_is_refused() -> None:
     with pytest.raises(UnableToShare, match="twice"):
         apportion_scores(holder_ids=[1, 1], scores=[1.0, 1.0], standard_errors=[0.0, 0.0], noise_z=2, key="k")
+
+
+@given(scores, scores)
+def test_holders_that_count_as_one_get_together_what_one_holder_in_their_place_would(
+    linked: list[tuple[float, float]], others: list[tuple[float, float]]
+) -> None:
+    linked = [(1.0, 0.0), (-0.5, 0.0), *linked]
+    of_group, ids = sum(score for score, _ in linked), [1, *range(100, 100 + len(others))]
+    one = apportion_scores(
+        holder_ids=ids, scores=[of_group, *(score for score, _ in others)],
+        standard_errors=[0.25, *(error for _, error in others)], noise_z=2.0, key="g",
+    )  # fmt: skip
+    members = range(1, 1 + len(linked))
+    found = apportion_scores(
+        holder_ids=[*members, *ids[1:]], scores=[score for score, _ in linked + others],
+        standard_errors=[error for _, error in linked + others], noise_z=2.0, key="g",
+        groups=[GroupScore(tuple(members), of_group, 0.25)],
+    )  # fmt: skip
+    assert sum(found.ppb[: len(linked)]) == one.ppb[0]
+    assert found.ppb[len(linked) :] == one.ppb[1:]
+    assert all(not part for part, (score, _) in zip(found.ppb, linked, strict=False) if score <= 0)
