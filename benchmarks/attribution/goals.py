@@ -14,6 +14,9 @@ HOLDERS = 10_000
 WIDTH = 512
 HYBRID = "hybrid, weight"
 MIDPOINT = "midpoint, damping 0.3 (default)"
+FAST = "midpoint, 16,384 coordinates of Linear layers"
+TRAKER, DATTRI = "TRAK, traker 0.3.2", "TRAK, dattri 0.3.0"
+LDS_OF_MIDPOINT = (0.67, 0.45)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ TEXT_COLUMNS = (
     Column("noise's share\nspecific / general", ("noise_specific", "noise_general")),
     Column("copy's share\nto its twin's", ("copy_ratio",), ".2f"),
     Column("build\ns", ("build",), ".1f"),
+    Column("features\ns", ("features",), ".1f"),
     Column("one query\nms", ("query",), ".1f", 1e3),
     Column("bytes\nan item", ("bytes",), ",.0f"),
 )
@@ -76,7 +80,7 @@ def judge(found: dict[str, Any]) -> list[dict[str, Any]]:
 
     if "text" in found:
         rows = {row["method"]: row for row in found["text"]["methods"]}
-        _judge_text(rows, found["text"], goal)
+        _judge_text(rows, goal)
     if "digits" in found:
         _judge_digits({row["method"]: row for row in found["digits"]["methods"]}, found["digits"], goal)
     if "speed" in found:
@@ -90,10 +94,10 @@ def judge(found: dict[str, Any]) -> list[dict[str, Any]]:
     return judged
 
 
-def _judge_text(rows: dict[str, Any], about: dict[str, Any], goal: Callable[..., None]) -> None:
+def _judge_text(rows: dict[str, Any], goal: Callable[..., None]) -> None:
     midpoint = rows[MIDPOINT]
     hybrid = next(row for name, row in rows.items() if name.startswith(HYBRID))
-    for row, what, targets in ((midpoint, "midpoint, k = 512", (0.67, 0.45)), (hybrid, "hybrid", (0.72, 0.50))):
+    for row, what, targets in ((midpoint, "midpoint, k = 512", LDS_OF_MIDPOINT), (hybrid, "hybrid", (0.72, 0.50))):
         values = [row[key] for key in _both("coalition_lds")]
         goal(
             "A1",
@@ -113,14 +117,17 @@ def _judge_text(rows: dict[str, Any], about: dict[str, Any], goal: Callable[...,
     if library is not None:
         ratio = library["query"] / midpoint["query"]
         goal("A5", "one query end to end, against kronfluence", ">= 50 x", f"{ratio:.0f} x", ratio >= 50)
-    passes = about["feature_seconds"]
-    for name, target in (("TRAK, traker 0.3.2", 8), ("TRAK, dattri 0.3.0", 15)):
-        if passes.get(name) is not None:
-            ratio = passes[name] / passes["ours"]
-            goal("A6", f"feature pass, against {name}", f">= {target} x", f"{ratio:.1f} x", ratio >= target)
-    if "TRAK, traker 0.3.2" in rows:
-        ratio = rows["TRAK, traker 0.3.2"]["build"] / midpoint["build"]
-        goal("A6", "whole build, against traker", ">= 3 x", f"{ratio:.1f} x", ratio >= 3)
+    fast = rows[FAST]
+    # What is fast counts for nothing unless it is as good as was asked.
+    is_good = _reached([fast[key] for key in _both("coalition_lds")], LDS_OF_MIDPOINT)
+    for cost, what, library, target in (
+        ("features", "feature pass", TRAKER, 8), ("features", "feature pass", DATTRI, 15),
+        ("build", "whole build", TRAKER, 3),
+    ):  # fmt: skip
+        if library in rows:
+            ratio, of_all = (rows[library][cost] / row[cost] for row in (fast, midpoint))
+            told = f"{ratio:.1f} x (every coordinate: {of_all:.1f} x)"
+            goal("A6", f"{what}, against {library}, with A1", f">= {target} x", told, is_good and ratio >= target)
 
 
 def _judge_digits(rows: dict[str, Any], about: dict[str, Any], goal: Callable[..., None]) -> None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from attribution.shards import Array
+from benchmarks.attribution.goals import DATTRI, TRAKER
 
 Batch = tuple[Tensor, Tensor, Tensor]
 PROJECTED = 512
@@ -231,7 +232,7 @@ class OneTarget(nn.Module):
 
 
 PEERS: dict[str, Callable[..., Answer]] = {
-    "TRAK, traker 0.3.2": traker,
-    "TRAK, dattri 0.3.0": dattri,
+    TRAKER: traker,
+    DATTRI: dattri,
     "EK-FAC, kronfluence 1.0.1": kronfluence,
 }
