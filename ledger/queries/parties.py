@@ -68,17 +68,17 @@ def load_parties(
     return loaded
 
 
-# An advance dated after the month is earned back from later ones, also where the month closes after it was granted. One
-# cancelled after the month is not earned back from it.
+# An advance dated after the month is earned back from later ones, also where the month closes after it was granted.
+# What cancels an advance counts from when that was granted, so that no close earns back what is cancelled already.
 _ADVANCES = """
-SELECT a.owner, s.code, a.contract,
-       least(-sum(l.amount) FILTER (WHERE e.period_id <= %(month)s), -sum(l.amount))::bigint AS open
+SELECT a.owner, s.code, a.contract, -sum(l.amount)::bigint
   FROM ledger_account a JOIN ledger_asset s ON s.id = a.asset_id
   JOIN ledger_line l ON l.account_id = a.id JOIN ledger_entry e ON e.id = l.entry_id
- WHERE a.kind = 'advance' AND a.owner = ANY(%(owners)s)
+  LEFT JOIN ledger_advancecancellation x ON x.entry_id = e.id LEFT JOIN ledger_advanceproposal p ON p.id = x.advance_id
+  LEFT JOIN ledger_entry granted ON granted.id = p.entry_id
+ WHERE a.kind = 'advance' AND a.owner = ANY(%(owners)s) AND coalesce(granted.period_id, e.period_id) <= %(month)s
    AND (%(before)s::bigint IS NULL OR e.id <= %(before)s)
- GROUP BY a.id, 1, 2, 3
-HAVING sum(l.amount) < 0 AND sum(l.amount) FILTER (WHERE e.period_id <= %(month)s) < 0 ORDER BY a.id"""
+ GROUP BY a.id, 1, 2, 3 HAVING sum(l.amount) < 0 ORDER BY a.id"""
 
 
 def _open_advances(month: int, owners: list[str], before: int | None) -> dict[tuple[str, str], list[Advance]]:

@@ -101,6 +101,17 @@ def test_what_is_cancelled_before_a_late_close_is_not_recouped_by_it(world: Worl
     assert not violated()
 
 
+def test_an_advance_of_the_next_month_is_not_earned_back_in_place_of_one_that_was_cancelled(world: World) -> None:
+    open_ = advance(world, "book", 300 * CENT)
+    earn(world, 10)
+    cancel(open_, world, at=NOVEMBER)
+    advance(world, "book", 200 * CENT, at=NOVEMBER)
+    close_october()
+    assert journal.owed(open_) == 200 * CENT
+    assert not Entry.objects.filter(kind="close_recoup").exists()
+    assert not violated()
+
+
 def test_of_two_advances_under_a_contract_the_older_is_earned_back_first(world: World) -> None:
     open_ = advance(world, "book", 20 * CENT)
     advance(world, "book", 300 * CENT)
@@ -203,15 +214,19 @@ def test_not_even_a_superuser_cancels_alone_or_what_was_paid(committed_database:
     alone = entry.format(key="a", accounts=f"{payable}, {open_}", units="-7, 7")
     by_another = post.format(by=second.pk, amount=7)
     not_so = "not proposed by one person and posted by another"
+    # Another advance under the contract leaves room on the account, but not in this one.
+    advance(world, "book", CENT)
+    room = entry.format(key="e", accounts=f"{payable}, {open_}", units=f"-{CENT + 1}, {CENT + 1}")
     attempts = [
         ([alone], not_so),
+        ([asked, room, post.format(by=second.pk, amount=CENT + 1)], not_so),
         ([asked, alone, post.format(by=first.pk, amount=7)], "posted_by_somebody_else"),
         ([asked, alone, post.format(by=second.pk, amount=8)], not_so),
         # Out of somebody else's money, or out of the programme's though it was not so proposed.
         ([asked, entry.format(key="b", accounts=f"{other}, {open_}", units="-7, 7"), by_another], "not within|limits"),
         ([asked, entry.format(key="c", accounts=f"{cost}, {open_}", units="-7, 7"), by_another], not_so),
         # More than is open.
-        ([asked, entry.format(key="d", accounts=f"{payable}, {open_}", units=f"-{CENT + 1}, {CENT + 1}")], "limits"),
+        ([asked, entry.format(key="d", accounts=f"{payable}, {open_}", units=f"{-3 * CENT}, {3 * CENT}")], "limits"),
         ([insert.format(way="take_back", state="posted")], "begins as a proposal"),
         (["DELETE FROM ledger_advancecancellation"], "never changed"),
     ]  # fmt: skip
