@@ -7,6 +7,7 @@ from django.db import connection
 
 from contributors.models import uuid7
 from ledger import journal, operations
+from ledger.documents import on_the_wire
 from ledger.journal import AccountKey, Document, UnableToPost, post
 from ledger.models import Account, Balance, Entry, Line, Period
 from ledger.money import UNITS_MAX
@@ -355,7 +356,7 @@ def test_accounts_carry_their_asset_in_their_number() -> None:
 
 def test_the_digest_made_before_the_copy_is_that_of_the_stored_rows() -> None:
     documents = [document(), document(amounts=[1, 9])]
-    digest = journal._wire(documents).digest
+    digest = on_the_wire(documents).digest
     post_documents(*documents)
     with connection.cursor() as cursor:
         cursor.execute("SELECT ledger_digest_documents(batch_id) FROM ledger_entry")
