@@ -229,7 +229,7 @@ READ_ONLY = {"ledger_entry", "ledger_line", "ledger_balance", "ledger_chain_head
 MAY_EXECUTE = {
     "ledger_post", "ledger_reverse", "ledger_begin_batch", "ledger_post_accruals", "ledger_post_documents",
     "ledger_open_accounts", "ledger_hold_still", "ledger_make_partitions", "ledger_find_accounts", "ledger_balances",
-    "ledger_matured", "ledger_digest_lines", "ledger_digest_documents", "ledger_request_hash", "ledger_entry_hash",
+    "ledger_matured", "ledger_paid_since", "ledger_digest_lines", "ledger_digest_documents", "ledger_request_hash", "ledger_entry_hash",
     "ledger_merkle_root",
 }  # fmt: skip
 # (table, its parent or itself, privileges of the application role, owner, enabled triggers of each function)
