@@ -2,29 +2,34 @@
 -- Every function is replaced where it exists, so that a migration that changes one runs this file again.
 
 -- --- digests: what the chain covers. ledger/journal.py computes the same for a batch that it is about to copy. -----
-CREATE OR REPLACE FUNCTION ledger_digest_lines(p_accounts bigint[], p_amounts bigint[]) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
-  SELECT sha256(coalesce(string_agg(int8send(a) || int8send(m), ''::bytea ORDER BY a), ''))
-    FROM unnest(p_accounts, p_amounts) AS x(a, m)
-$$;
+-- In plpgsql, as are the reads of every posting, for the plan: a session makes it once, and one of a function in SQL that
+-- is not inlined in every transaction.
+CREATE OR REPLACE FUNCTION ledger_digest_lines(p_accounts bigint[], p_amounts bigint[]) RETURNS bytea LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  RETURN (SELECT sha256(coalesce(string_agg(int8send(a) || int8send(m), ''::bytea ORDER BY a), ''))
+            FROM unnest(p_accounts, p_amounts) AS x(a, m));
+END $$;
 
 CREATE OR REPLACE FUNCTION ledger_request_hash(p_kind text, p_earned integer, p_reverses bigint, p_reference text, p_rule text,
-                                    p_body bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
-  SELECT sha256(convert_to(jsonb_build_array(p_kind, p_earned, p_reverses, p_reference, p_rule)::text, 'UTF8')
-                || p_body)
-$$;
+                                    p_body bytea) RETURNS bytea LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  RETURN sha256(convert_to(jsonb_build_array(p_kind, p_earned, p_reverses, p_reference, p_rule)::text, 'UTF8')
+                || p_body);
+END $$;
 
 CREATE OR REPLACE FUNCTION ledger_entry_hash(p_prev bytea, p_id bigint, p_request bytea, p_key text, p_batch bigint,
                                   p_effective date, p_posted_at timestamptz, p_n_lines integer, p_n_docs integer,
-                                  p_total bigint, p_lines bytea) RETURNS bytea LANGUAGE sql STABLE AS $$
-  SELECT sha256(p_prev || int8send(p_id) || p_request
+                                  p_total bigint, p_lines bytea) RETURNS bytea LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  RETURN sha256(p_prev || int8send(p_id) || p_request
     || convert_to(jsonb_build_array(p_key, p_batch, to_char(p_effective, 'YYYY-MM-DD'),
                                     (extract(epoch FROM p_posted_at) * 1000000)::bigint,
                                     p_n_lines, p_n_docs, p_total)::text, 'UTF8')
-    || p_lines)
-$$;
+    || p_lines);
+END $$;
 
 -- --- accounts -----------------------------------------------------------------------------------------------------
--- In plpgsql, as are the other reads of every posting, for the plan, which a session then makes once.
+-- In plpgsql for the plan too.
 CREATE OR REPLACE FUNCTION ledger_find_accounts(p_kinds text[], p_assets text[], p_owners text[], p_contracts text[])
 RETURNS bigint[] LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
