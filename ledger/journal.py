@@ -384,12 +384,22 @@ def owed(key: AccountKey) -> int:
     return -balance(key) if CHART[key.kind].normal_side == "D" else balance(key)
 
 
-def matured(key: AccountKey, before: dt.date | dt.datetime) -> int:
-    """The part of a payable that a payout may take: the balance less what closes dated on or after `before` credited.
+def matured_balances(keys: Sequence[AccountKey], before: dt.date | dt.datetime) -> dict[AccountKey, int]:
+    """What a payout may take of each payable: the balance less what closes dated on or after `before` credited.
 
     Money that a payout took and gave back is as old as it was.
     """
+    if not keys:
+        return {}
     day = utc_date(before) if isinstance(before, dt.datetime) else before
     with connection.cursor() as cursor:
-        cursor.execute("SELECT ledger_matured(%s, %s, %s, %s, %s)", [key.kind, key.asset, key.owner, key.contract, day])
-        return int(cursor.fetchone()[0])
+        cursor.execute(
+            "SELECT matured FROM ledger_matured(%s::text[], %s::text[], %s::text[], %s::text[], %s) ORDER BY place",
+            [*_columns(keys), day],
+        )
+        return {key: int(row[0]) for key, row in zip(keys, cursor.fetchall(), strict=True)}
+
+
+def matured(key: AccountKey, before: dt.date | dt.datetime) -> int:
+    """What a payout may take of one payable."""
+    return matured_balances([key], before)[key]

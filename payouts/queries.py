@@ -51,9 +51,7 @@ class Owed:
 
 
 _OWED = """
-SELECT split_part(a.owner, ':', 2)::bigint, p.posted,
-       CASE WHEN p.posted > 0 THEN ledger_matured(a.kind, s.code, a.owner, a.contract, %s) ELSE 0 END,
-       coalesce(-r.posted, 0)
+SELECT split_part(a.owner, ':', 2)::bigint, p.posted, coalesce(-r.posted, 0)
   FROM ledger_account a
   JOIN ledger_asset s ON s.id = a.asset_id
   JOIN ledger_balance p ON p.account_id = a.id
@@ -67,8 +65,14 @@ SELECT split_part(a.owner, ':', 2)::bigint, p.posted,
 def owed_to_contributors(currency: str, matured_before: datetime) -> list[Owed]:
     """Everybody whom the programme owes something in `currency`, or who owes it something, by contributor."""
     with connection.cursor() as cursor:
-        cursor.execute(_OWED, [matured_before.date(), currency])
-        return [Owed(*row) for row in cursor.fetchall()]
+        cursor.execute(_OWED, [currency])
+        rows = cursor.fetchall()
+    keys = {row[0]: AccountKey("contributor_payable", currency, f"contributor:{row[0]}") for row in rows}
+    matured = journal.matured_balances(list(keys.values()), matured_before)
+    return [
+        Owed(contributor_id, balance, matured[keys[contributor_id]], receivable)
+        for contributor_id, balance, receivable in rows
+    ]
 
 
 def ledger_stripe_balance(currency: str) -> int:

@@ -29,16 +29,18 @@ BEGIN
 END $$;
 
 -- --- accounts -----------------------------------------------------------------------------------------------------
--- In plpgsql for the plan too.
+-- In plpgsql for the plan too. An account is a subquery of its own, so that it is probed by its whole key: joined, it was
+-- sought by its asset alone, each key through all accounts of the currency, where the table had not been analysed since
+-- it grew.
 CREATE OR REPLACE FUNCTION ledger_find_accounts(p_kinds text[], p_assets text[], p_owners text[], p_contracts text[])
 RETURNS bigint[] LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
   RETURN (
-    SELECT array_agg(a.id ORDER BY k.place)
+    SELECT array_agg((SELECT a.id FROM ledger_account a
+                       WHERE (a.kind, a.asset_id, a.owner, a.contract) = (k.kind, s.id, k.owner, k.contract))
+                     ORDER BY k.place)
       FROM unnest(p_kinds, p_assets, p_owners, p_contracts) WITH ORDINALITY AS k(kind, asset, owner, contract, place)
-      LEFT JOIN ledger_asset s ON s.code = k.asset
-      LEFT JOIN ledger_account a
-        ON (a.kind, a.asset_id, a.owner, a.contract) = (k.kind, s.id, k.owner, k.contract));
+      LEFT JOIN ledger_asset s ON s.code = k.asset);
 END $$;
 
 -- The numbers of accounts, in order. Missing ones are opened under chain_head, so that no two sessions wait for each
@@ -375,18 +377,24 @@ BEGIN
     LEFT JOIN ledger_balance b ON b.account_id = k.id;
 END $$;
 
--- A payable less what closes dated on or after a day brought to it: those lines are the youngest, so they are read
--- backwards from the last.
-CREATE OR REPLACE FUNCTION ledger_matured(p_kind text, p_asset text, p_owner text, p_contract text, p_before date)
-RETURNS bigint LANGUAGE sql STABLE AS $$
-  SELECT greatest(0, coalesce((
-    SELECT b.posted - coalesce((
-             SELECT sum(l.amount) FROM ledger_line l JOIN ledger_entry e ON e.id = l.entry_id
-              WHERE l.account_id = b.account_id AND l.amount > 0 AND e.kind = 'close_payable'
-                AND e.effective >= p_before), 0)
-      FROM unnest(ledger_find_accounts(ARRAY[p_kind], ARRAY[p_asset], ARRAY[p_owner], ARRAY[p_contract])) AS k(id)
-      JOIN ledger_balance b ON b.account_id = k.id), 0))::bigint
-$$;
+-- Payables in the order of the keys, each less what closes dated on or after a day brought to it. These closes are few
+-- and found once; their lines are probed by account and entry, whatever the server knows of the tables' sizes.
+CREATE OR REPLACE FUNCTION ledger_matured(p_kinds text[], p_assets text[], p_owners text[], p_contracts text[],
+                                          p_before date)
+RETURNS TABLE (place bigint, matured bigint)
+LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+  young bigint[] := ARRAY(SELECT e.id FROM ledger_entry e
+                           WHERE e.kind = 'close_payable' AND e.effective >= p_before);
+BEGIN
+  RETURN QUERY
+  SELECT k.place, greatest(0, coalesce(b.posted - coalesce((
+           SELECT sum(l.amount) FROM ledger_line l
+            WHERE l.account_id = k.id AND l.entry_id = ANY (young) AND l.amount > 0), 0), 0))::bigint
+    FROM unnest(ledger_find_accounts(p_kinds, p_assets, p_owners, p_contracts)) WITH ORDINALITY AS k(id, place)
+    LEFT JOIN ledger_balance b ON b.account_id = k.id;
+END $$;
 
 -- The root above a period's leaves in their order: pairs are hashed, a lone node moves up (RFC 6962, as ledger/proof.py).
 CREATE OR REPLACE FUNCTION ledger_merkle_root(p_period integer) RETURNS bytea

@@ -343,7 +343,10 @@ def test_a_matured_payable_leaves_out_what_late_closes_brought_and_keeps_what_ca
     assert journal.matured(ADA, date(2026, 11, 30)) == 10
     journal.reverse(entry_id=taken.entry_id, idem_key="r", effective=TODAY, reference="refused")
     assert journal.matured(ADA, date(2026, 11, 30)) == 100
-    assert journal.matured(AccountKey("contributor_payable", "USD", "contributor:9"), TODAY) == 0
+    nobody, late = (AccountKey("contributor_payable", "USD", f"contributor:{number}") for number in (9, 2))
+    post(kind="close_payable", idem_key="d", effective=TODAY, lines=[(accrued(2)[0], -7), (late, 7)])
+    assert journal.matured_balances([nobody, ADA, late], TODAY) == {nobody: 0, ADA: 100, late: 0}
+    assert journal.matured_balances([], TODAY) == {}
 
 
 def test_accounts_carry_their_asset_in_their_number() -> None:
