@@ -49,6 +49,7 @@ from payouts.operations.banks import (
     choose_rail,
     record_bank_details,
 )  # fmt: skip
+from payouts.operations.building import UnableToBuildRun, build_run, rebuild_run
 from payouts.operations.closing import (
     UnableToClose,
     UnableToDecide,
@@ -61,6 +62,7 @@ from payouts.operations.closing import (
     fund_platform,
     sign_off,
 )  # fmt: skip
+from payouts.operations.content import content_hash, row_sha256
 from payouts.operations.crew import Progress, execute_run
 from payouts.operations.execution import pay_next
 from payouts.operations.holds import (
@@ -92,16 +94,11 @@ from payouts.operations.policies import (
 from payouts.operations.recording import attempt_of, record_transfer
 from payouts.operations.reversals import REVERSIBLE, UnableToReverse, record_reversal, recover_reversals, reverse_payout
 from payouts.operations.runs import (
-    UnableToBuildRun,
     UnableToChangeRun,
     UnableToExclude,
     UnableToSubmitRun,
-    build_run,
     cancel_run,
-    content_hash,
     exclude,
-    rebuild_run,
-    row_sha256,
     submit_run,
     take_up_run,
 )  # fmt: skip

@@ -30,7 +30,8 @@ from payouts.operations.audit import (
     require_role,
     require_settled_role,
 )
-from payouts.operations.runs import clear_approvals, content_hash, lock, payouts_back_to_ready, return_to_review
+from payouts.operations.content import content_hash
+from payouts.operations.runs import clear_approvals, lock, payouts_back_to_ready, return_to_review
 from payouts.operations.staff import require_within_limits
 
 log = structlog.get_logger(__name__)

@@ -36,10 +36,11 @@ from payouts.operations.audit import (
     require_settled_role,
 )
 from payouts.operations.banks import checked_iban, party_of
+from payouts.operations.content import row_sha256
 from payouts.operations.holds import open_holds_q
 from payouts.operations.pace import LIVE
 from payouts.operations.recording import hold_payout, void_attempt
-from payouts.operations.runs import lock, row_sha256
+from payouts.operations.runs import lock
 from payouts.pain import Order, Party, checked, pain_001
 from payouts.queries import LEDGER_RAILS
 

@@ -25,6 +25,7 @@ from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.gateway import UnableToSend, UnableToUseStripe
 from payouts.models import Hold, HoldReason, Notice, Payout, PayoutAttempt, PayoutRun, Rail
 from payouts.operations.approval import stop_run
+from payouts.operations.content import row_sha256
 from payouts.operations.holds import open_holds_q
 from payouts.operations.pace import LIVE, Clock, Pace, after, database_clock
 from payouts.operations.recording import (
@@ -37,7 +38,6 @@ from payouts.operations.recording import (
     record_transfer,
     void_attempt,
 )
-from payouts.operations.runs import row_sha256
 from payouts.queries import LEDGER_RAILS
 
 log = structlog.get_logger(__name__)
