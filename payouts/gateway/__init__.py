@@ -1,14 +1,6 @@
 """The only door to Stripe: no other module imports its SDK. Our dataclasses out, our errors out."""
 
 from payouts.gateway.calls import (
-    Account,
-    Balance,
-    BalanceTransaction,
-    BankTransfer,
-    ToppedUp,
-    Transfer,
-    TransferRequest,
-    TransferReversal,
     account_link,
     balance,
     create_account,
@@ -28,6 +20,16 @@ from payouts.gateway.calls import (
 )  # fmt: skip
 from payouts.gateway.client import boot_clock, is_live
 from payouts.gateway.errors import Action, Outcome, UnableToSend, UnableToUseStripe, Verdict, classify
+from payouts.gateway.values import (
+    Account,
+    Balance,
+    BalanceTransaction,
+    BankTransfer,
+    ToppedUp,
+    Transfer,
+    TransferRequest,
+    TransferReversal,
+)  # fmt: skip
 from payouts.gateway.webhooks import UnableToVerify, sign, verify_webhook
 
 __all__ = [

@@ -15,8 +15,9 @@ from payouts.models.accounts import (
     TaxProfile,
 )
 from payouts.models.banks import BankDetails, BankFile, BankLine
+from payouts.models.payouts import BankPayout, Payout, PayoutAttempt, Reversal
 from payouts.models.records import AuditEvent, Difference, MutedNotice, Notice, Reconciliation, WebhookEvent
-from payouts.models.runs import BankPayout, LeftOut, Payout, PayoutAttempt, PayoutRun, Reversal, TopUp
+from payouts.models.runs import LeftOut, PayoutRun, TopUp
 
 __all__ = [
     "AuditEvent", "BankDetails", "BankFile", "BankLine", "BankPayout", "Difference", "Hold", "HoldReason", "LeftOut",

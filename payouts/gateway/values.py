@@ -1,0 +1,120 @@
+"""What the product knows of Stripe's objects, as values of our own: amounts in minor units, currencies in capitals."""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.parse
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Account:
+    id: str
+    country: str
+    default_currency: str
+    transfers_capability: str
+    payouts_enabled: bool
+    details_submitted: bool
+    disabled_reason: str
+    requirements: dict[str, Any]
+    bank_fingerprint: str
+    # Stripe's own mark of the account's number: the same wherever the same bank account is named.
+    bank_number: str = ""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    id: str
+    amount_minor: int
+    currency: str
+    destination: str
+    transfer_group: str
+    balance_transaction: str
+    destination_payment: str
+    reversed_minor: int
+    created: datetime
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TransferReversal:
+    id: str
+    transfer: str
+    amount_minor: int
+    balance_transaction: str
+    created: datetime
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BalanceTransaction:
+    id: str
+    type: str
+    source: str
+    amount_minor: int
+    fee_minor: int
+    currency: str
+    created: datetime
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Minor units by currency (upper case)."""
+
+    available: dict[str, int]
+    pending: dict[str, int]
+
+    def total(self, currency: str) -> int:
+        return self.available.get(currency, 0) + self.pending.get(currency, 0)
+
+
+@dataclass(frozen=True)
+class BankTransfer:
+    """Stripe's payout (po_...) from a connected account to its bank."""
+
+    id: str
+    amount_minor: int
+    currency: str
+    state: str
+    arrives_on: date | None
+    failure_code: str
+    failure_message: str
+    trace_id: str
+    made_at: datetime
+
+
+@dataclass(frozen=True)
+class ToppedUp:
+    id: str
+    amount_minor: int
+    currency: str
+    state: str
+
+
+@dataclass(frozen=True)
+class TransferRequest:
+    """The body of a transfer, byte for byte, made before anything is sent."""
+
+    body: str
+
+    @property
+    def sha256(self) -> bytes:
+        return hashlib.sha256(self.body.encode()).digest()
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return _nested(self.body)
+
+
+def _nested(body: str) -> dict[str, Any]:
+    """Form pairs with one level of brackets -> what the SDK encodes back into the same pairs."""
+    params: dict[str, Any] = {}
+    for name, value in urllib.parse.parse_qsl(body, keep_blank_values=True, strict_parsing=True):
+        stem, bracket, inner = name.partition("[")
+        if bracket:
+            params.setdefault(stem, {})[inner.removesuffix("]")] = value
+        else:
+            params[stem] = value
+    return params
