@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from payouts import api, portal
+from payouts import api
 from payouts.console import (
     actions,
     bank_files,
@@ -19,26 +19,30 @@ from payouts.console import (
     staff,
     tax_forms,
 )
+from payouts.portal import accounts as portal_accounts
+from payouts.portal import home as portal_home
+from payouts.portal import notices as portal_notices
+from payouts.portal import payouts as portal_payouts
 
 app_name = "payouts"
 
 _RUN = "console/runs/<uuid:public_id>/"
 
 urlpatterns = [
-    path("portal/", portal.home, name="home"),
-    path("portal/top-works/", portal.top_works, name="top_works"),
-    path("portal/payouts/", portal.payouts, name="payouts"),
-    path("portal/payouts/set-up/", portal.set_up, name="set_up"),
-    path("portal/payouts/onboarding/", portal.onboarding, name="onboarding"),
-    path("portal/payouts/returned/", portal.returned, name="returned"),
-    path("portal/payouts/read-account/", portal.read_account, name="read_account"),
-    path("portal/payouts/threshold/", portal.threshold, name="threshold"),
-    path("portal/payouts/history.csv", portal.history_csv, name="history_csv"),
-    path("portal/payouts/<uuid:public_id>/remittance.pdf", portal.remittance_pdf, name="remittance"),
-    path("portal/payouts/bank/", portal.bank_details, name="bank_details"),
-    path("portal/payouts/pause/", portal.pause, name="pause_own"),
-    path("portal/payouts/resume/", portal.resume, name="resume_own"),
-    path("portal/notices/", portal.notices, name="notices"),
+    path("portal/", portal_home.home, name="home"),
+    path("portal/top-works/", portal_home.top_works, name="top_works"),
+    path("portal/payouts/", portal_payouts.payouts, name="payouts"),
+    path("portal/payouts/set-up/", portal_accounts.set_up, name="set_up"),
+    path("portal/payouts/onboarding/", portal_accounts.onboarding, name="onboarding"),
+    path("portal/payouts/returned/", portal_accounts.returned, name="returned"),
+    path("portal/payouts/read-account/", portal_accounts.read_account, name="read_account"),
+    path("portal/payouts/threshold/", portal_payouts.threshold, name="threshold"),
+    path("portal/payouts/history.csv", portal_payouts.history_csv, name="history_csv"),
+    path("portal/payouts/<uuid:public_id>/remittance.pdf", portal_payouts.remittance_pdf, name="remittance"),
+    path("portal/payouts/bank/", portal_accounts.bank_details, name="bank_details"),
+    path("portal/payouts/pause/", portal_payouts.pause, name="pause_own"),
+    path("portal/payouts/resume/", portal_payouts.resume, name="resume_own"),
+    path("portal/notices/", portal_notices.notices, name="notices"),
     path("console/", board.console, name="console"),
     path("console/runs/", runs.runs, name="runs"),
     path("console/runs/build/", runs.build, name="build"),

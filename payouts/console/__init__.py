@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 
 from contributors.console import staff_required
-from contributors.models import User
 from payouts import queries
 from payouts.models import PayoutRun
 
@@ -26,10 +25,6 @@ ACTORS = (MAKER, CHECKER, COMPLIANCE, ADMIN)
 
 reader_required = staff_required(*READERS)
 actor_required = staff_required(*ACTORS)
-
-
-def user_of(request: HttpRequest) -> User:
-    return cast(User, request.user)
 
 
 def run_or_404(public_id: UUID) -> PayoutRun:

@@ -15,10 +15,11 @@ from contributors.models import ContributorLink
 from contributors.queries import suspicions
 from ledger import queries as ledger_queries
 from payouts import queries
-from payouts.console import reader_required, user_of
+from payouts.console import reader_required
 from payouts.console.buttons import why_not_approve
 from payouts.holds import RULES
 from payouts.models import Hold, HoldReason, PayoutRun, PolicyProposal, Rail, WebhookEvent
+from payouts.presence import user_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from contributors.console import recently_authenticated
 from payouts import operations, queries
-from payouts.console import actor_required, done, reader_required, user_of
+from payouts.console import actor_required, done, reader_required
 from payouts.forms import DecideUnknownForm, ReasonForm
 from payouts.models import Difference, Payout, Reconciliation, WebhookEvent
-from payouts.presence import presence_of
+from payouts.presence import presence_of, user_of
 from payouts.refusals import explained
 
 EVENTS_PAGE = 50

@@ -15,11 +15,11 @@ from contributors.console import recently_authenticated
 from ledger.models import Account
 from ledger.money import ASSETS, format_amount, from_minor
 from payouts import control, operations, queries
-from payouts.console import ADMIN, CHECKER, MAKER, actor_required, reader_required, user_of
+from payouts.console import ADMIN, CHECKER, MAKER, actor_required, reader_required
 from payouts.console.acts import Act, act
 from payouts.forms import TopUpForm
 from payouts.models import PayoutRun, Rail, TopUp
-from payouts.presence import presence_of
+from payouts.presence import presence_of, user_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from contributors.console import recently_authenticated
 from contributors.models import Contributor, ContributorLink
 from contributors.queries import suspicions
 from payouts import operations
-from payouts.console import ADMIN, COMPLIANCE, actor_required, reader_required, user_of
+from payouts.console import ADMIN, COMPLIANCE, actor_required, reader_required
 from payouts.console.acts import Act, act
 from payouts.forms import DecideLinkForm, DifferentPeopleForm, LinkForm, ReasonForm
-from payouts.presence import presence_of
+from payouts.presence import presence_of, user_of
 
 State = ContributorLink.State
 TONES = {"proposed": "warn", "in_force": "info", "ending": "warn", "ended": "neutral", "refused": "neutral"}

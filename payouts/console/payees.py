@@ -16,12 +16,12 @@ from contributors.console import recently_authenticated
 from contributors.models import Contributor
 from contributors.queries import linked_with
 from payouts import exports, operations, queries, standing
-from payouts.console import actor_required, reader_required, user_of
+from payouts.console import actor_required, reader_required
 from payouts.console.acts import Act, act
 from payouts.forms import ChooseRailForm, PlaceHoldForm, ReasonForm
 from payouts.holds import RULES, Owner, why_not_release
 from payouts.models import Hold, HoldReason, Rail
-from payouts.presence import presence_of
+from payouts.presence import presence_of, user_of
 from payouts.rails import RAIL_NAMES, rail_of_country
 
 PAGE = 50

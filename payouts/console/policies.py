@@ -15,11 +15,11 @@ from contributors.console import recently_authenticated
 from ledger.models import Account
 from ledger.money import ASSETS, asset, format_amount, from_minor
 from payouts import operations
-from payouts.console import ADMIN, CHECKER, MAKER, actor_required, reader_required, user_of
+from payouts.console import ADMIN, CHECKER, MAKER, actor_required, reader_required
 from payouts.console.acts import Act, act
 from payouts.forms import DecidePolicyForm, PolicyForm
 from payouts.models import PayoutPolicy, PolicyProposal
-from payouts.presence import presence_of
+from payouts.presence import presence_of, user_of
 
 LABELS = {
     "minimum_minor": "Least payout",

@@ -16,11 +16,11 @@ from django.views.decorators.http import require_GET, require_POST
 from ledger.models import Account
 from ledger.money import ASSETS
 from payouts import control, exports, operations, queries, remittance
-from payouts.console import MAKER, actor_required, of_run, reader_required, run_or_404, user_of
+from payouts.console import MAKER, actor_required, of_run, reader_required, run_or_404
 from payouts.console.buttons import buttons, steps
 from payouts.forms import BuildRunForm
 from payouts.models import Payout, PayoutRun, Rail
-from payouts.presence import presence_of
+from payouts.presence import presence_of, user_of
 from payouts.refusals import explained
 
 PAYEES_PAGE = 50

@@ -14,12 +14,12 @@ from contributors.console import recently_authenticated
 from contributors.countries import COUNTRIES
 from contributors.models import PPB, Contributor
 from payouts import operations, queries
-from payouts.console import COMPLIANCE, actor_required, user_of
+from payouts.console import COMPLIANCE, actor_required
 from payouts.console.acts import Act, act
 from payouts.forms import TaxFormForm
 from payouts.models import TaxProfile
 from payouts.operations.accounts import tax_problem
-from payouts.presence import presence_of
+from payouts.presence import presence_of, user_of
 
 
 @require_http_methods(["GET", "POST"])

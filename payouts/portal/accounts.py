@@ -1,0 +1,123 @@
+"""Where a contributor is paid: the account at Stripe, or the bank account."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from contributors.console import recently_authenticated
+from contributors.models import Contributor
+from contributors.portal import contributor_required
+from payouts import operations, queries, standing, words
+from payouts.forms import BankDetailsForm
+from payouts.models import Rail
+from payouts.portal import contributor_of
+from payouts.presence import presence_of, user_of
+from payouts.rails import rail_of_country
+from payouts.refusals import explained
+
+
+@require_http_methods(["GET", "POST"])
+@contributor_required(change=True)
+@recently_authenticated
+def set_up(request: HttpRequest) -> HttpResponse:
+    """Say what happens at Stripe, then open the account there and lead over.
+
+    The answer to the POST is a page and no redirect: `form-action` of the content security policy would stop a form
+    from ending up at another site.
+    """
+    contributor = contributor_of(request)
+    if rail_of(contributor) == Rail.MANUAL_BANK_FILE:
+        return redirect("payouts:bank_details")
+    if request.method == "GET":
+        account = queries.account_of(contributor)
+        return render(request, "portal/onboarding.html", {"account": account})
+    at, seen = timezone.now(), presence_of(request)
+    with explained(request) as refused:
+        account = operations.open_payout_account(contributor=contributor, by=user_of(request), at=at, seen=seen)
+        link = operations.onboarding_link(account=account, by=user_of(request), at=at, seen=seen)
+    if refused:
+        return redirect("payouts:set_up")
+    return render(request, "portal/onboarding_leave.html", {"link": link})
+
+
+@require_GET
+@contributor_required(change=True)
+@recently_authenticated
+def onboarding(request: HttpRequest) -> HttpResponse:
+    """A fresh single-use link to Stripe's form; also where Stripe sends somebody whose link had run out."""
+    account = queries.account_of(contributor_of(request))
+    if account is None or account.provider_account_id is None:
+        return redirect("payouts:set_up")
+    with explained(request) as refused:
+        link = operations.onboarding_link(
+            account=account, by=user_of(request), at=timezone.now(), seen=presence_of(request)
+        )
+    return redirect("payouts:payouts" if refused else link)
+
+
+@require_GET
+@contributor_required
+def returned(request: HttpRequest) -> HttpResponse:
+    """Back from Stripe. Arriving here means nothing: the account is read again."""
+    return _read_account_again(request)
+
+
+@require_POST
+@contributor_required
+def read_account(request: HttpRequest) -> HttpResponse:
+    return _read_account_again(request)
+
+
+def _read_account_again(request: HttpRequest) -> HttpResponse:
+    account = queries.account_of(contributor_of(request))
+    if account is None or account.provider_account_id is None:
+        return redirect("payouts:payouts")
+    with explained(request) as refused:
+        account = operations.sync_account(account=account, at=timezone.now())
+    if not refused:
+        asked = standing.asked_by_stripe(account)
+        if asked:
+            messages.warning(request, f"Stripe still needs {words.listed(asked)}.")
+        elif account.is_onboarded:
+            messages.success(request, "Stripe has all it needs. You can be paid.")
+        else:
+            messages.info(request, "Stripe has your answers and is checking them. We read the account again by itself.")
+    return redirect("payouts:payouts")
+
+
+@require_http_methods(["GET", "POST"])
+@contributor_required(change=True)
+@recently_authenticated
+def bank_details(request: HttpRequest) -> HttpResponse:
+    """Name the account that bank transfers go to: for whom Stripe does not pay."""
+    contributor, at = contributor_of(request), timezone.now()
+    if rail_of(contributor) != Rail.MANUAL_BANK_FILE:
+        return redirect("payouts:set_up")
+    form = BankDetailsForm(request.POST or None, acting_for=contributor)
+    account = queries.account_of(contributor)
+    known = account.bank_details.order_by("-pk").first() if account else None
+    status, refused = 200, None
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            with explained(request, silent=True) as refused:
+                operations.record_bank_details(
+                    contributor=contributor, by=user_of(request), at=at, seen=presence_of(request), **form.cleaned_data
+                )
+            if not refused:
+                days = operations.terms_in_force(contributor.currency).bank_change_days
+                told = f" A changed account waits {days} days before it is paid." if known and days else ""
+                messages.success(request, f"Your bank account is stored, sealed.{told}")
+                return redirect("payouts:payouts")
+            status = refused.status
+    context = {"form": form, "known": known, "refused": refused}
+    return render(request, "portal/bank_details.html", context, status=status)
+
+
+def rail_of(contributor: Contributor) -> Rail:
+    account = queries.account_of(contributor)
+    return Rail(account.rail) if account else rail_of_country(contributor.country)

@@ -1,0 +1,171 @@
+"""The contributor's payouts: what comes next and what came, their papers, and from which sum on or whether at all."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+
+from contributors.console import recently_authenticated
+from contributors.models import Contributor, Membership
+from contributors.portal import contributor_required
+from ledger.money import asset, format_amount, from_minor
+from payouts import exports, money, operations, queries, remittance, standing, words
+from payouts.forms import ThresholdForm
+from payouts.models import HoldReason, Payout, PayoutAccount, Rail
+from payouts.portal import contributor_of, membership_of
+from payouts.portal.accounts import rail_of
+from payouts.presence import presence_of, user_of
+from payouts.refusals import explained
+
+
+@require_GET
+@contributor_required
+def payouts(request: HttpRequest) -> HttpResponse:
+    contributor, at = contributor_of(request), timezone.now()
+    account = queries.account_of(contributor)
+    return _payouts_page(request, _threshold_form(contributor, account), at=at)
+
+
+@require_POST
+@contributor_required(change=True)
+@recently_authenticated
+def threshold(request: HttpRequest) -> HttpResponse:
+    contributor, at = contributor_of(request), timezone.now()
+    account = queries.account_of(contributor)
+    if account is None:
+        return redirect("payouts:set_up")
+    form = _threshold_form(contributor, account, request.POST)
+    if not form.is_valid():
+        return _payouts_page(request, form, at=at, status=422)
+    minimum_minor = form.cleaned_data["minimum_minor"]
+    with explained(request) as refused:
+        operations.set_own_threshold(
+            account=account, minimum_minor=minimum_minor, by=user_of(request), at=at, seen=presence_of(request)
+        )
+    if not refused:
+        written = format_amount(from_minor(minimum_minor, contributor.currency), contributor.currency, decimals=2)
+        messages.success(request, f"You are paid from {contributor.currency} {written} on.")
+    return redirect("payouts:payouts")
+
+
+@require_POST
+@contributor_required(change=True)
+@recently_authenticated
+def pause(request: HttpRequest) -> HttpResponse:
+    with explained(request) as refused:
+        operations.pause_own_payouts(
+            contributor=contributor_of(request), by=user_of(request), at=timezone.now(), seen=presence_of(request)
+        )
+    if not refused:
+        messages.success(request, "Your payouts are paused. What you earn is kept for you until you resume them.")
+    return redirect("payouts:payouts")
+
+
+@require_POST
+@contributor_required(change=True)
+@recently_authenticated
+def resume(request: HttpRequest) -> HttpResponse:
+    with explained(request) as refused:
+        operations.resume_own_payouts(
+            contributor=contributor_of(request), by=user_of(request), at=timezone.now(), seen=presence_of(request)
+        )
+    if not refused:
+        messages.success(request, "Your payouts go on: the next run pays what you are owed.")
+    return redirect("payouts:payouts")
+
+
+@require_GET
+@contributor_required
+def remittance_pdf(request: HttpRequest, public_id: UUID) -> HttpResponse:
+    payout = queries.payouts_of(contributor_of(request)).filter(public_id=public_id, state__in=Payout.PAID).first()
+    if payout is None:
+        raise Http404
+    response = HttpResponse(remittance.pdf(payout), content_type="application/pdf")
+    response["Content-Disposition"] = f'attachment; filename="remittance-{payout.public_id}.pdf"'
+    return response
+
+
+@require_GET
+@contributor_required
+def history_csv(request: HttpRequest) -> HttpResponse:
+    contributor = contributor_of(request)
+    response = HttpResponse(exports.history(queries.payouts_of(contributor)), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = 'attachment; filename="payouts.csv"'
+    return response
+
+
+def _payouts_page(request: HttpRequest, form: ThresholdForm, *, at: datetime, status: int = 200) -> HttpResponse:
+    contributor = contributor_of(request)
+    account = queries.account_of(contributor)
+    asked = standing.asked_by_stripe(account) if account else []
+    holds = queries.open_holds(contributor)
+    later = words.requirements(account.requirements.get("eventually_due", [])) if account else []
+    return render(
+        request,
+        "portal/payouts.html",
+        {
+            "account": account,
+            "purses": standing.purses_of(contributor, at=at),
+            "asked": asked,
+            "later": [what for what in later if what not in asked],
+            "checking": words.requirements(account.requirements.get("pending_verification", [])) if account else [],
+            "holds": holds,
+            "history": queries.payouts_of(contributor),
+            "paid_states": Payout.PAID,
+            "form": form,
+            "by_bank": rail_of(contributor) == Rail.MANUAL_BANK_FILE,
+            "bank": account.bank_details.order_by("-pk").first() if account else None,
+            "is_paused": any(one.hold.reason == HoldReason.CONTRIBUTOR_PAUSED for one in holds),
+            "latest_notices": queries.notices_of(contributor)[:3],
+            **next_payout(request, at),
+        },
+        status=status,
+    )
+
+
+def next_payout(request: HttpRequest, at: datetime) -> dict[str, Any]:
+    """What both pages say of the payout that comes next."""
+    contributor = contributor_of(request)
+    latest = queries.payouts_of(contributor).first()
+    left_out = next(iter(queries.left_out_of(contributor)), None)
+    if left_out is not None and latest is not None and latest.run.created_at >= left_out.run.created_at:
+        left_out = None
+    return {
+        "task": standing.task_of(contributor),
+        "may_change": membership_of(request).role != Membership.Role.VIEWER,
+        "current": latest if latest is not None and latest.state in (*Payout.LIVE, Payout.State.READY) else None,
+        "left_out": left_out,
+        "next_run_on": _first_of_next_month(at.date()),
+        "closing_month": f"{at:%B %Y}",
+    }
+
+
+def _threshold_form(contributor: Contributor, account: PayoutAccount | None, data: Any = None) -> ThresholdForm:
+    currency = contributor.currency
+    least_minor = max(
+        operations.terms_in_force(currency).minimum_minor,
+        money.rail_minimum(account.country if account else contributor.country, currency, rail=rail_of(contributor)),
+    )
+    own_minor = account.minimum_minor if account else 0
+    shown = format_amount(
+        from_minor(max(least_minor, own_minor), currency), currency, decimals=asset(currency).exponent
+    )
+    least = format_amount(from_minor(least_minor, currency), currency, decimals=asset(currency).exponent)
+    return ThresholdForm(
+        data,
+        currency=currency,
+        least_text=f"{currency} {least}",
+        initial={"minimum_minor": shown},
+        auto_id="threshold_%s",
+    )
+
+
+def _first_of_next_month(today: date) -> date:
+    return date(today.year + today.month // 12, today.month % 12 + 1, 1)
