@@ -1,0 +1,66 @@
+"""What several forms share: an amount, a day, a reason, being sure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from ledger.money import UnableToParseAmount, parse_amount, to_minor
+
+
+class MinorAmountField(forms.CharField):
+    """A decimal amount of one currency, such as 1,234.56 or USD 1,234.56, as whole minor units."""
+
+    def __init__(self, *, currency: str, **options: Any) -> None:
+        self.currency = currency
+        super().__init__(max_length=40, **options)
+        self.widget.attrs.update({"inputmode": "decimal", "autocomplete": "off"})
+
+    def clean(self, value: Any) -> Any:
+        text = (
+            str(super().clean(value) or "")
+            .upper()
+            .removeprefix(self.currency)
+            .replace(",", "")
+            .replace(" ", "")
+            .strip()
+        )
+        if not text:
+            return None
+        try:
+            minor = to_minor(parse_amount(text, self.currency), self.currency)
+        except UnableToParseAmount as error:
+            raise forms.ValidationError(str(error)) from error
+        if minor < 0:
+            raise forms.ValidationError("An amount below zero makes no sense here.")
+        return minor
+
+
+def day_field(label: str, text: str = "", *, required: bool = True) -> forms.DateField:
+    return forms.DateField(
+        label=label, help_text=text, required=required,
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+    )  # fmt: skip
+
+
+class ReasonForm(forms.Form):
+    """Why something is stopped, sent back or explained; kept in the audit log."""
+
+    reason = forms.CharField(
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="In plain words; it is kept in the audit log and shown to the people concerned in finance.",
+    )
+
+    def __init__(self, *arguments: Any, label: str = "Reason", **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fields["reason"].label = label
+
+
+class SureForm(forms.Form):
+    sure = forms.BooleanField()
+
+    def __init__(self, *arguments: Any, label: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fields["sure"].label = label

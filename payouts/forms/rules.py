@@ -1,0 +1,76 @@
+"""What staff itself obeys: policies and roles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+
+from ledger.money import asset, format_amount, from_minor
+from payouts import words
+from payouts.forms.fields import MinorAmountField
+
+
+class PolicyForm(forms.Form):
+    """The figures of a policy, with those in force as a start."""
+
+    def __init__(self, *arguments: Any, currency: str, terms: dict[str, Any], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+
+        def amount(name: str, label: str, text: str, *, required: bool = False) -> None:
+            value = terms.get(name)
+            shown = "" if value is None else format_amount(
+                from_minor(value, currency), currency, decimals=asset(currency).exponent
+            )  # fmt: skip
+            self.fields[name] = MinorAmountField(
+                currency=currency, label=f"{label} ({currency})", help_text=text, required=required, initial=shown
+            )
+
+        def days(name: str, label: str, text: str) -> None:
+            self.fields[name] = forms.IntegerField(
+                min_value=0, max_value=730, label=label, help_text=text, initial=terms.get(name, 0)
+            )
+
+        amount("minimum_minor", "Least payout", "Below it, an amount is carried over and shown.", required=True)
+        days("maturity_days", "Days until a credit matures", "Younger credits stay for a later run.")
+        amount(
+            "second_approval_minor",
+            "Second approver above",
+            "What one approver decides alone within a day, all parts of a split run together. Empty: no limit.",
+        )
+        amount("approval_limit_minor", "Most that one person approves at once", "Empty: no limit.")
+        amount("daily_approval_minor", "Most that one person approves in a day (UTC)", "Empty: no limit.")
+        days("bank_change_days", "Days to wait after a change of bank", "Payouts to a new account wait this long.")
+        days("probation_days", "Days before a first payout", "Counted from when the account became ready.")
+        self.fields["requires_tax_form"] = forms.BooleanField(
+            required=False, label="Nobody is paid without a valid tax form", initial=terms.get("requires_tax_form")
+        )
+        self.fields["reason"] = forms.CharField(
+            max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="Why", help_text="For whoever decides."
+        )
+
+
+class DecidePolicyForm(forms.Form):
+    decision = forms.ChoiceField(label="Decision", widget=forms.RadioSelect)
+
+    def __init__(self, *arguments: Any, is_own: bool, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        decision = self.fields["decision"]
+        assert isinstance(decision, forms.ChoiceField)
+        adopt = [] if is_own else [("adopt", "Adopt it: runs that are built from now on obey it")]
+        decision.choices = [*adopt, ("refuse", "Withdraw it" if is_own else "Refuse it: nothing changes")]
+
+
+class RolesForm(forms.Form):
+    roles = forms.MultipleChoiceField(required=False, widget=forms.CheckboxSelectMultiple)
+    reason = forms.CharField(max_length=500, widget=forms.Textarea(attrs={"rows": 2}), label="Why")
+    # The roles that the page showed, so that nobody gives back what somebody else has just taken.
+    known = forms.MultipleChoiceField(required=False, widget=forms.MultipleHiddenInput)
+
+    def __init__(self, *arguments: Any, roles: Sequence[str], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for name in ("roles", "known"):
+            field = self.fields[name]
+            assert isinstance(field, forms.MultipleChoiceField)
+            field.choices = [(role, words.spaced(role).replace("_", " ").capitalize()) for role in roles]

@@ -1,0 +1,160 @@
+"""What finance types about runs and the money for them: built, approved, ordered, taken back."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+
+from contributors.models import uuid7
+from ledger.money import asset, format_amount, from_minor
+from payouts.forms.fields import MinorAmountField, day_field
+from payouts.models import Rail
+from payouts.rails import RAIL_NAMES
+
+
+class BuildRunForm(forms.Form):
+    """Which currency is paid, and up to which moment credits count."""
+
+    currency = forms.ChoiceField()
+    rail = forms.ChoiceField(
+        choices=[(rail.value, RAIL_NAMES[rail].capitalize()) for rail in Rail], label="Paid by", required=False,
+        help_text="Contributors whom Stripe does not pay are paid by bank transfer, in a run of their own.",
+    )  # fmt: skip
+    cut_off = day_field(
+        "Credits up to the end of",
+        "The end of this day in UTC, or now if the day is today. Credits younger than the maturity delay of the policy "
+        "stay for the next run.",
+    )
+
+    def __init__(self, *arguments: Any, currencies: list[str], today: datetime, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.today = today
+        currency = self.fields["currency"]
+        assert isinstance(currency, forms.ChoiceField)
+        currency.choices = [(code, code) for code in currencies]
+        self.fields["cut_off"].initial = today.date()
+
+    def clean_rail(self) -> str:
+        return self.cleaned_data["rail"] or Rail.STRIPE_TRANSFER.value
+
+    def clean_cut_off(self) -> datetime:
+        day = self.cleaned_data["cut_off"]
+        if day > self.today.date():
+            raise forms.ValidationError("The cut-off lies in the future. Nothing after today can be counted yet.")
+        return min(self.today, datetime.combine(day, time.max, tzinfo=UTC))
+
+
+class ApproveForm(forms.Form):
+    """What an approver signs: the total, typed by hand, and the hash of the content that was on the page."""
+
+    content_hash = forms.RegexField(r"^[0-9a-f]{64}$", widget=forms.HiddenInput)
+
+    def __init__(self, *arguments: Any, currency: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        decimals = asset(currency).exponent
+        self.fields["typed_total"] = MinorAmountField(
+            currency=currency,
+            label=f"Type the total of this run ({currency})",
+            help_text=f"By hand, with {decimals} decimals. It must equal the control total above.",
+        )
+
+
+class DecideUnknownForm(forms.Form):
+    """What a person found at Stripe about an attempt whose answer never came."""
+
+    paid_transfer_id = forms.RegexField(
+        r"^tr_[A-Za-z0-9_]+$",
+        required=False,
+        label="Stripe's transfer, if there is one",
+        help_text="Its id begins with tr_. Leave it empty only if Stripe's dashboard shows none for this payout.",
+    )
+    note = forms.CharField(
+        max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="What you checked, and where"
+    )
+
+
+class TopUpForm(forms.Form):
+    """How much of which currency."""
+
+    # Of the one top-up that this page asks for.
+    number = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7)
+    currency = forms.ChoiceField()
+    amount = forms.CharField(
+        max_length=40, label="Amount", help_text="For example 1,250.00.",
+        widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"}),
+    )  # fmt: skip
+
+    def __init__(self, *arguments: Any, currencies: list[str], chosen: str = "", **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        currency = self.fields["currency"]
+        assert isinstance(currency, forms.ChoiceField)
+        currency.choices = [(code, code) for code in currencies]
+        if chosen in currencies:
+            currency.initial = chosen
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if given.get("currency") and given.get("amount"):
+            try:
+                given["amount_minor"] = MinorAmountField(currency=given["currency"]).clean(given["amount"])
+            except forms.ValidationError as error:
+                self.add_error("amount", error)
+            else:
+                if not given["amount_minor"]:
+                    self.add_error("amount", "A top-up must be more than nothing.")
+        return given
+
+
+class ReverseForm(forms.Form):
+    """How much of a transfer comes back, and why."""
+
+    def __init__(self, *arguments: Any, currency: str, left_minor: int, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.left_minor = left_minor
+        written = format_amount(from_minor(left_minor, currency), currency, decimals=asset(currency).exponent)
+        self.fields["amount_minor"] = MinorAmountField(
+            currency=currency, label=f"Amount ({currency})", initial=written,
+            help_text="The whole of what is left, or a part of it.",
+        )  # fmt: skip
+        self.fields["reason"] = forms.CharField(
+            max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="Why",
+            help_text="Kept in the audit log, for whoever asks later.",
+        )  # fmt: skip
+        # What the page says is left, so that a form sent twice does not take a part back twice.
+        self.fields["known_left"] = forms.IntegerField(widget=forms.HiddenInput, initial=left_minor)
+
+    def clean_amount_minor(self) -> int:
+        minor: int = self.cleaned_data["amount_minor"] or 0
+        if not 0 < minor <= self.left_minor:
+            raise forms.ValidationError("It must be more than nothing and no more than what is left of the transfer.")
+        return minor
+
+
+class ExportForm(forms.Form):
+    """When the bank is to execute the orders."""
+
+    execution_on = day_field("The bank executes on")
+
+    def __init__(self, *arguments: Any, today: date, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.today = today
+        self.fields["execution_on"].initial = today
+
+    def clean_execution_on(self) -> date:
+        day: date = self.cleaned_data["execution_on"]
+        if not self.today <= day <= self.today + timedelta(days=30):
+            raise forms.ValidationError("Choose today or a day within the next 30 days.")
+        return day
+
+
+class BankLinesForm(forms.Form):
+    """What the bank reports, as a table."""
+
+    file = forms.FileField(
+        label="The bank's report (CSV)",
+        widget=forms.ClearableFileInput(attrs={"accept": ".csv,text/csv"}),
+        help_text="The table that is offered beside this form, filled in from the bank's statement. The same file can "
+        "be read again: a line counts once.",
+    )
