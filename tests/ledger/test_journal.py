@@ -301,6 +301,7 @@ BAD_DOCUMENTS: dict[str, dict[str, Any]] = {
     "more amounts than accounts": {"amounts": [3, 3, 4]},
     "accounts that do not exist": {"account_ids": [256 * 10**9 + 1, 256 * 10**8 + 1]},
     "accounts that do not exist, before all others": {"account_ids": [1 - 2 * 256, 1 - 256]},
+    "a first account that was never opened": {"account_ids": [1, 256 * 10**9 + 1]},
     "revision zero": {"revision": 0},
 }
 

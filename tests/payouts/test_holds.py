@@ -94,6 +94,8 @@ def test_who_releases_a_hold_follows_from_its_rule(world: World, reason: HoldRea
     for name, by in people.items():
         hold = operations.place_hold(contributor=contributor, reason=reason, at=world.at)
         assert (why_not_release(hold, by) == "") == (name in allowed), name
+        if not allowed:
+            assert RULES[reason].remedy in why_not_release(hold, by), "staff reads what the contributor was told"
         try:
             operations.release_hold(hold=hold, by=by, at=world.at, note="seen to", seen=SEEN)
             released.add(name)

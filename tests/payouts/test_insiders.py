@@ -72,6 +72,17 @@ def test_runs_of_one_day_that_one_person_approves_alone_are_limited_together(wor
     assert not by_bank(25).needs_second_approval
 
 
+def test_a_run_that_two_people_approve_takes_nothing_from_what_one_approves_alone(world: World) -> None:
+    world.policy(second_approval_minor=15_000)
+    world.contributor(16_000)
+    payee(world, 10_000)
+    assert world.in_review().needs_second_approval
+    by_bank = operations.build_run(
+        currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
+    )
+    assert not operations.submit_run(run=by_bank, by=world.maker, at=world.at, seen=SEEN).needs_second_approval
+
+
 # --- files --------------------------------------------------------------------------------------------------------
 def test_who_downloaded_a_file_does_not_declare_that_the_bank_never_got_it(world: World) -> None:
     payee(world, 7000)
