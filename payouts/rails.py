@@ -6,7 +6,8 @@ transfer elsewhere, or where finance chose so.
 
 from __future__ import annotations
 
-from payouts.models import Rail
+from contributors.models import Contributor
+from payouts.models import PayoutAccount, Rail
 
 # Self-serve cross-border payouts of a platform in the US, the UK, the EEA, Canada or Switzerland go to accounts in the
 # same regions (docs.stripe.com/connect/cross-border-payouts); elsewhere it takes an arrangement with Stripe.
@@ -31,6 +32,11 @@ RAIL_NAMES = {Rail.STRIPE_TRANSFER: "Stripe", Rail.MANUAL_BANK_FILE: "bank trans
 def rail_of_country(country: str) -> Rail:
     """The rail of somebody who has not been given another."""
     return Rail.STRIPE_TRANSFER if country in STRIPE_COUNTRIES else Rail.MANUAL_BANK_FILE
+
+
+def rail_of(contributor: Contributor, account: PayoutAccount | None) -> Rail:
+    """On which rail a contributor is paid: the account's, or the country's where there is none yet."""
+    return Rail(account.rail) if account else rail_of_country(contributor.country)
 
 
 def takes_iban(country: str) -> bool:

@@ -13,7 +13,7 @@ from ledger import queries as ledger_queries
 from ledger.money import asset
 from payouts import money, operations, queries, words
 from payouts.models import HoldReason, PayoutAccount, Rail
-from payouts.rails import rail_of_country
+from payouts.rails import rail_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def purses_of(contributor: Contributor, *, at: datetime) -> list[Purse]:
 
 def least_payout_minor(contributor: Contributor, account: PayoutAccount | None, currency: str) -> int:
     """From which sum on the contributor is paid: the policy's, the rail's or their own, whichever is largest."""
-    rail = account.rail if account else rail_of_country(contributor.country)
+    rail = rail_of(contributor, account)
     country = account.country if account else contributor.country
     return max(
         operations.terms_in_force(currency).minimum_minor,
@@ -110,7 +110,7 @@ def least_payout_minor(contributor: Contributor, account: PayoutAccount | None, 
 def task_of(contributor: Contributor) -> Task | None:
     """What blocks the next payout, the first thing first; None where only time or the threshold does."""
     account = queries.account_of(contributor)
-    if (account.rail if account else rail_of_country(contributor.country)) == Rail.MANUAL_BANK_FILE:
+    if rail_of(contributor, account) == Rail.MANUAL_BANK_FILE:
         return _task_by_bank(contributor, account)
     if account is None or account.provider_account_id is None:
         return Task(

@@ -22,7 +22,7 @@ from payouts.forms import ChooseRailForm, PlaceHoldForm, ReasonForm
 from payouts.holds import RULES, Owner, why_not_release
 from payouts.models import Hold, HoldReason, Rail
 from payouts.presence import presence_of, user_of
-from payouts.rails import RAIL_NAMES, rail_of_country
+from payouts.rails import RAIL_NAMES, rail_of
 
 PAGE = 50
 
@@ -44,7 +44,7 @@ def payees(request: HttpRequest) -> HttpResponse:
 def _account_of(contributor: Contributor) -> tuple[str, bool]:
     """How somebody is paid, in words, and whether they are ready for it."""
     account = getattr(contributor, "payout_account", None)
-    rail = Rail(account.rail) if account else rail_of_country(contributor.country)
+    rail = rail_of(contributor, account)
     return RAIL_NAMES[rail], bool(account and account.is_onboarded)
 
 
@@ -53,7 +53,7 @@ def _account_of(contributor: Contributor) -> tuple[str, bool]:
 def payee_account(request: HttpRequest, public_id: UUID) -> HttpResponse:
     contributor = _contributor_or_404(public_id)
     account = queries.account_of(contributor)
-    rail = Rail(account.rail) if account else rail_of_country(contributor.country)
+    rail = rail_of(contributor, account)
     details = account.bank_details.order_by("-pk").first() if account else None
     return render(
         request,
@@ -195,7 +195,7 @@ def release_hold(request: HttpRequest, hold_id: int) -> HttpResponse:
 def choose_rail(request: HttpRequest, public_id: UUID) -> HttpResponse:
     contributor = _contributor_or_404(public_id)
     account = queries.account_of(contributor)
-    now = Rail(account.rail) if account else rail_of_country(contributor.country)
+    now = rail_of(contributor, account)
     other = Rail.MANUAL_BANK_FILE if now == Rail.STRIPE_TRANSFER else Rail.STRIPE_TRANSFER
     may = user_of(request).has_role("finance_checker", "admin")
     page = Act(

@@ -57,7 +57,7 @@ def open_payout_account(*, contributor: Contributor, by: User, at: datetime, see
     """Open the contributor's account at Stripe. Repeatable: the row comes first, and one key serves every try."""
     require_manager(by, contributor)
     known = PayoutAccount.objects.filter(contributor=contributor).first()
-    if (known.rail if known else rails.rail_of_country(contributor.country)) != Rail.STRIPE_TRANSFER:
+    if rails.rail_of(contributor, known) != Rail.STRIPE_TRANSFER:
         raise UnableToOpenAccount("You are paid by bank transfer: name your bank account on the page of payouts.")
     with transaction.atomic(durable=True):
         account, made = PayoutAccount.objects.get_or_create(

@@ -149,10 +149,10 @@ class _Case:
     def decide(self) -> Payout | LeftOut:
         currency = self.run.currency
         account = self.account
-        rail = account.rail if account else rails.rail_of_country(self.contributor.country)
+        rail = rails.rail_of(self.contributor, account)
         if rail != self.run.rail:
             return self._out(
-                LeftOut.Reason.OTHER_RAIL, f"You are paid by {rails.RAIL_NAMES[Rail(rail)]}, in a run of its own.",
+                LeftOut.Reason.OTHER_RAIL, f"You are paid by {rails.RAIL_NAMES[rail]}, in a run of its own.",
                 "Nothing to do.",
             )  # fmt: skip
         if self.is_live:

@@ -9,14 +9,13 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from contributors.console import recently_authenticated
-from contributors.models import Contributor
 from contributors.portal import contributor_required
 from payouts import operations, queries, standing, words
 from payouts.forms import BankDetailsForm
 from payouts.models import Rail
 from payouts.portal import contributor_of
 from payouts.presence import presence_of, user_of
-from payouts.rails import rail_of_country
+from payouts.rails import rail_of
 from payouts.refusals import explained
 
 
@@ -30,10 +29,10 @@ def set_up(request: HttpRequest) -> HttpResponse:
     from ending up at another site.
     """
     contributor = contributor_of(request)
-    if rail_of(contributor) == Rail.MANUAL_BANK_FILE:
+    account = queries.account_of(contributor)
+    if rail_of(contributor, account) == Rail.MANUAL_BANK_FILE:
         return redirect("payouts:bank_details")
     if request.method == "GET":
-        account = queries.account_of(contributor)
         return render(request, "portal/onboarding.html", {"account": account})
     at, seen = timezone.now(), presence_of(request)
     with explained(request) as refused:
@@ -95,10 +94,10 @@ def _read_account_again(request: HttpRequest) -> HttpResponse:
 def bank_details(request: HttpRequest) -> HttpResponse:
     """Name the account that bank transfers go to: for whom Stripe does not pay."""
     contributor, at = contributor_of(request), timezone.now()
-    if rail_of(contributor) != Rail.MANUAL_BANK_FILE:
+    account = queries.account_of(contributor)
+    if rail_of(contributor, account) != Rail.MANUAL_BANK_FILE:
         return redirect("payouts:set_up")
     form = BankDetailsForm(request.POST or None, acting_for=contributor)
-    account = queries.account_of(contributor)
     known = account.bank_details.order_by("-pk").first() if account else None
     status, refused = 200, None
     if request.method == "POST":
@@ -116,8 +115,3 @@ def bank_details(request: HttpRequest) -> HttpResponse:
             status = refused.status
     context = {"form": form, "known": known, "refused": refused}
     return render(request, "portal/bank_details.html", context, status=status)
-
-
-def rail_of(contributor: Contributor) -> Rail:
-    account = queries.account_of(contributor)
-    return Rail(account.rail) if account else rail_of_country(contributor.country)

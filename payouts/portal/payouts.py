@@ -20,8 +20,8 @@ from payouts import exports, money, operations, queries, remittance, standing, w
 from payouts.forms import ThresholdForm
 from payouts.models import HoldReason, Payout, PayoutAccount, Rail
 from payouts.portal import contributor_of, membership_of
-from payouts.portal.accounts import rail_of
 from payouts.presence import presence_of, user_of
+from payouts.rails import rail_of
 from payouts.refusals import explained
 
 
@@ -120,7 +120,7 @@ def _payouts_page(request: HttpRequest, form: ThresholdForm, *, at: datetime, st
             "history": queries.payouts_of(contributor),
             "paid_states": Payout.PAID,
             "form": form,
-            "by_bank": rail_of(contributor) == Rail.MANUAL_BANK_FILE,
+            "by_bank": rail_of(contributor, account) == Rail.MANUAL_BANK_FILE,
             "bank": account.bank_details.order_by("-pk").first() if account else None,
             "is_paused": any(one.hold.reason == HoldReason.CONTRIBUTOR_PAUSED for one in holds),
             "latest_notices": queries.notices_of(contributor)[:3],
@@ -151,7 +151,9 @@ def _threshold_form(contributor: Contributor, account: PayoutAccount | None, dat
     currency = contributor.currency
     least_minor = max(
         operations.terms_in_force(currency).minimum_minor,
-        money.rail_minimum(account.country if account else contributor.country, currency, rail=rail_of(contributor)),
+        money.rail_minimum(
+            account.country if account else contributor.country, currency, rail=rail_of(contributor, account)
+        ),
     )
     own_minor = account.minimum_minor if account else 0
     shown = format_amount(
