@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 
 from contributors.models import Contributor, Membership, User
-from payouts import gateway, rails
+from payouts import gateway, queries, rails
 from payouts.holds import reason_of_disabling
 from payouts.models import HoldReason, Payout, PayoutAccount, Rail, TaxProfile
 from payouts.operations.audit import NOBODY, Presence, audit
@@ -215,7 +215,7 @@ def hold_as_account_says(
     ends = account.bank_changed_at and account.bank_changed_at + timedelta(days=terms.bank_change_days)
     if ends is not None and at < ends:
         wanted[HoldReason.BANK_DETAILS_CHANGED_RECENTLY] = ends
-    if terms.requires_tax_form and (reason := tax_problem(_latest_form(contributor), at)):
+    if terms.requires_tax_form and (reason := tax_problem(queries.tax_form_of(contributor), at)):
         wanted[reason] = None
     ends = account.ready_at and account.ready_at + timedelta(days=terms.probation_days)
     if ends is not None and at < ends and not contributor.payouts.filter(state__in=Payout.PAID).exists():
@@ -243,10 +243,6 @@ def _as_stripe_says(account: PayoutAccount) -> list[HoldReason]:
     if account.transfers_capability != PayoutAccount.Capability.ACTIVE:
         return [HoldReason.TRANSFERS_CAPABILITY_INACTIVE]
     return [] if account.payouts_enabled else [HoldReason.PAYOUTS_DISABLED]
-
-
-def _latest_form(contributor: Contributor) -> TaxProfile | None:
-    return TaxProfile.objects.filter(contributor=contributor).order_by("-pk").first()
 
 
 def tax_problem(form: TaxProfile | None, at: datetime) -> HoldReason | None:
