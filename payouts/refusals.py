@@ -12,9 +12,6 @@ from dataclasses import dataclass, field
 from django.contrib import messages
 from django.http import HttpRequest
 
-# problem -> what the reader can do. Where nothing stands here, the message says enough.
-REMEDIES: dict[str, str] = {}
-
 
 @dataclass
 class Refused:
@@ -43,6 +40,6 @@ def explained(request: HttpRequest, *, silent: bool = False) -> Iterator[Refused
             raise
         refused.problem = str(getattr(error, "problem"))  # noqa: B009
         refused.status = int(getattr(error, "status"))  # noqa: B009
-        refused.words = [part for part in (str(error), REMEDIES.get(refused.problem, "")) if part]
+        refused.words = [str(error)]
         if not silent:
             messages.error(request, " ".join(refused.words))
