@@ -123,3 +123,27 @@ def test_the_audit_log_and_holds_stay(world: World) -> None:
 def test_no_table_of_payouts_is_emptied(db: None, table: str) -> None:
     become_superuser()
     assert attack(f"TRUNCATE {table} CASCADE").endswith("_is_append_only")
+
+
+@pytest.mark.parametrize("step", ["approve", "start", "resume"])
+def test_a_payout_that_was_changed_past_the_guards_is_neither_approved_nor_started_nor_resumed(
+    paying: World, step: str
+) -> None:
+    """What is approved and what is sent is hashed from the rows each time, not taken from what was stored."""
+    paying.contributor(1_000)
+    run = {"approve": paying.in_review, "start": paying.approved, "resume": paying.executing}[step]()
+    if step == "resume":
+        run = operations.pause_run(run=run, by=paying.maker, note="wait", at=paying.at, seen=SEEN)
+    become_superuser()
+    run_sql("SET CONSTRAINTS ALL IMMEDIATE")
+    run_sql("ALTER TABLE payouts_payout DISABLE TRIGGER payout_keeps_its_terms")
+    run_sql("UPDATE payouts_payout SET destination = 'acct_of_somebody_else' WHERE run_id = %s", run.pk)
+    if step == "approve":
+        with pytest.raises(operations.UnableToApprove, match="changed since you opened it"):
+            paying.approve(run)
+    elif step == "start":
+        with pytest.raises(operations.UnableToStart, match="differ from what was approved"):
+            operations.start_execution(run=run, by=paying.checker, at=paying.at, seen=SEEN)
+    else:
+        with pytest.raises(operations.UnableToResume, match="differ from what was approved"):
+            operations.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)
