@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attribution.adapters import Example, UnableToEmbed, Utilities, device_of
+from attribution.adapters import Example, UnableToEmbed, Utilities, device_of, drawn_labels
 
 
 class CausalLM:
@@ -86,10 +86,7 @@ class CausalLM:
     def sampled_utility(self, examples: Sequence[Example], generator: torch.Generator) -> Utilities:
         tokens, scored, real = self._batch(examples)
         logits = self._logits(tokens, real)
-        with torch.no_grad():
-            chances = logits.softmax(-1).flatten(0, 1)
-            labels = torch.multinomial(chances, 1, generator=generator).view(scored.shape)
-        log_likelihood = self._log_likelihood(logits, labels)
+        log_likelihood = self._log_likelihood(logits, drawn_labels(logits, generator))
         # Labels at different positions are independent, so that only a division by the square root of their number
         # gives a gradient whose outer product is the Gauss-Newton matrix of the *mean* over positions.
         return Utilities((log_likelihood * scored).sum(1) / scored.sum(1).sqrt(), real)

@@ -13,7 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attribution.adapters import Example, UnableToEmbed, Utilities, check_values, device_of, example_of, values_of
+from attribution.adapters import (
+    Example,
+    UnableToEmbed,
+    Utilities,
+    check_values,
+    device_of,
+    drawn_labels,
+    example_of,
+    values_of,
+)
 
 
 class Classifier:
@@ -53,8 +62,7 @@ class Classifier:
 
     def sampled_utility(self, examples: Sequence[Example], generator: torch.Generator) -> Utilities:
         logits = self._logits(examples)
-        labels = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator)[:, 0]
-        return Utilities(-F.cross_entropy(logits, labels, reduction="none"))
+        return Utilities(-F.cross_entropy(logits, drawn_labels(logits, generator), reduction="none"))
 
     def _logits(self, examples: Sequence[Example]) -> Tensor:
         logits: Tensor = self.module(values_of(examples, self.shape).to(device_of(self.module)))
