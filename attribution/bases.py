@@ -86,7 +86,7 @@ class LayerBasis:
             needed, down, tall = _used(outputs, rows[places])
             order.append(used)
             steps.append(Step(len(used), needed, across * tall + down, places))
-        return inputs[:, torch.cat(order)].contiguous(), steps if len(steps) > 1 else []
+        return (inputs[:, torch.cat(order)].contiguous(), steps) if len(steps) > 1 else (inputs, [])
 
     def coordinates(self, gradient: Gradient) -> Tensor:
         """The kept coordinates of B examples, whitened, (B, coordinates)."""

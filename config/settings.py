@@ -86,10 +86,10 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "config.refusals.RefuseNul",
-    "config.refusals.ExplainForms",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "config.refusals.ExplainForms",
     "django_structlog.middlewares.RequestMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
@@ -179,7 +179,7 @@ CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
     "attribution.tasks.take_build_step": {"queue": "builds"},
     "attribution.tasks.take_audit": {"queue": "builds"},
-    # By whom the steps and audits are taken that they tell of: else messages would pile up during a long step.
+    # By whom the steps and audits are taken: else each sweep would send a message for every open step of a long build.
     "attribution.tasks.sweep_builds": {"queue": "builds"},
     "attribution.tasks.sweep_audits": {"queue": "builds"},
     "attribution.tasks.*": {"queue": "attribution"},
@@ -190,7 +190,7 @@ CELERY_TASK_ROUTES = {
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 SWEEP_SECONDS = env.float("SWEEP_SECONDS", 10.0)
-# A sweep that waited longer than its interval has a successor: it expires instead of piling up.
+# A sweep that waited longer than its interval has a successor: whoever takes it drops it.
 CELERY_BEAT_SCHEDULE = {
     name: {"task": task, "schedule": seconds, "options": {"expires": seconds}}
     for name, task, seconds in [

@@ -67,6 +67,7 @@ def owed_to_contributors(currency: str, matured_before: datetime) -> list[Owed]:
     with connection.cursor() as cursor:
         cursor.execute(_OWED, [currency])
         rows = cursor.fetchall()
+    # What matured is read after what is owed back: a posting between the two can lower what a run pays, never raise it.
     keys = {row[0]: AccountKey("contributor_payable", currency, f"contributor:{row[0]}") for row in rows}
     matured = journal.matured_balances(list(keys.values()), matured_before)
     return [

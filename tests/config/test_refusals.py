@@ -22,7 +22,7 @@ def test_an_address_that_takes_forms_explains_itself_when_it_is_opened(client: C
     people.contributor("Ada", at)
     people.log_in(client, "ada@example.org")
     response = client.get("/portal/payouts/threshold/")
-    assert (response.status_code, response["Allow"]) == (405, "POST")
+    assert (response.status_code, response["Allow"], response["X-Frame-Options"]) == (405, "POST", "DENY")
     assert "only takes forms" in response.content.decode()
 
 
