@@ -24,12 +24,22 @@ CREATE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_advancecancellation
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_advancecancellation
   FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
 
--- The first payout that was reserved after an advance was granted and that did not come back: the advance is out then.
+-- The payout that took an advance: the first by which more went out since the grant than stood on the payable before it,
+-- for older money goes out first. A payout that was refused took nothing; an older advance that was cancelled took its own
+-- money with it. Older money that was not yet mature counts as older too, though a payout then takes the advance first: so
+-- an advance is rather taken back than written off, out of what is still payable.
 CREATE FUNCTION ledger_paid_since(p_entry bigint, p_account bigint) RETURNS bigint LANGUAGE sql STABLE
 SET search_path = public, pg_temp AS $$
-  SELECT min(e.id) FROM ledger_line l JOIN ledger_entry e ON e.id = l.entry_id
-   WHERE l.account_id = p_account AND l.entry_id > p_entry AND e.kind = 'payout_reserve'
-     AND NOT EXISTS (SELECT FROM ledger_entry r WHERE r.reverses = e.id)
+  SELECT min(id)
+    FROM (SELECT e.id, sum(-l.amount) OVER (ORDER BY e.id) AS gone
+            FROM ledger_line l JOIN ledger_entry e ON e.id = l.entry_id
+            LEFT JOIN ledger_advancecancellation x ON x.entry_id = e.id
+            LEFT JOIN ledger_advanceproposal p ON p.id = x.advance_id
+           WHERE l.account_id = p_account AND l.entry_id > p_entry
+             AND (e.kind = 'payout_reserve' OR e.kind = 'cancel_advance' AND p.entry_id < p_entry)
+             AND NOT EXISTS (SELECT FROM ledger_entry r WHERE r.reverses = e.id)) taken
+   WHERE gone > (SELECT g.balance_after - g.amount FROM ledger_line g
+                  WHERE (g.account_id, g.entry_id) = (p_account, p_entry))
 $$;
 
 CREATE FUNCTION ledger_check_cancellation_entry() RETURNS trigger LANGUAGE plpgsql

@@ -44,17 +44,19 @@ def close_october(at: datetime = NOVEMBER) -> None:
         operations.close_period(period=month, at=at)
 
 
-def pay(world: World, gross: int, at: datetime, *, ends: str = "paid") -> None:
-    operations.add_capital(amount=gross, currency="USD", reference="c", at=at)
-    operations.top_up_stripe(amount=gross, currency="USD", reference="t", at=at)
+def pay(world: World, gross: int, at: datetime, *, ends: str = "paid", key: str = "p") -> int:
+    """A payout and its end; returns the entry that reserved it."""
+    operations.add_capital(amount=gross, currency="USD", reference=key, at=at)
+    operations.top_up_stripe(amount=gross, currency="USD", reference=key, at=at)
     who = world.contributors[0].pk
     entry = operations.reserve_payout(
-        contributor_id=who, currency="USD", gross=gross, tax=0, rail="stripe", attempt_key="p", at=at
+        contributor_id=who, currency="USD", gross=gross, tax=0, rail="stripe", attempt_key=key, at=at
     )
     if ends == "paid":
-        operations.succeed_payout(reserve_entry=entry, attempt_key="p", currency="USD", net=gross, at=at)
-    else:
-        operations.refuse_payout(reserve_entry=entry, attempt_key="p", at=at)
+        operations.succeed_payout(reserve_entry=entry, attempt_key=key, currency="USD", net=gross, at=at)
+    elif ends == "refused":
+        operations.refuse_payout(reserve_entry=entry, attempt_key=key, at=at)
+    return entry
 
 
 def violated() -> list[str]:
@@ -142,6 +144,29 @@ def test_a_payout_that_was_refused_leaves_an_advance_to_be_taken_back(world: Wor
     with pytest.raises(operations.UnableToCancelAdvance, match="not paid out yet"):
         cancel(open_, world, way="write_off")
     assert cancel(open_, world) == 300 * CENT
+
+
+def test_a_payout_of_older_money_leaves_an_advance_to_be_taken_back(world: World) -> None:
+    earn(world, 10)
+    close_october()
+    older = world.balance("contributor_payable")
+    open_ = advance(world, "book", 300 * CENT, at=NOVEMBER)
+    pay(world, older // CENT * CENT, NOVEMBER, key="older")
+    (granted,) = AdvanceProposal.objects.all()
+    assert operations.cancellable(granted) == (300 * CENT, "take_back")
+    # A cent more than stood there before it is the advance's own.
+    pay(world, CENT, NOVEMBER, key="beyond")
+    assert operations.cancellable(granted) == (300 * CENT, "write_off")
+    assert cancel(open_, world, way="write_off", at=NOVEMBER) == 300 * CENT
+    assert not violated()
+
+
+def test_an_older_advance_that_was_taken_back_is_not_older_money(world: World) -> None:
+    older, newer = advance(world, "book", 300 * CENT), advance(world, "film", 200 * CENT)
+    cancel(older, world)
+    pay(world, 200 * CENT, OCTOBER)
+    with pytest.raises(operations.UnableToCancelAdvance, match="It was paid out"):
+        cancel(newer, world)
 
 
 def test_a_payout_between_proposal_and_decision_stops_the_cancellation(world: World) -> None:
