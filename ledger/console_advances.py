@@ -126,7 +126,7 @@ def _cancel_context(found: AdvanceProposal, user: User) -> dict[str, Any]:
         "rows": [(row, CANCEL_TONES[row.state], row.proposed_by_id == user.pk) for row in rows],
         "left": left,
         "way": way,
-        "may_propose": left and not waiting and user.has_role(*PROPOSERS),
+        "may_propose": left and way and not waiting and user.has_role(*PROPOSERS),
         "may_post": user.has_role(*GRANTERS),
         "may_reject": user.has_role(*PROPOSERS),
     }

@@ -107,9 +107,9 @@ def reject_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> Advan
 
 
 # --- cancelled ----------------------------------------------------------------------------------------------------
-def cancellable(advance: AdvanceProposal) -> tuple[int, Way]:
+def cancellable(advance: AdvanceProposal) -> tuple[int, Way | None]:
     """How much of a granted advance can still be cancelled, in units, and how: what is neither earned back nor
-    cancelled, taken back while no payout took it, written off after one did.
+    cancelled, taken back while no payout took it, written off after one did; None while that payout is under way.
 
     Advances under one contract in one currency are earned back together, the oldest first.
     """
@@ -126,9 +126,14 @@ def cancellable(advance: AdvanceProposal) -> tuple[int, Way]:
     left = min(advance.amount - gone, max(0, open_now - of_later))
     (payable,) = journal.open_accounts([AccountKey("contributor_payable", advance.currency, owner)])
     with connection.cursor() as cursor:
-        cursor.execute("SELECT ledger_paid_since(%s, %s)", [advance.entry_id, payable])
-        paid = cursor.fetchone()[0] is not None
-    return left, Way.WRITE_OFF if paid else Way.TAKE_BACK
+        cursor.execute(
+            "SELECT ledger_paid_since(%(entry)s, %(account)s, false), ledger_paid_since(%(entry)s, %(account)s, true)",
+            {"entry": advance.entry_id, "account": payable},
+        )
+        taken, arrived = cursor.fetchone()
+    if taken is None:
+        return left, Way.TAKE_BACK
+    return left, None if arrived is None else Way.WRITE_OFF
 
 
 def propose_cancellation(
@@ -157,6 +162,8 @@ def _cancellable(advance: AdvanceProposal, way: str) -> int:
     left, possible = cancellable(advance)
     if left == 0:
         raise UnableToCancelAdvance("Nothing of it is open: it is earned back or cancelled.")
+    if possible is None:
+        raise UnableToCancelAdvance("A payout that takes it is under way; wait for its end.")
     if way != possible:
         words = (
             "It was paid out, so that it is not taken back any more; what is open of it can be written off."

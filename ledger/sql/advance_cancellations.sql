@@ -27,8 +27,9 @@ CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_advancecancellation
 -- The payout that took an advance: the first by which more went out since the grant than stood on the payable before it,
 -- for older money goes out first. A payout that was refused took nothing; an older advance that was cancelled took its own
 -- money with it. Older money that was not yet mature counts as older too, though a payout then takes the advance first: so
--- an advance is rather taken back than written off, out of what is still payable.
-CREATE FUNCTION ledger_paid_since(p_entry bigint, p_account bigint) RETURNS bigint LANGUAGE sql STABLE
+-- an advance is rather taken back than written off, out of what is still payable. With p_arrived, only the payouts count
+-- that have succeeded: one under way may still be refused.
+CREATE FUNCTION ledger_paid_since(p_entry bigint, p_account bigint, p_arrived boolean) RETURNS bigint LANGUAGE sql STABLE
 SET search_path = public, pg_temp AS $$
   SELECT min(id)
     FROM (SELECT e.id, sum(-l.amount) OVER (ORDER BY e.id) AS gone
@@ -37,7 +38,9 @@ SET search_path = public, pg_temp AS $$
             LEFT JOIN ledger_advanceproposal p ON p.id = x.advance_id
            WHERE l.account_id = p_account AND l.entry_id > p_entry
              AND (e.kind = 'payout_reserve' OR e.kind = 'cancel_advance' AND p.entry_id < p_entry)
-             AND NOT EXISTS (SELECT FROM ledger_entry r WHERE r.reverses = e.id)) taken
+             AND NOT EXISTS (SELECT FROM ledger_entry r WHERE r.reverses = e.id)
+             AND (NOT p_arrived OR e.kind <> 'payout_reserve'
+                  OR EXISTS (SELECT FROM ledger_entry s WHERE s.idem_key = 'payout_succeed:' || e.reference))) taken
    WHERE gone > (SELECT g.balance_after - g.amount FROM ledger_line g
                   WHERE (g.account_id, g.entry_id) = (p_account, p_entry))
 $$;
@@ -74,7 +77,7 @@ BEGIN
   IF way = 'take_back' THEN
     SELECT l.account_id INTO payable FROM ledger_line l JOIN ledger_account a ON a.id = l.account_id
      WHERE l.entry_id = NEW.id AND a.kind = 'contributor_payable';
-    IF ledger_paid_since(granted, payable) < NEW.id THEN
+    IF ledger_paid_since(granted, payable, false) < NEW.id THEN
       RAISE EXCEPTION 'Cancellation % takes back what was paid out.', found_id
         USING ERRCODE = 'check_violation', CONSTRAINT = 'what_was_paid_out_is_not_taken_back';
     END IF;
@@ -87,4 +90,4 @@ CREATE CONSTRAINT TRIGGER cancellation_has_four_eyes AFTER INSERT ON ledger_entr
 
 -- The application may not execute what only triggers call; when an advance was paid out it asks before it proposes.
 REVOKE ALL ON FUNCTION ledger_check_cancellation(), ledger_check_cancellation_entry() FROM PUBLIC, tributary_app;
-GRANT EXECUTE ON FUNCTION ledger_paid_since(bigint, bigint) TO tributary_app;
+GRANT EXECUTE ON FUNCTION ledger_paid_since(bigint, bigint, boolean) TO tributary_app;

@@ -146,6 +146,19 @@ def test_a_payout_that_was_refused_leaves_an_advance_to_be_taken_back(world: Wor
     assert cancel(open_, world) == 300 * CENT
 
 
+def test_while_a_payout_is_under_way_an_advance_is_neither_taken_back_nor_written_off(world: World) -> None:
+    open_ = advance(world, "book", 300 * CENT)
+    entry = pay(world, 200 * CENT, OCTOBER, ends="")
+    for way in ("take_back", "write_off"):
+        with pytest.raises(operations.UnableToCancelAdvance, match=r"under way; wait for its end"):
+            cancel(open_, world, way=way)
+    pay(world, 100 * CENT, OCTOBER, key="q")
+    # Were the first refused, the second would still have taken the advance.
+    assert operations.cancellable(AdvanceProposal.objects.get())[1] == "write_off"
+    operations.refuse_payout(reserve_entry=entry, attempt_key="p", at=OCTOBER)
+    assert cancel(open_, world, way="write_off") == 300 * CENT
+
+
 def test_a_payout_of_older_money_leaves_an_advance_to_be_taken_back(world: World) -> None:
     earn(world, 10)
     close_october()
@@ -331,6 +344,14 @@ def test_an_advance_is_cancelled_on_its_page_by_two_people(programme: Programme)
     operations.grant_advance(advance=asked, by=programme.staff["finance_checker"], at=at)
     assert "Propose to cancel it" in text_of(maker.get(page).content)
     assert "Propose to cancel it" not in text_of(programme.staff_client("auditor").get(page).content)
+    who = programme.contributors[0].pk
+    reserved = operations.reserve_payout(
+        contributor_id=who, currency="USD", gross=10**9, tax=0, rail="stripe", attempt_key="p", at=at
+    )
+    shown = text_of(maker.get(page).content)
+    assert "A payout that takes it is under way" in shown
+    assert "Propose to cancel it" not in shown
+    operations.refuse_payout(reserve_entry=reserved, attempt_key="p", at=at)
     maker.post(f"{page}cancel/", {"way": "take_back", "reason": "The book will not appear"})
     found = AdvanceCancellation.objects.get()
     maker.post(f"{page}cancel/{found.pk}/decide/", {"decision": "post"})
