@@ -20,7 +20,7 @@ from contributors.operations import lacks_role, why_not_decide
 from ledger import journal
 from ledger.models import EntryKind, Restatement, Void, period_of, utc_date
 from ledger.operations.accruals import accrue, dates_of, hold_sweeps, opposite, standing
-from ledger.queries.archived import is_archived
+from ledger.queries.archived import archived_of, is_archived
 
 BATCH_MAX = 64
 PROPOSERS = ("finance_maker", "finance_checker")
@@ -100,10 +100,12 @@ class UnableToRestate(Exception):
 def restate_generation(*, generation: Generation, at: datetime) -> int:
     """Attribute one generation again by the index that serves now, and post the difference; returns the new revision.
 
-    Raises UnableToRestate: it is void, waits for its first attribution, or cannot be read any more.
+    Raises UnableToRestate: it is void, archived, waits for its first attribution, or cannot be read any more.
     """
     if Void.objects.filter(pk=generation.pk).exists():
         raise UnableToRestate("The generation is void.")
+    if is_archived(generation.pk):
+        raise UnableToRestate(ARCHIVED)
     try:
         revision = attribute_again(generation=generation, at=at).revision
     except UnableToAttribute as error:
@@ -228,7 +230,8 @@ def _decide(fresh: Restatement, state: Restatement.State, by: User, at: datetime
 
 def continue_restatement(*, restatement: Restatement, at: datetime, limit: int = BATCH_MAX) -> int:
     """Attribute the next `limit` generations again, and remember how far it came, in one transaction; returns how many
-    were looked at. 0: it is done. The accrual sweep turns new revisions into reversal and new document.
+    were looked at. 0: it is done. The accrual sweep turns new revisions into reversal and new document; what is
+    archived, so that no sweep could, keeps its revision.
 
     Killed and run again, it goes on where the last batch ended. Raises UnableToRestate: it is not running.
     """
@@ -250,7 +253,9 @@ def continue_restatement(*, restatement: Restatement, at: datetime, limit: int =
             fresh.state, fresh.finished_at = Restatement.State.DONE, at
             fresh.save(update_fields=["state", "finished_at", "n_kept"])
             return 0
-        made = attribute_batch_again(index=fresh.index, generation_ids=batch, at=at)
+        archived = archived_of(batch)
+        again = [pk for pk in batch if pk not in archived]
+        made = attribute_batch_again(index=fresh.index, generation_ids=again, at=at) if again else 0
         fresh.n_attributed += made
         fresh.n_kept += len(batch) - made
         fresh.after_id = batch[-1]

@@ -7,7 +7,7 @@ by which published root and statement that is proved.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from django.db import connection
@@ -32,18 +32,24 @@ class ArchivedReceipt:
 
 def is_archived(generation_id: uuid.UUID) -> bool:
     """Whether the part of the books that documents of this generation stand in is not in the database any more."""
+    return bool(archived_of([generation_id]))
+
+
+def archived_of(generation_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of the generations that `is_archived` holds for."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT NOT EXISTS (
+            SELECT g.id FROM unnest(%s::uuid[]) AS g(id)
+             WHERE NOT EXISTS (
               SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                CROSS JOIN LATERAL regexp_match(
                  pg_get_expr(c.relpartbound, c.oid), $$FROM \\((?:MINVALUE|'(.+)')\\) TO \\('(.+)'\\)$$) AS b(ends)
                WHERE i.inhparent = 'ledger_accrual'::regclass
-                 AND (b.ends[1] IS NULL OR b.ends[1]::uuid <= %(id)s::uuid) AND %(id)s::uuid < b.ends[2]::uuid)""",
-            {"id": str(generation_id)},
+                 AND (b.ends[1] IS NULL OR b.ends[1]::uuid <= g.id) AND g.id < b.ends[2]::uuid)""",
+            [[str(generation_id) for generation_id in generation_ids]],
         )
-        return bool(cursor.fetchone()[0])
+        return {row[0] for row in cursor.fetchall()}
 
 
 def archived_month(generation: Generation) -> Period | None:

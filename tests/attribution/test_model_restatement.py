@@ -15,6 +15,7 @@ from ledger import operations, tasks
 from ledger.invariants import check_all
 from ledger.models import Accrual, Entry, Restatement
 from tests.attribution.conftest import SMALL_INDEX, Programme
+from tests.ledger.test_archived_receipts import detach_documents
 from tests.ledger.world import TERMS
 
 
@@ -83,6 +84,23 @@ def test_a_model_version_is_restated_in_batches_by_a_newer_index(indexed: Progra
     with pytest.raises(operations.UnableToRestate, match="is void"):
         operations.restate_generation(generation=voided, at=at)
     assert not [(r.name, r.rows) for r in check_all() if r.rows]
+
+
+def test_what_is_archived_keeps_its_revision(indexed: Programme) -> None:
+    at = indexed.at
+    maker, checker = accrued(indexed)
+    index = newer_index(indexed)
+    asked = operations.propose_restatement(index=index, since=at - timedelta(days=1), reason="finer", by=maker, at=at)
+    operations.confirm_restatement(restatement=asked, by=checker, at=at)
+    detach_documents()
+    while operations.continue_restatement(restatement=asked, at=at, limit=2):
+        pass
+    done = Restatement.objects.get()
+    assert (done.state, done.n_attributed, done.n_kept) == ("done", 0, 5)
+    one = Generation.objects.get(external_id="g0")
+    with pytest.raises(operations.UnableToRestate, match="moved to an archive"):
+        operations.restate_generation(generation=one, at=at)
+    assert not Attribution.objects.filter(revision=2).exists()
 
 
 def test_one_generation_is_restated_alone_by_a_newer_index(indexed: Programme) -> None:
