@@ -54,10 +54,12 @@ def archived_of(generation_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
 
 def archived_month(generation: Generation) -> Period | None:
     """The month in which a generation, whose documents are archived, was first posted as far as the journal tells: the
-    first since it occurred that has an entry without its documents. None where every entry has all of them."""
+    first closed one since it occurred that has an entry without its documents. None where there is none: only a closed
+    month proves what its archive holds."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT e.period_id FROM ledger_entry e WHERE e.period_id >= %s"
+            "SELECT e.period_id FROM ledger_entry e JOIN ledger_period p ON p.id = e.period_id"
+            " WHERE e.period_id >= %s AND p.closed_at IS NOT NULL"
             " AND e.n_docs > (SELECT count(*) FROM ledger_accrual d WHERE d.batch_id = e.batch_id)"
             " ORDER BY e.period_id, e.id LIMIT 1",
             [period_of(utc_date(generation.occurred_at))],
@@ -67,7 +69,7 @@ def archived_month(generation: Generation) -> Period | None:
 
 
 def archived_receipt(generation_id: uuid.UUID, contributor_id: int) -> ArchivedReceipt | None:
-    """None where the contributor had no receipt of it, or has one still."""
+    """None where the contributor had no receipt of it, or has one still, or no closed month proves it."""
     rows = Generation.objects.select_related("service", "model_version", "void")
     generation = rows.defer("prompt_text", "output_text", "token_ids").filter(pk=generation_id).first()
     if generation is None or not is_archived(generation_id) or not _had_a_part(generation, contributor_id):

@@ -108,6 +108,16 @@ def test_the_service_reads_a_problem_that_names_the_month_and_its_root(accrued: 
     assert "2026-10, after the month was closed on 2026-11-03" in body["detail"]
 
 
+def test_what_is_archived_of_an_open_month_names_no_month(accrued: Programme) -> None:
+    detach_documents()
+    generation = accrued.generations[0]
+    answer = read(accrued, generation)
+    assert answer.status_code == 410
+    assert "period" not in answer.json()
+    assert answer.json()["detail"].startswith("The receipt was moved to an archive with those of its month. What")
+    assert accrued.client(0).get(f"/portal/receipts/{generation.pk}/").status_code == 404
+
+
 def test_what_is_archived_is_neither_voided_nor_restated(accrued: Programme) -> None:
     accrued.close()
     detach_documents()
