@@ -18,7 +18,7 @@ from contributors.models import Membership, Work
 from contributors.portal import ContributorRequest, contributor_required
 from contributors.queries import works_of
 from ledger import operations, queries
-from ledger.models import ReceiptDispute, RoyaltyPlan
+from ledger.models import ReceiptDispute, RoyaltyPlan, Void
 from ledger.money import PPB, asset
 from ledger.queries import ArchivedReceipt, ContributorReceipt
 from ledger.statements import grouped
@@ -135,11 +135,13 @@ def _found(request: ContributorRequest, generation_id: uuid.UUID) -> Contributor
 
 def _archived(request: ContributorRequest, found: ArchivedReceipt) -> HttpResponse:
     """What is still known of it and how that is proved, in place of the arithmetic."""
+    void = getattr(found.generation, "void", None)
     context = {
         "generation": found.generation,
         "period": found.period,
         "month": month_name(found.period.pk),
         "credited": found.credited,
+        "voided": _voided(void, found.generation.model_version.name) if void is not None else "",
     }
     return render(request, "portal/receipt_archived.html", context, status=410)
 
@@ -171,6 +173,14 @@ def _context(request: ContributorRequest, found: ContributorReceipt) -> dict[str
     }
 
 
+def _voided(void: Void, model: str) -> str:
+    who = "its service" if void.voided_by_id is None else "the programme's finance staff"
+    return (
+        f"Voided: {who} took this output of {model} back on {void.voided_at:%Y-%m-%d}, "
+        f"because {void.words}. What it had brought you was reversed."
+    )
+
+
 def _sentence(found: ContributorReceipt) -> str:
     """What the page says first: how much, for what, because of which work."""
     standing = found.standing
@@ -182,11 +192,7 @@ def _sentence(found: ContributorReceipt) -> str:
             "divided among all generations of the month, so that the figure changes with every further one."
         )
     if standing.void is not None:
-        who = "its service" if standing.void.voided_by_id is None else "the programme's finance staff"
-        return (
-            f"Voided: {who} took this output of {version.name} back on {standing.void.voided_at:%Y-%m-%d}, "
-            f"because {standing.void.words}. What it had brought you was reversed."
-        )
+        return _voided(standing.void, version.name)
     if not found.credited:
         return f"You earned nothing by attribution from this output of {version.name}. {_why_nothing(found)}"
     ppb = sum(share.ppb * share.split_ppb // PPB for share in found.shares)

@@ -22,8 +22,8 @@ from ledger.queries.receipts import holders_of
 
 @dataclass(frozen=True, slots=True)
 class ArchivedReceipt:
-    """What can still be said of a receipt. `credited`: (currency, units); empty where the month's file is not at hand,
-    or where it brought the contributor nothing."""
+    """What can still be said of a receipt. `credited`: (currency, units), as the first month with a credit of it had
+    them, whatever corrected it later; empty where the month's file is not at hand, or where it brought nothing."""
 
     generation: Generation
     period: Period
@@ -70,7 +70,7 @@ def archived_month(generation: Generation) -> Period | None:
 
 def archived_receipt(generation_id: uuid.UUID, contributor_id: int) -> ArchivedReceipt | None:
     """None where the contributor had no receipt of it, or has one still, or no closed month proves it."""
-    rows = Generation.objects.select_related("service", "model_version", "void")
+    rows = Generation.objects.select_related("model_version", "void")
     generation = rows.defer("prompt_text", "output_text", "token_ids").filter(pk=generation_id).first()
     if generation is None or not is_archived(generation_id) or not _had_a_part(generation, contributor_id):
         return None

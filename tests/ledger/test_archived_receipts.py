@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
+from attribution.models import Generation
 from config.database import APP_ROLE, OWNER_ROLE
 from contributors.operations import register_contributor, register_user
 from ledger import journal, operations, queries
@@ -78,9 +79,24 @@ def test_an_archived_receipt_says_so_and_how_the_month_is_proved(accrued: Progra
         assert b"/portal/statements/2026-10/" in answer.content
     amount = f"{row.amount // 10**9}.{row.amount % 10**9:09d}"
     assert amount in before
-    assert f"USD {amount}" in page
+    assert f"Credited in October 2026 USD {amount}" in page
+    assert "Voided" not in page
     # Another's generation stays as unknown as one that never was.
     assert queries.archived_receipt(row.generation_id, stranger.pk) is None
+
+
+def test_an_archived_receipt_says_that_its_generation_was_voided(accrued: Programme) -> None:
+    accrued.close(seal=True)
+    operations.export_closed_periods(at=AT)
+    row = next(row for row in queries.receipts_of(accrued.contributors[0].pk, limit=100).rows if row.amount)
+    generation = Generation.objects.get(pk=row.generation_id)
+    operations.void_generation(generation=generation, reason="refunded", at=AT)
+    detach_documents()
+    page = text_of(accrued.client(0).get(f"/portal/receipts/{generation.pk}/").content)
+    assert "Voided: its service took this output" in page
+    assert "What it had brought you was reversed" in page
+    assert "Credited in October 2026" in page
+    assert "It brought you" not in page
 
 
 def test_without_the_month_s_file_an_archived_receipt_tells_the_month_alone(accrued: Programme) -> None:
