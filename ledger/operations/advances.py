@@ -166,7 +166,8 @@ def _cancellable(advance: AdvanceProposal, way: str) -> int:
         raise UnableToCancelAdvance("A payout that takes it is under way; wait for its end.")
     if way != possible:
         words = (
-            "It was paid out, so that it is not taken back any more; what is open of it can be written off."
+            "It was paid out, exchanged or handed to the state, so that it is not taken back any more; what is open "
+            "of it can be written off."
             if possible == Way.WRITE_OFF
             else "It is not paid out yet, so that it is taken back and not written off."
         )

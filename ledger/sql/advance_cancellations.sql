@@ -26,7 +26,7 @@ CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_advancecancellation
 
 -- The payout that took an advance: the first by which more went out since the grant than stood on the payable before it,
 -- for older money goes out first. A payout that was refused took nothing; an older advance that was cancelled took its own
--- money with it. Older money that was not yet mature counts as older too, though a payout then takes the advance first: so
+-- money with it; what was exchanged, or handed to the state after it lay unclaimed, went out as well. Older money that was not yet mature counts as older too, though a payout then takes the advance first: so
 -- an advance is rather taken back than written off, out of what is still payable. With p_arrived, only the payouts count
 -- that have succeeded: one under way may still be refused.
 CREATE FUNCTION ledger_paid_since(p_entry bigint, p_account bigint, p_arrived boolean) RETURNS bigint LANGUAGE sql STABLE
@@ -37,7 +37,12 @@ SET search_path = public, pg_temp AS $$
             LEFT JOIN ledger_advancecancellation x ON x.entry_id = e.id
             LEFT JOIN ledger_advanceproposal p ON p.id = x.advance_id
            WHERE l.account_id = p_account AND l.entry_id > p_entry
-             AND (e.kind = 'payout_reserve' OR e.kind = 'cancel_advance' AND p.entry_id < p_entry)
+             AND (e.kind = 'payout_reserve' OR e.kind = 'cancel_advance' AND p.entry_id < p_entry
+                  OR e.kind = 'exchange_debt' AND l.amount < 0
+                  OR e.kind IN ('mark_dormant', 'reclaim') AND EXISTS (
+                    SELECT FROM ledger_line u JOIN ledger_line s ON s.account_id = u.account_id AND s.entry_id > e.id
+                      JOIN ledger_entry h ON h.id = s.entry_id AND h.kind = 'escheat'
+                     WHERE u.entry_id = e.id))
              AND NOT EXISTS (SELECT FROM ledger_entry r WHERE r.reverses = e.id)
              AND (NOT p_arrived OR e.kind <> 'payout_reserve'
                   OR EXISTS (SELECT FROM ledger_entry s WHERE s.idem_key = 'payout_succeed:' || e.reference))) taken

@@ -174,6 +174,27 @@ def test_a_payout_of_older_money_leaves_an_advance_to_be_taken_back(world: World
     assert not violated()
 
 
+@pytest.mark.parametrize("way_out", ["exchange", "escheat"])
+def test_an_advance_that_left_without_a_payout_is_not_taken_back(world: World, way_out: str) -> None:
+    open_ = advance(world, "book", 300 * CENT)
+    who: dict[str, Any] = {"contributor_id": world.contributors[0].pk, "currency": "USD", "at": OCTOBER}
+    if way_out == "exchange":
+        operations.exchange_debt(
+            amount=300 * CENT, into="EUR", rate="0.9", source="ECB", reference="x", **who
+        )  # fmt: skip
+    else:
+        operations.mark_dormant(reference="a", **who)
+        # Unclaimed it is still the contributor's.
+        assert operations.cancellable(AdvanceProposal.objects.get())[1] == "take_back"
+        operations.reclaim(reference="b", **who)
+        operations.mark_dormant(reference="c", **who)
+        operations.escheat(reference="d", **who)
+    with pytest.raises(operations.UnableToCancelAdvance, match=r"handed to the state.*written off"):
+        cancel(open_, world)
+    assert cancel(open_, world, way="write_off") == 300 * CENT
+    assert not violated()
+
+
 def test_an_older_advance_that_was_taken_back_is_not_older_money(world: World) -> None:
     older, newer = advance(world, "book", 300 * CENT), advance(world, "film", 200 * CENT)
     cancel(older, world)
