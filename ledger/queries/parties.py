@@ -74,8 +74,8 @@ _ADVANCES = """
 SELECT a.owner, s.code, a.contract, -sum(l.amount)::bigint
   FROM ledger_account a JOIN ledger_asset s ON s.id = a.asset_id
   JOIN ledger_line l ON l.account_id = a.id JOIN ledger_entry e ON e.id = l.entry_id
-  LEFT JOIN ledger_advancecancellation x ON x.entry_id = e.id LEFT JOIN ledger_advanceproposal p ON p.id = x.advance_id
-  LEFT JOIN ledger_entry granted ON granted.id = p.entry_id
+  LEFT JOIN ledger_advancecancellation x ON x.entry_id = e.id AND e.kind = 'cancel_advance'
+  LEFT JOIN ledger_advanceproposal p ON p.id = x.advance_id LEFT JOIN ledger_entry granted ON granted.id = p.entry_id
  WHERE a.kind = 'advance' AND a.owner = ANY(%(owners)s) AND coalesce(granted.period_id, e.period_id) <= %(month)s
    AND (%(before)s::bigint IS NULL OR e.id <= %(before)s)
  GROUP BY a.id, 1, 2, 3 HAVING sum(l.amount) < 0 ORDER BY a.id"""

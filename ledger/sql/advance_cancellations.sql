@@ -1,6 +1,8 @@
--- Four eyes on what takes an advance back, whoever connects: such an entry stands at commit only with the proposal of
--- one person that another has posted, for the advance's contributor and contract, for no more than was granted and not
--- taken back before. That nothing recouped is taken back too is the limit of the account, which never has a credit.
+-- Four eyes on what takes an advance back, also for who writes past the application. An entry of this kind stands at commit
+-- only with the proposal of one person that another has posted, for the advance's contributor and contract, and only while
+-- no more is cancelled of the advance than was granted; a proposal is posted only with such an entry. That nothing
+-- recouped is taken back is the limit of the account, which never has a credit. The advances under a contract share it:
+-- which of them is recouped, and that only what was paid out is written off, the application decides.
 
 CREATE FUNCTION ledger_check_cancellation() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
@@ -16,6 +18,10 @@ BEGIN
      OR to_jsonb(NEW) - ARRAY['state', 'decided_by_id', 'decided_at', 'entry_id', 'amount']
         <> to_jsonb(OLD) - ARRAY['state', 'decided_by_id', 'decided_at', 'entry_id', 'amount'] THEN
     RAISE EXCEPTION 'Cancellation % is % and stands as it was proposed.', OLD.id, OLD.state USING ERRCODE = 'LG008';
+  END IF;
+  IF NEW.state = 'posted' AND NOT EXISTS (
+      SELECT FROM ledger_entry e WHERE e.id = NEW.entry_id AND e.kind = 'cancel_advance') THEN
+    RAISE EXCEPTION 'Cancellation % names no entry that cancels an advance.', NEW.id USING ERRCODE = 'LG008';
   END IF;
   RETURN NEW;
 END $$;
