@@ -7,4 +7,4 @@ from ledger.sql import script
 
 class Migration(migrations.Migration):
     dependencies = [("ledger", "0016_advance_cancellations")]
-    operations = [migrations.RunSQL(script("posting"), migrations.RunSQL.noop)]
+    operations = [migrations.RunSQL(script("posting"))]

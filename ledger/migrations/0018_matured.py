@@ -8,8 +8,6 @@ from ledger.sql import script
 class Migration(migrations.Migration):
     dependencies = [("ledger", "0017_digests")]
     operations = [
-        migrations.RunSQL(
-            "DROP FUNCTION IF EXISTS ledger_matured(text, text, text, text, date)", migrations.RunSQL.noop
-        ),
-        *(migrations.RunSQL(script(name), migrations.RunSQL.noop) for name in ("posting", "privileges")),
+        migrations.RunSQL("DROP FUNCTION IF EXISTS ledger_matured(text, text, text, text, date)"),
+        *(migrations.RunSQL(script(name)) for name in ("posting", "privileges")),
     ]
