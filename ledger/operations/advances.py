@@ -55,8 +55,8 @@ def propose_advance(
     Raises UnableToProposeAdvance with the reason; no row is written.
     """
     reason, reference = reason.strip(), reference.strip()
-    if not by.has_role(*PROPOSERS):
-        raise UnableToProposeAdvance("Advances are proposed by finance staff.")
+    if refusal := lacks_role(by=by, roles=PROPOSERS):
+        raise UnableToProposeAdvance(refusal)
     if currency not in ASSETS:
         raise UnableToProposeAdvance(f"The ledger keeps no currency {currency!r}.")
     if amount <= 0:

@@ -9,7 +9,7 @@ from datetime import datetime
 from django.db import transaction
 
 from contributors.models import User
-from contributors.operations import why_not_decide
+from contributors.operations import lacks_role, why_not_decide
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import EntryKind, ManualEntry
@@ -52,8 +52,8 @@ def propose_manual_entry(
     Raises UnableToProposeManualEntry, and UnableToPost for lines that no entry can have; no row is written.
     """
     reason, reference = reason.strip(), reference.strip()
-    if not by.has_role(*PROPOSERS):
-        raise UnableToProposeManualEntry("Manual entries are proposed by finance staff.")
+    if refusal := lacks_role(by=by, roles=PROPOSERS):
+        raise UnableToProposeManualEntry(refusal)
     if not reason or len(reason) > 300:
         raise UnableToProposeManualEntry("Say in 1 to 300 characters why this is posted by hand.")
     if not reference or len(reference) > 200:

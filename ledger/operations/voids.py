@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 
 from attribution.models import Generation
 from contributors.models import User
-from contributors.operations import why_not_decide
+from contributors.operations import lacks_role, why_not_decide
 from ledger.models import Void, VoidProposal
 from ledger.operations.accruals import hold_sweeps
 from ledger.operations.corrections import (
@@ -29,8 +29,8 @@ def propose_void(*, generation: Generation, reason: str, detail: str, by: User, 
     Raises UnableToVoid: no such reason, no words, it is void already, or somebody proposed so.
     """
     detail = detail.strip()
-    if not by.has_role(*PROPOSERS):
-        raise UnableToVoid("Voids are proposed by finance staff.")
+    if refusal := lacks_role(by=by, roles=PROPOSERS):
+        raise UnableToVoid(refusal)
     if reason not in Void.Reason.values:
         known = ", ".join(Void.Reason.values)
         raise UnableToVoid(f"{reason!r} is no reason; there are {known}.", status=422, problem="reason-invalid")

@@ -84,7 +84,7 @@ def test_an_advance_that_cannot_be_is_refused_and_no_row_is_written(
 
 
 def test_only_finance_proposes_and_only_a_checker_grants(world: World) -> None:
-    with pytest.raises(operations.UnableToProposeAdvance, match="finance staff"):
+    with pytest.raises(operations.UnableToProposeAdvance, match="takes the role finance_maker or finance_checker"):
         propose(world, by=world.users[0])
     asked = propose(world)
     maker = register_user(email="m@example.org", password="x" * 12, name="M", at=world.at, roles=["finance_maker"])

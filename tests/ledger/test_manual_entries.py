@@ -93,7 +93,7 @@ def test_a_proposal_that_makes_no_entry_is_refused_and_no_row_is_written(
 
 
 def test_only_finance_proposes_and_only_a_checker_posts(world: World) -> None:
-    with pytest.raises(operations.UnableToProposeManualEntry, match="finance staff"):
+    with pytest.raises(operations.UnableToProposeManualEntry, match="takes the role finance_maker or finance_checker"):
         propose(world, by=world.users[0])
     maker = register_user(email="m@example.org", password="x" * 12, name="M", at=world.at, roles=["finance_maker"])
     manual = propose(world)
