@@ -74,7 +74,7 @@ def void_generation(
 def _take_back(generation: Generation, reason: str, at: datetime) -> None:
     original = standing([generation.pk]).get(generation.pk)
     if original is None and generation.attributions.exists() and is_archived(generation.pk):
-        raise UnableToVoid(f"{ARCHIVED} Attach that month again first.", problem="receipt-archived")
+        raise UnableToVoid(f"{ARCHIVED} Attach that month again first.", problem="generation-archived")
     if original is None:
         return
     effective, earned = dates_of(period_of(utc_date(generation.occurred_at)), at)

@@ -139,8 +139,10 @@ def test_what_is_archived_is_neither_voided_nor_restated(accrued: Programme) -> 
     detach_documents()
     generation = accrued.generations[0]
     before = journal.sequence_at(AT)
-    with pytest.raises(operations.UnableToVoid, match="moved to an archive"):
+    with pytest.raises(operations.UnableToVoid, match="moved to an archive") as refused:
         operations.void_generation(generation=generation, reason="refunded", at=AT)
+    # The receipt itself answers 410 with another problem.
+    assert (refused.value.status, refused.value.problem) == (409, "generation-archived")
     assert not Void.objects.exists()
     assert journal.sequence_at(AT) == before
     assert str(operations.cannot_restate(generation)).startswith("Its documents were moved to an archive")
