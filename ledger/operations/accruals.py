@@ -38,7 +38,7 @@ SWEEP_OVERLAP = 5000
 
 
 class UnableToAccrue(Exception):
-    """The sweep cannot begin, or an attribution contradicts itself."""
+    """The sweep cannot begin, or documents that were posted are not in the database any more."""
 
     status = 409
     problem = "unable-to-accrue"
@@ -164,7 +164,7 @@ def _post_all(cases: Sequence[Case], plans: Mapping[int, RoyaltyPlan], at: datet
         documents = documents_of(currency, group, plans)
         if kind == EntryKind.RESTATE:
             documents += [opposite(originals[case.generation_id]) for case in group]
-        journal.post_accruals(
+        posted = journal.post_accruals(
             kind=kind,
             idem_key=f"{kind}:{key_of_pairs(group)}",
             effective=effective,
@@ -173,6 +173,12 @@ def _post_all(cases: Sequence[Case], plans: Mapping[int, RoyaltyPlan], at: datet
             reference=f"{len(group)} generation{'' if len(group) == 1 else 's'}",
             rule_version=", ".join(sorted({str(plans[case.plan_id]) for case in group if case.plan_id}))[:60],
         )
+        if posted.replayed:
+            # They were candidates for want of the documents that this entry is for: every sweep would find them again.
+            raise UnableToAccrue(
+                f"Entry {posted.entry_id} lacks its documents: they were moved to an archive with those of its month. "
+                "Attach that month again first."
+            )
 
 
 def key_of_pairs(cases: Sequence[Case]) -> str:

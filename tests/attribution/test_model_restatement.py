@@ -103,6 +103,13 @@ def test_what_is_archived_keeps_its_revision(indexed: Programme) -> None:
     assert not Attribution.objects.filter(revision=2).exists()
 
 
+def test_a_sweep_over_what_is_archived_stops_and_says_why(indexed: Programme) -> None:
+    accrued(indexed)
+    detach_documents()
+    with pytest.raises(operations.UnableToAccrue, match=r"moved to an archive.*Attach that month again"):
+        operations.accrue(at=indexed.at, full=True)
+
+
 def test_one_generation_is_restated_alone_by_a_newer_index(indexed: Programme) -> None:
     at = indexed.at
     maker, checker = accrued(indexed)
