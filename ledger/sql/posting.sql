@@ -33,7 +33,8 @@ END $$;
 -- sought by its asset alone, each key through all accounts of the currency, where the table had not been analysed since
 -- it grew.
 CREATE OR REPLACE FUNCTION ledger_find_accounts(p_kinds text[], p_assets text[], p_owners text[], p_contracts text[])
-RETURNS bigint[] LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
+RETURNS bigint[] LANGUAGE plpgsql STABLE
+SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
   RETURN (
     SELECT array_agg((SELECT a.id FROM ledger_account a

@@ -54,6 +54,13 @@ def test_balances_are_known_as_of_an_entry_and_as_of_a_moment() -> None:
     assert journal.balance(EQUITY, between - timedelta(microseconds=1)) == 0
 
 
+def test_accounts_are_found_whatever_a_session_puts_before_their_table() -> None:
+    post_capital("k1", 100)
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE ledger_account (LIKE public.ledger_account) ON COMMIT DROP")
+    assert journal.balance(EQUITY) == 100
+
+
 def test_the_same_request_again_returns_the_stored_entry_and_writes_nothing() -> None:
     first = post_capital()
     again = post_capital(effective=TODAY - timedelta(days=3))
