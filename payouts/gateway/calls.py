@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from payouts.gateway.client import Guard, guarded, our_errors, reader, writer
+from payouts.gateway.client import Guard, guarded, our_errors, reader, sender, writer
 from payouts.gateway.errors import UnableToUseStripe
 from payouts.gateway.values import (
     Account,
@@ -108,7 +108,7 @@ def create_transfer(request: TransferRequest, *, idempotency_key: str, deadline:
     """Send exactly these bytes under this key. Raises as `_sent` does."""
 
     def call() -> Any:
-        return writer().v1.transfers.create(
+        return sender().v1.transfers.create(
             request.params,  # type: ignore[arg-type]
             {"idempotency_key": idempotency_key},
         )
@@ -122,7 +122,7 @@ def reverse_transfer(
     """Take a transfer back with exactly these bytes under this key. Raises as `_sent` does."""
 
     def call() -> Any:
-        return writer().v1.transfers.reversals.create(
+        return sender().v1.transfers.reversals.create(
             transfer_id,
             request.params,  # type: ignore[arg-type]
             {"idempotency_key": idempotency_key},

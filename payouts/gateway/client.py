@@ -1,6 +1,6 @@
 """The Stripe clients, and the last check before a request is written to the socket.
 
-No retry of the SDK's own for anything that moves money: retrying is the attempt's state machine's business. The socket
+No retry of the SDK's own for what an attempt sends: retrying is its state machine's business. The socket
 takes its slot of the limiter immediately before it writes, whoever calls and also for a retry of the SDK's; then it
 asks `Guard`: a worker that was stopped and woken later must not pay, and what is written must be the bytes that were
 committed beforehand.
@@ -30,6 +30,8 @@ from payouts.gateway.errors import Action, UnableToSend, UnableToUseStripe
 CONNECT_SECONDS_MAX = 5.0
 READ_SECONDS_MAX = 30.0
 CONNECTIONS_MAX = 64
+# Of the SDK, each under the same idempotency key.
+RETRIES = 2
 
 stripe.enable_telemetry = False
 stripe.set_app_info("Tributary", version="0.1.0")
@@ -171,14 +173,19 @@ def is_live() -> bool:
     return str(settings.STRIPE_SECRET_KEY).startswith(("sk_live_", "rk_live_"))
 
 
-def writer() -> stripe.StripeClient:
-    """For what moves money: the restricted key with that right, and no retry."""
+def sender() -> stripe.StripeClient:
+    """For what an attempt sends to a payee or takes back: the restricted key with that right, and no retry."""
     return _client(settings.STRIPE_SECRET_KEY, 0)
+
+
+def writer() -> stripe.StripeClient:
+    """For what somebody sets up and waits for: a connection that broke on the way is no reason to bother them."""
+    return _client(settings.STRIPE_SECRET_KEY, RETRIES)
 
 
 def reader() -> stripe.StripeClient:
     """For GETs: the key that can only read, with the SDK's retries."""
-    return _client(settings.STRIPE_READ_KEY or settings.STRIPE_SECRET_KEY, 2)
+    return _client(settings.STRIPE_READ_KEY or settings.STRIPE_SECRET_KEY, RETRIES)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import stripe
 
 from payouts import operations, queries
 from payouts.models import AuditEvent, Hold, PayoutAccount
@@ -17,6 +18,23 @@ def test_an_account_is_opened_once_however_often_it_is_asked_for(paying: World) 
     assert first.provider_account_id == again.provider_account_id
     assert not again.is_onboarded
     assert [held.hold.reason for held in queries.open_holds(contributor)] == ["onboarding_incomplete"]
+
+
+def test_a_connection_that_breaks_on_the_way_opens_one_account_and_bothers_nobody(paying: World) -> None:
+    """Also where Stripe had opened it already and only the answer was lost."""
+    assert paying.sandbox is not None
+    paying.sandbox.queue_faults("drop_before", "drop_after", path="/v1/accounts")
+    paying.sandbox.queue_faults("drop_before", path="/v1/account_links")
+    contributor = paying.contributor(outcome=None)
+    account = operations.open_payout_account(contributor=contributor, by=paying.owner, at=paying.at)
+    theirs = stripe.StripeClient(paying.sandbox.key, base_addresses={"api": paying.sandbox.url})
+    opened = [
+        found.id
+        for found in theirs.v1.accounts.list({"limit": 100}).auto_paging_iter()
+        if found.metadata and found.metadata.to_dict().get("contributor") == str(contributor.public_id)
+    ]
+    assert opened == [account.provider_account_id]
+    assert operations.onboarding_link(account=account, by=paying.owner, at=paying.at).startswith("http")
 
 
 def test_only_who_manages_a_contributor_opens_its_account_or_sets_its_threshold(paying: World) -> None:
