@@ -1,8 +1,8 @@
--- Four eyes on what takes an advance back, also for who writes past the application. An entry of this kind stands at commit
--- only with the proposal of one person that another has posted, for the advance's contributor and contract, and only while
--- no more is cancelled of the advance than was granted; a proposal is posted only with such an entry. That nothing
--- recouped is taken back is the limit of the account, which never has a credit. The advances under a contract share it:
--- which of them is recouped, and that only what was paid out is written off, the application decides.
+-- Four eyes on what takes an advance back, also for who writes past the application. An entry of this kind stands at
+-- commit only with the proposal of one person that another has posted, for the advance's contributor and contract, and
+-- only while no more is cancelled of the advance than was granted; a proposal is posted only with such an entry. That
+-- nothing recouped is taken back is the limit of the account, which never has a credit. The advances under a contract
+-- share it: which of them is recouped, and that only what was paid out is written off, the application decides.
 
 CREATE FUNCTION ledger_check_cancellation() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
@@ -30,11 +30,12 @@ CREATE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_advancecancellation
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_advancecancellation
   FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
 
--- The payout that took an advance: the first by which more went out since the grant than stood on the payable before it,
--- for older money goes out first. A payout that was refused took nothing; an older advance that was cancelled took its own
--- money with it; what was exchanged, or handed to the state after it lay unclaimed, went out as well. Older money that was not yet mature counts as older too, though a payout then takes the advance first: so
--- an advance is rather taken back than written off, out of what is still payable. With p_arrived, only the payouts count
--- that have succeeded: one under way may still be refused.
+-- The payout that took an advance: the first by which more went out since the grant than stood on the payable before
+-- it, for older money goes out first. A payout that was refused took nothing; an older advance that was cancelled took
+-- its own money with it; what was exchanged, or handed to the state after it lay unclaimed, went out as well. Older
+-- money that was not yet mature counts as older too, though a payout then takes the advance first: so an advance is
+-- rather taken back than written off, out of what is still payable. With p_arrived, only the payouts count that have
+-- succeeded: one under way may still be refused.
 CREATE FUNCTION ledger_paid_since(p_entry bigint, p_account bigint, p_arrived boolean) RETURNS bigint LANGUAGE sql STABLE
 SET search_path = public, pg_temp AS $$
   SELECT min(id)
