@@ -74,11 +74,11 @@ def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, a
             return 0
         waiting = Generation.objects.filter(model_version_id=now.model_version_id, state=State.RECEIVED)
         claimed = list(waiting.order_by("received_at").select_for_update(skip_locked=True, no_key=True)[:limit])
-        _store(now, claimed, measure(opened, claimed, groups=_groups(opened, at)), at=at)
+        _store(now, claimed, measure(opened, claimed, groups=groups_at(opened, at)), at=at)
     return len(claimed)
 
 
-def _groups(opened: Opened, at: datetime) -> Groups:
+def groups_at(opened: Opened, at: datetime) -> Groups:
     """Who counts as one, read once: a link that is decided meanwhile counts from the next batch on."""
     return counted_as_one(opened.index.holder_ids, at)
 
@@ -92,9 +92,9 @@ def _store(
 ) -> None:
     rows: list[Attribution] = []
     refused: list[Generation] = []
-    general = _GeneralShares(index)
+    general = GeneralShares(index)
     for generation, result in zip(generations, found, strict=True):
-        row = result if isinstance(result, Unattributable) else _row(index, generation, result, general, at=at)
+        row = result if isinstance(result, Unattributable) else to_row(index, generation, result, general, at=at)
         if isinstance(row, Unattributable):
             generation.state, generation.error = State.UNATTRIBUTABLE, row.reason[:ERROR_CHARACTERS_MAX]
             refused.append(generation)
@@ -105,11 +105,11 @@ def _store(
     Generation.objects.bulk_update(refused, ["state", "error"])
 
 
-def _row(
+def to_row(
     index: AttributionIndex,
     generation: Generation,
     measured: Measured,
-    general: _GeneralShares,
+    general: GeneralShares,
     *,
     at: datetime,
     revision: int = 1,
@@ -151,7 +151,7 @@ def _row(
     )
 
 
-class _GeneralShares:
+class GeneralShares:
     """The general shares of an index: the same for each of its generations, so that they are made once a batch."""
 
     def __init__(self, index: AttributionIndex) -> None:
@@ -201,11 +201,11 @@ def attribute_again(*, generation: Generation, at: datetime) -> Attribution:
         row = Generation.objects.select_for_update(no_key=True).get(pk=generation.pk)
         if row.state == State.RECEIVED:
             raise UnableToAttribute("The generation waits for its first attribution.")
-        (found,) = measure(opened, [row], groups=_groups(opened, at))
+        (found,) = measure(opened, [row], groups=groups_at(opened, at))
         if isinstance(found, Unattributable):
             raise UnableToAttribute(found.reason)
         last = Attribution.objects.filter(generation=row).aggregate(last=Max("revision"))["last"] or 0
-        made = _row(index, row, found, _GeneralShares(index), at=at, revision=last + 1)
+        made = to_row(index, row, found, GeneralShares(index), at=at, revision=last + 1)
         if isinstance(made, Unattributable):
             raise UnableToAttribute(made.reason)
         made.save(force_insert=True)

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from attribution.models import Attribution, AttributionIndex, Generation
-from attribution.operations.attributions import UnableToAttribute, _GeneralShares, _groups, _row
+from attribution.operations.attributions import GeneralShares, UnableToAttribute, groups_at, to_row
 from attribution.operations.indexes import open_built
 from attribution.operations.measurements import Unattributable, measure
 
@@ -38,10 +38,10 @@ def attribute_batch_again(*, index: AttributionIndex, generation_ids: Sequence[U
             .annotate(last=Max("revision"))
             .order_by()
         )
-        general = _GeneralShares(index)
-        found = zip(rows, measure(opened, rows, groups=_groups(opened, at)), strict=True)
+        general = GeneralShares(index)
+        found = zip(rows, measure(opened, rows, groups=groups_at(opened, at)), strict=True)
         made = [
-            _row(index, row, result, general, at=at, revision=last[row.pk] + 1)
+            to_row(index, row, result, general, at=at, revision=last[row.pk] + 1)
             for row, result in found
             if not isinstance(result, Unattributable)
         ]

@@ -80,7 +80,7 @@ def _attribute(data: Path, generations: int, authors: int) -> dict[str, Any]:
     spent = dict.fromkeys(("gradients", "scores", "evidence"), 0.0)
     opened = open_built(index=index)
     of_index = {"embed": "gradients", "score": "scores", "top_works": "evidence"}
-    with Timed(opened.index, of_index, spent), Timed(attributions, {"_row": "shares"}, spent):
+    with Timed(opened.index, of_index, spent), Timed(attributions, {"to_row": "shares"}, spent):
         started, wall = time.process_time(), time.monotonic()
         done = 0
         while settled := operations.attribute_batch(limit=64, at=at):
