@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from contributors.console import recently_authenticated, staff_required
+from contributors.console import recently_authenticated, staff_required, user_of
 from contributors.models import User
 from ledger import journal, operations
 from ledger.contract_words import terms_in_words
@@ -26,11 +26,6 @@ READERS = ("finance_maker", "finance_checker", "auditor", "admin")
 TONES = {"proposed": "info", "granted": "good", "rejected": "neutral"}
 CANCEL_TONES = {"proposed": "info", "posted": "warn", "rejected": "neutral"}
 PAGE = 50
-
-
-def _user(request: HttpRequest) -> User:
-    assert request.user.is_authenticated
-    return request.user
 
 
 @staff_required(*READERS)
@@ -53,7 +48,7 @@ def advance_new(request: HttpRequest, contract_id: int) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             made = operations.propose_advance(
-                contract=contract, **form.cleaned_data, by=_user(request), at=timezone.now()
+                contract=contract, **form.cleaned_data, by=user_of(request), at=timezone.now()
             )
         except operations.UnableToProposeAdvance as error:
             form.add_error(None, str(error))
@@ -69,7 +64,7 @@ def advance_new(request: HttpRequest, contract_id: int) -> HttpResponse:
 def advance(request: HttpRequest, advance_id: int) -> HttpResponse:
     """One advance: what is asked, what the contributor stands at, and what it will be earned back from."""
     found = _found(advance_id)
-    user = _user(request)
+    user = user_of(request)
     contract, currency = found.contract, found.currency
     owner = f"contributor:{contract.contributor_id}"
     open_before = AccountKey("advance", currency, owner, contract.code)
@@ -104,10 +99,10 @@ def advance_decide(request: HttpRequest, advance_id: int) -> HttpResponse:
     found = _found(advance_id)
     try:
         if request.POST.get("decision") == "grant":
-            granted = operations.grant_advance(advance=found, by=_user(request), at=timezone.now())
+            granted = operations.grant_advance(advance=found, by=user_of(request), at=timezone.now())
             messages.success(request, f"Granted by entry {granted.entry_id}. The next payout run pays it.")
         else:
-            operations.reject_advance(advance=found, by=_user(request), at=timezone.now())
+            operations.reject_advance(advance=found, by=user_of(request), at=timezone.now())
             messages.success(request, "Rejected. Nothing became payable, and the proposal stays on record.")
     except (operations.UnableToGrantAdvance, UnableToPost) as error:
         messages.error(request, str(error))
@@ -139,7 +134,7 @@ def cancellation_new(request: HttpRequest, advance_id: int) -> HttpResponse:
     try:
         operations.propose_cancellation(
             advance=_found(advance_id), way=request.POST.get("way", ""), reason=request.POST.get("reason", ""),
-            by=_user(request), at=timezone.now(),
+            by=user_of(request), at=timezone.now(),
         )  # fmt: skip
         messages.success(request, "Proposed. Nothing changes until somebody else does it.")
     except operations.UnableToCancelAdvance as error:
@@ -156,10 +151,10 @@ def cancellation_decide(request: HttpRequest, advance_id: int, cancellation_id: 
         raise Http404("There is no such cancellation.")
     try:
         if request.POST.get("decision") == "post":
-            posted = operations.post_cancellation(cancellation=row, by=_user(request), at=timezone.now())
+            posted = operations.post_cancellation(cancellation=row, by=user_of(request), at=timezone.now())
             messages.success(request, f"Cancelled by entry {posted.entry_id}.")
         else:
-            operations.reject_cancellation(cancellation=row, by=_user(request), at=timezone.now())
+            operations.reject_cancellation(cancellation=row, by=user_of(request), at=timezone.now())
             messages.success(request, "Rejected. The advance stays as it was, and the proposal on record.")
     except (operations.UnableToCancelAdvance, UnableToPost) as error:
         messages.error(request, str(error))

@@ -15,8 +15,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from attribution.models import ModelService
-from contributors.console import recently_authenticated, staff_required
-from contributors.models import Holder, User
+from contributors.console import recently_authenticated, staff_required, user_of
+from contributors.models import Holder
 from ledger import operations, queries
 from ledger.contract_words import per_cent, terms_in_words
 from ledger.forms import ContractForm, TermsForm
@@ -42,11 +42,6 @@ class Version:
     tone: str
     words: list[tuple[str, str]]
     in_force: bool
-
-
-def _user(request: HttpRequest) -> User:
-    assert request.user.is_authenticated
-    return request.user
 
 
 def _this_month() -> int:
@@ -80,7 +75,7 @@ def contract_new(request: HttpRequest) -> HttpResponse:
     form = ContractForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            made = operations.record_contract(**form.cleaned_data, by=_user(request), at=timezone.now())
+            made = operations.record_contract(**form.cleaned_data, by=user_of(request), at=timezone.now())
         except operations.UnableToRecordContract as error:
             form.add_error(None, str(error))
         else:
@@ -118,7 +113,7 @@ def propose(request: HttpRequest, contract_id: int) -> HttpResponse:
         try:
             made = operations.propose_terms(
                 contract=found, effective_from=date.fromisoformat(form.cleaned_data["effective_from"]),
-                by=_user(request), at=timezone.now(), terms=form.terms(),
+                by=user_of(request), at=timezone.now(), terms=form.terms(),
             )  # fmt: skip
         except operations.UnableToProposeTerms as error:
             form.add_error(None, str(error))
@@ -177,7 +172,7 @@ def terms(request: HttpRequest, contract_id: int, version: int) -> HttpResponse:
     asked = queries.period_number(request.GET.get("month", ""))
     closed = next((p for p in begun if p.state in (Period.State.CLOSED, Period.State.SEALED)), None)
     period = next((p for p in begun if p.pk == asked), closed or (begun[0] if begun else None))
-    user = _user(request)
+    user = user_of(request)
     context = {
         "terms": found,
         "tone": TONES[found.state],
@@ -196,7 +191,7 @@ def terms(request: HttpRequest, contract_id: int, version: int) -> HttpResponse:
 @recently_authenticated
 def decide(request: HttpRequest, contract_id: int, version: int) -> HttpResponse:
     found = _terms(contract_id, version)
-    user = _user(request)
+    user = user_of(request)
     try:
         if request.POST.get("decision") == "adopt":
             if not user.has_role(*ADOPTERS):

@@ -12,8 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from attribution.models import Generation
-from contributors.console import recently_authenticated, staff_required
-from contributors.models import User
+from contributors.console import recently_authenticated, staff_required, user_of
 from ledger import operations, queries
 from ledger.forms_corrections import RestateOneForm, VoidForm
 from ledger.models import VoidProposal
@@ -28,11 +27,6 @@ STATE_TONES = {
 }  # fmt: skip
 RESTATEMENT_TONES = {"proposed": "info", "running": "warn", "done": "good", "rejected": "neutral"}
 VOID_TONES = {"proposed": "info", "voided": "good", "rejected": "neutral"}
-
-
-def _user(request: HttpRequest) -> User:
-    assert request.user.is_authenticated
-    return request.user
 
 
 def _found(generation_id: uuid.UUID) -> Generation:
@@ -62,7 +56,7 @@ def generation(request: HttpRequest, generation_id: uuid.UUID) -> HttpResponse:
 def _page(
     request: HttpRequest, found: Generation, restate: RestateOneForm | None = None, void: VoidForm | None = None
 ) -> HttpResponse:
-    user = _user(request)
+    user = user_of(request)
     receipt = queries.receipt_for_service(found.pk, found.service_id)
     assert receipt is not None
     standing = receipt.standing
@@ -102,7 +96,7 @@ def propose_restatement(request: HttpRequest, generation_id: uuid.UUID) -> HttpR
         return _page(request, found, restate=form)
     try:
         operations.propose_generation_restatement(
-            generation=found, reason=form.cleaned_data["reason"], by=_user(request), at=timezone.now()
+            generation=found, reason=form.cleaned_data["reason"], by=user_of(request), at=timezone.now()
         )
     except operations.UnableToRestate as error:
         messages.error(request, str(error))
@@ -119,7 +113,7 @@ def propose_void(request: HttpRequest, generation_id: uuid.UUID) -> HttpResponse
     if not form.is_valid():
         return _page(request, found, void=form)
     try:
-        operations.propose_void(generation=found, **form.cleaned_data, by=_user(request), at=timezone.now())
+        operations.propose_void(generation=found, **form.cleaned_data, by=user_of(request), at=timezone.now())
     except operations.UnableToVoid as error:
         messages.error(request, str(error))
     else:
@@ -134,7 +128,7 @@ def decide_void(request: HttpRequest, proposal_id: int) -> HttpResponse:
     proposal = VoidProposal.objects.filter(pk=proposal_id).first()
     if proposal is None:
         raise Http404("There is no such proposal.")
-    user = _user(request)
+    user = user_of(request)
     try:
         if request.POST.get("decision") == "confirm":
             if not user.has_role(*CONFIRMERS):

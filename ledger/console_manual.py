@@ -13,8 +13,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from contributors.console import recently_authenticated, staff_required
-from contributors.models import User
+from contributors.console import recently_authenticated, staff_required, user_of
 from ledger import journal, operations
 from ledger.console import kind_title, owners_in_words
 from ledger.forms import ManualEntryForm, ManualLines
@@ -63,7 +62,7 @@ def manual_entry_new(request: HttpRequest) -> HttpResponse:
             try:
                 made = operations.propose_manual_entry(
                     lines=read, reason=form.cleaned_data["reason"], reference=form.cleaned_data["reference"],
-                    by=_user(request), at=timezone.now(),
+                    by=user_of(request), at=timezone.now(),
                 )  # fmt: skip
             except (operations.UnableToProposeManualEntry, UnableToPost) as error:
                 form.add_error(None, str(error))
@@ -92,7 +91,7 @@ def _read(lines: Any, currency: str) -> list[tuple[AccountKey, int]] | None:
 @require_GET
 def manual_entry(request: HttpRequest, manual_id: int) -> HttpResponse:
     found = _found(manual_id)
-    user = _user(request)
+    user = user_of(request)
     mine = user.pk == found.proposed_by_id
     context = {
         "manual": found,
@@ -125,19 +124,14 @@ def manual_entry_decide(request: HttpRequest, manual_id: int) -> HttpResponse:
     found = _found(manual_id)
     try:
         if request.POST.get("decision") == "post":
-            posted = operations.post_manual_entry(manual=found, by=_user(request), at=timezone.now())
+            posted = operations.post_manual_entry(manual=found, by=user_of(request), at=timezone.now())
             messages.success(request, f"Posted as entry {posted.entry_id}.")
         else:
-            operations.reject_manual_entry(manual=found, by=_user(request), at=timezone.now())
+            operations.reject_manual_entry(manual=found, by=user_of(request), at=timezone.now())
             messages.success(request, "Rejected. Nothing was posted, and the proposal stays on record.")
     except (operations.UnableToPostManualEntry, UnableToPost) as error:
         messages.error(request, str(error))
     return redirect("ledger:manual_entry", manual_id)
-
-
-def _user(request: HttpRequest) -> User:
-    assert request.user.is_authenticated
-    return request.user
 
 
 def _found(manual_id: int) -> ManualEntry:

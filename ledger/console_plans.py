@@ -16,8 +16,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from attribution.models import AttributionIndex, ModelService
-from contributors.console import recently_authenticated, staff_required
-from contributors.models import Contributor, User
+from contributors.console import recently_authenticated, staff_required, user_of
+from contributors.models import Contributor
 from ledger import operations, queries
 from ledger.forms_plans import PlanForm, PoolForm, RestatementForm
 from ledger.models import Period, PeriodPool, PlanPreview, Restatement, RoyaltyPlan
@@ -43,11 +43,6 @@ LABELS = {
     "floor_kept": "Kept in the floor pool (cap, nobody qualifies)",
     "contributors": "To contributors in all",
 }
-
-
-def user_of(request: HttpRequest) -> User:
-    assert request.user.is_authenticated
-    return request.user
 
 
 @staff_required(*READERS)

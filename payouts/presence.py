@@ -1,20 +1,13 @@
-"""The person who sends a request, and what it tells of them."""
+"""What a request tells of the person who sends it."""
 
 from __future__ import annotations
 
 import time
-from typing import cast
 
 from django.http import HttpRequest
 
 from contributors.console import second_factor_used_at
-from contributors.models import User
 from payouts.operations import Presence
-
-
-def user_of(request: HttpRequest) -> User:
-    """Who is logged in; the view lets in nobody else."""
-    return cast(User, request.user)
 
 
 def presence_of(request: HttpRequest) -> Presence:

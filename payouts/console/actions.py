@@ -11,14 +11,14 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
-from contributors.console import recently_authenticated
+from contributors.console import recently_authenticated, user_of
 from payouts import control, operations, reconciliation
 from payouts.console import actor_required, done, of_run, reader_required
 from payouts.console.buttons import why_not_approve
 from payouts.console.runs import run_context
 from payouts.forms import ApproveForm, ReasonForm
 from payouts.models import PayoutRun, Rail
-from payouts.presence import presence_of, user_of
+from payouts.presence import presence_of
 from payouts.refusals import Refused, explained
 
 page_or_form = require_http_methods(["GET", "POST"])

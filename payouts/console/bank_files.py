@@ -11,13 +11,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from contributors.console import recently_authenticated
+from contributors.console import recently_authenticated, user_of
 from payouts import bank_csv, exports, operations
 from payouts.console import ADMIN, CHECKER, COMPLIANCE, MAKER, actor_required, done, of_run, reader_required
 from payouts.console.acts import Act, act
 from payouts.forms import BankLinesForm, ExportForm, ReasonForm, SureForm
 from payouts.models import BankFile, BankLine, Payout, PayoutRun, Rail
-from payouts.presence import presence_of, user_of
+from payouts.presence import presence_of
 from payouts.refusals import explained
 
 

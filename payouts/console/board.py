@@ -11,6 +11,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from contributors.console import user_of
 from contributors.models import ContributorLink
 from contributors.queries import suspicions
 from ledger import queries as ledger_queries
@@ -19,7 +20,6 @@ from payouts.console import reader_required
 from payouts.console.buttons import why_not_approve
 from payouts.holds import RULES
 from payouts.models import Hold, HoldReason, PayoutRun, PolicyProposal, Rail, WebhookEvent
-from payouts.presence import user_of
 
 
 @dataclass(frozen=True, slots=True)

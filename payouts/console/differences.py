@@ -11,12 +11,12 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from contributors.console import recently_authenticated
+from contributors.console import recently_authenticated, user_of
 from payouts import operations, queries
 from payouts.console import actor_required, done, reader_required
 from payouts.forms import DecideUnknownForm, ReasonForm
 from payouts.models import Difference, Payout, Reconciliation, WebhookEvent
-from payouts.presence import presence_of, user_of
+from payouts.presence import presence_of
 from payouts.refusals import explained
 
 EVENTS_PAGE = 50

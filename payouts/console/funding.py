@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from contributors.console import recently_authenticated
+from contributors.console import recently_authenticated, user_of
 from ledger.models import Account
 from ledger.money import ASSETS, format_amount, from_minor
 from payouts import control, operations, queries
@@ -19,7 +19,7 @@ from payouts.console import ADMIN, CHECKER, MAKER, actor_required, reader_requir
 from payouts.console.acts import Act, act
 from payouts.forms import TopUpForm
 from payouts.models import PayoutRun, Rail, TopUp
-from payouts.presence import presence_of, user_of
+from payouts.presence import presence_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
+from contributors.console import user_of
 from payouts import reconciliation
 from payouts.console import actor_required, done, reader_required
 from payouts.models import WebhookEvent
-from payouts.presence import presence_of, user_of
+from payouts.presence import presence_of
 from payouts.refusals import explained
 
 PAGE = 50

@@ -13,14 +13,14 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from contributors.console import recently_authenticated
+from contributors.console import recently_authenticated, user_of
 from contributors.models import Contributor, ContributorLink
 from contributors.queries import suspicions
 from payouts import operations
 from payouts.console import ADMIN, COMPLIANCE, actor_required, reader_required
 from payouts.console.acts import Act, act
 from payouts.forms import DecideLinkForm, DifferentPeopleForm, LinkForm, ReasonForm
-from payouts.presence import presence_of, user_of
+from payouts.presence import presence_of
 
 State = ContributorLink.State
 TONES = {"proposed": "warn", "in_force": "info", "ending": "warn", "ended": "neutral", "refused": "neutral"}

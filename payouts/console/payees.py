@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from contributors.console import recently_authenticated
+from contributors.console import recently_authenticated, user_of
 from contributors.models import Contributor
 from contributors.queries import linked_with
 from payouts import exports, operations, queries, standing
@@ -21,7 +21,7 @@ from payouts.console.acts import Act, act
 from payouts.forms import ChooseRailForm, PlaceHoldForm, ReasonForm
 from payouts.holds import RULES, Owner, why_not_release
 from payouts.models import Hold, HoldReason, Rail
-from payouts.presence import presence_of, user_of
+from payouts.presence import presence_of
 from payouts.rails import RAIL_NAMES, rail_of
 
 PAGE = 50

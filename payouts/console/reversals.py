@@ -9,14 +9,14 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from contributors.console import recently_authenticated
+from contributors.console import recently_authenticated, user_of
 from ledger.money import asset, format_amount, from_minor
 from payouts import operations
 from payouts.console import ADMIN, CHECKER, actor_required, run_or_404
 from payouts.console.acts import Act, act
 from payouts.forms import ReverseForm
 from payouts.models import Payout, PayoutAttempt, Rail
-from payouts.presence import presence_of, user_of
+from payouts.presence import presence_of
 
 
 @require_http_methods(["GET", "POST"])

@@ -13,6 +13,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
+from contributors.console import user_of
 from ledger.models import Account
 from ledger.money import ASSETS
 from payouts import control, exports, operations, queries, remittance
@@ -20,7 +21,7 @@ from payouts.console import MAKER, actor_required, of_run, reader_required, run_
 from payouts.console.buttons import buttons, steps
 from payouts.forms import BuildRunForm
 from payouts.models import Payout, PayoutRun, Rail
-from payouts.presence import presence_of, user_of
+from payouts.presence import presence_of
 from payouts.refusals import explained
 
 PAYEES_PAGE = 50

@@ -11,13 +11,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from contributors.console import SECOND_FACTORS, recently_authenticated
+from contributors.console import SECOND_FACTORS, recently_authenticated, user_of
 from contributors.models import STAFF_ROLES, User
 from payouts import operations
 from payouts.console import ADMIN, actor_required, reader_required
 from payouts.console.acts import Act, act
 from payouts.forms import RolesForm
-from payouts.presence import presence_of, user_of
+from payouts.presence import presence_of
 
 
 @require_GET

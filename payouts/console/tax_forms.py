@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from contributors.console import recently_authenticated
+from contributors.console import recently_authenticated, user_of
 from contributors.countries import COUNTRIES
 from contributors.models import PPB, Contributor
 from payouts import operations, queries
@@ -19,7 +19,7 @@ from payouts.console.acts import Act, act
 from payouts.forms import TaxFormForm
 from payouts.models import TaxProfile
 from payouts.operations.accounts import tax_problem
-from payouts.presence import presence_of, user_of
+from payouts.presence import presence_of
 
 
 @require_http_methods(["GET", "POST"])

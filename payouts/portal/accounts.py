@@ -8,13 +8,13 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from contributors.console import recently_authenticated
+from contributors.console import recently_authenticated, user_of
 from contributors.portal import contributor_required
 from payouts import operations, queries, standing, words
 from payouts.forms import BankDetailsForm
 from payouts.models import Rail
 from payouts.portal import contributor_of
-from payouts.presence import presence_of, user_of
+from payouts.presence import presence_of
 from payouts.rails import rail_of
 from payouts.refusals import explained
 

@@ -9,13 +9,13 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
+from contributors.console import user_of
 from contributors.models import Membership
 from contributors.portal import contributor_required
 from payouts import operations, queries, words
 from payouts.forms import NoticesForm
 from payouts.notices import KINDS, OPTIONAL
 from payouts.portal import contributor_of, membership_of
-from payouts.presence import user_of
 from payouts.refusals import explained
 
 NOTICES_PAGE = 30

@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from contributors.console import recently_authenticated
+from contributors.console import recently_authenticated, user_of
 from contributors.models import Contributor, Membership
 from contributors.portal import contributor_required
 from ledger.money import asset, format_amount, from_minor
@@ -20,7 +20,7 @@ from payouts import exports, money, operations, queries, remittance, standing, w
 from payouts.forms import ThresholdForm
 from payouts.models import HoldReason, Payout, PayoutAccount, Rail
 from payouts.portal import contributor_of, membership_of
-from payouts.presence import presence_of, user_of
+from payouts.presence import presence_of
 from payouts.rails import rail_of
 from payouts.refusals import explained
 
