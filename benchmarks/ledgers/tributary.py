@@ -135,6 +135,15 @@ def proofs(codes: Sequence[str] | None = None) -> tuple[dict[str, float], list[s
     return {result.code: result.seconds for result in results}, [result.name for result in results if result.rows]
 
 
+def chain_seconds() -> float:
+    """The checks of the chain side by side, each on a connection of its own, as `check_books --connections 2` does."""
+    from ledger.invariants import check_all
+
+    started = time.perf_counter()
+    assert not [result.name for result in check_all(CHAIN, connections=len(CHAIN)) if result.rows]
+    return time.perf_counter() - started
+
+
 # --- the export at the close --------------------------------------------------------------------------------------
 def export(accounts: np.ndarray) -> dict[str, Any]:
     """The month's credits sorted by account into a file, and then every credit of the rarest contributors from it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 # ruff: noqa: E501  (a table of statements reads better unbroken)
 import json
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,27 @@ def test_the_command_prints_every_invariant_and_writes_them_down(books: Any, tmp
     call_command("check_books", json=tmp_path / "books.json")
     assert "22 invariants checked, 0 violated." in capsys.readouterr().out
     assert all(row["holds"] for row in json.loads((tmp_path / "books.json").read_text()))
+
+
+def test_checks_run_side_by_side_find_the_same_in_the_same_order(
+    books: Any, planted_for_good: Callable[[str], None], capsys: Any
+) -> None:
+    planted_for_good("UPDATE ledger_balance SET posted = posted + 1 WHERE account_id = (SELECT min(account_id) FROM ledger_balance)")  # fmt: skip
+    alone = [(result.code, result.rows) for result in check_all()]
+    assert [(result.code, result.rows) for result in check_all(connections=4)] == alone
+    assert [code for code, rows in alone if rows]
+    with pytest.raises(SystemExit):
+        call_command("check_books", connections=2)
+    assert "22 invariants checked" in capsys.readouterr().out
+    # The test's own and the planter's: every other was closed with its thread.
+    deadline = time.monotonic() + 10
+    with connection.cursor() as cursor:
+        while time.monotonic() < deadline:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+            if cursor.fetchone() == (2,):
+                return
+            time.sleep(0.05)
+    pytest.fail("a connection of a check was left open")
 
 
 LAST = "(SELECT max(id) FROM ledger_entry)"

@@ -16,10 +16,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--only", nargs="+", metavar="I1", help="check these invariants only")
+        parser.add_argument("--connections", type=int, default=1, metavar="N", help="run N checks at once (1)")
         parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was found to FILE")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        results = check_all(options["only"])
+        results = check_all(options["only"], connections=options["connections"])
         width = max(len(result.sentence) for result in results)
         for result in results:
             verdict = self.style.ERROR("VIOLATED") if result.rows else self.style.SUCCESS("holds")
