@@ -84,7 +84,8 @@ def programme_account(currency: str) -> Party:
 def export_bank_file(
     *, run: PayoutRun, by: User, at: datetime, execution_on: date | None = None, seen: Presence = NOBODY
 ) -> BankFile:
-    """Write every approved payout of a run into one file: attempts, reserve entries and bytes, or nothing.
+    """Write every approved payout of a run into one file: attempts, reserve entries and bytes, or nothing. Who is held
+    by now, or has less, leaves the run, also where that is everybody.
 
     Raises UnableToExport, UnableToOrder where the schema refuses the file, UnableToUnseal for a lost key.
     """
@@ -97,25 +98,33 @@ def export_bank_file(
         raise UnableToExport("The bank cannot execute on a day that is past.")
     debtor = programme_account(run.currency)
     with transaction.atomic():
-        run = lock(run)
-        if run.rail != Rail.MANUAL_BANK_FILE or run.state != PayoutRun.State.EXECUTING:
-            raise UnableToExport("Only a run by bank transfer that is executing is exported.")
-        if bytes(run.approved_hash or b"") != bytes(run.content_hash or b""):
-            raise UnableToExport("The run is not what was approved. Nothing was ordered.")
-        due = run.payouts.filter(state=Payout.State.APPROVED).select_for_update(of=("self",), no_key=True)
-        payouts = [p for p in due.select_related("contributor", "account").order_by("pk")[:ORDERS_MAX] if _may(p, at)]
-        while True:
-            if not payouts:
-                raise UnableToExport("No payout of the run is left to order.")
-            try:
-                with transaction.atomic():
-                    return _export(run, payouts, debtor, execution_on or at.date(), by=by, at=at, seen=seen)
-            except _Short as short:
-                payouts.remove(short.payout)
-                hold_payout(
-                    short.payout, HoldReason.NEGATIVE_BALANCE, note="Less is payable than when the run was built.",
-                    at=at,
-                )  # fmt: skip
+        file = _export_payable(lock(run), debtor, execution_on or at.date(), by=by, at=at, seen=seen)
+    # Only now, when who cannot be ordered has left the run for good: a run in which nobody remains comes to its end.
+    if file is None:
+        raise UnableToExport("No payout of the run is left to order; who is held or has less now was taken out of it.")
+    return file
+
+
+def _export_payable(
+    run: PayoutRun, debtor: Party, execution_on: date, *, by: User, at: datetime, seen: Presence
+) -> BankFile | None:
+    """The file of those in a locked run whom nothing stops; the others are held. None where nobody is left."""
+    if run.rail != Rail.MANUAL_BANK_FILE or run.state != PayoutRun.State.EXECUTING:
+        raise UnableToExport("Only a run by bank transfer that is executing is exported.")
+    if bytes(run.approved_hash or b"") != bytes(run.content_hash or b""):
+        raise UnableToExport("The run is not what was approved. Nothing was ordered.")
+    due = run.payouts.filter(state=Payout.State.APPROVED).select_for_update(of=("self",), no_key=True)
+    payouts = [p for p in due.select_related("contributor", "account").order_by("pk")[:ORDERS_MAX] if _may(p, at)]
+    while payouts:
+        try:
+            with transaction.atomic():
+                return _export(run, payouts, debtor, execution_on, by=by, at=at, seen=seen)
+        except _Short as short:
+            payouts.remove(short.payout)
+            hold_payout(
+                short.payout, HoldReason.NEGATIVE_BALANCE, note="Less is payable than when the run was built.", at=at
+            )
+    return None
 
 
 def _may(payout: Payout, at: datetime) -> bool:

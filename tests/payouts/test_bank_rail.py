@@ -276,6 +276,24 @@ def test_who_has_less_than_when_the_run_was_built_is_not_ordered(world: World) -
     assert paid.payouts.get().state == "sending"
 
 
+@pytest.mark.parametrize("why", ["held", "short"])
+def test_a_bank_run_of_which_nobody_can_be_ordered_comes_to_its_end(world: World, why: str) -> None:
+    contributor = payee(world, 7000)
+    run = executing(world)
+    if why == "held":
+        operations.place_hold(
+            contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN
+        )
+    else:
+        world.credit(contributor, -1000)
+    with pytest.raises(operations.UnableToExport, match="No payout of the run is left"):
+        export(world, run)
+    assert (states(run), run.bank_files.count()) == (["held"], 0)
+    assert reconciliation.reconcile_bank_run(run=run, at=world.at).is_clean
+    run.refresh_from_db()
+    assert run.state == PayoutRun.State.RECONCILED
+
+
 def test_the_kill_switch_stops_the_export_and_the_sending(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     payee(world, 7000)
     run = executing(world)
