@@ -19,7 +19,13 @@ from attribution import shares
 from attribution.artefacts import UnableToOpenIndex
 from attribution.models import Attribution, AttributionIndex, Generation, IndexRevision
 from attribution.operations.indexes import Opened, UnableToLoadModel, open_built
-from attribution.operations.measurements import MODEL_ERRORS, Measured, Unattributable, measure
+from attribution.operations.measurements import (
+    MODEL_ERRORS,
+    Measured,
+    Unattributable,
+    let_the_model_take_its_time,
+    measure,
+)
 from attribution.queries import general_key as general_key
 from attribution.queries import groups_of
 from contributors.queries import counted_as_one
@@ -68,6 +74,7 @@ def _indexes_with_work() -> QuerySet[AttributionIndex]:
 
 def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, at: datetime) -> int:
     with transaction.atomic():
+        let_the_model_take_its_time()
         # The weight is that of now, and another index may have taken over since this one was opened.
         now = AttributionIndex.objects.filter(pk=index.pk, serving=True, sha256=index.sha256).first()
         if now is None:
@@ -198,6 +205,7 @@ def attribute_again(*, generation: Generation, at: datetime) -> Attribution:
         raise UnableToAttribute("No index serves this generation's model version.")
     opened = open_built(index=index)
     with transaction.atomic():
+        let_the_model_take_its_time()
         row = Generation.objects.select_for_update(no_key=True).get(pk=generation.pk)
         if row.state == State.RECEIVED:
             raise UnableToAttribute("The generation waits for its first attribution.")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from django.db import connection
 
 from attribution.models import Generation
 from attribution.operations.indexes import Opened
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 EVIDENCE_HOLDERS = 20
 EVIDENCE_WORKS = 5
+# Longer than a task may take: whatever ends a worker ends its session with it, and this one only what is stuck.
+MEASURE_SECONDS_MAX = 900
 # What a model's own code raises for an input it cannot take; torch raises RuntimeError. A worker that is told to stop,
 # or runs out of memory, raises something else, and the batch stays received.
 MODEL_ERRORS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
@@ -49,6 +52,13 @@ class Unattributable:
     """Why a generation cannot be attributed, in words for whoever reported it."""
 
     reason: str
+
+
+def let_the_model_take_its_time() -> None:
+    """Keep the database from ending the open transaction while a model computes, in which the session seems idle."""
+    assert connection.in_atomic_block
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = %s", [f"{MEASURE_SECONDS_MAX}s"])
 
 
 def measure(opened: Opened, generations: Sequence[Generation], *, groups: Groups) -> list[Measured | Unattributable]:

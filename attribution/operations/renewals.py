@@ -12,7 +12,7 @@ from django.db.models import Max
 from attribution.models import Attribution, AttributionIndex, Generation
 from attribution.operations.attributions import GeneralShares, UnableToAttribute, groups_at, to_row
 from attribution.operations.indexes import open_built
-from attribution.operations.measurements import Unattributable, measure
+from attribution.operations.measurements import Unattributable, let_the_model_take_its_time, measure
 
 
 def attribute_batch_again(*, index: AttributionIndex, generation_ids: Sequence[UUID], at: datetime) -> int:
@@ -21,8 +21,10 @@ def attribute_batch_again(*, index: AttributionIndex, generation_ids: Sequence[U
     What the index cannot read, and what is no longer settled, keeps the revision that stands. In one transaction.
     Raises UnableToAttribute where the index does not serve any more.
     """
-    opened = open_built(index=index)
     with transaction.atomic():
+        # Opening the index takes its time as well, and whoever restates calls this in a transaction of its own.
+        let_the_model_take_its_time()
+        opened = open_built(index=index)
         if not AttributionIndex.objects.filter(pk=index.pk, serving=True).exists():
             raise UnableToAttribute(f"{index} does not serve any more.")
         rows = list(

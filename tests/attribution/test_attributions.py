@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 
 from attribution import operations, queries, tasks
+from attribution.adapters import Example
 from attribution.artefacts import UnableToOpenIndex
 from attribution.models import Attribution, AttributionIndex, Generation
+from attribution.operations.indexes import open_built
 from attribution.shares import BILLION
 from tests.attribution.conftest import SMALL_INDEX, Committed, Programme, Trained, register_version
 
@@ -170,6 +173,29 @@ def test_batches_go_on_until_nothing_is_left_oldest_first(indexed: Programme) ->
     settled = Generation.objects.filter(state="attributed").values_list("external_id", flat=True)
     assert {external_id[:2] for external_id in settled} == {"d0"}
     assert [operations.attribute_batch(limit=7, at=indexed.at) for _ in range(3)] == [7, 3, 0]
+
+
+def test_a_model_may_take_longer_than_a_session_may_be_idle(
+    committed: Committed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programme = committed.programme
+    assert programme.index is not None
+    programme.report(programme.generation())
+    with connection.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = '300ms'")
+    tokeniser = open_built(index=programme.index).model.tokeniser
+    read = tokeniser.generation
+
+    def read_slowly(*given: Any) -> Example:
+        time.sleep(0.8)
+        return read(*given)
+
+    monkeypatch.setattr(tokeniser, "generation", read_slowly)
+    assert operations.attribute_batch(at=programme.at) == 1
+    generation = Generation.objects.get()
+    assert operations.attribute_again(generation=generation, at=programme.at).revision == 2
+    done = operations.attribute_batch_again(index=programme.index, generation_ids=[generation.pk], at=programme.at)
+    assert done == 1
 
 
 def test_a_hint_and_a_sweep_find_the_same_rows(indexed: Programme) -> None:
