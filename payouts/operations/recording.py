@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from ledger import operations as ledger
 from ledger.money import asset, format_amount, from_minor
@@ -22,6 +22,7 @@ from payouts.gateway import Action, Outcome
 from payouts.holds import RULES
 from payouts.models import Difference, Hold, HoldReason, Notice, Payout, PayoutAttempt, PayoutRun
 from payouts.operations.approval import stop_run
+from payouts.operations.differences import is_explained, open_difference
 from payouts.operations.holds import UnableToPlaceHold, place_hold
 from payouts.operations.pace import Pace, after
 
@@ -193,17 +194,13 @@ def _money(payout: Payout) -> str:
 @transaction.atomic
 def _put_on_the_list(attempt_id: int, oddity: _Oddity, at: datetime) -> None:
     payout = Payout.objects.select_related("run").get(attempts=attempt_id)
-    # The run's row is locked by stop_run, before the payout's.
-    stop_run(run_id=payout.run_id, code=oddity.code, note=f"{oddity.words} ({oddity.found})", at=at)
-    try:
-        with transaction.atomic():
-            Difference.objects.create(
-                type=oddity.type, run=payout.run, payout=payout, currency=payout.currency, subject=oddity.subject,
-                expected=oddity.expected[:200], found=oddity.found[:200], words=oddity.words, found_at=at,
-            )  # fmt: skip
-    except IntegrityError as error:
-        if "a_difference_is_open_once" not in str(error):
-            raise
+    if not is_explained(type_=oddity.type, currency=payout.currency, subject=oddity.subject, found=oddity.found):
+        # The run's row is locked by stop_run, before the payout's.
+        stop_run(run_id=payout.run_id, code=oddity.code, note=f"{oddity.words} ({oddity.found})", at=at)
+    open_difference(
+        type_=oddity.type, run=payout.run, payout=payout, currency=payout.currency, subject=oddity.subject,
+        expected=oddity.expected, found=oddity.found, words=oddity.words, at=at,
+    )  # fmt: skip
     if payout.state in (Payout.State.SENDING, Payout.State.UNKNOWN):
         Payout.objects.filter(pk=payout.pk, needs_person_since__isnull=True).update(needs_person_since=at)
 

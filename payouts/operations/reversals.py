@@ -30,6 +30,7 @@ from payouts.operations.audit import (
     require_role,
     require_settled_role,
 )
+from payouts.operations.differences import open_difference
 from payouts.operations.pace import LIVE, Clock, Pace, after, database_clock
 
 REVERSIBLE = (
@@ -222,9 +223,18 @@ def _recover(attempt: PayoutAttempt, *, clock: Clock, pace: Pace) -> None:
 
 @transaction.atomic
 def record_reversal(*, payout_id: int, reversal: gateway.TransferReversal, at: datetime) -> bool:
-    """Money came back. Once for each reversal id; ours or somebody else's at Stripe, which becomes a difference."""
-    payout = Payout.objects.select_for_update(no_key=True).select_related("run").get(pk=payout_id)
+    """Money came back. Once for each reversal id; ours or somebody else's at Stripe, which becomes a difference.
+
+    Only what came back of the transfer that paid the payout is owed again. Another transfer of its group was never
+    booked, so neither is its reversal: that is a difference only.
+    """
+    payout = Payout.objects.select_for_update(of=("self",), no_key=True).select_related("run").get(pk=payout_id)
     if Reversal.objects.filter(provider_reversal_id=reversal.id).exists():
+        return False
+    if not payout.attempts.filter(
+        kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED, provider_transfer_id=reversal.transfer
+    ).exists():
+        _unexpected(payout, reversal, "A transfer that did not pay this payout was taken back; nothing is booked.", at)
         return False
     attempt = _attempt_of(payout, reversal)
     before, payout.reversed_minor = payout.reversed_minor, payout.reversed_minor + reversal.amount_minor
@@ -237,11 +247,7 @@ def record_reversal(*, payout_id: int, reversal: gateway.TransferReversal, at: d
         attempt.provider_reversal_id, attempt.balance_transaction = reversal.id, reversal.balance_transaction
         attempt.save(update_fields=["state", "finished_at", "provider_reversal_id", "balance_transaction"])
     else:
-        Difference.objects.create(
-            type=Difference.Type.UNEXPECTED_REVERSAL, run=payout.run, payout=payout, currency=payout.currency,
-            subject=reversal.id, found=str(reversal.amount_minor),
-            words="A transfer was taken back, and nobody here asked for it.", found_at=at,
-        )  # fmt: skip
+        _unexpected(payout, reversal, "A transfer was taken back, and nobody here asked for it.", at)
     Notice.objects.create(
         contributor_id=payout.contributor_id, kind="payout_reversed", subject=f"reversal:{reversal.id}",
         words="A payment to you was taken back, wholly or in part. Your account shows what is owed to you now.",
@@ -264,6 +270,13 @@ def record_reversal(*, payout_id: int, reversal: gateway.TransferReversal, at: d
         balance_transaction=reversal.balance_transaction, entry=entry, created_at=at,
     )  # fmt: skip
     return True
+
+
+def _unexpected(payout: Payout, reversal: gateway.TransferReversal, words: str, at: datetime) -> None:
+    open_difference(
+        type_=Difference.Type.UNEXPECTED_REVERSAL, run=payout.run, payout=payout, currency=payout.currency,
+        subject=reversal.id, found=str(reversal.amount_minor), words=words, at=at,
+    )  # fmt: skip
 
 
 def _attempt_of(payout: Payout, reversal: gateway.TransferReversal) -> PayoutAttempt | None:

@@ -182,7 +182,11 @@ def _account(provider_account_id: str) -> PayoutAccount:
 
 # --- pure functions of the remote state ---------------------------------------------------------------------------
 def _sync_transfer(transfer: gateway.Transfer, at: datetime) -> None:
-    """Adopt a transfer (its answer may have been lost) and what was taken back of it."""
+    """Adopt a transfer (its answer may have been lost) and what was taken back of it.
+
+    A second transfer of a payout, or an odd one, is not adopted; what was taken back of it is then none of the
+    payout's reversals, and record_reversal only puts it on the list.
+    """
     attempt = PayoutAttempt.objects.filter(provider_transfer_id=transfer.id).select_related("payout").first()
     if attempt is None:
         payout = Payout.objects.filter(public_id__in=_public_ids(transfer)).first()
@@ -193,10 +197,11 @@ def _sync_transfer(transfer: gateway.Transfer, at: datetime) -> None:
         with transaction.atomic():
             operations.record_transfer(attempt_id=attempt_id, transfer=transfer, at=at)
             crashpoint(CrashPoint.WEBHOOK_APPLIED)
-        payout.refresh_from_db()
+        is_news = transfer.reversed_minor > 0
     else:
         payout = attempt.payout
-    if transfer.reversed_minor > payout.reversed_minor:
+        is_news = transfer.reversed_minor > payout.reversed_minor
+    if is_news:
         for reversal in gateway.list_reversals(transfer.id):
             operations.record_reversal(payout_id=payout.pk, reversal=reversal, at=at)
 

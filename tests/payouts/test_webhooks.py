@@ -269,6 +269,62 @@ def test_a_reversal_that_nobody_here_asked_for_is_booked_and_is_a_difference(pay
     assert run.state == PayoutRun.State.RECONCILED
 
 
+def test_a_second_transfer_that_is_taken_back_leaves_the_first_one_paid(paying: World) -> None:
+    assert paying.sandbox is not None
+    contributor = paying.contributor(1_000)
+    run = paying.pay(paying.executing())
+    payout = only(run)
+    (good,) = gateway.find_transfers(payout.transfer_group)
+    client = paying.sandbox.client()
+    second = client.v1.transfers.create(
+        {
+            "amount": 1_000, "currency": "usd", "destination": good.destination,
+            "transfer_group": payout.transfer_group, "metadata": dict(good.metadata),
+        }
+    )  # fmt: skip
+    assert apply(event_of("transfer.created", second.id), paying) == "applied"
+    run.refresh_from_db()
+    assert run.is_frozen
+    reversal = client.v1.transfers.reversals.create(second.id, {"amount": 1_000})
+    for number in (2, 3):
+        assert apply(event_of("transfer.reversed", second.id, number=number), paying) == "applied"
+    payout.refresh_from_db()
+    assert (payout.state, payout.reversed_minor, payout.reversals.count()) == ("transferred", 0, 0)
+    assert paying.payable(contributor) == 0, "they were paid once, and are owed nothing"
+    found = Difference.objects.get(type="unexpected_reversal")
+    assert (found.subject, found.found, found.payout) == (reversal.id, "1000", payout)
+    # What was explained stays so, whatever is delivered later, and the run goes on.
+    for difference in Difference.objects.filter(state="open"):
+        operations.sign_off(difference=difference, by=paying.checker, note="taken back", at=paying.at, seen=SEEN)
+    operations.resume_run(run=run, by=paying.compliance, at=paying.at, seen=SEEN)
+    assert apply(event_of("transfer.updated", second.id, number=5), paying) == "applied"
+    run.refresh_from_db()
+    assert (run.state, Difference.objects.filter(state="open").count()) == ("executing", 0)
+    # What the first transfer gives back is booked as before.
+    client.v1.transfers.reversals.create(good.id, {"amount": 300})
+    assert apply(event_of("transfer.reversed", good.id, number=4), paying) == "applied"
+    assert paying.payable(contributor) == 300 * 10**7
+
+
+def test_an_odd_transfer_that_is_taken_back_books_nothing_and_does_not_stop_the_inbox(paying: World) -> None:
+    assert paying.sandbox is not None
+    contributor = paying.contributor(1_000)
+    paying.sandbox.queue_faults("drop_before")
+    payout = only(paying.pay(paying.executing()))
+    client = paying.sandbox.client()
+    odd = client.v1.transfers.create(
+        {
+            "amount": 900, "currency": "usd", "destination": payout.destination,
+            "transfer_group": payout.transfer_group, "metadata": {"payout": payout.public_id.hex, "attempt": "1"},
+        }
+    )  # fmt: skip
+    client.v1.transfers.reversals.create(odd.id, {"amount": 900})
+    assert apply(event_of("transfer.reversed", odd.id), paying) == "applied"
+    payout.refresh_from_db()
+    assert (payout.state, payout.reversed_minor, paying.payable(contributor)) == ("unknown", 0, 0)
+    assert set(Difference.objects.values_list("type", flat=True)) == {"amount", "unexpected_reversal"}
+
+
 def test_the_order_and_number_of_deliveries_changes_nothing(paying: World) -> None:
     """What a shuffled, tripled delivery leaves is what one delivery in order leaves."""
     assert paying.sandbox is not None
