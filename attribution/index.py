@@ -28,7 +28,7 @@ from attribution.ensemble import Node, Progress
 from attribution.influence import Energy
 from attribution.ranks import ALONE, Ranks
 from attribution.shapley import Groups
-from attribution.shards import Array, Items, Shard, save_array, write_shard
+from attribution.shards import Array, Items, Shard, labels_of_works, save_array, write_shard
 from attribution.sources import IndexItem, Listed, Source, source_of
 from attribution.work_scores import WorkScore, best_works
 
@@ -153,6 +153,10 @@ class Index:
     def _general(self) -> Tensor:
         # The same for every generation: half of what a single query would cost.
         return shapley.scores(self._sums, torch.from_numpy(self.mean_query[None]))[0]
+
+    def works(self) -> Array:
+        """(3, W) int64: holder, work and cluster of each work that counts, by work."""
+        return labels_of_works(self._items.labels_at(self._items.alive))
 
     def score(self, features: Array, *, groups: Groups = ()) -> Scores:
         """Scores of every holder for features (B, M, K); costs B x M x C x K, whatever the number of works."""

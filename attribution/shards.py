@@ -74,6 +74,12 @@ def write_shard(directory: Path, name: str, features: Array, labels: Array, *, d
     return describe_shard(directory, name)
 
 
+def labels_of_works(labels: Array) -> Array:
+    """(3, W): holder, work and cluster of each work, ascending, from the labels (3, n) of items."""
+    _, first = np.unique(labels[1], return_index=True)
+    return np.asarray(labels[:, first])
+
+
 def describe_shard(directory: Path, name: str) -> Shard:
     holders = np.load(directory / f"{name}.labels.npy", mmap_mode="r")[0]
     return Shard(name, len(holders), int(holders[0]), int(holders[-1]))

@@ -67,6 +67,10 @@ class Attributor(Protocol):
         """Ascending; the columns of scores."""
         ...
 
+    def works(self) -> Any:
+        """(3, W) int64: holder, work and duplicate cluster (-1: none) of each work that counts, by work."""
+        ...
+
     def check(self, example: Example) -> None:
         """Raise UnableToEmbed if this example could not be embedded."""
         ...

@@ -92,6 +92,9 @@ class HybridIndex:
         scale = self.config.lexical_weight * self._scale(features[list(rows)]).mean(1)
         return works, influence + wording * scale.astype(np.float32)
 
+    def works(self) -> Array:
+        return self.midpoint.works()
+
     def top_works(
         self, features: HybridFeatures, holder_ids: Sequence[Sequence[int]], n: int
     ) -> list[dict[int, list[WorkScore]]]:

@@ -24,7 +24,7 @@ from attribution.attributors.terms import counts_of, units_of, weighted
 from attribution.configuration import SHARD_ITEMS_MAX, IndexConfig
 from attribution.index import IndexItem, Progress, Scores, digest_of_state
 from attribution.shapley import Divided, Groups
-from attribution.shards import Array
+from attribution.shards import Array, labels_of_works
 from attribution.sources import Listed, Source, source_of
 from attribution.sums import owners_of_clusters, ownership
 from attribution.work_scores import WorkScore, best_works
@@ -102,6 +102,10 @@ class LexicalIndex:
             places = np.searchsorted(works, self._items.works[chosen])
             np.add.at(scores, places, (found @ queries.T).toarray() - (found @ self._mean_query)[:, None])
         return works, scores
+
+    def works(self) -> Array:
+        items = self._items
+        return labels_of_works(np.stack([items.holders, items.works, items.clusters])[:, items.alive])
 
     def top_works(self, features: Any, holder_ids: Sequence[Sequence[int]], n: int) -> list[dict[int, list[WorkScore]]]:
         return best_works(lambda holder, rows: self.work_scores(features, holder, rows), holder_ids, n)

@@ -18,8 +18,8 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.module_loading import import_string
 
-from attribution.models import AttributionIndex, IndexRevision, ModelVersion, TrainingManifest
-from attribution.operations.manifest_items import ManifestItems, UnableToBuild, removed_works
+from attribution.models import AttributionIndex, IndexRevision, ManifestWork, ModelVersion, TrainingManifest
+from attribution.operations.manifest_items import ManifestItems, UnableToBuild
 from attribution.operations.model_versions import digest_of_directory
 
 if TYPE_CHECKING:
@@ -204,10 +204,12 @@ def _record_built(row: AttributionIndex, built: Attributor, *, at: datetime) -> 
         row.serving = not AttributionIndex.objects.filter(model_version=row.model_version, serving=True).exists()
         row.condition = describe_condition(built)
         row.save(update_fields=["sha256", "method", "state", "serving", "condition", "feature_shape"])
+        # What it lacks and not what should be lacking now: works that left or came back meanwhile are followed later.
+        trained_on = ManifestWork.objects.filter(manifest__model_version=row.model_version)
+        lacking = set(trained_on.values_list("work_id", flat=True)) - set(built.works()[1].tolist())
         IndexRevision.objects.create(
-            index=row, revision=1, sha256=row.sha256, removed_work_ids=sorted(removed_works(row.model_version)),
-            created_at=at,
-        )  # fmt: skip
+            index=row, revision=1, sha256=row.sha256, removed_work_ids=sorted(lacking), created_at=at
+        )
     return row
 
 

@@ -92,6 +92,8 @@ def revise_index(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
     attributors.go_back(directory, sha256=before.hex())
     model = load_model(version=index.model_version)
     opened = attributors.open_attributor(directory, model=model)
+    if counted := again & set(opened.works()[1].tolist()):
+        raise UnableToRevise(f"Work {min(counted)} is in the index already: put back, it would count twice.")
     if gone:
         opened = attributors.remove_works(directory, work_ids=sorted(gone), model=model)
     if again:

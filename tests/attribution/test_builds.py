@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,43 @@ def test_an_index_that_is_built_later_leaves_removed_works_out(programme: Progra
     refitted.refresh_from_db()
     assert (refitted.state, refitted.serving, refitted.condition["reasons"]) == ("built", False, [])
     assert refitted.config == {**index.config, "refit": 1}
+
+
+@pytest.mark.parametrize("fields", [SMALL_INDEX, {"attributor": "lexical"}, {**SMALL_INDEX, "attributor": "hybrid"}])
+def test_a_work_that_is_removed_while_an_index_is_built_leaves_it_and_comes_back_once(
+    programme: Programme, fields: dict[str, Any]
+) -> None:
+    gone = programme.works[:1]
+
+    def remove(stage: str, done: int, total: int) -> None:
+        operations.remove_works(model_version=programme.model_version, works=gone, reason="claim", at=programme.at)
+
+    index = operations.build_index(
+        model_version=programme.model_version, config=fields, at=programme.at, progress=remove
+    )
+    assert index.revisions.get().removed_work_ids == []
+    assert tasks.sweep_removals() == 1
+    assert gone[0].holder_id not in attributed(programme, "g1").holder_ids
+    operations.restore_works(model_version=programme.model_version, works=gone, at=programme.at)
+    assert tasks.sweep_removals() == 1
+    assert gone[0].holder_id in attributed(programme, "g2").holder_ids
+    manifest = json.loads(files_of(index)["manifest.json"])
+    assert manifest["counts"]["items"] == programme.model_version.manifest.n_items
+
+
+def test_a_work_that_is_restored_while_an_index_is_built_comes_into_it(programme: Programme) -> None:
+    back = programme.works[:1]
+    operations.remove_works(model_version=programme.model_version, works=back, reason="claim", at=programme.at)
+
+    def restore(stage: str, done: int, total: int) -> None:
+        operations.restore_works(model_version=programme.model_version, works=back, at=programme.at)
+
+    index = operations.build_index(
+        model_version=programme.model_version, config=SMALL_INDEX, at=programme.at, progress=restore
+    )
+    assert index.revisions.get().removed_work_ids == [back[0].pk]
+    assert tasks.sweep_removals() == 1
+    assert back[0].holder_id in attributed(programme, "g1").holder_ids
 
 
 def test_revisions_and_removals_are_kept(indexed: Programme) -> None:
