@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from contributors.models import User
 from payouts.console import ADMIN, CHECKER, COMPLIANCE, MAKER
 from payouts.models import Payout, PayoutRun
+from payouts.operations import acts_for_payee
 
 S = PayoutRun.State
 
@@ -75,7 +76,7 @@ def why_not_approve(run: PayoutRun, user: User) -> str:
         return "You have approved it. Its total is above the limit, so a second person has to approve it too."
     if not user.has_role(CHECKER, ADMIN):
         return "Approving takes the role of a finance checker, which you do not have."
-    return ""
+    return acts_for_payee(user, run.payouts.all())
 
 
 def steps(run: PayoutRun) -> list[tuple[str, bool]]:

@@ -30,6 +30,7 @@ from payouts.operations.audit import (
     UnableToActForOneself,
     UnableToActYet,
     UnableToTrustPresence,
+    acts_for_payee,
     audit,
     require_role,
 )  # fmt: skip
@@ -115,6 +116,7 @@ __all__ = [
     "UnableToPlaceHold", "UnableToRecordBankDetails", "UnableToRecordBankLine", "UnableToRecordTaxForm",
     "UnableToReject", "UnableToReleaseHold", "UnableToResume", "UnableToReverse", "UnableToSetThreshold",
     "UnableToSignOff", "UnableToStart", "UnableToSubmitRun", "UnableToTrustPresence", "account_on_rail",
+    "acts_for_payee",
     "adopt_policy", "apply_top_up", "approve_run", "attempt_of", "audit", "build_run", "cancel_run", "change_roles",
     "choose_notices", "choose_rail", "close_run", "content_hash", "database_clock", "decide_link", "decide_policy",
     "decide_unknown", "disconnect_account", "dismiss_suspicion", "exclude", "execute_run", "expire_approvals",

@@ -25,6 +25,8 @@ from payouts.operations.audit import (
     MAKER,
     NOBODY,
     Presence,
+    UnableToActForOneself,
+    acts_for_payee,
     audit,
     require_fresh_factor,
     require_role,
@@ -129,6 +131,8 @@ def _check_approver(run: PayoutRun, by: User) -> None:
         raise UnableToApprove("Whoever built or edited a run does not approve it.")
     if by.pk == run.approved_by_id:
         raise UnableToApprove("You approved it already; a second person must.")
+    if refusal := acts_for_payee(by, run.payouts.all()):
+        raise UnableToActForOneself(refusal)
 
 
 @transaction.atomic

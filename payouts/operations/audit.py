@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db.models import QuerySet
+
 from contributors.models import User
 from contributors.operations import acts_for, too_recent
-from payouts.models import AuditEvent
+from payouts.models import AuditEvent, Payout
 
 MAKER, CHECKER, COMPLIANCE, ADMIN = "finance_maker", "finance_checker", "compliance", "admin"
 MFA_AGE_SECONDS_MAX = 300
@@ -77,6 +79,12 @@ def require_stranger(by: User, contributor_id: int) -> None:
     """Refuse an act about a contributor to who acts for that contributor."""
     if refusal := acts_for(by=by, contributors=[contributor_id]):
         raise UnableToActForOneself(refusal)
+
+
+def acts_for_payee(by: User, payouts: QuerySet[Payout]) -> str:
+    """Why who acts for a payee of these payouts decides nothing about them; "" for who acts for none."""
+    own = payouts.filter(contributor__memberships__user=by).values_list("contributor_id", flat=True)
+    return acts_for(by=by, contributors=list(own))
 
 
 def audit(

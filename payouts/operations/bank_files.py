@@ -30,6 +30,8 @@ from payouts.operations.audit import (
     MAKER,
     NOBODY,
     Presence,
+    UnableToActForOneself,
+    acts_for_payee,
     audit,
     require_fresh_factor,
     require_role,
@@ -311,6 +313,8 @@ def withdraw_bank_file(*, file: BankFile, by: User, reason: str, at: datetime, s
         raise UnableToChangeBankFile(
             "You downloaded this file, so that somebody else has to find out that the bank never got it."
         )
+    if refusal := acts_for_payee(by, Payout.objects.filter(attempts__bank_file=file)):
+        raise UnableToActForOneself(refusal)
     file.state, file.withdrawn_by, file.withdrawn_at = BankFile.State.WITHDRAWN, by, at
     file.note = reason.strip()[:500]
     file.save(update_fields=["state", "withdrawn_by", "withdrawn_at", "note"])

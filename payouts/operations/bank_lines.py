@@ -36,10 +36,12 @@ from payouts.operations.audit import (
     COMPLIANCE,
     NOBODY,
     Presence,
+    UnableToActForOneself,
     audit,
     require_fresh_factor,
     require_role,
     require_settled_role,
+    require_stranger,
 )
 from payouts.operations.holds import UnableToPlaceHold, place_hold
 from payouts.operations.recording import give_back, hold_payout
@@ -93,7 +95,7 @@ def record_bank_lines(*, lines: Iterable[Reported], by: User, at: datetime, seen
     for line in given:
         try:
             outcome, words = _record(line, by, at, seen)
-        except UnableToRecordBankLine as error:
+        except (UnableToRecordBankLine, UnableToActForOneself) as error:
             outcome, words = Outcome.REFUSED, str(error)
         results.append(Result(line, outcome, words))
         crashpoint(CrashPoint.BANK_LINE_COMMITTED)
@@ -110,6 +112,7 @@ def _record(line: Reported, by: User, at: datetime, seen: Presence) -> tuple[Out
     found = Payout.objects.filter(public_id=name, rail=Rail.MANUAL_BANK_FILE).first() if name else None
     if found is None:
         raise UnableToRecordBankLine(f"No bank transfer has the end-to-end id {line.end_to_end_id[:40]}.")
+    require_stranger(by, found.contributor_id)
     # The run before the payout, as everywhere.
     run = PayoutRun.objects.select_for_update(no_key=True).get(pk=found.run_id)
     payout = Payout.objects.select_for_update(no_key=True).get(pk=found.pk)

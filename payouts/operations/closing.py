@@ -23,6 +23,7 @@ from payouts.operations.audit import (
     require_fresh_factor,
     require_role,
     require_settled_role,
+    require_stranger,
 )
 from payouts.operations.pace import LIVE, Pace
 from payouts.operations.recording import attempt_of, record_transfer, void_attempt
@@ -146,6 +147,7 @@ def decide_unknown(
     require_role(by, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
+    require_stranger(by, payout.contributor_id)
     if payout.needs_person_since is None or not note.strip():
         raise UnableToDecide("The payout does not wait for a person, or the note is missing.")
     try:

@@ -29,6 +29,7 @@ from payouts.operations.audit import (
     require_fresh_factor,
     require_role,
     require_settled_role,
+    require_stranger,
 )
 from payouts.operations.differences import open_difference
 from payouts.operations.pace import LIVE, Clock, Pace, after, database_clock
@@ -63,6 +64,7 @@ def reverse_payout(
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
+    require_stranger(by, payout.contributor_id)
     if settings.PAYOUTS_FROZEN:
         raise UnableToReverse("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
     if not reason.strip():

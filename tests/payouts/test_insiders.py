@@ -10,8 +10,8 @@ from django.conf import settings
 from contributors.operations import UnableToDecideLink, add_member
 from payouts import operations
 from payouts.models import Hold, PayoutAccount, PayoutRun
-from tests.payouts.test_bank_rail import NEW_IBAN, executing, export, payee
-from tests.payouts.world import SEEN, World
+from tests.payouts.test_bank_rail import NEW_IBAN, executing, export, line, payee, sent
+from tests.payouts.world import SEEN, World, only, states
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,54 @@ def test_nobody_of_staff_acts_on_the_payouts_of_a_contributor_that_they_act_for(
     with pytest.raises(operations.UnableToActForOneself):
         world.tax_form(contributor)
     assert operations.release_hold(hold=hold, by=world.second_checker, at=world.at, seen=SEEN).released_at
+
+
+def test_who_acts_for_a_payee_approves_no_run_that_pays_them(world: World) -> None:
+    world.policy(second_approval_minor=1500)
+    contributor = world.contributor(1000)
+    world.contributor(1000)
+    add_member(contributor=contributor, user=world.second_checker, role="viewer", at=world.at)
+    run = world.in_review()
+    for _ in ("the first", "the second"):
+        with pytest.raises(operations.UnableToActForOneself, match=f"You act for {contributor}"):
+            world.approve(run, by=world.second_checker)
+        run = world.approve(run, by=world.checker if run.approved_by is None else world.second_checker_as_maker())
+    assert run.state == PayoutRun.State.APPROVED
+
+
+def test_who_acts_for_a_payee_does_not_say_what_became_of_their_transfer(world: World) -> None:
+    """Otherwise they would call rejected what arrived, name another account, and be paid again."""
+    own, other = payee(world, 7000), payee(world, 8000)
+    add_member(contributor=own, user=world.second_checker, role="owner", at=world.at)
+    run, _file = sent(world)
+    for kind in ("rejected", "executed"):
+        lines = [line(run.payouts.get(contributor=contributor), kind) for contributor in (own, other)]
+        results = operations.record_bank_lines(lines=lines, by=world.second_checker, at=world.at, seen=SEEN)
+        assert (results[0].outcome, results[0].words.startswith(f"You act for {own}")) == ("refused", True)
+    assert world.payable(own) == 0
+    assert states(run) == ["sending", "held"]
+
+
+def test_who_acts_for_a_payee_does_not_withdraw_the_file_that_pays_them(world: World) -> None:
+    contributor = payee(world, 7000)
+    add_member(contributor=contributor, user=world.second_checker, role="owner", at=world.at)
+    file = export(world, executing(world))
+    with pytest.raises(operations.UnableToActForOneself, match=f"You act for {contributor}"):
+        operations.withdraw_bank_file(file=file, by=world.second_checker, reason="lost", at=world.at, seen=SEEN)
+
+
+def test_who_acts_for_a_payee_neither_takes_their_payout_back_nor_decides_what_became_of_it(paying: World) -> None:
+    contributor = paying.contributor(1000)
+    add_member(contributor=contributor, user=paying.second_checker, role="owner", at=paying.at)
+    payout = only(paying.pay(paying.executing()))
+    with pytest.raises(operations.UnableToActForOneself, match=f"You act for {contributor}"):
+        operations.reverse_payout(
+            payout=payout, amount_minor=1000, by=paying.second_checker, reason="x", at=paying.at, seen=SEEN
+        )
+    with pytest.raises(operations.UnableToActForOneself, match=f"You act for {contributor}"):
+        operations.decide_unknown(
+            payout=payout, paid_transfer_id=None, by=paying.second_checker, note="none", at=paying.at, seen=SEEN
+        )
 
 
 # --- limits -------------------------------------------------------------------------------------------------------

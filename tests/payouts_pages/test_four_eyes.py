@@ -9,6 +9,7 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
+from contributors.operations import add_member
 from payouts import operations
 from payouts.models import AuditEvent, Payout, PayoutRun
 from tests.payouts.world import SEEN, World
@@ -60,6 +61,14 @@ def test_the_maker_sees_why_he_cannot_approve(run: PayoutRun, world: World, log_
         assert "You cannot approve this run" in page
         assert "You built this run, so somebody else has to approve it." in page
     assert "typed_total" not in client.get(address("approve", run)).content.decode()
+
+
+def test_who_acts_for_a_payee_sees_why_they_cannot_approve(run: PayoutRun, world: World, log_in: LogIn) -> None:
+    add_member(contributor=world.contributors[0], user=world.checker, role="viewer", at=world.at)
+    client = log_in(world.checker)
+    for name in ("run", "approve"):
+        page = words_of(client.get(address(name, run)))
+        assert f"You act for {world.contributors[0]}, so somebody else has to decide this." in page
 
 
 def test_the_maker_cannot_approve_by_a_forged_request(run: PayoutRun, world: World, log_in: LogIn) -> None:
