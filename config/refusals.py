@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
+from redis import RedisError
 
+log = structlog.get_logger(__name__)
 HTML = "text/html; charset=utf-8"
+RETRY_SECONDS = 60
 
 
 class RefuseNul(MiddlewareMixin):
@@ -39,4 +43,19 @@ class ExplainForms(MiddlewareMixin):
             return response
         page = render(request, "405.html", status=405)
         page["Allow"] = response["Allow"]
+        return page
+
+
+class WaitForCache(MiddlewareMixin):
+    """Answers 503, in words, where a page cannot do without the cache and it does not answer.
+
+    That is logging in and what else allauth counts: uncounted, passwords could be guessed, so that nobody is let in.
+    """
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, RedisError):
+            return None
+        log.error("a page was refused: the cache does not answer", path=request.path, error=repr(error))
+        page = render(request, "503.html", status=503)
+        page["Retry-After"] = str(RETRY_SECONDS)
         return page

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, time
 
 from django.core.cache import cache
 from django.db import connection, transaction
+from redis import RedisError
 
 from attribution.models import Generation
 from contributors.models import User
@@ -340,10 +341,13 @@ def estimated_gross(*, generation: Generation) -> int | None:
     if period is None:
         return None
     key = f"pool-part:{plan.pk}:{period.pk}"
-    part = cache.get(key)
-    if part is None:
+    try:
+        part = cache.get(key)
+        if part is None:
+            part = expected_part(plan, period)
+            cache.set(key, part, ESTIMATE_SECONDS)
+    except RedisError:
         part = expected_part(plan, period)
-        cache.set(key, part, ESTIMATE_SECONDS)
     return int(part)
 
 

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import DatabaseError, transaction
+from django.test import override_settings
 
 from contributors.models import PPB
 from ledger import journal, operations
@@ -279,6 +281,15 @@ def test_the_estimate_of_an_open_month_is_what_its_close_then_pays(at: datetime)
     assert credited == estimated
     operations.estimate_pools(at=NOVEMBER)
     assert not PoolEstimate.objects.filter(period_id=202610).exists()
+
+
+def test_the_part_of_a_pool_is_shown_while_the_cache_does_not_answer(at: datetime) -> None:
+    world, _ = build(pool=900_000_000)
+    (generation, *_) = world.generate(9)
+    world.attribute([generation], weight_ppb=PPB)
+    gone = {**settings.CACHES["default"], "LOCATION": "unix:///nowhere/at/all.sock"}
+    with override_settings(CACHES={"default": gone}):
+        assert operations.estimated_gross(generation=generation) == 900_000_000
 
 
 def test_the_database_refuses_parts_that_do_not_sum_and_a_pool_declared_by_one_person(at: datetime) -> None:
