@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
+import structlog
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
@@ -33,6 +34,8 @@ from payouts.operations.audit import (
 )
 from payouts.operations.differences import open_difference
 from payouts.operations.pace import LIVE, Clock, Pace, after, database_clock
+
+log = structlog.get_logger(__name__)
 
 REVERSIBLE = (
     Payout.State.TRANSFERRED, Payout.State.SETTLED, Payout.State.BANK_FAILED, Payout.State.PARTIALLY_REVERSED,
@@ -132,21 +135,28 @@ def _record_failure(attempt: PayoutAttempt, error: gateway.UnableToUseStripe, *,
     attempt = PayoutAttempt.objects.select_for_update(no_key=True).get(pk=attempt.pk)
     if attempt.state not in (PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN):
         return
-    is_whole_story = attempt.sends == attempt.sends_not_executed + 1
+    # Every other time that it may have gone on the wire, Stripe said that it did nothing, and nothing is unknown.
+    is_whole_story = attempt.state == PayoutAttempt.State.SENT and attempt.sends == attempt.sends_not_executed + 1
     attempt.http_status, attempt.error_code = error.http_status, error.code[:100]
     attempt.error_message = str(error)[:500]
     wait = pace.no_answer_quiet
-    if error.verdict.outcome == Outcome.REFUSED and is_whole_story:
-        attempt.state, attempt.finished_at = PayoutAttempt.State.REFUSED, at
-    elif error.verdict.outcome == Outcome.NOT_EXECUTED:
-        attempt.sends_not_executed += 1
-    elif error.verdict.outcome != Outcome.IN_FLIGHT:
-        attempt.state = PayoutAttempt.State.UNKNOWN
-        if error.is_stored or error.verdict.outcome == Outcome.REFUSED:
-            attempt.failure_stored_at = attempt.failure_stored_at or at
-            wait = pace.second_look_up
-        elif error.http_status:
-            wait = pace.server_error_quiet
+    match error.verdict.outcome:
+        case Outcome.NOT_EXECUTED:
+            attempt.sends_not_executed += 1
+        case Outcome.IN_FLIGHT:
+            pass
+        case Outcome.REFUSED if is_whole_story:
+            attempt.state, attempt.finished_at = PayoutAttempt.State.REFUSED, at
+        case Outcome.REFUSED if error.http_status in (401, 403):
+            # Says something about our key, nothing about what an earlier send did.
+            wait = pace.look_up_again
+        case outcome:
+            attempt.state = PayoutAttempt.State.UNKNOWN
+            if error.is_stored or outcome == Outcome.REFUSED:
+                attempt.failure_stored_at = attempt.failure_stored_at or at
+                wait = pace.second_look_up
+            elif error.http_status:
+                wait = pace.server_error_quiet
     attempt.save()
     payout.lease_until = payout.lease_token = None
     payout.next_try_at = after(at, wait)
@@ -185,7 +195,11 @@ def _recover(attempt: PayoutAttempt, *, clock: Clock, pace: Pace) -> None:
     try:
         found = gateway.list_reversals(_transfer_id(attempt.payout))
     except gateway.UnableToUseStripe as error:
-        _record_failure(attempt, error, at=clock(), pace=pace)
+        # Of what was sent it says nothing.
+        log.warning("reversal_look_up_failed", attempt=attempt.idempotency_key, error=str(error))
+        Payout.objects.filter(pk=attempt.payout_id, lease_token=attempt.payout.lease_token).update(
+            lease_until=None, lease_token=None, next_try_at=after(clock(), pace.no_answer_quiet)
+        )
         return
     for reversal in found:
         record_reversal(payout_id=attempt.payout_id, reversal=reversal, at=clock())
