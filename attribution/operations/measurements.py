@@ -81,10 +81,12 @@ def _example(opened: Opened, generation: Generation) -> Example | Unattributable
     if opened.model.adapter.name == "pushed":
         return _pushed_example(opened, generation)
     tokeniser = opened.model.tokeniser
-    if not generation.output_text and not generation.token_ids:
+    # What the token ids of a black box stand for is known to the service alone: its outputs are compared by their text.
+    token_ids = None if opened.model.adapter.name == "encoder" else generation.token_ids or None
+    if not generation.output_text and not token_ids:
         return Unattributable("The output is empty.")
     try:
-        example = tokeniser.generation(generation.prompt_text, generation.output_text, generation.token_ids or None)
+        example = tokeniser.generation(generation.prompt_text, generation.output_text, token_ids)
         opened.index.check(example)
     except UnableToEmbed as reason:
         return Unattributable(str(reason))

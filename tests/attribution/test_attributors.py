@@ -17,12 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from attribution import attributors
-from attribution.adapters import Example, LoadedModel, UnableToEmbed, example_of
+from attribution.adapters import Example, LoadedModel, UnableToEmbed, Utf8, example_of
 from attribution.adapters.encoder import Encoder
 from attribution.adapters.pushed import Pushed, load, write_features
 from attribution.attributors import Attributor, IndexConfig, IndexItem, UnableToBuildIndex, UnableToOpenIndex
 from attribution.attributors.hybrid import HybridIndex
 from attribution.attributors.lexical import LexicalIndex
+from attribution.models import Generation
+from attribution.operations.indexes import Opened
+from attribution.operations.measurements import Measured, Unattributable, measure
 from tests.attribution.small_model import HOLDERS, PER_HOLDER, Numbers, sentences, trained, training_items
 
 SMALL: dict[str, Any] = {"k": 48, "coordinates": 600, "fit_items": 96}
@@ -438,6 +441,25 @@ def test_an_encoders_index_needs_an_encoder_and_an_encoder_has_no_gradient(
         attributors.build(tmp_path / "one", model=models["midpoint"], items=items, config=CONFIGS["encoder"])
     with pytest.raises(UnableToBuildIndex, match="no layer to trace"):
         attributors.build(tmp_path / "two", model=models["encoder"], items=items, config=CONFIGS["midpoint"])
+
+
+def test_a_black_box_is_asked_for_the_wording_of_an_output_whatever_its_token_ids_are(tmp_path: Path) -> None:
+    texts = [f"the people of state number {number} are many" for number in range(8)]
+    reads = Utf8()
+    items = [IndexItem(reads.item(text, 0, 30), work_id=n, holder_id=n % 2) for n, text in enumerate(texts)]
+    model = LoadedModel(
+        adapter=Encoder.of_wording(reads), checkpoints=({"none": torch.zeros(1)},), initial=None, tokeniser=reads
+    )
+    index = attributors.build(tmp_path / "one", model=model, items=items, config=CONFIGS["encoder"])
+    reported = [
+        Generation(prompt_text="", output_text=texts[0], token_ids=token_ids)
+        for token_ids in (None, [], [200, 17], [5_000, 17])
+    ]
+    without, *others = measure(Opened(model, index, 1), reported, groups=())
+    assert isinstance(without, Measured)
+    assert others == [without] * 3
+    (wordless,) = measure(Opened(model, index, 1), [Generation(output_text="", token_ids=[200, 17])], groups=())
+    assert wordless == Unattributable("The output is empty.")
 
 
 # --- configurations -------------------------------------------------------------------------------------------------
