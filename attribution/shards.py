@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attribution.artefacts import UnableToBuildIndex
 from attribution.configuration import SHARD_ITEMS_MAX
 
 CHUNK_ITEMS = 4_096
@@ -56,7 +57,8 @@ def save_array(path: Path, values: Array) -> None:
 def write_shard(directory: Path, name: str, features: Array, labels: Array, *, divisor: int) -> Shard:
     """Quantise features (n, M, K) row by row; `divisor` goes into the scale, so that tiny values keep their bits.
 
-    `labels` (3, n) are holder, work and cluster, ordered by holder and then by work.
+    `labels` (3, n) are holder, work and cluster, ordered by holder and then by work. Raises UnableToBuildIndex, naming
+    the work, for features that are not finite: one such row would make every sum that it is part of no number.
     """
     assert len(features) == labels.shape[1] <= SHARD_ITEMS_MAX
     assert (np.diff(labels[0]) >= 0).all(), "The rows of a shard are ordered by holder."
@@ -65,6 +67,12 @@ def write_shard(directory: Path, name: str, features: Array, labels: Array, *, d
     for start in range(0, len(features), CHUNK_ITEMS):
         part = slice(start, start + CHUNK_ITEMS)
         largest = np.abs(features[part]).max(axis=2) / 127
+        unfit = np.flatnonzero(~np.isfinite(largest).all(axis=1))
+        if len(unfit):
+            work = labels[1, start + unfit[0]]
+            raise UnableToBuildIndex(
+                f"The features of an item of work {work} are not finite: the model cannot read it."
+            )
         rounded[part] = np.rint(features[part] / np.where(largest > 0, largest, 1)[:, :, None])
         scale[part] = largest / divisor
     save_array(directory / f"{name}.i8.npy", rounded)

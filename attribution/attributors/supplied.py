@@ -83,8 +83,6 @@ def build_index(
         for start in range(0, len(items), config.shard_items):
             chosen = order[start : start + config.shard_items]
             found = _vectors(model, source.examples(chosen.tolist()), config.batch)
-            if not np.isfinite(found).all():
-                raise UnableToBuildIndex("An item's features are not finite.")
             shards.append(write_shard(draft, f"items-{len(shards):05d}", found, labels[:, chosen], divisor=len(items)))
             part = Items(draft, shards[-1:])
             sums.save(draft, f"work-{len(shards) - 1:05d}", sums.sum_by_holder(part, part.alive, owners))

@@ -14,13 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from attribution import building
 from attribution.adapters import LoadedModel
+from attribution.artefacts import UnableToBuildIndex
 from attribution.building import Build, in_turn
-from attribution.index import IndexConfig, IndexItem, build_index, open_index
+from attribution.ensemble import sample_positions
+from attribution.index import IndexConfig, IndexItem, build_index, extend_index, open_index
 from attribution.sources import Listed
-from tests.attribution.small_model import HOLDERS, sentences, trained, training_items
+from tests.attribution.small_model import HOLDERS, Dialects, adapter_of, sentences, trained, training_items
 
 ROOT = Path(__file__).resolve().parents[2]
 # Several parts and shards of everything, and a PCA that has not seen all items.
@@ -214,3 +218,33 @@ def test_two_processes_brought_together_by_torch_distributed_write_the_bytes_of_
     assert set(reports) == {0, 1}
     assert min(reports.values()) > 0, "Each of them did a part."
     assert digests(tmp_path / "x") == digests(undisturbed)
+
+
+class Overflowing(Dialects):
+    """What it says of one sentence is larger than a float can be."""
+
+    def __init__(self, sentence: tuple[int, ...]) -> None:
+        super().__init__()
+        self._sentence = torch.tensor(sentence[:-1])
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        heard = (tokens == self._sentence).all(1) if tokens.shape[1] == len(self._sentence) else torch.tensor(False)
+        return super().forward(tokens) * torch.where(heard, float("inf"), 1.0).reshape(-1, 1, 1)
+
+
+def test_an_item_whose_gradient_is_no_number_stops_the_build_by_name(
+    model: LoadedModel, items: list[IndexItem], tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, fit_items=20, pca_items=20)
+    fitted = {place for seed in (0, 1) for place in sample_positions(len(items), 20, seed)}
+    bad = next(item for place, item in enumerate(items) if place not in fitted)
+    module = Overflowing(bad.example.tokens)
+    module.load_state_dict(dict(model.checkpoints[-1]))
+    odd = dataclasses.replace(model, adapter=adapter_of(module))
+    with pytest.raises(UnableToBuildIndex, match=f"item of work {bad.work_id} are not finite"):
+        build_index(tmp_path / "x", model=odd, items=items, config=config, mean_of=OWN)
+    others = [item for item in items if item is not bad]
+    build_index(tmp_path / "y", model=odd, items=others, config=config, mean_of=OWN)
+    with pytest.raises(UnableToBuildIndex, match=f"item of work {bad.work_id} are not finite"):
+        extend_index(tmp_path / "y", model=odd, items=[bad])
+    assert open_index(tmp_path / "y").manifest["counts"]["items"] == len(others)
