@@ -80,10 +80,12 @@ def write_manifest(directory: Path, manifest: Manifest, files: Iterable[str]) ->
         os.fsync(written.fileno())
     current = directory / MANIFEST
     if current.exists():
-        before = json.loads(current.read_bytes())
-        earlier = directory / EARLIER.format(before.get("revision", 0))
-        earlier.unlink(missing_ok=True)
-        os.link(current, earlier)
+        before = json.loads(current.read_bytes()).get("revision", 0)
+        # A build that was killed at its end writes its first revision once more: there is none before it.
+        if before != complete.get("revision", 0):
+            earlier = directory / EARLIER.format(before)
+            earlier.unlink(missing_ok=True)
+            os.link(current, earlier)
     os.replace(draft, current)
     return complete
 
@@ -113,11 +115,26 @@ def drop_strangers(directory: Path) -> None:
 def read_format(directory: Path) -> str:
     """Which format the manifest names; nothing else of it is checked here."""
     try:
-        return str(json.loads((directory / MANIFEST).read_bytes())["format"])
+        return str(peek_manifest(directory)["format"])
+    except KeyError:
+        raise _unreadable(directory) from None
+
+
+def peek_manifest(directory: Path) -> Manifest:
+    """The manifest as it is written; no file is checked."""
+    try:
+        found = json.loads((directory / MANIFEST).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise UnableToOpenIndex(f"Partial: {directory.name} has no {MANIFEST}.") from None
-    except (ValueError, KeyError, TypeError):
-        raise UnableToOpenIndex(f"Corrupt: the manifest of {directory.name} cannot be read.") from None
+    except ValueError:
+        raise _unreadable(directory) from None
+    if not isinstance(found, dict):
+        raise _unreadable(directory)
+    return found
+
+
+def _unreadable(directory: Path) -> UnableToOpenIndex:
+    return UnableToOpenIndex(f"Corrupt: the manifest of {directory.name} cannot be read.")
 
 
 def read_manifest(directory: Path, *, form: str, sha256: str | None = None) -> tuple[Manifest, str]:
@@ -133,7 +150,7 @@ def read_manifest(directory: Path, *, form: str, sha256: str | None = None) -> t
         entries = {name: (str(entry["sha256"]), int(entry["bytes"])) for name, entry in manifest["files"].items()}
         written_form = str(manifest["format"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UnableToOpenIndex(f"Corrupt: the manifest of {directory.name} cannot be read.") from None
+        raise _unreadable(directory) from None
     _check_form(directory, written_form, form)
     for name, (digest, size) in entries.items():
         path = directory / name

@@ -9,6 +9,7 @@ name in one step. Memory is bounded by a part of the fit or a shard, never by th
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import itertools
 import json
@@ -32,7 +33,7 @@ from attribution.artefacts import Manifest, UnableToBuildIndex
 from attribution.configuration import IndexConfig
 from attribution.ensemble import Node, Progress, Tensors
 from attribution.layers import UnableToTrace
-from attribution.shards import Array, Items, Shard, describe_shard, save_array, write_shard
+from attribution.shards import Array, Items, Shard, describe_shard, labels_of_works, save_array, write_shard
 from attribution.sources import Source
 
 FORMAT = "tributary-index/3"
@@ -57,11 +58,27 @@ class Step:
 
 
 def draft_of(directory: Path) -> Path:
-    return directory.with_name(f".{directory.name}.draft")
+    """Where the build of an index that is planned now works. Raises UnableToBuildIndex where none is."""
+    planned = [draft for draft in _drafts_of(directory) if (draft / PLAN).exists()]
+    if len(planned) != 1:
+        raise UnableToBuildIndex(f"No build of {directory.name} is planned here: begin it again.")
+    return planned[0]
+
+
+def _drafts_of(directory: Path) -> list[Path]:
+    return list(directory.parent.glob(f".{glob.escape(directory.name)}.*.draft"))
+
+
+def planned_works(draft: Path) -> Array:
+    """(3, W): holder, work and cluster of the works whose items a planned build is of, as it has them."""
+    return labels_of_works(np.load(draft / LABELS, mmap_mode="r"))
 
 
 class Build:
-    """A planned build. `run` does a step; `stages` says which there are and in which order stages follow."""
+    """A planned build. `run` does a step; `stages` says which there are and in which order stages follow.
+
+    `source` has the items that were planned; raises UnableToBuildIndex where it has others.
+    """
 
     def __init__(self, directory: Path, *, model: LoadedModel, source: Source) -> None:
         self.directory = directory
@@ -70,6 +87,9 @@ class Build:
         self.source = source
         self.plan: dict[str, Any] = json.loads((self.draft / PLAN).read_text())
         self.config = IndexConfig.from_json(self.plan["config"])
+        # Steps name items by their positions: among other items these would be other works' texts.
+        if not np.array_equal(source.labels()[1], np.load(self.draft / LABELS, mmap_mode="r")[1]):
+            raise UnableToBuildIndex(f"The items are not those that the build of {directory.name} was planned for.")
 
     # --- what there is to do ------------------------------------------------------------------------------------------
     def stages(self) -> list[list[Step]]:
@@ -114,9 +134,12 @@ class Build:
         except UnableToTrace as reason:
             raise UnableToBuildIndex(str(reason)) from reason
         except FileNotFoundError:
-            # Somebody else finished the build, and its directory has its name.
-            if not self.directory.exists():
-                raise
+            if self.directory.exists():
+                # Somebody else finished the build, and its directory has its name.
+                return
+            if not self.draft.exists():
+                raise UnableToBuildIndex(f"The build of {self.directory.name} was planned anew meanwhile.") from None
+            raise
 
     # --- the steps ----------------------------------------------------------------------------------------------------
     def _moments(self, step: Step, report: Progress) -> None:
@@ -323,13 +346,13 @@ def plan(
 ) -> Build:
     """Decide all that steps will need, or take up the plan of a build that was cut off.
 
-    A draft of other items, another model or another configuration is thrown away.
+    A draft of other items, another model or another configuration is thrown away. Each plan has a draft of its own
+    name: what a step of another plan still writes never comes into it.
     """
     if not len(source):
         raise UnableToBuildIndex("There is no training item.")
     if not model.checkpoints:
         raise UnableToBuildIndex("There is no checkpoint.")
-    draft = draft_of(directory)
     describes = {
         "format": FORMAT,
         "method": ensemble.method_of(model, config),
@@ -350,8 +373,12 @@ def plan(
         "items": len(source),
         "mean_of": [[list(each.tokens), each.prompt_tokens, each.data.hex()] for each in mean_of],
     }
-    if _read_plan(draft) != json.loads(json.dumps(decided)):
-        shutil.rmtree(draft, ignore_errors=True)
+    written = json.dumps(decided, sort_keys=True)
+    digest = hashlib.sha256(written.encode()).hexdigest()[:16]
+    draft = directory.with_name(f".{directory.name}.{digest}.draft")
+    if _read_plan(draft) != json.loads(written):
+        for other in _drafts_of(directory):
+            throw_away(other)
         draft.mkdir(parents=True)
         labels = source.labels()
         save_array(draft / LABELS, labels)
@@ -359,6 +386,14 @@ def plan(
         save_array(draft / ORDER, np.lexsort((labels[1], labels[0])))
         _write_json(draft / PLAN, decided)
     return Build(directory, model=model, source=source)
+
+
+def throw_away(directory: Path) -> None:
+    """Take a directory's name at once, so that nobody finishes anything in it, and then its files."""
+    gone = directory.with_name(f"{directory.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(directory, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _read_plan(draft: Path) -> Any:

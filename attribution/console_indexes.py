@@ -47,7 +47,9 @@ def queue_again(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     def again(index: AttributionIndex) -> None:
         operations.queue_build(model_version=index.model_version, config=index.config, at=timezone.now())
 
-    return _hand_over(request, public_id, again, "The build is queued again; what was done is not done twice.")
+    return _hand_over(
+        request, public_id, again, "The build is queued again; what was done of the same items is not done twice."
+    )
 
 
 @staff_required("admin")

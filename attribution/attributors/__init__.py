@@ -39,6 +39,7 @@ __all__ = [
     "WorkScore",
     "build",
     "condition_of",
+    "discard_other_parts",
     "extend",
     "go_back",
     "gradient_part",
@@ -122,6 +123,12 @@ def gradient_part(directory: Path, config: IndexConfig) -> tuple[Path, IndexConf
     if config.attributor == "hybrid":
         return hybrid.draft_of(directory) / "midpoint", config.of_part("midpoint")
     return None
+
+
+def discard_other_parts(directory: Path, *, config: IndexConfig, items: Source) -> None:
+    """Before a build begins, or begins again: forget what a build of other items had finished of the same index."""
+    if config.attributor == "hybrid":
+        hybrid.discard_other_parts(directory, config=config, source=items)
 
 
 def open_attributor(path: Path, *, model: LoadedModel | None = None, sha256: str | None = None) -> Attributor:

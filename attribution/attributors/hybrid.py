@@ -11,7 +11,7 @@ A directory with two indexes in it, `midpoint/` and `lexical/`, each complete, a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from attribution import artefacts, index, shapley
+from attribution import artefacts, building, index, shapley
 from attribution.adapters import Example, LoadedModel
 from attribution.artefacts import Manifest, UnableToBuildIndex
 from attribution.attributors import lexical
@@ -28,7 +28,7 @@ from attribution.configuration import IndexConfig
 from attribution.index import Index, IndexItem, Progress, Scores
 from attribution.shapley import Divided, Groups
 from attribution.shards import Array
-from attribution.sources import Source
+from attribution.sources import Source, source_of
 from attribution.work_scores import WorkScore, best_works
 
 FORMAT = "tributary-hybrid/2"
@@ -129,19 +129,21 @@ def build_index(
     mean_of: Sequence[Example] = (),
     progress: Progress | None = None,
 ) -> HybridIndex:
-    """Build both parts, then what compares them. A part that a killed build had finished is not built again."""
-    draft = draft_of(directory)
+    """Build both parts, then what compares them. A part that a killed build had finished is not built again, unless it
+    is of other items."""
+    draft, source = draft_of(directory), source_of(items)
     directory.parent.mkdir(parents=True, exist_ok=True)
     with artefacts.changing(directory):
         if directory.exists():
             raise UnableToBuildIndex(f"{directory.name} exists already.")
         draft.mkdir(exist_ok=True)
-        common: dict[str, Any] = {"model": model, "items": items, "mean_of": mean_of, "progress": progress}
+        discard_other_parts(directory, config=config, source=source)
+        common: dict[str, Any] = {"model": model, "items": source, "mean_of": mean_of, "progress": progress}
         midpoint_config, lexical_config = (config.of_part(part) for part in PARTS)
-        midpoint = _open_part(index, draft / "midpoint", model, midpoint_config, items) or index.build_index(
+        midpoint = _open_part(index, draft / "midpoint", model) or index.build_index(
             draft / "midpoint", config=midpoint_config, **common
         )
-        wording = _open_part(lexical, draft / "lexical", model, lexical_config, items) or lexical.build_index(
+        wording = _open_part(lexical, draft / "lexical", model) or lexical.build_index(
             draft / "lexical", config=lexical_config, **common
         )
         np.save(draft / MOMENTS, _moments(midpoint))
@@ -193,14 +195,20 @@ def _forget_cut_off_change(path: Path, manifest: Manifest) -> None:
         artefacts.go_back(path / name, sha256=manifest["parts"][name])
 
 
-def _open_part(module: Any, path: Path, model: LoadedModel, config: IndexConfig, items: Sized) -> Any:
-    """A part that was finished before, unless it is of another configuration or of other items."""
-    if not path.exists():
-        return None
-    found = module.open_index(path, model=model)
-    if found.config != config or found.manifest["items_at_build"] != len(items):
-        raise UnableToBuildIndex(f"{path.parent.name} holds parts of another build: remove it.")
-    return found
+def discard_other_parts(directory: Path, *, config: IndexConfig, source: Source) -> None:
+    """Throw away what a build of other items or of another configuration had finished."""
+    for name in PARTS:
+        part = draft_of(directory) / name
+        if part.exists():
+            manifest = artefacts.peek_manifest(part)
+            wanted = (config.of_part(name).sha256, source.sha256)
+            if (manifest.get("config_sha256"), manifest.get("items_sha256")) != wanted:
+                building.throw_away(part)
+
+
+def _open_part(module: Any, path: Path, model: LoadedModel) -> Any:
+    """A part that was finished before."""
+    return module.open_index(path, model=model) if path.exists() else None
 
 
 def _moments(midpoint: Index) -> Array:

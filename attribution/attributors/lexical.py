@@ -8,7 +8,7 @@ own; words are those of the output as its tokeniser writes it, and neither case 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,7 @@ def build_index(
             )
         idf = (np.log((1 + len(items)) / (1 + having)) + 1).astype(np.float32)
         np.save(draft / IDF, idf)
-        manifest = _describe(model, config, items)
+        manifest = _describe(model, config, source)
         shards = _write_items(draft, model.tokeniser, idf, source, manifest, report)
         if mean_of:
             queries = weighted(counts_of(mean_of, model.tokeniser, config), idf)
@@ -318,7 +318,7 @@ def _write_revision(directory: Path, manifest: Manifest, *, shards: list[str], r
     )
 
 
-def _describe(model: LoadedModel, config: IndexConfig, items: Sized) -> Manifest:
+def _describe(model: LoadedModel, config: IndexConfig, source: Source) -> Manifest:
     return {
         "format": FORMAT,
         "method": "lexical",
@@ -327,7 +327,8 @@ def _describe(model: LoadedModel, config: IndexConfig, items: Sized) -> Manifest
         "config": config.to_json(),
         "config_sha256": config.sha256,
         "members": 1,
-        "items_at_build": len(items),
+        "items_at_build": len(source),
+        "items_sha256": source.sha256,
         "shards": [],
     }
 

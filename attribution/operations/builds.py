@@ -10,7 +10,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -106,12 +108,11 @@ def _do(step: BuildStep, *, at: datetime) -> None:
     if step.stage == PLAN:
         _plan(step.index)
         return
-    model, build = _opened(step.index_id)
+    opened = _open(step.index)
     if step.stage == ASSEMBLE:
-        assemble(step.index, model=model, at=at)
-        _opened.cache_clear()
-    elif build is not None:
-        build.run(Step(step.stage, step.member, step.part))
+        assemble(step.index, model=opened.model, items=opened.items, at=at)
+    elif opened.build is not None:
+        opened.build.run(Step(step.stage, step.member, step.part))
 
 
 def _plan(index: AttributionIndex) -> None:
@@ -120,13 +121,15 @@ def _plan(index: AttributionIndex) -> None:
 
     model = load_model(version=index.model_version, verify=True)
     wanted = Wanted.from_json(index.config)
+    items = ManifestItems(index.model_version, model)
+    attributors.discard_other_parts(directory_of(index), config=wanted.index, items=items)
     part = attributors.gradient_part(directory_of(index), wanted.index)
     stages = []
     if part is not None and not part[0].exists():
         build = building.plan(
             part[0],
             model=model,
-            source=ManifestItems(index.model_version, model),
+            source=items,
             config=part[1],
             mean_of=own_generations(model, wanted),
         )
@@ -140,14 +143,35 @@ def _plan(index: AttributionIndex) -> None:
     BuildStep.objects.bulk_create(rows, ignore_conflicts=True)
 
 
-@functools.lru_cache(maxsize=1)
-def _opened(index_id: int) -> tuple[LoadedModel, Build | None]:
-    """The model and its plan, kept by this process from step to step."""
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A model, the items that its index is built of, and the planned build; None where no gradients are to be done."""
+
+    model: LoadedModel
+    items: ManifestItems
+    build: Build | None
+
+
+def _open(index: AttributionIndex) -> _Opened:
     from attribution import attributors, building
+
+    part = attributors.gradient_part(directory_of(index), Wanted.from_json(index.config).index)
+    if part is not None and not part[0].exists():
+        return _opened(index.pk, part[0], building.draft_of(part[0]))
+    _opened.cache_clear()
+    model = load_model(version=index.model_version)
+    # What goes on from finished gradients is of their items, whatever left or came back since.
+    works = None if part is None else attributors.open_attributor(part[0]).works()
+    return _Opened(model, ManifestItems(index.model_version, model, works=works), None)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(index_id: int, directory: Path, draft: Path) -> _Opened:
+    """Kept by this process from step to step of one plan, which its draft is named after. The items are those that were
+    planned, whichever worker opens them."""
+    from attribution import building
 
     index = AttributionIndex.objects.select_related("model_version__manifest").get(pk=index_id)
     model = load_model(version=index.model_version)
-    part = attributors.gradient_part(directory_of(index), Wanted.from_json(index.config).index)
-    if part is None or part[0].exists():
-        return model, None
-    return model, building.Build(part[0], model=model, source=ManifestItems(index.model_version, model))
+    items = ManifestItems(index.model_version, model, works=building.planned_works(draft))
+    return _Opened(model, items, building.Build(directory, model=model, source=items))

@@ -98,23 +98,34 @@ def build_index(
     next call. `ranks` are processes that all make this call and share the work (attribution/ranks.py). `device`
     computes gradients, in place of the installation's (attribution/devices.py).
     """
+    from attribution.attributors import discard_other_parts
+
     wanted = Wanted.from_json(config or {})
     device = check_device(device)
     row = claim(model_version, wanted, at=at)
     model = load_model(version=row.model_version, verify=True, device=device)
+    items = ManifestItems(row.model_version, model)
+    if ranks is None or ranks.rank == 0:
+        discard_other_parts(directory_of(row), config=wanted.index, items=items)
     if ranks is not None and ranks.world > 1:
-        _share_gradients(row, model, wanted, progress, ranks)
+        ranks.wait()
+        _share_gradients(row, model, wanted, items, progress, ranks)
         if ranks.rank:
             ranks.wait()
             return AttributionIndex.objects.select_related("model_version").get(pk=row.pk)
-    built = assemble(row, model=model, at=at, progress=progress)
+    built = assemble(row, model=model, items=items, at=at, progress=progress)
     if ranks is not None:
         ranks.wait()
     return built
 
 
 def _share_gradients(
-    row: AttributionIndex, model: LoadedModel, wanted: Wanted, progress: Progress | None, ranks: Ranks
+    row: AttributionIndex,
+    model: LoadedModel,
+    wanted: Wanted,
+    items: ManifestItems,
+    progress: Progress | None,
+    ranks: Ranks,
 ) -> None:
     from attribution import attributors
     from attribution import index as gradients
@@ -123,16 +134,15 @@ def _share_gradients(
     if part is not None and not part[0].exists():
         ranks.wait()
         mean_of = own_generations(model, wanted) if ranks.rank == 0 else ()
-        items = ManifestItems(row.model_version, model)
         gradients.build_index(
             part[0], model=model, items=items, config=part[1], mean_of=mean_of, progress=progress, ranks=ranks
         )
 
 
 def assemble(
-    row: AttributionIndex, *, model: LoadedModel, at: datetime, progress: Progress | None = None
+    row: AttributionIndex, *, model: LoadedModel, items: ManifestItems, at: datetime, progress: Progress | None = None
 ) -> AttributionIndex:
-    """Do what is left of a build, and let the row say that it is built."""
+    """Do what is left of a build of these items, and let the row say that it is built."""
     from attribution import attributors
 
     wanted = Wanted.from_json(row.config)
@@ -144,7 +154,7 @@ def assemble(
         built = attributors.build(
             directory,
             model=model,
-            items=ManifestItems(row.model_version, model),
+            items=items,
             config=wanted.index,
             mean_of=own_generations(model, wanted),
             progress=progress,

@@ -37,12 +37,19 @@ def removed_works(version: ModelVersion) -> set[int]:
 
 
 class ManifestItems:
-    """Items in the order of the manifest (attribution.building.Source). With `only` those of these works."""
+    """Items in the order of the manifest (attribution.sources.Source), decided when they are first asked for.
 
-    def __init__(self, version: ModelVersion, model: LoadedModel, *, only: set[int] | None = None) -> None:
+    With `only` those of these works. With `works` (3, W) those of the works that an index has or is planned with, under
+    its holders and clusters instead of today's.
+    """
+
+    def __init__(
+        self, version: ModelVersion, model: LoadedModel, *, only: set[int] | None = None, works: Any = None
+    ) -> None:
         self._version = version
         self._model = model
-        self._only = only
+        self._works = works
+        self._only = only if works is None else set(works[1].tolist())
 
     @cached_property
     def _rows(self) -> Any:
@@ -66,8 +73,14 @@ class ManifestItems:
 
     def labels(self) -> Any:
         """(3, n) int64: holder, work and duplicate cluster of each item."""
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> Any:
         import numpy as np
 
+        if self._works is not None:
+            return self._works[:, np.searchsorted(self._works[1], self._rows[1])]
         works = np.unique(self._rows[1])
         known = np.zeros((2, len(works)), dtype=np.int64)
         for start in range(0, len(works), ROWS):

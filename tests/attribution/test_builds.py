@@ -14,26 +14,41 @@ from django.db import DatabaseError, connection, transaction
 
 from attribution import operations, queries, tasks
 from attribution.models import Attribution, AttributionIndex, BuildStep, IndexRevision, WorkRemoval
+from attribution.operations import builds
 from contributors import operations as people
-from contributors.models import Work
+from contributors.models import PPB, Work
 from tests.attribution.conftest import SMALL_INDEX, Programme
 
 IN_PARTS: dict[str, Any] = {**SMALL_INDEX, "part_items": 40, "shard_items": 50}
 
 
-def work_off(index: AttributionIndex, programme: Programme) -> list[str]:
-    """What a single worker would do, message by message; the stages in the order in which they were done."""
+def work_off(index: AttributionIndex, programme: Programme, *, until: str = "") -> list[str]:
+    """What a single worker would do, message by message, before the stage `until` where one is named; the stages in the
+    order in which they were done."""
     stages: list[str] = []
-    while steps := operations.steps_to_do(index=index):
+    while (steps := operations.steps_to_do(index=index)) and steps[0].stage != until:
         for step in steps:
             assert operations.take_step(step_id=step.pk, at=programme.at)
             stages.append(step.stage)
     return stages
 
 
+def split(programme: Programme, work: Work) -> None:
+    """Two of the programme agree to divide a work of the first one's: it gets another holder."""
+    who = work.holder.created_by
+    other = next(each for each in programme.contributors if each != who)
+    made = people.propose_split_sheet(
+        contributor=who, work=work, parts={who: PPB // 2, other: PPB // 2}, effective_from=programme.at,
+        by=programme.user, at=programme.at,
+    )  # fmt: skip
+    people.answer_split_sheet(proposal=made, contributor=other, agrees=True, by=programme.user, at=programme.at)
+
+
 def files_of(index: AttributionIndex) -> dict[str, bytes]:
     directory = Path(settings.TRIBUTARY_DATA) / index.directory
-    return {path.name: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    # Not the locks of who wrote it.
+    files = [path for path in directory.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
 # --- builds ---------------------------------------------------------------------------------------------------------
@@ -118,6 +133,66 @@ def test_a_build_that_cannot_go_on_says_why_and_waits_until_it_is_queued_anew(pr
     assert {step.error for step in failed} == {"The module has no layer 'haed' to leave out."}
     operations.queue_build(model_version=programme.model_version, config=index.config, at=programme.at)
     assert [step.stage for step in operations.steps_to_do(index=index)] == ["plan"]
+
+
+@pytest.mark.parametrize("other_worker", [False, True])
+@pytest.mark.parametrize("attributor", ["midpoint", "hybrid"])
+def test_a_build_whose_works_change_goes_on_with_those_that_were_planned(
+    programme: Programme, attributor: str, *, other_worker: bool
+) -> None:
+    config = {**IN_PARTS, "attributor": attributor}
+    undisturbed = operations.build_index(model_version=programme.model_version, config=config, at=programme.at)
+    AttributionIndex.objects.filter(pk=undisturbed.pk).update(state="retired", serving=False)
+    index = operations.queue_build(model_version=programme.model_version, config=config, at=programme.at)
+    work_off(index, programme, until="squares")
+    split(programme, programme.works[1])
+    operations.remove_works(
+        model_version=programme.model_version, works=programme.works[:1], reason="claim", at=programme.at
+    )
+    if other_worker:
+        builds._opened.cache_clear()
+    work_off(index, programme)
+    assert files_of(index) == files_of(undisturbed)
+    assert operations.indexes_to_revise() == [index]
+
+
+@pytest.mark.parametrize("stage", ["squares", "assemble"])
+@pytest.mark.parametrize("attributor", ["midpoint", "hybrid"])
+def test_a_build_that_is_queued_again_is_of_the_works_that_count_now(
+    programme: Programme, attributor: str, stage: str
+) -> None:
+    config = {**IN_PARTS, "attributor": attributor}
+    index = operations.queue_build(model_version=programme.model_version, config=config, at=programme.at)
+    # The worker keeps what it opened for the plan before.
+    work_off(index, programme, until=stage)
+    operations.remove_works(
+        model_version=programme.model_version, works=programme.works[:1], reason="claim", at=programme.at
+    )
+    operations.queue_build(model_version=programme.model_version, config=config, at=programme.at)
+    work_off(index, programme)
+    index.refresh_from_db()
+    if (attributor, stage) == ("midpoint", "assemble"):
+        assert operations.indexes_to_revise() == [index], "It was complete but for its row."
+        return
+    assert index.revisions.get().removed_work_ids == [programme.works[0].pk]
+    AttributionIndex.objects.filter(pk=index.pk).update(state="retired", serving=False)
+    alone = operations.build_index(model_version=programme.model_version, config=config, at=programme.at)
+    assert files_of(index) == files_of(alone)
+
+
+def test_a_hybrid_that_is_cut_off_begins_anew_when_a_work_changed_hands(programme: Programme) -> None:
+    config = {**SMALL_INDEX, "attributor": "hybrid"}
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "lexical items":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        operations.build_index(model_version=programme.model_version, config=config, at=programme.at, progress=stop)
+    split(programme, programme.works[0])
+    operations.build_index(model_version=programme.model_version, config=config, at=programme.at)
+    programme.works[0].refresh_from_db()
+    assert programme.works[0].holder_id in attributed(programme, "g1").holder_ids
 
 
 def test_a_build_that_nobody_queued_is_left_to_whoever_builds_it(programme: Programme) -> None:
