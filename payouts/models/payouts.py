@@ -18,7 +18,7 @@ class Payout(models.Model):
     # ready <-> approved -> sending -> transferred | refused | unknown
     #              |  ^                 ^    unknown -> transferred | approved (next attempt)
     #              |  +-- refused ------|--  refused -> approved (next attempt) | held
-    #              +-> held (a hold since approval, or the balance fell)
+    #              +-> held (a hold since approval, the balance fell, or another run pays them by now)
     # transferred -> settled (the bank has it) | bank_failed | reversed | partially_reversed
     # settled -> bank_failed (banks return money days later); bank_failed -> settled (Stripe pays again by itself)
     class State(models.TextChoices):

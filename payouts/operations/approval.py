@@ -12,12 +12,13 @@ import structlog
 from celery import current_app
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 
 from contributors.models import User
 from ledger.money import asset, format_amount
 from payouts import gateway
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.models import Notice, Payout, PayoutRun, Rail
+from payouts.models import LeftOut, Notice, Payout, PayoutRun, Rail
 from payouts.operations.audit import (
     ADMIN,
     CHECKER,
@@ -33,7 +34,7 @@ from payouts.operations.audit import (
     require_settled_role,
 )
 from payouts.operations.content import content_hash
-from payouts.operations.runs import clear_approvals, lock, payouts_back_to_ready, return_to_review
+from payouts.operations.runs import clear_approvals, lock, payouts_back_to_ready, return_to_review, wait_for_turn
 from payouts.operations.staff import require_within_limits
 
 log = structlog.get_logger(__name__)
@@ -91,6 +92,7 @@ def approve_run(
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
+    wait_for_turn(run.currency)
     run = lock(run)
     _check_approver(run, by)
     require_within_limits(run, by, at)
@@ -120,6 +122,12 @@ def approve_run(
     return run
 
 
+def _live_elsewhere(run: PayoutRun) -> QuerySet[Payout]:
+    """Payouts under way in other runs to whom this run pays too: on the other rail, which was chosen since."""
+    under_way = Payout.objects.filter(currency=run.currency, state__in=Payout.LIVE).exclude(run=run)
+    return under_way.filter(contributor_id__in=run.payouts.values("contributor_id")).order_by("pk")
+
+
 def _recomputed(run: PayoutRun) -> bytes:
     return content_hash(run)
 
@@ -133,6 +141,11 @@ def _check_approver(run: PayoutRun, by: User) -> None:
         raise UnableToApprove("You approved it already; a second person must.")
     if refusal := acts_for_payee(by, run.payouts.all()):
         raise UnableToActForOneself(refusal)
+    elsewhere = _live_elsewhere(run).select_related("contributor")[:5]
+    if names := [str(payout.contributor) for payout in elsewhere]:
+        raise UnableToApprove(
+            f"Another run pays them already: {', '.join(names)}. Have them excluded, or the run cancelled."
+        )
 
 
 @transaction.atomic
@@ -275,10 +288,12 @@ def _pause(run: PayoutRun, code: str, note: str, at: datetime) -> None:
 
 @transaction.atomic
 def resume_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """Go on. What was refused for a reason of the whole run is tried again, each as a new attempt."""
+    """Go on. What was refused for a reason of the whole run is tried again, each as a new attempt; but for whom
+    another run pays by now, who is held here."""
     require_role(by, MAKER, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
+    wait_for_turn(run.currency)
     run = lock(run)
     if run.state != PayoutRun.State.PAUSED:
         raise UnableToResume(f"The run is {run.get_state_display().lower()}, not paused.")
@@ -290,7 +305,13 @@ def resume_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBOD
         raise UnableToResume("The payouts differ from what was approved.")
     before, run.state = run.pause_code, PayoutRun.State.EXECUTING
     run.save(update_fields=["state"])
-    run.payouts.filter(state=Payout.State.REFUSED).update(state=Payout.State.APPROVED, next_try_at=None)
+    refused = run.payouts.filter(state=Payout.State.REFUSED)
+    refused.filter(contributor_id__in=_live_elsewhere(run).values("contributor_id")).update(
+        state=Payout.State.HELD,
+        reason=LeftOut.Reason.LIVE_ELSEWHERE,
+        reason_note="Another run pays this person by now.",
+    )
+    refused.update(state=Payout.State.APPROVED, next_try_at=None)
     audit(
         by=by, action="resume_run", subject=f"run:{run.public_id}", at=at, seen=seen, before={"pause_code": before}
     )  # fmt: skip

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from contributors.models import Contributor, User
 from ledger.money import asset, format_amount
@@ -112,8 +113,11 @@ def _calculate(run: PayoutRun, terms: Terms, at: datetime) -> tuple[list[Payout]
     for hold in Hold.objects.filter(open_holds_q(at), contributor_id__in=ids).order_by("reason"):
         holds.setdefault(hold.contributor_id, []).append(HoldReason(hold.reason))
     taxes = {row.contributor_id: row for row in TaxProfile.objects.filter(contributor_id__in=ids).order_by("pk")}
+    # A run of the other rail that is not approved yet may still pay them.
+    ended = (PayoutRun.State.REJECTED, PayoutRun.State.CANCELLED)
+    under_way = Q(state__in=Payout.LIVE) | Q(state=Payout.State.READY) & ~Q(run__state__in=ended)
     live = set(
-        Payout.objects.filter(contributor_id__in=ids, currency=run.currency, state__in=Payout.LIVE).values_list(
+        Payout.objects.filter(under_way, contributor_id__in=ids, currency=run.currency).values_list(
             "contributor_id", flat=True
         )
     )

@@ -43,6 +43,14 @@ def lock(run: PayoutRun) -> PayoutRun:
     return PayoutRun.objects.select_for_update(no_key=True).get(pk=run.pk)
 
 
+def wait_for_turn(currency: str) -> None:
+    """One run of a currency is submitted, approved or resumed at a time, until commit: the limit for a second approver
+    and the rule that a person is paid by one run at a time look at the runs of every rail, and two at once would not
+    see each other. Taken before any run is locked."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"payouts turn {currency}"])
+
+
 def move(run: PayoutRun, state: str, *fields: str) -> None:
     run.state = state
     run.save(update_fields=["state", *fields])
@@ -57,7 +65,7 @@ def count(run: PayoutRun) -> None:
 def submit_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
     """Freeze a draft and hand it to an approver: from here on its payouts, amounts and destinations are fixed."""
     require_role(by, MAKER, ADMIN)
-    _submit_alone(run.currency)
+    wait_for_turn(run.currency)
     run = lock(run)
     if run.state != PayoutRun.State.DRAFT:
         raise UnableToSubmitRun(f"The run is {run.get_state_display().lower()}, not a draft.")
@@ -86,13 +94,6 @@ def submit_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBOD
         after={"content_hash": run.hash_hex, "total_minor": run.total_minor, "payouts": run.n_payouts},
     )  # fmt: skip
     return run
-
-
-def _submit_alone(currency: str) -> None:
-    """One run of a currency is submitted at a time, until commit: the limit for a second approver counts the runs of
-    every rail, and two at once would not see each other. Taken before any run is locked."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"payouts submit {currency}"])
 
 
 def _alone(run: PayoutRun, at: datetime) -> int:

@@ -471,6 +471,68 @@ def test_one_run_of_a_currency_and_rail_is_open_at_a_time(world: World) -> None:
         executing(world)
 
 
+def changes_rail(world: World, contributor: Contributor, rail: str) -> None:
+    operations.choose_rail(contributor=contributor, rail=rail, by=world.checker, reason="asked", at=world.at, seen=SEEN)
+
+
+def built_by_bank(world: World, days: int = 0) -> PayoutRun:
+    at = world.at + timedelta(days=days)
+    return operations.build_run(
+        currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=at, seen=SEEN
+    )
+
+
+def test_a_run_does_not_take_up_whom_an_open_run_of_the_other_rail_would_pay(world: World) -> None:
+    contributor = world.contributor(7000, country="GB")
+    stripe_run = world.in_review()
+    changes_rail(world, contributor, "manual_bank_file")
+    operations.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
+    bank_run = built_by_bank(world, days=4)
+    assert (bank_run.payouts.count(), bank_run.left_out.get().reason) == (0, "live_elsewhere")
+    operations.cancel_run(run=bank_run, by=world.maker, at=world.at, seen=SEEN)
+    operations.cancel_run(run=stripe_run, by=world.maker, at=world.at, seen=SEEN)
+    assert built_by_bank(world, days=4).payouts.get().contributor == contributor
+
+
+@pytest.fixture
+def refused_and_moved(paying: World) -> tuple[PayoutRun, PayoutRun]:
+    """A paused run whose first payee Stripe refused, and the run by bank transfer that would pay them since."""
+    contributor = paying.contributor(7000, country="GB")
+    paying.contributor(8000)
+    assert paying.sandbox is not None
+    paying.sandbox.queue_faults("400")
+    paused = paying.pay(paying.executing())
+    assert (paused.state, states(paused)) == (PayoutRun.State.PAUSED, ["refused", "approved"])
+    changes_rail(paying, contributor, "manual_bank_file")
+    operations.record_bank_details(
+        contributor=contributor, holder_name="A", iban=NEW_IBAN, by=paying.owner, at=paying.at
+    )
+    by_bank = operations.submit_run(
+        run=built_by_bank(paying, days=4), by=paying.maker, at=paying.at + timedelta(days=4), seen=SEEN
+    )
+    return paused, by_bank
+
+
+def test_who_is_under_way_in_another_run_is_named_to_the_approver(
+    paying: World, refused_and_moved: tuple[PayoutRun, PayoutRun]
+) -> None:
+    paused, by_bank = refused_and_moved
+    operations.resume_run(run=paused, by=paying.checker, at=paying.at, seen=SEEN)
+    with pytest.raises(operations.UnableToApprove, match=f"Another run pays them already: {paying.contributors[0]}"):
+        paying.approve(by_bank)
+
+
+def test_a_resumed_run_leaves_to_another_run_whom_that_pays_by_now(
+    paying: World, refused_and_moved: tuple[PayoutRun, PayoutRun]
+) -> None:
+    paused, by_bank = refused_and_moved
+    paying.approve(by_bank)
+    operations.resume_run(run=paused, by=paying.checker, at=paying.at, seen=SEEN)
+    assert states(paying.pay(paused)) == ["held", "transferred"]
+    assert paused.payouts.get(state="held").reason == "live_elsewhere"
+    assert states(by_bank) == ["approved"]
+
+
 def test_a_worker_of_stripes_rail_never_takes_a_bank_transfer(world: World) -> None:
     payee(world, 7000)
     run = executing(world)
