@@ -103,7 +103,7 @@ def least_payout_minor(contributor: Contributor, account: PayoutAccount | None, 
     return max(
         operations.terms_in_force(currency).minimum_minor,
         money.rail_minimum(country, currency, rail=rail),
-        account.minimum_minor if account else 0,
+        account.minimum_minor if account and currency == contributor.currency else 0,
     )
 
 

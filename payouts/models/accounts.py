@@ -47,7 +47,8 @@ class PayoutAccount(models.Model):
     disconnected_at = models.DateTimeField(null=True, blank=True)
     # When it could first be paid to: a probation of the first payout counts from here.
     ready_at = models.DateTimeField(null=True, blank=True)
-    # The contributor's own threshold; the larger of it and the policy's counts.
+    # The contributor's own threshold, in minor units of the contributor's currency and for payouts in that alone; the
+    # larger of it and the policy's counts.
     minimum_minor = models.BigIntegerField(default=0)
     synced_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()

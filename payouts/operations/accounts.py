@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import transaction
 
 from contributors.models import Contributor, Membership, User
+from ledger import queries as ledger_queries
 from payouts import gateway, queries, rails
 from payouts.holds import reason_of_disabling
 from payouts.models import HoldReason, Payout, PayoutAccount, Rail, TaxProfile
@@ -175,7 +176,8 @@ def disconnect_account(*, account: PayoutAccount, at: datetime) -> PayoutAccount
 def set_own_threshold(
     *, account: PayoutAccount, minimum_minor: int, by: User, at: datetime, seen: Presence = NOBODY
 ) -> PayoutAccount:
-    """The contributor's own least payout; the larger of it and the policy's counts."""
+    """The contributor's own least payout in minor units of their currency, for payouts in it; the larger of it and the
+    policy's counts."""
     require_manager(by, account.contributor)
     if minimum_minor < 0:
         raise UnableToSetThreshold("A threshold must not be negative.")
@@ -198,6 +200,11 @@ def hold_as_account_says(
     refused is no longer the one that would be paid.
     """
     contributor, terms = account.contributor, terms_in_force(account.contributor.currency)
+    # A hold stops the payouts of every currency, so that the slowest policy of those with money counts.
+    earned = {own.asset.code for own in ledger_queries.accounts_of(contributor.pk)}
+    slowest = [terms, *(terms_in_force(currency) for currency in sorted(earned - {contributor.currency}))]
+    bank_change_days = max(one.bank_change_days for one in slowest)
+    probation_days = max(one.probation_days for one in slowest)
     if account.is_onboarded and account.ready_at is None:
         account.ready_at = at
         account.save(update_fields=["ready_at"])
@@ -212,12 +219,12 @@ def hold_as_account_says(
         wanted[HoldReason.ONBOARDING_INCOMPLETE if reachable else HoldReason.COUNTRY_UNSUPPORTED] = None
     if not rails.pays(account.rail, contributor.currency):
         wanted[HoldReason.CURRENCY_UNSUPPORTED] = None
-    ends = account.bank_changed_at and account.bank_changed_at + timedelta(days=terms.bank_change_days)
+    ends = account.bank_changed_at and account.bank_changed_at + timedelta(days=bank_change_days)
     if ends is not None and at < ends:
         wanted[HoldReason.BANK_DETAILS_CHANGED_RECENTLY] = ends
     if terms.requires_tax_form and (reason := tax_problem(queries.tax_form_of(contributor), at)):
         wanted[reason] = None
-    ends = account.ready_at and account.ready_at + timedelta(days=terms.probation_days)
+    ends = account.ready_at and account.ready_at + timedelta(days=probation_days)
     if ends is not None and at < ends and not contributor.payouts.filter(state__in=Payout.PAID).exists():
         wanted[HoldReason.FIRST_PAYOUT_PROBATION] = ends
     if balance is not None:

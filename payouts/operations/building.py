@@ -179,7 +179,8 @@ class _Case:
         payable_minor = self.owed.available // asset(currency).minor
         ppb, basis = self._withholding()
         gross, tax, net = money.split(payable_minor, withholding_ppb=ppb, currency=currency)
-        least = max(self.terms.minimum_minor, account.minimum_minor, self._rail_minimum(account))
+        own_minor = account.minimum_minor if currency == self.contributor.currency else 0
+        least = max(self.terms.minimum_minor, own_minor, self._rail_minimum(account))
         if net < least:
             return self._small(least)
         assert net > 0

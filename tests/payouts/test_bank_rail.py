@@ -131,6 +131,19 @@ def test_an_account_named_in_the_last_hour_of_a_cool_down_waits_its_own(world: W
     assert not run.payouts.exists()
 
 
+def test_the_slowest_cool_down_of_the_currencies_with_money_counts(world: World) -> None:
+    contributor = payee(world, 7000)
+    for world.currency, days in (("JPY", 10), ("KWD", 20)):
+        world.policy(bank_change_days=days, probation_days=days - 1)
+    world.credit(contributor, 7000, currency="JPY")
+    operations.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
+    holds = Hold.objects.filter(contributor=contributor, released_at__isnull=True).values_list("reason", "ends_at")
+    assert dict(holds) == {
+        "bank_details_changed_recently": world.at + timedelta(days=10),
+        "first_payout_probation": world.at + timedelta(days=9),
+    }
+
+
 def test_who_comes_back_from_stripe_s_rail_names_a_bank_account_with_a_cool_down(world: World) -> None:
     contributor = world.contributor(country="US")
     operations.refresh_holds(account=PayoutAccount.objects.get(contributor=contributor), at=world.at)

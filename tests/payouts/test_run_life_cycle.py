@@ -10,7 +10,7 @@ from django.db import DatabaseError, transaction
 from ledger import operations as ledger
 from ledger.models import Entry
 from ledger.money import from_minor
-from payouts import operations, queries, reconciliation
+from payouts import operations, queries, reconciliation, standing
 from payouts.models import AuditEvent, LeftOut, Notice, Payout, PayoutRun
 from payouts.operations import Presence
 from tests.payouts.world import SEEN, World, only, states
@@ -84,6 +84,17 @@ def test_the_contributors_own_threshold_counts_when_it_is_larger(paying: World) 
     run = paying.built()
     assert not run.payouts.exists()
     assert "50.00 USD" in run.left_out.get().words
+
+
+def test_the_contributors_own_threshold_is_none_of_another_currencys(world: World) -> None:
+    contributor = world.contributor(9_000)
+    operations.set_own_threshold(account=contributor.payout_account, minimum_minor=10_000, by=world.owner, at=world.at)
+    world.currency = "JPY"
+    world.policy(minimum_minor=1_500)
+    world.credit(contributor, 9_000)
+    assert only(world.built()).amount_minor == 9_000
+    purses = {purse.currency: purse.threshold for purse in standing.purses_of(contributor, at=world.at)}
+    assert purses == {"JPY": from_minor(1_500, "JPY"), "USD": from_minor(10_000, "USD")}
 
 
 def test_tax_is_withheld_and_only_the_rest_is_sent(paying: World) -> None:
