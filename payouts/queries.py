@@ -281,7 +281,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Review:
-    """What an approver should look at: the run against the last one that was paid."""
+    """What an approver should look at: the run against the last one of its currency and rail that was paid."""
 
     previous: PayoutRun | None
     previous_total_minor: int
@@ -293,8 +293,9 @@ class Review:
 
 
 def review(run: PayoutRun, *, change_percent: int = 50, top: int = 20, bank_days: int = 30) -> Review:
+    ended = (PayoutRun.State.RECONCILED, PayoutRun.State.CLOSED)
     previous = (
-        PayoutRun.objects.filter(currency=run.currency, state__in=[PayoutRun.State.RECONCILED, PayoutRun.State.CLOSED])
+        PayoutRun.objects.filter(currency=run.currency, rail=run.rail, state__in=ended)
         .exclude(pk=run.pk)
         .order_by("-reconciled_at")
         .first()

@@ -507,6 +507,17 @@ def test_a_run_does_not_take_up_whom_an_open_run_of_the_other_rail_would_pay(wor
     assert built_by_bank(world, days=4).payouts.get().contributor == contributor
 
 
+def test_an_approver_compares_with_the_last_run_of_the_same_rail(world: World) -> None:
+    payee(world, 7000)
+    bank_run, _file = sent(world)
+    record(world, line(bank_run.payouts.get()))
+    reconciliation.reconcile_bank_run(run=bank_run, at=world.at)
+    world.contributor(5000)
+    assert queries.review(world.in_review()).previous is None
+    payee(world, 9000)
+    assert queries.review(built_by_bank(world)).previous == bank_run
+
+
 @pytest.fixture
 def refused_and_moved(paying: World) -> tuple[PayoutRun, PayoutRun]:
     """A paused run whose first payee Stripe refused, and the run by bank transfer that would pay them since."""
