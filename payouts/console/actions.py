@@ -173,7 +173,8 @@ def cancel(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 @of_run
 def exclude(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     """Split the run: those ticked wait in a run of their own, and both parts are reviewed again."""
-    chosen = [int(value) for value in request.POST.getlist("contributor") if value.isdigit()]
+    ticked = request.POST.getlist("contributor")
+    chosen = [int(value) for value in ticked if value.isascii() and value.isdigit() and len(value) < 19]
     if request.method == "GET" or not chosen:
         return _confirm_page(request, run, "exclude", status=200 if request.method == "GET" else 422)
     with explained(request) as refused:

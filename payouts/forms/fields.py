@@ -27,6 +27,8 @@ class MinorAmountField(forms.CharField):
             .strip()
         )
         if not text:
+            # Nothing but separators or the currency's name.
+            self.validate(text)
             return None
         try:
             minor = to_minor(parse_amount(text, self.currency), self.currency)

@@ -7,12 +7,13 @@ contributor owes back. Everybody with money either has a payout or a row that sa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from contributors.models import Contributor, User
+from ledger.models import Period
 from ledger.money import asset, format_amount
 from ledger.queries.taxes import withholding_rate
 from payouts import money, queries, rails
@@ -73,6 +74,9 @@ def _build(
     asset(currency)
     if cut_off > at:
         raise UnableToBuildRun("The cut-off lies in the future.")
+    first_day = Period.objects.order_by("pk").values_list("starts", flat=True).first()
+    if first_day is None or cut_off.astimezone(UTC).date() < first_day:
+        raise UnableToBuildRun("The cut-off lies before the first month of the books; nothing was credited before it.")
     if PayoutRun.objects.filter(currency=currency, rail=rail, state=PayoutRun.State.SET_ASIDE).exists():
         raise UnableToBuildRun("A part that was split off a run waits: take it up or cancel it first.")
     terms = terms_in_force(currency)

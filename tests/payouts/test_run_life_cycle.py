@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import DatabaseError, transaction
@@ -104,6 +104,12 @@ def test_tax_is_withheld_and_only_the_rest_is_sent(paying: World) -> None:
     payout = only(run)
     assert (payout.gross_minor, payout.tax_minor, payout.amount_minor) == (1_001, 300, 701)
     assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+
+
+def test_a_cut_off_before_the_books_began_is_refused(world: World) -> None:
+    for cut_off in (datetime(1, 1, 1, tzinfo=UTC), world.at - timedelta(days=400)):
+        with pytest.raises(operations.UnableToBuildRun, match="before the first month of the books"):
+            operations.build_run(currency="USD", cut_off=cut_off, by=world.maker, at=world.at, seen=SEEN)
 
 
 def test_one_run_of_a_currency_is_open_at_a_time(world: World) -> None:

@@ -43,6 +43,27 @@ def addresses(prefix: str) -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("exclude", {"contributor": ["²", "9" * 30]}),
+        ("build", {"currency": "USD", "cut_off": "0001-01-01"}),
+        ("threshold", {"minimum_minor": ","}),
+        ("threshold", {"minimum_minor": "USD"}),
+        ("propose_policy", {"minimum_minor": ",", "maturity_days": 1, "bank_change_days": 1, "probation_days": 0,
+                            "reason": "x"}),
+    ],
+)  # fmt: skip
+def test_an_odd_entry_is_refused_on_its_page(world: World, log_in: LogIn, name: str, sent: dict[str, object]) -> None:
+    world.contributor(5000)
+    world.contributor(6000)
+    run = world.in_review() if name == "exclude" else None
+    place = [run.public_id] if run else ["USD"] if name == "propose_policy" else []
+    client = log_in(world.owner if name == "threshold" else world.maker)
+    response = client.post(reverse(f"payouts:{name}", args=place), sent)
+    assert 400 <= response.status_code < 500
+
+
 @pytest.mark.parametrize("odd", ODD)
 def test_no_page_crashes_on_an_odd_address(world: World, log_in: LogIn, odd: str) -> None:
     contributor = world.contributor(1000)
