@@ -217,6 +217,16 @@ def balance(account: str = "") -> Balance:
     return Balance(by_currency(raw.get("available")), by_currency(raw.get("pending")))
 
 
+def _topped_up(raw: Mapping[str, Any]) -> ToppedUp:
+    return ToppedUp(
+        id=str(raw["id"]),
+        amount_minor=int(raw["amount"]),
+        currency=str(raw["currency"]).upper(),
+        state=str(raw["status"]),
+        key=str((raw.get("metadata") or {}).get("topup") or ""),
+    )
+
+
 def create_topup(*, amount_minor: int, currency: str, description: str, idempotency_key: str) -> ToppedUp:
     with our_errors("write"):
         raw = (
@@ -230,7 +240,17 @@ def create_topup(*, amount_minor: int, currency: str, description: str, idempote
             )
             .to_dict()
         )  # fmt: skip
-    return ToppedUp(str(raw["id"]), int(raw["amount"]), str(raw["currency"]).upper(), str(raw["status"]))
+    return _topped_up(raw)
+
+
+def retrieve_topup(topup_id: str) -> ToppedUp:
+    with our_errors("read"):
+        return _topped_up(reader().v1.topups.retrieve(topup_id).to_dict())
+
+
+def list_topups(*, since: datetime) -> Iterator[ToppedUp]:
+    params = {"created": {"gte": int(since.timestamp())}}
+    return (_topped_up(raw) for raw in _pages(reader().v1.topups.list, params))
 
 
 # --- connected accounts -------------------------------------------------------------------------------------------

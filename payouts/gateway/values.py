@@ -91,6 +91,8 @@ class ToppedUp:
     amount_minor: int
     currency: str
     state: str
+    # The key under which we asked for it, as its metadata keep it; empty where somebody else did.
+    key: str
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,10 @@ class TopUp(models.Model):
     entry = models.BigIntegerField(null=True, blank=True)
     requested_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
     requested_at = models.DateTimeField()
+    # How often it may have gone on the wire, and how many of those Stripe answered with "not executed".
+    sends = models.IntegerField(default=1)
+    sends_not_executed = models.IntegerField(default=0)
+    next_look_at = models.DateTimeField(null=True, blank=True)
     error_message = models.CharField(max_length=500, blank=True)
 
     class Meta:
@@ -243,3 +247,7 @@ class TopUp(models.Model):
 
     def __str__(self) -> str:
         return f"{self.amount_minor} {self.currency} (minor units)"
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"topup_{self.public_id.hex}"

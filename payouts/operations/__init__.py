@@ -54,18 +54,15 @@ from payouts.operations.building import UnableToBuildRun, build_run, rebuild_run
 from payouts.operations.closing import (
     UnableToClose,
     UnableToDecide,
-    UnableToFund,
     UnableToSignOff,
-    apply_top_up,
     close_run,
     decide_unknown,
-    finish_top_up,
-    fund_platform,
     sign_off,
 )  # fmt: skip
 from payouts.operations.content import content_hash, row_sha256
 from payouts.operations.crew import Progress, execute_run
 from payouts.operations.execution import pay_next
+from payouts.operations.funding import UnableToFund, apply_top_up, finish_top_up, fund_platform, top_up_of
 from payouts.operations.holds import (
     UnableToPlaceHold,
     UnableToReleaseHold,
@@ -126,5 +123,6 @@ __all__ = [
     "record_bank_lines", "record_reversal", "record_tax_form", "record_transfer", "recover_reversals",
     "refresh_holds", "reject_run", "release_hold", "require_role", "resume_own_payouts", "resume_run",
     "reverse_payout", "row_sha256", "send_due_notices", "set_own_threshold", "sign_off", "start_execution",
-    "submit_run", "sync_account", "take_up_run", "terms_in_force", "valid_until_by_law", "withdraw_bank_file",
+    "submit_run", "sync_account", "take_up_run", "terms_in_force", "top_up_of", "valid_until_by_law",
+    "withdraw_bank_file",
 ]  # fmt: skip

@@ -1,17 +1,14 @@
-"""What people do around a run: fund the balance it is paid from, decide what no machine may, close it, sign off."""
+"""What people do around a run: decide what no machine may, close it, sign off."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from uuid import UUID
 
 from django.db import transaction
 
-from contributors.models import User, uuid7
-from ledger import operations as ledger
-from ledger.money import from_minor
+from contributors.models import User
 from payouts import gateway
-from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun, TopUp
+from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun
 from payouts.operations.audit import (
     ADMIN,
     CHECKER,
@@ -28,13 +25,6 @@ from payouts.operations.audit import (
 from payouts.operations.pace import LIVE, Pace
 from payouts.operations.recording import attempt_of, record_transfer, void_attempt
 from payouts.operations.runs import lock
-
-
-class UnableToFund(Exception):
-    """Stripe did not take the top-up."""
-
-    status = 422
-    problem = "top-up-not-made"
 
 
 class UnableToDecide(Exception):
@@ -56,78 +46,6 @@ class UnableToSignOff(Exception):
 
     status = 409
     problem = "difference-not-signed-off"
-
-
-def fund_platform(
-    *,
-    currency: str,
-    amount_minor: int,
-    by: User,
-    at: datetime,
-    public_id: UUID | None = None,
-    seen: Presence = NOBODY,
-) -> TopUp:
-    """Move money from the programme's bank to its Stripe balance, and book it once Stripe has it.
-
-    `public_id`: the number that the page gave the top-up, so that a form sent twice asks for one.
-    """
-    require_role(by, MAKER, CHECKER, ADMIN)
-    require_fresh_factor(seen)
-    require_settled_role(by, at)
-    if amount_minor <= 0:
-        raise UnableToFund("A top-up must be positive.")
-    with transaction.atomic(durable=True):
-        topup, made = TopUp.objects.get_or_create(
-            public_id=public_id or uuid7(),
-            defaults={"currency": currency, "amount_minor": amount_minor, "requested_by": by, "requested_at": at},
-        )
-        if (topup.currency, topup.amount_minor, topup.requested_by_id) != (currency, amount_minor, by.pk):
-            raise UnableToFund("This top-up was asked for with another amount; open the page anew.")
-        if made:
-            audit(
-                by=by, action="fund_platform", subject=f"top_up:{topup.public_id}", at=at, seen=seen,
-                after={"currency": currency, "amount_minor": amount_minor},
-            )  # fmt: skip
-    if topup.state == TopUp.State.FAILED:
-        raise UnableToFund(f"This top-up failed: {topup.error_message} Open the page anew for another.")
-    if topup.state == TopUp.State.SUCCEEDED:
-        return topup
-    return finish_top_up(topup=topup, at=at)
-
-
-def finish_top_up(*, topup: TopUp, at: datetime) -> TopUp:
-    """Ask Stripe for a top-up that was written down, under its one key, and book the answer. Repeatable."""
-    try:
-        made = gateway.create_topup(
-            amount_minor=topup.amount_minor, currency=topup.currency, description="Royalty payouts",
-            idempotency_key=f"topup_{topup.public_id.hex}",
-        )  # fmt: skip
-    except gateway.UnableToUseStripe as error:
-        if error.verdict.outcome == gateway.Outcome.REFUSED:
-            TopUp.objects.filter(pk=topup.pk, state=TopUp.State.REQUESTED).update(
-                state=TopUp.State.FAILED, error_message=str(error)[:500]
-            )
-        raise UnableToFund(f"Stripe did not take the top-up: {error}") from error
-    return apply_top_up(topup=topup, made=made, at=at)
-
-
-@transaction.atomic
-def apply_top_up(*, topup: TopUp, made: gateway.ToppedUp, at: datetime) -> TopUp:
-    """Book a top-up as Stripe reports it: once it succeeded, and once only."""
-    topup = TopUp.objects.select_for_update(no_key=True).get(pk=topup.pk)
-    if topup.state != TopUp.State.REQUESTED:
-        return topup
-    topup.provider_topup_id = made.id
-    if made.state in ("failed", "canceled", "reversed"):
-        topup.state = TopUp.State.FAILED
-        topup.error_message = f"Stripe reports it as {made.state}."
-    elif made.state == "succeeded":
-        topup.entry = ledger.top_up_stripe(
-            amount=from_minor(topup.amount_minor, topup.currency), currency=topup.currency, reference=made.id, at=at
-        ).entry_id
-        topup.state = TopUp.State.SUCCEEDED
-    topup.save(update_fields=["state", "provider_topup_id", "entry", "error_message"])
-    return topup
 
 
 def decide_unknown(

@@ -8,18 +8,16 @@ a transfer whose answer was lost is crash recovery by another road.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Q
 
 from contributors.models import User
 from payouts import gateway, operations
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.models import BankPayout, Notice, Payout, PayoutAccount, PayoutAttempt, TopUp, WebhookEvent
+from payouts.models import BankPayout, Notice, Payout, PayoutAccount, PayoutAttempt, WebhookEvent
 
 DEAD_AFTER = timedelta(hours=24)
 RETRY_FIRST = timedelta(seconds=5)
@@ -143,7 +141,7 @@ def _apply(event: WebhookEvent, at: datetime) -> bool:
     if kind.startswith("transfer."):
         _on_object(name, lambda: _sync_transfer(gateway.retrieve_transfer(name), at))
     elif kind.startswith("topup."):
-        _on_object(name, lambda: _sync_top_up(event, at))
+        _on_object(name, lambda: _sync_top_up(gateway.retrieve_topup(name), at))
     elif kind == "account.application.deauthorized":
         account = _account(event.account)
         _on_object(event.account, lambda: operations.disconnect_account(account=account, at=at))
@@ -276,18 +274,8 @@ def _follow(payout: Payout, bank: BankPayout, at: datetime) -> None:
     payout.save(update_fields=["state", "bank_payout", "settled_at"])
 
 
-# A top-up's public id, as we put it into its metadata.
-_KEY = re.compile("[0-9a-f]{32}")
-
-
-def _sync_top_up(event: WebhookEvent, at: datetime) -> None:
-    raw = json.loads(event.payload)["data"]["object"]
-    key = str((raw.get("metadata") or {}).get("topup", "")).removeprefix("topup_")
-    topup = TopUp.objects.filter(
-        Q(provider_topup_id=event.object_id) | (Q(public_id=key) if _KEY.fullmatch(key) else Q(pk__isnull=True))
-    ).first()
+def _sync_top_up(made: gateway.ToppedUp, at: datetime) -> None:
+    topup = operations.top_up_of(made)
     if topup is None:
-        raise _NotYet(f"No top-up here is {event.object_id}.")
-    if topup.state == TopUp.State.REQUESTED:
-        # The same key again: Stripe answers with the top-up as it is now, or the stored first answer.
-        operations.finish_top_up(topup=topup, at=at)
+        raise _NotYet(f"No top-up here is {made.id}.")
+    operations.apply_top_up(topup=topup, made=made, at=at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import structlog
-from django.db.models import Q
+from django.db.models import F, Q
 
 from payouts import gateway, operations
 from payouts.crashpoints import CrashPoint, crashpoint
@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 # A run with differences waits for a person; comparing it again every few seconds would only use up requests.
 COMPARED_AGAIN_AFTER = timedelta(minutes=10)
+TOP_UPS_MAX = 20
 
 
 def sweep_webhooks(*, at: datetime, limit: int = 200) -> int:
@@ -47,7 +48,10 @@ def sweep_stuck(
     ).exists():
         progress = operations.execute_run(run_id=None, threads=threads, seconds_max=60.0, clock=clock, pace=pace)
     operations.recover_reversals(clock=clock, pace=pace)
-    for topup in TopUp.objects.filter(state=TopUp.State.REQUESTED, requested_at__lte=at - timedelta(seconds=30))[:20]:
+    asked_for = TopUp.objects.filter(
+        Q(next_look_at__isnull=True) | Q(next_look_at__lte=at), state=TopUp.State.REQUESTED
+    )
+    for topup in asked_for.order_by(F("next_look_at").asc(nulls_first=True), "pk")[:TOP_UPS_MAX]:
         try:
             operations.finish_top_up(topup=topup, at=at)
         except operations.UnableToFund as error:

@@ -143,11 +143,6 @@ def test_an_event_for_something_unknown_is_tried_again_and_is_dead_after_a_day(p
     assert event.state == WebhookEvent.State.RETRYING
 
 
-def test_a_top_up_that_names_none_of_ours_waits(paying: World) -> None:
-    named = event_of("topup.succeeded", "tu_1", metadata={"topup": "not a number, and yet 32 letters"})
-    assert apply(named, paying) == "retrying"
-
-
 def test_what_means_nothing_here_is_kept_and_ignored(paying: World) -> None:
     assert apply(event_of("balance.available", "ba_1"), paying) == "ignored"
     assert apply(event_of("payout.paid", "po_1", number=2), paying) == "ignored"

@@ -1,0 +1,190 @@
+"""A top-up and all that Stripe may answer: asked for once, looked up after any doubt, booked once it arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from ledger.money import from_minor
+from payouts import gateway, operations, queries, reconciliation
+from payouts.models import Difference, TopUp
+from tests.payouts.test_webhooks import apply, event_of
+from tests.payouts.world import World
+
+TOP_UPS = "/v1/topups"
+
+
+@pytest.fixture
+def slow(paying: World) -> Iterator[World]:
+    """Stripe takes four days for a top-up."""
+    assert paying.sandbox is not None
+    paying.sandbox.settings(topup_seconds=4 * 86_400)
+    yield paying
+    paying.sandbox.settings(topup_seconds=0)
+
+
+def at_stripe(topup: TopUp) -> list[gateway.ToppedUp]:
+    since = topup.requested_at - timedelta(days=1)
+    return [made for made in gateway.list_topups(since=since) if made.key == topup.idempotency_key]
+
+
+def sweep(world: World, **later: float) -> TopUp:
+    moment = world.at + timedelta(**later)
+    reconciliation.sweep_stuck(at=moment, threads=1, clock=lambda: moment)
+    return TopUp.objects.get()
+
+
+def agrees(world: World) -> bool:
+    return queries.ledger_stripe_balance("USD") == from_minor(gateway.balance().total("USD"), "USD")
+
+
+def test_a_top_up_that_takes_days_is_read_until_it_arrives_and_never_asked_for_again(slow: World) -> None:
+    assert slow.sandbox is not None
+    slow.fund(5_000)
+    first = TopUp.objects.get().provider_topup_id
+    # Stripe forgets the key meanwhile.
+    slow.sandbox.advance(hours=25)
+    topup = sweep(slow, hours=25)
+    assert (topup.state, topup.provider_topup_id, topup.sends) == ("requested", first, 1)
+    slow.sandbox.advance(days=4)
+    topup = sweep(slow, days=5)
+    assert (topup.state, topup.provider_topup_id) == ("succeeded", first)
+    assert len(at_stripe(topup)) == 1
+    assert agrees(slow)
+
+
+def test_the_event_of_its_arrival_books_a_top_up(slow: World) -> None:
+    assert slow.sandbox is not None
+    slow.fund(5_000)
+    topup = TopUp.objects.get()
+    slow.sandbox.advance(days=5)
+    for number in (1, 2):
+        assert apply(event_of("topup.succeeded", str(topup.provider_topup_id), number=number), slow) == "applied"
+    topup.refresh_from_db()
+    assert topup.state == "succeeded"
+    assert agrees(slow)
+
+
+def test_the_event_of_a_top_up_whose_answer_was_lost_brings_its_number(slow: World) -> None:
+    assert slow.sandbox is not None
+    slow.sandbox.queue_faults(*["drop_after"] * 3, path=TOP_UPS)
+    with pytest.raises(operations.UnableToFund, match="did not say"):
+        slow.fund(5_000)
+    topup = TopUp.objects.get()
+    (made,) = at_stripe(topup)
+    assert apply(event_of("topup.created", made.id), slow) == "applied"
+    topup.refresh_from_db()
+    assert (topup.state, topup.provider_topup_id) == ("requested", made.id)
+
+
+@pytest.mark.parametrize("fault", ["drop_after", "500_after"])
+def test_a_top_up_whose_answer_was_lost_is_found_in_stripes_list(paying: World, fault: str) -> None:
+    assert paying.sandbox is not None
+    paying.sandbox.queue_faults(*[fault] * 3, path=TOP_UPS)
+    with pytest.raises(operations.UnableToFund, match="did not say"):
+        paying.fund(4_000)
+    topup = sweep(paying, minutes=5)
+    assert (topup.state, topup.sends) == ("succeeded", 1)
+    assert agrees(paying)
+
+
+def test_a_top_up_that_never_arrived_is_sent_again_under_its_key(paying: World) -> None:
+    assert paying.sandbox is not None
+    paying.sandbox.queue_faults(*["drop_before"] * 3, path=TOP_UPS)
+    with pytest.raises(operations.UnableToFund):
+        paying.fund(4_000)
+    topup = sweep(paying, minutes=5)
+    assert (topup.state, topup.sends) == ("succeeded", 2)
+    assert agrees(paying)
+
+
+def test_a_refused_key_says_nothing_of_an_earlier_send(paying: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert paying.sandbox is not None
+    paying.sandbox.queue_faults(*["drop_before"] * 3, path=TOP_UPS)
+    with pytest.raises(operations.UnableToFund):
+        paying.fund(4_000)
+    with monkeypatch.context() as revoked:
+        revoked.setattr(settings, "STRIPE_SECRET_KEY", "sk_test_revoked")
+        topup = sweep(paying, minutes=5)
+    assert (topup.state, topup.sends) == ("requested", 2)
+    assert sweep(paying, minutes=10).state == "succeeded"
+    assert agrees(paying)
+
+
+def test_a_key_that_stripe_refuses_at_once_ends_the_top_up(paying: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as revoked:
+        revoked.setattr(settings, "STRIPE_SECRET_KEY", "sk_test_revoked")
+        with pytest.raises(operations.UnableToFund, match="refused"):
+            paying.fund(4_000)
+    topup = sweep(paying, minutes=5)
+    assert (topup.state, topup.entry) == ("failed", None)
+    assert at_stripe(topup) == []
+
+
+def test_a_top_up_without_an_answer_is_not_sent_once_stripe_may_have_forgotten_its_key(paying: World) -> None:
+    assert paying.sandbox is not None
+    paying.sandbox.queue_faults(*["drop_before"] * 3, path=TOP_UPS)
+    with pytest.raises(operations.UnableToFund):
+        paying.fund(4_000)
+    topup = sweep(paying, hours=20)
+    assert (topup.state, topup.sends, at_stripe(topup)) == ("failed", 1, [])
+    difference = Difference.objects.get(type="missing_remote")
+    assert (difference.subject, difference.expected) == (topup.idempotency_key, "4000")
+
+
+def test_a_second_top_up_of_one_request_is_a_difference_and_never_takes_its_place(paying: World) -> None:
+    assert paying.sandbox is not None
+    paying.fund(4_000)
+    topup = TopUp.objects.get()
+    twin = paying.sandbox.client().v1.topups.create(
+        {"amount": 4_000, "currency": "usd", "metadata": {"topup": topup.idempotency_key}}
+    )
+    for number in (1, 2):
+        assert apply(event_of("topup.succeeded", twin.id, number=number), paying) == "applied"
+    first = topup.provider_topup_id
+    topup.refresh_from_db()
+    assert topup.provider_topup_id == first
+    difference = Difference.objects.get(type="duplicate_group")
+    assert (difference.subject, difference.expected, difference.found) == (twin.id, first, "4000")
+    with pytest.raises(IntegrityError, match="append-only"), transaction.atomic():
+        TopUp.objects.update(provider_topup_id=twin.id)
+
+
+def test_a_top_up_that_arrives_after_it_was_given_up_is_a_difference(paying: World) -> None:
+    assert paying.sandbox is not None
+    paying.sandbox.queue_faults(*["drop_before"] * 3, path=TOP_UPS)
+    with pytest.raises(operations.UnableToFund):
+        paying.fund(4_000)
+    topup = sweep(paying, hours=20)
+    made = paying.sandbox.client().v1.topups.create(
+        {"amount": 4_000, "currency": "usd", "metadata": {"topup": topup.idempotency_key}}
+    )
+    assert apply(event_of("topup.succeeded", made.id), paying) == "applied"
+    assert Difference.objects.get(type="missing_local").subject == made.id
+
+
+def test_what_stripe_took_in_another_amount_is_a_difference(slow: World) -> None:
+    assert slow.sandbox is not None
+    slow.sandbox.queue_faults(*["drop_before"] * 3, path=TOP_UPS)
+    with pytest.raises(operations.UnableToFund):
+        slow.fund(4_000)
+    topup = TopUp.objects.get()
+    made = slow.sandbox.client().v1.topups.create(
+        {"amount": 400, "currency": "usd", "metadata": {"topup": topup.idempotency_key}}
+    )
+    assert apply(event_of("topup.created", made.id), slow) == "applied"
+    topup.refresh_from_db()
+    assert (topup.state, topup.provider_topup_id) == ("requested", None)
+    assert Difference.objects.get(type="amount").found == "400 USD"
+
+
+def test_a_top_up_that_names_none_of_ours_waits(paying: World) -> None:
+    assert paying.sandbox is not None
+    made = paying.sandbox.client().v1.topups.create(
+        {"amount": 100, "currency": "usd", "metadata": {"topup": "not a number, and yet 32 letters"}}
+    )
+    assert apply(event_of("topup.succeeded", made.id), paying) == "retrying"
