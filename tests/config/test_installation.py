@@ -67,8 +67,9 @@ def up(tmp_path: Path) -> Iterator[Up]:
     started = Up(tmp_path / "installation", tmp_path / "up.log")
     yield started
     if started.process.poll() is None:
-        started.process.kill()
-        started.process.wait(10)
+        # As a user does: a killed one leaves it to its programs to notice, which a busy worker may do late.
+        started.process.send_signal(signal.SIGINT)
+        started.process.wait(60)
 
 
 def test_an_installation_serves_mends_itself_and_leaves_nothing_running(up: Up) -> None:
