@@ -102,9 +102,13 @@ def _build(
     from dataclasses import replace
 
     from attribution import attributors
+    from attribution.sources import Listed
+
+    # Works leave, come back and change hands from one choice to the next: a candidate is of these items.
+    candidates = cache / "candidates" / Listed(items).sha256[:16]
 
     def built(config: IndexConfig) -> Attributor:
-        path = cache / "candidates" / config.sha256[:16]
+        path = candidates / config.sha256[:16]
         if path.exists():
             return attributors.open_attributor(path, model=model)
         return attributors.build(path, model=model, items=items, config=config, mean_of=mean_of, progress=progress)

@@ -268,7 +268,7 @@ def audit_index(
     report = auditing.audit(
         opened.index,
         model=model,
-        items=index_items(version=index.model_version, model=model),
+        items=index_items(version=index.model_version, model=model, works=opened.index.works()),
         held_out=model.held_out(),
         # Other generations than those whose mean the index keeps.
         own_generations=model.sample(generations, seed + 1),
@@ -367,9 +367,10 @@ def _open(data: str, directory: str, sha256: str, model_version_id: int, index_i
     return Opened(model, open_attributor(Path(data) / directory, model=model, sha256=sha256), index_id)
 
 
-def index_items(*, version: ModelVersion, model: LoadedModel) -> list[IndexItem]:
+def index_items(*, version: ModelVersion, model: LoadedModel, works: Any = None) -> list[IndexItem]:
     """The manifest's items as the model reads them, in order; refuses a work whose content changed, or a range that
-    does not fit it. All of them in memory, which an audit needs and a build does not."""
+    does not fit it. With `works`, as Attributor.works gives them, those of an index under the index's holders. All of
+    them in memory, which an audit needs and a build does not."""
     from attribution.sources import read_all
 
-    return read_all(ManifestItems(version, model))
+    return read_all(ManifestItems(version, model, works=works))

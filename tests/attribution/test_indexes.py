@@ -12,6 +12,8 @@ from django.db import DatabaseError, transaction
 
 from attribution import operations
 from attribution.models import Attribution, AttributionIndex, Generation
+from contributors import operations as people
+from contributors.models import PPB
 from tests.attribution.conftest import SMALL_INDEX, Programme, Trained, register_version
 
 SMALLER = {**SMALL_INDEX, "k": 8}
@@ -208,3 +210,21 @@ def test_an_indexs_attributor_never_changes_and_must_exist(indexed: Programme) -
         AttributionIndex.objects.create(
             model_version=indexed.model_version, attributor="oracle", config_sha256=b"1" * 32, created_at=indexed.at
         )
+
+
+def test_an_index_is_audited_with_its_own_holders_when_a_work_has_another_since(indexed: Programme) -> None:
+    who, other = indexed.contributors[:2]
+    made = people.propose_split_sheet(
+        contributor=who, work=indexed.works[0], parts={who: PPB // 2, other: PPB // 2}, effective_from=indexed.at,
+        by=indexed.user, at=indexed.at,
+    )  # fmt: skip
+    people.answer_split_sheet(proposal=made, contributor=other, agrees=True, by=indexed.user, at=indexed.at)
+    before = indexed.works[0].holder_id
+    indexed.works[0].refresh_from_db()
+    assert indexed.works[0].holder_id != before
+    assert indexed.index is not None
+    index = operations.audit_index(
+        index=indexed.index, coalitions=4, processes=1, generations=8, controls=False, at=indexed.at
+    )
+    assert index.audit is not None
+    assert {"pro_rata", "lexical", "embedding"} <= index.audit["own_generations"].keys()
