@@ -304,8 +304,6 @@ def take_out(index: Index, work_ids: Sequence[int]) -> None:
     if unknown:
         raise UnableToBuildIndex(f"Work {min(unknown)} is not in the index.")
     after = Items(index.path, items.shards, np.union1d(items.removed, gone))
-    if len(after.removed) == len(after):
-        raise UnableToBuildIndex("Nothing would be left in the index.")
     _write_revision(index, items, after, changed=gone, added=index.manifest["added"])
 
 

@@ -57,6 +57,6 @@ def ensemble(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Mean over members (..., M, C) -> (..., C) and its standard error; a single member has none to show, hence 0."""
     members = scores.shape[-2]
     mean = scores.mean(-2)
-    if members == 1:
+    if members == 1 or not mean.numel():
         return mean, torch.zeros_like(mean)
     return mean, scores.std(-2, correction=1) / members**0.5

@@ -81,10 +81,7 @@ def sweep_removals() -> int:
     if settings.WITHDRAWN_WORKS_LEAVE_INDEXES:
         for version in ModelVersion.objects.filter(indexes__isnull=False).distinct():
             operations.follow_consent(model_version=version, at=at)
-    changed = operations.indexes_to_revise()
-    for index in changed:
-        operations.revise_index(index=index, at=at)
-    return len(changed)
+    return operations.revise_indexes(at=at)
 
 
 def _attribute_until_none_is_left() -> int:

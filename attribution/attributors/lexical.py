@@ -202,8 +202,6 @@ def remove_works(path: Path, *, work_ids: Sequence[int], model: LoadedModel | No
             raise UnableToBuildIndex(f"Work {min(unknown)} is not in the index.")
         gone = np.flatnonzero(np.isin(items.works, np.asarray(work_ids, dtype=np.int64)))
         removed = np.union1d(gone, np.load(path / manifest["removed_file"]))
-        if len(removed) == len(items.works):
-            raise UnableToBuildIndex("Nothing would be left in the index.")
         _write_revision(path, manifest, shards=manifest["shards"], removed=removed)
         return open_index(path, model=model)
 
@@ -292,7 +290,8 @@ def _write_revision(directory: Path, manifest: Manifest, *, shards: list[str], r
     owners = sparse.csr_array(
         (shares, (np.searchsorted(holders, owning), rows)), shape=(len(holders), len(alive))
     ).tocsc()
-    sums, start = None, 0
+    # Of an index that all works have left nothing is added up.
+    sums, start = None if len(alive) else sparse.csr_array((0, IndexConfig.from_json(manifest["config"]).buckets)), 0
     for chosen, found in items.chunks(alive):
         part = (owners[:, start : start + len(chosen)] @ found.astype(np.float64)).tocsr()
         sums = part if sums is None else sums + part

@@ -52,6 +52,7 @@ from attribution.operations.revisions import (
     remove_works,
     restore_works,
     revise_index,
+    revise_indexes,
 )
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "resume_service",
     "retire_model_version",
     "revise_index",
+    "revise_indexes",
     "revoke_key",
     "rotate_key",
     "steps_to_do",

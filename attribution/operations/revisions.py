@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+import structlog
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from attribution.models import AttributionIndex, IndexRevision, ManifestWork, ModelVersion, WorkRemoval
-from attribution.operations.builds import queue_build
+from attribution.operations.builds import queue_build, session_lock
 from attribution.operations.indexes import describe_condition, directory_of, load_model
 from attribution.operations.manifest_items import ManifestItems, removed_works
 from contributors.models import Consent, Work
 from contributors.queries import consents_in_force
 
+# Class of the advisory locks of indexes that are revised; the other half is the index's id.
+LOCK_CLASS = 0x7265
 State = AttributionIndex.State
 CHANGEABLE = (State.BUILT, State.AUDITED, State.FAILED)
+
+log = structlog.get_logger(__name__)
 
 
 class UnableToRevise(Exception):
@@ -24,6 +29,10 @@ class UnableToRevise(Exception):
 
     status = 409
     problem = "unable-to-revise-index"
+
+
+class BeingRevised(UnableToRevise):
+    """Another process is changing the index."""
 
 
 def remove_works(*, model_version: ModelVersion, works: Sequence[Work], reason: str, at: datetime) -> list[WorkRemoval]:
@@ -71,18 +80,49 @@ def follow_consent(*, model_version: ModelVersion, at: datetime) -> tuple[int, i
 def indexes_to_revise() -> list[AttributionIndex]:
     """Built indexes whose works are not those that should count."""
     changed = AttributionIndex.objects.filter(state__in=CHANGEABLE).filter(Q(model_version__removals__isnull=False))
-    return [index for index in _with_version(changed.distinct()) if any(_changes(index))]
+    return [index for index in _with_version(changed.distinct().order_by("pk")) if any(_changes(index))]
+
+
+def revise_indexes(*, at: datetime) -> int:
+    """Let every index follow the works that were removed or restored; how many changed.
+
+    One that cannot be changed (its files are damaged, a work that comes back cannot be read) holds up no other, and is
+    raised when the others are done. One that another process is changing is left to it.
+    """
+    changed, failures = 0, []
+    for index in indexes_to_revise():
+        try:
+            revise_index(index=index, at=at)
+        except BeingRevised:
+            continue
+        except Exception as error:
+            log.error("an index cannot follow its works", index=str(index.public_id), error=repr(error))
+            failures.append(error)
+        else:
+            changed += 1
+    if failures:
+        raise failures[0]
+    return changed
 
 
 def revise_index(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
     """Bring an index in line with what should count, as a new revision; unchanged when it is.
 
-    Files first, then the row: a revision of files that no row names is forgotten by the next call.
+    One that all works have left credits nobody: what its generations bring goes where what is unattributed goes. Raises
+    BeingRevised while another process changes it.
     """
+    # From the files to the row: what another process wrote meanwhile, it may not have recorded yet.
+    with session_lock(LOCK_CLASS, index.pk) as mine:
+        if not mine:
+            raise BeingRevised("Another process is changing this index.")
+        return _revise(_with_version(AttributionIndex.objects.filter(pk=index.pk)).get(), at=at)
+
+
+def _revise(index: AttributionIndex, *, at: datetime) -> AttributionIndex:
+    """Files first, then the row: a revision of files that no row names is forgotten by the next call."""
     from attribution import attributors
     from attribution.sources import read_all
 
-    index = _with_version(AttributionIndex.objects.filter(pk=index.pk)).get()
     if index.state not in CHANGEABLE or index.sha256 is None:
         raise UnableToRevise("Only an index that is built and not retired can be changed.")
     gone, again = _changes(index)
@@ -103,6 +143,7 @@ def revise_index(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
         ModelVersion.objects.select_for_update(no_key=True).get(pk=index.model_version_id)
         row = _with_version(AttributionIndex.objects.filter(pk=index.pk)).get()
         if bytes(row.sha256 or b"") != before:
+            # The lock ends with the session: one that was lost meanwhile let somebody else in.
             raise UnableToRevise("Another process changed the index at the same time; this change is not recorded.")
         row.sha256, row.revision = bytes.fromhex(opened.sha256), row.revision + 1
         row.condition = describe_condition(opened)

@@ -13,11 +13,12 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 
 from attribution import operations, queries, tasks
+from attribution.artefacts import UnableToOpenIndex
 from attribution.models import Attribution, AttributionIndex, BuildStep, IndexRevision, WorkRemoval
 from attribution.operations import builds
 from contributors import operations as people
 from contributors.models import PPB, Work
-from tests.attribution.conftest import SMALL_INDEX, Programme
+from tests.attribution.conftest import SMALL_INDEX, Committed, Programme
 
 IN_PARTS: dict[str, Any] = {**SMALL_INDEX, "part_items": 40, "shard_items": 50}
 
@@ -377,6 +378,69 @@ def test_a_work_that_is_restored_while_an_index_is_built_comes_into_it(programme
     assert index.revisions.get().removed_work_ids == [back[0].pk]
     assert tasks.sweep_removals() == 1
     assert back[0].holder_id in attributed(programme, "g1").holder_ids
+
+
+def test_an_index_that_cannot_follow_its_works_holds_up_no_other(
+    indexed: Programme, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_copy(indexed, tmp_path, monkeypatch)
+    operations.build_index(model_version=indexed.model_version, config={**SMALL_INDEX, "k": 8}, at=indexed.at)
+    operations.remove_works(model_version=indexed.model_version, works=indexed.works[:1], reason="claim", at=indexed.at)
+    first, second = operations.indexes_to_revise()
+    (Path(settings.TRIBUTARY_DATA) / first.directory / "manifest.json").unlink()
+    with pytest.raises(UnableToOpenIndex, match=r"has no manifest\.json"):
+        tasks.sweep_removals()
+    second.refresh_from_db()
+    assert second.revision == 2
+    assert operations.indexes_to_revise() == [first]
+
+
+@pytest.mark.parametrize("attributor", ["midpoint", "lexical", "hybrid"])
+def test_of_a_model_whose_works_were_all_removed_nobody_is_credited_until_one_comes_back(
+    programme: Programme, attributor: str
+) -> None:
+    fields = {} if attributor == "lexical" else SMALL_INDEX
+    index = operations.build_index(
+        model_version=programme.model_version, config={**fields, "attributor": attributor}, at=programme.at
+    )
+    operations.remove_works(
+        model_version=programme.model_version, works=programme.works, reason="consent", at=programme.at
+    )
+    assert tasks.sweep_removals() == 1
+    assert tasks.sweep_removals() == 0
+    nobody = attributed(programme, "g1")
+    assert (nobody.holder_ids, nobody.unattributed_ppb, nobody.general_unattributed_ppb) == ([], PPB, PPB)
+    assert operations.recompute(attribution=nobody, from_gradients=True).agrees
+    back = programme.works[1]
+    operations.restore_works(model_version=programme.model_version, works=[back], at=programme.at)
+    assert tasks.sweep_removals() == 1
+    assert attributed(programme, "g2").holder_ids == [back.holder_id]
+    index.refresh_from_db()
+    assert (index.revision, index.serving) == (3, True)
+
+
+def test_an_index_that_another_process_changes_is_left_to_it(
+    committed: Committed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programme = committed.programme
+    index = own_copy(programme, tmp_path, monkeypatch)
+    operations.remove_works(
+        model_version=programme.model_version, works=programme.works[:1], reason="claim", at=programme.at
+    )
+    other = connection.copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s, %s)", [0x7265, index.pk])
+        before = files_of(index)
+        with pytest.raises(operations.UnableToRevise, match="Another process is changing"):
+            operations.revise_index(index=index, at=programme.at)
+        assert tasks.sweep_removals() == 0
+        assert files_of(index) == before
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [0x7265, index.pk])
+    finally:
+        other.close()
+    assert tasks.sweep_removals() == 1
 
 
 def test_revisions_and_removals_are_kept(indexed: Programme) -> None:

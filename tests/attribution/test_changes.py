@@ -220,8 +220,16 @@ def test_a_basis_that_holds_less_of_what_is_added_asks_for_a_refit(
     assert "holds" in condition.reasons[0]
 
 
-def test_nothing_to_add_and_nothing_left_are_refused(path: Path, model: LoadedModel) -> None:
+def test_nothing_to_add_is_refused(path: Path, model: LoadedModel) -> None:
     with pytest.raises(UnableToBuildIndex, match="no item to add"):
         extend_index(path, model=model, items=[])
-    with pytest.raises(UnableToBuildIndex, match="Nothing would be left"):
-        remove_works(path, work_ids=range(100, 116), model=model)
+
+
+def test_an_index_that_every_work_has_left_scores_nobody_until_some_come_back(
+    path: Path, model: LoadedModel, items: list[IndexItem]
+) -> None:
+    index = remove_works(path, work_ids=range(100, 116), model=model)
+    assert index.holder_ids == ()
+    assert index.score(index.embed(QUERIES)).specific.shape == (len(QUERIES), 0)
+    assert index.works().shape == (3, 0)
+    assert_equals_a_fresh_sum(extend_index(path, model=model, items=[item for item in items if item.work_id < 104]))
