@@ -13,7 +13,7 @@ from contributors.models import uuid7
 class WebhookEvent(models.Model):
     """An event that Stripe sent and signed. A hint only: the object is fetched again before anything is believed."""
 
-    # received -> applied | ignored | retrying -> applied | dead (nothing here knew the object for 24 hours)
+    # received -> applied | ignored | retrying -> applied | dead (it could not be applied for 24 hours)
     class State(models.TextChoices):
         RECEIVED = "received"
         RETRYING = "retrying"

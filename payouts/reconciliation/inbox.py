@@ -86,6 +86,11 @@ def apply_webhook(*, event_id: int, at: datetime) -> str:
     return state
 
 
+def put_off(*, event_id: int, error: str, at: datetime) -> str:
+    """Try a stored event again later, whatever stood in its way; returns its state. Dead after a day."""
+    return _try_later(WebhookEvent.objects.get(pk=event_id), error, at)
+
+
 def _try_later(event: WebhookEvent, error: str, at: datetime) -> str:
     state = WebhookEvent.State.DEAD if at - event.received_at >= DEAD_AFTER else WebhookEvent.State.RETRYING
     wait = min(RETRY_FIRST * 2 ** min(event.tries, 12), RETRY_LAST)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import structlog
@@ -12,7 +14,7 @@ from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import Hold, Payout, PayoutAccount, PayoutRun, Rail, TopUp, WebhookEvent
 from payouts.reconciliation.banks import reconcile_bank_run
 from payouts.reconciliation.comparison import reconcile_run
-from payouts.reconciliation.inbox import apply_webhook
+from payouts.reconciliation.inbox import apply_webhook, put_off
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +30,12 @@ def sweep_webhooks(*, at: datetime, limit: int = 200) -> int:
     ).order_by("pk")
     ids = list(waiting.values_list("pk", flat=True)[:limit])
     for event_id in ids:
-        apply_webhook(event_id=event_id, at=at)
+        try:
+            apply_webhook(event_id=event_id, at=at)
+        except Exception as error:
+            # A fault in one event keeps none of the later ones waiting.
+            log.exception("webhook_not_applied", stored=event_id)
+            put_off(event_id=event_id, error=f"{type(error).__name__}: {error}", at=at)
     return len(ids)
 
 
@@ -41,32 +48,66 @@ def sweep_stuck(
 ) -> operations.Progress:
     """Claim what expired leases left, finish reversals and top-ups, end old approvals, reconcile runs that ended."""
     crashpoint(CrashPoint.SWEEP_BEGUN)
-    operations.expire_approvals(at=at)
-    progress = operations.Progress(0, 0)
-    if Payout.objects.filter(
-        state__in=Payout.LIVE, rail=Rail.STRIPE_TRANSFER, run__state__in=["executing", "paused"]
-    ).exists():
-        progress = operations.execute_run(run_id=None, threads=threads, seconds_max=60.0, clock=clock, pace=pace)
-    operations.recover_reversals(clock=clock, pace=pace)
+    steps, progress = _Steps(), operations.Progress(0, 0)
+    with steps.one("expire_approvals"):
+        operations.expire_approvals(at=at)
+    with steps.one("execute"):
+        if Payout.objects.filter(
+            state__in=Payout.LIVE, rail=Rail.STRIPE_TRANSFER, run__state__in=["executing", "paused"]
+        ).exists():
+            progress = operations.execute_run(run_id=None, threads=threads, seconds_max=60.0, clock=clock, pace=pace)
+    with steps.one("recover_reversals"):
+        operations.recover_reversals(clock=clock, pace=pace)
     asked_for = TopUp.objects.filter(
         Q(next_look_at__isnull=True) | Q(next_look_at__lte=at), state=TopUp.State.REQUESTED
     )
     for topup in asked_for.order_by(F("next_look_at").asc(nulls_first=True), "pk")[:TOP_UPS_MAX]:
-        try:
-            operations.finish_top_up(topup=topup, at=at)
-        except operations.UnableToFund as error:
-            log.warning("top_up_not_finished", top_up=str(topup.public_id), error=str(error))
+        with steps.one("finish_top_up"):
+            _finish_top_up(topup, at)
     for run in PayoutRun.objects.filter(state=PayoutRun.State.EXECUTING).order_by("pk"):
-        compared_lately = run.reconciliations.filter(finished_at__gt=at - COMPARED_AGAIN_AFTER).exists()
-        if not compared_lately and not run.payouts.filter(state__in=[*Payout.LIVE, Payout.State.REFUSED]).exists():
-            try:
-                if run.rail == Rail.MANUAL_BANK_FILE:
-                    reconcile_bank_run(run=run, at=at)
-                else:
-                    reconcile_run(run=run, at=at)
-            except gateway.UnableToUseStripe as error:
-                log.warning("run_not_reconciled", run=str(run.public_id), error=str(error))
+        with steps.one("reconcile"):
+            _reconcile_if_due(run, at)
+    steps.end()
     return progress
+
+
+class _Steps:
+    """What breaks in one step keeps none of the others from its work, and is raised when all had their turn."""
+
+    def __init__(self) -> None:
+        self._errors: list[Exception] = []
+
+    @contextlib.contextmanager
+    def one(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            log.exception("sweep_step_failed", step=name)
+            self._errors.append(error)
+
+    def end(self) -> None:
+        if self._errors:
+            raise ExceptionGroup("Some steps of the sweep failed.", self._errors)
+
+
+def _finish_top_up(topup: TopUp, at: datetime) -> None:
+    try:
+        operations.finish_top_up(topup=topup, at=at)
+    except operations.UnableToFund as error:
+        log.warning("top_up_not_finished", top_up=str(topup.public_id), error=str(error))
+
+
+def _reconcile_if_due(run: PayoutRun, at: datetime) -> None:
+    compared_lately = run.reconciliations.filter(finished_at__gt=at - COMPARED_AGAIN_AFTER).exists()
+    if compared_lately or run.payouts.filter(state__in=[*Payout.LIVE, Payout.State.REFUSED]).exists():
+        return
+    try:
+        if run.rail == Rail.MANUAL_BANK_FILE:
+            reconcile_bank_run(run=run, at=at)
+        else:
+            reconcile_run(run=run, at=at)
+    except gateway.UnableToUseStripe as error:
+        log.warning("run_not_reconciled", run=str(run.public_id), error=str(error))
 
 
 READ_AGAIN_AFTER = timedelta(hours=24)

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from django.conf import settings
 
-from payouts import gateway, operations
+from payouts import gateway, operations, reconciliation
 from payouts.crashpoints import CrashPoint
-from payouts.models import Payout, PayoutAttempt
+from payouts.models import Payout, PayoutAttempt, TopUp
 from payouts.operations import reversals
 from tests.payouts.world import SEEN, World, only
 
@@ -86,6 +86,29 @@ def test_a_look_up_that_is_put_off_counts_as_no_send(paying: World, payout: Payo
     paying.sandbox.clear_faults()
     recover(paying, minutes=11)
     assert taken_back(payout) == (400, 400)
+
+
+def test_a_reversal_that_breaks_the_sweep_keeps_no_other_work_waiting(
+    paying: World, payout: Payout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert paying.sandbox is not None
+    paying.sandbox.queue_faults("drop_before", path=REVERSALS)
+    reverse(paying, payout)
+    paying.sandbox.queue_faults(*["drop_before"] * 3, path="/v1/topups")
+    with pytest.raises(operations.UnableToFund):
+        paying.fund(4_000)
+    later = paying.at + timedelta(minutes=5)
+
+    def break_down(point: CrashPoint) -> None:
+        raise RuntimeError("a fault of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reversals, "crashpoint", break_down)
+        with pytest.raises(ExceptionGroup) as raised:
+            reconciliation.sweep_stuck(at=later, threads=1, clock=lambda: later)
+    assert [str(error) for error in raised.value.exceptions] == ["a fault of ours"]
+    assert TopUp.objects.get().state == "succeeded"
+    assert only(payout.run).run.reconciliations.exists()
 
 
 def test_a_key_that_stripe_refuses_later_says_nothing_of_an_earlier_send(

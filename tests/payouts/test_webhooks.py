@@ -12,7 +12,9 @@ import pytest
 from django.test import RequestFactory
 
 from payouts import api, gateway, operations, reconciliation
+from payouts.crashpoints import CrashPoint
 from payouts.models import BankPayout, Difference, Hold, Payout, PayoutRun, WebhookEvent
+from payouts.reconciliation import inbox
 from tests.payouts.world import SEEN, World, only, states
 
 
@@ -347,6 +349,33 @@ def test_the_order_and_number_of_deliveries_changes_nothing(paying: World) -> No
     assert states(run) == ["transferred"] * 4
     assert Payout.objects.filter(run=run, attempts__state="succeeded").count() == 4
     assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+
+
+def test_an_event_that_breaks_keeps_no_later_one_waiting(paying: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert paying.sandbox is not None
+    for place in range(2):
+        paying.contributor(1_000 + place)
+    paying.sandbox.queue_faults(*["drop_after"] * 2)
+    run = paying.pay(paying.executing())
+    for number, payout in enumerate(run.payouts.order_by("pk")):
+        (transfer,) = gateway.find_transfers(payout.transfer_group)
+        event = event_of("transfer.created", transfer.id, number=number)
+        reconciliation.record_webhook(
+            endpoint="platform", event=event, payload=json.dumps(event), headers={}, at=paying.at
+        )
+    breaks = iter([True, False])
+
+    def break_once(point: CrashPoint) -> None:
+        if point == CrashPoint.WEBHOOK_APPLYING and next(breaks):
+            raise RuntimeError("a fault of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "crashpoint", break_once)
+        assert reconciliation.sweep_webhooks(at=paying.at) == 2
+    assert list(WebhookEvent.objects.order_by("pk").values_list("state", flat=True)) == ["retrying", "applied"]
+    assert WebhookEvent.objects.earliest("pk").error == "RuntimeError: a fault of ours"
+    assert reconciliation.sweep_webhooks(at=paying.at + timedelta(minutes=1)) == 1
+    assert states(run) == ["transferred"] * 2
 
 
 def test_events_that_were_never_delivered_are_fetched(paying: World) -> None:
