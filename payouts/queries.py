@@ -336,7 +336,7 @@ def attempts_of(payout: Payout) -> QuerySet[PayoutAttempt]:
 def needs_person() -> QuerySet[Payout]:
     """Payouts whose fate the machine may not decide."""
     return (
-        Payout.objects.filter(needs_person_since__isnull=False, state__in=Payout.LIVE)
+        Payout.objects.filter(needs_person_since__isnull=False)
         .select_related("run", "contributor")
         .order_by("needs_person_since")
     )

@@ -37,6 +37,11 @@ class Transfer:
     created: datetime
     metadata: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def came_back(self) -> bool:
+        """Whether all of it was taken back."""
+        return self.reversed_minor >= self.amount_minor
+
 
 @dataclass(frozen=True)
 class TransferReversal:

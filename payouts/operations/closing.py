@@ -24,6 +24,7 @@ from payouts.operations.audit import (
 )
 from payouts.operations.pace import LIVE, Pace
 from payouts.operations.recording import attempt_of, record_transfer, void_attempt
+from payouts.operations.reversals import record_reversal, transfer_id_of, void_reversal
 from payouts.operations.runs import lock
 
 
@@ -60,7 +61,9 @@ def decide_unknown(
 ) -> Payout:
     """A person says what became of a payout whose answer is missing after the safe window: this transfer, or nothing.
 
-    "Nothing" is believed only when Stripe lists no transfer of the payout at this moment either.
+    "Nothing" is believed only when Stripe lists no transfer of the payout at this moment either, but for one that was
+    taken back whole. Where it is a reversal that has no answer, Stripe's list of the transfer's reversals decides.
+    Raises UnableToDecide also for a transfer that is not what was approved: that one is taken back at Stripe first.
     """
     require_role(by, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
@@ -68,6 +71,8 @@ def decide_unknown(
     require_stranger(by, payout.contributor_id)
     if payout.needs_person_since is None or not note.strip():
         raise UnableToDecide("The payout does not wait for a person, or the note is missing.")
+    if payout.state in Payout.PAID:
+        return _decide_reversal(payout, by=by, note=note, at=at, seen=seen)
     try:
         found = gateway.find_transfers(payout.transfer_group)
     except gateway.UnableToUseStripe as error:
@@ -75,28 +80,63 @@ def decide_unknown(
     named = next((transfer for transfer in found if transfer.id == paid_transfer_id), None)
     if paid_transfer_id is not None and named is None:
         raise UnableToDecide(f"Stripe lists no transfer {paid_transfer_id} of this payout.")
-    if paid_transfer_id is None and found:
-        raise UnableToDecide(f"Stripe lists {found[0].id} for this payout: it was paid.")
+    if paid_transfer_id is None and (kept := [transfer for transfer in found if not transfer.came_back]):
+        raise UnableToDecide(f"Stripe lists {kept[0].id} for this payout: it was paid.")
     with transaction.atomic():
+        # An odd transfer stops the run, and runs are locked before payouts.
+        lock(payout.run)
         locked = Payout.objects.select_for_update(no_key=True).get(pk=payout.pk)
-        attempt = locked.attempts.select_for_update(no_key=True).get(
-            kind=PayoutAttempt.Kind.PAY,
-            state__in=[PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN, PayoutAttempt.State.SUCCEEDED],
-        )
-        audit(
-            by=by, action="decide_unknown", subject=f"payout:{payout.public_id}", at=at, seen=seen,
-            after={"transfer": paid_transfer_id or "none", "note": note.strip()[:500]},
-        )  # fmt: skip
+        attempt = _without_answer(locked, PayoutAttempt.Kind.PAY)
+        if locked.needs_person_since is None or attempt is None:
+            raise UnableToDecide("The payout no longer waits for a person; look at it again.")
+        is_decided = True
         if named is not None:
             chosen = attempt_of(locked.pk, named)
             assert chosen is not None
-            record_transfer(attempt_id=chosen, transfer=named, at=at)
-        elif attempt.state != PayoutAttempt.State.SUCCEEDED:
+            is_decided = record_transfer(attempt_id=chosen, transfer=named, at=at)
+        else:
             if attempt.state == PayoutAttempt.State.SENT:
                 attempt.state, locked.state = PayoutAttempt.State.UNKNOWN, Payout.State.UNKNOWN
                 attempt.save(update_fields=["state"])
                 locked.save(update_fields=["state"])
             void_attempt(payout=locked, attempt=attempt, at=at, pace=pace)
+        if is_decided:
+            audit(
+                by=by, action="decide_unknown", subject=f"payout:{payout.public_id}", at=at, seen=seen,
+                after={"transfer": paid_transfer_id or "none", "note": note.strip()[:500]},
+            )  # fmt: skip
+    if not is_decided:
+        raise UnableToDecide(
+            f"{paid_transfer_id} is not what was approved, and is not booked. Take it back at Stripe, whole; then say "
+            "that there is none."
+        )
+    payout.refresh_from_db()
+    return payout
+
+
+def _without_answer(payout: Payout, kind: PayoutAttempt.Kind) -> PayoutAttempt | None:
+    underway = [PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN]
+    return payout.attempts.select_for_update(no_key=True).filter(kind=kind, state__in=underway).first()
+
+
+def _decide_reversal(payout: Payout, *, by: User, note: str, at: datetime, seen: Presence) -> Payout:
+    """What Stripe lists as taken back is booked; where ours is not among it, nothing was taken back by it."""
+    try:
+        found = gateway.list_reversals(transfer_id_of(payout))
+    except gateway.UnableToUseStripe as error:
+        raise UnableToDecide(f"Stripe could not be asked: {error}") from error
+    for reversal in found:
+        record_reversal(payout_id=payout.pk, reversal=reversal, at=at)
+    with transaction.atomic():
+        locked = Payout.objects.select_for_update(no_key=True).get(pk=payout.pk)
+        if (attempt := _without_answer(locked, PayoutAttempt.Kind.REVERSAL)) is not None:
+            void_reversal(attempt, at=at)
+        locked.needs_person_since = locked.next_try_at = None
+        locked.save(update_fields=["needs_person_since", "next_try_at"])
+        audit(
+            by=by, action="decide_unknown", subject=f"payout:{payout.public_id}", at=at, seen=seen,
+            after={"reversal": "found" if attempt is None else "none", "note": note.strip()[:500]},
+        )  # fmt: skip
     payout.refresh_from_db()
     return payout
 

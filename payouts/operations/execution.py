@@ -273,6 +273,12 @@ def _recover(claim: Claim, clock: Clock, pace: Pace) -> gateway.Transfer | None:
         _release(claim, after_seconds=pace.no_answer_quiet, clock=clock)
         return None
     crashpoint(CrashPoint.LOOK_UP_ANSWERED)
+    # What came back whole of an earlier attempt is history.
+    found = [
+        transfer
+        for transfer in found
+        if not transfer.came_back or attempt_of(claim.payout_id, transfer) == claim.attempt_id
+    ]
     # More than one is recorded one by one: the second finds the first, and freezes the run.
     for transfer in found:
         attempt_id = attempt_of(claim.payout_id, transfer)

@@ -159,6 +159,9 @@ def _is_news(attempt: PayoutAttempt, payout: Payout, transfer: gateway.Transfer)
             )
         )  # fmt: skip
     if attempt.state in (PayoutAttempt.State.REFUSED, PayoutAttempt.State.VOID):
+        if transfer.came_back:
+            # Nothing of it is out; it may be why a person gave the attempt up.
+            return False
         raise _Freeze(
             _Oddity(
                 Difference.Type.MISSING_LOCAL, PayoutRun.PauseCode.PAID_TWICE, transfer.id, attempt.state, transfer.id,

@@ -108,7 +108,8 @@ def reverse_payout(
     return attempt
 
 
-def _transfer_id(payout: Payout) -> str:
+def transfer_id_of(payout: Payout) -> str:
+    """Of a paid payout: what Stripe calls its transfer."""
     paid = payout.attempts.get(kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED)
     assert paid.provider_transfer_id is not None
     return paid.provider_transfer_id
@@ -118,7 +119,7 @@ def _send(attempt: PayoutAttempt, *, at: datetime, pace: Pace) -> None:
     payout = attempt.payout
     try:
         reversal = gateway.reverse_transfer(
-            _transfer_id(payout), gateway.TransferRequest(attempt.request), idempotency_key=attempt.idempotency_key,
+            transfer_id_of(payout), gateway.TransferRequest(attempt.request), idempotency_key=attempt.idempotency_key,
             deadline=gateway.boot_clock() + pace.lease - pace.send_margin,
         )  # fmt: skip
     except gateway.UnableToUseStripe as error:
@@ -193,7 +194,7 @@ def recover_reversals(*, clock: Clock = database_clock, pace: Pace = LIVE, limit
 
 def _recover(attempt: PayoutAttempt, *, clock: Clock, pace: Pace) -> None:
     try:
-        found = gateway.list_reversals(_transfer_id(attempt.payout))
+        found = gateway.list_reversals(transfer_id_of(attempt.payout))
     except gateway.UnableToUseStripe as error:
         # Of what was sent it says nothing.
         log.warning("reversal_look_up_failed", attempt=attempt.idempotency_key, error=str(error))
@@ -218,9 +219,7 @@ def _recover(attempt: PayoutAttempt, *, clock: Clock, pace: Pace) -> None:
         send = False
         if is_dead:
             # Its key will only ever repeat a failure, and two look-ups found nothing: nothing was taken back.
-            attempt.state, attempt.finished_at = PayoutAttempt.State.UNKNOWN, now
-            attempt.save(update_fields=["state"])
-            attempt.state = PayoutAttempt.State.VOID
+            void_reversal(attempt, at=now)
         elif attempt.failure_stored_at is None and (now - attempt.first_sent_at).total_seconds() < pace.safe_replay:
             send = not settings.PAYOUTS_FROZEN
         elif attempt.failure_stored_at is None:
@@ -230,11 +229,20 @@ def _recover(attempt: PayoutAttempt, *, clock: Clock, pace: Pace) -> None:
         else:
             payout.lease_until = payout.lease_token = None
             payout.next_try_at = None if is_dead else after(now, pace.second_look_up)
-        attempt.save(update_fields=["state", "empty_look_up_at", "finished_at", "sends"])
+        attempt.save(update_fields=["empty_look_up_at", "sends"])
         payout.save(update_fields=["lease_until", "lease_token", "next_try_at", "needs_person_since"])
     if send:
         attempt.refresh_from_db()
         _send(attempt, at=now, pace=pace)
+
+
+def void_reversal(attempt: PayoutAttempt, *, at: datetime) -> None:
+    """Close a locked attempt of which nothing was executed."""
+    # The arrows lead there through the missing answer.
+    attempt.state, attempt.finished_at = PayoutAttempt.State.UNKNOWN, at
+    attempt.save(update_fields=["state"])
+    attempt.state = PayoutAttempt.State.VOID
+    attempt.save(update_fields=["state", "finished_at"])
 
 
 @transaction.atomic
@@ -257,7 +265,11 @@ def record_reversal(*, payout_id: int, reversal: gateway.TransferReversal, at: d
     is_whole = payout.reversed_minor == payout.amount_minor
     payout.state = Payout.State.REVERSED if is_whole else Payout.State.PARTIALLY_REVERSED
     payout.lease_until = payout.lease_token = payout.next_try_at = None
-    payout.save(update_fields=["state", "reversed_minor", "lease_until", "lease_token", "next_try_at"])
+    if attempt is not None:
+        payout.needs_person_since = None
+    payout.save(
+        update_fields=["state", "reversed_minor", "lease_until", "lease_token", "next_try_at", "needs_person_since"]
+    )
     if attempt is not None:
         attempt.state, attempt.finished_at = PayoutAttempt.State.SUCCEEDED, at
         attempt.provider_reversal_id, attempt.balance_transaction = reversal.id, reversal.balance_transaction

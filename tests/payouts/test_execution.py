@@ -127,6 +127,45 @@ def test_a_person_cannot_say_that_what_stripe_lists_was_not_paid(paying: World, 
     assert states(run) == ["transferred"]
 
 
+def test_a_transfer_that_is_not_what_was_approved_is_taken_back_and_then_decided(paying: World, run: PayoutRun) -> None:
+    assert paying.sandbox is not None
+    paying.sandbox.queue_faults("drop_before")
+    payout = only(paying.pay(run))
+    client = paying.sandbox.client()
+    odd = client.v1.transfers.create(
+        {
+            "amount": 900, "currency": "usd", "destination": payout.destination,
+            "transfer_group": payout.transfer_group, "metadata": {"payout": payout.public_id.hex, "attempt": "1"},
+        }
+    )  # fmt: skip
+    paying.pay(run, seconds=6)
+
+    def decide(transfer: str | None) -> None:
+        operations.decide_unknown(
+            payout=only(run), paid_transfer_id=transfer, by=paying.checker, note="x", at=paying.at, seen=SEEN
+        )
+
+    with pytest.raises(operations.UnableToDecide, match="not what was approved"):
+        decide(odd.id)
+    with pytest.raises(operations.UnableToDecide, match="it was paid"):
+        decide(None)
+    assert states(run) == ["unknown"]
+    client.v1.transfers.reversals.create(odd.id, {"amount": 900})
+    stale = only(run)
+    decide(None)
+    assert (states(run), attempts(run)) == (["approved"], [(1, "void")])
+    with pytest.raises(operations.UnableToDecide, match="no longer waits"):
+        operations.decide_unknown(
+            payout=stale, paid_transfer_id=None, by=paying.checker, note="x", at=paying.at, seen=SEEN
+        )
+    operations.resume_run(run=run, by=paying.compliance, at=paying.at, seen=SEEN)
+    # The next attempt's answer is lost too, and the look-up meets the old transfer again.
+    paying.sandbox.queue_faults("drop_before")
+    paying.pay(run, seconds=3_600)
+    paying.pay(run, seconds=3_700)
+    assert (states(run), attempts(run)) == (["transferred"], [(1, "void"), (2, "succeeded")])
+
+
 def test_without_the_money_the_run_pauses_and_resuming_tries_again_under_a_new_key(
     paying: World, run: PayoutRun
 ) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.conf import settings
 
-from payouts import gateway, operations, reconciliation
+from payouts import gateway, operations, queries, reconciliation
 from payouts.crashpoints import CrashPoint
 from payouts.models import Payout, PayoutAttempt, TopUp
 from payouts.operations import reversals
@@ -86,6 +86,27 @@ def test_a_look_up_that_is_put_off_counts_as_no_send(paying: World, payout: Payo
     paying.sandbox.clear_faults()
     recover(paying, minutes=11)
     assert taken_back(payout) == (400, 400)
+
+
+@pytest.mark.parametrize("fault", ["drop_before", "drop_after"])
+def test_a_person_ends_a_reversal_that_has_no_answer_as_stripe_lists_it(
+    paying: World, payout: Payout, fault: str
+) -> None:
+    assert paying.sandbox is not None
+    paying.sandbox.queue_faults(fault, path=REVERSALS)
+    attempt = reverse(paying, payout)
+    # Nobody looked for twenty hours, and then Stripe did not answer.
+    Payout.objects.filter(pk=payout.pk).update(needs_person_since=paying.at)
+    assert [found.pk for found in queries.needs_person()] == [payout.pk]
+    payout.refresh_from_db()
+    operations.decide_unknown(
+        payout=payout, paid_transfer_id=None, by=paying.checker, note="the dashboard", at=paying.at, seen=SEEN
+    )
+    attempt.refresh_from_db()
+    made = 400 if fault == "drop_after" else 0
+    assert attempt.state == ("succeeded" if made else "void")
+    assert taken_back(payout) == (made, made)
+    assert not queries.needs_person().exists()
 
 
 def test_a_reversal_that_breaks_the_sweep_keeps_no_other_work_waiting(
