@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from celery import shared_task
 from django.utils import timezone
 
@@ -40,12 +38,13 @@ def sweep_webhooks() -> None:
 
 @shared_task
 def reconcile_last_day() -> None:
-    """Yesterday (UTC) in every currency in which anything was paid or topped up."""
+    """Yesterday (UTC) in every currency in which anything was paid or topped up, and the days that an outage left."""
     now = timezone.now()
     currencies = set(PayoutRun.objects.values_list("currency", flat=True))
     currencies |= set(TopUp.objects.values_list("currency", flat=True))
     for currency in sorted(currencies):
-        reconciliation.reconcile_day(currency=currency, day=(now - timedelta(days=1)).date(), at=now)
+        for day in reconciliation.days_to_compare(currency=currency, at=now):
+            reconciliation.reconcile_day(currency=currency, day=day, at=now)
 
 
 @shared_task

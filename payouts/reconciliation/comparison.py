@@ -20,6 +20,9 @@ from payouts import gateway, operations, queries
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun, Rail, Reconciliation, Reversal, TopUp
 
+# Further back a person asks for a day by itself.
+DAYS_BACK_MAX = 31
+
 
 class UnableToReconcile(Exception):
     """The run still has payouts that are not at their end."""
@@ -35,6 +38,8 @@ class Findings:
     currency: str
     run: PayoutRun | None = None
     items: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    # What a day's comparison looked at, by subject. None: everything of the run.
+    looked_at: set[str] | None = None
     n_attempts: int = 0
     n_transfers: int = 0
     n_balance_transactions: int = 0
@@ -169,8 +174,26 @@ def reconcile_day(*, currency: str, day: date, at: datetime) -> Reconciliation:
     ).select_related("payout")  # fmt: skip
     for attempt in ours:
         _find_at_stripe(findings, attempt, listed, sources, since)
+    names = {*sources, *listed, *(attempt.provider_transfer_id or "" for attempt in ours)}
+    findings.looked_at = {
+        *names, *(f"balance transaction of {name}" for name in names), *(row.id for row in rows),
+        *(transfer.transfer_group for transfer in listed.values()),
+    }  # fmt: skip
     findings.n_attempts, findings.n_transfers = len(ours), len(transfers)
     return _conclude(findings, Reconciliation.Kind.DAY, since=start, until=until, at=at)
+
+
+def days_to_compare(*, currency: str, at: datetime) -> list[date]:
+    """Yesterday (UTC), and before it every day since the last one that was compared, DAYS_BACK_MAX at most: nobody
+    compared during an outage."""
+    yesterday = at.astimezone(UTC).date() - timedelta(days=1)
+    compared = Reconciliation.objects.filter(kind=Reconciliation.Kind.DAY, currency=currency, since__lt=at)
+    last = compared.order_by("-since").values_list("since", flat=True).first()
+    if last is None:
+        return [yesterday]
+    missed = (yesterday - last.astimezone(UTC).date()).days
+    back = min(max(missed, 1), DAYS_BACK_MAX)
+    return [yesterday - timedelta(days=before) for before in reversed(range(back))]
 
 
 def _find_at_stripe(
@@ -281,9 +304,13 @@ def _conclude(
     return record
 
 
+# Compared anew each time, whatever the days.
+OF_THE_WHOLE = (Difference.Type.LEDGER_BALANCE, Difference.Type.IN_TRANSIT)
+
+
 def store_findings(findings: Findings, run: PayoutRun | None, at: datetime) -> int:
-    """Open what is new, resolve what is no longer found, count what is open. A difference that was signed off with
-    the same figures stays explained."""
+    """Open what is new, resolve what was looked at and is no longer found, count what is open. A difference that was
+    signed off with the same figures stays explained."""
     scope = Difference.objects.select_for_update(no_key=True).filter(currency=findings.currency, run=run)
     explained = {
         (row.type, row.subject, row.found)
@@ -304,7 +331,8 @@ def store_findings(findings: Findings, run: PayoutRun | None, at: datetime) -> i
     for (type_, subject), row in still_open.items():
         # What execution itself put on the list is for a person, whatever a later comparison sees.
         by_comparison = type_ not in (Difference.Type.DUPLICATE_GROUP, Difference.Type.UNEXPECTED_REVERSAL)
-        if (type_, subject) not in findings.items and by_comparison:
+        is_looked_at = findings.looked_at is None or subject in findings.looked_at or type_ in OF_THE_WHOLE
+        if (type_, subject) not in findings.items and by_comparison and is_looked_at:
             row.state, row.ended_at = Difference.State.RESOLVED, at
             row.save(update_fields=["state", "ended_at"])
     return scope.filter(state=Difference.State.OPEN).count()

@@ -10,7 +10,7 @@ from ledger import journal
 from ledger.journal import AccountKey
 from ledger.money import from_minor
 from payouts import gateway, operations, queries, reconciliation
-from payouts.models import Difference, PayoutRun, TopUp
+from payouts.models import Difference, PayoutRun, Reconciliation, TopUp
 from payouts.sandbox.models import PLATFORM
 from tests.ledger.manual import post_by_hand
 from tests.payouts.world import SEEN, World, only
@@ -103,6 +103,35 @@ def test_a_day_is_compared_movement_by_movement(paying: World) -> None:
     mine = {transfer.id, payout.reversals.get().provider_reversal_id, TopUp.objects.get().provider_topup_id}
     assert not mine & set(Difference.objects.values_list("subject", flat=True)), "what was booked is no difference"
     assert "missing_local" in types(), "what other programmes did with this sandbox is"
+
+
+def test_after_an_outage_every_day_that_nobody_compared_is_compared(world: World) -> None:
+    def days(**later: float) -> list[int]:
+        found = reconciliation.days_to_compare(currency="USD", at=world.at + timedelta(**later))
+        return [(day - world.at.date()).days for day in found]
+
+    assert days() == [-1], "where nothing was compared before, yesterday"
+    Reconciliation.objects.create(
+        kind="day", currency="USD", since=world.at.replace(hour=0) - timedelta(days=1), until=world.at.replace(hour=0),
+        n_attempts=0, n_transfers=0, n_balance_transactions=0, ours_minor=0, stripe_minor=0, ledger_balance=0,
+        stripe_balance=0, in_transit_ledger=0, in_transit_live=0, n_differences=0, finished_at=world.at,
+    )  # fmt: skip
+    assert days(hours=1) == [-1], "again: what came late in the day is found by the next hour"
+    assert days(days=1) == [0]
+    assert days(days=4) == [0, 1, 2, 3]
+    assert len(days(days=400)) == 31
+
+
+def test_what_a_day_did_not_look_at_it_does_not_resolve(paying: World) -> None:
+    assert paying.sandbox is not None
+    topup = paying.sandbox.client().v1.topups.create({"amount": 300, "currency": "usd"})
+    (row,) = [row for row in gateway.list_balance_transactions(since=paying.at) if row.source == topup.id]
+    day = row.created.date()
+    reconciliation.reconcile_day(currency="USD", day=day, at=paying.at)
+    found = Difference.objects.get(subject=topup.id)
+    reconciliation.reconcile_day(currency="USD", day=day + timedelta(days=7), at=paying.at)
+    found.refresh_from_db()
+    assert found.state == "open", "a week later nobody has explained it"
 
 
 def test_a_top_up_is_booked_once_when_stripe_has_it(paying: World) -> None:
