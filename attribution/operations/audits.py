@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 import structlog
@@ -9,10 +10,11 @@ from django.db import transaction
 
 from attribution.models import AttributionIndex, ModelVersion
 from attribution.operations.builds import ERROR_CHARACTERS_MAX, session_lock
-from attribution.operations.indexes import AUDIT_GENERATIONS, UnableToAuditIndex, audit_index
+from attribution.operations.indexes import AUDIT_GENERATIONS, UnableToAuditIndex, audit_index, open_built
 
 # Class of the advisory locks of audits; the other half is the index's id.
 LOCK_CLASS = 0x6175
+COALITIONS = 16
 State = AttributionIndex.State
 AUDITABLE = (State.BUILT, State.AUDITED, State.FAILED)
 
@@ -43,15 +45,16 @@ def take_audit(
     *,
     index_id: int,
     at: datetime,
-    coalitions: int = 16,
+    coalitions: int | None = None,
     processes: int = 1,
     generations: int = AUDIT_GENERATIONS,
     controls: bool = True,
 ) -> bool:
     """Make a queued audit; whether it was made here and now. False: another worker is at it, or it is done.
 
-    What goes wrong is shown with the index, which then waits for nothing; a worker that is killed leaves the audit to
-    the next one, and retrained models are kept.
+    Without `coalitions` 16 are retrained, or all that there are of few holders. What goes wrong is shown with the
+    index, which then waits for nothing; a worker that is killed leaves the audit to the next one, and retrained models
+    are kept.
     """
     with session_lock(LOCK_CLASS, index_id) as mine:
         index = AttributionIndex.objects.select_related("model_version__manifest").filter(pk=index_id).first()
@@ -60,8 +63,8 @@ def take_audit(
         queued = AttributionIndex.objects.filter(pk=index_id)
         try:
             audit_index(
-                index=index, at=at, coalitions=coalitions, processes=processes, generations=generations,
-                controls=controls,
+                index=index, at=at, coalitions=_usual_coalitions(index) if coalitions is None else coalitions,
+                processes=processes, generations=generations, controls=controls,
             )  # fmt: skip
         except Exception as error:
             queued.update(audit_queued_at=None, audit_error=(str(error) or repr(error))[:ERROR_CHARACTERS_MAX])
@@ -69,3 +72,8 @@ def take_audit(
             raise
         queued.update(audit_queued_at=None, audit_error="")
     return True
+
+
+def _usual_coalitions(index: AttributionIndex) -> int:
+    holders = len(open_built(index=index).index.holder_ids)
+    return min(COALITIONS, math.comb(holders, holders // 2))

@@ -263,6 +263,15 @@ def test_an_audit_that_cannot_be_made_says_why_and_waits_for_nothing(admin: Clie
     assert "Its audit failed: 4 holders have 6 different halves" in page(admin, address_of_model(indexed))
 
 
+def test_a_queued_audit_of_few_holders_retrains_every_half_of_them(indexed: Programme) -> None:
+    assert indexed.index is not None
+    operations.queue_audit(index=indexed.index, at=indexed.at)
+    assert operations.take_audit(index_id=indexed.index.pk, at=indexed.at, generations=8, controls=False)
+    report = AttributionIndex.objects.get().audit
+    assert report is not None
+    assert report["coalitions"] == 6
+
+
 def test_an_index_that_is_not_built_is_not_queued_for_its_audit(programme: Programme) -> None:
     index = operations.queue_build(model_version=programme.model_version, at=programme.at)
     with pytest.raises(operations.UnableToAuditIndex, match="built and not retired"):
