@@ -1,7 +1,7 @@
 """A model that nobody sees inside: all there is are works and outputs. Whose wording does an output have?
 
 What comes out is similarity, and is called that everywhere: it says nothing about what caused the output.
-Run: python docs/examples/black_box.py
+Run: python -m docs.examples.black_box
 """
 
 from __future__ import annotations

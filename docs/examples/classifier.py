@@ -1,6 +1,6 @@
 """A classifier of handwritten digits: whose pictures taught it what it just predicted?
 
-Eight people hand in pictures of digits, each of two classes mostly. Run: python docs/examples/classifier.py
+Eight people hand in pictures of digits, each of two classes mostly. Run: python -m docs.examples.classifier
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A flow model that draws digits: whose pictures taught it what it just drew?
 
-Five people hand in two classes each. The model draws without being told a class. Run: python docs/examples/diffusion.py
+Five people hand in two classes each. The model draws without being told a class. Run: python -m docs.examples.diffusion
 """
 
 from __future__ import annotations

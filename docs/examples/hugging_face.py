@@ -1,7 +1,7 @@
 """A GPT-2 of Hugging Face's transformers, trained on real speeches: whose addresses taught it a passage?
 
 Small, randomly initialised and with a tokeniser of its own, so that nothing is downloaded. Run:
-python docs/examples/hugging_face.py
+python -m docs.examples.hugging_face
 """
 
 from __future__ import annotations
