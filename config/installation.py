@@ -36,6 +36,8 @@ def installation(*, host: str, port: int, tell: Callable[[str], None]) -> Iterat
         "BROKER_URL": settings.BROKER_URL,
         "TRIBUTARY_DATA": str(data),
         "SITE_URL": url,
+        # Whatever its public name is, probes and the sandbox call it by this machine's.
+        "ALLOWED_HOSTS": ",".join(dict.fromkeys([*settings.ALLOWED_HOSTS, processes.THIS_MACHINE])),
         # Several processes share the cores: one numerical thread each.
         "OMP_NUM_THREADS": "1",
     }
@@ -49,8 +51,8 @@ def installation(*, host: str, port: int, tell: Callable[[str], None]) -> Iterat
     ]
     if os.environ.get("SANDBOX") == "1":
         port_of_sandbox = int(str(settings.STRIPE_API_BASE).rsplit(":", 1)[1])
-        processes.claim_port("127.0.0.1", port_of_sandbox, remedy=f"Change it in {data / 'local.env'}.")
-        programs.insert(0, processes.sandbox(port_of_sandbox, site_url=url))
+        processes.claim_port(processes.THIS_MACHINE, port_of_sandbox, remedy=f"Change it in {data / 'local.env'}.")
+        programs.insert(0, processes.sandbox(port_of_sandbox, port_of_web=port))
     logs = data / "logs"
     with processes.Supervisor(programs, logs=logs, environment=environment, tell=tell):
         yield Running(url)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
+THIS_MACHINE = "127.0.0.1"
 MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
 # A program that dies at once, again and again, is broken: wait longer each time instead of spinning.
 RESTART_SECONDS = (0.5, 2.0, 10.0, 30.0)
@@ -159,14 +160,17 @@ def claim_port(host: str, port: int, *, remedy: str = "Choose another with --por
 
 
 def web(host: str, port: int, *, workers: int = 2) -> Program:
+    """Serves on `host`, and on this machine in any case: for its own probe, and for the sandbox's webhooks."""
+    hosts = [host] if host in {THIS_MACHINE, "localhost", "0.0.0.0", ""} else [host, THIS_MACHINE]
+    bound = [part for name in hosts for part in ("--bind", f"{name}:{port}")]
     return Program(
         "web",
         [
-            sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"{host}:{port}", "--workers", str(workers),
-            "--threads", "4", "--timeout", "60", "--graceful-timeout", "10", "--max-requests", "5000",
-            "--max-requests-jitter", "500", "--access-logfile", "-", "--no-control-socket",
+            sys.executable, "-m", "gunicorn", "config.wsgi", *bound, "--workers", str(workers), "--threads", "4",
+            "--timeout", "60", "--graceful-timeout", "10", "--max-requests", "5000", "--max-requests-jitter", "500",
+            "--access-logfile", "-", "--no-control-socket",
         ],
-        ready_url=f"http://{host}:{port}/livez",
+        ready_url=f"http://{THIS_MACHINE}:{port}/livez",
     )  # fmt: skip
 
 
@@ -186,13 +190,14 @@ def beat() -> Program:
     return Program("beat", [*command, "--scheduler", "celery.beat:Scheduler"])
 
 
-def sandbox(port: int, *, site_url: str) -> Program:
+def sandbox(port: int, *, port_of_web: int) -> Program:
     """The Stripe-compatible server, delivering its webhooks to this installation."""
+    webhooks = f"http://{THIS_MACHINE}:{port_of_web}/webhooks/stripe/"
     return Program(
         "sandbox",
         [
-            sys.executable, str(MANAGE), "sandbox", "--port", str(port), "--webhook", f"{site_url}/webhooks/stripe/",
-            "--connect-webhook", f"{site_url}/webhooks/stripe/connect/",
+            sys.executable, str(MANAGE), "sandbox", "--port", str(port), "--webhook", webhooks,
+            "--connect-webhook", f"{webhooks}connect/",
         ],
-        ready_url=f"http://127.0.0.1:{port}/",
+        ready_url=f"http://{THIS_MACHINE}:{port}/",
     )  # fmt: skip

@@ -21,7 +21,10 @@ from config import local
 from tests.config.test_local import wait_until_gone
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CONFIGURED = ("DATABASE_URL", "BROKER_URL", "CACHE_URL", "STRIPE_SECRET_KEY", "STRIPE_API_BASE", "SANDBOX", "SITE_URL")
+CONFIGURED = (
+    "DATABASE_URL", "BROKER_URL", "CACHE_URL", "STRIPE_SECRET_KEY", "STRIPE_API_BASE", "SANDBOX", "SITE_URL",
+    "ALLOWED_HOSTS",
+)  # fmt: skip
 
 
 def _descendants(pid: int) -> list[int]:
@@ -38,16 +41,16 @@ def _named(pids: list[int], word: str) -> list[int]:
 
 
 class Up:
-    def __init__(self, data: Path, log: Path) -> None:
+    def __init__(self, data: Path, log: Path, *arguments: str, **environment_of_its_own: str) -> None:
         self.port = local.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self.data = data
         environment = {name: value for name, value in os.environ.items() if name not in CONFIGURED}
-        environment |= {"TRIBUTARY_DATA": str(data), "PYTHONUNBUFFERED": "1"}
+        environment |= {"TRIBUTARY_DATA": str(data), "PYTHONUNBUFFERED": "1", **environment_of_its_own}
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "up", "--port", str(self.port)],
+                [sys.executable, "manage.py", "up", "--port", str(self.port), *arguments],
                 cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
 
@@ -62,14 +65,22 @@ class Up:
             time.sleep(0.1)
 
 
+@contextlib.contextmanager
+def _running(tmp_path: Path, *arguments: str, **environment: str) -> Iterator[Up]:
+    started = Up(tmp_path / "installation", tmp_path / "up.log", *arguments, **environment)
+    try:
+        yield started
+    finally:
+        if started.process.poll() is None:
+            # As a user does: a killed one leaves it to its programs to notice, which a busy worker may do late.
+            started.process.send_signal(signal.SIGINT)
+            started.process.wait(60)
+
+
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
-    started = Up(tmp_path / "installation", tmp_path / "up.log")
-    yield started
-    if started.process.poll() is None:
-        # As a user does: a killed one leaves it to its programs to notice, which a busy worker may do late.
-        started.process.send_signal(signal.SIGINT)
-        started.process.wait(60)
+    with _running(tmp_path) as started:
+        yield started
 
 
 def test_an_installation_serves_mends_itself_and_leaves_nothing_running(up: Up) -> None:
@@ -146,6 +157,20 @@ def test_a_killed_installation_takes_its_programs_with_it(up: Up) -> None:
     up.process.kill()
     up.process.wait(10)
     assert wait_until_gone(everything, seconds_max=30) == []
+
+
+def test_an_installation_with_a_public_name_starts_and_hears_its_sandbox(tmp_path: Path) -> None:
+    public = {"SITE_URL": "https://royalties.example.org", "ALLOWED_HOSTS": "royalties.example.org"}
+    with _running(tmp_path, "--host", "0.0.0.0", **public) as up:
+        up.wait_until_served()
+        page = requests.get(
+            f"{up.url}/how-it-works/", headers={"Host": "royalties.example.org"}, allow_redirects=False, timeout=30
+        )
+        assert (page.status_code, page.headers["Location"]) == (301, "https://royalties.example.org/how-it-works/")
+        assert requests.get(f"{up.url}/readyz", allow_redirects=False, timeout=30).status_code == 200
+        for webhook in ("stripe/", "stripe/connect/"):
+            unsigned = requests.post(f"{up.url}/webhooks/{webhook}", b"{}", allow_redirects=False, timeout=30)
+            assert unsigned.status_code == 400
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
