@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,6 +28,7 @@ READ_BY: Mapping[str, frozenset[str]] = {
 }
 """Attributor -> the fields that it reads besides those which all of them read."""
 
+AT_LEAST_ONE = ("coordinates", "k", "fit_items", "pca_items", "batch", "part_items", "shard_items", "spread_items")
 TERMS = ("tokens", "words")
 NODES_MAX = 32
 SHARD_ITEMS_MAX = 65_536
@@ -40,6 +42,22 @@ def gauss_nodes(count: int) -> tuple[tuple[float, float], ...]:
 
     places, weights = leggauss(count)
     return tuple((float(0.5 + x / 2), float(w / 2)) for x, w in zip(places, weights, strict=True))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _nodes(told: object) -> tuple[tuple[float, float], ...]:
+    """How many Gauss nodes, or pairs of a place and a weight."""
+    if isinstance(told, int) and not isinstance(told, bool):
+        return gauss_nodes(told)
+    if not isinstance(told, list | tuple):
+        raise ValueError(f"nodes must be a whole number or pairs of numbers, not {told!r}")
+    for pair in told:
+        if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(map(_is_number, pair))):
+            raise ValueError(f"each of the nodes must be a pair of numbers, not {pair!r}")
+    return tuple((float(t), float(weight)) for t, weight in told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +92,27 @@ class IndexConfig:
     """What the lexical score counts beside the midpoint's, both in units of their spread over items."""
 
     def __post_init__(self) -> None:
-        for name in ("coordinates", "k", "fit_items", "pca_items", "batch", "part_items", "shard_items"):
+        for name in (*AT_LEAST_ONE, "seed", "buckets", "ngrams"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ValueError(f"{name} must be a whole number, not {value!r}")
+        for name in AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, not {self.seed}")
+        for name in ("damping", "lexical_weight"):
+            if not _is_number(getattr(self, name)):
+                raise ValueError(f"{name} must be a finite number, not {getattr(self, name)!r}")
+        if self.damping <= 0:
+            raise ValueError(f"damping must be more than 0, not {self.damping}")
+        if not 1 <= len(self.nodes) <= NODES_MAX:
+            raise ValueError(f"nodes must be 1 to {NODES_MAX}, not {len(self.nodes)}")
+        for t, weight in self.nodes:
+            if not (0 <= t <= 1 and 0 < weight <= 1):
+                raise ValueError(f"a node lies between 0 and 1 and weighs more than 0 and at most 1, not {t}, {weight}")
+        if not all(isinstance(layer, str) for layer in self.left_out):
+            raise ValueError(f"left_out must be names of layers, not {self.left_out!r}")
         if self.shard_items > SHARD_ITEMS_MAX:
             raise ValueError(f"shard_items must be at most {SHARD_ITEMS_MAX}, not {self.shard_items}")
         if self.attributor not in READ_BY:
@@ -105,11 +141,11 @@ class IndexConfig:
         if unread:
             raise ValueError(f"{attributor} reads no {unread[0]!r}; it reads {', '.join(sorted(read))}")
         changed = dict(stored)
-        if isinstance(changed.get("nodes"), int):
-            changed["nodes"] = gauss_nodes(changed["nodes"])
-        elif "nodes" in changed:
-            changed["nodes"] = tuple((float(t), float(weight)) for t, weight in changed["nodes"])
+        if "nodes" in changed:
+            changed["nodes"] = _nodes(changed["nodes"])
         if "left_out" in changed:
+            if not isinstance(changed["left_out"], list | tuple):
+                raise ValueError(f"left_out must be a list of names of layers, not {changed['left_out']!r}")
             changed["left_out"] = tuple(changed["left_out"])
         return cls(**changed)
 
