@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from attribution import operations
 from attribution.models import AttributionIndex
 from tests.attribution.conftest import Programme
+from tests.attribution.test_builds import own_copy
 
 SMALL: dict[str, Any] = {"coalitions": 4, "generations": 8, "processes": 1}
 
@@ -69,3 +72,12 @@ def test_an_index_that_is_not_there_is_refused_with_those_that_are(indexed: Prog
 def test_more_coalitions_than_the_holders_have_halves_are_refused_in_words(indexed: Programme) -> None:
     with pytest.raises(CommandError, match="4 holders have 6 different halves"):
         call_command("audit_index", indexed.model_version.name, **{**SMALL, "coalitions": 7})
+
+
+def test_a_damaged_index_is_refused_in_words(
+    indexed: Programme, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = own_copy(indexed, tmp_path, monkeypatch)
+    (Path(settings.TRIBUTARY_DATA) / index.directory / "sums.npy").write_bytes(b"damaged")
+    with pytest.raises(CommandError, match="Truncated"):
+        call_command("audit_index", str(index.public_id), **SMALL)

@@ -13,12 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from attribution import operations, queries
+from attribution.artefacts import UnableToOpenIndex
 from attribution.models import AttributionIndex
 
 REFUSALS = (
     operations.UnableToAuditIndex,
     operations.UnableToBuild,
     operations.UnableToLoadModel,
+    UnableToOpenIndex,
 )
 
 
