@@ -8,15 +8,28 @@ import sys
 WITHOUT_ENGINE = {"help", "version", "--help", "--version", "verify_statement", "collectstatic", "compilemessages"}
 
 
+def execute() -> None:
+    """Run the command; where there are no tables yet, say so in place of what the database says."""
+    from django.core.management import execute_from_command_line
+    from django.db import OperationalError, ProgrammingError
+
+    try:
+        execute_from_command_line(sys.argv)
+    except (OperationalError, ProgrammingError):
+        from config.database import is_set_up
+
+        if is_set_up():
+            raise
+        sys.exit("There are no tables in this database yet. Run `manage.py setup_database` first, or `make demo`.")
+
+
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    from django.core.management import execute_from_command_line
-
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     needs_postgres = "DATABASE_URL" not in os.environ
     needs_valkey = "BROKER_URL" not in os.environ
     if command in WITHOUT_ENGINE or "--help" in sys.argv or not (needs_postgres or needs_valkey):
-        execute_from_command_line(sys.argv)
+        execute()
         return
 
     from config import local
@@ -24,7 +37,7 @@ def main() -> None:
 
     try:
         with local.engine(TRIBUTARY_DATA, postgres=needs_postgres, valkey=needs_valkey):
-            execute_from_command_line(sys.argv)
+            execute()
     except local.EngineUnavailable as error:
         sys.exit(f"{error}")
 

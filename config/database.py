@@ -76,3 +76,10 @@ def ensure_roles(alias: str = "default") -> None:
         cursor.execute(ROLES_SQL)
         cursor.execute("SELECT quote_ident(current_database())")
         cursor.execute(f"ALTER DATABASE {cursor.fetchone()[0]} OWNER TO {OWNER_ROLE}")
+
+
+def is_set_up(alias: str = "default") -> bool:
+    """Whether setup_database has made tables here; asked as the login role, since the others may not exist."""
+    with acting_as("", alias) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('django_migrations') IS NOT NULL")
+        return bool(cursor.fetchone()[0])

@@ -1,18 +1,25 @@
 import contextlib
+import os
 import subprocess
 import sys
 import time
+import urllib.parse
+import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg2
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import InternalError, ProgrammingError, connection
 
 from config import local
 from config.database import APP_ROLE, ROLES_SQL
 from tests.conftest import CommittedDatabase
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.mark.django_db
@@ -69,3 +76,27 @@ def test_two_set_ups_at_once_create_the_roles_together(tmp_path: Path) -> None:
             assert cursor.fetchone() == (2,)
             cursor.execute("SELECT count(*) FROM pg_auth_members WHERE member = current_user::regrole")
             assert cursor.fetchone() == (2,)
+
+
+@pytest.fixture
+def empty_database() -> Iterator[str]:
+    """The address of a database in which nothing was ever set up."""
+    parts = urllib.parse.urlsplit(settings.DATABASE_URL)
+    name = f"empty_{uuid.uuid4().hex[:16]}"
+    with contextlib.closing(psycopg2.connect(parts._replace(path="/postgres").geturl())) as administrator:
+        administrator.autocommit = True
+        with administrator.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name}")
+            yield parts._replace(path=f"/{name}").geturl()
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.parametrize("command", [["check_books"], ["export_journal"], ["build_index", "orator/orator-1"]])
+def test_a_command_before_the_set_up_says_what_to_run_first(empty_database: str, command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "manage.py", *command], cwd=ROOT, env={**os.environ, "DATABASE_URL": empty_database},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("There are no tables in this database yet. Run `manage.py setup_database` first")
+    assert "Traceback" not in done.stderr
