@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.defaults import page_not_found
 from rest_framework import exceptions
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
@@ -69,3 +71,20 @@ def _rendered(response: Response, context: dict[str, Any]) -> Response:
         request.accepted_renderer = ProblemRenderer()
         request.accepted_media_type = ProblemRenderer.media_type
     return response
+
+
+# --- what ends before a view of the API is reached ------------------------------------------------------------------
+def reads_problems(request: HttpRequest) -> bool:
+    """Whether it is a program that asks, and so reads a problem and not a page."""
+    return request.path.startswith("/api/")
+
+
+def problem_answer(status: int, slug: str, detail: str) -> HttpResponse:
+    return JsonResponse(problem(status, slug, detail), status=status, content_type=ProblemRenderer.media_type)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler of addresses that lead nowhere."""
+    if reads_problems(request):
+        return problem_answer(404, "not-found", f"There is nothing at {request.path}.")
+    return page_not_found(request, exception)

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
 from redis import RedisError
+
+from config.problems import problem_answer, reads_problems
 
 log = structlog.get_logger(__name__)
 HTML = "text/html; charset=utf-8"
@@ -31,7 +33,28 @@ class RefuseNul(MiddlewareMixin):
             for name, values in given.lists():
                 if "\x00" in name or any("\x00" in value for value in values):
                     field = name.replace("\x00", "")
+                    if reads_problems(request):
+                        return problem_answer(400, "malformed-text", f"There is a NUL character in “{field}”.")
                     return render(request, "400.html", {"field": field}, status=400)
+        return None
+
+
+class RefuseCharsets(MiddlewareMixin):
+    """Answers 400 to a request whose texts are said to be in an encoding that nobody can read them in.
+
+    Python knows encodings that are none of text (rot13, zlib): Django takes them for one, and would fail as it reads.
+    """
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:
+        encoding = request.encoding
+        try:
+            # Nothing at all would be decoded without a look at the encoding.
+            bytes(4).decode(encoding or "utf-8")
+        except (LookupError, UnicodeError):
+            detail = f"The charset {encoding} is no encoding of text. Send UTF-8."
+            if reads_problems(request):
+                return problem_answer(400, "unknown-charset", detail)
+            return HttpResponseBadRequest(detail, content_type="text/plain; charset=utf-8")
         return None
 
 

@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularJSONAPIView
 
 from config import health
 
+handler404 = "config.problems.not_found"
 urlpatterns = [
     path("", TemplateView.as_view(template_name="public/home.html"), name="home"),
     path(
