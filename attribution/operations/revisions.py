@@ -12,7 +12,7 @@ from django.db.models import Q, QuerySet
 from attribution.models import AttributionIndex, IndexRevision, ManifestWork, ModelVersion, WorkRemoval
 from attribution.operations.builds import queue_build, session_lock
 from attribution.operations.indexes import describe_condition, directory_of, load_model
-from attribution.operations.manifest_items import ManifestItems, removed_works
+from attribution.operations.manifest_items import ManifestItems, UnableToBuild, removed_works
 from contributors.models import Consent, Work
 from contributors.queries import consents_in_force
 
@@ -57,6 +57,8 @@ def remove_works(*, model_version: ModelVersion, works: Sequence[Work], reason: 
 def restore_works(*, model_version: ModelVersion, works: Sequence[Work], at: datetime) -> int:
     """Let removed works count again; how many there were."""
     standing = WorkRemoval.objects.filter(model_version=model_version, work__in=works, restored_at__isnull=True)
+    if later := standing.filter(removed_at__gt=at).select_related("work").first():
+        raise UnableToRevise(f"“{later.work.title}” was removed after the moment at which it is to be restored.")
     return standing.update(restored_at=at)
 
 
@@ -158,10 +160,19 @@ def _revise(index: AttributionIndex, *, at: datetime) -> AttributionIndex:
 def refit_index(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
     """Queue an index of the same configuration with a basis fitted again on what counts now.
 
-    It takes over when it passes its audit, as any later index does.
+    It takes over when it passes its audit, as any later index does. Refused while one of them is being built.
     """
-    refits = AttributionIndex.objects.filter(model_version=index.model_version).count()
-    return queue_build(model_version=index.model_version, config={**index.config, "refit": refits}, at=at)
+    with transaction.atomic():
+        ModelVersion.objects.select_for_update(no_key=True).get(pk=index.model_version_id)
+        indexes = AttributionIndex.objects.filter(model_version_id=index.model_version_id)
+        if any(_same_but_for_refits(index, other) for other in indexes.filter(state=State.BUILDING)):
+            raise UnableToBuild("An index of this configuration is being built already: wait until it is done.")
+        refits = indexes.count()
+        return queue_build(model_version=index.model_version, config={**index.config, "refit": refits}, at=at)
+
+
+def _same_but_for_refits(one: AttributionIndex, other: AttributionIndex) -> bool:
+    return {**one.config, "refit": 0} == {**other.config, "refit": 0}
 
 
 def _changes(index: AttributionIndex) -> tuple[set[int], set[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -441,6 +442,24 @@ def test_an_index_that_another_process_changes_is_left_to_it(
     finally:
         other.close()
     assert tasks.sweep_removals() == 1
+
+
+def test_a_refit_that_is_asked_for_twice_is_queued_once(indexed: Programme) -> None:
+    assert indexed.index is not None
+    refitted = operations.refit_index(index=indexed.index, at=indexed.at)
+    with pytest.raises(operations.UnableToBuild, match="is being built already"):
+        operations.refit_index(index=indexed.index, at=indexed.at)
+    AttributionIndex.objects.filter(pk=refitted.pk).update(state="retired")
+    assert operations.refit_index(index=indexed.index, at=indexed.at).config["refit"] == 2
+
+
+def test_a_work_does_not_come_back_before_it_was_removed(indexed: Programme) -> None:
+    works = indexed.works[:1]
+    operations.remove_works(model_version=indexed.model_version, works=works, reason="claim", at=indexed.at)
+    before = indexed.at - timedelta(days=1)
+    with pytest.raises(operations.UnableToRevise, match=f"“{works[0].title}” was removed after"):
+        operations.restore_works(model_version=indexed.model_version, works=works, at=before)
+    assert operations.restore_works(model_version=indexed.model_version, works=works, at=indexed.at) == 1
 
 
 def test_revisions_and_removals_are_kept(indexed: Programme) -> None:
