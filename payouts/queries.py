@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -252,24 +253,40 @@ class RunSummary:
 
 
 def run_summary(run: PayoutRun) -> RunSummary:
-    states = {
-        row["state"]: row
-        for row in run.payouts.values("state").annotate(
-            n=Count("pk"), amount=Sum("amount_minor"), gross=Sum("gross_minor"), tax=Sum("tax_minor")
+    return run_summaries([run])[run.pk]
+
+
+def run_summaries(runs: Collection[PayoutRun]) -> dict[int, RunSummary]:
+    """The summaries of several runs by the runs' numbers, in two queries however many they are."""
+    ids = [run.pk for run in runs]
+    states: dict[int, dict[str, Any]] = {run_id: {} for run_id in ids}
+    for row in (
+        Payout.objects.filter(run__in=ids)
+        .values("run_id", "state")
+        .annotate(
+            n=Count("pk"), amount=Sum("amount_minor"), gross=Sum("gross_minor"), tax=Sum("tax_minor"),
+            n_needs_person=Count("needs_person_since"),
         )
+    ):  # fmt: skip
+        states[row["run_id"]][row["state"]] = row
+    left_out = {
+        row["run_id"]: row
+        for row in LeftOut.objects.filter(run__in=ids).values("run_id").annotate(n=Count("pk"), sum=Sum("amount"))
     }
-    left_out = run.left_out.aggregate(n=Count("pk"), amount=Sum("amount"))
-    return RunSummary(
-        n_payouts=sum(row["n"] for row in states.values()),
-        gross_minor=sum(row["gross"] for row in states.values()),
-        tax_minor=sum(row["tax"] for row in states.values()),
-        total_minor=sum(row["amount"] for row in states.values()),
-        by_state={state: row["n"] for state, row in states.items()},
-        minor_by_state={state: row["amount"] for state, row in states.items()},
-        n_left_out=left_out["n"],
-        left_out_amount=left_out["amount"] or 0,
-        n_needs_person=run.payouts.filter(needs_person_since__isnull=False).count(),
-    )
+    return {
+        run_id: RunSummary(
+            n_payouts=sum(row["n"] for row in of_run.values()),
+            gross_minor=sum(row["gross"] for row in of_run.values()),
+            tax_minor=sum(row["tax"] for row in of_run.values()),
+            total_minor=sum(row["amount"] for row in of_run.values()),
+            by_state={state: row["n"] for state, row in of_run.items()},
+            minor_by_state={state: row["amount"] for state, row in of_run.items()},
+            n_left_out=left_out[run_id]["n"] if run_id in left_out else 0,
+            left_out_amount=left_out[run_id]["sum"] if run_id in left_out else 0,
+            n_needs_person=sum(row["n_needs_person"] for row in of_run.values()),
+        )
+        for run_id, of_run in states.items()
+    }
 
 
 @dataclass(frozen=True)

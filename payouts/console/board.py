@@ -38,13 +38,14 @@ class CurrencyTotals:
 def console(request: HttpRequest) -> HttpResponse:
     user = user_of(request)
     runs = list(queries.runs().exclude(state__in=["closed", "cancelled", "rejected"])[:50])
+    summaries = queries.run_summaries(runs)
     in_review = [run for run in runs if run.state == PayoutRun.State.IN_REVIEW]
     return render(
         request,
         "console/home.html",
         {
             "frozen": settings.PAYOUTS_FROZEN,
-            "runs": [(run, queries.run_summary(run)) for run in runs],
+            "runs": [(run, summaries[run.pk]) for run in runs],
             "to_approve": [run for run in in_review if not why_not_approve(run, user)],
             "to_execute": [run for run in runs if run.state == PayoutRun.State.APPROVED],
             "paused": [run for run in runs if run.state == PayoutRun.State.PAUSED],

@@ -60,7 +60,7 @@ def build(request: HttpRequest) -> HttpResponse:
 
 def _board(request: HttpRequest, form: BuildRunForm, *, status: int = 200) -> HttpResponse:
     every = list(queries.runs()[:200])
-    summaries = {run.pk: queries.run_summary(run) for run in every}
+    summaries = queries.run_summaries(every)
     groups = []
     for title, states in GROUPS:
         members = [(run, summaries[run.pk]) for run in every if run.state in states]

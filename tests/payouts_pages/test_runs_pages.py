@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import pytest
 from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from ledger import queries as ledger_queries
@@ -250,6 +252,26 @@ def test_the_board_groups_runs_and_sums_each_currency(world: World, log_in: LogI
     assert "To approve" in home
     assert "USD 12.34 to 1 payee, built by" in home
     assert "To approve" not in words_of(log_in(world.maker).get(reverse("payouts:console")))
+
+
+@pytest.mark.parametrize("name", ["runs", "console"])
+def test_a_list_of_runs_asks_the_database_as_often_however_long_it_is(world: World, log_in: LogIn, name: str) -> None:
+    contributor = world.contributor(1234)
+    for world.currency in ("JPY", "KWD", "USD"):
+        world.credit(contributor, 50_000)
+    client = log_in(world.checker)
+
+    def n_queries() -> int:
+        with CaptureQueriesContext(connection) as asked:
+            client.get(reverse(f"payouts:{name}"))
+        return len(asked)
+
+    world.built()
+    n_queries()
+    with_one = n_queries()
+    for world.currency in ("JPY", "KWD"):
+        world.built()
+    assert n_queries() == with_one
 
 
 def test_the_home_of_finance_shows_the_trial_balance_s_figures(world: World, log_in: LogIn) -> None:
