@@ -30,6 +30,12 @@ class AdvanceProposal(Proposal):
 
     class Meta:
         constraints = [
+            # A form that is sent twice asks once.
+            models.UniqueConstraint(
+                fields=["contract", "currency", "amount", "reference"],
+                condition=Q(state="proposed"),
+                name="an_equal_advance_is_proposed_once_at_a_time",
+            ),
             models.CheckConstraint(condition=Q(amount__gt=0), name="an_advance_is_positive"),
             models.CheckConstraint(condition=~Q(reason=""), name="an_advance_has_a_reason"),
             models.CheckConstraint(condition=~Q(reference=""), name="an_advance_has_a_reference"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import MD5, Cast
 
 from ledger.models.books import Entry
 from ledger.models.proposals import Proposal, decided_by_another
@@ -27,6 +28,13 @@ class ManualEntry(Proposal):
 
     class Meta:
         constraints = [
+            # A form that is sent twice asks once. An index takes no more than 2.7 kB, and the lines may be longer.
+            models.UniqueConstraint(
+                MD5(Cast("lines", models.TextField())),
+                "reference",
+                condition=Q(state="proposed"),
+                name="an_equal_manual_entry_is_proposed_once_at_a_time",
+            ),
             models.CheckConstraint(condition=~Q(reason=""), name="a_manual_entry_has_a_reason"),
             models.CheckConstraint(condition=~Q(reference=""), name="a_manual_entry_has_a_reference"),
             models.CheckConstraint(

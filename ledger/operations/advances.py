@@ -19,7 +19,7 @@ from ledger.journal import AccountKey
 from ledger.models import AdvanceCancellation, AdvanceProposal, Contract, EntryKind
 from ledger.money import ASSETS, UNITS_MAX, asset, format_amount, whole_minor
 from ledger.operations.periods import dated
-from ledger.operations.proposals import decide, reject, undecided
+from ledger.operations.proposals import decide, propose, reject, undecided
 
 PROPOSERS = ("finance_maker", "finance_checker")
 GRANTERS = ("finance_checker",)
@@ -27,7 +27,7 @@ Way = AdvanceCancellation.Way
 
 
 class UnableToProposeAdvance(Exception):
-    """The amount is none that can be paid, or the reason or the reference is missing."""
+    """The amount is none that can be paid, the reason or the reference is missing, or an equal proposal waits."""
 
     status = 422
     problem = "advance-invalid"
@@ -70,10 +70,11 @@ def propose_advance(
         raise UnableToProposeAdvance("Say in 1 to 300 characters why the advance is paid.")
     if not reference or len(reference) > 200:
         raise UnableToProposeAdvance("Name what it rests on, such as the clause of the contract or a letter.")
-    return AdvanceProposal.objects.create(
+    row = AdvanceProposal(
         contract=contract, currency=currency, amount=amount, reason=reason, reference=reference, proposed_by=by,
         proposed_at=at,
     )  # fmt: skip
+    return propose(row, "an_equal_advance_is_proposed_once_at_a_time", UnableToProposeAdvance)
 
 
 def grant_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> AdvanceProposal:

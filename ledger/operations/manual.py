@@ -15,7 +15,7 @@ from ledger.journal import AccountKey
 from ledger.models import EntryKind, ManualEntry
 from ledger.money import UNITS_MAX
 from ledger.operations.periods import dated
-from ledger.operations.proposals import decide, reject, undecided
+from ledger.operations.proposals import decide, propose, reject, undecided
 
 LINES_MAX = 20
 PROPOSERS = ("finance_maker", "finance_checker")
@@ -31,7 +31,7 @@ BY_HAND = tuple(kind for kind in journal.CHART if kind not in OPERATIONS_ONLY)
 
 
 class UnableToProposeManualEntry(Exception):
-    """The lines do not make an entry, or the reason or the reference is missing."""
+    """The lines do not make an entry, the reason or the reference is missing, or an equal proposal waits."""
 
     status = 422
     problem = "manual-entry-invalid"
@@ -66,10 +66,11 @@ def propose_manual_entry(
     if closed := [key.kind for key, _ in lines if key.kind in OPERATIONS_ONLY]:
         raise UnableToProposeManualEntry(f"Accounts {closed[0]} are moved by their operations alone, not by hand.")
     assert all(abs(amount) <= UNITS_MAX for _, amount in lines)
-    return ManualEntry.objects.create(
+    row = ManualEntry(
         reason=reason, reference=reference, proposed_by=by, proposed_at=at,
         lines=[[key.kind, key.asset, key.owner, key.contract, amount] for key, amount in lines],
     )  # fmt: skip
+    return propose(row, "an_equal_manual_entry_is_proposed_once_at_a_time", UnableToProposeManualEntry)
 
 
 def post_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualEntry:

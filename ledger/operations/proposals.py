@@ -1,4 +1,4 @@
-"""How a proposal of staff is decided: once, under a lock on its row, and rejected by whoever may propose."""
+"""How a proposal of staff is made, and decided: once, under a lock on its row, rejected by whoever may propose."""
 
 from __future__ import annotations
 
@@ -6,13 +6,28 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import TypeVar
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 
 from contributors.models import User
 from contributors.operations import lacks_role
 from ledger.models.proposals import Proposal
 
 P = TypeVar("P", bound=Proposal)
+
+
+def propose(row: P, rule: str, refusal: type[Exception]) -> P:
+    """Write a new proposal down. Raises `refusal` where an equal one waits, which the constraint `rule` finds."""
+    try:
+        with transaction.atomic():
+            row.save(force_insert=True)
+    except IntegrityError as error:
+        if rule not in str(error):
+            raise
+        raise refusal(
+            "The same is proposed already and waits for somebody to decide it. Should it be meant twice, name another "
+            "reference."
+        ) from error
+    return row
 
 
 def undecided(row: P, refusal: type[Exception]) -> P:

@@ -54,6 +54,24 @@ def test_an_advance_is_proposed_by_one_and_granted_by_another(world: World) -> N
     assert not [r.rows for r in check_all() if r.rows]
 
 
+def test_an_equal_advance_is_proposed_once_at_a_time(world: World) -> None:
+    _first, second = finance(world.at)
+    asked = propose(world)
+    with pytest.raises(operations.UnableToProposeAdvance, match="proposed already"):
+        propose(world, reason="the form was sent twice")
+    propose(world, reference="clause 5")
+    with pytest.raises(DatabaseError, match="an_equal_advance_is_proposed_once"), transaction.atomic():
+        AdvanceProposal.objects.bulk_create([AdvanceProposal(**_terms(asked))])
+    operations.grant_advance(advance=asked, by=second, at=world.at)
+    # Whoever means it a second time can: the first one is decided.
+    assert propose(world).pk != asked.pk
+
+
+def _terms(asked: AdvanceProposal) -> dict[str, Any]:
+    names = ("contract_id", "currency", "amount", "reason", "reference", "proposed_by_id", "proposed_at")
+    return {name: getattr(asked, name) for name in names}
+
+
 def test_a_rejected_advance_is_never_granted_and_its_proposer_may_take_it_back(world: World) -> None:
     first, second = finance(world.at)
     asked = operations.reject_advance(advance=propose(world), by=first, at=world.at)

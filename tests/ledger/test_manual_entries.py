@@ -51,6 +51,18 @@ def test_an_entry_by_hand_is_proposed_by_one_and_posted_by_another(world: World)
     assert not [r.rows for r in check_all() if r.rows]
 
 
+def test_an_equal_entry_is_proposed_once_at_a_time(world: World) -> None:
+    first, _second = finance(world.at)
+    many = [(AccountKey("contributor_payable", "USD", f"contributor:{number}"), -CENT) for number in range(1, 20)]
+    for lines in (LINES, [*many, (FEES, 19 * CENT)]):
+        manual = propose(world, lines)
+        with pytest.raises(operations.UnableToProposeManualEntry, match="proposed already"):
+            propose(world, lines, reason="the form was sent twice")
+        propose(world, lines, reference="bank letter 8")
+        operations.reject_manual_entry(manual=manual, by=first, at=world.at)
+        propose(world, lines)
+
+
 def test_a_proposal_that_was_rejected_is_never_posted(world: World) -> None:
     first, second = finance(world.at)
     manual = operations.reject_manual_entry(manual=propose(world), by=first, at=world.at)
