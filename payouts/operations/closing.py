@@ -159,8 +159,11 @@ def sign_off(*, difference: Difference, by: User, note: str, at: datetime, seen:
     """Accept a difference with an explanation: by somebody other than the run's creator."""
     require_role(by, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
+    require_settled_role(by, at)
     difference = (
-        Difference.objects.select_for_update(of=("self",), no_key=True).select_related("run").get(pk=difference.pk)
+        Difference.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("run", "payout")
+        .get(pk=difference.pk)
     )
     if difference.state != Difference.State.OPEN:
         raise UnableToSignOff("The difference has ended already.")
@@ -168,6 +171,8 @@ def sign_off(*, difference: Difference, by: User, note: str, at: datetime, seen:
         raise UnableToSignOff("Say what explains it.")
     if difference.run is not None and difference.run.created_by_id == by.pk:
         raise UnableToSignOff("Whoever created a run does not sign off its differences.")
+    if difference.payout is not None:
+        require_stranger(by, difference.payout.contributor_id)
     difference.state, difference.signed_off_by = Difference.State.SIGNED_OFF, by
     difference.note, difference.ended_at = note.strip()[:1000], at
     difference.save(update_fields=["state", "signed_off_by", "note", "ended_at"])

@@ -84,6 +84,19 @@ def test_who_acts_for_a_payee_neither_takes_their_payout_back_nor_decides_what_b
         )
 
 
+def test_who_acts_for_a_payee_does_not_explain_away_what_differs_about_their_payout(world: World) -> None:
+    contributor = payee(world, 7000)
+    add_member(contributor=contributor, user=world.second_checker, role="viewer", at=world.at)
+    run, _file = sent(world)
+    short = line(run.payouts.get(), amount_minor=6999)
+    operations.record_bank_lines(lines=[short], by=world.checker, at=world.at, seen=SEEN)
+    difference = run.differences.get()
+    with pytest.raises(operations.UnableToActForOneself, match=f"You act for {contributor}"):
+        operations.sign_off(difference=difference, by=world.second_checker, note="a fee", at=world.at, seen=SEEN)
+    signed = operations.sign_off(difference=difference, by=world.checker, note="a fee", at=world.at, seen=SEEN)
+    assert signed.state == "signed_off"
+
+
 # --- limits -------------------------------------------------------------------------------------------------------
 def test_a_run_split_under_the_limit_takes_a_second_approver_all_the_same(world: World) -> None:
     world.policy(second_approval_minor=1500)
