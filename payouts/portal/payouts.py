@@ -50,8 +50,9 @@ def threshold(request: HttpRequest) -> HttpResponse:
             account=account, minimum_minor=minimum_minor, by=user_of(request), at=at, seen=presence_of(request)
         )
     if not refused:
-        written = format_amount(from_minor(minimum_minor, contributor.currency), contributor.currency, decimals=2)
-        messages.success(request, f"You are paid from {contributor.currency} {written} on.")
+        currency = contributor.currency
+        written = format_amount(from_minor(minimum_minor, currency), currency, decimals=asset(currency).exponent)
+        messages.success(request, f"You are paid from {currency} {written} on.")
     return redirect("payouts:payouts")
 
 

@@ -130,6 +130,17 @@ def test_a_contributor_raises_the_threshold(world: World, log_in: LogIn) -> None
     assert "is no decimal amount" in words_of(response)
 
 
+@pytest.mark.parametrize(("currency", "written"), [("JPY", "2500"), ("KWD", "25.500")])
+def test_a_threshold_is_repeated_with_the_decimals_of_its_currency(
+    world: World, log_in: LogIn, currency: str, written: str
+) -> None:
+    contributor = world.contributor(1234)
+    Contributor.objects.filter(pk=contributor.pk).update(currency=currency)
+    entry = {"minimum_minor": written}
+    page = words_of(log_in(world.owner).post(reverse("payouts:threshold"), entry, follow=True))
+    assert f"You are paid from {currency} {written} on." in page
+
+
 def test_changing_the_threshold_asks_who_it_is_after_five_minutes(world: World, log_in: LogIn) -> None:
     contributor = world.contributor(1234)
     response = log_in(world.owner, factor_age=301).post(reverse("payouts:threshold"), {"minimum_minor": "25"})
