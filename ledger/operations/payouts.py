@@ -199,7 +199,8 @@ def record_transfer_reversal(*, contributor_id: int, currency: str, amount: int,
 def reverse_withholding(
     *, contributor_id: int, currency: str, amount: int, reversal_id: str, at: datetime, jurisdiction: str = "US"
 ) -> int:
-    """The tax withheld from a reversed transfer, where it was not remitted yet, goes back to the contributor."""
+    """The tax withheld from a reversed transfer goes back to the contributor. Where it was remitted already, the
+    jurisdiction's account is in debt to us by it until a later remittance is the less."""
     return _returned(
         EntryKind.WITHHOLDING_REVERSED, f"withholding_reversed:{reversal_id}", contributor_id, amount,
         _withheld(jurisdiction, currency), at, reversal_id,
