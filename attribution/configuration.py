@@ -44,7 +44,8 @@ def gauss_nodes(count: int) -> tuple[tuple[float, float], ...]:
     return tuple((float(0.5 + x / 2), float(w / 2)) for x, w in zip(places, weights, strict=True))
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether it is a finite number, and no word or truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -55,7 +56,7 @@ def _nodes(told: object) -> tuple[tuple[float, float], ...]:
     if not isinstance(told, list | tuple):
         raise ValueError(f"nodes must be a whole number or pairs of numbers, not {told!r}")
     for pair in told:
-        if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(map(_is_number, pair))):
+        if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(map(is_number, pair))):
             raise ValueError(f"each of the nodes must be a pair of numbers, not {pair!r}")
     return tuple((float(t), float(weight)) for t, weight in told)
 
@@ -102,7 +103,7 @@ class IndexConfig:
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, not {self.seed}")
         for name in ("damping", "lexical_weight"):
-            if not _is_number(getattr(self, name)):
+            if not is_number(getattr(self, name)):
                 raise ValueError(f"{name} must be a finite number, not {getattr(self, name)!r}")
         if self.damping <= 0:
             raise ValueError(f"damping must be more than 0, not {self.damping}")

@@ -82,7 +82,6 @@ def sandbox_environment(root: Path) -> Path:
     path = root / "local.env"
     if path.exists():
         return path
-    root.mkdir(parents=True, exist_ok=True)
     lines = {
         "SANDBOX": "1",
         "STRIPE_API_BASE": f"http://127.0.0.1:{free_port()}",
@@ -91,14 +90,22 @@ def sandbox_environment(root: Path) -> Path:
         "STRIPE_WEBHOOK_SECRETS": f"whsec_{secrets.token_hex(24)}",
         "STRIPE_CONNECT_WEBHOOK_SECRETS": f"whsec_{secrets.token_hex(24)}",
     }
-    # Several processes may start at once: each writes its own file, one of them wins whole.
-    descriptor, temporary = tempfile.mkstemp(dir=root)
-    with os.fdopen(descriptor, "w") as handle:
-        handle.writelines(f"{name}={value}\n" for name, value in lines.items())
-    with contextlib.suppress(FileExistsError):
-        os.link(temporary, path)
-    os.unlink(temporary)
+    write_once(path, "".join(f"{name}={value}\n" for name, value in lines.items()))
     return path
+
+
+def write_once(path: Path, text: str) -> str:
+    """Make the file, readable by its owner alone, unless it is there; returns what it says. Several processes may do
+    so at once: each writes a file of its own, and one of them wins whole."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(descriptor, "w") as handle:
+            handle.write(text)
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+        os.unlink(temporary)
+    return path.read_text()
 
 
 def _package_directory(package: str, remedy: str) -> Path:

@@ -37,15 +37,7 @@ def _secret_key() -> str:
     """SECRET_KEY, or one made once and kept beside the data, so that sessions survive a restart."""
     if given := os.environ.get("SECRET_KEY"):
         return given
-    path = TRIBUTARY_DATA / "secret_key"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text()
-    with os.fdopen(descriptor, "w") as handle:
-        handle.write(made := secrets.token_urlsafe(64))
-    return made
+    return local.write_once(TRIBUTARY_DATA / "secret_key", secrets.token_urlsafe(64))
 
 
 SECRET_KEY = _secret_key()

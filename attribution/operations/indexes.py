@@ -64,14 +64,22 @@ class Wanted:
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> Wanted:
-        from attribution.configuration import IndexConfig
+        """Raises UnableToBuild: the configuration is not one, by name of what is wrong with it."""
+        from attribution.configuration import IndexConfig, is_number
 
         wanted = dict(config)
+        around = {
+            name: wanted.pop(name, usual)
+            for name, usual in (("noise_z", NOISE_Z), ("own_generations", OWN_GENERATIONS), ("refit", 0))
+        }
         try:
-            noise_z = float(wanted.pop("noise_z", NOISE_Z))
-            own_generations = int(wanted.pop("own_generations", OWN_GENERATIONS))
-            refit = int(wanted.pop("refit", 0))
-            return cls(IndexConfig.from_json(wanted), noise_z, own_generations, refit)
+            for name, value in around.items():
+                whole = name != "noise_z"
+                if not is_number(value) or value < 0 or (whole and not isinstance(value, int)):
+                    raise ValueError(f"{name} must be a {'whole ' if whole else ''}number from 0 on, not {value!r}")
+            return cls(
+                IndexConfig.from_json(wanted), float(around["noise_z"]), around["own_generations"], around["refit"]
+            )
         except (TypeError, ValueError) as error:
             raise UnableToBuild(f"The configuration is not one: {error}.") from None
 

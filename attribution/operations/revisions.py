@@ -48,7 +48,7 @@ def remove_works(*, model_version: ModelVersion, works: Sequence[Work], reason: 
         out = removed_works(model_version)
         rows = [
             WorkRemoval(model_version=model_version, work=work, reason=reason, removed_at=at)
-            for work in works
+            for work in {work.pk: work for work in works}.values()
             if work.pk not in out
         ]
         return WorkRemoval.objects.bulk_create(rows)

@@ -149,7 +149,7 @@ def test_a_build_whose_works_change_goes_on_with_those_that_were_planned(
     work_off(index, programme, until="squares")
     split(programme, programme.works[1])
     operations.remove_works(
-        model_version=programme.model_version, works=programme.works[:1], reason="claim", at=programme.at
+        model_version=programme.model_version, works=programme.works[:1] * 2, reason="claim", at=programme.at
     )
     if other_worker:
         builds._opened.cache_clear()

@@ -33,7 +33,13 @@ def test_a_configuration_is_indexed_once(indexed: Programme) -> None:
         operations.build_index(model_version=indexed.model_version, config=SMALL_INDEX, at=indexed.at)
 
 
-@pytest.mark.parametrize("config", [{"depth": 5}, {"noise_z": "loud"}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"depth": 5}, {"noise_z": "loud"}, {"noise_z": -1}, {"noise_z": float("nan")}, {"noise_z": float("inf")},
+        {"own_generations": -5}, {"own_generations": 2.5}, {"refit": -1}, {"refit": True},
+    ],
+)  # fmt: skip
 def test_a_configuration_that_is_none_is_refused(indexed: Programme, config: dict[str, object]) -> None:
     with pytest.raises(operations.UnableToBuild, match="configuration"):
         operations.build_index(model_version=indexed.model_version, config=config, at=indexed.at)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg2
@@ -164,3 +165,13 @@ def test_the_engine_runs_as_an_ordinary_user_too(root: Path) -> None:
         [*as_user, sys.executable, "-c", code, str(root)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.startswith("ready"), done.stderr
+
+
+def test_a_file_that_many_write_at_once_is_one_of_theirs_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "secret"
+    with ThreadPoolExecutor(8) as pool:
+        told = set(pool.map(lambda n: local.write_once(path, str(n) * 100_000), range(8)))
+    assert told == {path.read_text()}
+    assert set(path.read_text()) in [{str(n)} for n in range(8)]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(path.parent.iterdir()) == [path]
