@@ -11,11 +11,12 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Count, F, Q
+from django.db.models import Count, Exists, F, OuterRef, Q
 
 from ledger import operations as ledger
 from ledger.journal import UnableToPost
@@ -239,21 +240,40 @@ def send_or_recover(claim: Claim, clock: Clock, pace: Pace) -> gateway.Transfer 
     return _send(claim, clock, pace)
 
 
+class _Intent(NamedTuple):
+    """What was committed for a claim, and whether it may go on the wire, as of one moment."""
+
+    body: str
+    body_sha256: memoryview
+    idempotency_key: str
+    lease_token: uuid.UUID | None
+    run_state: str
+    is_held: bool
+
+
+def _intent_of(claim: Claim) -> _Intent:
+    """One query for all of it: it stands between every two calls to Stripe."""
+    held = Hold.objects.filter(open_holds_q(claim.claimed_at), contributor_id=OuterRef("payout__contributor_id"))
+    row = PayoutAttempt.objects.values_list(
+        "request", "request_sha256", "idempotency_key", "payout__lease_token", "payout__run__state", Exists(held)
+    ).get(pk=claim.attempt_id)
+    return _Intent(*row)
+
+
 def _send(claim: Claim, clock: Clock, pace: Pace) -> gateway.Transfer | None:
-    attempt = PayoutAttempt.objects.select_related("payout__run").get(pk=claim.attempt_id)
-    request = gateway.TransferRequest(attempt.request)
-    if request.sha256 != bytes(attempt.request_sha256):
-        stop_run(run_id=claim.run_id, code=PayoutRun.PauseCode.REQUEST_DIFFERS, note=str(attempt), at=clock())
+    intent = _intent_of(claim)
+    request = gateway.TransferRequest(intent.body)
+    if request.sha256 != bytes(intent.body_sha256):
+        stop_run(run_id=claim.run_id, code=PayoutRun.PauseCode.REQUEST_DIFFERS, note=intent.idempotency_key, at=clock())
         return None
-    if attempt.payout.lease_token != claim.token:
+    if intent.lease_token != claim.token:
         return None
-    is_held = _hold_on(attempt.payout, claim.claimed_at) is not None
-    if is_held and _hold_if_unsent(claim, clock):
+    if intent.is_held and _hold_if_unsent(claim, clock):
         return None
     try:
-        if is_held or not _goes_on(attempt.payout.run):
+        if intent.is_held or not _goes_on(intent.run_state):
             raise UnableToSend("It was stopped after it was claimed.")
-        transfer = gateway.create_transfer(request, idempotency_key=attempt.idempotency_key, deadline=claim.deadline)
+        transfer = gateway.create_transfer(request, idempotency_key=intent.idempotency_key, deadline=claim.deadline)
     except UnableToUseStripe as error:
         crashpoint(CrashPoint.ANSWER_READ)
         record_failure(claim=claim, error=error, at=clock(), pace=pace)
@@ -342,7 +362,7 @@ def _may_send_again(claim: Claim, clock: Clock, pace: Pace) -> bool:
                           "created_at": now},
             )  # fmt: skip
             wait = pace.look_up_again
-        elif reason is not None or not _goes_on(PayoutRun.objects.get(pk=payout.run_id)):
+        elif reason is not None or not _goes_on(payout.run.state):
             wait = pace.look_up_again
         else:
             if attempt.empty_look_up_at is None:
@@ -359,9 +379,9 @@ def _may_send_again(claim: Claim, clock: Clock, pace: Pace) -> bool:
         return False
 
 
-def _goes_on(run: PayoutRun) -> bool:
+def _goes_on(run_state: str) -> bool:
     """Kill switch and pause stop the sending, never the looking; so does a hold."""
-    return not settings.PAYOUTS_FROZEN and run.state == PayoutRun.State.EXECUTING
+    return not settings.PAYOUTS_FROZEN and run_state == PayoutRun.State.EXECUTING
 
 
 def _release(claim: Claim, *, after_seconds: float, clock: Clock) -> None:
