@@ -320,7 +320,9 @@ class BuildStep(models.Model):
 
 
 class IndexRevision(models.Model):
-    """A state of an index: what was taken out or put back since the one before. Append-only.
+    """A state of an index: what was taken out or put in since the one before. Append-only.
+
+    A work whose holder became another is both: taken out of the one and put in for the other.
 
     An attribution keeps the revision that made it; its files stay, so that it can be opened as it was.
     """
@@ -330,6 +332,8 @@ class IndexRevision(models.Model):
     sha256 = models.BinaryField(max_length=32)
     removed_work_ids = PlainArrayField(models.BigIntegerField(), default=list)
     added_work_ids = PlainArrayField(models.BigIntegerField(), default=list)
+    # The agreed proposals by which works that it put in had come to their holders.
+    followed_proposal_ids = PlainArrayField(models.BigIntegerField(), default=list)
     created_at = models.DateTimeField()
 
     class Meta:

@@ -1,4 +1,4 @@
-"""Works that leave an index or come back, without a rebuild: a new revision, while old attributions keep theirs."""
+"""Works that leave an index, come back or change hands, as a new revision and without a rebuild."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from datetime import datetime
 
 import structlog
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from attribution.models import AttributionIndex, IndexRevision, ManifestWork, ModelVersion, WorkRemoval
 from attribution.operations.builds import queue_build, session_lock
 from attribution.operations.indexes import describe_condition, directory_of, load_model
 from attribution.operations.manifest_items import ManifestItems, UnableToBuild, removed_works
-from contributors.models import Consent, Work
+from contributors.models import Consent, SplitProposal, Work
 from contributors.queries import consents_in_force
 
 # Class of the advisory locks of indexes that are revised; the other half is the index's id.
@@ -80,13 +80,13 @@ def follow_consent(*, model_version: ModelVersion, at: datetime) -> tuple[int, i
 
 
 def indexes_to_revise() -> list[AttributionIndex]:
-    """Built indexes whose works are not those that should count."""
-    changed = AttributionIndex.objects.filter(state__in=CHANGEABLE).filter(Q(model_version__removals__isnull=False))
-    return [index for index in _with_version(changed.distinct().order_by("pk")) if any(_changes(index))]
+    """Built indexes whose works are not those that should count, or count for another holder than theirs."""
+    built = _with_version(AttributionIndex.objects.filter(state__in=CHANGEABLE).order_by("pk"))
+    return [index for index in built if any(_changes(index))]
 
 
 def revise_indexes(*, at: datetime) -> int:
-    """Let every index follow the works that were removed or restored; how many changed.
+    """Let every index follow the works that were removed, restored or came to another holder; how many changed.
 
     One that cannot be changed (its files are damaged, a work that comes back cannot be read) holds up no other, and is
     raised when the others are done. One that another process is changing is left to it.
@@ -127,14 +127,14 @@ def _revise(index: AttributionIndex, *, at: datetime) -> AttributionIndex:
 
     if index.state not in CHANGEABLE or index.sha256 is None:
         raise UnableToRevise("Only an index that is built and not retired can be changed.")
-    gone, again = _changes(index)
+    gone, again, proposals = _changes(index)
     if not gone and not again:
         return index
     directory, before = directory_of(index), bytes(index.sha256)
     attributors.go_back(directory, sha256=before.hex())
     model = load_model(version=index.model_version)
     opened = attributors.open_attributor(directory, model=model)
-    if counted := again & set(opened.works()[1].tolist()):
+    if counted := (again - gone) & set(opened.works()[1].tolist()):
         raise UnableToRevise(f"Work {min(counted)} is in the index already: put back, it would count twice.")
     if gone:
         opened = attributors.remove_works(directory, work_ids=sorted(gone), model=model)
@@ -152,7 +152,7 @@ def _revise(index: AttributionIndex, *, at: datetime) -> AttributionIndex:
         row.save(update_fields=["sha256", "revision", "condition"])
         IndexRevision.objects.create(
             index=row, revision=row.revision, sha256=row.sha256, removed_work_ids=sorted(gone),
-            added_work_ids=sorted(again), created_at=at,
+            added_work_ids=sorted(again), followed_proposal_ids=proposals, created_at=at,
         )  # fmt: skip
     return row
 
@@ -175,14 +175,27 @@ def _same_but_for_refits(one: AttributionIndex, other: AttributionIndex) -> bool
     return {**one.config, "refit": 0} == {**other.config, "refit": 0}
 
 
-def _changes(index: AttributionIndex) -> tuple[set[int], set[int]]:
-    """Works to take out, works to put back."""
+def _changes(index: AttributionIndex) -> tuple[set[int], set[int], list[int]]:
+    """Works to take out, works to put in, and the agreed proposals by which these came to another holder.
+
+    A work that an index has and that came to another holder since the index was queued is to be taken out and put in.
+    """
     out: set[int] = set()
+    followed: set[int] = set()
     revisions = IndexRevision.objects.filter(index=index).order_by("revision")
-    for removed, added in revisions.values_list("removed_work_ids", "added_work_ids"):
+    for removed, added, proposals in revisions.values_list(
+        "removed_work_ids", "added_work_ids", "followed_proposal_ids"
+    ):
         out = (out | set(removed)) - set(added)
+        followed |= set(proposals)
     wanted = removed_works(index.model_version)
-    return wanted - out, out - wanted
+    agreed = SplitProposal.objects.filter(
+        state=SplitProposal.State.AGREED, closed_at__gte=index.created_at,
+        work__manifest_works__manifest__model_version=index.model_version_id,
+    )  # fmt: skip
+    came = {pk: work for pk, work in agreed.values_list("pk", "work_id") if pk not in followed and work not in wanted}
+    moved = set(came.values()) - out
+    return (wanted - out) | moved, (out - wanted) | moved, sorted(came)
 
 
 def _with_version(indexes: QuerySet[AttributionIndex]) -> QuerySet[AttributionIndex]:

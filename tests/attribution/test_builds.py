@@ -274,6 +274,46 @@ def test_a_removed_work_leaves_the_index_as_a_revision_and_old_attributions_keep
     assert {work for pairs in back.top_works.values() for work, _ in pairs} <= {work.pk for work in indexed.works}
 
 
+def test_a_work_that_came_to_another_holder_is_credited_to_it_from_the_next_sweep_on(
+    indexed: Programme, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, work = own_copy(indexed, tmp_path, monkeypatch), indexed.works[0]
+    before, old = attributed(indexed, "g1"), work.holder_id
+    split(indexed, work)
+    work.refresh_from_db()
+    assert work.holder_id != old
+    assert tasks.sweep_removals() == 1
+    after = attributed(indexed, "g2")
+    assert set(after.holder_ids) == set(before.holder_ids) - {old} | {work.holder_id}
+    scores, moved = (dict(zip(one.holder_ids, one.scores, strict=True)) for one in (before, after))
+    scores[work.holder_id] = scores.pop(old)
+    assert moved == pytest.approx(scores, rel=1e-2, abs=1e-3 * max(map(abs, scores.values())))
+    for attribution in (before, after):
+        assert operations.recompute(attribution=attribution, from_gradients=True).agrees
+    revision = index.revisions.get(revision=2)
+    assert revision.removed_work_ids == revision.added_work_ids == [work.pk]
+    assert revision.followed_proposal_ids == [work.split_proposals.get().pk]
+    assert tasks.sweep_removals() == 0, "It is followed once."
+
+
+def test_a_work_that_came_to_another_holder_while_it_was_out_comes_back_to_that_one(
+    indexed: Programme, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, work = own_copy(indexed, tmp_path, monkeypatch), indexed.works[0]
+    version, old = indexed.model_version, work.holder_id
+    operations.remove_works(model_version=version, works=[work], reason="claim", at=indexed.at)
+    assert tasks.sweep_removals() == 1
+    split(indexed, work)
+    work.refresh_from_db()
+    assert tasks.sweep_removals() == 0
+    operations.restore_works(model_version=version, works=[work], at=indexed.at)
+    assert tasks.sweep_removals() == 1
+    holders = attributed(indexed, "g1").holder_ids
+    assert (work.holder_id in holders, old in holders) == (True, False)
+    assert tasks.sweep_removals() == 0
+    assert index.revisions.count() == 3
+
+
 def test_a_change_whose_row_was_never_written_is_made_again(
     indexed: Programme, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
