@@ -300,6 +300,22 @@ def _state(scope: Consent.Scope, statements: Sequence[Consent], at: datetime) ->
     return ScopeState(scope.value, str(scope.label), current, coming[0] if coming else None)
 
 
+def permissions_to_come(
+    contributor: Contributor,
+    *,
+    scopes: Sequence[str],
+    after: datetime,
+    dataset: Dataset | None = None,
+    work: Work | None = None,
+) -> list[Consent]:
+    """Permissions for exactly this target that begin after a moment, in the order in which they do: what is on record
+    already and ends a refusal from that moment on."""
+    rows = contributor.consents.filter(scope__in=scopes, dataset=dataset, work=work, valid_from__gt=after)
+    # Of several that begin at one moment the last recorded counts.
+    last = {(row.scope, row.valid_from): row for row in rows.order_by("valid_from", "pk")}
+    return [row for row in last.values() if row.value == Consent.Value.ALLOW]
+
+
 def consent_history(contributor: Contributor) -> QuerySet[Consent]:
     """Every statement, the last recorded first."""
     return contributor.consents.select_related("dataset", "work", "recorded_by").order_by("-recorded_at", "-pk")

@@ -67,6 +67,7 @@ def withdraw(request: ContributorRequest) -> HttpResponse:
     if form.is_valid():
         at = timezone.now()
         chosen = form.cleaned_data["scopes"]
+        start = begin(form.cleaned_data["valid_from"], at)
         if request.POST.get("step") != "confirm":
             context = {
                 "form": form,
@@ -74,7 +75,10 @@ def withdraw(request: ContributorRequest) -> HttpResponse:
                 "training": {"train_generative", "train_non_generative", "fine_tune"} & set(chosen),
                 # Only the consent to train generative models decides what their indexes count.
                 "leaves_indexes": settings.WITHDRAWN_WORKS_LEAVE_INDEXES and "train_generative" in chosen,
-                "valid_from": begin(form.cleaned_data["valid_from"], at),
+                "valid_from": start,
+                "to_come": queries.permissions_to_come(
+                    request.contributor, scopes=chosen, dataset=form.dataset, work=form.work, after=start
+                ),
                 "target": form.work or form.dataset,
                 "n_works": 1 if form.work else queries.works_of(request.contributor, dataset=form.dataset).count(),
             }
@@ -85,7 +89,7 @@ def withdraw(request: ContributorRequest) -> HttpResponse:
                 scopes=chosen,
                 dataset=form.dataset,
                 work=form.work,
-                valid_from=begin(form.cleaned_data["valid_from"], at),
+                valid_from=start,
                 by=request.user,
                 at=at,
                 source=SOURCE,

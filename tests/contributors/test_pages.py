@@ -239,6 +239,25 @@ def test_a_withdrawal_shows_what_changes_before_it_is_recorded(as_ada: Client, e
     assert "already refused" in again.content.decode()
 
 
+def test_a_withdrawal_names_the_permissions_that_begin_after_it(as_ada: Client, essay: Work) -> None:
+    day = datetime.now(UTC).date()
+    later, end = day + timedelta(days=30), day + timedelta(days=60)
+    given = {"target": "all", "scopes": ["train_generative", "search"], "valid_from": f"{later}", "valid_to": f"{end}"}
+    assert as_ada.post("/portal/consent/grant/", given).status_code == 302
+    chosen = {"target": "all", "scopes": ["train_generative"]}
+    page = shown_after(as_ada.post("/portal/consent/withdraw/", chosen))
+    assert page.count("allowed again from") == 1
+    assert "A permission that you gave for later still begins" in page
+    for elsewhere in (
+        chosen | {"target": f"work:{essay.public_id}"}, chosen | {"scopes": ["fine_tune"]},
+        chosen | {"valid_from": f"{later}"},
+    ):  # fmt: skip
+        assert "still begins" not in shown_after(as_ada.post("/portal/consent/withdraw/", elsewhere))
+    # Once that day is refused, too, there is nothing left to come.
+    as_ada.post("/portal/consent/withdraw/", chosen | {"valid_from": f"{later}", "step": "confirm"})
+    assert "still begins" not in shown_after(as_ada.post("/portal/consent/withdraw/", chosen))
+
+
 @pytest.mark.parametrize(("leaves", "scope", "earns"), [
     (False, "train_generative", True), (True, "train_generative", False), (True, "fine_tune", True),
 ])  # fmt: skip
