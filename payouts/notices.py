@@ -47,6 +47,7 @@ KINDS: dict[str, Kind] = {
     "run_stopped": Kind("A payout run stopped", "", "/console/", roles=EVERYBODY_IN_FINANCE),
     "payout_needs_person": Kind("A payout waits for a decision", "", "/console/reconciliation/", roles=FINANCE),
     "difference_found": Kind("Reconciliation found a difference", "", "/console/reconciliation/", roles=FINANCE),
+    "top_up_reversed": Kind("The bank took a top-up back", "", "/console/funding/", roles=FINANCE),
     "policy_proposed": Kind("A payout policy waits for a second person", "", "/console/policies/", roles=CHECKERS),
     "link_proposed": Kind("Linked accounts wait for a second person", "", "/console/links/", roles=COMPLIANCE),
     "link_suspected": Kind("Several accounts may be one person's", "", "/console/links/", roles=COMPLIANCE),

@@ -196,6 +196,9 @@ class StripeSandbox:
     def fail_payout(self, payout: str, code: str = "account_closed") -> dict[str, Any]:
         return self.control("POST", f"payouts/{payout}/fail", {"code": code})
 
+    def reverse_topup(self, topup: str) -> dict[str, Any]:
+        return self.control("POST", f"topups/{topup}/reverse", {})
+
     def adjust(self, account: str, amount: int, currency: str = "usd") -> dict[str, Any]:
         return self.control("POST", "balances", {"account": account, "amount": amount, "currency": currency})
 

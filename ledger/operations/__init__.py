@@ -132,6 +132,7 @@ from ledger.operations.programme import (
     receive_unidentified,
     record_stripe_fee,
     remit_tax,
+    reverse_top_up,
     sweep_stripe,
     top_up_stripe,
 )
@@ -249,6 +250,7 @@ __all__ = [
     "reserve_payout",
     "reserve_payouts",
     "restate_generation",
+    "reverse_top_up",
     "reverse_withholding",
     "seal_period",
     "succeed_payout",

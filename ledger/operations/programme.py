@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from attribution.models import ModelService
-from ledger.journal import AccountKey, Posted, post
+from ledger.journal import AccountKey, Posted, post, reverse
 from ledger.models import EntryKind
 from ledger.operations.periods import dated
 
@@ -28,6 +28,12 @@ def add_capital(*, amount: int, currency: str, reference: str, at: datetime) -> 
 def top_up_stripe(*, amount: int, currency: str, reference: str, at: datetime) -> Posted:
     """The programme moved money from its bank to its Stripe balance. Idempotent by `reference` (the top-up's id)."""
     return _move(EntryKind.TOP_UP_STRIPE, reference, "stripe_balance", "bank", amount, currency, at)
+
+
+def reverse_top_up(*, entry_id: int, reference: str, at: datetime) -> Posted:
+    """The programme's bank took a top-up back, and Stripe took it from the balance. Idempotent by `reference` (the
+    top-up's id)."""
+    return reverse(entry_id=entry_id, idem_key=f"top_up_reversed:{reference}", effective=dated(at), reference=reference)
 
 
 def sweep_stripe(*, amount: int, currency: str, reference: str, at: datetime) -> Posted:

@@ -216,11 +216,12 @@ class LeftOut(models.Model):
 class TopUp(models.Model):
     """Money moved from the programme's bank to its Stripe balance, so that a run can be paid."""
 
-    # requested -> succeeded | failed
+    # requested -> succeeded (the money is at Stripe) | failed; succeeded -> reversed (the bank took it back)
     class State(models.TextChoices):
         REQUESTED = "requested"
         SUCCEEDED = "succeeded"
         FAILED = "failed"
+        REVERSED = "reversed"
 
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     currency = models.CharField(max_length=3)
@@ -228,6 +229,7 @@ class TopUp(models.Model):
     state = models.CharField(max_length=9, choices=State.choices, default=State.REQUESTED)
     provider_topup_id = models.CharField(max_length=64, null=True, blank=True, unique=True)
     entry = models.BigIntegerField(null=True, blank=True)
+    reversal_entry = models.BigIntegerField(null=True, blank=True)
     requested_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
     requested_at = models.DateTimeField()
     # How often it may have gone on the wire, and how many of those Stripe answered with "not executed".
@@ -240,8 +242,14 @@ class TopUp(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(amount_minor__gt=0), name="top_up_is_positive"),
             models.CheckConstraint(
-                condition=~Q(state="succeeded") | Q(provider_topup_id__isnull=False, entry__isnull=False),
+                condition=~Q(state__in=["succeeded", "reversed"])
+                | Q(provider_topup_id__isnull=False, entry__isnull=False),
                 name="a_top_up_that_succeeded_is_booked",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="reversed", reversal_entry__isnull=False)
+                | ~Q(state="reversed") & Q(reversal_entry__isnull=True),
+                name="a_top_up_that_came_back_is_booked_back",
             ),
         ]
 

@@ -14,10 +14,10 @@ from django.db import transaction
 
 from contributors.models import User, uuid7
 from ledger import operations as ledger
-from ledger.money import from_minor
+from ledger.money import ASSETS, format_amount, from_minor
 from payouts import gateway
 from payouts.gateway import Outcome
-from payouts.models import Difference, TopUp
+from payouts.models import Difference, Notice, TopUp
 from payouts.operations.audit import (
     ADMIN,
     CHECKER,
@@ -170,8 +170,8 @@ def _record_failure(topup: TopUp, error: gateway.UnableToUseStripe, *, at: datet
 
 @transaction.atomic
 def apply_top_up(*, topup: TopUp, made: gateway.ToppedUp, at: datetime, pace: Pace = LIVE) -> TopUp:
-    """Book a top-up as Stripe reports it: once it succeeded, and once only. What is not as we wrote it down is not
-    booked, and stands on the list of differences."""
+    """Book a top-up as Stripe reports it: once it succeeded, and once only; and book it back where the bank took it
+    back later. What is not as we wrote it down is not booked, and stands on the list of differences."""
     topup = TopUp.objects.select_for_update(no_key=True).get(pk=topup.pk)
     if (odd := _oddity(topup, made)) is not None:
         type_, expected, found, words = odd
@@ -179,20 +179,40 @@ def apply_top_up(*, topup: TopUp, made: gateway.ToppedUp, at: datetime, pace: Pa
             type_=type_, currency=topup.currency, subject=made.id, expected=expected, found=found, words=words, at=at
         )
         return topup
-    if topup.state != TopUp.State.REQUESTED:
-        return topup
+    if topup.state == TopUp.State.REQUESTED:
+        _book(topup, made, at=at, pace=pace)
+    if topup.state == TopUp.State.SUCCEEDED and made.state == "reversed":
+        _book_back(topup, at=at)
+    return topup
+
+
+def _book(topup: TopUp, made: gateway.ToppedUp, *, at: datetime, pace: Pace) -> None:
     topup.provider_topup_id, topup.error_message = made.id, ""
-    if made.state in ("failed", "canceled", "reversed"):
+    if made.state in ("failed", "canceled"):
         topup.state = TopUp.State.FAILED
         topup.error_message = f"Stripe reports it as {made.state}."
-    elif made.state == "succeeded":
+    elif made.state in ("succeeded", "reversed"):
+        # One that came back before anybody here learned that it had arrived moved the balance twice.
         topup.entry = ledger.top_up_stripe(
             amount=from_minor(topup.amount_minor, topup.currency), currency=topup.currency, reference=made.id, at=at
         ).entry_id
         topup.state = TopUp.State.SUCCEEDED
     topup.next_look_at = after(at, pace.look_up_again)
     topup.save(update_fields=["state", "provider_topup_id", "entry", "error_message", "next_look_at"])
-    return topup
+
+
+def _book_back(topup: TopUp, *, at: datetime) -> None:
+    reference = str(topup.provider_topup_id)
+    assert topup.entry is not None, "A top-up that succeeded is booked."
+    topup.reversal_entry = ledger.reverse_top_up(entry_id=topup.entry, reference=reference, at=at).entry_id
+    topup.state, topup.error_message = TopUp.State.REVERSED, "The bank took it back."
+    topup.save(update_fields=["state", "reversal_entry", "error_message"])
+    minor = from_minor(topup.amount_minor, topup.currency)
+    amount = format_amount(minor, topup.currency, decimals=ASSETS[topup.currency].exponent)
+    Notice.objects.create(
+        kind="top_up_reversed", subject=f"top_up:{topup.public_id}", created_at=at,
+        words=f"The bank took back a top-up of {amount} {topup.currency}. It is booked back; a run may lack the money.",
+    )  # fmt: skip
 
 
 def _oddity(topup: TopUp, made: gateway.ToppedUp) -> tuple[Difference.Type, str, str, str] | None:

@@ -158,10 +158,8 @@ def reconcile_day(*, currency: str, day: date, at: datetime) -> Reconciliation:
         reversal.provider_reversal_id: reversal.amount_minor
         for reversal in Reversal.objects.filter(provider_reversal_id__in=sources)
     }
-    topups = {
-        topup.provider_topup_id: topup.amount_minor
-        for topup in TopUp.objects.filter(provider_topup_id__in=sources, state=TopUp.State.SUCCEEDED)
-    }
+    booked = TopUp.objects.filter(provider_topup_id__in=sources, entry__isnull=False)
+    topups = {topup.provider_topup_id: topup for topup in booked}
     for row in rows:
         _match_movement(findings, row, transfers, reversals, topups, at)
     for name, attempt in transfers.items():
@@ -176,7 +174,8 @@ def reconcile_day(*, currency: str, day: date, at: datetime) -> Reconciliation:
         _find_at_stripe(findings, attempt, listed, sources, since)
     names = {*sources, *listed, *(attempt.provider_transfer_id or "" for attempt in ours)}
     findings.looked_at = {
-        *names, *(f"balance transaction of {name}" for name in names), *(row.id for row in rows),
+        *names, *(f"{what} of {name}" for what in ("balance transaction", "reversal") for name in names),
+        *(row.id for row in rows),
         *(transfer.transfer_group for transfer in listed.values()),
     }  # fmt: skip
     findings.n_attempts, findings.n_transfers = len(ours), len(transfers)
@@ -227,7 +226,7 @@ def _match_movement(
     row: gateway.BalanceTransaction,
     transfers: dict[str | None, PayoutAttempt],
     reversals: dict[str, int],
-    topups: dict[str | None, int],
+    topups: dict[str | None, TopUp],
     at: datetime,
 ) -> None:
     kind = Difference.Type
@@ -248,9 +247,18 @@ def _match_movement(
             findings.add(kind.UNEXPECTED_REVERSAL, row.source, "Money of a transfer came back, and we did not book it.",
                          expected=reversals.get(row.source, 0), found=row.amount_minor)  # fmt: skip
     elif row.type == "topup":
-        if topups.get(row.source) != row.amount_minor:
+        topup = topups.get(row.source)
+        arrived = topup.amount_minor if topup else 0
+        if arrived != row.amount_minor:
             findings.add(kind.MISSING_LOCAL, row.source, "Stripe's balance was topped up, and we did not book it.",
-                         expected=topups.get(row.source, 0), found=row.amount_minor)  # fmt: skip
+                         expected=arrived, found=row.amount_minor)  # fmt: skip
+    elif row.type == "topup_reversal":
+        topup = topups.get(row.source)
+        gone = -topup.amount_minor if topup and topup.reversal_entry else 0
+        if gone != row.amount_minor:
+            findings.add(kind.MISSING_LOCAL, f"reversal of {row.source}",
+                         "The bank took a top-up back, and we did not book it.", expected=gone,
+                         found=row.amount_minor)  # fmt: skip
     elif row.type in ("stripe_fee", "stripe_fx_fee", "network_cost", "tax_fee") and row.amount_minor < 0:
         ledger.record_stripe_fee(
             amount=from_minor(-row.amount_minor, row.currency), currency=row.currency, reference=row.id, at=at

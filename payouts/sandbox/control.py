@@ -109,6 +109,16 @@ def _fail_payout(*, method: str, given: dict[str, Any], reference: str) -> dict[
         return bank_payouts.payout_json(payout)
 
 
+def _reverse_topup(*, method: str, given: dict[str, Any], reference: str) -> dict[str, Any]:
+    """POST: the bank takes a top-up back now."""
+    with transaction.atomic():
+        topup = Topup.objects.select_for_update(no_key=True).filter(reference=reference).first()
+        if topup is None:
+            raise KeyError(reference)
+        money.reverse_topup(topup=topup, account=configuration.platform(), at=configuration.now())
+        return money.topup_json(topup)
+
+
 def _adjust(*, method: str, given: dict[str, Any]) -> dict[str, Any]:
     """POST {account, currency, amount}: a correction of a balance, also below zero."""
     with transaction.atomic():
@@ -172,6 +182,7 @@ settings = _controlled(_settings, "GET", "POST")
 fault_switches = _controlled(_faults, "GET", "POST", "DELETE")
 account = _controlled(_account, "POST")
 fail_payout = _controlled(_fail_payout, "POST")
+reverse_topup = _controlled(_reverse_topup, "POST")
 balances = _controlled(_adjust, "POST")
 audit = _controlled(_audit, "GET")
 resend = _controlled(_events, "POST")

@@ -19,6 +19,7 @@ from payouts.sandbox.models import Account, Balance, BalanceTransaction, Topup
 REPORTING_CATEGORY = {
     "transfer": "transfer", "transfer_refund": "transfer_reversal", "payment": "charge", "payment_refund": "refund",
     "payout": "payout", "payout_cancel": "payout_reversal", "payout_failure": "payout_reversal", "topup": "topup",
+    "topup_reversal": "topup_reversal",
     "adjustment": "other_adjustment",
 }  # fmt: skip
 
@@ -179,6 +180,20 @@ def succeed_topup(*, topup: Topup, account: Account, at: datetime) -> None:
     topup.save(update_fields=["status", "balance_transaction"])
     emit("topup.succeeded", topup_json(topup), at=at, account=account)
     add(account=account.reference, currency=topup.currency, available=topup.amount)
+
+
+def reverse_topup(*, topup: Topup, account: Account, at: datetime) -> None:
+    """The platform's bank takes the money of a top-up back, also when it is spent: the balance goes below zero."""
+    if topup.status != "succeeded":
+        raise ValueError(f"only a top-up that succeeded comes back; this one is {topup.status}")
+    BalanceTransaction.objects.create(
+        account=account, kind="topup_reversal", amount=-topup.amount, currency=topup.currency, source=topup.reference,
+        description=topup.description, available_on=at, created=at,
+    )  # fmt: skip
+    topup.status = "reversed"
+    topup.save(update_fields=["status"])
+    emit("topup.reversed", topup_json(topup), at=at, account=account)
+    add(account=account.reference, currency=topup.currency, available=-topup.amount)
 
 
 def list_topups(call: Call) -> dict[str, Any]:

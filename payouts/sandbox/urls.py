@@ -11,6 +11,7 @@ urlpatterns = [
     path("_sandbox/faults", control.fault_switches),
     path("_sandbox/accounts/<str:reference>", control.account),
     path("_sandbox/payouts/<str:reference>/fail", control.fail_payout),
+    path("_sandbox/topups/<str:reference>/reverse", control.reverse_topup),
     path("_sandbox/balances", control.balances),
     path("_sandbox/resend", control.resend),
     path("_sandbox/audit", control.audit),

@@ -11,8 +11,8 @@ import pytest
 
 from ledger import journal
 from ledger.journal import AccountKey
-from payouts import gateway, reconciliation
-from payouts.models import Difference, Payout, PayoutRun
+from payouts import gateway, operations, reconciliation
+from payouts.models import Difference, Payout, PayoutRun, TopUp
 from payouts.sandbox.models import PLATFORM
 from tests.payouts.world import World, only
 
@@ -148,7 +148,7 @@ def paid_today(paying: World) -> tuple[PayoutRun, date]:
     return run, transfer.created.date()
 
 
-def new_on(day: date, world: World, happens: Callable[[], None]) -> set[str]:
+def new_on(day: date, world: World, happens: Callable[[], object]) -> set[str]:
     """The sandbox is shared, so its day holds what other programmes did; only what is new counts."""
     reconciliation.reconcile_day(currency="USD", day=day, at=world.at)
     before = set(Difference.objects.values_list("type", "subject"))
@@ -173,6 +173,24 @@ def test_a_day_finds_every_type_of_difference(
 def test_a_day_finds_a_transfer_that_moved_nothing(paying: World, paid_today: tuple[PayoutRun, date]) -> None:
     run, day = paid_today
     assert new_on(day, paying, lambda: no_movement(paying, only(run))) == {"missing_local", "missing_remote"}
+
+
+def test_a_day_finds_a_top_up_that_the_bank_took_back_until_that_is_booked(
+    paying: World, paid_today: tuple[PayoutRun, date]
+) -> None:
+    sandbox, (_, day) = paying.sandbox, paid_today
+    assert sandbox is not None
+    paying.fund(5_000)
+    topup = TopUp.objects.latest("pk")
+    name = str(topup.provider_topup_id)
+    assert "missing_local" in new_on(day, paying, lambda: sandbox.reverse_topup(name))
+    difference = Difference.objects.get(subject=f"reversal of {name}")
+    assert (difference.expected, difference.found, difference.state) == ("0", "-5000", "open")
+    operations.apply_top_up(topup=topup, made=gateway.retrieve_topup(name), at=paying.at)
+    reconciliation.reconcile_day(currency="USD", day=day, at=paying.at)
+    difference.refresh_from_db()
+    assert difference.state == "resolved"
+    assert not Difference.objects.filter(subject=name).exists(), "Its arrival stays booked."
 
 
 def test_a_day_on_which_all_is_well_finds_nothing_of_ours(paying: World, paid_today: tuple[PayoutRun, date]) -> None:

@@ -9,9 +9,10 @@ import pytest
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
+from ledger.models import Line
 from ledger.money import from_minor
 from payouts import gateway, operations, queries, reconciliation
-from payouts.models import Difference, TopUp
+from payouts.models import Difference, Notice, TopUp
 from tests.payouts.test_webhooks import apply, event_of
 from tests.payouts.world import World
 
@@ -67,6 +68,41 @@ def test_the_event_of_its_arrival_books_a_top_up(slow: World) -> None:
     topup.refresh_from_db()
     assert topup.state == "succeeded"
     assert agrees(slow)
+
+
+def test_a_top_up_that_the_bank_takes_back_is_booked_back_once_and_said(paying: World) -> None:
+    assert paying.sandbox is not None
+    paying.fund(5_000)
+    topup = TopUp.objects.get()
+    name = str(topup.provider_topup_id)
+    paying.sandbox.reverse_topup(name)
+    for number in (1, 2):
+        assert apply(event_of("topup.reversed", name, number=number), paying) == "applied"
+    topup.refresh_from_db()
+    assert topup.state == "reversed"
+    assert topup.reversal_entry is not None
+    lines = Line.objects.filter(entry_id=topup.reversal_entry).values_list("account__kind", "amount")
+    assert dict(lines) == {"stripe_balance": 50 * 10**9, "bank": -50 * 10**9}
+    assert agrees(paying)
+    assert "took back a top-up of 50.00 USD" in Notice.objects.get(kind="top_up_reversed").words
+
+
+def test_a_reversal_that_comes_before_the_arrival_was_known_books_both(slow: World) -> None:
+    assert slow.sandbox is not None
+    slow.fund(5_000)
+    slow.sandbox.advance(days=5)
+    slow.sandbox.reverse_topup(str(TopUp.objects.get().provider_topup_id))
+    topup = sweep(slow, days=6)
+    assert topup.state == "reversed"
+    assert None not in (topup.entry, topup.reversal_entry)
+    assert agrees(slow)
+
+
+def test_the_database_refuses_a_reversal_that_is_not_booked_or_of_what_never_arrived(slow: World) -> None:
+    slow.fund(5_000)
+    for change in ({"state": "reversed", "reversal_entry": 1}, {"reversal_entry": 1}):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            TopUp.objects.update(**change)
 
 
 def test_the_event_of_a_top_up_whose_answer_was_lost_brings_its_number(slow: World) -> None:
