@@ -21,6 +21,8 @@ from contributors.models import (
     Holder,
     IdentifyingDetail,
     LinkedContributor,
+    Membership,
+    User,
     Work,
 )
 
@@ -67,6 +69,11 @@ def consents_in_force(*, work_ids: Sequence[int], scope: str, at: datetime) -> d
 def consent_in_force(*, work: Work, scope: str, at: datetime) -> Consent | None:
     """The statement that allows this use of the work at this moment; None where it is not allowed."""
     return consents_in_force(work_ids=[work.pk], scope=scope, at=at).get(work.pk)
+
+
+def manages(user: User, contributor: Contributor) -> bool:
+    """Whether somebody may change what is the contributor's: an owner or a manager."""
+    return Membership.objects.filter(user=user, contributor=contributor, role__in=Membership.MANAGING).exists()
 
 
 def works_of(contributor: Contributor, *, search: str = "", dataset: Dataset | None = None) -> QuerySet[Work]:

@@ -105,6 +105,9 @@ class Membership(models.Model):
         MANAGER = "manager"
         VIEWER = "viewer"
 
+    # Who changes things and hears of money; a viewer only reads.
+    MANAGING: ClassVar[tuple[str, ...]] = (Role.OWNER, Role.MANAGER)
+
     user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="memberships")
     contributor = models.ForeignKey(Contributor, on_delete=models.PROTECT, related_name="memberships")
     role = models.CharField(max_length=8, choices=Role.choices)

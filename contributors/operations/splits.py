@@ -15,7 +15,6 @@ from contributors.models import (
     PPB,
     Contributor,
     Holder,
-    Membership,
     Split,
     SplitDispute,
     SplitProposal,
@@ -23,7 +22,7 @@ from contributors.models import (
     User,
     Work,
 )
-from contributors.queries import split_of
+from contributors.queries import manages, split_of
 
 PER_CENT_PPB = 10_000_000
 PARTS_MAX = 50
@@ -56,8 +55,7 @@ def percent(ppb: int) -> str:
 
 
 def _require_manager(by: User, contributor: Contributor, refusal: type[Exception]) -> None:
-    allowed = [Membership.Role.OWNER, Membership.Role.MANAGER]
-    if not Membership.objects.filter(user=by, contributor=contributor, role__in=allowed).exists():
+    if not manages(by, contributor):
         raise refusal(f"{by} does not act for {contributor}.")
 
 

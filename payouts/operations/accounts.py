@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import transaction
 
-from contributors.models import Contributor, Membership, User
+from contributors.models import Contributor, User
+from contributors.queries import manages
 from ledger import queries as ledger_queries
 from payouts import gateway, queries, rails
 from payouts.holds import reason_of_disabling
@@ -49,8 +50,7 @@ class UnableToSetThreshold(Exception):
 
 
 def require_manager(by: User, contributor: Contributor) -> None:
-    allowed = [Membership.Role.OWNER, Membership.Role.MANAGER]
-    if not Membership.objects.filter(user=by, contributor=contributor, role__in=allowed).exists():
+    if not manages(by, contributor):
         raise UnableToOpenAccount(f"{by} does not manage {contributor}.")
 
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Count, Q
 
 from contributors.models import User
 from ledger import operations as ledger
@@ -39,12 +39,11 @@ from payouts.operations.audit import (
 )
 from payouts.operations.banks import checked_iban, party_of
 from payouts.operations.content import row_sha256
-from payouts.operations.holds import open_holds_q
+from payouts.operations.holds import first_holds, open_holds_q
 from payouts.operations.pace import LIVE
-from payouts.operations.recording import hold_payout, void_attempt
+from payouts.operations.recording import hold_payout, reserve_of, void_attempt
 from payouts.operations.runs import lock
 from payouts.pain import Order, Party, checked, pain_001
-from payouts.queries import LEDGER_RAILS
 
 # Banks take no more orders in one file; a larger run becomes several files.
 ORDERS_MAX = 5000
@@ -65,11 +64,11 @@ class UnableToChangeBankFile(Exception):
 
 
 class _Short(Exception):
-    """A payee has less than when the run was built."""
+    """These have less than when the run was built."""
 
-    def __init__(self, payout: Payout) -> None:
+    def __init__(self, payouts: list[Payout]) -> None:
         super().__init__("less is payable")
-        self.payout = payout
+        self.payouts = payouts
 
 
 def programme_account(currency: str) -> Party:
@@ -116,27 +115,32 @@ def _export_payable(
     if bytes(run.approved_hash or b"") != bytes(run.content_hash or b""):
         raise UnableToExport("The run is not what was approved. Nothing was ordered.")
     due = run.payouts.filter(state=Payout.State.APPROVED).select_for_update(of=("self",), no_key=True)
-    payouts = [p for p in due.select_related("contributor", "account").order_by("pk")[:ORDERS_MAX] if _may(p, at)]
+    payouts = _left(list(due.select_related("contributor", "run").order_by("pk")[:ORDERS_MAX]), at)
     while payouts:
         try:
             with transaction.atomic():
                 return _export(run, payouts, debtor, execution_on, by=by, at=at, seen=seen)
         except _Short as short:
-            payouts.remove(short.payout)
-            hold_payout(
-                short.payout, HoldReason.NEGATIVE_BALANCE, note="Less is payable than when the run was built.", at=at
-            )
+            for payout in short.payouts:
+                payouts.remove(payout)
+                hold_payout(
+                    payout, HoldReason.NEGATIVE_BALANCE, note="Less is payable than when the run was built.", at=at
+                )
     return None
 
 
-def _may(payout: Payout, at: datetime) -> bool:
-    """Whether nothing came between since the approval; a hold takes the payout out of the run."""
-    if bytes(payout.row_sha256) != row_sha256(payout):
-        raise UnableToExport(f"The payout to {payout.contributor} differs from what was approved. Nothing was ordered.")
-    hold = Hold.objects.filter(open_holds_q(at), contributor_id=payout.contributor_id).order_by("placed_at").first()
-    if hold is not None:
-        hold_payout(payout, HoldReason(hold.reason), note="Held after the run was approved.", at=at)
-    return hold is None
+def _left(payouts: list[Payout], at: datetime) -> list[Payout]:
+    """Those whom nothing stops since the approval; a hold takes the others out of the run."""
+    for payout in payouts:
+        if bytes(payout.row_sha256) != row_sha256(payout):
+            raise UnableToExport(
+                f"The payout to {payout.contributor} differs from what was approved. Nothing was ordered."
+            )
+    held = first_holds([payout.contributor_id for payout in payouts], at)
+    for payout in payouts:
+        if payout.contributor_id in held:
+            hold_payout(payout, held[payout.contributor_id], note="Held after the run was approved.", at=at)
+    return [payout for payout in payouts if payout.contributor_id not in held]
 
 
 def _export(
@@ -144,8 +148,11 @@ def _export(
 ) -> BankFile:
     number = run.bank_files.count() + 1
     message_id = f"{run.public_id.hex[:28]}-{number}"
-    numbers = {payout.pk: payout.attempts.count() + 1 for payout in payouts}
-    orders = [_order(payout, numbers[payout.pk]) for payout in payouts]
+    made = PayoutAttempt.objects.filter(payout__in=payouts).values_list("payout_id").annotate(number=Count("pk"))
+    before = dict(made)
+    numbers = {payout.pk: before.get(payout.pk, 0) + 1 for payout in payouts}
+    details = _details(payouts)
+    orders = [_order(payout, numbers[payout.pk], details[payout.pk]) for payout in payouts]
     content = checked(
         pain_001(
             message_id=message_id, made_at=at, execution_on=execution_on, currency=run.currency, debtor=debtor,
@@ -165,17 +172,17 @@ def _export(
     crashpoint(CrashPoint.BANK_FILE_WRITTEN)
     # The journal's lock is taken last, and by everybody in this order.
     keys = {payout.pk: f"{payout.transfer_group}_{numbers[payout.pk]}" for payout in payouts}
-    entries = {payout.pk: _reserve(payout, keys[payout.pk], at) for payout in payouts}
+    entries = _reserve(payouts, keys, at)
     Payout.objects.filter(pk__in=keys).update(state=Payout.State.SENDING, next_try_at=None)
     attempts = []
-    for payout, order in zip(payouts, orders, strict=True):
+    for payout, order, entry in zip(payouts, orders, entries, strict=True):
         request = _request(order, payout, execution_on)
         attempts.append(
             PayoutAttempt(
                 payout=payout, number=numbers[payout.pk], provider=run.rail, idempotency_key=keys[payout.pk],
                 amount_minor=payout.amount_minor, request=request, bank_file=file, requested_by=by,
                 request_sha256=hashlib.sha256(request.encode()).digest(), first_sent_at=at,
-                reserve_entry=entries[payout.pk],
+                reserve_entry=entry,
             )
         )  # fmt: skip
     PayoutAttempt.objects.bulk_create(attempts, batch_size=1000)
@@ -183,10 +190,17 @@ def _export(
     return file
 
 
-def _order(payout: Payout, number: int) -> Order:
-    details = BankDetails.objects.filter(account_id=payout.account_id, fingerprint=payout.destination).first()
-    if details is None:
-        raise UnableToExport(f"The bank account of {payout.contributor} that was approved is not known.")
+def _details(payouts: list[Payout]) -> dict[int, BankDetails]:
+    """The bank account that was approved for each."""
+    rows = BankDetails.objects.filter(account__in={payout.account_id for payout in payouts}).order_by("-pk")
+    known = {(row.account_id, row.fingerprint): row for row in rows}
+    for payout in payouts:
+        if (payout.account_id, payout.destination) not in known:
+            raise UnableToExport(f"The bank account of {payout.contributor} that was approved is not known.")
+    return {payout.pk: known[payout.account_id, payout.destination] for payout in payouts}
+
+
+def _order(payout: Payout, number: int, details: BankDetails) -> Order:
     amount = from_minor(payout.amount_minor, payout.currency)
     return Order(
         instruction_id=f"{payout.public_id.hex}-{number}", end_to_end_id=payout.public_id.hex,
@@ -208,20 +222,24 @@ def _request(order: Order, payout: Payout, execution_on: date) -> str:
     )  # fmt: skip
 
 
-def _reserve(payout: Payout, key: str, at: datetime) -> int:
+def _reserve(payouts: list[Payout], keys: dict[int, str], at: datetime) -> list[int]:
+    """The entries that take the money of each, in order. Raises _Short with all who have less."""
+    reserves = [reserve_of(payout, keys[payout.pk]) for payout in payouts]
+    if (entries := _reserved(reserves, at)) is not None:
+        return entries
+    one_by_one = [(payout, _reserved([reserve], at)) for payout, reserve in zip(payouts, reserves, strict=True)]
+    raise _Short([payout for payout, entries in one_by_one if entries is None])
+
+
+def _reserved(reserves: list[ledger.Reserve], at: datetime) -> list[int] | None:
+    """None where somebody has less than is to be reserved."""
     try:
         with transaction.atomic():
-            return ledger.reserve_payout(
-                contributor_id=payout.contributor_id, currency=payout.currency,
-                gross=from_minor(payout.gross_minor, payout.currency),
-                tax=from_minor(payout.tax_minor, payout.currency), rail=LEDGER_RAILS[payout.rail], attempt_key=key,
-                at=at, treaty=payout.tax_basis,
-                **({"jurisdiction": payout.tax_jurisdiction} if payout.tax_jurisdiction else {}),
-            )  # fmt: skip
+            return ledger.reserve_payouts(reserves=reserves, at=at)
     except UnableToPost as error:
         if error.problem != "below-minimum":
             raise
-        raise _Short(payout) from error
+        return None
 
 
 @transaction.atomic

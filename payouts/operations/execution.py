@@ -20,14 +20,13 @@ from django.db.models import Count, Exists, F, OuterRef, Q
 
 from ledger import operations as ledger
 from ledger.journal import UnableToPost
-from ledger.money import from_minor
 from payouts import gateway
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.gateway import UnableToSend, UnableToUseStripe
 from payouts.models import Hold, HoldReason, Notice, Payout, PayoutAttempt, PayoutRun, Rail
 from payouts.operations.approval import stop_run
 from payouts.operations.content import row_sha256
-from payouts.operations.holds import open_holds_q
+from payouts.operations.holds import first_holds, open_holds_q
 from payouts.operations.pace import LIVE, Clock, Pace, after, database_clock
 from payouts.operations.recording import (
     Claim,
@@ -37,9 +36,9 @@ from payouts.operations.recording import (
     hold_unsent,
     record_failure,
     record_transfer,
+    reserve_of,
     void_attempt,
 )
-from payouts.queries import LEDGER_RAILS
 
 log = structlog.get_logger(__name__)
 
@@ -148,12 +147,7 @@ def _begin_attempts(
     if not payouts:
         return []
     runs = _checked_runs(payouts)
-    held = {
-        hold.contributor_id: HoldReason(hold.reason)
-        for hold in Hold.objects.filter(
-            open_holds_q(now), contributor_id__in=[payout.contributor_id for payout in payouts]
-        ).order_by("-placed_at")
-    }
+    held = first_holds([payout.contributor_id for payout in payouts], now)
     for payout in payouts:
         if payout.contributor_id in held:
             hold_payout(payout, held[payout.contributor_id], note="Held after the run was approved.", at=now)
@@ -201,7 +195,7 @@ def _attempt(payout: Payout, run: PayoutRun, number: int, now: datetime) -> Payo
 
 def _reserve(attempts: list[PayoutAttempt], now: datetime) -> list[PayoutAttempt]:
     """Reserve the money of each; those whose contributor no longer has as much are held and left out."""
-    reserves = [_reserve_of(attempt) for attempt in attempts]
+    reserves = [reserve_of(attempt.payout, attempt.idempotency_key) for attempt in attempts]
     try:
         with transaction.atomic():
             entries = ledger.reserve_payouts(reserves=reserves, at=now)
@@ -219,16 +213,6 @@ def _reserve(attempts: list[PayoutAttempt], now: datetime) -> list[PayoutAttempt
     for attempt, entry in zip(attempts, entries, strict=True):
         attempt.reserve_entry = entry
     return attempts
-
-
-def _reserve_of(attempt: PayoutAttempt) -> ledger.Reserve:
-    payout = attempt.payout
-    terms = {"jurisdiction": payout.tax_jurisdiction} if payout.tax_jurisdiction else {}
-    return ledger.Reserve(
-        payout.contributor_id, payout.currency, from_minor(payout.gross_minor, payout.currency),
-        from_minor(payout.tax_minor, payout.currency), LEDGER_RAILS[payout.rail], attempt.idempotency_key,
-        treaty=payout.tax_basis, **terms,
-    )  # fmt: skip
 
 
 # --- the wire -----------------------------------------------------------------------------------------------------
@@ -329,8 +313,7 @@ def _hold_if_unsent(claim: Claim, clock: Clock) -> bool:
 
 def _hold_on(payout: Payout, at: datetime) -> HoldReason | None:
     """The reason of the first open hold on the payee."""
-    found = Hold.objects.filter(open_holds_q(at), contributor_id=payout.contributor_id).order_by("placed_at", "pk")
-    return HoldReason(placed.reason) if (placed := found.first()) is not None else None
+    return first_holds([payout.contributor_id], at).get(payout.contributor_id)
 
 
 def _may_send_again(claim: Claim, clock: Clock, pace: Pace) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from django.db import transaction
 from django.db.models import Q
 
-from contributors.models import Contributor, Membership, User
+from contributors.models import Contributor, User
+from contributors.queries import manages
 from payouts.holds import PLACED_BY_PEOPLE, ROLES, RULES, Release, why_not_release
 from payouts.models import Hold, HoldReason, Notice, Payout
 from payouts.operations.audit import (
@@ -46,6 +47,12 @@ class UnableToReleaseHold(Exception):
 def open_holds_q(at: datetime) -> Q:
     """Holds that stop a payout at `at`."""
     return Q(released_at__isnull=True) & (Q(ends_at__isnull=True) | Q(ends_at__gt=at))
+
+
+def first_holds(contributor_ids: Collection[int], at: datetime) -> dict[int, HoldReason]:
+    """Of each contributor whom a hold stops at `at`, the reason of the one that was placed first."""
+    found = Hold.objects.filter(open_holds_q(at), contributor_id__in=contributor_ids).order_by("-placed_at", "-pk")
+    return {hold.contributor_id: HoldReason(hold.reason) for hold in found}
 
 
 @transaction.atomic
@@ -134,8 +141,7 @@ def resume_own_payouts(*, contributor: Contributor, by: User, at: datetime, seen
 
 
 def _require_member(by: User, contributor: Contributor) -> None:
-    roles = [Membership.Role.OWNER, Membership.Role.MANAGER]
-    if not Membership.objects.filter(user=by, contributor=contributor, role__in=roles).exists():
+    if not manages(by, contributor):
         raise UnableToPlaceHold(f"{by} does not manage {contributor}.")
 
 

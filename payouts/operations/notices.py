@@ -20,7 +20,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
 from contributors.models import Contributor, Membership, User
-from contributors.queries import suspicions
+from contributors.queries import manages, suspicions
 from ledger.money import asset, format_amount, from_minor
 from payouts.models import Difference, LeftOut, MutedNotice, Notice, PayoutRun, PolicyProposal, TaxProfile
 from payouts.notices import KINDS, OPTIONAL
@@ -229,7 +229,7 @@ def _addresses(notice: Notice, at: datetime) -> list[str]:
     if MutedNotice.objects.filter(contributor_id=notice.contributor_id, kind=notice.kind).exists():
         return []
     members = Membership.objects.filter(
-        contributor_id=notice.contributor_id, role__in=[Membership.Role.OWNER, Membership.Role.MANAGER],
+        contributor_id=notice.contributor_id, role__in=Membership.MANAGING,
         user__is_active=True,
     )  # fmt: skip
     return sorted(set(members.values_list("user__email", flat=True)))
@@ -258,8 +258,7 @@ def _message(notice: Notice, addresses: list[str], connection: BaseEmailBackend)
 @transaction.atomic
 def choose_notices(*, contributor: Contributor, muted: Collection[str], by: User) -> None:
     """Which kinds a contributor does not want as mail. What stops money is always mailed."""
-    roles = [Membership.Role.OWNER, Membership.Role.MANAGER]
-    if not Membership.objects.filter(user=by, contributor=contributor, role__in=roles).exists():
+    if not manages(by, contributor):
         raise UnableToChooseNotices(f"{by} does not manage {contributor}.")
     if fixed := sorted(set(muted) - set(OPTIONAL)):
         raise UnableToChooseNotices(f"These mails cannot be switched off: {', '.join(fixed)}.")

@@ -25,6 +25,7 @@ from payouts.operations.approval import stop_run
 from payouts.operations.differences import is_explained, open_difference
 from payouts.operations.holds import UnableToPlaceHold, place_hold
 from payouts.operations.pace import Pace, after
+from payouts.queries import LEDGER_RAILS
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,16 @@ class _Freeze(Exception):
     def __init__(self, oddity: _Oddity) -> None:
         super().__init__(oddity.words)
         self.oddity = oddity
+
+
+def reserve_of(payout: Payout, attempt_key: str) -> ledger.Reserve:
+    """What an attempt takes out of what is payable, before anybody is told to pay."""
+    terms = {"jurisdiction": payout.tax_jurisdiction} if payout.tax_jurisdiction else {}
+    return ledger.Reserve(
+        payout.contributor_id, payout.currency, from_minor(payout.gross_minor, payout.currency),
+        from_minor(payout.tax_minor, payout.currency), LEDGER_RAILS[payout.rail], attempt_key,
+        treaty=payout.tax_basis, **terms,
+    )  # fmt: skip
 
 
 def attempt_of(payout_id: int, transfer: gateway.Transfer) -> int | None:

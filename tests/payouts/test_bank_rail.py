@@ -280,13 +280,24 @@ def test_a_payout_held_since_its_approval_is_not_ordered(world: World) -> None:
 
 
 def test_who_has_less_than_when_the_run_was_built_is_not_ordered(world: World) -> None:
-    short, paid = payee(world, 7000), payee(world, 8000)
+    short, paid, shorter = payee(world, 7000), payee(world, 8000), payee(world, 9000)
     run = executing(world)
     world.credit(short, -1000)
+    world.credit(shorter, -5000)
     file = export(world, run)
     assert file.total_minor == 8000
-    assert states(run) == ["held", "sending"]
+    assert states(run) == ["held", "sending", "held"]
     assert paid.payouts.get().state == "sending"
+
+
+def test_an_export_asks_the_database_as_often_for_many_as_for_one(
+    world: World, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(30):
+        payee(world, 7000 + number)
+    run = executing(world)
+    with django_assert_max_num_queries(29):
+        assert export(world, run).n_payments == 30
 
 
 @pytest.mark.parametrize("why", ["held", "short"])
