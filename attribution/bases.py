@@ -1,6 +1,6 @@
 """In which coordinates gradients are looked at: a layer's Kronecker eigenbasis, and what of it is kept and whitened.
 
-Knows which products the kept coordinates need, and nothing of how a basis is fitted or a gradient comes about.
+Knows nothing of how a basis is fitted or a gradient comes about.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from attribution.layers import Gradient
-
-STEPS_MAX = 4
+from attribution.layers import Gradient, Outer
+from attribution.routes import Route, cheapest_route
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +31,6 @@ class LayerFactors:
         return LayerFactors(self.inputs.to(device), self.outputs.to(device), self.eigenvalues.to(device))
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Some inputs' eigenvectors that have about as many coordinates kept: how many they are (I'), the outputs'
-    eigenvectors that these coordinates need (O, O'), which of (I', O') they are, and which of the layer's."""
-
-    inputs: int
-    outputs: Tensor
-    cells: Tensor
-    places: Tensor
-
-
 @dataclass(frozen=True)
 class LayerBasis:
     """Which eigen-coordinates of a layer are kept (flat positions in (O, I)) and what whitens each of them."""
@@ -50,9 +38,11 @@ class LayerBasis:
     factors: LayerFactors
     positions: Tensor
     whitening: Tensor
+    precision: torch.dtype = torch.float32
+    """Of what products are made of; they are added up in float32 at least."""
 
-    def to(self, device: torch.device) -> LayerBasis:
-        return LayerBasis(self.factors.to(device), self.positions.to(device), self.whitening.to(device))
+    def to(self, device: torch.device, precision: torch.dtype) -> LayerBasis:
+        return LayerBasis(self.factors.to(device), self.positions.to(device), self.whitening.to(device), precision)
 
     @cached_property
     def needed(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,40 +55,32 @@ class LayerBasis:
             inputs, columns, wide = _used(inputs, columns)
         if outputs.numel():
             outputs, rows, _ = _used(outputs, rows)
-        return inputs, outputs, rows * wide + columns
+        return inputs.to(self.precision), outputs.to(self.precision), rows * wide + columns
+
+    def route(self, places: int) -> Route | None:
+        """How to come by the same coordinates of a sum over about so many positions in fewer products; None where there
+        is no such way."""
+        # Lengths vary, and what is cheapest for one is nearly so for another.
+        about = 1 << (places - 1).bit_length()
+        if about not in self._routes:
+            inputs, outputs = (side.to(self.precision) for side in (self.factors.inputs, self.factors.outputs))
+            has_sides = inputs.numel() and outputs.numel() and len(self.positions)
+            self._routes[about] = cheapest_route(inputs, outputs, self.positions, about) if has_sides else None
+        return self._routes[about]
 
     @cached_property
-    def staircase(self) -> tuple[Tensor, list[Step]]:
-        """The same coordinates another way: eigenvalues of a Kronecker product fall off along both sides, so that what
-        is kept is a staircase, and most of (O', I') is not. Inputs' eigenvectors (I, I') in the order of its steps; no
-        steps where one side has no eigenvectors, or all would be one."""
-        wide = self.factors.eigenvalues.shape[1]
-        rows, columns = self.positions // wide, self.positions % wide
-        inputs, outputs = self.factors.inputs, self.factors.outputs
-        if not (inputs.numel() and outputs.numel() and len(columns)):
-            return inputs, []
-        kept = torch.bincount(columns)
-        height = (kept.max() / kept[columns]).log2().floor().clamp(max=STEPS_MAX - 1)
-        order, steps = [], []
-        for one in torch.unique(height):
-            places = (height == one).nonzero().flatten()
-            used, across = torch.unique(columns[places], return_inverse=True)
-            needed, down, tall = _used(outputs, rows[places])
-            order.append(used)
-            steps.append(Step(len(used), needed, across * tall + down, places))
-        return (inputs[:, torch.cat(order)].contiguous(), steps) if len(steps) > 1 else (inputs, [])
+    def _routes(self) -> dict[int, Route | None]:
+        return {}
 
     def coordinates(self, gradient: Gradient) -> Tensor:
         """The kept coordinates of B examples, whitened, (B, coordinates)."""
-        inputs, steps = self.staircase
-        parts = gradient.in_steps(inputs, [(step.inputs, step.outputs) for step in steps]) if steps else None
-        if parts is None:
-            inputs, outputs, cells = self.needed
-            return _taken(gradient.rotated(inputs, outputs).flatten(1), cells) * self.whitening
-        found = parts[0].new_empty(len(parts[0]), len(self.positions))
-        for part, step in zip(parts, steps, strict=True):
-            found.index_copy_(1, step.places, _taken(part, step.cells))
-        return found.mul_(self.whitening)
+        if isinstance(gradient, Outer):
+            route = self.route(gradient.inputs.shape[1])
+            if route is not None:
+                parts = [part for stairs in route.stairs for part in gradient.in_steps(stairs)]
+                return torch.cat(parts, 1).index_select(1, route.cells) * self.whitening
+        inputs, outputs, cells = self.needed
+        return _taken(gradient.rotated(inputs, outputs).flatten(1), cells) * self.whitening
 
 
 def _used(vectors: Tensor, places: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -116,7 +98,7 @@ def _counts_up(numbers: Tensor) -> bool:
     return bool((numbers == torch.arange(len(numbers), device=numbers.device)).all())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Basis:
     """Whitened coordinates of every layer, in order, then a projection (coordinates, k), orthonormal."""
 
@@ -124,7 +106,19 @@ class Basis:
     projection: Tensor | None
     energy: float
     """Which part of the expected squared feature the kept coordinates hold."""
+    precision: torch.dtype = torch.float32
 
-    def to(self, device: torch.device) -> Basis:
-        layers = {name: layer.to(device) for name, layer in self.layers.items()}
-        return Basis(layers, None if self.projection is None else self.projection.to(device), self.energy)
+    def to(self, device: torch.device, precision: torch.dtype) -> Basis:
+        layers = {name: layer.to(device, precision) for name, layer in self.layers.items()}
+        projection = None if self.projection is None else self.projection.to(device)
+        return Basis(layers, projection, self.energy, precision)
+
+    def projected(self, whitened: Tensor) -> Tensor:
+        """(B, k), or what is given before a projection is fitted."""
+        if self._factor is None:
+            return whitened
+        return (whitened.to(self.precision) @ self._factor).float()
+
+    @cached_property
+    def _factor(self) -> Tensor | None:
+        return None if self.projection is None else self.projection.to(self.precision)

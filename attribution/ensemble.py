@@ -47,7 +47,9 @@ def moments(
 ) -> Tensors:
     """First pass over one part of the items that the factors are fitted on. Parts are added up."""
     with _tracer(model, state, config) as tracer:
-        found = influence.moments(tracer, examples, batch=config.batch, seed=seed, progress=progress)
+        found = influence.moments(
+            tracer, examples, batch=config.batch, seed=seed, precision=precision_of(config), progress=progress
+        )
     return {f"{name}/{place}": moment for name, pair in found.items() for place, moment in enumerate(pair)}
 
 
@@ -71,7 +73,9 @@ def squares(
     """Second pass over the same part with the same seed. Parts are added up."""
     bases = {name.rpartition("/")[0]: (vectors[name], vectors[f"{name[:-1]}1"]) for name in vectors if name[-1] == "0"}
     with _tracer(model, state, config) as tracer:
-        return influence.squares(tracer, bases, examples, batch=config.batch, seed=seed, progress=progress)
+        return influence.squares(
+            tracer, bases, examples, batch=config.batch, seed=seed, precision=precision_of(config), progress=progress
+        )
 
 
 def factors(vectors: Mapping[str, Tensor], squared: Mapping[str, Tensor], *, count: int) -> Tensors:
@@ -135,12 +139,17 @@ def _nodes(
             moved = influence.state_at(state, model.initial, fitted, layers=layers, t=t, damping=config.damping)
         basis = influence.choose_coordinates(fitted, t=t, damping=config.damping, coordinates=config.coordinates)
         tracer = _tracer(model, moved, config)
-        nodes.append(Node(basis.to(tracer.device), weight**0.5, tracer))
+        nodes.append(Node(basis.to(tracer.device, precision_of(config)), weight**0.5, tracer))
     return nodes
 
 
 def _tracer(model: LoadedModel, state: Mapping[str, Tensor], config: IndexConfig) -> tracing.Tracer:
     return tracing.Tracer(model.adapter, state=state, left_out=config.left_out, device=find_device(model.device))
+
+
+def precision_of(config: IndexConfig) -> torch.dtype:
+    found: torch.dtype = getattr(torch, config.precision)
+    return found
 
 
 def _factors_from(fitted: Mapping[str, Tensor]) -> dict[str, bases.LayerFactors]:
@@ -223,12 +232,12 @@ def from_tensors(
         layers = {}
         for name in layer_names:
             factors = bases.LayerFactors(*(tensors[f"{name}/{part}"] for part in FACTOR_PARTS))
-            kept = (tensors[f"{number}/{name}/{part}"] for part in ("positions", "whitening"))
-            layers[name] = bases.LayerBasis(factors, *kept)
+            positions, whitening = (tensors[f"{number}/{name}/{part}"] for part in ("positions", "whitening"))
+            layers[name] = bases.LayerBasis(factors, positions, whitening)
             for parameter in ("weight", "bias"):
                 if f"{name}.{parameter}" in moved:
                     moved[f"{name}.{parameter}"] = tensors[f"{number}/{name}/{parameter}"]
         basis = bases.Basis(layers, tensors[f"{number}/projection"], tensors[f"{number}/energy"].item())
         tracer = _tracer(model, moved, config)
-        nodes.append(Node(basis.to(tracer.device), root_weight, tracer))
+        nodes.append(Node(basis.to(tracer.device, precision_of(config)), root_weight, tracer))
     return nodes

@@ -14,7 +14,7 @@ features small. Knows nothing of contributors, files or Django.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,13 +22,16 @@ from torch import Tensor
 from attribution.adapters import Example
 from attribution.bases import Basis, LayerBasis, LayerFactors
 from attribution.devices import on_cpu
-from attribution.layers import Gradient, TracedLayer
-from attribution.tracing import Tracer, wide
+from attribution.layers import Gradient, TracedLayer, own_product, wide
+from attribution.tracing import Tracer
 
 Progress = Callable[[str, int, int], None]
 OVERSAMPLING = 32
 SUBSPACE_ROUNDS = 8
-GRAM_ROWS = 128
+ROUNDING = 1e-6
+"""Eigenvalues of a matrix of float32 that are less than so much of the largest are its rounding."""
+WHITENED_CELLS = 2**22
+"""As many coordinates, of several batches, are projected at a time."""
 
 
 @dataclass(slots=True)
@@ -65,11 +68,18 @@ def fit_factors(
 
 
 def moments(
-    tracer: Tracer, examples: Sequence[Example], *, batch: int, seed: int, progress: Progress | None = None
+    tracer: Tracer,
+    examples: Sequence[Example],
+    *,
+    batch: int,
+    seed: int,
+    precision: torch.dtype = torch.float32,
+    progress: Progress | None = None,
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """First pass: per layer the sums of the inputs' and the output gradients' second moments, float64 (Gradient)."""
+    """First pass: per layer the sums of the inputs' and the output gradients' second moments, float64 (Gradient).
+    Whatever the precision of the model's passes, no product of these is made in less than float32."""
     sums: dict[str, tuple[Tensor, Tensor]] = {}
-    for traced in _passes(tracer, examples, batch, seed, "factors", progress):
+    for traced in _passes(tracer, examples, batch, seed, precision, "factors", progress):
         for name, gradient in traced.items():
             found = gradient.moments()
             previous = sums.get(name)
@@ -90,14 +100,15 @@ def squares(
     *,
     batch: int,
     seed: int,
+    precision: torch.dtype = torch.float32,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """Second pass, over the same examples with the same seed: sums of squared gradients in the eigenbasis, float64."""
     sums: dict[str, Tensor] = {}
-    here = {name: (inputs.to(tracer.device), outputs.to(tracer.device)) for name, (inputs, outputs) in bases.items()}
-    for traced in _passes(tracer, examples, batch, seed, "eigenvalues", progress):
+    here = {name: tuple(side.to(tracer.device, precision) for side in pair) for name, pair in bases.items()}
+    for traced in _passes(tracer, examples, batch, seed, precision, "eigenvalues", progress):
         for name, gradient in traced.items():
-            found = gradient.rotated(*here[name]).square().sum(0).double()
+            found = wide(gradient.rotated(*here[name])).square().sum(0).double()
             sums[name] = sums[name] + found if name in sums else found
     squares_on_cpu: dict[str, Tensor] = on_cpu(sums)
     return squares_on_cpu
@@ -175,25 +186,15 @@ def fit_projection(basis: Basis, sample: Tensor, k: int) -> tuple[Basis, Tensor]
     n, coordinates = sample.shape
     k = min(k, n, coordinates)
     if n <= coordinates:
-        gram = _gram(sample)
+        gram = own_product(sample.T)
         values, vectors = _leading_eigenvectors(gram, k)
-        real = values > values[0] * 1e-7
+        real = values > values[0] * ROUNDING
         scaled = vectors[:, real] / values[real].sqrt()
         directions, projected = sample.T @ scaled, gram @ scaled
     else:
         directions = _leading_eigenvectors(sample.T @ sample, k)[1]
         projected = sample @ directions
-    return Basis(basis.layers, directions.contiguous(), basis.energy), projected
-
-
-def _gram(rows: Tensor) -> Tensor:
-    """rows @ rows.T, of which one half is computed."""
-    gram = rows.new_empty(len(rows), len(rows))
-    for start in range(0, len(rows), GRAM_ROWS):
-        products = rows[start : start + GRAM_ROWS] @ rows[start:].T
-        gram[start : start + GRAM_ROWS, start:] = products
-        gram[start:, start : start + GRAM_ROWS] = products.T
-    return gram
+    return replace(basis, projection=directions.contiguous()), projected
 
 
 def features(
@@ -211,34 +212,50 @@ def features(
     """
     widths = [len(layer.positions) for layer in basis.layers.values()]
     out = torch.empty(len(examples), sum(widths) if basis.projection is None else basis.projection.shape[1])
-    rows = torch.empty(min(batch, len(examples)), sum(widths), device=tracer.device)
+    # A projection is read once for several batches of few coordinates: it is larger than any cache.
+    together = batch * max(1, WHITENED_CELLS // max(1, sum(widths) * batch))
+    rows = torch.empty(min(together, len(examples)), sum(widths), device=tracer.device)
     # Examples of like length share a batch: padding costs as much as text.
     order = sorted(range(len(examples)), key=lambda position: len(examples[position].tokens))
-    for start in range(0, len(order), batch):
-        positions = order[start : start + batch]
-        chosen = [examples[position] for position in positions]
-        traced = tracer.run(lambda adapter, chosen=chosen: adapter.utility(chosen))  # type: ignore[misc]
+    for first in range(0, len(order), together):
+        positions = order[first : first + together]
         whitened = rows[: len(positions)]
-        for (name, layer), of_layer in zip(basis.layers.items(), torch.split(whitened, widths, 1), strict=True):
-            if len(layer.positions):
-                of_layer.copy_(layer.coordinates(traced[name]))
-        projected = whitened if basis.projection is None else whitened @ basis.projection
+        for start in range(0, len(positions), batch):
+            chosen = [examples[position] for position in positions[start : start + batch]]
+            traced = tracer.run(
+                lambda adapter, chosen=chosen: adapter.utility(chosen),  # type: ignore[misc]
+                precision=basis.precision,
+            )
+            of_batch = torch.split(whitened[start : start + batch], widths, 1)
+            for (name, layer), of_layer in zip(basis.layers.items(), of_batch, strict=True):
+                if len(layer.positions):
+                    of_layer.copy_(layer.coordinates(traced[name]))
+            if progress is not None:
+                progress("features", first + start + len(chosen), len(order))
+        projected = basis.projected(whitened)
         out[positions] = projected.cpu()
         if energy is not None:
             energy.add(whitened, projected)
-        if progress is not None:
-            progress("features", start + len(positions), len(order))
     return out
 
 
 def _passes(
-    tracer: Tracer, examples: Sequence[Example], batch: int, seed: int, stage: str, progress: Progress | None
+    tracer: Tracer,
+    examples: Sequence[Example],
+    batch: int,
+    seed: int,
+    precision: torch.dtype,
+    stage: str,
+    progress: Progress | None,
 ) -> Iterator[dict[str, Gradient]]:
     """Both passes draw the same labels: the eigenvalues belong to the gradients that made the eigenvectors."""
     generator = torch.Generator(tracer.device).manual_seed(seed)
     for start in range(0, len(examples), batch):
         chosen = examples[start : start + batch]
-        yield tracer.run(lambda adapter, chosen=chosen: adapter.sampled_utility(chosen, generator))  # type: ignore[misc]
+        yield tracer.run(
+            lambda adapter, chosen=chosen: adapter.sampled_utility(chosen, generator),  # type: ignore[misc]
+            precision=precision,
+        )
         if progress is not None:
             progress(stage, start + len(chosen), len(examples))
 
@@ -251,8 +268,8 @@ def _leading_eigenvectors(gram: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     block = k + OVERSAMPLING
     if len(gram) <= 4 * block:
-        values, vectors = torch.linalg.eigh(gram.double())
-        return values.flip(0)[:k].float(), vectors.flip(1)[:, :k].float()
+        values, vectors = torch.linalg.eigh(gram)
+        return values.flip(0)[:k], vectors.flip(1)[:, :k]
     found = torch.randn(len(gram), block, generator=torch.Generator().manual_seed(0))
     for _ in range(SUBSPACE_ROUNDS):
         found = torch.linalg.qr(gram @ found)[0]

@@ -21,6 +21,7 @@ OPTIONAL = frozenset({"embedding", "norm"})
 """Kinds that are traced only where an adapter asks for it (`also_traced`)."""
 LOOKUP_CELLS_MAX = 2**23
 """Weights of an Embedding whose gradient is still held whole for each example."""
+PRODUCT_COLUMNS = 128
 
 
 class UnableToTrace(Exception):
@@ -44,10 +45,15 @@ class Gradient(Protocol):
         An empty basis is the identity."""
         ...
 
-    def in_steps(self, inputs: Tensor, steps: Sequence[tuple[int, Tensor]]) -> list[Tensor] | None:
-        """Parts of it, (B, I' O') each: of so many of the inputs' vectors (I, all I'), in turn, with vectors of the
-        outputs for them alone, (O, O'). None where `rotated` costs less."""
-        ...
+
+class Stairs(NamedTuple):
+    """What of a Kronecker basis a gradient is asked for, a step at a time. One side is turned by all `vectors` (of it,
+    n) and summed over positions with the other as it is; then each step turns n' of the n by its own vectors (of the
+    other side, m')."""
+
+    inputs_first: bool
+    vectors: Tensor
+    steps: Sequence[tuple[int, Tensor]]
 
 
 class Outer(NamedTuple):
@@ -55,41 +61,84 @@ class Outer(NamedTuple):
 
     inputs: Tensor
     gradients: Tensor
+    """Zero at positions that are padding."""
+    has_bias: bool = False
+    """One more input, which is always 1 and never written out: a copy of all inputs would cost a tenth of a turn."""
+    real: Tensor | None = None
+    """(B, T): which positions are no padding; None where none is known to be any."""
 
     def moments(self) -> tuple[Tensor, Tensor]:
         a, s = self.inputs.flatten(0, 1), self.gradients.flatten(0, 1)
-        return (a.T @ a).double(), (s.T @ s).double()
+        if self.real is not None:
+            a, s = a[self.real.flatten()], s[self.real.flatten()]
+        a, s = wide(a), wide(s)
+        moment = own_product(a).double()
+        if self.has_bias:
+            total = a.sum(0, dtype=torch.float64)[:, None]
+            corner = total.new_full((1, 1), len(a))
+            moment = torch.cat([torch.cat([moment, total], 1), torch.cat([total.T, corner], 1)])
+        return moment, own_product(s).double()
 
     def rotated(self, inputs: Tensor, outputs: Tensor) -> Tensor:
         # Each side is turned where that costs least: before positions are summed, or after, the narrower one first.
-        a, g = self.inputs, self.gradients
+        a, g, has_bias = self.inputs, self.gradients, self.has_bias
         if _pays_before(a, g, inputs):
-            a, inputs = a @ inputs.to(a.dtype), inputs.new_zeros(0)
+            a, inputs, has_bias = self._turned_inputs(inputs), inputs.new_zeros(0), False
         if _pays_before(g, a, outputs):
             g, outputs = g @ outputs.to(g.dtype), outputs.new_zeros(0)
         whole = g.mT @ a
+        if has_bias:
+            whole = torch.cat([whole, g.sum(1)[..., None]], 2)
         if inputs.numel() and outputs.numel():
             (wide, kept), (tall, left) = inputs.shape, outputs.shape
             if tall * kept * (wide + left) < left * wide * (tall + kept):
                 whole, inputs = whole @ inputs.to(whole.dtype), inputs.new_zeros(0)
         if outputs.numel():
-            whole = outputs.T.to(whole.dtype) @ whole
+            # As one product; outputs.T @ whole would be one for each example, and slower.
+            turned = whole.mT.flatten(0, 1) @ outputs.to(whole.dtype)
+            whole = turned.view(len(whole), whole.shape[2], -1).mT
         return whole @ inputs.to(whole.dtype) if inputs.numel() else whole
 
-    def in_steps(self, inputs: Tensor, steps: Sequence[tuple[int, Tensor]]) -> list[Tensor] | None:
-        places = self.inputs.shape[1]
-        tall, kept = self.gradients.shape[2], inputs.shape[1]
-        height = max(outputs.shape[1] for _, outputs in steps)
-        area = sum(count * outputs.shape[1] for count, outputs in steps)
-        # Outputs turned after the sum over positions and a step at a time, or all of them before it.
-        if tall * (places * kept + area) >= places * height * (tall + kept):
-            return None
-        half = (self.inputs @ inputs.to(self.inputs.dtype)).mT @ self.gradients
-        parts = torch.split(half, [count for count, _ in steps], 1)
-        return [
-            (part.flatten(0, 1) @ outputs.to(half.dtype)).view(len(half), -1)
-            for part, (_, outputs) in zip(parts, steps, strict=True)
-        ]
+    def in_steps(self, stairs: Stairs) -> list[Tensor]:
+        """Parts of it, (B, n' m') each."""
+        if stairs.inputs_first:
+            turned, other = self._turned_inputs(stairs.vectors), self.gradients
+        else:
+            turned, other = self.gradients @ stairs.vectors.to(self.gradients.dtype), self.inputs
+        # Vectors may be filled up with nothing: what is left after the steps.
+        counts = [count for count, _ in stairs.steps]
+        turned = turned[..., : sum(counts)]
+        constant = turned.sum(1) if self.has_bias and not stairs.inputs_first else None
+        found, start = [], 0
+        for part, (count, vectors) in zip(torch.split(turned.mT @ other, counts, 1), stairs.steps, strict=True):
+            vectors = vectors.to(part.dtype)
+            of_step = part.flatten(0, 1) @ vectors[: part.shape[2]]
+            if constant is not None:
+                of_step.addr_(constant[:, start : start + count].flatten(), vectors[-1])
+            found.append(of_step.view(len(turned), -1))
+            start += count
+        return found
+
+    def _turned_inputs(self, vectors: Tensor) -> Tensor:
+        """(B, T, I') of the inputs, the constant one among them."""
+        vectors = vectors.to(self.inputs.dtype)
+        if not self.has_bias:
+            return self.inputs @ vectors
+        turned = torch.addmm(vectors[-1], self.inputs.flatten(0, 1), vectors[:-1])
+        return turned.view(*self.inputs.shape[:2], -1)
+
+
+def own_product(rows: Tensor) -> Tensor:
+    """rows.T @ rows, of which little more than one half is computed."""
+    width = rows.shape[1]
+    if width < 2 * PRODUCT_COLUMNS:
+        return rows.T @ rows
+    whole = rows.new_empty(width, width)
+    for start in range(0, width, PRODUCT_COLUMNS):
+        products = rows[:, start : start + PRODUCT_COLUMNS].T @ rows[:, start:]
+        whole[start : start + PRODUCT_COLUMNS, start:] = products
+        whole[start:, start : start + PRODUCT_COLUMNS] = products.T
+    return whole
 
 
 def _pays_before(side: Tensor, other: Tensor, vectors: Tensor) -> bool:
@@ -108,7 +157,7 @@ class Lookup(NamedTuple):
     size: int
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        s = self.gradients.flatten(0, 1)
+        s = wide(self.gradients.flatten(0, 1))
         # Inputs are unit vectors: their second moment is diagonal, and they are its eigenvectors.
         moved = (self.gradients != 0).any(-1).flatten().double()
         counts = torch.zeros(self.size, dtype=torch.float64, device=s.device)
@@ -117,13 +166,12 @@ class Lookup(NamedTuple):
     def rotated(self, inputs: Tensor, outputs: Tensor) -> Tensor:
         assert inputs.dim() == 1, "The table's rows are their own eigenbasis."
         gradients = self.gradients @ outputs.to(self.gradients.dtype) if outputs.numel() else self.gradients
+        # Added up one by one, unlike the sums of a product.
+        gradients = wide(gradients)
         batch, _, width = gradients.shape
         whole = gradients.new_zeros(batch, self.size, width)
         whole.scatter_add_(1, self.ids[..., None].expand_as(gradients), gradients)
         return whole.mT
-
-    def in_steps(self, inputs: Tensor, steps: Sequence[tuple[int, Tensor]]) -> list[Tensor] | None:
-        return None
 
 
 class Whole(NamedTuple):
@@ -139,9 +187,6 @@ class Whole(NamedTuple):
         assert not inputs.numel()
         assert not outputs.numel()
         return self.gradient
-
-    def in_steps(self, inputs: Tensor, steps: Sequence[tuple[int, Tensor]]) -> list[Tensor] | None:
-        return None
 
 
 # --- layers ---------------------------------------------------------------------------------------------------------
@@ -170,17 +215,18 @@ class TracedLayer:
 
     def gradient(self, calls: Sequence[Call], real: Tensor | None) -> Gradient:
         """Of all calls together; `real` (B, T) says which positions are no padding."""
-        pairs = []
+        inputs, gradients, masks = [], [], []
         for call in calls:
-            inputs, gradients = self.by_position(call)
-            if self.has_bias:
-                inputs = torch.cat([inputs, inputs.new_ones(*inputs.shape[:2], 1)], -1)
-            if real is not None and inputs.shape[:2] == real.shape:
-                inputs = inputs * real[..., None]
-            pairs.append((inputs, gradients))
-        if len(pairs) == 1:
-            return Outer(*pairs[0])
-        return Outer(*(torch.cat(parts, 1) for parts in zip(*pairs, strict=True)))
+            of_inputs, of_outputs = self.by_position(call)
+            if real is not None:
+                places = of_inputs.shape[:2]
+                # Where positions are not those of the batch nobody knows of padding.
+                mask = real if places == real.shape else real.new_ones(places)
+                of_outputs = of_outputs * mask[..., None]
+                masks.append(mask)
+            inputs.append(of_inputs)
+            gradients.append(of_outputs)
+        return Outer(_joined(inputs), _joined(gradients), self.has_bias, _joined(masks) if masks else None)
 
     def by_position(self, call: Call) -> tuple[Tensor, Tensor]:
         return positions(call.inputs), positions(call.gradient)
@@ -390,6 +436,16 @@ def _check_sharers(layer: TracedLayer, sharers: Sequence[tuple[str, nn.Module]],
             raise UnableToTrace(f"Layer {layer.name!r} shares its weight with {name!r}: leave it out by name.")
 
 
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Along positions."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
+
+
 def positions(values: Tensor) -> Tensor:
     """(B, ..., D) to (B, T, D): a layer without positions has one."""
     return values.reshape(values.shape[0], -1, values.shape[-1])
+
+
+def wide(values: Tensor) -> Tensor:
+    """A model may be kept in half precision; sums over its gradients may not."""
+    return values.float() if values.dtype in {torch.float16, torch.bfloat16} else values

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from attribution.adapters import Adapter, Utilities
 from attribution.devices import CPU
-from attribution.layers import Call, Gradient, TracedLayer, UnableToTrace, traced_layers
+from attribution.layers import Call, Gradient, TracedLayer, UnableToTrace, traced_layers, wide
 
 
 class Tracer:
@@ -54,11 +55,16 @@ class Tracer:
             handle.remove()
         self._handles.clear()
 
-    def run(self, utilities: Callable[[Adapter], Utilities]) -> dict[str, Gradient]:
-        """The gradients of the utilities of B examples, by layer."""
+    def run(
+        self, utilities: Callable[[Adapter], Utilities], *, precision: torch.dtype = torch.float32
+    ) -> dict[str, Gradient]:
+        """The gradients of the utilities of B examples, by layer. With a precision below float32 the model multiplies
+        in it as in mixed training (torch.autocast), and what the layers recorded is of it."""
         self._calls = {name: [] for name in self.layers}
+        mixed = nullcontext() if precision == torch.float32 else torch.autocast(self.device.type, precision)
         with torch.enable_grad():
-            answer = utilities(self.adapter)
+            with mixed:
+                answer = utilities(self.adapter)
             unreached = [name for name, calls in self._calls.items() if not calls]
             if unreached:
                 raise UnableToTrace(f"Layer {min(unreached)!r} takes no part in the utility: leave it out by name.")
@@ -79,7 +85,7 @@ class Tracer:
                         f"Layer {name!r} is given {len(inputs)} rows for {len(answer.values)} examples, so that it "
                         "cannot be told whose gradient is whose: leave it out by name."
                     )
-                calls.append(Call(module, wide(inputs), wide(gradient)))
+                calls.append(Call(module, *(_recorded(one, precision) for one in (inputs, gradient))))
             if not calls:
                 raise UnableToTrace(f"Layer {name!r} takes no part in the utility: leave it out by name.")
             traced[name] = layer.gradient(calls, real)
@@ -117,6 +123,6 @@ def _with_ties(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tens
     return tied
 
 
-def wide(values: Tensor) -> Tensor:
-    """A model may be kept in half precision; sums over its gradients may not."""
-    return values.float() if values.dtype in {torch.float16, torch.bfloat16} else values
+def _recorded(values: Tensor, precision: torch.dtype) -> Tensor:
+    """Ids stay what they are."""
+    return wide(values) if precision == torch.float32 or not values.is_floating_point() else values.to(precision)

@@ -80,7 +80,8 @@ def device_of(module: nn.Module) -> torch.device:
 def drawn_labels(logits: Tensor, generator: torch.Generator) -> Tensor:
     """A label for each row of logits (..., C), drawn from the model's own chances: (...)."""
     # One number a row and the place where it falls; torch.multinomial draws one for each class, for most of a pass.
-    upto = logits.detach().softmax(-1).cumsum(-1)
+    # In float32 at least: chances of half precision do not add up.
+    upto = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1).cumsum(-1)
     fallen = torch.rand(upto.shape[:-1], generator=generator, dtype=upto.dtype, device=upto.device)[..., None]
     # Of the last cumulative sum, which rounding leaves a little beside one: so that a class without chance has none.
     return torch.searchsorted(upto, fallen * upto[..., -1:], right=True)[..., 0].clamp_max(upto.shape[-1] - 1)

@@ -30,8 +30,8 @@ OWN = 90
 MEAN_OF = 256
 K = 512
 EVERY_COORDINATE = 10**6
-# Linear layers alone; a quarter of the items is enough for the factors.
-FAST = replace(IndexConfig(), coordinates=16_384, k=K, fit_items=256, batch=64)
+# Linear layers alone; a quarter of the items is enough for the factors. It is built in full precision beside it.
+FAST = replace(IndexConfig(), coordinates=16_384, k=K, fit_items=256, batch=64, precision="bfloat16")
 DAMPINGS = (0.1, 0.3, 1.0)
 WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 NOISE_Z = 2.0
@@ -157,8 +157,10 @@ def _scored(
     found.append(ours.from_index(setting, "plain influence", ours.build(setting, influence, mean_of=mean_of)))
     untuned_built = next(built for _, built, one in candidates if one is untuned)
     found.append(_with_feature_pass(setting, replace(untuned, name=goals.MIDPOINT), untuned_built.index.midpoint))
-    fast = ours.build(setting, replace(FAST, left_out=_all_but_linear(setting)), mean_of=mean_of)
-    found.append(_with_feature_pass(setting, ours.from_index(setting, goals.FAST, fast), fast.index))
+    for name, precision in ((goals.LINEAR, "float32"), (goals.FAST, FAST.precision)):
+        config = replace(FAST, left_out=_all_but_linear(setting), precision=precision)
+        fast = ours.build(setting, config, mean_of=mean_of)
+        found.append(_with_feature_pass(setting, ours.from_index(setting, name, fast), fast.index))
     if midpoint is not untuned:
         found.append(midpoint)
     if not quick:

@@ -487,6 +487,8 @@ def test_a_black_box_is_asked_for_the_wording_of_an_output_whatever_its_token_id
         ({"seed": -1}, "seed must not be negative"),
         ({"left_out": "head"}, "a list of names of layers"),
         ({"left_out": [3]}, "names of layers"),
+        ({"precision": "float16"}, "precision must be float32 or bfloat16, not 'float16'"),
+        ({"attributor": "lexical", "precision": "bfloat16"}, "lexical reads no 'precision'"),
         ({"attributor": "lexical", "spread_items": 0}, "spread_items must be at least 1"),
     ],
 )
@@ -502,6 +504,14 @@ def test_a_configuration_holds_what_its_attributor_reads_and_survives_storing() 
     changed = dataclasses.replace(CONFIGS["hybrid"], lexical_weight=0.25)
     assert changed.sha256 != CONFIGS["hybrid"].sha256
     assert changed.of_part("midpoint").sha256 == CONFIGS["midpoint"].sha256
+
+
+def test_a_configuration_of_before_there_was_a_precision_keeps_its_digest() -> None:
+    assert "precision" not in IndexConfig().to_json()
+    half = dataclasses.replace(CONFIGS["hybrid"], precision="bfloat16")
+    assert half.of_part("midpoint").to_json()["precision"] == "bfloat16"
+    assert IndexConfig.from_json(half.to_json()) == half
+    assert half.sha256 != CONFIGS["hybrid"].sha256
 
 
 def test_nodes_as_a_number_are_those_of_gauss() -> None:

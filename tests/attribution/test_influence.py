@@ -121,31 +121,38 @@ def test_fewer_coordinates_keep_those_with_most_energy() -> None:
     assert energies[2] == 1.0
 
 
-@pytest.mark.parametrize("positions", [1, 64])
-def test_coordinates_of_a_staircase_are_those_of_the_whole_gradient(positions: int) -> None:
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize(("wide", "tall", "positions"), [(12, 40, 1), (48, 160, 64), (160, 48, 64), (250, 30, 33)])
+def test_coordinates_of_a_staircase_are_those_of_the_whole_gradient(
+    wide: int, tall: int, positions: int, has_bias: bool
+) -> None:
     chance = torch.Generator().manual_seed(4)
-    wide, tall, examples = 12, 40, 3
+    examples = 3
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=chance)
 
     inputs, outputs = (torch.linalg.qr(normal(side, side))[0] for side in (wide, tall))
     # What a Kronecker product of two spectra leaves, in any order of the eigenvectors, here and there refitted.
-    kept = torch.outer(2.0 ** -torch.arange(tall), 2.0 ** -torch.arange(wide)) > 2.0**-16
+    kept = torch.outer(1.0 / torch.arange(1, tall + 1), 1.0 / torch.arange(1, wide + 1)) > 1.5 / (wide + tall)
     kept[tall - 1, wide - 1], kept[0, 0] = True, False
     kept = kept[torch.randperm(tall, generator=chance)][:, torch.randperm(wide, generator=chance)]
     places = kept.flatten().nonzero().flatten()
     layer = bases.LayerBasis(
         bases.LayerFactors(inputs, outputs, torch.ones(tall, wide)), places, normal(len(places)).abs()
     )
-    assert len(layer.staircase[1]) > 1
-    gradient = Outer(normal(examples, positions, wide), normal(examples, positions, tall))
-    whole = outputs.T @ (gradient.gradients.mT @ gradient.inputs) @ inputs
+    given = normal(examples, positions, wide - has_bias)
+    gradient = Outer(given, normal(examples, positions, tall), has_bias)
+    if has_bias:
+        given = torch.cat([given, torch.ones(examples, positions, 1)], 2)
+    whole = outputs.T @ (gradient.gradients.mT @ given) @ inputs
     expected = whole.flatten(1)[:, places] * layer.whitening
-    torch.testing.assert_close(layer.coordinates(gradient), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(layer.coordinates(gradient), expected, rtol=1e-4, atol=1e-3)
     # Of one position the gradient costs least when both of its sides are turned first.
-    in_steps = gradient.in_steps(layer.staircase[0], [(step.inputs, step.outputs) for step in layer.staircase[1]])
-    assert (in_steps is None) == (positions == 1)
+    route = layer.route(positions)
+    assert (route is None) == (positions == 1)
+    if route is not None:
+        assert sum(len(stairs.steps) for stairs in route.stairs) > 1
 
 
 @pytest.mark.parametrize("items", [300, 700])
@@ -207,13 +214,29 @@ def test_padding_takes_no_part_in_the_factors() -> None:
     examples = [Example((1, 2, 3)), Example((4, 5, 6, 7, 8))]
     with tracing.Tracer(adapter, state=None) as tracer:
         traced = tracer.run(lambda own: own.utility(examples))
-    found = traced["hidden"]
-    assert isinstance(found, Outer)
-    inputs, gradients = found
-    assert inputs.shape == (2, 4, 9)
-    assert not inputs[0, 2:].any()
-    assert not gradients[0, 2:].any()
-    assert inputs[0, :2].any()
+        alone = [tracer.run(lambda own, one=one: own.utility([one])) for one in examples]  # type: ignore[misc]
+    for layer, found in traced.items():
+        assert isinstance(found, Outer)
+        assert not found.gradients[0, 2:].any()
+        apart = [each[layer].moments() for each in alone]
+        for place, moment in enumerate(found.moments()):
+            torch.testing.assert_close(moment, apart[0][place] + apart[1][place], rtol=1e-5, atol=1e-9)
+
+
+def test_features_of_half_precision_are_those_of_full_precision_but_for_its_rounding() -> None:
+    adapter = tiny(TinyLM())
+    adapter.also_traced = frozenset({"embedding"})
+    examples = [Example(tuple((7 * start + 3 * step) % 11 for step in range(9))) for start in range(12)]
+    with tracing.Tracer(adapter, state=None) as tracer:
+        factors = influence.fit_factors(tracer, examples, batch=4, seed=0)
+        basis = influence.choose_coordinates(factors, t=T, damping=0.1, coordinates=100)
+        full = influence.features(tracer, basis, examples, batch=4)
+        basis = influence.fit_projection(basis, full, k=8)[0]
+        full = influence.features(tracer, basis, examples, batch=4)
+        half = influence.features(tracer, basis.to(tracer.device, torch.bfloat16), examples, batch=4)
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, full)
+    assert (half - full).norm() < 0.02 * full.norm()
 
 
 def test_tracing_leaves_the_callers_module_as_it_was() -> None:
