@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
     "payout_reversed": Kind("A payment was taken back", "A payment was taken back", PAYOUTS, essential=True),
     "hold_placed": Kind("Payments to you are on hold", "Payments are put on hold", TASK, essential=True),
     "hold_released": Kind("Payments to you go on", "A hold has ended", PAYOUTS),
+    "month_sealed": Kind("A month is sealed", "A month is sealed and its statement is final", "/portal/statements/"),
     "carried_over": Kind("Your royalties are carried over", "An amount is carried over to a later run", PAYOUTS),
     "onboarding_needed": Kind("Tell us where to pay you", "Payout details are needed", PAYOUTS),
     "tax_form_expiring": Kind("Your tax form runs out", "A tax form runs out", PAYOUTS, essential=True),

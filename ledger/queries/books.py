@@ -19,6 +19,7 @@ from ledger.models import (
     Entry,
     FloorCorrection,
     FloorDistribution,
+    Leaf,
     Line,
     Period,
     PoolEstimate,
@@ -199,6 +200,13 @@ def periods() -> QuerySet[Period]:
 def sealed_periods() -> QuerySet[Period]:
     """Every sealed month, oldest first: the chain of roots."""
     return Period.objects.filter(state=Period.State.SEALED).order_by("id")
+
+
+def contributors_moved_in(month: Period) -> list[int]:
+    """Contributors of whose accounts a sealed month has lines, ascending: those with something on their statement."""
+    moved = Leaf.objects.filter(period=month, n_lines__gt=0, account__owner__startswith="contributor:")
+    owners = moved.values_list("account__owner", flat=True).distinct()
+    return sorted(int(owner.partition(":")[2]) for owner in owners)
 
 
 def period(number: int) -> Period | None:

@@ -21,6 +21,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from contributors.models import Contributor, Membership, User
 from contributors.queries import manages, suspicions
+from ledger import queries as ledger
 from ledger.money import asset, format_amount, from_minor
 from payouts.models import Difference, LeftOut, MutedNotice, Notice, PayoutRun, PolicyProposal, TaxProfile
 from payouts.notices import KINDS, OPTIONAL
@@ -46,13 +47,14 @@ class UnableToChooseNotices(Exception):
 
 # --- what is to be told -------------------------------------------------------------------------------------------
 def notice_what_is_due(*, at: datetime) -> int:
-    """Write the notices that follow from the rows: a run that waits, a difference, who was left out, a form that ends.
+    """Write the notices that follow from the rows: a run that waits, a difference, who was left out, a form that ends,
+    a month that was sealed.
 
     Repeatable: a notice is given once for its subject. Returns how many were new.
     """
     wanted = [
         *_of_runs(at), *_of_differences(at), *_of_left_out(at), *_of_tax_forms(at), *_of_proposals(at),
-        *_of_suspicions(at),
+        *_of_suspicions(at), *_of_sealed_months(at),
     ]  # fmt: skip
     Notice.objects.bulk_create(wanted, batch_size=1000, ignore_conflicts=True)
     return len(wanted)
@@ -142,6 +144,24 @@ def _of_rows(run: PayoutRun, rows: Iterable[LeftOut], told: set[str], at: dateti
                 words=f"The run of {run.cut_off:%-d %B %Y} did not pay your {amount}. {row.words} {row.remedy}",
             )
         )  # fmt: skip
+    return found
+
+
+def _of_sealed_months(at: datetime) -> list[Notice]:
+    """The root goes to everybody whose accounts the month moved: who keeps the mail needs nobody's word for it."""
+    found = []
+    for month in ledger.sealed_periods().filter(sealed_at__gte=at - MAILED_FOR):
+        subjects = {f"month:{month}:{pk}": pk for pk in ledger.contributors_moved_in(month)}
+        if Notice.objects.filter(kind="month_sealed", subject__startswith=f"month:{month}:").count() == len(subjects):
+            continue
+        found += [
+            Notice(
+                kind="month_sealed", subject=subject, contributor_id=subjects[subject], created_at=at,
+                words=f"{month.starts:%B %Y} is sealed, and your statement of it is final. Keep this: the month's root "
+                f"is {month.root_hex}. With it your statement can be checked without us, now and in years.",
+            )
+            for subject in sorted(_untold("month_sealed", subjects))
+        ]  # fmt: skip
     return found
 
 

@@ -11,6 +11,8 @@ from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 
 from contributors.operations import add_member
+from ledger import operations as books
+from ledger import queries as ledger
 from payouts import notices, operations
 from payouts.models import Difference, LeftOut, Notice, PayoutRun
 from tests.payouts.world import SEEN, World
@@ -147,6 +149,29 @@ def test_who_is_carried_over_or_not_onboarded_hears_it_once_a_run(world: World) 
     assert "did not pay your USD 0.10" in told[small.pk].words
     assert paid.pk not in told
     assert LeftOut.objects.filter(run=run).count() == 2
+
+
+def test_the_root_of_a_sealed_month_goes_to_everybody_whose_accounts_it_moved(world: World) -> None:
+    paid, other = world.contributor(1234), world.contributor(0)
+    later = world.at + timedelta(days=15)
+    books.open_periods(at=later)
+    for month in ledger.periods().filter(pk__lte=202611).order_by("pk"):
+        books.close_period(period=month, at=later)
+        books.seal_period(period=month, at=later)
+    for _ in range(2):
+        operations.notice_what_is_due(at=later)
+    told = Notice.objects.get(kind="month_sealed")
+    assert told.contributor == paid != other
+    november = ledger.period(202611)
+    assert november is not None
+    assert (
+        f"November 2026 is sealed, and your statement of it is final. Keep this: the month's root is "
+        f"{november.root_hex}." in told.words
+    )
+    assert send(world, minutes=15 * 24 * 60) == 1
+    [message] = mail.outbox
+    assert november.root_hex in message.body
+    assert f"{settings.SITE_URL}/portal/statements/" in message.body
 
 
 def test_a_tax_form_that_runs_out_is_announced_once_and_a_newer_one_ends_it(world: World) -> None:
