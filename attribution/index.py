@@ -154,6 +154,11 @@ class Index:
         # The same for every generation: half of what a single query would cost.
         return shapley.scores(self._sums, torch.from_numpy(self.mean_query[None]))[0]
 
+    @cached_property
+    def item_counts(self) -> Array:
+        """(C,): how many items count for each holder."""
+        return sums.item_counts(self.path, self.manifest["overlay"])
+
     def works(self) -> Array:
         """(3, W) int64: holder, work and cluster of each work that counts, by work."""
         return labels_of_works(self._items.labels_at(self._items.alive))

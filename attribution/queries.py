@@ -30,7 +30,7 @@ from contributors.models import Contributor, Holder, Work
 # --- what a generation drew on --------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class HolderShare:
-    """One holder's part of one generation. `se_ppb` is the standard error of the specific part, from the ensemble."""
+    """One holder's part of one generation. `se_ppb` is the standard error of the specific part."""
 
     holder: Holder
     ppb: int

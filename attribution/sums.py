@@ -163,6 +163,17 @@ def overlay_with(directory: Path, touched: HolderSums, overlay: str | None) -> H
     return add(rest, touched)
 
 
+def item_counts(directory: Path, overlay: str | None) -> Array:
+    """How many items count for each holder of open_sums, (C,)."""
+    holders, counts = np.load(directory / HOLDERS)
+    if overlay is None:
+        return np.asarray(counts)
+    changed = load(directory, overlay)
+    counted = dict(zip(holders.tolist(), counts.tolist(), strict=True))
+    counted |= dict(zip(changed.holders.tolist(), changed.counts.tolist(), strict=True))
+    return np.array([counted[holder] for holder in sorted(counted) if counted[holder]], dtype=np.int64)
+
+
 def open_sums(directory: Path, overlay: str | None) -> tuple[Array, Array]:
     """Holders (C,) ascending, and their sums (M, C, K) float32: memory-mapped, or in memory where holders came or
     went since the base."""

@@ -73,15 +73,21 @@ class HybridIndex:
         """Specific scores are of both, general ones of the midpoint: wording says little about what was taught to all.
 
         `lexical_weight` in place of the index's own is for whoever is choosing one. The standard error is that of the
-        ensemble; there is only one way to compare wording.
+        ensemble and, of wording, which no ensemble compares, that of chance: what as many items that have nothing to do
+        with the output would add up to.
         """
         weight = self.config.lexical_weight if lexical_weight is None else lexical_weight
         divided = self.midpoint.divided(features.midpoint)
         wording = torch.from_numpy(self.lexical.specific(features.lexical))
-        scale = torch.from_numpy(weight * self._scale(features)).float()
+        scales, spread = self._scale(features)
+        scale = torch.from_numpy(weight * scales).float()
         of_both = Divided(divided.general, divided.specific + scale[:, :, None] * wording[:, None])
         grouped = of_both.with_groups(self.holder_ids, groups)
         specific, specific_se = shapley.ensemble(grouped.specific)
+        items = torch.from_numpy(self.midpoint.item_counts.astype(np.float32))
+        by_chance = torch.from_numpy(weight * spread).float()[:, None]
+        by_chance = by_chance * shapley.with_groups(items, self.holder_ids, groups).sqrt()
+        specific_se = torch.hypot(specific_se, by_chance)
         general, general_se = shapley.ensemble(grouped.general)
         return Scores(self.holder_ids, specific.numpy(), specific_se.numpy(), general.numpy(), general_se.numpy())
 
@@ -89,7 +95,7 @@ class HybridIndex:
         works, influence = self.midpoint.work_scores(features.midpoint, holder_id, rows)
         same, wording = self.lexical.work_scores(features.lexical, holder_id, rows)
         assert np.array_equal(works, same), "Both parts hold the same works (checked when they are opened)."
-        scale = self.config.lexical_weight * self._scale(features[list(rows)]).mean(1)
+        scale = self.config.lexical_weight * self._scale(features[list(rows)])[0].mean(1)
         return works, influence + wording * scale.astype(np.float32)
 
     def works(self) -> Array:
@@ -100,8 +106,9 @@ class HybridIndex:
     ) -> list[dict[int, list[WorkScore]]]:
         return best_works(lambda holder, rows: self.work_scores(features, holder, rows), holder_ids, n)
 
-    def _scale(self, features: HybridFeatures) -> Array:
-        """(B, M): by what a lexical score is multiplied to have the spread over items of a member's scores.
+    def _scale(self, features: HybridFeatures) -> tuple[Array, Array]:
+        """(B, M): by what a lexical score is multiplied to have the spread over items of a member's scores. (B,): the
+        spread that it then has, mean over members.
 
         The midpoint's spread comes from the second moment of all items (K x K for each member), the lexical one from a
         sample; both were frozen at the build, and neither costs more when there are more works.
@@ -112,7 +119,8 @@ class HybridIndex:
         variance = squares - np.einsum("bmk,mk->bm", queries, means) ** 2
         wording = self.lexical.spread(features.lexical)[:, None]
         spread = np.sqrt(np.maximum(variance, 0.0))
-        return np.asarray(np.divide(spread, wording, out=np.zeros_like(spread), where=wording > 0))
+        scale = np.asarray(np.divide(spread, wording, out=np.zeros_like(spread), where=wording > 0))
+        return scale, (scale * wording).mean(1)
 
 
 def draft_of(directory: Path) -> Path:

@@ -320,6 +320,16 @@ def test_a_hybrid_score_adds_both_in_units_of_their_spread_over_items(
     plain = hybrid.score(hybrid.embed(QUERIES), lexical_weight=0.0).specific
     np.testing.assert_allclose(plain, scores_of(built["midpoint"]), atol=1e-7)
 
+    # The error of wording is that of chance, over as many items as a holder has, or a group of them.
+    together = hybrid.holder_ids[:2]
+    scored = hybrid.score(hybrid.embed(QUERIES), groups=[together])
+    each = (by_member + 0.5 * spread * wording[:, None]).reshape(*by_member.shape[:2], HOLDERS, -1).sum(3)
+    each = np.concatenate([each, each[..., :2].sum(2, keepdims=True)], 2)
+    counts = np.array([by_member.shape[2] / HOLDERS] * HOLDERS + [2 * by_member.shape[2] / HOLDERS])
+    by_chance = 0.5 * by_member.std(2).mean(1)[:, None] * np.sqrt(counts)
+    expected = np.hypot(each.std(1, ddof=1) / each.shape[1] ** 0.5, by_chance)
+    np.testing.assert_allclose(scored.specific_se, expected, rtol=0, atol=2e-3 * expected.max())
+
 
 def test_general_scores_of_a_hybrid_are_the_midpoints(built: dict[str, Attributor]) -> None:
     of_both = built["hybrid"].score(built["hybrid"].embed(QUERIES))
