@@ -82,8 +82,8 @@ class IndexConfig:
     left_out: tuple[str, ...] = ()
     """Layers to leave out besides those the adapter leaves out."""
     precision: str = "float32"
-    """What the model and the products of a feature are multiplied in. bfloat16 takes half the time where a processor
-    has it; second moments, the principal components, sums and scores are of float32 or more."""
+    """What the model and the products of a feature are multiplied in. bfloat16 takes little more than half the time for
+    many items where a processor has it; second moments, principal components, sums and scores are float32 or more."""
     part_items: int = 1_024
     """Items of a fit that one step of the build looks at."""
     shard_items: int = 16_384
