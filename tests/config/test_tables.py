@@ -27,7 +27,7 @@ def test_not_even_a_superuser_writes_roles_addresses_or_factors_or_reads_their_s
 ) -> None:
     user = people.user("root@example.org", at, ("admin",), second_factor=True)
     User.objects.filter(pk=user.pk).update(is_superuser=True, is_staff=True)
-    people.log_in(client, "root@example.org", code=people.totp_code())
+    people.log_in(client, "root@example.org", code=people.totp_code)
     assert client.get("/console/tables/").status_code == 200
     factor, group = Authenticator.objects.get(user=user), Group.objects.get(name="auditor")
     for address in (

@@ -32,7 +32,7 @@ def test_a_stranger_is_sent_to_the_log_in(client: Client) -> None:
 
 def test_staff_without_the_role_are_refused(client: Client, at: datetime) -> None:
     people.user("aud@example.org", at, ("auditor",), second_factor=True)
-    people.log_in(client, "aud@example.org", code=people.totp_code())
+    people.log_in(client, "aud@example.org", code=people.totp_code)
     response = client.get("/guarded/finance/")
     assert response.status_code == 403
     assert "finance_maker" in response.content.decode()
@@ -59,7 +59,7 @@ def test_staff_without_a_second_factor_must_set_one_up_and_then_use_it(client: C
 
 def test_staff_who_log_in_with_a_second_factor_are_let_in(client: Client, at: datetime) -> None:
     people.user("max@example.org", at, ("finance_maker",), second_factor=True)
-    assert people.log_in(client, "max@example.org", code=people.totp_code()) == "/after-login/"
+    assert people.log_in(client, "max@example.org", code=people.totp_code) == "/after-login/"
     assert client.get("/after-login/").headers["Location"] == "/console/"
     assert client.get("/guarded/finance/").content == b"finance"
 
@@ -73,7 +73,7 @@ def test_a_password_alone_logs_nobody_in_who_has_a_second_factor(client: Client,
 
 def test_a_factor_that_was_removed_opens_no_page_any_more(client: Client, at: datetime) -> None:
     user = people.user("max@example.org", at, ("finance_maker",), second_factor=True)
-    people.log_in(client, "max@example.org", code=people.totp_code())
+    people.log_in(client, "max@example.org", code=people.totp_code)
     Authenticator.objects.filter(user=user).delete()
     enrol_totp(user=user, secret="GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ")
     assert client.get("/guarded/finance/").headers["Location"].startswith("/accounts/2fa/reauthenticate/")
@@ -81,22 +81,25 @@ def test_a_factor_that_was_removed_opens_no_page_any_more(client: Client, at: da
 
 def test_an_action_on_money_asks_again_after_five_minutes_and_has_done_nothing(client: Client, at: datetime) -> None:
     people.user("che@example.org", at, ("finance_checker",), second_factor=True)
-    people.log_in(client, "che@example.org", code=people.totp_code())
+    people.log_in(client, "che@example.org", code=people.totp_code)
     assert client.post("/guarded/approve/").content == b"approved"
     confirmed_long_ago(client)
     refused = client.post("/guarded/approve/?run=5", headers={"referer": "http://testserver/guarded/approve/?run=5"})
     assert refused.headers["Location"] == ("/accounts/2fa/reauthenticate/?next=%2Fguarded%2Fapprove%2F%3Frun%3D5")
     assert "Nothing has been done yet" in client.get(refused.headers["Location"]).content.decode()
-    used_again = client.post("/accounts/2fa/reauthenticate/", {"code": people.totp_code()})
-    assert used_again.status_code == 200  # A code is good once; the form asks for the next one.
-    cache.clear()
-    client.post("/accounts/2fa/reauthenticate/", {"code": people.totp_code()})
+    cache.clear()  # As if the code of the log-in were long gone.
+    code = people.totp_code()
+    assert client.post("/accounts/2fa/reauthenticate/", {"code": code}).status_code == 302
     assert client.post("/guarded/approve/").content == b"approved"
+    confirmed_long_ago(client)
+    used_again = client.post("/accounts/2fa/reauthenticate/", {"code": code})
+    assert used_again.status_code == 200  # A code is good once; the form asks for the next one.
+    assert client.post("/guarded/approve/").status_code == 302
 
 
 def test_the_way_back_from_a_confirmation_leads_to_no_other_site(client: Client, at: datetime) -> None:
     people.user("che@example.org", at, ("finance_checker",), second_factor=True)
-    people.log_in(client, "che@example.org", code=people.totp_code())
+    people.log_in(client, "che@example.org", code=people.totp_code)
     confirmed_long_ago(client)
     refused = client.post("/guarded/approve/", headers={"referer": "https://evil.example/approve/"})
     assert refused.headers["Location"].endswith("?next=%2Fafter-login%2F")

@@ -158,10 +158,10 @@ def reverse(payout_id: int, by: int) -> None:
     )  # fmt: skip
 
 
-def recover_reversals() -> None:
+def recover_reversals(**pace_of: float) -> None:
     from payouts import operations
 
-    operations.recover_reversals(pace=_pace())
+    operations.recover_reversals(pace=_pace(**pace_of))
 
 
 def reconcile(run_id: int) -> None:

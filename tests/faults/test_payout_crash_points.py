@@ -169,7 +169,7 @@ def test_death_around_execution_loses_nothing(
 def _recover_reversal(killable: Workers, payout: Payout, total: int) -> None:
     """The lease of a reversal is a minute long; here it is cut short as if that minute had passed."""
     Payout.objects.filter(pk=payout.pk).update(lease_until=payout.created_at)
-    assert killable.run("recover_reversals") == 0
+    assert killable.run("recover_reversals", lease=LEASE) == 0
     payout.refresh_from_db()
     assert payout.reversed_minor == total
     assert payout.reversals.count() == total // 100

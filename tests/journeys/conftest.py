@@ -22,7 +22,7 @@ from pytest_django import DjangoDbBlocker
 from attribution import operations as attribution
 from attribution.models import Generation
 from config import local
-from config.demo import flow, people
+from config.demo import flow
 from config.installation import Running, installation
 from contributors import operations as contributors
 from contributors.models import User
@@ -32,6 +32,7 @@ from ledger.money import PPB, parse_amount
 from payouts import operations as payouts
 from tests.attribution.conftest import Programme, Trained, start_programme
 from tests.conftest import cloned_database
+from tests.contributors.people import totp_code
 
 PASSWORD = "a journey of a thousand miles"
 TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -240,7 +241,7 @@ def log_in(page: Page, email: str, *, second_factor: bool = False) -> None:
     page.locator("input[name=password]").fill(PASSWORD)
     page.get_by_role("button", name="Log in", exact=True).click()
     if second_factor:
-        page.locator("input[name=code]").fill(people.current_code(TOTP_SECRET))
+        page.locator("input[name=code]").fill(totp_code(TOTP_SECRET))
         page.get_by_role("button", name="Log in", exact=True).click()
 
 
