@@ -67,17 +67,19 @@ def _leaders(items: Items, positions: Array, queries: Tensor, n: int) -> Array |
         # What a piece begins or ends with may go on in its neighbours: its score is known when they are added up.
         may[[0, -1]] = True
         chosen = np.flatnonzero(may)
-        kept.append(piece.only(chosen))
         if len(inside := chosen[1:-1]):
             certain = np.concatenate([certain, (piece.scores - piece.errors)[:, inside]], axis=1)
             certain = np.sort(np.partition(certain, -n, axis=1)[:, -n:], axis=1)
             enough = certain[:, 0]
+            leads = np.any(highest[:, inside] >= enough[:, None], axis=0)
+            chosen = np.concatenate([chosen[:1], inside[leads], chosen[-1:]])
+        kept.append(piece.only(chosen))
     names, places = np.unique(np.concatenate([piece.works for piece in kept]), return_inverse=True)
     sums = np.zeros((len(queries), len(names)))
     of_pieces = np.concatenate([piece.scores + piece.errors for piece in kept], axis=1)
     for of_query, pieces in zip(sums, of_pieces, strict=True):
         np.add.at(of_query, places, pieces)
-    leads: Array = np.any(sums >= enough[:, None], axis=0)[places]
+    leads = np.any(sums >= enough[:, None], axis=0)[places]
     starts, ends = (np.concatenate([getattr(piece, side) for piece in kept])[leads] for side in ("starts", "ends"))
     places = np.concatenate([np.arange(start, end) for start, end in zip(starts, ends, strict=True)])
     left: Array = positions[places]
@@ -112,10 +114,12 @@ def _pieces(items: Items, positions: Array, queries: Tensor) -> Iterator[_Pieces
         for member in range(queries.shape[1]):
             rows = torch.from_numpy(np.ascontiguousarray(stored[:, member]))
             found = torch._weight_int8pack_mm(rounded[:, member].contiguous(), rows, ones[: len(rows)]).float().numpy()
+            scores += found * scale[:, member]
+            # In place: passes over memory are what is counted here.
+            np.multiply(np.abs(found, out=found), HALF_ULP, out=found)
+            found += missed[:, member, None]
             found *= scale[:, member]
-            scores += found
-            errors += missed[:, member, None] * scale[:, member]
-            errors += np.multiply(np.abs(found, out=found), HALF_ULP, out=found)
+            errors += found
         starts, end = np.arange(done, done + len(stored) + 1), done + len(stored)
         if (further := works[1:] == works[:-1]).any():
             first = np.flatnonzero(np.concatenate([[True], ~further]))

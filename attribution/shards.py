@@ -130,7 +130,7 @@ class Items:
             start, end = self._starts[number : number + 2]
             first, last = np.searchsorted(positions, [start, end])
             if first < last:
-                found.append(self._map(shard, "labels")[:, _rows(positions[first:last] - start)])
+                found.append(self._map(shard, "labels")[:, _rows(positions[first:last], start)])
         return np.concatenate(found, axis=1)
 
     def where(self, row: int, wanted: Array) -> Array:
@@ -181,13 +181,14 @@ class Items:
             first, last = np.searchsorted(positions, [start, end])
             for begin in range(first, last, size):
                 chosen = positions[begin : min(begin + size, last)]
-                rows = _rows(chosen - start)
+                rows = _rows(chosen, start)
                 works = self._map(shard, "labels")[1][rows]
                 yield chosen, self._map(shard, "i8")[rows], self._map(shard, "scale")[rows], works
 
 
-def _rows(rows: Array) -> Any:
-    """The same rows, ascending; as a slice where there is no gap, which copies nothing."""
-    if rows[-1] - rows[0] + 1 == len(rows):
-        return slice(int(rows[0]), int(rows[-1]) + 1)
-    return rows
+def _rows(positions: Array, start: int) -> Any:
+    """The rows, in a shard that starts there, of these ascending positions; where there is no gap as a slice, which
+    copies nothing."""
+    if positions[-1] - positions[0] + 1 == len(positions):
+        return slice(int(positions[0]) - start, int(positions[-1]) - start + 1)
+    return positions - start

@@ -138,12 +138,12 @@ def _judge_text(rows: dict[str, Any], goal: Callable[..., None]) -> None:
 
 def _judge_digits(rows: dict[str, Any], about: dict[str, Any], goal: Callable[..., None]) -> None:
     midpoint = rows["midpoint, weight decay"]
-    path = rows.get("path of 12, weight decay", rows["path of 3, weight decay"])
+    # What the product offers as its reference has three nodes; more of them are shown beside it.
+    path, finer = rows["path of 3, weight decay"], rows.get("path of 12, weight decay")
     for row, target in ((path, 0.80), (midpoint, 0.72)):
         value = row["shapley"]
-        goal(
-            "A2", f"rank correlation with Shapley, {row['method']}", f">= {target:.2f}", f"{value:.3f}", value >= target
-        )
+        told = f"{value:.3f}" + (f" (path of 12: {finer['shapley']:.3f})" if row is path and finer else "")
+        goal("A2", f"rank correlation with Shapley, {row['method']}", f">= {target:.2f}", told, value >= target)
     noise, copy = path["noise"], path["copy_ratio"]
     truth = about["noise_of_truth"]
     goal(

@@ -57,10 +57,17 @@ class Anonymous:
 
 def milliseconds(act: Callable[[], Any], times: int = 15) -> float:
     """Median of the processor time: other processes on the machine count less than in time on the wall."""
-    act()
-    found = []
-    for _ in range(times):
-        started = time.process_time()
+    return in_turn(act, times=times)[0]
+
+
+def in_turn(*acts: Callable[[], Any], times: int) -> list[float]:
+    """As milliseconds, of several acts whose ratio is asked for: memory is now faster and now slower, for all alike."""
+    found: list[list[float]] = [[] for _ in acts]
+    for act in acts:
         act()
-        found.append(time.process_time() - started)
-    return 1000 * statistics.median(found)
+    for _ in range(times):
+        for act, seconds in zip(acts, found, strict=True):
+            started = time.process_time()
+            act()
+            seconds.append(time.process_time() - started)
+    return [1000 * statistics.median(seconds) for seconds in found]

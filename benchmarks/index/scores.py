@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.index.measures import milliseconds
+from benchmarks.index.measures import in_turn, milliseconds
 
 
 def synthetic(directory: Path, *, items: int, holders: int, k: int) -> Any:
@@ -79,12 +79,14 @@ def scan(*, items: int, k: int) -> dict[str, Any]:
             for _, stored, _, _ in index._items.stored(positions, SCAN_ITEMS):
                 floats[: len(stored)] = stored
 
-        return {
-            "scan_ms": milliseconds(lambda: index.top_works(features, [[0]], 5), times=5),
-            "every_ms": milliseconds(lambda: index.work_scores(features, 0, [0]), times=5),
-            "convert_ms": milliseconds(multiply, times=5),
-            "read_ms": milliseconds(words.sum, times=5),
-        }
+        scan_ms, read_ms, every_ms, convert_ms = in_turn(
+            lambda: index.top_works(features, [[0]], 5),
+            words.sum,
+            lambda: index.work_scores(features, 0, [0]),
+            multiply,
+            times=9,
+        )
+        return {"scan_ms": scan_ms, "every_ms": every_ms, "convert_ms": convert_ms, "read_ms": read_ms}
 
 
 def changes(*, items: int, holders: int, k: int) -> dict[str, Any]:
