@@ -35,6 +35,8 @@ FAST = replace(IndexConfig(), coordinates=16_384, k=K, fit_items=256, batch=64, 
 DAMPINGS = (0.1, 0.3, 1.0)
 WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 NOISE_Z = 2.0
+ROUNDS = 3
+"""Of the costs that goals compare."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -119,6 +121,9 @@ def run(cache: Path, *, quick: bool, processes: int, progress: Progress) -> dict
         if answer.feature_seconds is not None:
             costs["features"] = answer.feature_seconds
         scored.append(setting.scored(name, "library", answer.scores.astype(np.float64), **costs))
+    if not quick:
+        compared = _costs_in_turn(setting, problem, mean_of, progress)
+        scored = [replace(one, costs={**one.costs, **compared.get(one.name, {})}) for one in scored]
     rows = [{"method": one.name, "kind": one.kind, **figures(one, truth, parts), **one.costs} for one in scored]
     return {
         "items": len(corpus.items),
@@ -157,9 +162,8 @@ def _scored(
     found.append(ours.from_index(setting, "plain influence", ours.build(setting, influence, mean_of=mean_of)))
     untuned_built = next(built for _, built, one in candidates if one is untuned)
     found.append(_with_feature_pass(setting, replace(untuned, name=goals.MIDPOINT), untuned_built.index.midpoint))
-    for name, precision in ((goals.LINEAR, "float32"), (goals.FAST, FAST.precision)):
-        config = replace(FAST, left_out=_all_but_linear(setting), precision=precision)
-        fast = ours.build(setting, config, mean_of=mean_of)
+    for name in (goals.LINEAR, goals.FAST):
+        fast = ours.build(setting, _fast(setting, name), mean_of=mean_of)
         found.append(_with_feature_pass(setting, ours.from_index(setting, name, fast), fast.index))
     if midpoint is not untuned:
         found.append(midpoint)
@@ -227,6 +231,11 @@ def _hidden(setting: ours.Setting) -> Callable[[Any], Tensor]:
     return embed
 
 
+def _fast(setting: ours.Setting, name: str) -> IndexConfig:
+    precision = FAST.precision if name == goals.FAST else "float32"
+    return replace(FAST, left_out=_all_but_linear(setting), precision=precision)
+
+
 def _all_but_linear(setting: ours.Setting) -> tuple[str, ...]:
     layers = tracing.layers_of(setting.model.adapter)
     return tuple(sorted(name for name, layer in layers.items() if layer.kind in OPTIONAL))
@@ -234,6 +243,36 @@ def _all_but_linear(setting: ours.Setting) -> tuple[str, ...]:
 
 def _with_feature_pass(setting: ours.Setting, one: Scored, index: Index) -> Scored:
     """With the CPU seconds to embed every item once with a basis that is there: what a library's feature pass does."""
+    return replace(one, costs={**one.costs, "features": _feature_seconds(setting, index)})
+
+
+def _feature_seconds(setting: ours.Setting, index: Index) -> float:
     started = time.process_time()
     index.embed(setting.examples)
-    return replace(one, costs={**one.costs, "features": time.process_time() - started})
+    return time.process_time() - started
+
+
+def _costs_in_turn(
+    setting: ours.Setting, problem: peers.Problem, mean_of: list[Example], progress: Progress
+) -> dict[str, dict[str, float]]:
+    """CPU seconds of the builds that goals compare, medians of rounds that take each in turn: a machine that is slower
+    for some minutes is so for all of them."""
+    taken: dict[str, list[tuple[float, float]]] = {
+        name: [] for name in (goals.FAST, goals.TRAKER, goals.LINEAR, goals.DATTRI)
+    }
+    inputs, targets, scored = (part[: peers.BATCH] for part in problem.queries)
+    few = replace(problem, queries=(inputs, targets, scored))
+    for number in range(ROUNDS):
+        progress("text: costs in turn", number, ROUNDS)
+        for name, found in taken.items():
+            if name in peers.PEERS:
+                answer = peers.PEERS[name](few, setting.scratch / "library")
+                assert answer.feature_seconds is not None
+                found.append((answer.build_seconds, answer.feature_seconds))
+            else:
+                built = ours.build(setting, _fast(setting, name), mean_of=mean_of)
+                found.append((built.seconds, _feature_seconds(setting, built.index)))
+    return {
+        name: dict(zip(("build", "features"), np.median(found, axis=0).tolist(), strict=True))
+        for name, found in taken.items()
+    }
