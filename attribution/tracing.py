@@ -70,8 +70,8 @@ class Tracer:
                 raise UnableToTrace(f"Layer {min(unreached)!r} takes no part in the utility: leave it out by name.")
             edges = [edge for calls in self._calls.values() for _, _, edge in calls]
             found = iter(torch.autograd.grad(answer.values.sum(), edges, allow_unused=True))
-        # Nothing to take out where all are of one length.
-        real = None if answer.real is None or bool(answer.real.all()) else answer.real
+        # Nothing to take out where all are of one length. A tokeniser's mask may be of numbers.
+        real = None if answer.real is None or bool(answer.real.all()) else answer.real.bool()
         traced = {}
         for name, layer in self.layers.items():
             calls = []

@@ -133,13 +133,19 @@ def _revise(index: AttributionIndex, *, at: datetime) -> AttributionIndex:
     directory, before = directory_of(index), bytes(index.sha256)
     attributors.go_back(directory, sha256=before.hex())
     model = load_model(version=index.model_version)
+    try:
+        items = read_all(ManifestItems(index.model_version, model, only=again)) if again else []
+    except UnableToBuild:
+        if not gone - again:
+            raise
+        # What leaves does not wait for what cannot be read: that is said, and tried again, by the next sweep.
+        gone, again, proposals, items = gone - again, set(), [], []
     opened = attributors.open_attributor(directory, model=model)
     if counted := (again - gone) & set(opened.works()[1].tolist()):
         raise UnableToRevise(f"Work {min(counted)} is in the index already: put back, it would count twice.")
     if gone:
         opened = attributors.remove_works(directory, work_ids=sorted(gone), model=model)
     if again:
-        items = read_all(ManifestItems(index.model_version, model, only=again))
         opened = attributors.extend(directory, model=model, items=items)
     with transaction.atomic():
         ModelVersion.objects.select_for_update(no_key=True).get(pk=index.model_version_id)

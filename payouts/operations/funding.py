@@ -76,7 +76,7 @@ def fund_platform(
                 by=by, action="fund_platform", subject=f"top_up:{topup.public_id}", at=at, seen=seen,
                 after={"currency": currency, "amount_minor": amount_minor},
             )  # fmt: skip
-    if topup.state == TopUp.State.FAILED:
+    if topup.state in (TopUp.State.FAILED, TopUp.State.REVERSED):
         raise UnableToFund(f"This top-up failed: {topup.error_message} Open the page anew for another.")
     if made:
         return _send(topup, at=at, pace=LIVE)

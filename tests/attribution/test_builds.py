@@ -314,6 +314,28 @@ def test_a_work_that_came_to_another_holder_while_it_was_out_comes_back_to_that_
     assert index.revisions.count() == 3
 
 
+def test_what_leaves_an_index_does_not_wait_for_a_work_that_changed_hands_and_cannot_be_read(
+    indexed: Programme, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_copy(indexed, tmp_path, monkeypatch)
+    moved, gone, old = indexed.works[0], indexed.works[1], indexed.works[0].holder_id
+    split(indexed, moved)
+    content = Path(settings.TRIBUTARY_DATA) / moved.content_path
+    content.rename(content.with_suffix(".lost"))
+    operations.remove_works(model_version=indexed.model_version, works=[gone], reason="claim", at=indexed.at)
+    assert tasks.sweep_removals() == 1
+    holders = attributed(indexed, "g1").holder_ids
+    assert (gone.holder_id in holders, old in holders) == (False, True)
+    with pytest.raises(operations.UnableToBuild, match="is missing"):
+        tasks.sweep_removals()
+    content.with_suffix(".lost").rename(content)
+    assert tasks.sweep_removals() == 1
+    moved.refresh_from_db()
+    holders = attributed(indexed, "g2").holder_ids
+    assert (moved.holder_id in holders, old in holders) == (True, False)
+    assert tasks.sweep_removals() == 0
+
+
 def test_a_change_whose_row_was_never_written_is_made_again(
     indexed: Programme, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -223,6 +223,23 @@ def test_padding_takes_no_part_in_the_factors() -> None:
             torch.testing.assert_close(moment, apart[0][place] + apart[1][place], rtol=1e-5, atol=1e-9)
 
 
+def test_a_mask_of_numbers_is_read_as_one_of_truths() -> None:
+    class Numbered(CausalLM):
+        def utility(self, examples: Sequence[Example]) -> Utilities:
+            answer = super().utility(examples)
+            assert answer.real is not None
+            return Utilities(answer.values, answer.real.long())
+
+    examples = [Example((1, 2, 3)), Example((4, 5, 6, 7, 8))]
+    found = []
+    for kind in (CausalLM, Numbered):
+        with tracing.Tracer(kind(TinyLM(), vocabulary=11, context=16, left_out=()), state=None) as tracer:
+            found.append(tracer.run(lambda own: own.utility(examples)))
+    for layer, gradient in found[0].items():
+        for moment, numbered in zip(gradient.moments(), found[1][layer].moments(), strict=True):
+            torch.testing.assert_close(numbered, moment)
+
+
 def test_features_of_half_precision_are_those_of_full_precision_but_for_its_rounding() -> None:
     adapter = tiny(TinyLM())
     adapter.also_traced = frozenset({"embedding"})

@@ -14,7 +14,7 @@ from ledger.money import from_minor
 from payouts import gateway, operations, queries, reconciliation
 from payouts.models import Difference, Notice, TopUp
 from tests.payouts.test_webhooks import apply, event_of
-from tests.payouts.world import World
+from tests.payouts.world import SEEN, World
 
 TOP_UPS = "/v1/topups"
 
@@ -85,6 +85,20 @@ def test_a_top_up_that_the_bank_takes_back_is_booked_back_once_and_said(paying: 
     assert dict(lines) == {"stripe_balance": 50 * 10**9, "bank": -50 * 10**9}
     assert agrees(paying)
     assert "took back a top-up of 50.00 USD" in Notice.objects.get(kind="top_up_reversed").words
+
+
+def test_the_form_of_a_top_up_that_was_taken_back_says_so_and_does_not_speak_of_its_arrival(paying: World) -> None:
+    assert paying.sandbox is not None
+    paying.fund(5_000)
+    topup = TopUp.objects.get()
+    name = str(topup.provider_topup_id)
+    paying.sandbox.reverse_topup(name)
+    assert apply(event_of("topup.reversed", name), paying) == "applied"
+    with pytest.raises(operations.UnableToFund, match="The bank took it back"):
+        operations.fund_platform(
+            currency="USD", amount_minor=5_000, by=paying.maker, at=paying.at, public_id=topup.public_id, seen=SEEN
+        )
+    assert len(at_stripe(topup)) == 1
 
 
 def test_a_reversal_that_comes_before_the_arrival_was_known_books_both(slow: World) -> None:
