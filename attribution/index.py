@@ -283,11 +283,16 @@ def append_items(index: Index, items: Sequence[IndexItem], report: Progress) -> 
     _check_items(index._model, items)
     if not items:
         raise UnableToBuildIndex("There is no item to add.")
-    energy = Energy()
-    shards = _append(index, items, energy, report)
+    # A work that comes back, or that came to another holder, is nothing that the basis has not seen.
+    works = np.unique([item.work_id for item in items])
+    seen = {work for _, labels in index._items.labels() for work in works[np.isin(works, labels[1])].tolist()}
+    new = [item for item in items if item.work_id not in seen]
+    energy, first = Energy(), len(index.manifest["shards"])
+    shards = _append(index, new, first, energy, report)
+    shards += _append(index, [item for item in items if item.work_id in seen], first + len(shards), Energy(), report)
     before, after = index._items, Items(index.path, [*index._items.shards, *shards], index._items.removed)
     added = {
-        "items": index.manifest["added"]["items"] + len(items),
+        "items": index.manifest["added"]["items"] + len(new),
         "energy_whole": index.manifest["added"]["energy_whole"] + energy.whole,
         "energy_held": index.manifest["added"]["energy_held"] + energy.held,
     }
@@ -312,18 +317,18 @@ def take_out(index: Index, work_ids: Sequence[int]) -> None:
     _write_revision(index, items, after, changed=gone, added=index.manifest["added"])
 
 
-def _append(index: Index, items: Sequence[IndexItem], energy: Energy, report: Progress) -> list[Shard]:
+def _append(index: Index, items: Sequence[IndexItem], first: int, energy: Energy, report: Progress) -> list[Shard]:
+    """Shards of these items, numbered from `first`."""
     source = Listed(items)
     labels = source.labels()
     order = np.lexsort((labels[1], labels[0]))
-    known = len(index.manifest["shards"])
     shards: list[Shard] = []
     for start in range(0, len(items), index.config.shard_items):
         chosen = order[start : start + index.config.shard_items]
         found = index.embed_items(source.examples(chosen.tolist()), report, energy)
         shards.append(
             write_shard(
-                index.path, f"items-{known + len(shards):05d}", found, labels[:, chosen],
+                index.path, f"items-{first + len(shards):05d}", found, labels[:, chosen],
                 divisor=index.manifest["items_at_build"],
             )
         )  # fmt: skip

@@ -269,6 +269,8 @@ def test_a_removed_work_leaves_the_index_as_a_revision_and_old_attributions_keep
     assert tasks.sweep_removals() == 1
     back = attributed(indexed, "g3")
     assert back.index_revision == 3
+    index.refresh_from_db()
+    assert index.condition["added"] == 0, "What comes back is not new to the basis."
     assert back.holder_ids == before.holder_ids
     assert back.scores == pytest.approx(before.scores, rel=1e-2, abs=1e-3 * max(map(abs, before.scores)))
     assert {work for pairs in back.top_works.values() for work, _ in pairs} <= {work.pk for work in indexed.works}
@@ -293,6 +295,8 @@ def test_a_work_that_came_to_another_holder_is_credited_to_it_from_the_next_swee
     revision = index.revisions.get(revision=2)
     assert revision.removed_work_ids == revision.added_work_ids == [work.pk]
     assert revision.followed_proposal_ids == [work.split_proposals.get().pk]
+    index.refresh_from_db()
+    assert (index.condition["added"], index.condition["reasons"]) == (0, [])
     assert tasks.sweep_removals() == 0, "It is followed once."
 
 

@@ -49,6 +49,19 @@ def test_a_notice_is_mailed_once_to_those_who_manage_the_contributor(world: Worl
     assert Notice.objects.get(kind="hold_placed").sent_at == world.at
 
 
+def test_what_stops_money_is_mailed_before_what_everybody_hears(world: World) -> None:
+    told = world.contributor(1000)
+    for number in range(3):
+        Notice.objects.create(
+            contributor=told, kind="month_sealed", subject=f"month:2026-0{number + 1}:{told.pk}", words="Sealed.",
+            created_at=world.at,
+        )  # fmt: skip
+    hold(world)
+    assert operations.send_due_notices(at=world.at, limit=1) == 1
+    assert [message.subject for message in mail.outbox] == ["Tributary: Payments to you are on hold"]
+    assert send(world) == 3
+
+
 def test_a_mail_server_that_fails_is_tried_again_with_the_same_message_id_and_given_up_in_the_end(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
