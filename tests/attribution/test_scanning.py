@@ -67,6 +67,26 @@ def test_the_leading_works_are_those_of_a_scan_of_everything(
         np.testing.assert_allclose(alike, scores, rtol=1e-4, atol=1e-6)
 
 
+def test_a_work_leads_by_halves_on_both_sides_of_a_cut_of_which_neither_would(tmp_path: Path) -> None:
+    works = np.split(np.concatenate([np.arange(ITEMS // 2), np.arange(ITEMS // 2 - 1, ITEMS - 1)]), 2)
+    of, chance, shards = queries(1, 1), np.random.default_rng(0), []
+    towards = of[0, 0].numpy() / float(of[0, 0].norm())
+    for number, part in enumerate(works):
+        rows = chance.standard_normal((ITEMS // 2, 1, K), dtype=np.float32)
+        rows[-1 if number == 0 else 0] = 3 * towards
+        labels = np.stack([np.full(len(part), 5), part, np.full(len(part), -1)])
+        shards.append(write_shard(tmp_path, f"items-{number:05d}", rows, labels, divisor=100))
+    held = Items(tmp_path, shards)
+    positions = held.of_holder(5)
+    items_alone = np.sort(scanning.work_scores(Items(tmp_path, shards[:1]), positions[: ITEMS // 2], of)[1][:, 0])
+    expected = best(scanning.work_scores(held, positions, of), 5)
+    assert expected[0][0][0] == works[0][-1], "It leads, and"
+    assert 0.5 * expected[0][1][0] < items_alone[-6], "half of it is not among five."
+    found = best(scanning.leading_works(held, positions, of, 5), 5)
+    assert found[0][0] == expected[0][0]
+    np.testing.assert_allclose(found[0][1], expected[0][1], rtol=1e-4)
+
+
 def test_what_was_taken_out_does_not_lead(tmp_path: Path) -> None:
     held = items(tmp_path, np.arange(ITEMS))
     leader = best(scanning.leading_works(held, held.of_holder(5), queries(1), 1), 1)[0][0]
