@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from attribution.layers import Gradient, Outer
+from attribution.gradients import Gradient, Outer
 from attribution.routes import Route, cheapest_route
 
 

@@ -22,7 +22,8 @@ from torch import Tensor
 from attribution.adapters import Example
 from attribution.bases import Basis, LayerBasis, LayerFactors
 from attribution.devices import on_cpu
-from attribution.layers import Gradient, TracedLayer, own_product, wide
+from attribution.gradients import Gradient, own_product, wide
+from attribution.layers import TracedLayer
 from attribution.tracing import Tracer
 
 Progress = Callable[[str, int, int], None]

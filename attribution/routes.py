@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attribution.layers import Stairs
+from attribution.gradients import Stairs
 from attribution.shards import Array
 
 STEP_PRODUCTS = 6_000

@@ -17,7 +17,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from attribution.adapters import Adapter, Utilities
 from attribution.devices import CPU
-from attribution.layers import Call, Gradient, TracedLayer, UnableToTrace, traced_layers, wide
+from attribution.gradients import Gradient, wide
+from attribution.layers import Call, TracedLayer, UnableToTrace, traced_layers
 
 
 class Tracer:

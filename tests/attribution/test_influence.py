@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from attribution import bases, influence, tracing
 from attribution.adapters import Example, Utilities
 from attribution.adapters.causal_lm import CausalLM
-from attribution.layers import Outer, UnableToTrace
+from attribution.gradients import Outer
+from attribution.layers import UnableToTrace
 
 INPUTS, OUTPUTS, ITEMS = 4, 3, 6
 T, DAMPING = 0.5, 0.3
