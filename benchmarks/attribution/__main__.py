@@ -53,7 +53,7 @@ def main() -> None:
         def progress(stage: str, done: int, total: int) -> None:
             status.update(f"{stage} {done} of {total}")
 
-        # First, while most of the memory is free: what is left of it in small pieces is slower to read.
+        # First: after the other parts the same scan took longer beside the same read.
         if given.only is None or given.only == "text":
             status.update("speed")
             found["speed"] = goals.speed()

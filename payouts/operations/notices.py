@@ -209,7 +209,7 @@ def _take(at: datetime) -> Notice | None:
             Q(next_try_at__isnull=True) | Q(next_try_at__lte=at), sent_at__isnull=True, given_up_at__isnull=True
         )
         due = due.select_for_update(skip_locked=True, no_key=True).order_by("pk")
-        # What stops money or needs somebody is not behind what ten thousand people hear in one night.
+        # What nobody can switch off is not behind what ten thousand people hear in one night.
         notice = due.exclude(kind__in=OPTIONAL).first() or due.first()
         if notice is None:
             return None

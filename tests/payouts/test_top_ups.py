@@ -70,15 +70,21 @@ def test_the_event_of_its_arrival_books_a_top_up(slow: World) -> None:
     assert agrees(slow)
 
 
-def test_a_top_up_that_the_bank_takes_back_is_booked_back_once_and_said(paying: World) -> None:
-    assert paying.sandbox is not None
-    paying.fund(5_000)
+def taken_back(world: World, *, times: int) -> TopUp:
+    """A top-up of 50.00 USD that the bank took back, of which Stripe told so many times."""
+    assert world.sandbox is not None
+    world.fund(5_000)
     topup = TopUp.objects.get()
     name = str(topup.provider_topup_id)
-    paying.sandbox.reverse_topup(name)
-    for number in (1, 2):
-        assert apply(event_of("topup.reversed", name, number=number), paying) == "applied"
+    world.sandbox.reverse_topup(name)
+    for number in range(1, times + 1):
+        assert apply(event_of("topup.reversed", name, number=number), world) == "applied"
     topup.refresh_from_db()
+    return topup
+
+
+def test_a_top_up_that_the_bank_takes_back_is_booked_back_once_and_said(paying: World) -> None:
+    topup = taken_back(paying, times=2)
     assert topup.state == "reversed"
     assert topup.reversal_entry is not None
     lines = Line.objects.filter(entry_id=topup.reversal_entry).values_list("account__kind", "amount")
@@ -88,12 +94,7 @@ def test_a_top_up_that_the_bank_takes_back_is_booked_back_once_and_said(paying: 
 
 
 def test_the_form_of_a_top_up_that_was_taken_back_says_so_and_does_not_speak_of_its_arrival(paying: World) -> None:
-    assert paying.sandbox is not None
-    paying.fund(5_000)
-    topup = TopUp.objects.get()
-    name = str(topup.provider_topup_id)
-    paying.sandbox.reverse_topup(name)
-    assert apply(event_of("topup.reversed", name), paying) == "applied"
+    topup = taken_back(paying, times=1)
     with pytest.raises(operations.UnableToFund, match="The bank took it back"):
         operations.fund_platform(
             currency="USD", amount_minor=5_000, by=paying.maker, at=paying.at, public_id=topup.public_id, seen=SEEN
