@@ -20,7 +20,7 @@ from attribution import operations
 from attribution.models import AttributionIndex, ModelService, ModelVersion
 from contributors import operations as people
 from contributors.models import Contributor, User, Work
-from tests.conftest import cloned_database, on_database
+from tests.databases import cloned_database, on_database
 
 ITEM_TOKENS = 48
 TRAINED_AT = datetime(2026, 11, 1, tzinfo=UTC)

@@ -17,7 +17,7 @@ from django.db import InternalError, ProgrammingError, connection
 
 from config import local
 from config.database import APP_ROLE, ROLES_SQL
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

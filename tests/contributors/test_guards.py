@@ -6,11 +6,12 @@ from datetime import datetime
 
 import pytest
 from allauth.mfa.models import Authenticator
-from django.contrib.auth.hashers import identify_hasher
+from django.contrib.auth.hashers import identify_hasher, make_password
 from django.core import mail
 from django.core.cache import cache
-from django.test import Client
+from django.test import Client, override_settings
 
+from config import settings as product
 from contributors.models import Contributor, User
 from contributors.operations import add_member, enrol_totp
 from tests.contributors import people
@@ -154,9 +155,6 @@ def test_a_closed_account_does_not_log_in(client: Client, ada: Contributor) -> N
     assert people.log_in(client, "ada@example.org") == "/accounts/inactive/"
 
 
-def test_passwords_are_kept_with_argon2(monkeypatch: pytest.MonkeyPatch, at: datetime) -> None:
-    from django.contrib.auth.hashers import make_password, reset_hashers
-
-    monkeypatch.undo()
-    reset_hashers(setting="PASSWORD_HASHERS")
-    assert identify_hasher(make_password("a password")).algorithm == "argon2"
+def test_passwords_are_kept_with_argon2() -> None:
+    with override_settings(PASSWORD_HASHERS=product.PASSWORD_HASHERS):
+        assert identify_hasher(make_password("a password")).algorithm == "argon2"

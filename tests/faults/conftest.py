@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from django.conf import settings
 
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 from tests.faults.workers import Workers, workers
 from tests.payouts.world import World
 from tests.sandbox_server import StripeSandbox
@@ -26,7 +26,6 @@ def committed_world(
     stripe_sandbox: StripeSandbox, django_db_blocker: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> World:
     """Now, and not the tests' usual moment: the workers and the sandbox run by the real clock."""
-    monkeypatch.setattr(settings, "PASSWORD_HASHERS", ["django.contrib.auth.hashers.MD5PasswordHasher"])
     monkeypatch.setattr(settings, "STRIPE_REQUESTS_PER_SECOND", 1000.0)
     world = World(datetime.now(UTC), stripe_sandbox)
     world.policy()

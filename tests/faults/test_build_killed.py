@@ -22,7 +22,7 @@ from attribution.models import AttributionIndex, BuildStep
 from attribution.operations.indexes import Wanted, load_model, own_generations
 from attribution.operations.manifest_items import ManifestItems
 from tests.attribution.conftest import NOW, SMALL_INDEX, Trained, start_programme, trained
-from tests.conftest import cloned_database, on_database
+from tests.databases import cloned_database, on_database
 
 __all__ = ["trained"]
 

@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.db import connection
 
 from contributors.models import PPB
@@ -21,7 +20,7 @@ from ledger.crashpoints import ClosePoint
 from ledger.invariants import check_all
 from ledger.models import Entry, Line, Period, ReserveInstalment
 from ledger.operations import closing, reserves
-from tests.conftest import CommittedDatabase, cloned_database, on_database
+from tests.databases import CommittedDatabase, cloned_database, on_database
 from tests.ledger.contracts import advance, terms
 from tests.ledger.world import CENT, NOVEMBER, OCTOBER, build_world
 
@@ -32,7 +31,6 @@ FIRST = date(2026, 9, 1)
 @pytest.fixture
 def ready(committed_database: CommittedDatabase, monkeypatch: pytest.MonkeyPatch) -> CommittedDatabase:
     """A programme in which October's close has something to do in every step, in several chunks each."""
-    monkeypatch.setattr(settings, "PASSWORD_HASHERS", ["django.contrib.auth.hashers.MD5PasswordHasher"])
     monkeypatch.setattr(closing, "CHUNK_CONTRIBUTORS", 2)
     monkeypatch.setattr(reserves, "CHUNK_INSTALMENTS", 2)
     prepare(6)
@@ -161,7 +159,6 @@ def test_a_close_killed_many_times_at_random_ends_as_an_undisturbed_one(
     committed_database: CommittedDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every pass of every point, and 60 closes that die again and again until one gets through."""
-    monkeypatch.setattr(settings, "PASSWORD_HASHERS", ["django.contrib.auth.hashers.MD5PasswordHasher"])
     monkeypatch.setattr(closing, "CHUNK_CONTRIBUTORS", 2)
     monkeypatch.setattr(reserves, "CHUNK_INSTALMENTS", 2)
     prepare(24)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from django.conf import settings
-from django.contrib.auth.hashers import reset_hashers
 from django.db import connection
+from django.test import override_settings
 from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from pytest_django import DjangoDbBlocker
@@ -22,6 +22,7 @@ from pytest_django import DjangoDbBlocker
 from attribution import operations as attribution
 from attribution.models import Generation
 from config import local
+from config import settings as product
 from config.demo import flow
 from config.installation import Running, installation
 from contributors import operations as contributors
@@ -31,8 +32,8 @@ from ledger.models import Accrual, Period
 from ledger.money import PPB, parse_amount
 from payouts import operations as payouts
 from tests.attribution.conftest import Programme, Trained, start_programme
-from tests.conftest import cloned_database
 from tests.contributors.people import totp_code
+from tests.databases import cloned_database
 
 PASSWORD = "a journey of a thousand miles"
 TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -160,7 +161,8 @@ def site(
     data: Path = tmp_path_factory.mktemp("installation")
     environment = dict(line.split("=", 1) for line in local.sandbox_environment(data).read_text().splitlines())
     with django_db_blocker.unblock(), cloned_database() as database, contextlib.ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
+        # The installation checks the passwords, and knows the product's hasher alone.
+        with pytest.MonkeyPatch.context() as patch, override_settings(PASSWORD_HASHERS=product.PASSWORD_HASHERS):
             patch.setitem(connection.settings_dict, "NAME", database.name)
             patch.setattr(settings, "DATABASE_URL", database.url)
             # A queue of its own: another test's worker must not take these messages.
@@ -189,8 +191,6 @@ class _Story(NamedTuple):
 
 def _tell_the_story(trained: Trained) -> _Story:
     """Everything before the installation runs: people, an audited index, a month of royalties."""
-    # Tests elsewhere hash passwords quickly; these are checked by another process, which knows the real hasher only.
-    reset_hashers(setting="PASSWORD_HASHERS")
     calendar = flow.Calendar(timezone.now())
     maker, checker = _staff("Maker", "finance_maker"), _staff("Checker", "finance_checker")
     programme = start_programme(trained, timezone.now())

@@ -17,7 +17,7 @@ from ledger.journal import AccountKey
 from ledger.models import AdvanceCancellation, AdvanceProposal, Entry, Period
 from ledger.queries.accounts import open_advances
 from ledger.statements import build_statement
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 from tests.ledger.contracts import advance, cancel, terms
 from tests.ledger.manual import finance
 from tests.ledger.programme import Programme

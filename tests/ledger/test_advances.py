@@ -15,7 +15,7 @@ from ledger import journal, operations
 from ledger.invariants import check_all
 from ledger.journal import AccountKey
 from ledger.models import AdvanceProposal, Contract, Entry
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 from tests.ledger.contracts import advance, contract
 from tests.ledger.manual import finance
 from tests.ledger.programme import Programme

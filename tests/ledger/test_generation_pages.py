@@ -15,7 +15,7 @@ from attribution.models import AttributionIndex, Generation
 from ledger import operations
 from ledger.invariants import check_all
 from ledger.models import Entry, Restatement, Void, VoidProposal
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 from tests.ledger.manual import finance
 from tests.ledger.programme import AT, Programme
 from tests.ledger.test_receipts import receipt_page, text_of

@@ -15,7 +15,7 @@ from pytest_django import DjangoDbBlocker
 from config.database import APP_ROLE, OWNER_ROLE
 from ledger import tasks
 from ledger.invariants import check_all
-from tests.conftest import CommittedDatabase, cloned_database
+from tests.databases import CommittedDatabase, cloned_database
 from tests.ledger.world import tell_story
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -20,7 +20,7 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from ledger.invariants import check_all, invariants
-from tests.conftest import CommittedDatabase, cloned_database
+from tests.databases import CommittedDatabase, cloned_database
 from tests.ledger.world import World, tell_story
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -27,7 +27,7 @@ from config import local
 from ledger import operations
 from ledger.invariants import OF_THE_JOURNAL, check_all
 from ledger.models import Accrual, Entry
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 from tests.ledger import poster
 
 POSTERS = 4

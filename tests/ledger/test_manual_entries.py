@@ -13,7 +13,7 @@ from ledger import journal, operations
 from ledger.invariants import check_all
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Account, Entry, ManualEntry
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 from tests.ledger.manual import finance, post_by_hand
 from tests.ledger.world import CENT, World, build_world
 

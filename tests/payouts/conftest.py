@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 from pytest_django import DjangoDbBlocker
 
-from tests.conftest import cloned_database
+from tests.databases import cloned_database
 from tests.payouts.world import World
 from tests.sandbox_server import StripeSandbox, running_sandbox
 
@@ -40,12 +40,6 @@ def use(server: StripeSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "STRIPE_WEBHOOK_SECRETS", [server.webhook_secret])
     monkeypatch.setattr(settings, "STRIPE_CONNECT_WEBHOOK_SECRETS", [server.connect_webhook_secret])
     monkeypatch.setattr(settings, "STRIPE_REQUESTS_PER_SECOND", 1000.0)
-
-
-@pytest.fixture(autouse=True)
-def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody logs in here; a slow hash of every password would be most of the time."""
-    monkeypatch.setattr(settings, "PASSWORD_HASHERS", ["django.contrib.auth.hashers.MD5PasswordHasher"])
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from allauth.account.authentication import AUTHENTICATION_METHODS_SESSION_KEY
 from allauth.mfa.models import Authenticator
 from django.conf import settings
-from django.test import Client, override_settings
+from django.test import Client
 
 from contributors.models import Contributor, User
 from contributors.operations import enrol_totp
@@ -28,13 +28,6 @@ LogIn = Callable[..., Client]
 def at() -> datetime:
     """The pages read the clock, so the world takes place now."""
     return datetime.now(UTC)
-
-
-@pytest.fixture(autouse=True)
-def _quick_passwords() -> Iterator[None]:
-    """Argon2 is slow by design, and no test of these pages is about passwords."""
-    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
-        yield
 
 
 @pytest.fixture

@@ -11,14 +11,13 @@ from ledger import invariants
 from payouts import operations, queries
 from payouts.models import BankFile, BankLine, Payout, PayoutAttempt, PayoutRun
 from payouts.operations import Reported
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 from tests.payouts.world import SEEN, World
 from tests.races.test_payouts import at_once
 
 
 @pytest.fixture
 def world(committed_database: CommittedDatabase, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(settings, "PASSWORD_HASHERS", ["django.contrib.auth.hashers.MD5PasswordHasher"])
     monkeypatch.setattr(settings, "PROGRAMME_ACCOUNTS", {"USD": "DE89370400440532013000"})
     made = World(datetime.now(UTC))
     made.policy()

@@ -8,18 +8,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from django.conf import settings
 from django.db import connections, transaction
 
 from payouts import operations
 from payouts.models import PayoutRun
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 from tests.payouts.world import SEEN, World
 
 
 @pytest.fixture
 def world(committed_database: CommittedDatabase, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(settings, "PASSWORD_HASHERS", ["django.contrib.auth.hashers.MD5PasswordHasher"])
     made = World(datetime.now(UTC))
     made.policy(daily_approval_minor=9_000)
     return made

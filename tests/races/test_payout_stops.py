@@ -20,7 +20,7 @@ from ledger.money import from_minor
 from payouts import gateway, operations, queries, reconciliation
 from payouts.models import Hold, Payout, PayoutAttempt, PayoutRun
 from payouts.operations import execution
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 from tests.faults.workers import disagreements
 from tests.payouts.world import SEEN, World
 from tests.races.test_payouts import at_once
@@ -31,7 +31,6 @@ from tests.sandbox_server import StripeSandbox
 def world(
     committed_database: CommittedDatabase, stripe_sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> World:
-    monkeypatch.setattr(settings, "PASSWORD_HASHERS", ["django.contrib.auth.hashers.MD5PasswordHasher"])
     monkeypatch.setattr(settings, "STRIPE_REQUESTS_PER_SECOND", 1000.0)
     stripe_sandbox.settings(reads_per_second=0, writes_per_second=0)
     made = World(datetime.now(UTC), stripe_sandbox)

@@ -12,7 +12,7 @@ from django.db import connections
 
 from payouts import operations
 from payouts.models import PayoutRun
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 from tests.faults.workers import disagreements
 from tests.payouts.world import SEEN, World
 from tests.sandbox_server import StripeSandbox
@@ -43,7 +43,6 @@ def at_once(*acts: Callable[[], object]) -> list[object]:
 def world(
     committed_database: CommittedDatabase, stripe_sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> World:
-    monkeypatch.setattr(settings, "PASSWORD_HASHERS", ["django.contrib.auth.hashers.MD5PasswordHasher"])
     monkeypatch.setattr(settings, "STRIPE_REQUESTS_PER_SECOND", 1000.0)
     stripe_sandbox.settings(reads_per_second=0, writes_per_second=0)
     made = World(datetime.now(UTC), stripe_sandbox)

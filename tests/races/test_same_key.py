@@ -15,7 +15,7 @@ from ledger import journal, operations
 from ledger.invariants import OF_THE_JOURNAL, check_all
 from ledger.journal import AccountKey, Document, UnableToPost, post
 from ledger.models import Entry
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 
 TODAY = date(2026, 11, 20)
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)

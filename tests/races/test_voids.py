@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from ledger import operations
 from ledger.invariants import check_all
 from ledger.models import Accrual
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 from tests.ledger.world import build_world
 
 AT = datetime(2026, 10, 20, 12, tzinfo=UTC)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import cloned_database
+from tests.databases import cloned_database
 from tests.sandbox_server import StripeSandbox, running_sandbox
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 from tests.sandbox_server import ROOT, StripeSandbox, running_sandbox
 
 SAFE = {"SANDBOX": "1", "DEBUG": "0", "STRIPE_SECRET_KEY": "sk_test_1", "STRIPE_READ_KEY": "sk_test_1"}

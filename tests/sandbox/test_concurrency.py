@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import stripe
 
-from tests.conftest import CommittedDatabase
+from tests.databases import CommittedDatabase
 from tests.sandbox.receiver import receiving
 from tests.sandbox_server import StripeSandbox, code_of, running_sandbox
 
