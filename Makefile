@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo up test test-full screenshots lint bench-install bench clean
+.PHONY: help install demo up test test-full screenshots lint migrations bench-install bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,12 @@ lint: $(VENV)/.development  ## ruff, mypy strict, import contracts, templates
 	@$(VENV)/bin/djlint --quiet --lint templates
 	@DATABASE_ROLE= $(PYTHON) manage.py makemigrations --check --dry-run
 	@$(VENV)/bin/mypy .
+
+# From the lowest app up, so that each finds the tables that it refers to.
+migrations: $(VENV)/.runtime  ## write every app's 0001_initial anew, until the first release
+	@rm -f */migrations/0001_initial.py payouts/sandbox/migrations/0001_initial.py
+	@for app in config contributors attribution ledger payouts sandbox; do \
+		TRIBUTARY_DATA=$$(mktemp -d) DATABASE_ROLE= $(PYTHON) manage.py makemigrations $$app || exit 1; done
 
 bench-install: $(VENV)/.benchmark  ## what the benchmarks compare with
 

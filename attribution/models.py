@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -96,6 +96,12 @@ class ModelVersion(models.Model):
         READY = "ready"
         RETIRED = "retired"
 
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "registered": {"ready", "retired"},
+        "ready": {"retired"},
+        "retired": set(),
+    }
+
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="model_versions")
     name = models.CharField(max_length=100)
@@ -187,6 +193,14 @@ class AttributionIndex(models.Model):
         AUDITED = "audited"
         FAILED = "failed"
         RETIRED = "retired"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "building": {"built", "retired"},
+        "built": {"audited", "failed", "retired"},
+        "audited": {"failed", "retired"},
+        "failed": {"audited", "retired"},
+        "retired": set(),
+    }
 
     class Attributor(models.TextChoices):
         """What makes the scores (attribution/attributors/). Chosen by the configuration."""
@@ -388,6 +402,13 @@ class Generation(models.Model):
         RECEIVED = "received"
         ATTRIBUTED = "attributed"
         UNATTRIBUTABLE = "unattributable"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "received": {"attributed", "unattributable"},
+        "attributed": set(),
+        "unattributable": {"attributed"},
+    }
+    BEGINS: ClassVar[set[str]] = {"received"}
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="generations", db_index=False)

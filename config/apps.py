@@ -1,10 +1,16 @@
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
+from django.db.models.signals import post_migrate
 
 
 class ConfigApp(AppConfig):
     name = "config"
     label = "config"
+
+    def ready(self) -> None:
+        from config.scripts import apply_after_migrations
+
+        post_migrate.connect(apply_after_migrations, sender=self, dispatch_uid="config.scripts")
 
 
 class TablesApp(AdminConfig):

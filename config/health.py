@@ -7,7 +7,6 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
@@ -15,6 +14,7 @@ from django_prometheus.exports import ExportToDjangoView
 from kombu import Connection
 
 from config.models import BooksCheck
+from config.scripts import waiting
 
 BOOKS_CHECK_AGE_MAX = timedelta(hours=3)
 
@@ -31,9 +31,7 @@ def _database() -> str:
 
 
 def _migrations() -> str:
-    executor = MigrationExecutor(connection)
-    waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return f"{len(waiting)} not applied: run setup_database" if waiting else ""
+    return "; ".join(waiting())
 
 
 def _broker() -> str:

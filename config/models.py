@@ -14,3 +14,14 @@ class BooksCheck(models.Model):
 
     def __str__(self) -> str:
         return f"{self.checked_at:%Y-%m-%d %H:%M}: {len(self.violated)} violated"
+
+
+class AppliedScript(models.Model):
+    """A SQL script of an app as it last ran (config/scripts.py). The application role may only read it."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    sha256 = models.CharField(max_length=64)
+    applied_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.applied_at:%Y-%m-%d %H:%M}"

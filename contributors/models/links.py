@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import ClassVar
 
 import pgtrigger
 from django.db import models
@@ -32,6 +33,14 @@ class ContributorLink(models.Model):
         ENDING = "ending", "End proposed"
         ENDED = "ended"
         REFUSED = "refused"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "proposed": {"in_force", "refused"},
+        "in_force": {"ending"},
+        "ending": {"in_force", "ended"},
+        "ended": set(),
+        "refused": set(),
+    }
 
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     contributors = models.ManyToManyField(Contributor, through="LinkedContributor", related_name="links")
@@ -87,17 +96,15 @@ class ContributorLink(models.Model):
                 name="a_link_keeps_its_terms", fields=["public_id", "reason", "proposed_by", "proposed_at"]
             ),
             pgtrigger.Trigger(
-                name="a_link_goes_forward",
+                name="a_decided_link_stands",
                 when=pgtrigger.Before,
                 operation=pgtrigger.Update,
                 func="""
-                    IF (OLD.state || '>' || NEW.state) NOT IN ('proposed>in_force', 'proposed>refused',
-                            'in_force>ending', 'ending>in_force', 'ending>ended')
-                        OR OLD.state <> 'proposed'
+                    IF OLD.state = NEW.state OR OLD.state <> 'proposed'
                             AND (OLD.decided_by_id, OLD.decided_at) IS DISTINCT FROM (NEW.decided_by_id, NEW.decided_at)
                     THEN
-                        RAISE EXCEPTION 'link %: no step leads from % to %, or what was decided would change',
-                            OLD.id, OLD.state, NEW.state USING ERRCODE = 'restrict_violation';
+                        RAISE EXCEPTION 'link % is % and changes only by its next step; its decision stands',
+                            OLD.id, OLD.state USING ERRCODE = 'restrict_violation';
                     END IF;
                     RETURN NEW;
                 """,

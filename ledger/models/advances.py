@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models import Q
 
@@ -18,6 +20,13 @@ class AdvanceProposal(Proposal):
         PROPOSED = "proposed"
         GRANTED = "granted"
         REJECTED = "rejected"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "proposed": {"granted", "rejected"},
+        "granted": set(),
+        "rejected": set(),
+    }
+    BEGINS: ClassVar[set[str]] = {"proposed"}
 
     contract = models.ForeignKey(Contract, on_delete=models.PROTECT, related_name="advance_proposals")
     currency = models.CharField(max_length=3)
@@ -62,6 +71,13 @@ class AdvanceCancellation(Proposal):
         PROPOSED = "proposed"
         POSTED = "posted"
         REJECTED = "rejected"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "proposed": {"posted", "rejected"},
+        "posted": set(),
+        "rejected": set(),
+    }
+    BEGINS: ClassVar[set[str]] = {"proposed"}
 
     class Way(models.TextChoices):
         TAKE_BACK = "take_back", "taken back, for it is not paid out yet"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
@@ -44,6 +46,13 @@ class ContractTerms(Proposal):
         PROPOSED = "proposed"
         ADOPTED = "adopted"
         REJECTED = "rejected"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "proposed": {"adopted", "rejected"},
+        "adopted": set(),
+        "rejected": set(),
+    }
+    BEGINS: ClassVar[set[str]] = {"proposed"}
 
     class GuaranteePayer(models.TextChoices):
         PROGRAMME = "programme", "the programme"

@@ -5,6 +5,8 @@ Staff propose both, and somebody else confirms; a service takes its own generati
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
@@ -57,6 +59,13 @@ class VoidProposal(Proposal):
         VOIDED = "voided"
         REJECTED = "rejected"
 
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "proposed": {"voided", "rejected"},
+        "voided": set(),
+        "rejected": set(),
+    }
+    BEGINS: ClassVar[set[str]] = {"proposed"}
+
     generation = models.ForeignKey("attribution.Generation", on_delete=models.PROTECT, related_name="void_proposals")
     reason = models.CharField(max_length=9, choices=Void.Reason.choices)
     # Why it is staff that voids it. It stands on the receipts of contributors.
@@ -94,6 +103,14 @@ class Restatement(models.Model):
         RUNNING = "running"
         DONE = "done"
         REJECTED = "rejected"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "proposed": {"running", "rejected"},
+        "running": {"done"},
+        "done": set(),
+        "rejected": set(),
+    }
+    BEGINS: ClassVar[set[str]] = {"proposed"}
 
     index = models.ForeignKey("attribution.AttributionIndex", on_delete=models.PROTECT, related_name="restatements")
     # Null where every generation of the index's model version is restated.

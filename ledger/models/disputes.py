@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
@@ -19,6 +21,13 @@ class ReceiptDispute(models.Model):
         UPHELD = "upheld"
         DECLINED = "declined"
         WITHDRAWN = "withdrawn"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "open": {"upheld", "declined", "withdrawn"},
+        "upheld": set(),
+        "declined": set(),
+        "withdrawn": set(),
+    }
 
     contributor = models.ForeignKey("contributors.Contributor", on_delete=models.PROTECT, related_name="disputes")
     generation = models.ForeignKey("attribution.Generation", on_delete=models.PROTECT, related_name="disputes")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import MD5, Cast
@@ -18,6 +20,13 @@ class ManualEntry(Proposal):
         PROPOSED = "proposed"
         POSTED = "posted"
         REJECTED = "rejected"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "proposed": {"posted", "rejected"},
+        "posted": set(),
+        "rejected": set(),
+    }
+    BEGINS: ClassVar[set[str]] = {"proposed"}
 
     reason = models.CharField(max_length=300)
     # What it rests on: a letter, a ticket, a bank's reference.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
@@ -20,6 +22,14 @@ class PeriodPool(models.Model):
         DECLARED = "declared"
         REJECTED = "rejected"
         DIVIDED = "divided"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "proposed": {"declared", "rejected"},
+        "declared": {"divided"},
+        "rejected": set(),
+        "divided": set(),
+    }
+    BEGINS: ClassVar[set[str]] = {"proposed", "declared"}
 
     plan = models.ForeignKey(RoyaltyPlan, on_delete=models.PROTECT, related_name="pools")
     period = models.ForeignKey(Period, on_delete=models.PROTECT, related_name="pools")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -22,6 +24,13 @@ class RoyaltyPlan(models.Model):
         PROPOSED = "proposed"
         EFFECTIVE = "effective"
         REJECTED = "rejected"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "proposed": {"effective", "rejected"},
+        "effective": set(),
+        "rejected": set(),
+    }
+    BEGINS: ClassVar[set[str]] = {"proposed"}
 
     class Basis(models.TextChoices):
         PRICE = "price", "a price for each generation"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models import Q
 
@@ -21,6 +23,13 @@ class WithholdingRate(Proposal):
         PROPOSED = "proposed"
         ADOPTED = "adopted"
         REJECTED = "rejected"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "proposed": {"adopted", "rejected"},
+        "adopted": set(),
+        "rejected": set(),
+    }
+    BEGINS: ClassVar[set[str]] = {"proposed"}
 
     # Who has it withheld, and where the payee is resident for tax: ISO 3166.
     jurisdiction = models.CharField(max_length=2)

@@ -1,6 +1,11 @@
-"""The ledger's functions, triggers and partitions as plain SQL, run by the migrations beside them."""
+"""The ledger's functions, triggers and privileges as plain SQL; `invariants` are queries."""
 
 from pathlib import Path
+
+SCRIPTS = (
+    "guards", "posting", "plans", "pools", "contracts", "disputes", "manual", "withholding", "advances", "voids",
+    "advance_cancellations", "exports", "privileges",
+)  # fmt: skip
 
 
 def script(name: str) -> str:

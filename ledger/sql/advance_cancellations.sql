@@ -4,20 +4,15 @@
 -- nothing recouped is taken back is the limit of the account, which never has a credit. The advances under a contract
 -- share it: which of them is recouped, and that only what was paid out is written off, the application decides.
 
-CREATE FUNCTION ledger_check_cancellation() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+CREATE OR REPLACE FUNCTION ledger_check_cancellation() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    IF NEW.state <> 'proposed' OR NOT EXISTS (
+    IF NOT EXISTS (
         SELECT FROM ledger_advanceproposal p WHERE p.id = NEW.advance_id AND p.state = 'granted') THEN
-      RAISE EXCEPTION 'The cancellation of an advance begins as a proposal, once the advance is granted.'
+      RAISE EXCEPTION 'The cancellation of an advance is proposed once the advance is granted.'
         USING ERRCODE = 'LG008';
     END IF;
     RETURN NEW;
-  END IF;
-  IF OLD.state || '>' || NEW.state NOT IN ('proposed>posted', 'proposed>rejected')
-     OR to_jsonb(NEW) - ARRAY['state', 'decided_by_id', 'decided_at', 'entry_id', 'amount']
-        <> to_jsonb(OLD) - ARRAY['state', 'decided_by_id', 'decided_at', 'entry_id', 'amount'] THEN
-    RAISE EXCEPTION 'Cancellation % is % and stands as it was proposed.', OLD.id, OLD.state USING ERRCODE = 'LG008';
   END IF;
   IF NEW.state = 'posted' AND NOT EXISTS (
       SELECT FROM ledger_entry e WHERE e.id = NEW.entry_id AND e.kind = 'cancel_advance') THEN
@@ -25,10 +20,12 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_advancecancellation
+CREATE OR REPLACE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_advancecancellation
   FOR EACH ROW EXECUTE FUNCTION ledger_check_cancellation();
-CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_advancecancellation
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_advancecancellation
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at', 'entry_id', 'amount');
+CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_advancecancellation
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
 -- The payout that took an advance: the first by which more went out since the grant than stood on the payable before
 -- it, for older money goes out first. A payout that was refused took nothing; an older advance that was cancelled took
@@ -36,7 +33,7 @@ CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_advancecancellation
 -- money that was not yet mature counts as older too, though a payout then takes the advance first: so an advance is
 -- rather taken back than written off, out of what is still payable. With p_arrived, only the payouts count that have
 -- succeeded: one under way may still be refused.
-CREATE FUNCTION ledger_paid_since(p_entry bigint, p_account bigint, p_arrived boolean) RETURNS bigint LANGUAGE sql STABLE
+CREATE OR REPLACE FUNCTION ledger_paid_since(p_entry bigint, p_account bigint, p_arrived boolean) RETURNS bigint LANGUAGE sql STABLE
 SET search_path = public, pg_temp AS $$
   SELECT min(id)
     FROM (SELECT e.id, sum(-l.amount) OVER (ORDER BY e.id) AS gone
@@ -57,7 +54,7 @@ SET search_path = public, pg_temp AS $$
                   WHERE (g.account_id, g.entry_id) = (p_account, p_entry))
 $$;
 
-CREATE FUNCTION ledger_check_cancellation_entry() RETURNS trigger LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION ledger_check_cancellation_entry() RETURNS trigger LANGUAGE plpgsql
 SET search_path = public, pg_temp AS $$
 DECLARE
   found_id bigint;
@@ -97,6 +94,7 @@ BEGIN
   RETURN NULL;
 END $$;
 -- At commit: the proposal names the entry, and so is written after it.
+DROP TRIGGER IF EXISTS cancellation_has_four_eyes ON ledger_entry;
 CREATE CONSTRAINT TRIGGER cancellation_has_four_eyes AFTER INSERT ON ledger_entry DEFERRABLE INITIALLY DEFERRED
   FOR EACH ROW WHEN (NEW.kind = 'cancel_advance') EXECUTE FUNCTION ledger_check_cancellation_entry();
 

@@ -1,27 +1,12 @@
 -- Four eyes on advances, whoever connects: an entry that grants one stands at commit only with the proposal of one
 -- person that another has granted, for the same amount to the same contributor under the same contract.
 
-CREATE FUNCTION ledger_check_advance() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
-BEGIN
-  IF TG_OP = 'INSERT' THEN
-    IF NEW.state <> 'proposed' THEN
-      RAISE EXCEPTION 'An advance begins as a proposal.' USING ERRCODE = 'LG008';
-    END IF;
-    RETURN NEW;
-  END IF;
-  IF OLD.state || '>' || NEW.state NOT IN ('proposed>granted', 'proposed>rejected')
-     OR to_jsonb(NEW) - ARRAY['state', 'decided_by_id', 'decided_at', 'entry_id']
-        <> to_jsonb(OLD) - ARRAY['state', 'decided_by_id', 'decided_at', 'entry_id'] THEN
-    RAISE EXCEPTION 'Advance % is % and stands as it was proposed.', OLD.id, OLD.state USING ERRCODE = 'LG008';
-  END IF;
-  RETURN NEW;
-END $$;
-CREATE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_advanceproposal
-  FOR EACH ROW EXECUTE FUNCTION ledger_check_advance();
-CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_advanceproposal
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_advanceproposal
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at', 'entry_id');
+CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_advanceproposal
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
-CREATE FUNCTION ledger_check_advance_entry() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+CREATE OR REPLACE FUNCTION ledger_check_advance_entry() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
   IF NOT EXISTS (
       SELECT FROM ledger_advanceproposal p JOIN ledger_contract c ON c.id = p.contract_id
@@ -41,8 +26,9 @@ BEGIN
   RETURN NULL;
 END $$;
 -- At commit: the proposal names the entry, and so is written after it.
+DROP TRIGGER IF EXISTS advance_has_four_eyes ON ledger_entry;
 CREATE CONSTRAINT TRIGGER advance_has_four_eyes AFTER INSERT ON ledger_entry DEFERRABLE INITIALLY DEFERRED
   FOR EACH ROW WHEN (NEW.kind = 'grant_advance') EXECUTE FUNCTION ledger_check_advance_entry();
 
 -- The application may not execute what only triggers call.
-REVOKE ALL ON FUNCTION ledger_check_advance(), ledger_check_advance_entry() FROM PUBLIC, tributary_app;
+REVOKE ALL ON FUNCTION ledger_check_advance_entry() FROM PUBLIC, tributary_app;

@@ -1,13 +1,10 @@
 -- Terms of contracts: fixed once proposed, adopted only where they contradict no other contract of the contributor.
 
-CREATE FUNCTION ledger_check_terms() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+CREATE OR REPLACE FUNCTION ledger_check_terms() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
   other text;
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    IF NEW.state <> 'proposed' THEN
-      RAISE EXCEPTION 'Terms begin as a proposal.' USING ERRCODE = 'LG008';
-    END IF;
     IF cardinality(NEW.release_months) <> cardinality(NEW.release_ppb)
        OR (cardinality(NEW.release_ppb) > 0 AND (SELECT sum(p) <> 1000000000 OR min(p) <= 0 FROM unnest(NEW.release_ppb) AS p))
        OR EXISTS (SELECT FROM unnest(NEW.release_months) WITH ORDINALITY AS m(months, n)
@@ -18,14 +15,6 @@ BEGIN
         USING ERRCODE = 'check_violation';
     END IF;
     RETURN NEW;
-  END IF;
-  IF OLD.state || '>' || NEW.state NOT IN ('proposed>adopted', 'proposed>rejected') THEN
-    RAISE EXCEPTION 'Terms %: % does not become %; propose a new version.', OLD.id, OLD.state, NEW.state
-      USING ERRCODE = 'LG008';
-  END IF;
-  IF to_jsonb(NEW) - ARRAY['state', 'decided_by_id', 'decided_at']
-     <> to_jsonb(OLD) - ARRAY['state', 'decided_by_id', 'decided_at'] THEN
-    RAISE EXCEPTION 'Terms % are fixed once proposed; propose a new version.', OLD.id USING ERRCODE = 'LG008';
   END IF;
   IF NEW.state = 'adopted' THEN
     IF EXISTS (SELECT FROM ledger_period WHERE starts = NEW.effective_from AND state <> 'open') THEN
@@ -52,15 +41,17 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_contractterms
+CREATE OR REPLACE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_contractterms
   FOR EACH ROW EXECUTE FUNCTION ledger_check_terms();
-CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_contractterms
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
-CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_contract
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_contractterms
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at');
+CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_contractterms
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_contract
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
 -- An instalment is released once, and otherwise stands.
-CREATE FUNCTION ledger_check_instalment() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ledger_check_instalment() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF OLD.released_entry_id IS NOT NULL OR NEW.released_entry_id IS NULL
      OR to_jsonb(NEW) - 'released_entry_id' <> to_jsonb(OLD) - 'released_entry_id' THEN
@@ -68,7 +59,7 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER released BEFORE UPDATE ON ledger_reserveinstalment
+CREATE OR REPLACE TRIGGER released BEFORE UPDATE ON ledger_reserveinstalment
   FOR EACH ROW EXECUTE FUNCTION ledger_check_instalment();
-CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_reserveinstalment
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_reserveinstalment
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();

@@ -2,14 +2,8 @@
 -- A statement trigger on a partitioned parent does not protect a partition that is named directly, so every guard
 -- stands on both; ledger_guard puts them there, also for partitions made later.
 
-CREATE FUNCTION ledger_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  RAISE EXCEPTION '% on %: what the ledger has written is never changed; post a reversal.', TG_OP, TG_TABLE_NAME
-    USING ERRCODE = 'LG008';
-END $$;
-
 -- Every statement that inserts lines brings whole entries, which balance per asset and agree with their headers.
-CREATE FUNCTION ledger_check_lines() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+CREATE OR REPLACE FUNCTION ledger_check_lines() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
   bad bigint;
 BEGIN
@@ -29,7 +23,7 @@ BEGIN
 END $$;
 
 -- A document may only be added before its entry is. The lock makes a second session's documents wait and then see it.
-CREATE FUNCTION ledger_check_documents() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+CREATE OR REPLACE FUNCTION ledger_check_documents() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
   batch bigint;
 BEGIN
@@ -42,44 +36,45 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE FUNCTION ledger_guard(p_table regclass) RETURNS void LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+CREATE OR REPLACE FUNCTION ledger_guard(p_table regclass) RETURNS void LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
   checks text := CASE WHEN p_table::text LIKE 'ledger_line%' THEN 'ledger_check_lines'
                       WHEN p_table::text LIKE 'ledger_accrual%' THEN 'ledger_check_documents' END;
 BEGIN
-  EXECUTE format('CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON %s
-                  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change()', p_table);
+  EXECUTE format('CREATE OR REPLACE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON %s
+                  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change(
+                      ''what the ledger has written is never changed, post a reversal'')', p_table);
   IF checks IS NOT NULL THEN
-    EXECUTE format('CREATE TRIGGER checked AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows
+    EXECUTE format('CREATE OR REPLACE TRIGGER checked AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows
                     FOR EACH STATEMENT EXECUTE FUNCTION %I()', p_table, checks);
   END IF;
 END $$;
 
-SELECT ledger_guard(name::regclass)
-  FROM unnest(ARRAY['ledger_line', 'ledger_accrual', 'ledger_entry', 'ledger_asset', 'ledger_account_kind',
-                    'ledger_account', 'ledger_leaf']) AS name;
+SELECT ledger_guard(oid) FROM pg_class
+ WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+   AND relname ~ '^ledger_(line|accrual)(_|$)|^ledger_(entry|asset|account_kind|account|leaf)$';
 
 -- Balances and the chain head move, but are never removed.
-CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_balance
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
-CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_chain_head
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
-CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_period
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_balance
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_chain_head
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_period
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
-CREATE FUNCTION ledger_check_chain_head() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ledger_check_chain_head() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF NEW.ledger <> OLD.ledger OR NEW.seq <> OLD.seq + 1 OR NEW.hash = OLD.hash OR NEW.posted_at < OLD.posted_at THEN
     RAISE EXCEPTION 'The chain head moves by one entry at a time.' USING ERRCODE = 'LG008';
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER one_step BEFORE UPDATE ON ledger_chain_head
+CREATE OR REPLACE TRIGGER one_step BEFORE UPDATE ON ledger_chain_head
   FOR EACH ROW EXECUTE FUNCTION ledger_check_chain_head();
 
 -- A header follows the entry before it, and by the end of its transaction it has its lines: they came in one
 -- statement that was checked as a whole, so that one of them proves all.
-CREATE FUNCTION ledger_check_entry() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+CREATE OR REPLACE FUNCTION ledger_check_entry() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
   IF NEW.n_lines > 0 AND NOT EXISTS (
       SELECT FROM ledger_line WHERE account_id = NEW.first_account_id AND entry_id = NEW.id) THEN
@@ -91,12 +86,13 @@ BEGIN
   END IF;
   RETURN NULL;
 END $$;
+DROP TRIGGER IF EXISTS whole ON ledger_entry;
 CREATE CONSTRAINT TRIGGER whole AFTER INSERT ON ledger_entry DEFERRABLE INITIALLY DEFERRED
   FOR EACH ROW EXECUTE FUNCTION ledger_check_entry();
 
 -- Periods: months without a gap; the next is open before one closes; they close and are sealed in order. chain_head
 -- is taken first, so that no entry is dated in a period while it begins to close.
-CREATE FUNCTION ledger_check_period() RETURNS trigger
+CREATE OR REPLACE FUNCTION ledger_check_period() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
   before ledger_period;
@@ -129,11 +125,11 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_period
+CREATE OR REPLACE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_period
   FOR EACH ROW EXECUTE FUNCTION ledger_check_period();
 
 -- A leaf is written while its period is closed and not yet sealed.
-CREATE FUNCTION ledger_check_leaves() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+CREATE OR REPLACE FUNCTION ledger_check_leaves() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
   IF EXISTS (SELECT FROM (SELECT DISTINCT period_id FROM new_rows) n JOIN ledger_period p ON p.id = n.period_id
               WHERE p.state <> 'closed') THEN
@@ -141,17 +137,17 @@ BEGIN
   END IF;
   RETURN NULL;
 END $$;
-CREATE TRIGGER in_time AFTER INSERT ON ledger_leaf REFERENCING NEW TABLE AS new_rows
+CREATE OR REPLACE TRIGGER in_time AFTER INSERT ON ledger_leaf REFERENCING NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION ledger_check_leaves();
 
 -- --- partitions -------------------------------------------------------------------------------------------------
 -- Lines: a partition for every million entries. Documents: one for every month of generation numbers, which begin
 -- with the milliseconds of their making (UUID version 7).
-CREATE FUNCTION ledger_first_uuid(p_month date) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION ledger_first_uuid(p_month date) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
   SELECT (lpad(to_hex((extract(epoch FROM p_month::timestamp) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
-CREATE FUNCTION ledger_make_partition(p_parent regclass, p_name text, p_from text, p_to text) RETURNS void
+CREATE OR REPLACE FUNCTION ledger_make_partition(p_parent regclass, p_name text, p_from text, p_to text) RETURNS void
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
   EXECUTE format('CREATE TABLE %I PARTITION OF %s FOR VALUES FROM (%s) TO (%s)', p_name, p_parent, p_from, p_to);
@@ -161,7 +157,7 @@ END $$;
 
 -- Makes what is missing so that generations made in `p_until` and the next half million entries find their place.
 -- Returns the number of partitions made.
-CREATE FUNCTION ledger_make_partitions(p_until date) RETURNS integer
+CREATE OR REPLACE FUNCTION ledger_make_partitions(p_until date) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
   made integer := 0;

@@ -167,7 +167,7 @@ SELECT c.oid::regclass::text, 'the application role may ' || p
 UNION ALL
 SELECT g.name, 'no trigger refuses a change' FROM guarded g
  WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = g.oid AND t.tgenabled IN ('O', 'A')
-                    AND t.tgfoid = 'ledger_refuse_change'::regproc AND t.tgtype & 56 = 56 AND t.tgqual IS NULL)
+                    AND t.tgfoid = 'rows_refuse_change'::regproc AND t.tgtype & 56 = 56 AND t.tgqual IS NULL)
 UNION ALL
 SELECT g.name, 'no trigger checks what is inserted' FROM guarded g
  WHERE g.checked AND NOT EXISTS (

@@ -1,27 +1,12 @@
 -- Four eyes on manual entries, whoever connects: an entry of that kind stands at commit only with the proposal of one
 -- person that another has posted, with the same lines, on accounts that hands may move.
 
-CREATE FUNCTION ledger_check_manual() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
-BEGIN
-  IF TG_OP = 'INSERT' THEN
-    IF NEW.state <> 'proposed' THEN
-      RAISE EXCEPTION 'A manual entry begins as a proposal.' USING ERRCODE = 'LG008';
-    END IF;
-    RETURN NEW;
-  END IF;
-  IF OLD.state || '>' || NEW.state NOT IN ('proposed>posted', 'proposed>rejected')
-     OR to_jsonb(NEW) - ARRAY['state', 'decided_by_id', 'decided_at', 'entry_id']
-        <> to_jsonb(OLD) - ARRAY['state', 'decided_by_id', 'decided_at', 'entry_id'] THEN
-    RAISE EXCEPTION 'Manual entry % is % and stands as it was proposed.', OLD.id, OLD.state USING ERRCODE = 'LG008';
-  END IF;
-  RETURN NEW;
-END $$;
-CREATE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_manualentry
-  FOR EACH ROW EXECUTE FUNCTION ledger_check_manual();
-CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_manualentry
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_manualentry
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at', 'entry_id');
+CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_manualentry
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
-CREATE FUNCTION ledger_check_four_eyes() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+CREATE OR REPLACE FUNCTION ledger_check_four_eyes() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
   wrong text;
 BEGIN
@@ -49,5 +34,6 @@ BEGIN
   RETURN NULL;
 END $$;
 -- At commit: the proposal names the entry, and so is written after it.
+DROP TRIGGER IF EXISTS four_eyes ON ledger_entry;
 CREATE CONSTRAINT TRIGGER four_eyes AFTER INSERT ON ledger_entry DEFERRABLE INITIALLY DEFERRED
   FOR EACH ROW WHEN (NEW.kind = 'manual') EXECUTE FUNCTION ledger_check_four_eyes();

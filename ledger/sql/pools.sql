@@ -3,7 +3,7 @@
 CREATE OR REPLACE FUNCTION ledger_check_pool() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    IF NOT (NEW.state = 'proposed' OR (NEW.state = 'declared' AND NEW.proposed_by_id IS NULL)) THEN
+    IF NEW.state = 'declared' AND NEW.proposed_by_id IS NOT NULL THEN
       RAISE EXCEPTION 'A pool begins as a proposal, or as its plan''s own amount.' USING ERRCODE = 'LG008';
     END IF;
     IF NOT EXISTS (SELECT FROM ledger_royaltyplan WHERE id = NEW.plan_id AND basis = 'period_pool'
@@ -12,10 +12,9 @@ BEGIN
     END IF;
     RETURN NEW;
   END IF;
-  IF OLD.state || '>' || NEW.state NOT IN ('proposed>declared', 'proposed>rejected', 'declared>divided') THEN
-    RAISE EXCEPTION 'Pool %: % does not become %.', OLD.id, OLD.state, NEW.state USING ERRCODE = 'LG008';
-  END IF;
-  IF (NEW.plan_id, NEW.period_id, NEW.amount, NEW.note, NEW.proposed_by_id, NEW.proposed_at)
+  -- Any change is a step of the state.
+  IF NEW.state = OLD.state
+     OR (NEW.plan_id, NEW.period_id, NEW.amount, NEW.note, NEW.proposed_by_id, NEW.proposed_at)
      IS DISTINCT FROM (OLD.plan_id, OLD.period_id, OLD.amount, OLD.note, OLD.proposed_by_id, OLD.proposed_at)
      OR (OLD.state = 'declared' AND (NEW.entry_id, NEW.decided_by_id, NEW.decided_at)
          IS DISTINCT FROM (OLD.entry_id, OLD.decided_by_id, OLD.decided_at)) THEN
@@ -26,7 +25,7 @@ END $$;
 CREATE OR REPLACE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_periodpool
   FOR EACH ROW EXECUTE FUNCTION ledger_check_pool();
 CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_periodpool
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
 -- The parts of a pool are written in one statement, and sum to it.
 CREATE OR REPLACE FUNCTION ledger_check_pool_parts() RETURNS trigger
@@ -43,31 +42,26 @@ END $$;
 CREATE OR REPLACE TRIGGER whole AFTER INSERT ON ledger_poolpart REFERENCING NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION ledger_check_pool_parts();
 CREATE OR REPLACE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_poolpart
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
 CREATE OR REPLACE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_void
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change('a void is never changed');
 
 CREATE OR REPLACE FUNCTION ledger_check_restatement() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  IF TG_OP = 'INSERT' THEN
-    IF NEW.state <> 'proposed' THEN
-      RAISE EXCEPTION 'A restatement begins as a proposal.' USING ERRCODE = 'LG008';
-    END IF;
-    RETURN NEW;
-  END IF;
-  IF OLD.state || '>' || NEW.state NOT IN ('proposed>running', 'proposed>rejected', 'running>running', 'running>done')
+  -- Any change is a step of the state, or counts on while it runs.
+  IF (NEW.state = OLD.state AND OLD.state <> 'running')
      OR (NEW.index_id, NEW.reason, NEW.since, NEW.proposed_by_id, NEW.proposed_at)
         IS DISTINCT FROM (OLD.index_id, OLD.reason, OLD.since, OLD.proposed_by_id, OLD.proposed_at)
      OR NEW.n_attributed < OLD.n_attributed THEN
-    RAISE EXCEPTION 'Restatement %: % does not become %.', OLD.id, OLD.state, NEW.state USING ERRCODE = 'LG008';
+    RAISE EXCEPTION 'Restatement % is % and stands as it was proposed.', OLD.id, OLD.state USING ERRCODE = 'LG008';
   END IF;
   RETURN NEW;
 END $$;
-CREATE OR REPLACE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_restatement
+CREATE OR REPLACE TRIGGER in_order BEFORE UPDATE ON ledger_restatement
   FOR EACH ROW EXECUTE FUNCTION ledger_check_restatement();
 CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_restatement
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
 -- The application may not execute what only triggers call.
 REVOKE ALL ON FUNCTION ledger_check_pool(), ledger_check_pool_parts(), ledger_check_restatement()

@@ -1,5 +1,5 @@
 -- The only code that writes entries, lines and balances. The application may execute it, and has no other way in.
--- Every function is replaced where it exists, so that a migration that changes one runs this file again.
+-- A function with a new signature needs a DROP of the old one here.
 
 -- --- digests: what the chain covers. ledger/journal.py computes the same for a batch that it is about to copy. -----
 -- In plpgsql, as are the reads of every posting, for the plan: a session makes it once, and one of a function in SQL that

@@ -1,27 +1,12 @@
 -- Four eyes on voids by staff, whoever connects: a void that names a member of staff stands at commit only with the
 -- proposal of another, for the same generation and in the same words.
 
-CREATE FUNCTION ledger_check_void_proposal() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
-BEGIN
-  IF TG_OP = 'INSERT' THEN
-    IF NEW.state <> 'proposed' THEN
-      RAISE EXCEPTION 'A void begins as a proposal.' USING ERRCODE = 'LG008';
-    END IF;
-    RETURN NEW;
-  END IF;
-  IF OLD.state || '>' || NEW.state NOT IN ('proposed>voided', 'proposed>rejected')
-     OR to_jsonb(NEW) - ARRAY['state', 'decided_by_id', 'decided_at']
-        <> to_jsonb(OLD) - ARRAY['state', 'decided_by_id', 'decided_at'] THEN
-    RAISE EXCEPTION 'The proposed void % is % and stands as it was proposed.', OLD.id, OLD.state USING ERRCODE = 'LG008';
-  END IF;
-  RETURN NEW;
-END $$;
-CREATE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_voidproposal
-  FOR EACH ROW EXECUTE FUNCTION ledger_check_void_proposal();
-CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_voidproposal
-  FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_voidproposal
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at');
+CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_voidproposal
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
-CREATE FUNCTION ledger_check_void() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+CREATE OR REPLACE FUNCTION ledger_check_void() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
   IF NOT EXISTS (SELECT FROM ledger_voidproposal p
                   WHERE p.generation_id = NEW.generation_id AND p.state = 'voided' AND p.proposed_by_id <> p.decided_by_id
@@ -32,11 +17,12 @@ BEGIN
   RETURN NULL;
 END $$;
 -- At commit: the void is written before its proposal says so. A service takes back what is its own, alone.
+DROP TRIGGER IF EXISTS four_eyes ON ledger_void;
 CREATE CONSTRAINT TRIGGER four_eyes AFTER INSERT ON ledger_void DEFERRABLE INITIALLY DEFERRED
   FOR EACH ROW WHEN (NEW.voided_by_id IS NOT NULL) EXECUTE FUNCTION ledger_check_void();
 
 -- What a restatement restates, why, and who proposed it, stands; only how it is decided and how far it came is written.
-CREATE FUNCTION ledger_check_restated() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+CREATE OR REPLACE FUNCTION ledger_check_restated() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
   IF TG_OP = 'UPDATE' AND NEW.generation_id IS DISTINCT FROM OLD.generation_id THEN
     RAISE EXCEPTION 'Restatement % stands for the generations that it was proposed for.', OLD.id
@@ -50,9 +36,9 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER of_its_index BEFORE INSERT OR UPDATE ON ledger_restatement
+CREATE OR REPLACE TRIGGER of_its_index BEFORE INSERT OR UPDATE ON ledger_restatement
   FOR EACH ROW EXECUTE FUNCTION ledger_check_restated();
 
 -- The application may not execute what only triggers call.
-REVOKE ALL ON FUNCTION ledger_check_void_proposal(), ledger_check_void(), ledger_check_restated()
+REVOKE ALL ON FUNCTION ledger_check_void(), ledger_check_restated()
   FROM PUBLIC, tributary_app;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models import F, Q
 
@@ -141,12 +143,12 @@ class PayoutPolicy(models.Model):
     approval_limit_minor = models.BigIntegerField(null=True, blank=True)
     daily_approval_minor = models.BigIntegerField(null=True, blank=True)
     created_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
-    # Null only where the row is older than four eyes on policies; sql/rails.sql refuses a new one without.
     approved_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField()
 
     class Meta:
         constraints = [
+            models.CheckConstraint(condition=Q(approved_by__isnull=False), name="a_policy_takes_two_people"),
             models.CheckConstraint(
                 condition=Q(approved_by__isnull=True) | ~Q(approved_by=F("created_by")),
                 name="a_policy_is_approved_by_another",
@@ -176,6 +178,9 @@ class PolicyProposal(models.Model):
         OPEN = "open"
         ADOPTED = "adopted"
         REFUSED = "refused"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {"open": {"adopted", "refused"}, "adopted": set(), "refused": set()}
+    BEGINS: ClassVar[set[str]] = {"open"}
 
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     currency = models.CharField(max_length=3)

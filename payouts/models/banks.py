@@ -45,6 +45,7 @@ class BankFile(models.Model):
         WITHDRAWN = "withdrawn"
 
     TRANSITIONS: ClassVar[dict[str, set[str]]] = {"made": {"sent", "withdrawn"}, "sent": set(), "withdrawn": set()}
+    BEGINS: ClassVar[set[str]] = {"made"}
 
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     run = models.ForeignKey("payouts.PayoutRun", on_delete=models.PROTECT, related_name="bank_files")

@@ -50,6 +50,7 @@ class Payout(models.Model):
     LIVE: ClassVar[tuple[str, ...]] = ("approved", "sending", "unknown")
     # Money left the platform's balance for it.
     PAID: ClassVar[tuple[str, ...]] = ("transferred", "settled", "bank_failed", "partially_reversed", "reversed")
+    BEGINS: ClassVar[set[str]] = {"ready"}
 
     # Also Stripe's transfer_group and the stem of every idempotency key, so that two installations never share one.
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
@@ -147,6 +148,7 @@ class PayoutAttempt(models.Model):
         "refused": set(),
         "void": set(),
     }
+    BEGINS: ClassVar[set[str]] = {"sent"}
 
     class Kind(models.TextChoices):
         PAY = "pay"

@@ -104,6 +104,7 @@ class Difference(models.Model):
         "resolved": set(),
         "signed_off": set(),
     }
+    BEGINS: ClassVar[set[str]] = {"open"}
 
     class Type(models.TextChoices):
         MISSING_LOCAL = "missing_local"

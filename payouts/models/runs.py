@@ -50,6 +50,7 @@ class PayoutRun(models.Model):
     }
     # One run of a currency may be in one of these at a time.
     OPEN: ClassVar[tuple[str, ...]] = ("draft", "calculating", "in_review", "approved", "executing", "paused")
+    BEGINS: ClassVar[set[str]] = {"draft", "set_aside"}
 
     class PauseCode(models.TextChoices):
         PERSON = "person"
@@ -222,6 +223,14 @@ class TopUp(models.Model):
         SUCCEEDED = "succeeded"
         FAILED = "failed"
         REVERSED = "reversed"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "requested": {"succeeded", "failed"},
+        "succeeded": {"reversed"},
+        "failed": set(),
+        "reversed": set(),
+    }
+    BEGINS: ClassVar[set[str]] = {"requested"}
 
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     currency = models.CharField(max_length=3)

@@ -1,61 +1,15 @@
 -- What may never happen to a payout, whoever tries: no code path, no superuser of the application, no shell.
 -- The rules that a CHECK or an index can say are in the models; here are those that need the row's past.
 
--- A row may only move along the arrows given as arguments ('draft>calculating', ...); it begins in the first argument's
--- states ('=draft'). One function serves every table with a `state`.
-CREATE FUNCTION payouts_follow_the_arrows() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
-BEGIN
-  IF TG_OP = 'INSERT' THEN
-    IF NOT ('=' || NEW.state) = ANY (TG_ARGV) THEN
-      RAISE EXCEPTION 'a row of % cannot begin as %', TG_TABLE_NAME, NEW.state
-        USING ERRCODE = 'check_violation', CONSTRAINT = TG_TABLE_NAME || '_begins_at_the_beginning';
-    END IF;
-  ELSIF NEW.state IS DISTINCT FROM OLD.state AND NOT (OLD.state || '>' || NEW.state) = ANY (TG_ARGV) THEN
-    RAISE EXCEPTION 'a row of % cannot go from % to %', TG_TABLE_NAME, OLD.state, NEW.state
-      USING ERRCODE = 'check_violation', CONSTRAINT = TG_TABLE_NAME || '_follows_the_arrows';
-  END IF;
-  RETURN NEW;
-END $$;
-
-CREATE FUNCTION payouts_refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
-BEGIN
-  RAISE EXCEPTION 'rows of % are append-only: % is refused', TG_TABLE_NAME, lower(TG_OP)
-    USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = TG_TABLE_NAME || '_is_append_only';
-END $$;
-
--- The columns named as arguments never change.
-CREATE FUNCTION payouts_keep_columns() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
-DECLARE
-  before jsonb := to_jsonb(OLD);
-  after jsonb := to_jsonb(NEW);
-  name text;
-BEGIN
-  FOREACH name IN ARRAY TG_ARGV LOOP
-    IF before -> name IS DISTINCT FROM after -> name THEN
-      RAISE EXCEPTION '% of a row of % never changes', name, TG_TABLE_NAME
-        USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = TG_TABLE_NAME || '_keeps_' || name;
-    END IF;
-  END LOOP;
-  RETURN NEW;
-END $$;
-
 -- Runs ---------------------------------------------------------------------------------------------------------------
-CREATE TRIGGER payout_run_follows_the_arrows BEFORE INSERT OR UPDATE OF state ON payouts_payoutrun
-  FOR EACH ROW EXECUTE FUNCTION payouts_follow_the_arrows(
-    '=draft', '=set_aside',
-    'draft>calculating', 'draft>cancelled', 'calculating>draft', 'calculating>in_review',
-    'set_aside>draft', 'set_aside>cancelled',
-    'in_review>approved', 'in_review>draft', 'in_review>rejected', 'in_review>cancelled',
-    'approved>executing', 'approved>in_review', 'approved>rejected', 'approved>cancelled',
-    'executing>paused', 'executing>reconciled', 'paused>executing', 'reconciled>closed');
-CREATE TRIGGER payout_run_keeps_its_origin BEFORE UPDATE OF public_id, currency, rail, cut_off, matured_before,
+CREATE OR REPLACE TRIGGER payout_run_keeps_its_origin BEFORE UPDATE OF public_id, currency, rail, cut_off, matured_before,
     created_by_id, created_at, supersedes_id, split_from_id ON payouts_payoutrun
-  FOR EACH ROW EXECUTE FUNCTION payouts_keep_columns('public_id', 'currency', 'rail', 'cut_off', 'matured_before',
+  FOR EACH ROW EXECUTE FUNCTION rows_keep_columns('public_id', 'currency', 'rail', 'cut_off', 'matured_before',
     'created_by_id', 'created_at', 'supersedes_id', 'split_from_id');
-CREATE TRIGGER payout_run_is_never_deleted BEFORE DELETE ON payouts_payoutrun
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+CREATE OR REPLACE TRIGGER payout_run_is_never_deleted BEFORE DELETE ON payouts_payoutrun
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
 
-CREATE FUNCTION payouts_freeze_run() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
+CREATE OR REPLACE FUNCTION payouts_freeze_run() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
 BEGIN
   -- What the approver looks at is settled by going into review, and comes loose only by going back to draft.
   IF OLD.state NOT IN ('draft', 'calculating', 'set_aside') AND NEW.state <> 'draft' AND (
@@ -83,27 +37,21 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER payout_run_is_frozen BEFORE UPDATE ON payouts_payoutrun
+CREATE OR REPLACE TRIGGER payout_run_is_frozen BEFORE UPDATE ON payouts_payoutrun
   FOR EACH ROW EXECUTE FUNCTION payouts_freeze_run();
 
 -- Payouts ------------------------------------------------------------------------------------------------------------
-CREATE TRIGGER payout_follows_the_arrows BEFORE INSERT OR UPDATE OF state ON payouts_payout
-  FOR EACH ROW EXECUTE FUNCTION payouts_follow_the_arrows(
-    '=ready', 'ready>approved', 'approved>ready', 'approved>sending', 'approved>held',
-    'sending>transferred', 'sending>refused', 'sending>unknown', 'unknown>transferred', 'unknown>approved',
-    'refused>approved', 'refused>held',
-    'transferred>settled', 'transferred>bank_failed', 'transferred>partially_reversed', 'transferred>reversed',
-    'settled>bank_failed', 'settled>partially_reversed', 'settled>reversed',
-    'bank_failed>settled', 'bank_failed>partially_reversed', 'bank_failed>reversed',
-    'partially_reversed>reversed');
-CREATE TRIGGER payout_keeps_its_terms BEFORE UPDATE OF public_id, run_id, contributor_id, account_id, rail, currency,
+CREATE OR REPLACE TRIGGER payout_keeps_its_terms BEFORE UPDATE OF public_id, run_id, contributor_id, account_id, rail, currency,
     gross_minor, tax_minor, tax_jurisdiction, amount_minor, destination, destination_currency, row_sha256, created_at
     ON payouts_payout
-  FOR EACH ROW EXECUTE FUNCTION payouts_keep_columns('public_id', 'run_id', 'contributor_id', 'account_id', 'rail',
+  FOR EACH ROW EXECUTE FUNCTION rows_keep_columns('public_id', 'run_id', 'contributor_id', 'account_id', 'rail',
     'currency', 'gross_minor', 'tax_minor', 'tax_jurisdiction', 'amount_minor', 'destination', 'destination_currency',
     'row_sha256', 'created_at');
+-- As its other terms: fixed once the run left draft.
+CREATE OR REPLACE TRIGGER payout_keeps_its_tax_basis BEFORE UPDATE OF tax_basis ON payouts_payout
+  FOR EACH ROW EXECUTE FUNCTION rows_keep_columns('tax_basis');
 
-CREATE FUNCTION payouts_payout_belongs_to_its_run() RETURNS trigger LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION payouts_payout_belongs_to_its_run() RETURNS trigger LANGUAGE plpgsql
     SET search_path = pg_catalog, public AS $$
 DECLARE
   run record;
@@ -135,10 +83,10 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER payout_belongs_to_its_run BEFORE INSERT OR DELETE OR UPDATE OF state ON payouts_payout
+CREATE OR REPLACE TRIGGER payout_belongs_to_its_run BEFORE INSERT OR DELETE OR UPDATE OF state ON payouts_payout
   FOR EACH ROW EXECUTE FUNCTION payouts_payout_belongs_to_its_run();
 
-CREATE FUNCTION payouts_reversals_only_grow() RETURNS trigger LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION payouts_reversals_only_grow() RETURNS trigger LANGUAGE plpgsql
     SET search_path = pg_catalog, public AS $$
 BEGIN
   IF NEW.reversed_minor < OLD.reversed_minor THEN
@@ -147,66 +95,67 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER payout_reversals_only_grow BEFORE UPDATE OF reversed_minor ON payouts_payout
+CREATE OR REPLACE TRIGGER payout_reversals_only_grow BEFORE UPDATE OF reversed_minor ON payouts_payout
   FOR EACH ROW EXECUTE FUNCTION payouts_reversals_only_grow();
 
 -- Attempts -----------------------------------------------------------------------------------------------------------
-CREATE TRIGGER payout_attempt_follows_the_arrows BEFORE INSERT OR UPDATE OF state ON payouts_payoutattempt
-  FOR EACH ROW EXECUTE FUNCTION payouts_follow_the_arrows(
-    '=sent', 'sent>succeeded', 'sent>refused', 'sent>unknown', 'unknown>succeeded', 'unknown>void');
-CREATE TRIGGER payout_attempt_keeps_its_request BEFORE UPDATE ON payouts_payoutattempt
+CREATE OR REPLACE TRIGGER payout_attempt_keeps_its_request BEFORE UPDATE ON payouts_payoutattempt
   FOR EACH ROW WHEN (
     (OLD.payout_id, OLD.number, OLD.kind, OLD.provider, OLD.idempotency_key, OLD.amount_minor, OLD.request,
      OLD.request_sha256, OLD.first_sent_at, OLD.reserve_entry, OLD.requested_by_id)
     IS DISTINCT FROM
     (NEW.payout_id, NEW.number, NEW.kind, NEW.provider, NEW.idempotency_key, NEW.amount_minor, NEW.request,
      NEW.request_sha256, NEW.first_sent_at, NEW.reserve_entry, NEW.requested_by_id))
-  EXECUTE FUNCTION payouts_refuse();
+  EXECUTE FUNCTION rows_refuse_change();
 -- A provider's id is written once.
-CREATE TRIGGER payout_attempt_keeps_its_answer BEFORE UPDATE ON payouts_payoutattempt
+CREATE OR REPLACE TRIGGER payout_attempt_keeps_its_answer BEFORE UPDATE ON payouts_payoutattempt
   FOR EACH ROW WHEN (
     (OLD.provider_transfer_id IS NOT NULL AND OLD.provider_transfer_id IS DISTINCT FROM NEW.provider_transfer_id)
     OR (OLD.provider_reversal_id IS NOT NULL AND OLD.provider_reversal_id IS DISTINCT FROM NEW.provider_reversal_id))
-  EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER payout_attempt_is_never_deleted BEFORE DELETE ON payouts_payoutattempt
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+  EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER payout_attempt_is_never_deleted BEFORE DELETE ON payouts_payoutattempt
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
 
 -- Records ------------------------------------------------------------------------------------------------------------
-CREATE TRIGGER left_out_is_append_only BEFORE UPDATE ON payouts_leftout
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER reversal_is_append_only BEFORE UPDATE OR DELETE ON payouts_reversal
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER policy_is_append_only BEFORE UPDATE OR DELETE ON payouts_payoutpolicy
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER tax_profile_is_append_only BEFORE UPDATE OR DELETE ON payouts_taxprofile
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER reconciliation_is_append_only BEFORE UPDATE OR DELETE ON payouts_reconciliation
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER hold_keeps_its_beginning BEFORE UPDATE ON payouts_hold
-  FOR EACH ROW EXECUTE FUNCTION payouts_keep_columns('contributor_id', 'payout_id', 'reason', 'placed_by_id', 'placed_at');
-CREATE TRIGGER hold_stays_released BEFORE UPDATE ON payouts_hold
-  FOR EACH ROW WHEN (OLD.released_at IS NOT NULL) EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER hold_is_never_deleted BEFORE DELETE ON payouts_hold
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER webhook_event_keeps_what_was_received BEFORE UPDATE ON payouts_webhookevent
+CREATE OR REPLACE TRIGGER left_out_is_append_only BEFORE UPDATE ON payouts_leftout
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER reversal_is_append_only BEFORE UPDATE OR DELETE ON payouts_reversal
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER policy_is_append_only BEFORE UPDATE OR DELETE ON payouts_payoutpolicy
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER tax_profile_is_append_only BEFORE UPDATE OR DELETE ON payouts_taxprofile
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER reconciliation_is_append_only BEFORE UPDATE OR DELETE ON payouts_reconciliation
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER hold_keeps_its_beginning BEFORE UPDATE ON payouts_hold
+  FOR EACH ROW EXECUTE FUNCTION rows_keep_columns('contributor_id', 'payout_id', 'reason', 'placed_by_id', 'placed_at');
+CREATE OR REPLACE TRIGGER hold_stays_released BEFORE UPDATE ON payouts_hold
+  FOR EACH ROW WHEN (OLD.released_at IS NOT NULL) EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER hold_is_never_deleted BEFORE DELETE ON payouts_hold
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER webhook_event_keeps_what_was_received BEFORE UPDATE ON payouts_webhookevent
   FOR EACH ROW WHEN (
     (OLD.endpoint, OLD.event_id, OLD.account, OLD.type, OLD.object_id, OLD.created, OLD.livemode, OLD.payload,
      OLD.headers, OLD.received_at)
     IS DISTINCT FROM
     (NEW.endpoint, NEW.event_id, NEW.account, NEW.type, NEW.object_id, NEW.created, NEW.livemode, NEW.payload,
      NEW.headers, NEW.received_at))
-  EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER top_up_follows_the_arrows BEFORE INSERT OR UPDATE OF state ON payouts_topup
-  FOR EACH ROW EXECUTE FUNCTION payouts_follow_the_arrows('=requested', 'requested>succeeded', 'requested>failed');
-CREATE TRIGGER difference_follows_the_arrows BEFORE INSERT OR UPDATE OF state ON payouts_difference
-  FOR EACH ROW EXECUTE FUNCTION payouts_follow_the_arrows('=open', 'open>resolved', 'open>signed_off');
-CREATE TRIGGER difference_keeps_what_was_found BEFORE UPDATE ON payouts_difference
-  FOR EACH ROW EXECUTE FUNCTION payouts_keep_columns('public_id', 'type', 'run_id', 'payout_id', 'currency', 'subject',
+  EXECUTE FUNCTION rows_refuse_change();
+-- What Stripe made of a top-up is written once: a second one of the same request never takes its place.
+CREATE OR REPLACE TRIGGER top_up_keeps_its_answer BEFORE UPDATE ON payouts_topup
+  FOR EACH ROW WHEN (
+    (OLD.public_id, OLD.currency, OLD.amount_minor, OLD.requested_by_id, OLD.requested_at)
+    IS DISTINCT FROM
+    (NEW.public_id, NEW.currency, NEW.amount_minor, NEW.requested_by_id, NEW.requested_at)
+    OR (OLD.provider_topup_id IS NOT NULL AND OLD.provider_topup_id IS DISTINCT FROM NEW.provider_topup_id))
+  EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER difference_keeps_what_was_found BEFORE UPDATE ON payouts_difference
+  FOR EACH ROW EXECUTE FUNCTION rows_keep_columns('public_id', 'type', 'run_id', 'payout_id', 'currency', 'subject',
     'expected', 'found', 'words', 'found_at');
-CREATE TRIGGER difference_is_never_deleted BEFORE DELETE ON payouts_difference
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+CREATE OR REPLACE TRIGGER difference_is_never_deleted BEFORE DELETE ON payouts_difference
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
 
-CREATE FUNCTION payouts_sign_off_is_by_another() RETURNS trigger LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION payouts_sign_off_is_by_another() RETURNS trigger LANGUAGE plpgsql
     SET search_path = pg_catalog, public AS $$
 BEGIN
   IF NEW.signed_off_by_id IS NOT NULL AND EXISTS (
@@ -216,17 +165,17 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER difference_is_signed_off_by_another BEFORE UPDATE OF signed_off_by_id ON payouts_difference
+CREATE OR REPLACE TRIGGER difference_is_signed_off_by_another BEFORE UPDATE OF signed_off_by_id ON payouts_difference
   FOR EACH ROW EXECUTE FUNCTION payouts_sign_off_is_by_another();
 
 -- The audit log: every row carries the hash of the one before it. One advisory lock orders the writers, and the trigger
 -- sets sequence and hashes itself, so that nobody can choose them.
-CREATE FUNCTION payouts_audit_text(e payouts_auditevent) RETURNS bytea LANGUAGE sql STABLE
+CREATE OR REPLACE FUNCTION payouts_audit_text(e payouts_auditevent) RETURNS bytea LANGUAGE sql STABLE
     SET search_path = pg_catalog, public SET timezone = 'UTC' AS $$
   SELECT convert_to(jsonb_build_array(e.sequence, to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'),
     e.actor_id, e.action, e.subject, e.before, e.after, host(e.ip), e.mfa_age_seconds, e.request_id)::text, 'UTF8')
 $$;
-CREATE FUNCTION payouts_chain_audit_event() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
+CREATE OR REPLACE FUNCTION payouts_chain_audit_event() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
 DECLARE
   last record;
 BEGIN
@@ -237,10 +186,24 @@ BEGIN
   NEW.hash := sha256(NEW.prev_hash || payouts_audit_text(NEW));
   RETURN NEW;
 END $$;
-CREATE TRIGGER audit_event_is_chained BEFORE INSERT ON payouts_auditevent
+CREATE OR REPLACE TRIGGER audit_event_is_chained BEFORE INSERT ON payouts_auditevent
   FOR EACH ROW EXECUTE FUNCTION payouts_chain_audit_event();
-CREATE TRIGGER audit_event_is_append_only BEFORE UPDATE OR DELETE ON payouts_auditevent
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+CREATE OR REPLACE TRIGGER audit_event_is_append_only BEFORE UPDATE OR DELETE ON payouts_auditevent
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
+
+-- A row trigger does not see a TRUNCATE; of these tables nobody removes everything, a superuser included.
+DO $$
+DECLARE
+  name text;
+BEGIN
+  FOREACH name IN ARRAY ARRAY['payouts_payoutrun', 'payouts_payout', 'payouts_payoutattempt', 'payouts_reversal',
+                              'payouts_hold', 'payouts_difference', 'payouts_reconciliation', 'payouts_auditevent',
+                              'payouts_webhookevent', 'payouts_topup', 'payouts_bankpayout'] LOOP
+    EXECUTE format('CREATE OR REPLACE TRIGGER is_never_emptied BEFORE TRUNCATE ON %I
+                    FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change()', name);
+  END LOOP;
+END $$;
+
 REVOKE UPDATE, DELETE, TRUNCATE ON payouts_auditevent, payouts_reversal, payouts_payoutpolicy, payouts_taxprofile,
   payouts_reconciliation FROM tributary_app;
 REVOKE DELETE, TRUNCATE ON payouts_payoutrun, payouts_payoutattempt, payouts_hold, payouts_difference,

@@ -1,30 +1,28 @@
--- The manual rail, and four eyes on policies. The functions stand in guards.sql.
+-- The manual rail, and four eyes on policies.
 
-CREATE TRIGGER bank_details_are_append_only BEFORE UPDATE OR DELETE ON payouts_bankdetails
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER bank_line_is_append_only BEFORE UPDATE OR DELETE ON payouts_bankline
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER bank_file_follows_the_arrows BEFORE INSERT OR UPDATE OF state ON payouts_bankfile
-  FOR EACH ROW EXECUTE FUNCTION payouts_follow_the_arrows('=made', 'made>sent', 'made>withdrawn');
-CREATE TRIGGER bank_file_keeps_its_bytes BEFORE UPDATE ON payouts_bankfile
+CREATE OR REPLACE TRIGGER bank_details_are_append_only BEFORE UPDATE OR DELETE ON payouts_bankdetails
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER bank_line_is_append_only BEFORE UPDATE OR DELETE ON payouts_bankline
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER bank_file_keeps_its_bytes BEFORE UPDATE ON payouts_bankfile
   FOR EACH ROW WHEN (
     (OLD.public_id, OLD.run_id, OLD.number, OLD.message_id, OLD.sealed, OLD.sha256, OLD.n_payments, OLD.total_minor,
      OLD.execution_on, OLD.made_by_id, OLD.made_at)
     IS DISTINCT FROM
     (NEW.public_id, NEW.run_id, NEW.number, NEW.message_id, NEW.sealed, NEW.sha256, NEW.n_payments, NEW.total_minor,
      NEW.execution_on, NEW.made_by_id, NEW.made_at))
-  EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER bank_file_keeps_who_sent_it BEFORE UPDATE ON payouts_bankfile
+  EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER bank_file_keeps_who_sent_it BEFORE UPDATE ON payouts_bankfile
   FOR EACH ROW WHEN (OLD.state <> 'made' AND (OLD.sent_by_id, OLD.withdrawn_by_id)
     IS DISTINCT FROM (NEW.sent_by_id, NEW.withdrawn_by_id))
-  EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER bank_file_is_never_deleted BEFORE DELETE ON payouts_bankfile
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
-CREATE TRIGGER payout_attempt_keeps_its_bank_file BEFORE UPDATE OF bank_file_id ON payouts_payoutattempt
-  FOR EACH ROW WHEN (OLD.bank_file_id IS DISTINCT FROM NEW.bank_file_id) EXECUTE FUNCTION payouts_refuse();
+  EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER bank_file_is_never_deleted BEFORE DELETE ON payouts_bankfile
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
+CREATE OR REPLACE TRIGGER payout_attempt_keeps_its_bank_file BEFORE UPDATE OF bank_file_id ON payouts_payoutattempt
+  FOR EACH ROW WHEN (OLD.bank_file_id IS DISTINCT FROM NEW.bank_file_id) EXECUTE FUNCTION rows_refuse_change();
 
 -- Who handed a file to the bank does not confirm what the bank did with it.
-CREATE FUNCTION payouts_confirmation_is_by_another() RETURNS trigger LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION payouts_confirmation_is_by_another() RETURNS trigger LANGUAGE plpgsql
     SET search_path = pg_catalog, public AS $$
 BEGIN
   IF NOT EXISTS (
@@ -35,17 +33,13 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER bank_line_is_recorded_by_another BEFORE INSERT ON payouts_bankline
+CREATE OR REPLACE TRIGGER bank_line_is_recorded_by_another BEFORE INSERT ON payouts_bankline
   FOR EACH ROW EXECUTE FUNCTION payouts_confirmation_is_by_another();
 
--- Older policies were adopted by one person; no new one is.
-ALTER TABLE payouts_payoutpolicy ADD CONSTRAINT a_policy_takes_two_people CHECK (approved_by_id IS NOT NULL) NOT VALID;
-CREATE TRIGGER policy_proposal_follows_the_arrows BEFORE INSERT OR UPDATE OF state ON payouts_policyproposal
-  FOR EACH ROW EXECUTE FUNCTION payouts_follow_the_arrows('=open', 'open>adopted', 'open>refused');
-CREATE TRIGGER policy_proposal_keeps_what_was_proposed BEFORE UPDATE ON payouts_policyproposal
-  FOR EACH ROW EXECUTE FUNCTION payouts_keep_columns('public_id', 'currency', 'terms', 'reason', 'proposed_by_id',
+CREATE OR REPLACE TRIGGER policy_proposal_keeps_what_was_proposed BEFORE UPDATE ON payouts_policyproposal
+  FOR EACH ROW EXECUTE FUNCTION rows_keep_columns('public_id', 'currency', 'terms', 'reason', 'proposed_by_id',
     'proposed_at');
-CREATE TRIGGER policy_proposal_is_never_deleted BEFORE DELETE ON payouts_policyproposal
-  FOR EACH ROW EXECUTE FUNCTION payouts_refuse();
+CREATE OR REPLACE TRIGGER policy_proposal_is_never_deleted BEFORE DELETE ON payouts_policyproposal
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
 REVOKE UPDATE, DELETE, TRUNCATE ON payouts_bankdetails, payouts_bankline FROM tributary_app;
 REVOKE DELETE, TRUNCATE ON payouts_bankfile, payouts_policyproposal FROM tributary_app;

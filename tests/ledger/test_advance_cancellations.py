@@ -286,7 +286,7 @@ def test_not_even_a_superuser_cancels_alone_or_what_was_paid(committed_database:
         ([asked, entry.format(key="c", accounts=f"{cost}, {open_}", units="-7, 7"), by_another], not_so),
         # More than is open.
         ([asked, entry.format(key="d", accounts=f"{payable}, {open_}", units=f"{-3 * CENT}, {3 * CENT}")], "limits"),
-        ([insert.format(way="take_back", state="posted")], "begins as a proposal"),
+        ([insert.format(way="take_back", state="posted")], "cannot begin as"),
         # With the grant as its entry.
         ([asked, by_another], "names no entry that cancels"),
         (["DELETE FROM ledger_advancecancellation"], "never changed"),

@@ -159,7 +159,7 @@ def test_not_even_a_superuser_grants_an_advance_alone(committed_database: Commit
         ([insert.format(currency="EUR", state="proposed"), alone, by_another], not_so),
         # A granted advance that names another's entry.
         ([asked, grant.format(by=second.pk)], "unique constraint"),
-        ([insert.format(currency="USD", state="granted")], "begins as a proposal"),
+        ([insert.format(currency="USD", state="granted")], "cannot begin as"),
         (["UPDATE ledger_advanceproposal SET amount = 9 WHERE state = 'granted'"], "stands as it was proposed"),
         (["DELETE FROM ledger_advanceproposal"], "never changed"),
         (["TRUNCATE ledger_advanceproposal CASCADE"], "never changed"),

@@ -83,7 +83,7 @@ def test_no_role_updates_deletes_or_truncates_any_table_or_partition(books: Comm
             for statement in (f"UPDATE {table} SET {ATTACKS[parent]}", f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):  # fmt: skip
                 refusal = attack(role, statement)
                 assert refusal is not None, f"{role}: {statement}"
-                wanted = "42501" if role == APP_ROLE else "LG008"
+                wanted = "42501" if role == APP_ROLE else "23000"
                 assert refusal.pgcode == wanted, f"{role}: {statement}: {refusal}"
 
 
@@ -91,7 +91,7 @@ def test_no_role_removes_or_truncates_balances_chain_heads_and_periods(books: An
     for table in ("ledger_balance", "ledger_chain_head", "ledger_period"):
         for statement in (f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):
             assert attack(APP_ROLE, statement).pgcode == "42501"
-            assert attack(OWNER_ROLE, statement).pgcode == "LG008"
+            assert attack(OWNER_ROLE, statement).pgcode == "23000"
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_what_has_states_moves_only_as_they_allow(books: Any, attack: Any, state
     for role in (APP_ROLE, OWNER_ROLE):
         refusal = attack(role, statement)
         assert refusal is not None, role
-        assert refusal.pgcode in {"LG004", "LG008", "23505", "23514", "42501"}, refusal
+        assert refusal.pgcode in {"LG004", "LG008", "23000", "23505", "23514", "42501"}, refusal
 
 
 def test_a_period_closes_only_in_order_and_while_the_next_is_open(books: Any, attack: Any) -> None:
@@ -261,7 +261,7 @@ def test_the_catalogue_grants_the_application_nothing_more_also_on_partitions_to
         wanted = set() if is_partition else GRANTED.get(parent, {"SELECT"})
         assert set(granted) == wanted, name
         assert owner == OWNER_ROLE, name
-        assert "ledger_refuse_change" in triggers, name
+        assert "rows_refuse_change" in triggers, name
         if parent in ("ledger_line", "ledger_accrual"):
             assert {"ledger_check_lines", "ledger_check_documents"} & set(triggers), name
     with connection.cursor() as cursor:

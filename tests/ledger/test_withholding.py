@@ -75,7 +75,7 @@ def test_a_rate_is_adopted_by_somebody_else_and_then_stands(world: World) -> Non
         WithholdingRate.objects.update(state="adopted", decided_by=world.staff[0], decided_at=world.at)
     operations.adopt_withholding_rate(rate=proposed, by=world.staff[1], at=world.at)
     for change in ({"rate_ppb": 1}, {"treaty": "another"}, {"state": "proposed"}, {"effective_from": BEGIN}):
-        with pytest.raises(DatabaseError, match="stands as it was proposed"), transaction.atomic():
+        with pytest.raises(DatabaseError, match=r"stands as it was proposed|cannot go from"), transaction.atomic():
             WithholdingRate.objects.update(**change)
     rejected = operations.reject_withholding_rate(rate=propose(world), by=world.staff[0], at=world.at)
     with pytest.raises(operations.UnableToAdoptRate, match="rejected already"):

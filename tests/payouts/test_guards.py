@@ -262,7 +262,7 @@ def test_the_database_has_exactly_the_arrows_of_the_models(
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT encode(t.tgargs, 'escape') FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid "
-            "WHERE t.tgrelid = %s::regclass AND p.proname = 'payouts_follow_the_arrows'", [table],
+            "WHERE t.tgrelid = %s::regclass AND p.proname = 'rows_follow_the_arrows'", [table],
         )  # fmt: skip
         (arguments,) = cursor.fetchone()
     stored = {part for part in arguments.split("\\000") if part}

@@ -1,4 +1,4 @@
-"""What the application role may do with tables that do not exist yet. Runs before every other migration."""
+"""Grant the application role its use of tables to come. Runs before every other migration, and is made by hand."""
 
 from django.db import migrations
 

@@ -1,0 +1,3 @@
+"""The SQL of attribution."""
+
+SCRIPTS = ("guards",)

@@ -1,0 +1,76 @@
+-- What may change after it is written, and how: append-only rows, states that only go forward, credentials that stay.
+
+-- Attributions: append-only.
+REVOKE UPDATE, DELETE ON attribution_attribution FROM tributary_app;
+CREATE OR REPLACE TRIGGER attribution_is_append_only BEFORE UPDATE OR DELETE ON attribution_attribution
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('rows are append-only; attribute again as a new revision');
+CREATE OR REPLACE TRIGGER attribution_is_not_truncated BEFORE TRUNCATE ON attribution_attribution
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change('rows are append-only');
+
+-- Generations: what was reported stays; the state goes forward.
+REVOKE DELETE ON attribution_generation FROM tributary_app;
+CREATE OR REPLACE TRIGGER generation_is_kept BEFORE DELETE ON attribution_generation
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a reported generation is kept');
+CREATE OR REPLACE TRIGGER generation_stays_as_reported BEFORE UPDATE ON attribution_generation FOR EACH ROW
+  WHEN ((OLD.id, OLD.service_id, OLD.external_id, OLD.model_version_id, OLD.modality, OLD.prompt_text, OLD.output_text,
+         OLD.output_sha256, OLD.token_ids, OLD.features, OLD.features_index_id, OLD.occurred_at, OLD.received_at,
+         OLD.gross, OLD.currency, OLD.request_sha256, OLD.request_parts)
+        IS DISTINCT FROM
+        (NEW.id, NEW.service_id, NEW.external_id, NEW.model_version_id, NEW.modality, NEW.prompt_text, NEW.output_text,
+         NEW.output_sha256, NEW.token_ids, NEW.features, NEW.features_index_id, NEW.occurred_at, NEW.received_at,
+         NEW.gross, NEW.currency, NEW.request_sha256, NEW.request_parts))
+  EXECUTE FUNCTION rows_refuse_change('what was reported does not change');
+
+-- Model versions and what they were trained on.
+CREATE OR REPLACE TRIGGER model_version_stays_as_registered BEFORE UPDATE ON attribution_modelversion FOR EACH ROW
+  WHEN ((OLD.id, OLD.public_id, OLD.service_id, OLD.name, OLD.adapter, OLD.factory, OLD.config, OLD.checkpoint_sha256,
+         OLD.initial_sha256, OLD.trained_at, OLD.created_at)
+        IS DISTINCT FROM
+        (NEW.id, NEW.public_id, NEW.service_id, NEW.name, NEW.adapter, NEW.factory, NEW.config, NEW.checkpoint_sha256,
+         NEW.initial_sha256, NEW.trained_at, NEW.created_at))
+  EXECUTE FUNCTION rows_refuse_change('a model version is what it was registered as; register another');
+REVOKE UPDATE, DELETE ON attribution_trainingmanifest, attribution_manifestwork, attribution_trainingitem
+  FROM tributary_app;
+CREATE OR REPLACE TRIGGER manifest_is_append_only BEFORE UPDATE OR DELETE ON attribution_trainingmanifest
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a manifest does not change');
+CREATE OR REPLACE TRIGGER manifest_work_is_append_only BEFORE UPDATE OR DELETE ON attribution_manifestwork
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a manifest does not change');
+CREATE OR REPLACE TRIGGER training_item_is_append_only BEFORE UPDATE OR DELETE ON attribution_trainingitem
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a manifest does not change');
+
+-- Indexes.
+CREATE OR REPLACE TRIGGER index_stays_as_configured BEFORE UPDATE ON attribution_attributionindex FOR EACH ROW
+  WHEN ((OLD.id, OLD.public_id, OLD.model_version_id, OLD.attributor, OLD.config, OLD.config_sha256, OLD.noise_z,
+         OLD.created_at)
+        IS DISTINCT FROM
+        (NEW.id, NEW.public_id, NEW.model_version_id, NEW.attributor, NEW.config, NEW.config_sha256, NEW.noise_z,
+         NEW.created_at))
+  EXECUTE FUNCTION rows_refuse_change('an index is what it was configured as; build another');
+
+REVOKE UPDATE, DELETE ON attribution_indexrevision FROM tributary_app;
+CREATE OR REPLACE TRIGGER index_revision_is_append_only BEFORE UPDATE OR DELETE ON attribution_indexrevision
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a revision of an index is kept');
+REVOKE DELETE ON attribution_workremoval FROM tributary_app;
+CREATE OR REPLACE TRIGGER work_removal_is_kept BEFORE DELETE ON attribution_workremoval
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a removal is ended by a restoration');
+CREATE OR REPLACE TRIGGER work_removal_stays_as_decided BEFORE UPDATE ON attribution_workremoval FOR EACH ROW
+  WHEN ((OLD.id, OLD.model_version_id, OLD.work_id, OLD.reason, OLD.removed_at)
+        IS DISTINCT FROM (NEW.id, NEW.model_version_id, NEW.work_id, NEW.reason, NEW.removed_at)
+        OR OLD.restored_at IS NOT NULL)
+  EXECUTE FUNCTION rows_refuse_change('a removal changes only by its end');
+
+-- Service keys: the credential stays what was issued, and a revocation is final.
+CREATE OR REPLACE TRIGGER service_key_stays_as_issued BEFORE UPDATE ON attribution_servicekey FOR EACH ROW
+  WHEN ((OLD.id, OLD.service_id, OLD.prefix, OLD.digest, OLD.scopes, OLD.created_at, OLD.replaces_id, OLD.issued_by_id)
+        IS DISTINCT FROM
+        (NEW.id, NEW.service_id, NEW.prefix, NEW.digest, NEW.scopes, NEW.created_at, NEW.replaces_id, NEW.issued_by_id))
+  EXECUTE FUNCTION rows_refuse_change('a key does not change; issue another');
+CREATE OR REPLACE TRIGGER service_key_revocation_is_final BEFORE UPDATE OF revoked_at ON attribution_servicekey FOR EACH ROW
+  WHEN (OLD.revoked_at IS NOT NULL AND OLD.revoked_at IS DISTINCT FROM NEW.revoked_at)
+  EXECUTE FUNCTION rows_refuse_change('a revoked key stays revoked');
+CREATE OR REPLACE TRIGGER service_key_life_is_not_prolonged BEFORE UPDATE OF expires_at ON attribution_servicekey FOR EACH ROW
+  WHEN (OLD.expires_at IS NOT NULL AND (NEW.expires_at IS NULL OR NEW.expires_at > OLD.expires_at))
+  EXECUTE FUNCTION rows_refuse_change('a key is not prolonged; rotate it');
+REVOKE DELETE ON attribution_servicekey FROM tributary_app;
+CREATE OR REPLACE TRIGGER service_key_is_kept BEFORE DELETE ON attribution_servicekey
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a key is revoked, not removed');

@@ -1,0 +1,3 @@
+"""The SQL of the installation: the record of applied scripts is the owner's alone."""
+
+SCRIPTS = ("record",)

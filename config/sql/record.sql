@@ -1,0 +1,2 @@
+-- Only the owner role records which scripts ran.
+REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON config_appliedscript FROM tributary_app;

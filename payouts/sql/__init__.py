@@ -1,0 +1,3 @@
+"""The SQL of payouts."""
+
+SCRIPTS = ("guards", "rails")
