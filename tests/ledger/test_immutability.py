@@ -15,7 +15,7 @@ from pytest_django import DjangoDbBlocker
 from config.database import APP_ROLE, OWNER_ROLE
 from ledger import tasks
 from ledger.invariants import check_all
-from tests.databases import CommittedDatabase, cloned_database
+from tests.databases import CommittedDatabase, cloned_database, on_database
 from tests.ledger.world import tell_story
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -32,15 +32,9 @@ ATTACKS = {
 
 @pytest.fixture(scope="module")
 def books(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[CommittedDatabase]:
-    template = connection.settings_dict["NAME"]
-    with django_db_blocker.unblock(), cloned_database() as clone:
-        connection.settings_dict["NAME"] = clone.name
-        try:
-            tell_story(AT)
-            yield clone
-        finally:
-            connection.close()
-            connection.settings_dict["NAME"] = template
+    with django_db_blocker.unblock(), cloned_database() as clone, on_database(clone.name):
+        tell_story(AT)
+        yield clone
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from ledger.invariants import check_all, invariants
-from tests.databases import CommittedDatabase, cloned_database
+from tests.databases import CommittedDatabase, cloned_database, on_database
 from tests.ledger.world import World, tell_story
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -29,14 +29,8 @@ AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def books(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[tuple[CommittedDatabase, World]]:
     """A committed database with the whole story in it, shared by the tests of this module, which leave it as it is."""
-    template = connection.settings_dict["NAME"]
-    with django_db_blocker.unblock(), cloned_database() as clone:
-        connection.settings_dict["NAME"] = clone.name
-        try:
-            yield clone, tell_story(AT)
-        finally:
-            connection.close()
-            connection.settings_dict["NAME"] = template
+    with django_db_blocker.unblock(), cloned_database() as clone, on_database(clone.name):
+        yield clone, tell_story(AT)
 
 
 def test_every_invariant_holds_over_the_whole_story(books: Any) -> None:
