@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from ledger.proof import COLUMNS, FORMAT, digest_row
-from ledger.statements import AccountStatement, Statement, decimal
+from ledger.statements import AccountStatement, Statement
+from people.presentation.amounts import plain
 
 PART_ROWS = 2_000
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -79,13 +80,13 @@ def _rows(statement: Statement) -> Iterator[tuple[str, ...]]:
         named += [("closing", "", pot.closing)]
         for record, item, amount in named:
             yield _row(record, period=period, currency=pot.currency, account=pot.name, item=item,
-                       amount=decimal(amount, pot.scale))  # fmt: skip
+                       amount=plain(amount, pot.scale))  # fmt: skip
     for work in statement.works:
         yield _row("work", period=period, currency=work.currency, item=work.title, reference=work.work_id,
-                   amount=decimal(work.amount, work.scale))  # fmt: skip
+                   amount=plain(work.amount, work.scale))  # fmt: skip
     for model in statement.models:
         yield _row("model", period=period, currency=model.currency, account=model.service, item=model.name,
-                   reference=model.model_id, amount=decimal(model.amount, model.scale))  # fmt: skip
+                   reference=model.model_id, amount=plain(model.amount, model.scale))  # fmt: skip
     for account in statement.accounts:
         yield from _account_rows(period, account)
     if statement.seal:
@@ -101,7 +102,7 @@ def _account_rows(period: str, account: AccountStatement) -> Iterator[tuple[str,
     def row(
         record: str, *, item: str = "", reference: str = "", amount: int | None = None, digest: str = ""
     ) -> tuple[str, ...]:
-        shown = "" if amount is None else decimal(amount, account.scale)
+        shown = "" if amount is None else plain(amount, account.scale)
         return _row(record, period=period, currency=account.currency, account=account.name, item=item,
                     reference=reference, amount=shown, digest=digest)  # fmt: skip
 

@@ -22,7 +22,8 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import BaseDocTemplate, Flowable, Frame, KeepTogether, PageTemplate, Paragraph, Spacer, Table
 
-from ledger.statements import Pot, Statement, grouped
+from ledger.statements import Pot, Statement
+from people.presentation.amounts import grouped
 
 INK, SOFT, LINE = HexColor("#15242a"), HexColor("#4a5a60"), HexColor("#dddacf")
 ACCENT, PANEL = HexColor("#0b5c6b"), HexColor("#f6f5f0")

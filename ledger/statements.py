@@ -18,6 +18,7 @@ from ledger.money import asset
 from ledger.proof import POTS
 from ledger.queries.accounts import AccountPeriod, account_periods, leaf_hashes
 from ledger.queries.credits import Credit as Credit
+from people.presentation import dates
 
 POT_LABELS = {"owed": "Owed to you", "held": "Held for you", "advance": "Advances still to be earned"}
 ACCOUNT_TITLES = {
@@ -101,21 +102,6 @@ STATE_SENTENCES = {
     "closed": "This period is closed: no entry can be dated in it any more.",
     "sealed": "This period is closed and sealed.",
 }
-
-
-def decimal(amount: int, scale: int) -> str:
-    """The amount with every digit of its scale and no grouping: what a machine reads and a payee can retype."""
-    digits = str(abs(amount)).rjust(scale + 1, "0")
-    sign = "-" if amount < 0 else ""
-    return f"{sign}{digits[:-scale]}.{digits[-scale:]}" if scale else f"{sign}{digits}"
-
-
-def grouped(amount: int, scale: int) -> str:
-    """The amount with every digit of its scale, thousands set apart by commas: what a person reads."""
-    text = decimal(abs(amount), scale)
-    whole, point, decimals = text.partition(".")
-    sign = "\u2212" if amount < 0 else ""
-    return f"{sign}{int(whole):,}{point}{decimals}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +232,7 @@ class Statement:
 
     @property
     def month(self) -> str:
-        return f"{date.fromisoformat(f'{self.period}-01'):%B %Y}"
+        return dates.month(date.fromisoformat(f"{self.period}-01"))
 
     @property
     def currencies(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-APPS = ("config", "contributors", "attribution", "ledger", "payouts")
+APPS = ("config", "people", "contributors", "attribution", "ledger", "payouts")
 NAMELESS = {
     "utils",
     "helpers",

@@ -13,12 +13,13 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from contributors.portal import ContributorRequest, contributor_required
-from contributors.templatetags.charts import BarChart, Series
 from ledger import queries
 from ledger.money import asset, format_amount
-from ledger.portal.receipts import month_code, month_name
+from ledger.portal.receipts import month_code
 from ledger.queries import MonthEarnings
 from ledger.statement_csv import safe_text
+from people.presentation import dates
+from people.presentation.charts import BarChart, Series
 
 MONTHS_SHOWN = 12
 BARS_MAX = 8
@@ -53,16 +54,16 @@ def earnings(request: ContributorRequest) -> HttpResponse:
     numbers = sorted({row.period_id for row in by_month}, reverse=True)
     chosen = _chosen(request, numbers)
     context = {
-        "months": [(month_code(number), month_name(number)) for number in numbers],
+        "months": [(month_code(number), dates.month_of_number(number)) for number in numbers],
         "charts": [_month_chart(by_month, code) for code in sorted({row.currency for row in by_month})],
         "below_zero": [
-            (month_name(row.period_id), total, row.currency)
+            (dates.month_of_number(row.period_id), total, row.currency)
             for row in by_month
             if (total := row.direct + row.floor + row.other) < 0
         ],
         "estimates": list(queries.estimates_of(request.contributor.pk)),
         "chosen": month_code(chosen) if chosen else "",
-        "chosen_name": month_name(chosen) if chosen else "",
+        "chosen_name": dates.month_of_number(chosen) if chosen else "",
         "month_rows": [row for row in by_month if row.period_id == chosen],
         "blocks": _blocks(request.contributor.pk, chosen) if chosen else [],
     }
@@ -109,7 +110,7 @@ def _month_chart(by_month: Sequence[MonthEarnings], currency: str) -> BarChart:
     ]
     if any(row.other > 0 for row in rows):
         series.append(Series("Other", [max(0, row.other) for row in rows]))
-    labels = [month_name(row.period_id)[:3] + month_name(row.period_id)[-5:] for row in rows]
+    labels = [dates.short_month_of_number(row.period_id) for row in rows]
     return BarChart(
         title=f"Earned each month, {currency}", labels=labels, series=series, currency=currency,
         scale=asset(currency).scale, places=asset(currency).exponent,

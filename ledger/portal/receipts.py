@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import date
 
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
@@ -21,14 +20,11 @@ from ledger import operations, queries
 from ledger.models import ReceiptDispute, RoyaltyPlan, Void
 from ledger.money import PPB, asset
 from ledger.queries import ArchivedReceipt, ContributorReceipt
-from ledger.statements import grouped
+from people.presentation import dates
+from people.presentation.amounts import grouped
 
 WORKS_OFFERED_MAX = 500
 DISPUTES_SHOWN_MAX = 20
-
-
-def month_name(number: int) -> str:
-    return f"{date(number // 100, number % 100, 1):%B %Y}"
 
 
 def month_code(number: int) -> str:
@@ -53,11 +49,11 @@ def receipts(request: ContributorRequest) -> HttpResponse:
     )
     context = {
         "page": page,
-        "archived": [(month_code(number), month_name(number)) for number in page.archived],
+        "archived": [(month_code(number), dates.month_of_number(number)) for number in page.archived],
         "after": after,
         "chosen": chosen,
         "filtered": any(chosen.values()),
-        "months": [(month_code(number), month_name(number)) for number in queries.months_of(contributor.pk)],
+        "months": [(month_code(number), dates.month_of_number(number)) for number in queries.months_of(contributor.pk)],
         "models": models,
         "services": sorted({model.service for model in models}, key=lambda service: service.name),
         "works": works_of(contributor).order_by("title", "pk")[:WORKS_OFFERED_MAX],
@@ -139,7 +135,7 @@ def _archived(request: ContributorRequest, found: ArchivedReceipt) -> HttpRespon
     context = {
         "generation": found.generation,
         "period": found.period,
-        "month": month_name(found.period.pk),
+        "month": dates.month_of_number(found.period.pk),
         "credited": found.credited,
         "voided": _voided(void, found.generation.model_version.name) if void is not None else "",
     }
@@ -188,7 +184,7 @@ def _sentence(found: ContributorReceipt) -> str:
     if standing.state == "estimated":
         amount = f"{found.currency} {grouped(found.credited, asset(found.currency).scale)}"
         return (
-            f"Estimate until the month closes: {amount}. The pool of {standing.generation.occurred_at:%B %Y} is "
+            f"Estimate until the month closes: {amount}. The pool of {dates.month(standing.generation.occurred_at)} is "
             "divided among all generations of the month, so that the figure changes with every further one."
         )
     if standing.void is not None:
@@ -226,7 +222,7 @@ def _plan_rule(plan: RoyaltyPlan) -> str:
 def _gross_rule(found: ContributorReceipt, plan: RoyaltyPlan) -> str:
     if plan.basis != RoyaltyPlan.Basis.PERIOD_POOL:
         return _plan_rule(plan)
-    return f"one generation's equal part of the pool of {found.standing.generation.occurred_at:%B %Y}"
+    return f"one generation's equal part of the pool of {dates.month(found.standing.generation.occurred_at)}"
 
 
 def _percent(ppb: int) -> str:

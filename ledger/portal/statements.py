@@ -14,17 +14,13 @@ from django.views.decorators.http import require_GET
 from contributors.portal import ContributorRequest, contributor_required
 from ledger import proof, queries
 from ledger.models import Period
-from ledger.portal.receipts import month_code, month_name
+from ledger.portal.receipts import month_code
 from ledger.queries.accounts import CREDITED_KIND, movements
 from ledger.statement_csv import csv_parts
 from ledger.statement_pdf import statement_pdf
-from ledger.statements import (
-    EARNING_KINDS,
-    PAYING_KINDS,
-    Statement,
-    build_statement,
-    grouped,
-)
+from ledger.statements import EARNING_KINDS, PAYING_KINDS, Statement, build_statement
+from people.presentation import dates
+from people.presentation.amounts import grouped
 
 LINES_SHOWN_MAX = 200
 Response = TypeVar("Response", bound=HttpResponseBase)
@@ -54,7 +50,7 @@ def statements(request: ContributorRequest) -> HttpResponse:
     rows = [
         StatementRow(
             period=month_code(row.period_id),
-            month=month_name(row.period_id),
+            month=dates.month_of_number(row.period_id),
             state=row.state.capitalize(),
             tone=TONES[row.state],
             currency=row.currency,

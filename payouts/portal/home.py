@@ -14,12 +14,13 @@ from attribution.models import ManifestWork
 from contributors.models import Contributor
 from contributors.portal import contributor_required
 from contributors.queries import consent_matrix, linked_with, works_of
-from contributors.templatetags.charts import BarChart, Series
 from ledger import queries as ledger_queries
 from ledger.money import asset
 from payouts import standing
 from payouts.portal import contributor_of
 from payouts.portal.payouts import next_payout
+from people.presentation import dates
+from people.presentation.charts import BarChart, Series
 
 MONTHS_SHOWN = 12
 RECEIPTS_SHOWN = 5
@@ -57,7 +58,7 @@ def top_works(request: HttpRequest) -> HttpResponse:
     period = months[-1].period_id if months else None
     rows = ledger_queries.earnings_by_work(contributor.pk, period) if period else []
     named = [row for row in rows if row.work is not None and row.amount > 0]
-    month = f"{date(period // 100, period % 100, 1):%B %Y}" if period else ""
+    month = dates.month_of_number(period) if period else ""
     return render(request, "portal/home_works.html", {"rows": named[:WORKS_SHOWN], "month": month})
 
 
@@ -76,7 +77,7 @@ def _chart(months: list[ledger_queries.MonthEarnings], currency: str, today: dat
         for name, kind in kinds.items()
     ]
     used = [one for one in series if any(one.values)]
-    labels = [f"{date(number // 100, number % 100, 1):%b %Y}" for number in numbers]
+    labels = [dates.short_month_of_number(number) for number in numbers]
     return BarChart(
         title="Earned per month", labels=labels, series=used or series[:1], currency=currency,
         scale=asset(currency).scale, places=asset(currency).exponent,

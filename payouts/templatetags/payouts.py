@@ -6,12 +6,12 @@ from django import template
 from django.utils.safestring import SafeString
 
 from contributors.templatetags import design
-from contributors.templatetags.figures import NOTHING
 from ledger.money import asset
 from ledger.templatetags.amounts import amount
 from payouts import words
 from payouts.models import PayoutRun
 from payouts.queries import Review, RunSummary
+from people.presentation.amounts import NOTHING
 
 register = template.Library()
 

@@ -9,7 +9,8 @@ import pytest
 from django.conf import settings
 from django.template import Context, Template
 
-from contributors.templatetags import charts, figures
+from contributors.templatetags import figures
+from people.presentation import charts
 
 
 def rendered(source: str, **context: object) -> str:

@@ -12,7 +12,7 @@ from django.utils.timezone import now
 
 from ledger import operations, queries
 from ledger.models import Entry, Period
-from ledger.statements import grouped
+from people.presentation.amounts import grouped
 from tests.ledger.programme import OCTOBER, Programme
 from tests.ledger.test_receipts import text_of
 

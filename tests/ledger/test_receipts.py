@@ -14,7 +14,7 @@ from contributors.models import PPB
 from contributors.operations import record_split_sheet
 from ledger import operations, queries
 from ledger.models import Entry
-from ledger.statements import grouped
+from people.presentation.amounts import grouped
 from tests.ledger.programme import AT, REGISTERED, Programme
 
 pytestmark = pytest.mark.django_db

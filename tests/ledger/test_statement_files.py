@@ -28,9 +28,8 @@ from ledger.statements import (
     ModelEarnings,
     Statement,
     WorkEarnings,
-    decimal,
-    grouped,
 )
+from people.presentation.amounts import grouped, plain
 from tests.ledger.statement_cases import sealed, statement_of, statements
 
 PROOF = Path(proof.__file__)
@@ -81,7 +80,7 @@ def test_tax_withheld_is_told_apart_from_what_was_sent() -> None:
 
 @given(st.integers(-(10**18), 10**18), st.integers(0, 12))
 def test_a_decimal_is_read_back_as_the_same_units(amount: int, scale: int) -> None:
-    text = decimal(amount, scale)
+    text = plain(amount, scale)
     assert int(text.replace(".", "")) == amount
     assert int(grouped(amount, scale).replace(",", "").replace(".", "").replace("−", "-")) == amount
 

@@ -21,7 +21,8 @@ from ledger import operations, proof, queries
 from ledger.models import Line, Period
 from ledger.statement_csv import statement_csv
 from ledger.statement_pdf import statement_pdf
-from ledger.statements import Statement, build_statement, decimal, grouped
+from ledger.statements import Statement, build_statement
+from people.presentation.amounts import grouped, plain
 from tests.ledger.programme import AT, NOVEMBER, OCTOBER, Programme
 
 pytestmark = pytest.mark.django_db
@@ -260,7 +261,7 @@ def test_the_page_the_csv_and_the_pdf_show_the_same_figures(paid: Programme) -> 
     text = pdf_text(client.get("/portal/statements/2026-11/pdf").content)
     for pot in statement(paid, period=NOVEMBER).pots:
         for amount in (pot.opening, pot.closing, *(line.amount for line in pot.lines)):
-            assert decimal(amount, 9) in file
+            assert plain(amount, 9) in file
             assert grouped(amount, 9) in text
             assert shown(amount) in page
 

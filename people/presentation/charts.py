@@ -1,0 +1,133 @@
+"""Bar charts drawn on the server: SVG without style or script, a sentence for readers who see no bars, and a table.
+
+Computes the geometry. Words and colours are in templates/partials/bar_chart.html and static/app.css.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from people.presentation.amounts import exact_decimal
+
+HEIGHT, TOP, BOTTOM, LEFT = 220.0, 12.0, 34.0, 64.0
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    name: str
+    values: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class BarChart:
+    """Stacked bars over `labels`.
+
+    Values are counts of `unit`. With `currency` they are amounts at 10^-`scale`; `places` decimals are always written.
+    """
+
+    title: str
+    labels: Sequence[str]
+    series: Sequence[Series]
+    currency: str = ""
+    scale: int = 0
+    places: int = 0
+    unit: str = ""
+    label_heading: str = "Month"
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        assert not self.currency or self.scale, "an amount has the scale of its currency"
+        assert 1 <= len(self.series) <= 4, "four kinds of fill are told apart, no more"
+        for series in self.series:
+            assert len(series.values) == len(self.labels), f"{series.name} has a value for each label"
+            assert all(value >= 0 for value in series.values), "bars grow upwards only"
+
+    @property
+    def totals(self) -> list[int]:
+        return [sum(series.values[i] for series in self.series) for i in range(len(self.labels))]
+
+    def written(self, value: int) -> str:
+        return f"{self.currency} {self.decimal(value)}" if self.currency else f"{value:,} {self.unit}".strip()
+
+    def decimal(self, value: int, *, places: int | None = None) -> str:
+        """An amount without its currency, exact."""
+        places = self.places if places is None else places
+        head, tail = exact_decimal(value, self.scale, places)
+        return f"{head}{'.' if tail and not places else ''}{tail}"
+
+    def sentence(self) -> str:
+        """Describe the bars to a reader who does not see them."""
+        if self.summary:
+            return self.summary
+        totals = self.totals
+        if not any(totals):
+            return f"{self.title}: nothing yet."
+        best = max(range(len(totals)), key=totals.__getitem__)
+        return (
+            f"{self.written(sum(totals))} in all; the most in {self.labels[best]} ({self.written(totals[best])}), "
+            f"{self.written(totals[-1])} in {self.labels[-1]}."
+        )
+
+
+def _ceiling(value: int) -> int:
+    """Return the least 1, 2, 2.5 or 5 times a power of ten that is not below `value`."""
+    if value <= 0:
+        return 1
+    power: int = 10 ** (len(str(value)) - 1)
+    for numerator in (10, 20, 25, 50, 100):
+        if value * 10 <= power * numerator:
+            return max(1, power * numerator // 10)
+    return power * 10
+
+
+def _tick(chart: BarChart, value: int) -> str:
+    return chart.decimal(value, places=0) if chart.currency else f"{value:,}"
+
+
+def geometry(chart: BarChart, width: float) -> dict[str, Any]:
+    """Compute the coordinates of every drawn part, in pixels, for a chart of this width."""
+    plot = HEIGHT - TOP - BOTTOM
+    top_value = _ceiling(max(chart.totals, default=0))
+    pitch = (width - LEFT) / max(1, len(chart.labels))
+    bar_width = min(48.0, pitch * 0.62)
+    every = max(1, math.ceil(52 / pitch))
+    bars: list[dict[str, Any]] = []
+    labels: list[dict[str, Any]] = []
+    for i, label in enumerate(chart.labels):
+        middle = LEFT + pitch * (i + 0.5)
+        floor = HEIGHT - BOTTOM
+        for k, series in enumerate(chart.series):
+            height = plot * series.values[i] / top_value
+            if height > 0:
+                floor -= height
+                bars.append({
+                    "x": f"{middle - bar_width / 2:.1f}", "y": f"{floor:.1f}", "width": f"{bar_width:.1f}",
+                    "height": f"{max(height, 1.0):.1f}", "fill": k + 1,
+                })  # fmt: skip
+        if (len(chart.labels) - 1 - i) % every == 0:
+            labels.append({"x": f"{middle:.1f}", "text": label})
+    ticks = [
+        {"y": f"{TOP + plot * (1 - part / 2):.1f}", "text": _tick(chart, top_value * part // 2)} for part in range(3)
+    ]
+    return {
+        "width": f"{width:.0f}", "height": f"{HEIGHT:.0f}", "left": int(LEFT), "right": int(width),
+        "base": int(HEIGHT - BOTTOM), "text_y": int(HEIGHT - 10), "bars": bars, "labels": labels, "ticks": ticks,
+    }  # fmt: skip
+
+
+def drawing(chart: BarChart) -> dict[str, Any]:
+    """Return the values of templates/partials/bar_chart.html: two drawings (wide, small), legend and table."""
+    rows = [
+        {"label": label, "values": [(s.name, chart.written(s.values[i])) for s in chart.series]}
+        for i, label in enumerate(chart.labels)
+    ]
+    return {
+        "chart": chart,
+        "sentence": chart.sentence(),
+        "drawings": [("wide", geometry(chart, 720)), ("small", geometry(chart, 340))],
+        "legend": [(k + 1, series.name) for k, series in enumerate(chart.series)] if len(chart.series) > 1 else [],
+        "rows": rows,
+    }
