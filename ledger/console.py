@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,6 +34,7 @@ from ledger.operations import (
     seal_period,
 )  # fmt: skip
 from ledger.operations.disputes import ANSWERERS
+from people.presentation import csv
 
 READERS = ("finance_maker", "finance_checker", "auditor", "admin")
 ACCOUNTS_SHOWN_MAX = 200
@@ -62,16 +61,15 @@ def trial_balance(request: HttpRequest) -> HttpResponse:
 @require_GET
 def trial_balance_csv(request: HttpRequest) -> HttpResponse:
     found = queries.trial_balance(_number(request.GET.get("as_of", "")))
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(("as_of_entry", "hash", "currency", "kind", "accounts", "debit", "credit"))
+    header = ("as_of_entry", "hash", "currency", "kind", "accounts", "debit", "credit")
+    lines: list[tuple[object, ...]] = []
     for currency, rows, debits, credits, _ in found.totals:
         for row in rows:
             amounts = (format_amount(row.debit, currency), format_amount(row.credit, currency))
-            writer.writerow((found.as_of, found.hash.hex(), currency, row.kind, row.accounts, *amounts))
+            lines.append((found.as_of, found.hash.hex(), currency, row.kind, row.accounts, *amounts))
         sums = (format_amount(debits, currency), format_amount(credits, currency))
-        writer.writerow((found.as_of, found.hash.hex(), currency, "sum", "", *sums))
-    response = HttpResponse(buffer.getvalue().encode(), content_type="text/csv; charset=utf-8")
+        lines.append((found.as_of, found.hash.hex(), currency, "sum", "", *sums))
+    response = HttpResponse(csv.table(header, lines), content_type=csv.CONTENT_TYPE)
     response["Content-Disposition"] = f'attachment; filename="trial-balance-{found.as_of}.csv"'
     return response
 

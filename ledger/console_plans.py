@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from typing import Any
@@ -26,6 +24,7 @@ from ledger.operations.corrections import CONFIRMERS
 from ledger.operations.plans import ADOPTERS, PROPOSERS
 from ledger.operations.pools import DECLARERS
 from ledger.queries.plan_months import not_void_in, previewed_periods
+from people.presentation import csv
 
 READERS = ("finance_maker", "finance_checker", "auditor", "admin")
 TONES = {"proposed": "info", "effective": "good", "rejected": "neutral"}
@@ -193,14 +192,18 @@ def preview(request: HttpRequest, plan_id: int, preview_id: int) -> HttpResponse
 @require_GET
 def preview_csv(request: HttpRequest, plan_id: int, preview_id: int) -> HttpResponse:
     found = _preview(plan_id, preview_id)
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(("period", "currency", "contributor", "before", "after", "change"))
+    header = ("period", "currency", "contributor", "before", "after", "change")
     code = found.plan.currency
-    for public_id, row in _rows(found):
-        amounts = (format_amount(units, code) for units in (row.before, row.after, row.change))
-        writer.writerow((found.period.code, code, public_id, *amounts))
-    response = HttpResponse(buffer.getvalue().encode(), content_type="text/csv; charset=utf-8")
+    lines = (
+        (
+            found.period.code,
+            code,
+            public_id,
+            *(format_amount(units, code) for units in (row.before, row.after, row.change)),
+        )
+        for public_id, row in _rows(found)
+    )
+    response = HttpResponse(csv.table(header, lines), content_type=csv.CONTENT_TYPE)
     response["Content-Disposition"] = f'attachment; filename="preview-{found.plan_id}-{found.period.code}.csv"'
     return response
 

@@ -8,8 +8,6 @@ the entries make.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +19,9 @@ from django.db import connection
 from ledger.journal import CHART
 from ledger.models import Entry, EntryKind, Period
 from ledger.money import format_amount
-from ledger.statement_csv import safe_text
+from people.presentation import csv
 
-FORMATS = {"beancount": "text/plain; charset=utf-8", "csv": "text/csv; charset=utf-8"}
+FORMATS = {"beancount": "text/plain; charset=utf-8", "csv": csv.CONTENT_TYPE}
 CHUNK = 2_000
 # The root of beancount under which a kind of account stands, where the normal side does not tell it.
 ROOTS = {
@@ -84,8 +82,7 @@ def journal_text(form: str, span: Span) -> Iterator[str]:
     """The export in parts of a few hundred kilobytes. `form` is one of FORMATS. Raises UnableToExport."""
     if form not in FORMATS:
         raise UnableToExport(f"{form!r} is no format; there are {' and '.join(FORMATS)}.")
-    lines = _beancount(span) if form == "beancount" else _csv(span)
-    return _parts(lines)
+    return _parts(_beancount(span)) if form == "beancount" else csv.text_parts(CSV_COLUMNS, _csv_rows(span))
 
 
 def _parts(lines: Iterator[str]) -> Iterator[str]:
@@ -288,24 +285,13 @@ def _code(period: int) -> str:
 
 
 # --- CSV ----------------------------------------------------------------------------------------------------------
-def _csv(span: Span) -> Iterator[str]:
-    """RFC 4180; texts that a spreadsheet would take for a formula get an apostrophe in front."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\r\n")
-
-    def row(*values: object) -> str:
-        buffer.seek(0)
-        buffer.truncate()
-        writer.writerow(values)
-        return buffer.getvalue()
-
-    yield row(*CSV_COLUMNS)
+def _csv_rows(span: Span) -> Iterator[tuple[object, ...]]:
     for line in _lines(span):
         shown = format_amount(abs(line.amount), line.currency)
-        yield row(
+        yield (
             line.entry, line.effective, line.posted_at.isoformat(), _code(line.period), _code(line.earned), line.kind,
-            safe_text(line.reference), safe_text(line.rule), line.reverses or "", line.account, line.account_kind,
-            line.currency, safe_text(line.owner), safe_text(line.contract), shown if line.amount < 0 else "",
-            shown if line.amount > 0 else "", format_amount(line.balance_after, line.currency), safe_text(line.key),
+            line.reference, line.rule, line.reverses or "", line.account, line.account_kind,
+            line.currency, line.owner, line.contract, shown if line.amount < 0 else "",
+            shown if line.amount > 0 else "", format_amount(line.balance_after, line.currency), line.key,
             line.hash.hex(),
         )  # fmt: skip

@@ -48,6 +48,10 @@ POTS = {
 LINE_GROUPS = {"withholding": "payouts"}
 _AMOUNT = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,18})?")
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What a spreadsheet knows UTF-8 by. It may stand before the first column's name, and is no part of the digest."""
+DIGEST_WORDS = ("sha256 of every byte between the byte-order mark and this row", "sha256 of every byte before this row")
+"""What the last row says of its digest: as written now, and as written before files had a mark."""
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -234,6 +238,8 @@ class _Rows:
             self._bytes += len(line)
             if len(line) > ROW_BYTES_MAX or self._bytes > BYTES_MAX:
                 raise UnableToVerify("the file is too large to be a statement")
+            if self._bytes == len(line):
+                line = line.removeprefix(BYTE_ORDER_MARK)
             self._digest.update(self._last)
             self._before_last, self._last = self._last, line
             yield line.decode("utf-8")
@@ -242,7 +248,8 @@ class _Rows:
         """It finds what no figure depends on, such as a title, and a file that was cut short."""
         if not self._last.startswith(b"digest,") or not self._before_last.endswith(b"\r\n"):
             raise UnableToVerify("the `digest` row is missing: the file was cut short or is no statement as downloaded")
-        if self._last != b"digest," + digest_row(self._digest.hexdigest()):
+        rows = [b"digest," + digest_row(self._digest.hexdigest(), words) for words in DIGEST_WORDS]
+        if self._last not in rows:
             raise UnableToVerify("the file was changed after it was made: its digest differs")
 
 
@@ -475,12 +482,12 @@ def _check_proof(read: _File, published: str) -> str:
 
 
 def digest_tail(body: bytes) -> bytes:
-    """What follows `digest,` in the last row of a file whose other rows are `body`."""
+    """What follows `digest,` in the last row of a file whose other rows, without a byte-order mark, are `body`."""
     return digest_row(hashlib.sha256(body).hexdigest())
 
 
-def digest_row(digest: str) -> bytes:
-    return b",,,,sha256 of every byte before this row,," + digest.encode() + b"\r\n"
+def digest_row(digest: str, words: str = DIGEST_WORDS[0]) -> bytes:
+    return f",,,,{words},,{digest}\r\n".encode()
 
 
 def _show(read: _File, currency: str, amount: int) -> str:

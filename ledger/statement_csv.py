@@ -1,56 +1,33 @@
 """A statement as a file that a spreadsheet opens and `ledger.proof` verifies.
 
-Decides the rows and their order. RFC 4180: CR LF, every row with the same number of fields, quotes doubled. A text that
-a spreadsheet would take for a formula gets an apostrophe in front (OWASP, CSV injection); amounts are numbers and keep
-their sign.
+Decides the rows and their order; people.presentation.csv decides the form. Every row has the same number of fields.
+The digest in the last row covers every byte between the byte-order mark and that row.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Iterator
-from itertools import islice
 
 from ledger.proof import COLUMNS, FORMAT, digest_row
 from ledger.statements import AccountStatement, Statement
+from people.presentation import csv
 from people.presentation.amounts import plain
-
-PART_ROWS = 2_000
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-
-
-def safe_text(text: str) -> str:
-    """The text, harmless in a spreadsheet. NUL has no place in a CSV and is dropped."""
-    text = text.replace("\x00", "")
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def statement_csv(statement: Statement) -> bytes:
-    """The file; the same bytes whenever the same statement is given."""
+    """Return the file: the same bytes whenever the same statement is given."""
     return b"".join(csv_parts(statement))
 
 
 def csv_parts(statement: Statement) -> Iterator[bytes]:
-    """The file in parts of about PART_ROWS rows, so that one of a million credits is never held as a whole."""
+    """Yield the file in parts, so that a statement of a million credits is never held as a whole."""
     digest = hashlib.sha256()
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    for rows in _batched(_rows(statement)):
-        writer.writerows(rows)
-        part = buffer.getvalue().encode()
-        buffer.seek(0)
-        buffer.truncate()
-        digest.update(part)
+    mark = csv.MARK.encode()
+    for part in csv.parts(COLUMNS, _rows(statement)):
+        digest.update(part.removeprefix(mark))
         yield part
     yield b"digest," + digest_row(digest.hexdigest())
-
-
-def _batched(rows: Iterator[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
-    while batch := list(islice(rows, PART_ROWS)):
-        yield batch
 
 
 def _row(
@@ -64,8 +41,7 @@ def _row(
     amount: str = "",
     digest: str = "",
 ) -> tuple[str, ...]:
-    texts = (record, period, currency, safe_text(account), safe_text(item), safe_text(reference))
-    return (*texts, amount, digest)
+    return (record, period, currency, account, item, reference, amount, digest)
 
 
 def _rows(statement: Statement) -> Iterator[tuple[str, ...]]:

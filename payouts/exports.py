@@ -1,50 +1,26 @@
-"""Tables as CSV (RFC 4180, UTF-8) and XLSX, both safe to open in a spreadsheet, and as JSON Lines.
-
-A cell that a spreadsheet would run as a formula gets a leading apostrophe; a plain number, also a negative one, keeps
-its form, so that sums still work.
-"""
+"""Tables of payouts as CSV and XLSX, both safe to open in a spreadsheet, and as JSON Lines."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from ledger.money import asset, format_amount, from_minor
 from payouts import bank_csv
 from payouts.models import AuditEvent, Payout, PayoutAttempt, PayoutRun
 from payouts.queries import Dormant
+from people.presentation import csv
 
 Table = tuple[list[str], list[list[object]]]
-
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
-
-
-def guarded(cell: object) -> str:
-    """The cell's text, with an apostrophe in front where a spreadsheet would take it for a formula."""
-    text = "" if cell is None else str(cell)
-    starts_a_formula = text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS[:4])
-    return f"'{text}" if starts_a_formula and not _NUMBER.fullmatch(text) else text
-
-
-def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """The table with CRLF line ends and a header line."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(header)
-    writer.writerows([guarded(cell) for cell in row] for row in rows)
-    return out.getvalue().encode()
 
 
 def history(payouts: Iterable[Payout]) -> bytes:
     """A contributor's own payouts."""
     header = ["payout", "run_cut_off", "currency", "gross", "tax_withheld", "paid", "taken_back", "state",
               "transferred_at", "expected_at_bank", "arrived_at"]  # fmt: skip
-    return csv_bytes(
+    return csv.table(
         header,
         (
             [
@@ -60,7 +36,7 @@ def history(payouts: Iterable[Payout]) -> bytes:
 
 def run_payouts(run: PayoutRun) -> bytes:
     """Every payout of a run, with the transfer that carried it."""
-    return csv_bytes(*payouts_table(run))
+    return csv.table(*payouts_table(run))
 
 
 def payouts_table(run: PayoutRun) -> Table:
@@ -84,7 +60,7 @@ def payouts_table(run: PayoutRun) -> Table:
 
 def run_left_out(run: PayoutRun) -> bytes:
     """Who has money and is not paid by the run, and why."""
-    return csv_bytes(*left_out_table(run))
+    return csv.table(*left_out_table(run))
 
 
 def left_out_table(run: PayoutRun) -> Table:
@@ -103,7 +79,7 @@ def left_out_table(run: PayoutRun) -> Table:
 
 def run_attempts(run: PayoutRun) -> bytes:
     """Every try at the gateway, also those that failed."""
-    return csv_bytes(*attempts_table(run))
+    return csv.table(*attempts_table(run))
 
 
 def attempts_table(run: PayoutRun) -> Table:
@@ -131,7 +107,7 @@ def bank_lines_to_fill(run: PayoutRun) -> bytes:
         payout__run=run, bank_file__isnull=False, state=PayoutAttempt.State.SENT
     ).select_related("payout__contributor")
     header = [*bank_csv.COLUMNS, "payee"]
-    return csv_bytes(
+    return csv.table(
         header,
         (
             [
@@ -210,7 +186,7 @@ def run_json_lines(run: PayoutRun) -> bytes:
 def dormant(rows: Iterable[Dormant]) -> bytes:
     """Who is owed money and was not heard of: for the report on unclaimed property."""
     header = ["contributor", "legal_name", "country", "currency", "amount", "last_contact"]
-    return csv_bytes(
+    return csv.table(
         header,
         (
             [
@@ -234,7 +210,7 @@ def audit_log(events: Iterable[AuditEvent]) -> bytes:
     """Every act with what is needed to compute its hash again."""
     header = ["sequence", "at", "actor", "action", "subject", "before", "after", "ip", "mfa_age_seconds",
               "request_id", "prev_hash", "hash"]  # fmt: skip
-    return csv_bytes(
+    return csv.table(
         header,
         (
             [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +15,7 @@ from ledger import queries
 from ledger.money import asset, format_amount
 from ledger.portal.receipts import month_code
 from ledger.queries import MonthEarnings
-from ledger.statement_csv import safe_text
-from people.presentation import dates
+from people.presentation import csv, dates
 from people.presentation.charts import BarChart, Series
 
 MONTHS_SHOWN = 12
@@ -77,19 +74,18 @@ def earnings_csv(request: ContributorRequest) -> HttpResponse:
     chosen = _chosen(request, sorted({row.period_id for row in by_month}, reverse=True))
     if not chosen:
         raise Http404("You have no earnings yet.")
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(("period", "by", "name", "generations", "currency", "amount"))
+    header = ("period", "by", "name", "generations", "currency", "amount")
+    lines: list[tuple[object, ...]] = []
     code = month_code(chosen)
     for row in by_month:
         if row.period_id == chosen:
             for source, amount in (("attribution", row.direct), ("floor pool", row.floor), ("other", row.other)):
-                writer.writerow((code, "source", source, "", row.currency, format_amount(amount, row.currency)))
+                lines.append((code, "source", source, "", row.currency, format_amount(amount, row.currency)))
     for block in _blocks(request.contributor.pk, chosen):
         for line in block.rows:
             amount_text = format_amount(line.amount, line.currency)
-            writer.writerow((code, block.key, safe_text(line.name), line.generations, line.currency, amount_text))
-    response = HttpResponse(buffer.getvalue().encode(), content_type="text/csv; charset=utf-8")
+            lines.append((code, block.key, line.name, line.generations, line.currency, amount_text))
+    response = HttpResponse(csv.table(header, lines), content_type=csv.CONTENT_TYPE)
     response["Content-Disposition"] = f'attachment; filename="earnings-{code}.csv"'
     response["Cache-Control"] = "private, no-store"
     return response

@@ -19,7 +19,7 @@ from ledger.queries.accounts import CREDITED_KIND, movements
 from ledger.statement_csv import csv_parts
 from ledger.statement_pdf import statement_pdf
 from ledger.statements import EARNING_KINDS, PAYING_KINDS, Statement, build_statement
-from people.presentation import dates
+from people.presentation import csv, dates
 from people.presentation.amounts import grouped
 
 LINES_SHOWN_MAX = 200
@@ -87,7 +87,7 @@ def statement(request: ContributorRequest, period: str) -> HttpResponse:
 def statement_as_csv(request: ContributorRequest, period: str) -> StreamingHttpResponse:
     made = _statement(request, period)
     # As long as the contributor's generations are many: sent while it is made.
-    response = StreamingHttpResponse(csv_parts(made), content_type="text/csv; charset=utf-8")
+    response = StreamingHttpResponse(csv_parts(made), content_type=csv.CONTENT_TYPE)
     return _for_its_owner(response, f"{_file_name(made)}.csv")
 
 

@@ -19,6 +19,7 @@ from payouts.forms import BankLinesForm, ExportForm, ReasonForm, SureForm
 from payouts.models import BankFile, BankLine, Payout, PayoutRun, Rail
 from payouts.presence import presence_of
 from payouts.refusals import explained
+from people.presentation import csv
 
 
 @require_GET
@@ -165,7 +166,7 @@ def record_lines(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 @of_run
 def lines_template(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     """The table to fill in: a line for each order that waits, the outcome and the reference left empty."""
-    response = HttpResponse(exports.bank_lines_to_fill(run), content_type="text/csv; charset=utf-8")
+    response = HttpResponse(exports.bank_lines_to_fill(run), content_type=csv.CONTENT_TYPE)
     response["Content-Disposition"] = f'attachment; filename="run-{run.pk}-confirmations.csv"'
     return response
 

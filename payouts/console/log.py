@@ -10,6 +10,7 @@ from django.views.decorators.http import require_GET
 from payouts import exports, queries
 from payouts.console import reader_required
 from payouts.models import AuditEvent
+from people.presentation import csv
 
 EVENTS_PAGE = 50
 
@@ -41,6 +42,6 @@ def audit(request: HttpRequest) -> HttpResponse:
 @require_GET
 @reader_required
 def audit_csv(request: HttpRequest) -> HttpResponse:
-    response = HttpResponse(exports.audit_log(queries.audit_events()), content_type="text/csv; charset=utf-8")
+    response = HttpResponse(exports.audit_log(queries.audit_events()), content_type=csv.CONTENT_TYPE)
     response["Content-Disposition"] = 'attachment; filename="audit-log.csv"'
     return response

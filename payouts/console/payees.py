@@ -23,6 +23,7 @@ from payouts.holds import RULES, Owner, why_not_release
 from payouts.models import Hold, HoldReason, Rail
 from payouts.presence import presence_of
 from payouts.rails import RAIL_NAMES, rail_of
+from people.presentation import csv
 
 PAGE = 50
 
@@ -128,7 +129,7 @@ def unclaimed(request: HttpRequest) -> HttpResponse:
 @reader_required
 def unclaimed_csv(request: HttpRequest) -> HttpResponse:
     content = exports.dormant(queries.dormant(at=timezone.now(), months=_months(request)))
-    response = HttpResponse(content, content_type="text/csv; charset=utf-8")
+    response = HttpResponse(content, content_type=csv.CONTENT_TYPE)
     response["Content-Disposition"] = 'attachment; filename="unclaimed.csv"'
     return response
 

@@ -23,6 +23,7 @@ from payouts.forms import BuildRunForm
 from payouts.models import Payout, PayoutRun, Rail
 from payouts.presence import presence_of
 from payouts.refusals import explained
+from people.presentation import csv
 
 PAYEES_PAGE = 50
 # The groups of the board, in the order in which they want attention.
@@ -225,7 +226,7 @@ def _build_form(data: Any = None) -> BuildRunForm:
 
 
 def _csv(content: bytes, name: str) -> HttpResponse:
-    return _file(content, "text/csv; charset=utf-8", name)
+    return _file(content, csv.CONTENT_TYPE, name)
 
 
 def _file(content: bytes, kind: str, name: str) -> HttpResponse:

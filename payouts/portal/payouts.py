@@ -23,6 +23,7 @@ from payouts.portal import contributor_of, membership_of
 from payouts.presence import presence_of
 from payouts.rails import rail_of
 from payouts.refusals import explained
+from people.presentation import csv
 
 
 @require_GET
@@ -97,7 +98,7 @@ def remittance_pdf(request: HttpRequest, public_id: UUID) -> HttpResponse:
 @contributor_required
 def history_csv(request: HttpRequest) -> HttpResponse:
     contributor = contributor_of(request)
-    response = HttpResponse(exports.history(queries.payouts_of(contributor)), content_type="text/csv; charset=utf-8")
+    response = HttpResponse(exports.history(queries.payouts_of(contributor)), content_type=csv.CONTENT_TYPE)
     response["Content-Disposition"] = 'attachment; filename="payouts.csv"'
     return response
 

@@ -79,7 +79,7 @@ def test_the_trial_balance_as_of_an_entry_is_as_it_was_then(accrued: Programme) 
 
 
 def test_the_trial_balance_s_csv_sums_to_zero(accrued: Programme) -> None:
-    file = accrued.staff_client("auditor").get("/console/trial-balance/csv").content.decode()
+    file = accrued.staff_client("auditor").get("/console/trial-balance/csv").content.decode("utf-8-sig")
     rows = list(csv.DictReader(io.StringIO(file, newline="")))
     (total,) = [row for row in rows if row["kind"] == "sum"]
     assert total["debit"] == total["credit"]

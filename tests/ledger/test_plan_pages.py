@@ -47,7 +47,7 @@ def test_a_plan_is_proposed_previewed_and_adopted_by_somebody_else(accrued: Prog
         assert amount_text(units, "USD") in shown
     for contributor in accrued.contributors:
         assert contributor.display_name in shown
-    text = maker.get(f"{answer['Location']}csv").content.decode()
+    text = maker.get(f"{answer['Location']}csv").content.decode("utf-8-sig")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {row["contributor"] for row in rows} == {str(c.public_id) for c in accrued.contributors}
     assert maker.post(f"/console/plans/{plan.pk}/decide/", {"decision": "adopt"}).status_code == 403

@@ -130,7 +130,7 @@ def test_the_earnings_page_and_its_csv_sum_to_the_ledger(accrued: Programme) -> 
         assert {block.key: block.totals for block in context["blocks"]} == {
             key: [("USD", month.direct)] for key in ("work", "model", "service")
         }
-        file = accrued.client(place).get("/portal/earnings/csv?month=2026-10").content.decode()
+        file = accrued.client(place).get("/portal/earnings/csv?month=2026-10").content.decode("utf-8-sig")
         sums: dict[str, int] = {}
         for row in csv.DictReader(io.StringIO(file, newline="")):
             sums[row["by"]] = sums.get(row["by"], 0) + int(row["amount"].replace(".", ""))

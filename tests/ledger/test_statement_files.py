@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import re
 import shutil
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from pypdf import PdfReader
 
 from ledger import proof
-from ledger.statement_csv import csv_parts, safe_text, statement_csv
+from ledger.statement_csv import csv_parts, statement_csv
 from ledger.statement_pdf import statement_pdf
 from ledger.statements import (
     AccountStatement,
@@ -86,15 +87,10 @@ def test_a_decimal_is_read_back_as_the_same_units(amount: int, scale: int) -> No
 
 
 # --- CSV ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("start", list("=+-@\t\r\n＝＋－＠"))
-def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(start: str) -> None:
-    assert safe_text(f"{start}HYPERLINK()") == f"'{start}HYPERLINK()"
-
-
 @given(statements())
 def test_the_csv_is_rectangular_crlf_and_runs_nothing(statement: Statement) -> None:
     data = statement_csv(statement)
-    rows = list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
+    rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
     assert {len(row) for row in rows} == {len(proof.COLUMNS)}
     assert data.endswith(b"\r\n")
     for row in rows:
@@ -107,10 +103,19 @@ def test_the_csv_is_rectangular_crlf_and_runs_nothing(statement: Statement) -> N
 
 def test_every_figure_of_the_csv_is_the_statement_s() -> None:
     statement = a_statement()
-    rows = list(csv.DictReader(io.StringIO(statement_csv(statement).decode(), newline="")))
+    rows = list(csv.DictReader(io.StringIO(statement_csv(statement).decode("utf-8-sig"), newline="")))
     lines = {row["item"]: row["amount"] for row in rows if row["record"] == "line"}
     assert lines == {"accrued": "7.734567900", "payouts": "-6.111000000", "withholding": "-2.619000000"}
     assert [row["amount"] for row in rows if row["record"] == "credit"] == ["4.000000001", "2.500000000", "1.234567899"]
+
+
+def test_a_spreadsheet_knows_the_file_by_its_mark_and_runs_no_title() -> None:
+    statement = a_statement()
+    title = replace(statement.works[0], title="=HYPERLINK(1)")
+    data = statement_csv(replace(statement, works=(title, *statement.works[1:])))
+    assert data.startswith(b"\xef\xbb\xbfrecord,period,")
+    assert b",'=HYPERLINK(1)," in data
+    assert proof.verify(data).root
 
 
 # --- the verifier -------------------------------------------------------------------------------------------------
@@ -127,6 +132,28 @@ def test_a_statement_without_a_seal_agrees_with_itself_and_proves_nothing(statem
     assert proof.verify(statement_csv(statement)).root == ""
 
 
+def test_a_file_is_verified_with_its_byte_order_mark_and_without_it() -> None:
+    statement = a_statement()
+    assert statement.seal is not None
+    file = statement_csv(statement)
+    bare = file.removeprefix(proof.BYTE_ORDER_MARK)
+    assert file != bare
+    for given_file in (file, bare):
+        assert proof.verify(given_file, root=statement.seal.root).root == statement.seal.root
+    with pytest.raises(proof.UnableToVerify, match="does not name the columns"):
+        proof.verify(proof.BYTE_ORDER_MARK + file)
+
+
+def test_a_file_of_before_the_mark_is_verified_and_one_changed_since_is_not() -> None:
+    """Statements that payees keep were written without a mark, and say so in their digest row."""
+    body, _, _ = statement_csv(a_statement()).removeprefix(proof.BYTE_ORDER_MARK).rpartition(b"digest,")
+    words = b",,,,sha256 of every byte before this row,,"
+    earlier = body + b"digest," + words + hashlib.sha256(body).hexdigest().encode() + b"\r\n"
+    assert proof.verify(earlier).root
+    with pytest.raises(proof.UnableToVerify, match="changed after it was made"):
+        proof.verify(earlier.replace(b"Annual Message", b"Annual Massage"))
+
+
 @settings(deadline=None)
 @given(st.data())
 def test_no_byte_of_a_file_can_be_changed(data: st.DataObject) -> None:
@@ -139,7 +166,7 @@ def test_no_byte_of_a_file_can_be_changed(data: st.DataObject) -> None:
 
 def forged(column: str, new: str, **where: str) -> bytes:
     """The file with one field of one row replaced and the digest made anew, as a forger would."""
-    rows = list(csv.reader(io.StringIO(statement_csv(a_statement()).decode(), newline="")))[:-1]
+    rows = list(csv.reader(io.StringIO(statement_csv(a_statement()).decode("utf-8-sig"), newline="")))[:-1]
     names = dict(zip(proof.COLUMNS, range(8), strict=True))
     (row,) = [r for r in rows if all(r[names[name]] == value for name, value in where.items())]
     row[names[column]] = new
@@ -207,7 +234,7 @@ def test_a_file_cut_short_anywhere_is_refused_as_such() -> None:
 
 def test_two_statements_in_one_file_are_refused() -> None:
     file = statement_csv(a_statement())
-    rows = list(csv.reader(io.StringIO(file.decode(), newline="")))[:-1]
+    rows = list(csv.reader(io.StringIO(file.decode("utf-8-sig"), newline="")))[:-1]
     with pytest.raises(proof.UnableToVerify, match="a second one"):
         proof.verify(with_digest([*rows, rows[1]]))
 
@@ -217,7 +244,7 @@ def test_the_root_of_another_period_is_told_apart_from_that_of_the_file() -> Non
     assert statement.seal is not None
     with pytest.raises(proof.UnableToVerify, match="the published one is"):
         proof.verify(statement_csv(statement), root=statement.seal.previous)
-    rows = list(csv.reader(io.StringIO(statement_csv(statement).decode(), newline="")))[:-1]
+    rows = list(csv.reader(io.StringIO(statement_csv(statement).decode("utf-8-sig"), newline="")))[:-1]
     earlier = [
         [value.replace("2026-10", "2026-09") if n == 1 else value for n, value in enumerate(row)] for row in rows
     ]
@@ -307,7 +334,7 @@ def test_a_whole_forged_tree_does_not_lead_to_the_published_root() -> None:
 
 
 def test_a_missing_leaf_is_missed() -> None:
-    rows = list(csv.reader(io.StringIO(statement_csv(a_statement()).decode(), newline="")))[:-1]
+    rows = list(csv.reader(io.StringIO(statement_csv(a_statement()).decode("utf-8-sig"), newline="")))[:-1]
     kept = [row for row in rows if not (row[0] in {"leaf", "sibling"} and row[3] == PAYABLE)]
     with pytest.raises(proof.UnableToVerify, match="missing"):
         proof.verify(with_digest(kept))

@@ -145,7 +145,7 @@ def test_a_contributor_never_sees_another_ones_payout(world: World, log_in: LogI
     theirs = run.payouts.get(contributor=other)
     client = log_in(member_of(mine))
     assert client.get(reverse(f"payouts:{name}", args=[theirs.public_id])).status_code == 404
-    history = client.get(reverse("payouts:history_csv")).content.decode()
+    history = client.get(reverse("payouts:history_csv")).content.decode("utf-8-sig")
     assert str(run.payouts.get(contributor=mine).public_id) in history
     assert str(theirs.public_id) not in history
 

@@ -91,7 +91,7 @@ def test_a_bank_transfer_goes_from_the_draft_to_the_remittance_through_the_pages
     assert first["Content-Type"] == "application/xml"
     assert first.content == checker.post(reverse("payouts:download_file", args=[file.public_id])).content
     maker.post(reverse("payouts:mark_sent", args=[file.public_id]), {"sure": "on"})
-    table = checker.get(reverse("payouts:lines_template", args=[run.public_id])).content.decode()
+    table = checker.get(reverse("payouts:lines_template", args=[run.public_id])).content.decode("utf-8-sig")
     [row] = csv.DictReader(io.StringIO(table, newline=""))
     row.update(outcome="executed", booked_on=today, reference="BANK-1")
     del row["payee"]

@@ -27,7 +27,7 @@ def address(name: str, run: PayoutRun, *more: object) -> str:
 
 
 def rows_of(content: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+    return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
 
 
 def test_a_maker_builds_and_submits_a_run(world: World, log_in: LogIn) -> None:
