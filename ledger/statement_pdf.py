@@ -1,234 +1,135 @@
 """A statement on A4 paper: the same bytes whenever the same statement is given.
 
-Decides the layout only; every figure comes from the Statement. Roboto is embedded (Latin, Greek, Cyrillic), so that a
-name prints as it is written.
+Decides the blocks and their order; every figure comes from the Statement, the design from people.presentation.pdf.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from typing import Any
-from xml.sax.saxutils import escape
+from datetime import date
 
-from font_roboto import font_files
-from reportlab.lib.colors import HexColor
-from reportlab.lib.enums import TA_RIGHT
-from reportlab.lib.pagesizes import A4
-from reportlab.lib.styles import ParagraphStyle
-from reportlab.lib.units import mm
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.ttfonts import TTFont
-from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import BaseDocTemplate, Flowable, Frame, KeepTogether, PageTemplate, Paragraph, Spacer, Table
+from django.conf import settings
 
-from ledger.statements import Pot, Statement
+from ledger.statements import ModelEarnings, Pot, Statement, WorkEarnings
+from people.presentation import dates
 from people.presentation.amounts import grouped
+from people.presentation.pdf import Block, Column, Facts, Heading, Lines, Paper, Row, Sum, Together, Words, pdf
 
-INK, SOFT, LINE = HexColor("#15242a"), HexColor("#4a5a60"), HexColor("#dddacf")
-ACCENT, PANEL = HexColor("#0b5c6b"), HexColor("#f6f5f0")
-MARGIN = 20 * mm
-WIDTH = A4[0] - 2 * MARGIN
 WORKS_MAX = 40
 ENTRIES_MAX = 60
 
-for _style in ("Regular", "Medium", "Bold"):
-    _file = next(path for path in font_files.values() if path.endswith(f"Roboto-{_style}.ttf"))
-    pdfmetrics.registerFont(TTFont(f"Roboto-{_style}", _file))
-
-_BODY = ParagraphStyle("body", fontName="Roboto-Regular", fontSize=9, leading=12.5, textColor=INK)
-_SOFT = ParagraphStyle("soft", parent=_BODY, textColor=SOFT, fontSize=8, leading=11)
-_NOTE = ParagraphStyle("note", parent=_SOFT, spaceAfter=4)
-_HASH = ParagraphStyle("hash", parent=_SOFT, fontSize=6.2, splitLongWords=1, wordWrap="CJK")
-_RIGHT = ParagraphStyle("right", parent=_BODY, alignment=TA_RIGHT)
-_STRONG = ParagraphStyle("strong", parent=_BODY, fontName="Roboto-Bold")
-_STRONG_RIGHT = ParagraphStyle("strong right", parent=_STRONG, alignment=TA_RIGHT)
-_HEAD = ParagraphStyle("head", parent=_SOFT, fontName="Roboto-Medium", fontSize=7.5, leading=10)
-_HEAD_RIGHT = ParagraphStyle("head right", parent=_HEAD, alignment=TA_RIGHT)
-_H1 = ParagraphStyle("h1", parent=_BODY, fontName="Roboto-Bold", fontSize=20, leading=25, spaceAfter=4)
-_H2 = ParagraphStyle(
-    "h2", parent=_BODY, fontName="Roboto-Bold", fontSize=11.5, leading=15, spaceBefore=14, spaceAfter=4
-)
-_SUM = ParagraphStyle("sum", parent=_BODY, fontName="Roboto-Bold", fontSize=15, leading=19)
-
-
-class _NumberedCanvas(Canvas):  # type: ignore[misc]
-    """A canvas that knows how many pages there are by the time it writes the first footer."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._saved: list[dict[str, Any]] = []
-
-    def showPage(self) -> None:  # noqa: N802
-        self._saved.append(dict(self.__dict__))
-        self._startPage()
-
-    def save(self) -> None:
-        for state in self._saved:
-            self.__dict__.update(state)
-            self.setFont("Roboto-Regular", 7.5)
-            self.setFillColor(SOFT)
-            self.drawRightString(A4[0] - MARGIN, 11 * mm, f"Page {self._pageNumber} of {len(self._saved)}")
-            super().showPage()
-        super().save()
-
 
 def statement_pdf(statement: Statement) -> bytes:
-    buffer = io.BytesIO()
-    document = BaseDocTemplate(
-        buffer,
-        pagesize=A4,
-        title=f"Royalty statement {statement.period}",
-        author="Tributary",
-        subject=f"{statement.legal_name}, {statement.contributor_id}",
-        creator="Tributary",
-        lang="en-GB",
-        invariant=1,
+    """Return the PDF. A long table is cut at WORKS_MAX works and ENTRIES_MAX entries; the CSV lists all of them."""
+    return pdf(paper_of(statement))
+
+
+def paper_of(statement: Statement) -> Paper:
+    """Lay the statement out as plain values."""
+    pots: list[Block] = [_pot(pot) for pot in statement.pots]
+    return Paper(
+        title=f"Royalty statement, {statement.month}",
+        running=f"Royalty statement {statement.period}",
+        number=statement.contributor_id,
+        sender=(settings.PROGRAMME_NAME, settings.SITE_URL),
+        recipient=tuple(dict.fromkeys([statement.legal_name, statement.contributor_name])),
+        blocks=(
+            Words(statement.state_sentence, soft=True),
+            *(pots or [Words("Nothing was earned, moved or owed in this period.")]),
+            *_works(statement),
+            *_models(statement),
+            *_method(statement),
+            *_entries(statement),
+            _proof(statement),
+        ),
+        made_at=statement.made_at,
+        country=statement.country,
+    )  # fmt: skip
+
+
+def _pot(pot: Pot) -> Together:
+    rows = [("Opening balance", pot.opening), *((line.label, line.amount) for line in pot.lines)]
+    table = Lines(
+        columns=(Column("Line", 66), Column(pot.currency, 34, "amount")),
+        rows=(
+            *(Row((label, grouped(amount, pot.scale))) for label, amount in rows),
+            Row(("Closing balance, carried over", grouped(pot.closing, pot.scale)), total=True),
+        ),
     )
-    frame = Frame(MARGIN, 18 * mm, WIDTH, A4[1] - 18 * mm - 24 * mm, 0, 0, 0, 0)
-    document.addPageTemplates(PageTemplate("page", [frame], onPage=lambda canvas, _: _furniture(canvas, statement)))
-    document.build(_story(statement), canvasmaker=_NumberedCanvas)
-    return buffer.getvalue()
+    return Together((Sum(f"{pot.label}: {pot.currency} {grouped(pot.closing, pot.scale)}"), table))
 
 
-def _furniture(canvas: Canvas, statement: Statement) -> None:
-    """Head and foot of every page."""
-    canvas.saveState()
-    canvas.setFillColor(ACCENT)
-    canvas.rect(0, A4[1] - 5 * mm, A4[0], 5 * mm, stroke=0, fill=1)
-    canvas.setFont("Roboto-Bold", 10)
-    canvas.drawString(MARGIN, A4[1] - 15 * mm, "Tributary")
-    canvas.setFont("Roboto-Regular", 8)
-    canvas.setFillColor(SOFT)
-    canvas.drawRightString(A4[0] - MARGIN, A4[1] - 15 * mm, f"Royalty statement {statement.period}")
-    canvas.setStrokeColor(LINE)
-    canvas.line(MARGIN, 15.5 * mm, A4[0] - MARGIN, 15.5 * mm)
-    canvas.setFont("Roboto-Regular", 7.5)
-    canvas.drawString(MARGIN, 11 * mm, f"{statement.contributor_id}   All times UTC")
-    canvas.restoreState()
+def _works(statement: Statement) -> list[Block]:
+    if not statement.works:
+        return []
+    rows = [Row((work.title, *_figures(work))) for work in statement.works[:WORKS_MAX]]
+    rest = statement.works[WORKS_MAX:]
+    for currency, scale in sorted({(work.currency, work.scale) for work in rest}):
+        more = [work for work in rest if work.currency == currency]
+        amount = grouped(sum(work.amount for work in more), scale)
+        rows.append(Row((f"{len(more):,} more, listed in the CSV", "", amount)))
+    columns = (Column("Work", 56), Column("Generations", 16, "amount"), Column(statement.currencies, 28, "amount"))
+    return [Heading("Earned by each work"), Lines(columns, tuple(rows))]
 
 
-def _story(statement: Statement) -> list[Flowable]:
-    story: list[Flowable] = [
-        Paragraph(f"Royalty statement, {escape(statement.month)}", _H1),
-        Paragraph(escape(statement.legal_name), _STRONG),
-        Paragraph(escape(statement.state_sentence), _SOFT),
-        Spacer(1, 12),
-    ]
-    for pot in statement.pots:
-        story += _pot(pot)
-    if not statement.pots:
-        story.append(Paragraph("Nothing was earned, moved or owed in this period.", _BODY))
-    story += _earnings(statement)
-    story += _method(statement)
-    story += _entries(statement)
-    story += _proof(statement)
-    return story
+def _models(statement: Statement) -> list[Block]:
+    if not statement.models:
+        return []
+    rows = tuple(Row((model.name, model.service, *_figures(model))) for model in statement.models)
+    columns = (
+        Column("Model", 28), Column("Service", 28), Column("Generations", 16, "amount"),
+        Column(statement.currencies, 28, "amount"),
+    )  # fmt: skip
+    return [Heading("Paid by each model"), Lines(columns, rows)]
 
 
-def _pot(pot: Pot) -> list[Flowable]:
-    rows = [[_p("Opening balance", _BODY), _p(grouped(pot.opening, pot.scale), _RIGHT)]]
-    rows += [[_p(line.label, _BODY), _p(grouped(line.amount, pot.scale), _RIGHT)] for line in pot.lines]
-    rows.append([_p("Closing balance, carried over", _STRONG), _p(grouped(pot.closing, pot.scale), _STRONG_RIGHT)])
-    head = [_p("Line", _HEAD), _p(pot.currency, _HEAD_RIGHT)]
-    table = _table([head, *rows], [WIDTH * 0.66, WIDTH * 0.34], [("LINEABOVE", (0, -1), (-1, -1), 0.9, INK)])
-    title = _p(f"{pot.label}: {pot.currency} {grouped(pot.closing, pot.scale)}", _SUM)
-    return [KeepTogether([title, Spacer(1, 3), table]), Spacer(1, 10)]
+def _figures(earned: WorkEarnings | ModelEarnings) -> tuple[str, str]:
+    return f"{earned.generations:,}", grouped(earned.amount, earned.scale)
 
 
-def _earnings(statement: Statement) -> list[Flowable]:
-    story: list[Flowable] = []
-    if statement.works:
-        rows = [
-            [_p(work.title, _BODY), _p(f"{work.generations:,}", _RIGHT), _p(grouped(work.amount, work.scale), _RIGHT)]
-            for work in statement.works[:WORKS_MAX]
-        ]
-        rest = statement.works[WORKS_MAX:]
-        for currency, scale in sorted({(work.currency, work.scale) for work in rest}):
-            amount = sum(work.amount for work in rest if work.currency == currency)
-            rows.append([_p(f"{len(rest):,} more, listed in the CSV", _BODY), "", _p(grouped(amount, scale), _RIGHT)])
-        head = [_p("Work", _HEAD), _p("Generations", _HEAD_RIGHT), _p(statement.currencies, _HEAD_RIGHT)]
-        story += [_p("What each work earned", _H2), _table([head, *rows], [WIDTH * 0.56, WIDTH * 0.16, WIDTH * 0.28])]
-    if statement.models:
-        rows = [
-            [_p(model.name, _BODY), _p(model.service, _BODY), _p(f"{model.generations:,}", _RIGHT),
-             _p(grouped(model.amount, model.scale), _RIGHT)]
-            for model in statement.models
-        ]  # fmt: skip
-        head = [_p("Model", _HEAD), _p("Service", _HEAD), _p("Generations", _HEAD_RIGHT),
-                _p(statement.currencies, _HEAD_RIGHT)]  # fmt: skip
-        widths = [WIDTH * 0.28, WIDTH * 0.28, WIDTH * 0.16, WIDTH * 0.28]
-        story += [_p("What each model paid", _H2), _table([head, *rows], widths)]
-    return story
-
-
-def _method(statement: Statement) -> list[Flowable]:
+def _method(statement: Statement) -> list[Block]:
     if not statement.notes:
         return []
-    return [_p("How this was worked out", _H2), *[_p(note, _NOTE) for note in statement.notes]]
+    return [Heading("Calculation"), *(Words(note, soft=True) for note in statement.notes)]
 
 
-def _entries(statement: Statement) -> list[Flowable]:
-    """The journal entries behind the figures, with their hashes."""
+def _entries(statement: Statement) -> list[Block]:
+    """List the journal entries behind the figures, with their hashes."""
     lines = statement.journal
     if not lines:
         return []
-    rows = [
-        [_p(str(line.entry_id), _SOFT), _p(line.effective, _SOFT), _p(f"{line.label} ({account.title})", _SOFT),
-         _p(line.entry_hash, _HASH), _p(grouped(line.amount, account.scale), _HASH_RIGHT)]
+    columns = (
+        Column("Entry", 8, "soft"), Column("Dated", 13, "soft"), Column("Line (account)", 18, "soft"),
+        Column("Hash of the entry", 45, "code"), Column("Amount", 16, "amount"),
+    )  # fmt: skip
+    rows = tuple(
+        Row((str(line.entry_id), _day(line.effective), f"{line.label} ({account.title})", line.entry_hash,
+             grouped(line.amount, account.scale)))
         for account, line in lines[:ENTRIES_MAX]
-    ]  # fmt: skip
-    head = [_p("Entry", _HEAD), _p("Dated", _HEAD), _p("What (account)", _HEAD), _p("Hash of the entry", _HEAD),
-            _p("Amount", _HEAD_RIGHT)]  # fmt: skip
-    widths = [WIDTH * 0.07, WIDTH * 0.11, WIDTH * 0.2, WIDTH * 0.46, WIDTH * 0.16]
-    story: list[Flowable] = [_p("Journal entries", _H2), _table([head, *rows], widths)]
+    )  # fmt: skip
+    blocks: list[Block] = [Heading("Journal entries"), Lines(columns, rows)]
     if len(lines) > ENTRIES_MAX:
-        story.append(_p(f"{len(lines) - ENTRIES_MAX:,} more lines are listed in the CSV.", _SOFT))
-    return story
+        blocks.append(Words(f"{len(lines) - ENTRIES_MAX:,} more lines are listed in the CSV.", soft=True))
+    return blocks
 
 
-def _proof(statement: Statement) -> list[Flowable]:
-    story: list[Flowable] = [_p("Proof", _H2)]
+def _day(iso: str) -> str:
+    return dates.day(date.fromisoformat(iso))
+
+
+def _proof(statement: Statement) -> Block:
     if statement.seal is None:
-        return [*story, _p("This period is not sealed yet. Its proof follows with the seal.", _SOFT)]
-    story.append(
-        _p(
-            "The period is sealed. Each account below is one leaf of a Merkle tree; the CSV of this statement carries "
-            "the way from the leaf to the root, and verify_statement.py checks it offline.",
-            _SOFT,
+        return Together(
+            (Heading("Proof"), Words("This period is not sealed yet. Its proof follows with the seal.", soft=True))
         )
+    words = Words(
+        "The period is sealed. Each account below is one leaf of a Merkle tree. The CSV of this statement has the way "
+        "from the leaf to the root, and verify_statement.py checks it offline.",
+        soft=True,
     )
-    rows = [[_p("Published root", _SOFT), _p(statement.seal.root, _HASH)],
-            [_p("Root of the tree", _SOFT), _p(statement.seal.tree, _HASH)],
-            [_p("Root of the period before", _SOFT), _p(statement.seal.previous, _HASH)]]  # fmt: skip
-    rows += [[_p(f"Leaf {account.name}", _SOFT), _p(account.leaf.hash, _HASH)]
-             for account in statement.accounts if account.leaf]  # fmt: skip
-    return [KeepTogether([*story, Spacer(1, 4), _table(rows, [WIDTH * 0.42, WIDTH * 0.58], head=False)])]
-
-
-def _p(text: str, style: ParagraphStyle) -> Paragraph:
-    return Paragraph(escape(text), style)
-
-
-def _table(
-    rows: Sequence[Sequence[Any]],
-    widths: Sequence[float],
-    more: Sequence[tuple[Any, ...]] = (),
-    *,
-    head: bool = True,
-) -> Table:
-    commands: list[tuple[Any, ...]] = [
-        ("VALIGN", (0, 0), (-1, -1), "TOP"),
-        ("LEFTPADDING", (0, 0), (-1, -1), 4),
-        ("RIGHTPADDING", (0, 0), (-1, -1), 4),
-        ("TOPPADDING", (0, 0), (-1, -1), 2.5),
-        ("BOTTOMPADDING", (0, 0), (-1, -1), 3),
-        ("LINEBELOW", (0, 0), (-1, -1), 0.4, LINE),
-        *more,
-    ]
-    if head:
-        commands.append(("BACKGROUND", (0, 0), (-1, 0), PANEL))
-    return Table(rows, colWidths=list(widths), repeatRows=int(head), style=commands)
-
-
-_HASH_RIGHT = ParagraphStyle("hash right", parent=_SOFT, fontSize=7.5, alignment=TA_RIGHT)
+    pairs = (
+        ("Published root", statement.seal.root),
+        ("Root of the tree", statement.seal.tree),
+        ("Root of the period before", statement.seal.previous),
+        *((f"Leaf {account.name}", account.leaf.hash) for account in statement.accounts if account.leaf),
+    )
+    return Together((Heading("Proof"), words, Facts(pairs, "code")))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from contributors.models import Contributor
 from ledger import proof, queries
@@ -223,6 +223,10 @@ class Statement:
     accounts: tuple[AccountStatement, ...]
     notes: tuple[str, ...]
     seal: Seal | None
+    made_at: datetime | None = None
+    """The moment of the seal, or of the close: none while the period is open."""
+    country: str = ""
+    """The contributor's, ISO 3166."""
 
     @property
     def journal(self) -> list[tuple[AccountStatement, JournalLine]]:
@@ -257,6 +261,8 @@ def assemble(
     models: Sequence[ModelEarnings],
     notes: Sequence[str],
     seal: Seal | None,
+    made_at: datetime | None = None,
+    country: str = "",
 ) -> Statement:
     """The statement above a contributor's accounts; `withheld` is the tax kept back by each entry that paid out."""
     pots = []
@@ -276,6 +282,8 @@ def assemble(
         accounts=tuple(accounts),
         notes=tuple(notes),
         seal=seal,
+        made_at=made_at,
+        country=country,
     )
 
 
@@ -323,6 +331,8 @@ def build_statement(*, contributor: Contributor, period: Period) -> Statement:
         models=_models(contributor, period),
         notes=NOTES,
         seal=_seal(period),
+        made_at=period.sealed_at or period.closed_at,
+        country=contributor.country,
     )
 
 

@@ -8,10 +8,13 @@ from django.conf import settings
 
 from contributors.countries import COUNTRIES
 from ledger.models import Entry
-from ledger.money import asset, format_amount, from_minor
+from ledger.money import asset
 from payouts import words
 from payouts.models import BankDetails, Payout, PayoutAttempt, Rail
-from payouts.paper import Document, Row, render
+from people.presentation import dates
+from people.presentation.amounts import text_of_minor
+from people.presentation.pdf import Column, Facts, Heading, Labelled, Lines, Paper, Row, Sum, Words
+from people.presentation.pdf import pdf as pdf_of
 
 ENTRY_WORDS = {
     "payout_reserve": "payout reserved",
@@ -35,11 +38,12 @@ def entries_of(payout: Payout) -> list[Entry]:
 
 
 def pdf(payout: Payout) -> bytes:
-    """The remittance's bytes: the same for the same rows, so that a payee's copy can be compared."""
-    return render(document_of(payout))
+    """Return the remittance: the same bytes for the same rows, so that a payee's copy can be compared."""
+    return pdf_of(paper_of(payout))
 
 
-def document_of(payout: Payout) -> Document:
+def paper_of(payout: Payout) -> Paper:
+    """Lay the remittance out as plain values."""
     run, contributor = payout.run, payout.contributor
     attempt = payout.attempts.filter(kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED).first()
     assert attempt is not None, "a remittance follows a transfer"
@@ -48,32 +52,47 @@ def document_of(payout: Payout) -> Document:
     names = dict.fromkeys([contributor.legal_name, contributor.display_name])
     facts = [
         ("Run", str(run)),
-        ("Credits counted up to", f"{_moment(run.cut_off)}; matured before {_moment(run.matured_before)}"),
-        ("Transfer", f"{attempt.provider_transfer_id} to {_where(payout)}, {_moment(payout.transferred_at)}"),
+        ("Credits counted up to", f"{dates.moment(run.cut_off)}; matured before {dates.moment(run.matured_before)}"),
+        ("Transfer", f"{attempt.provider_transfer_id} to {_where(payout)}, {dates.moment(payout.transferred_at)}"),
         ("State", f"{said.label}. {said.sentence}"),
     ]
     if payout.settled_at is not None:
-        facts.append(("At your bank", _day(payout.settled_at)))
+        facts.append(("At your bank", dates.day(payout.settled_at)))
     elif payout.bank_payout is not None and payout.bank_payout.arrives_on is not None:
-        facts.append(("Expected at your bank", f"{payout.bank_payout.arrives_on:%-d %B %Y}"))
-    return Document(
-        title="Remittance advice",
-        number=f"Payout {payout.public_id}",
-        payer=(settings.PROGRAMME_NAME, settings.SITE_URL),
-        payee=(*names, COUNTRIES.get(contributor.country, contributor.country)),
-        headline=_money(payout.amount_minor, payout.currency),
-        headline_note=f"Sent to your {_where(payout)} on {_moment(payout.transferred_at)}.",
-        facts=tuple(facts),
-        rows=tuple(_rows(payout)),
-        proof=tuple(
-            (f"Entry {entry.pk}, {ENTRY_WORDS.get(entry.kind, words.spaced(entry.kind))}", bytes(entry.hash).hex())
-            for entry in entries_of(payout)
-        ),
-        closing=(
-            "Each entry is a link of the ledger's hash chain; the statement of the month of its date lists it.",
-            "Amounts below one minor unit stay payable and are carried to the next payout. Times are in UTC.",
-        ),
+        facts.append(("Expected at your bank", dates.day(payout.bank_payout.arrives_on)))
+    number = f"Payout {payout.public_id}"
+    headline_note = f"Sent to your {_where(payout)} on {dates.moment(payout.transferred_at)}."
+    proof = tuple(
+        (f"Entry {entry.pk}, {ENTRY_WORDS.get(entry.kind, words.spaced(entry.kind))}", bytes(entry.hash).hex())
+        for entry in entries_of(payout)
     )
+    return Paper(
+        title="Remittance advice",
+        running=number,
+        number=number,
+        sender=(settings.PROGRAMME_NAME, settings.SITE_URL),
+        recipient=(*names, COUNTRIES.get(contributor.country, contributor.country)),
+        blocks=(
+            Sum(_money(payout.amount_minor, payout.currency), headline_note),
+            Heading("Calculation"),
+            Lines((Column("Line", 70), Column("Amount", 30, "amount")), tuple(_rows(payout))),
+            Heading("Transfer"),
+            Facts(tuple(facts)),
+            Heading("Ledger entries"),
+            Facts(proof, "code"),
+            Words("Each entry is a link of the ledger's hash chain; the statement of the month of its date lists it.",
+                  soft=True),
+            Words("Amounts below one minor unit stay payable and are carried to the next payout.", soft=True),
+        ),
+        made_at=_last_change(payout),
+        country=contributor.country,
+    )  # fmt: skip
+
+
+def _last_change(payout: Payout) -> datetime:
+    """Return the moment from which on the remittance has had these rows."""
+    moments = [payout.transferred_at, payout.settled_at, *(reversal.created_at for reversal in payout.reversals.all())]
+    return max(moment for moment in moments if moment is not None)
 
 
 def _where(payout: Payout) -> str:
@@ -84,39 +103,25 @@ def _where(payout: Payout) -> str:
 
 
 def _rows(payout: Payout) -> list[Row]:
-    currency = payout.currency
-    rows = [
-        Row(
-            "Royalties paid out",
-            "Taken from your payable balance by this payout, in whole minor units.",
-            _money(payout.gross_minor, currency),
-        )
-    ]
     withheld = (
         f"Withheld for {payout.tax_jurisdiction}{f', {payout.tax_basis}' if payout.tax_basis else ''}."
         if payout.tax_minor
         else "Nothing was withheld."
     )
-    rows.append(Row("Tax withheld", withheld, _money(-payout.tax_minor, currency)))
-    rows.append(Row("Paid to you", "", _money(payout.amount_minor, currency), total=True))
-    rows += [
-        Row(
-            "Taken back later",
-            f"Reversal {reversal.provider_reversal_id}, {_moment(reversal.created_at)}.",
-            _money(-reversal.amount_minor, currency),
-        )
-        for reversal in payout.reversals.order_by("pk")
+    lines = [
+        ("Royalties paid out", "Taken from your payable balance by this payout, in whole minor units.",
+         payout.gross_minor, False),
+        ("Tax withheld", withheld, -payout.tax_minor, False),
+        ("Paid to you", "", payout.amount_minor, True),
+        *(("Taken back later", f"Reversal {reversal.provider_reversal_id}, {dates.moment(reversal.created_at)}.",
+           -reversal.amount_minor, False)
+          for reversal in payout.reversals.order_by("pk")),
+    ]  # fmt: skip
+    return [
+        Row((Labelled(label, note) if note else label, _money(minor, payout.currency)), total=total)
+        for label, note, minor, total in lines
     ]
-    return rows
 
 
 def _money(minor: int, currency: str) -> str:
-    return f"{currency} {format_amount(from_minor(minor, currency), currency, decimals=asset(currency).exponent)}"
-
-
-def _moment(at: datetime) -> str:
-    return f"{at:%-d %B %Y, %H:%M} UTC"
-
-
-def _day(at: datetime) -> str:
-    return f"{at:%-d %B %Y}"
+    return text_of_minor(minor, asset(currency))

@@ -12,7 +12,7 @@ from contributors.operations import register_contributor
 from ledger import queries
 from tests.ledger.programme import AT, OCTOBER, Programme
 from tests.ledger.test_receipts import text_of
-from tests.ledger.test_statements import pdf_text
+from tests.people.presentation.papers import text_of as paper_text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -48,7 +48,7 @@ def test_a_contributor_sees_nothing_of_another_s(accrued: Programme) -> None:
     for address in PAGES:
         response = client.get(address.format(generation=accrued.generations[0].pk))
         assert response.status_code == 200, address
-        content = pdf_text(response.content) if address.endswith("pdf") else response.getvalue().decode()
+        content = paper_text_of(response.content) if address.endswith("pdf") else response.getvalue().decode()
         assert not [secret for secret in only_the_first_s if secret in content], address
 
 

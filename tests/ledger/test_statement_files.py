@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pypdf import PdfReader
 
 from ledger import proof
 from ledger.statement_csv import csv_parts, statement_csv
@@ -32,6 +31,7 @@ from ledger.statements import (
 )
 from people.presentation.amounts import grouped, plain
 from tests.ledger.statement_cases import sealed, statement_of, statements
+from tests.people.presentation.papers import text_of
 
 PROOF = Path(proof.__file__)
 
@@ -381,13 +381,9 @@ def test_every_leaf_of_any_tree_leads_to_its_root(count: int, data: st.DataObjec
 
 
 # --- PDF ----------------------------------------------------------------------------------------------------------
-def pdf_text(data: bytes) -> str:
-    return " ".join(" ".join(page.extract_text() for page in PdfReader(io.BytesIO(data)).pages).split())
-
-
 def test_the_pdf_shows_the_figures_of_the_statement() -> None:
     statement = a_statement()
-    text = pdf_text(statement_pdf(statement))
+    text = text_of(statement_pdf(statement))
     for amount in (1_000_000_000, 7_734_567_900, -6_111_000_000, -2_619_000_000, 4_567_900, 2_578_189_300):
         assert grouped(amount, 9) in text
     assert "Łukasz O'Brien & Söhne, Ltd." in text

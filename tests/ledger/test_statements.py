@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -15,7 +14,6 @@ from django.db.models import Sum
 from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pypdf import PdfReader
 
 from ledger import operations, proof, queries
 from ledger.models import Line, Period
@@ -24,6 +22,7 @@ from ledger.statement_pdf import statement_pdf
 from ledger.statements import Statement, build_statement
 from people.presentation.amounts import grouped, plain
 from tests.ledger.programme import AT, NOVEMBER, OCTOBER, Programme
+from tests.people.presentation.papers import text_of
 
 pytestmark = pytest.mark.django_db
 DOLLAR = 10**9
@@ -152,7 +151,7 @@ def test_a_month_that_is_not_sealed_is_honest_about_it(accrued: Programme) -> No
     found = statement(accrued)
     assert found.state == "open"
     assert proof.verify(statement_csv(found)).root == ""
-    assert "is not sealed yet" in pdf_text(statement_pdf(found))
+    assert "is not sealed yet" in text_of(statement_pdf(found))
 
 
 def test_earnings_by_work_and_by_model_sum_to_the_accrued_line(paid: Programme) -> None:
@@ -162,13 +161,9 @@ def test_earnings_by_work_and_by_model_sum_to_the_accrued_line(paid: Programme) 
         assert sum(work.amount for work in found.works) == accrued == sum(model.amount for model in found.models)
 
 
-def pdf_text(data: bytes) -> str:
-    return " ".join(" ".join(page.extract_text() for page in PdfReader(io.BytesIO(data)).pages).split())
-
-
 def test_the_pdf_has_every_figure_of_the_ledger(paid: Programme) -> None:
     found = statement(paid, period=NOVEMBER)
-    text = pdf_text(statement_pdf(found))
+    text = text_of(statement_pdf(found))
     figures: Iterable[int] = [
         *(amount for pot in found.pots for amount in (pot.opening, pot.closing)),
         *(line.amount for pot in found.pots for line in pot.lines),
@@ -258,7 +253,7 @@ def test_the_page_the_csv_and_the_pdf_show_the_same_figures(paid: Programme) -> 
     client = paid.client(0)
     page = client.get("/portal/statements/2026-11/").content.decode()
     file = client.get("/portal/statements/2026-11/csv").getvalue().decode()
-    text = pdf_text(client.get("/portal/statements/2026-11/pdf").content)
+    text = text_of(client.get("/portal/statements/2026-11/pdf").content)
     for pot in statement(paid, period=NOVEMBER).pots:
         for amount in (pot.opening, pot.closing, *(line.amount for line in pot.lines)):
             assert plain(amount, 9) in file

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import re
 
 import pytest
 from django.urls import reverse
-from pypdf import PdfReader
 
 from contributors.models import Contributor
 from contributors.operations import enrol_totp
@@ -22,6 +20,7 @@ from payouts.models import AuditEvent, PayoutAccount
 from tests.ledger.programme import Programme
 from tests.payouts.world import SEEN, World
 from tests.payouts_pages.conftest import TOTP_SECRET, LogIn, member_of, words_of
+from tests.people.presentation.papers import text_of as paper_text_of
 
 HOME, PAYOUTS = "payouts:home", "payouts:payouts"
 
@@ -223,19 +222,17 @@ def test_a_remittance_says_what_the_ledger_says(paying: World, log_in: LogIn) ->
     address = reverse("payouts:remittance", args=[payout.public_id])
     content = client.get(address).content
     assert content == client.get(address).content
-    text = re.sub(r"\s+", " ", "".join(page.extract_text() for page in PdfReader(io.BytesIO(content)).pages))
+    text = paper_text_of(content)
     reserve, succeed = Entry.objects.filter(reference=payout.attempts.get().idempotency_key).order_by("id")
     sums = {line.account.kind: line.amount for line in reserve.lines.select_related("account")}
     for units in (-sums["contributor_payable"], sums["payouts_in_transit"]):
         assert amount_text(units, "USD") in text
-    assert f"Tax withheld Withheld for US. {amount_text(-sums['tax_payable'], 'USD')}".replace("−", "-") in text
+    assert f"Tax withheld Withheld for US. {amount_text(-sums['tax_payable'], 'USD')}" in text
     assert f"Entry {reserve.pk}, payout reserved" in text
     assert bytes(reserve.hash).hex() in text
     assert bytes(succeed.hash).hex() in text
     assert str(payout.attempts.get().provider_transfer_id) in text
-    assert "Lecka-" in text or "Łecka-" in text or "Łęcka-" in text
-    assert "[U+738B]" in text
-    assert "<b>" in text
+    assert contributor.legal_name in text
 
     page = words_of(client.get(reverse(PAYOUTS)))
     assert "USD 70.01" in page

@@ -9,7 +9,6 @@ import re
 from typing import Any
 
 import openpyxl
-import pypdf
 import pytest
 from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -34,6 +33,7 @@ from payouts.models import (
 )
 from tests.payouts.world import SEEN, World, only
 from tests.payouts_pages.conftest import LogIn, member_of, words_of
+from tests.people.presentation.papers import text_of as paper_text_of
 
 IBAN = "GB33BUKB20201555555555"
 
@@ -107,7 +107,7 @@ def test_a_bank_transfer_goes_from_the_draft_to_the_remittance_through_the_pages
     assert "GB … 5555" in page
     assert IBAN not in page
     pdf = client.get(reverse("payouts:remittance", args=[only(run).public_id])).content
-    text = " ".join(pypdf.PdfReader(io.BytesIO(pdf)).pages[0].extract_text().split())
+    text = paper_text_of(pdf)
     assert "bank account GB … 5555" in text
     assert "USD 70.00" in text
     assert IBAN not in text
@@ -212,9 +212,9 @@ def test_a_remittance_of_a_reversal_adds_up_to_the_ledger(paying: World) -> None
     operations.reverse_payout(
         payout=only(run), amount_minor=234, by=paying.checker, reason="overpaid", at=paying.at, seen=SEEN
     )
-    text = " ".join(pypdf.PdfReader(io.BytesIO(remittance.pdf(only(run)))).pages[0].extract_text().split())
+    text = paper_text_of(remittance.pdf(only(run)))
     assert "Paid to you USD 12.34" in text
-    assert "USD -2.34" in text
+    assert "USD −2.34" in text
     assert "transfer reversed" in text
 
 
