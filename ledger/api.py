@@ -22,6 +22,7 @@ from ledger import operations, queries
 from ledger.models import Period, Void
 from ledger.money import format_amount
 from ledger.queries import HolderShare, ServiceReceipt
+from people.presentation import dates
 
 STATES = {
     "received": "Stored; its attribution is under way.",
@@ -179,7 +180,8 @@ class UnableToReadReceipt(Exception):
         words = "The receipt was moved to an archive with those of its month"
         self.members: dict[str, Any] = {}
         if month is not None:
-            words += f", {month.code}, after the month was closed on {month.closed_at:%Y-%m-%d}"
+            assert month.closed_at is not None, "a month is archived after it was closed"
+            words += f", {month.code}, after the month was closed on {dates.day(month.closed_at)}"
             self.members = {
                 "period": month.code, "closed_at": month.closed_at, "sealed_at": month.sealed_at,
                 "root": month.root_hex or None, "roots": reverse("ledger:roots_json"),

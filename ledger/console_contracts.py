@@ -28,6 +28,7 @@ from ledger.queries.contracts import contracts as all_contracts
 from ledger.queries.contracts import reserves_of, versions_in_force, versions_of
 from ledger.queries.parties import months_after
 from ledger.queries.previews import preview_terms
+from people.presentation import dates
 
 READERS = ("finance_maker", "finance_checker", "auditor", "admin")
 TONES = {"proposed": "info", "adopted": "good", "rejected": "neutral"}
@@ -130,7 +131,7 @@ def _choices(found: Contract) -> dict[str, list[tuple[str, str]]]:
     months = [months_after(first, n) for n in range(MONTHS_AHEAD + 1)]
     holders = Holder.objects.filter(splits__contributor=found.contributor_id).distinct().order_by("label")
     return {
-        "months": [(day.isoformat(), f"{day:%B %Y}") for day in months],
+        "months": [(day.isoformat(), dates.month(day)) for day in months],
         "holders": [(str(holder.pk), holder.label) for holder in holders],
         "services": [(str(service.pk), str(service)) for service in ModelService.objects.order_by("name")],
     }
@@ -197,7 +198,9 @@ def decide(request: HttpRequest, contract_id: int, version: int) -> HttpResponse
             if not user.has_role(*ADOPTERS):
                 raise PermissionDenied("Terms are adopted by a finance checker.")
             operations.adopt_terms(terms=found, by=user, at=timezone.now())
-            messages.success(request, f"In force from {found.effective_from:%B %Y} on. Months before keep their terms.")
+            messages.success(
+                request, f"In force from {dates.month(found.effective_from)} on. Earlier months keep their terms."
+            )
         else:
             operations.reject_terms(terms=found, by=user, at=timezone.now())
             messages.success(request, "Rejected. The proposal stays on record.")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from contributors.models import Holder
 from ledger.models import ContractTerms
-from ledger.money import asset, format_amount
+from ledger.money import asset
+from people.presentation import amounts
 
 PER_CENT_PPB = 10_000_000
 
@@ -39,10 +40,9 @@ def _covers(terms: ContractTerms, holders: Mapping[int, str] | None) -> str:
 def _guarantee(terms: ContractTerms) -> str:
     if not terms.guarantee:
         return "None."
-    code = terms.guarantee_currency
-    least = format_amount(terms.guarantee, code, decimals=asset(code).exponent)
+    least = amounts.text(terms.guarantee, asset(terms.guarantee_currency))
     payer = str(terms.guarantee_service) if terms.guarantee_service else "the programme"
-    return f"Each month brings at least {code} {least}; what lacks is added at the close, paid by {payer}."
+    return f"Each month brings at least {least}; what lacks is added at the close, paid by {payer}."
 
 
 def _recoupment(terms: ContractTerms) -> str:

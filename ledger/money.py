@@ -92,7 +92,7 @@ def parse_amount(text: str, code: str) -> int:
         raise UnableToParseAmount(f"{text} has {decimals} decimals; {code} is kept with {kept.scale}.")
     units = int(Decimal(text).scaleb(kept.scale))
     if abs(units) > UNITS_MAX:
-        raise UnableToParseAmount(f"{text} {code} is beyond what the ledger can hold.")
+        raise UnableToParseAmount(f"{code} {text} is beyond what the ledger can hold.")
     return units
 
 
@@ -119,7 +119,7 @@ def to_minor(units: int, code: str) -> int:
     """Minor units (cents, yen) of a whole amount. Raises UnableToParseAmount where a fraction would be lost."""
     count, rest = divmod(units, asset(code).minor)
     if rest:
-        raise UnableToParseAmount(f"{format_amount(units, code)} {code} is not payable: it has parts of a minor unit.")
+        raise UnableToParseAmount(f"{code} {format_amount(units, code)} is not payable: it has parts of a minor unit.")
     return count
 
 

@@ -57,7 +57,7 @@ def _line(number: int, row: dict[str, str | None]) -> Reported:
         amount_minor = to_minor(parse_amount(given["amount"], currency), currency)
     except UnableToParseAmount as error:
         raise UnableToReadReport(
-            f"Line {number}: the amount “{given['amount']} {currency}” is none: {error}"
+            f"Line {number}: the amount “{currency} {given['amount']}” is none: {error}"
         ) from error
     try:
         booked_on = date.fromisoformat(given["booked_on"])

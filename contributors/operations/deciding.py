@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 
 from contributors.models import Contributor, Membership, User
+from people.presentation import dates
 
 
 def why_not_decide(*, by: User, roles: Collection[str], at: datetime, about: Collection[int] = ()) -> str:
@@ -32,7 +33,7 @@ def too_recent(*, by: User, at: datetime) -> str:
     ends = changed_at and changed_at + timedelta(hours=settings.ROLE_COOL_DOWN_HOURS)
     if changed_at is None or ends is None or at >= ends:
         return ""
-    return f"Your roles changed on {changed_at:%-d %B %Y, %H:%M} UTC; you can do this from {ends:%-d %B, %H:%M} UTC."
+    return f"Your roles changed on {dates.moment(changed_at)}; you can do this from {dates.moment(ends)}."
 
 
 def acts_for(*, by: User, contributors: Collection[int]) -> str:

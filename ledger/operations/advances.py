@@ -17,9 +17,10 @@ from contributors.operations import lacks_role, why_not_decide
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import AdvanceCancellation, AdvanceProposal, Contract, EntryKind
-from ledger.money import ASSETS, UNITS_MAX, asset, format_amount, whole_minor
+from ledger.money import ASSETS, UNITS_MAX, asset, whole_minor
 from ledger.operations.periods import dated
 from ledger.operations.proposals import decide, propose, reject, undecided
+from people.presentation import amounts
 
 PROPOSERS = ("finance_maker", "finance_checker")
 GRANTERS = ("finance_checker",)
@@ -64,8 +65,8 @@ def propose_advance(
     if amount > UNITS_MAX:
         raise UnableToProposeAdvance("The amount is beyond what the ledger can hold.")
     if whole_minor(amount, currency) != amount:
-        least = format_amount(asset(currency).minor, currency, decimals=asset(currency).exponent)
-        raise UnableToProposeAdvance(f"A payout pays the advance, in whole multiples of {currency} {least}.")
+        least = amounts.text_of_minor(1, asset(currency))
+        raise UnableToProposeAdvance(f"A payout pays the advance, in whole multiples of {least}.")
     if not reason or len(reason) > 300:
         raise UnableToProposeAdvance("Say in 1 to 300 characters why the advance is paid.")
     if not reference or len(reference) > 200:

@@ -15,8 +15,9 @@ from attribution.models import ModelService
 from ledger import journal
 from ledger.journal import AccountKey, Posted, post
 from ledger.models import EntryKind
-from ledger.money import format_amount
+from ledger.money import asset
 from ledger.operations.periods import dated
+from people.presentation import amounts
 
 
 class UnableToSettleClaim(Exception):
@@ -59,8 +60,8 @@ def decide_dispute(*, dispute: str, currency: str, awards: Mapping[int, int], at
             journal.hold_still()
             if sum(awards.values()) != (stands := journal.owed(held)):
                 raise UnableToSettleClaim(
-                    f"The awards sum to {format_amount(sum(awards.values()), currency)} {currency}; "
-                    f"the dispute holds {format_amount(stands, currency)}."
+                    f"The awards sum to {amounts.text(sum(awards.values()), asset(currency))}; "
+                    f"the dispute holds {amounts.text(stands, asset(currency))}."
                 )
         lines = [(_of("contributor_payable", currency, who), units) for who, units in awards.items() if units]
         return post(

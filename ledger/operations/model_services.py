@@ -10,8 +10,9 @@ from attribution.models import ModelService
 from ledger import journal
 from ledger.journal import AccountKey, Posted, post
 from ledger.models import EntryKind
-from ledger.money import format_amount, to_minor, whole_minor
+from ledger.money import asset, to_minor, whole_minor
 from ledger.operations.periods import dated
+from people.presentation import amounts
 
 
 class UnableToBillService(Exception):
@@ -92,7 +93,7 @@ def collect_receivable(*, service: ModelService, amount: int, currency: str, ref
             to_minor(amount, currency)
             if amount > (owed := journal.owed(receivable)):
                 raise UnableToBillService(
-                    f"{service} owes {format_amount(owed, currency)} {currency}, less than what came in."
+                    f"{service} owes {amounts.text(owed, asset(currency))}, less than what came in."
                 )
         return post(
             kind=EntryKind.COLLECT,

@@ -14,8 +14,9 @@ from django.db import transaction
 from ledger import journal
 from ledger.journal import AccountKey, Draft, post
 from ledger.models import EntryKind, Line
-from ledger.money import format_amount, to_minor
+from ledger.money import asset, to_minor
 from ledger.operations.periods import dated
+from people.presentation import amounts
 
 # Where the money of a rail leaves from.
 RAILS = {"stripe": "stripe_balance", "manual": "bank"}
@@ -63,8 +64,8 @@ class Reserve:
         to_minor(self.tax, self.currency)
         if not 0 <= self.tax < self.gross:
             raise UnableToRecordPayout(
-                f"A payout of {format_amount(self.gross, self.currency)} cannot withhold "
-                f"{format_amount(self.tax, self.currency)}."
+                f"A payout of {amounts.text(self.gross, asset(self.currency))} cannot withhold "
+                f"{amounts.text(self.tax, asset(self.currency))}."
             )
         lines = [
             (_payable(self.contributor_id, self.currency), -self.gross),
@@ -137,8 +138,8 @@ def succeed_payouts(*, successes: Sequence[Success], at: datetime) -> list[int]:
         transit, reserved = found[success.reserve_entry]
         if (transit.asset, reserved) != (success.currency, success.net):
             raise UnableToRecordPayout(
-                f"Entry {success.reserve_entry} reserved {format_amount(reserved, transit.asset)} {transit.asset}, "
-                f"not {format_amount(success.net, success.currency)} {success.currency}."
+                f"Entry {success.reserve_entry} reserved {amounts.text(reserved, asset(transit.asset))}, "
+                f"not {amounts.text(success.net, asset(success.currency))}."
             )
         source = AccountKey(RAILS[transit.owner.partition(":")[2]], success.currency)
         lines = [(transit, -success.net), (source, success.net)]
@@ -179,7 +180,7 @@ def _returned(
 ) -> int:
     to_minor(amount, debit.asset)
     if amount <= 0:
-        raise UnableToRecordPayout(f"{format_amount(amount, debit.asset)} {debit.asset} cannot come back.")
+        raise UnableToRecordPayout(f"{amounts.text(amount, asset(debit.asset))} cannot come back.")
     with transaction.atomic():
         if (stored := journal.find(key)) is not None:
             return stored

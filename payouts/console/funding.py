@@ -13,13 +13,14 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from contributors.console import recently_authenticated, user_of
 from ledger.models import Account
-from ledger.money import ASSETS, format_amount, from_minor
+from ledger.money import ASSETS, from_minor
 from payouts import control, operations, queries
 from payouts.console import ADMIN, CHECKER, MAKER, actor_required, reader_required
 from payouts.console.acts import Act, act
 from payouts.forms import TopUpForm
 from payouts.models import PayoutRun, Rail, TopUp
 from payouts.presence import presence_of
+from people.presentation import amounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,7 @@ def top_up(request: HttpRequest) -> HttpResponse:
             currency=currency, amount_minor=minor, public_id=UUID(str(given["number"])), by=user_of(request),
             at=timezone.now(), seen=presence_of(request),
         )  # fmt: skip
-        written = (
-            f"{currency} {format_amount(from_minor(minor, currency), currency, decimals=ASSETS[currency].exponent)}"
-        )
+        written = amounts.text_of_minor(minor, ASSETS[currency])
         if made.state == TopUp.State.SUCCEEDED:
             return f"{written} is at Stripe now, and booked."
         return f"Stripe has the request for {written}. It is booked as soon as Stripe reports that it arrived."

@@ -21,6 +21,7 @@ from payouts.console import ADMIN, COMPLIANCE, actor_required, reader_required
 from payouts.console.acts import Act, act
 from payouts.forms import DecideLinkForm, DifferentPeopleForm, LinkForm, ReasonForm
 from payouts.presence import presence_of
+from people.presentation import dates
 
 State = ContributorLink.State
 TONES = {"proposed": "warn", "in_force": "info", "ending": "warn", "ended": "neutral", "refused": "neutral"}
@@ -175,7 +176,7 @@ def _named_in_address(request: HttpRequest) -> str:
 
 def _facts(link: ContributorLink) -> list[tuple[str, Any]]:
     return [
-        (f"Account {number}", f"{one.display_name}: {one.legal_name}, {one.country}, since {one.created_at:%-d %b %Y}")
+        (f"Account {number}", f"{one.display_name}: {one.legal_name}, {one.country}, since {dates.day(one.created_at)}")
         for number, one in enumerate(link.contributors.order_by("pk"), start=1)
     ]
 

@@ -23,7 +23,7 @@ from payouts.holds import RULES, Owner, why_not_release
 from payouts.models import Hold, HoldReason, Rail
 from payouts.presence import presence_of
 from payouts.rails import RAIL_NAMES, rail_of
-from people.presentation import csv
+from people.presentation import csv, dates
 
 PAGE = 50
 
@@ -175,7 +175,7 @@ def release_hold(request: HttpRequest, hold_id: int) -> HttpResponse:
         f"Release the hold on {hold.contributor}",
         "If no other hold is open, the next run pays what is owed, and the contributor is told.",
         "Release the hold", back, str(hold.contributor), not_this_person=refusal,
-        facts=[("Reason", rule.words), ("Note", hold.note or "–"), ("Placed", f"{hold.placed_at:%-d %b %Y, %H:%M} UTC"),
+        facts=[("Reason", rule.words), ("Note", hold.note or "–"), ("Placed", dates.moment(hold.placed_at)),
                ("By", hold.placed_by or "The system"), ("Who acts", str(rule.owner).capitalize()),
                ("Released by", str(rule.release).capitalize())],
     )  # fmt: skip

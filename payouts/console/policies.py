@@ -13,13 +13,14 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from contributors.console import recently_authenticated, user_of
 from ledger.models import Account
-from ledger.money import ASSETS, asset, format_amount, from_minor
+from ledger.money import ASSETS, asset
 from payouts import operations
 from payouts.console import ADMIN, CHECKER, MAKER, actor_required, reader_required
 from payouts.console.acts import Act, act
 from payouts.forms import DecidePolicyForm, PolicyForm
 from payouts.models import PayoutPolicy, PolicyProposal
 from payouts.presence import presence_of
+from people.presentation import amounts
 
 LABELS = {
     "minimum_minor": "Least payout",
@@ -124,7 +125,7 @@ def _figure(currency: str, name: str, value: Any) -> str:
     if value is None:
         return "no limit" if name != "second_approval_minor" else "never"
     if name.endswith("_minor"):
-        return f"{currency} {format_amount(from_minor(value, currency), currency, decimals=asset(currency).exponent)}"
+        return amounts.text_of_minor(value, asset(currency))
     return str(value)
 
 

@@ -10,13 +10,14 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from contributors.console import recently_authenticated, user_of
-from ledger.money import asset, format_amount, from_minor
+from ledger.money import asset
 from payouts import operations
 from payouts.console import ADMIN, CHECKER, actor_required, run_or_404
 from payouts.console.acts import Act, act
 from payouts.forms import ReverseForm
 from payouts.models import Payout, PayoutAttempt, Rail
 from payouts.presence import presence_of
+from people.presentation import amounts
 
 
 @require_http_methods(["GET", "POST"])
@@ -66,4 +67,4 @@ def _refusal(request: HttpRequest, payout: Payout, left: int) -> str:
 
 
 def _money(minor: int, currency: str) -> str:
-    return f"{currency} {format_amount(from_minor(minor, currency), currency, decimals=asset(currency).exponent)}"
+    return amounts.text_of_minor(minor, asset(currency))

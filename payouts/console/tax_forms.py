@@ -20,6 +20,7 @@ from payouts.forms import TaxFormForm
 from payouts.models import TaxProfile
 from payouts.operations.accounts import tax_problem
 from payouts.presence import presence_of
+from people.presentation import dates
 
 
 @require_http_methods(["GET", "POST"])
@@ -69,4 +70,4 @@ def in_words(profile: TaxProfile | None) -> str:
 
 
 def _until(profile: TaxProfile) -> str:
-    return f"it counts until {profile.valid_until:%-d %B %Y}" if profile.valid_until else "it does not run out"
+    return f"it counts until {dates.day(profile.valid_until)}" if profile.valid_until else "it does not run out"

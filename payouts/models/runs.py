@@ -9,6 +9,7 @@ from django.db.models import F, Q
 
 from contributors.models import uuid7
 from payouts.models.accounts import HoldReason, Rail
+from people.presentation import dates
 
 
 class PayoutRun(models.Model):
@@ -168,7 +169,7 @@ class PayoutRun(models.Model):
 
     def __str__(self) -> str:
         kind = " bank" if self.rail == Rail.MANUAL_BANK_FILE else ""
-        return f"{self.currency}{kind} run {self.pk} of {self.cut_off:%Y-%m-%d}"
+        return f"{self.currency}{kind} run {self.pk} of {dates.day(self.cut_off)}"
 
     @property
     def is_frozen(self) -> bool:

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from contributors.models import User
-from ledger.money import asset, format_amount
+from ledger.money import asset
 from payouts import gateway
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import LeftOut, Notice, Payout, PayoutRun, Rail
@@ -36,6 +36,7 @@ from payouts.operations.audit import (
 from payouts.operations.content import content_hash
 from payouts.operations.runs import clear_approvals, lock, payouts_back_to_ready, return_to_review, wait_for_turn
 from payouts.operations.staff import require_within_limits
+from people.presentation import amounts
 
 log = structlog.get_logger(__name__)
 
@@ -221,10 +222,9 @@ def _check_first_live_run(run: PayoutRun) -> None:
         return
     most, most_minor = settings.FIRST_LIVE_RUN_PAYOUTS_MAX, settings.FIRST_LIVE_RUN_MINOR_MAX
     if run.n_payouts > most or run.total_minor > most_minor:
-        kept = asset(run.currency)
-        limit = format_amount(most_minor * kept.minor, run.currency, decimals=kept.exponent)
+        limit = amounts.text_of_minor(most_minor, asset(run.currency))
         raise UnableToStart(
-            f"The first run with real money pays at most {most} people and {limit} {run.currency} "
+            f"The first run with real money pays at most {most} people and {limit} "
             "(FIRST_LIVE_RUN_PAYOUTS_MAX, FIRST_LIVE_RUN_MINOR_MAX). Exclude some, and pay them once it is reconciled."
         )
 
@@ -235,9 +235,8 @@ def _check_balance(run: PayoutRun) -> None:
     except gateway.UnableToUseStripe as error:
         raise UnableToStart(f"Stripe's balance could not be read: {error}") from error
     if available < run.total_minor:
-        kept = asset(run.currency)
-        short = format_amount((run.total_minor - available) * kept.minor, run.currency, decimals=kept.exponent)
-        raise UnableToStart(f"The balance at Stripe is {short} {run.currency} short; top it up first.")
+        short = amounts.text_of_minor(run.total_minor - available, asset(run.currency))
+        raise UnableToStart(f"The balance at Stripe is {short} short; top it up first.")
 
 
 def hint_execution(run: PayoutRun) -> None:

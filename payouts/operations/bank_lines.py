@@ -15,7 +15,7 @@ from django.db import transaction
 
 from contributors.models import User
 from ledger import operations as ledger
-from ledger.money import asset, format_amount, from_minor
+from ledger.money import asset, from_minor
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import (
     BankFile,
@@ -45,6 +45,7 @@ from payouts.operations.audit import (
 )
 from payouts.operations.holds import UnableToPlaceHold, place_hold
 from payouts.operations.recording import give_back, hold_payout
+from people.presentation import amounts, dates
 
 LINES_MAX = 20_000
 
@@ -162,8 +163,7 @@ def _same(known: BankLine, line: Reported, payout: Payout) -> bool:
 
 
 def _money(line: Reported) -> str:
-    units = from_minor(line.amount_minor, line.currency)
-    return f"{line.currency} {format_amount(units, line.currency, decimals=asset(line.currency).exponent)}"
+    return amounts.text_of_minor(line.amount_minor, asset(line.currency))
 
 
 def _executed(line: Reported, payout: Payout, attempt: PayoutAttempt, at: datetime) -> None:
@@ -180,7 +180,7 @@ def _executed(line: Reported, payout: Payout, attempt: PayoutAttempt, at: dateti
         kind="payout_transferred", subject=f"payout:{payout.public_id}",
         defaults={
             "contributor_id": payout.contributor_id, "created_at": at,
-            "words": f"{_money(line)} left our bank for yours on {line.booked_on:%-d %B %Y}.",
+            "words": f"{_money(line)} left our bank for yours on {dates.day(line.booked_on)}.",
         },
     )  # fmt: skip
     assert attempt.reserve_entry is not None
@@ -264,7 +264,7 @@ def _list(
     if not known.exclude(state=Difference.State.RESOLVED).exists():
         Difference.objects.create(
             type=type_, run=run, payout=payout, currency=payout.currency, subject=line.reference[:120],
-            expected=f"{payout.amount_minor} {payout.currency}", found=f"{line.amount_minor} {line.currency}",
+            expected=amounts.text_of_minor(payout.amount_minor, asset(payout.currency)), found=_money(line),
             words=words, found_at=at,
         )  # fmt: skip
     return Outcome.DIFFERS, words

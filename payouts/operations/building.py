@@ -14,7 +14,7 @@ from django.db.models import Q
 
 from contributors.models import Contributor, User
 from ledger.models import Period
-from ledger.money import asset, format_amount
+from ledger.money import asset
 from ledger.queries.taxes import withholding_rate
 from payouts import money, queries, rails
 from payouts.holds import RULES
@@ -25,6 +25,7 @@ from payouts.operations.content import row_sha256
 from payouts.operations.holds import open_holds_q
 from payouts.operations.policies import Terms, terms_in_force
 from payouts.operations.runs import count, move
+from people.presentation import amounts
 
 PAYOUTS_MAX = 100_000
 
@@ -220,17 +221,17 @@ class _Case:
 
     def _small(self, least: int) -> LeftOut:
         currency = self.run.currency
-        minimum = format_amount(least * asset(currency).minor, currency, decimals=asset(currency).exponent)
+        minimum = amounts.text_of_minor(least, asset(currency))
         if self.owed.balance - self.owed.receivable >= least * asset(currency).minor:
             return self._out(
                 LeftOut.Reason.IMMATURE,
                 f"What you earned becomes payable {self.terms.maturity_days} days after it was credited; what has "
-                f"become so is below the least payout of {minimum} {currency}.",
+                f"become so is below the least payout of {minimum}.",
                 "Nothing to do: a later run pays it.",
             )
         return self._out(
             LeftOut.Reason.BELOW_THRESHOLD,
-            f"It is below the least payout of {minimum} {currency}.",
+            f"It is below the least payout of {minimum}.",
             "Nothing to do: it is carried over and paid once it is enough.",
         )
 

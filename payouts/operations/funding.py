@@ -14,7 +14,7 @@ from django.db import transaction
 
 from contributors.models import User, uuid7
 from ledger import operations as ledger
-from ledger.money import ASSETS, format_amount, from_minor
+from ledger.money import ASSETS, asset, from_minor
 from payouts import gateway
 from payouts.gateway import Outcome
 from payouts.models import Difference, Notice, TopUp
@@ -31,6 +31,7 @@ from payouts.operations.audit import (
 )
 from payouts.operations.differences import open_difference
 from payouts.operations.pace import LIVE, Pace, after
+from people.presentation import amounts
 
 # Stripe's clock and ours differ by less.
 CLOCKS_APART_MAX = timedelta(hours=1)
@@ -207,11 +208,10 @@ def _book_back(topup: TopUp, *, at: datetime) -> None:
     topup.reversal_entry = ledger.reverse_top_up(entry_id=topup.entry, reference=reference, at=at).entry_id
     topup.state, topup.error_message = TopUp.State.REVERSED, "The bank took it back."
     topup.save(update_fields=["state", "reversal_entry", "error_message"])
-    minor = from_minor(topup.amount_minor, topup.currency)
-    amount = format_amount(minor, topup.currency, decimals=ASSETS[topup.currency].exponent)
+    amount = amounts.text_of_minor(topup.amount_minor, asset(topup.currency))
     Notice.objects.create(
         kind="top_up_reversed", subject=f"top_up:{topup.public_id}", created_at=at,
-        words=f"The bank took back a top-up of {amount} {topup.currency}. It is booked back; a run may lack the money.",
+        words=f"The bank took back a top-up of {amount}. It is booked back; a run may lack the money.",
     )  # fmt: skip
 
 
@@ -222,8 +222,11 @@ def _oddity(topup: TopUp, made: gateway.ToppedUp) -> tuple[Difference.Type, str,
         first = str(topup.provider_topup_id)
         return kind.DUPLICATE_GROUP, first, arrived, "Stripe has a second top-up of one request."
     if (topup.amount_minor, topup.currency) != (made.amount_minor, made.currency):
-        wanted = f"{topup.amount_minor} {topup.currency}"
-        return kind.AMOUNT, wanted, f"{arrived} {made.currency}", "A top-up at Stripe is not what was asked for."
+        wanted = amounts.text_of_minor(topup.amount_minor, asset(topup.currency))
+        found = f"{made.currency} {arrived} (minor units)"
+        if made.currency in ASSETS:
+            found = amounts.text_of_minor(made.amount_minor, asset(made.currency))
+        return kind.AMOUNT, wanted, found, "A top-up at Stripe is not what was asked for."
     if topup.state == TopUp.State.FAILED and made.state == "succeeded":
         return kind.MISSING_LOCAL, "0", arrived, "Stripe took a top-up that had been given up, and it is not booked."
     return None

@@ -22,9 +22,10 @@ from django.db.models import Exists, OuterRef, Q
 from contributors.models import Contributor, Membership, User
 from contributors.queries import manages, suspicions
 from ledger import queries as ledger
-from ledger.money import asset, format_amount, from_minor
+from ledger.money import asset
 from payouts.models import Difference, LeftOut, MutedNotice, Notice, PayoutRun, PolicyProposal, TaxProfile
 from payouts.notices import KINDS, OPTIONAL
+from people.presentation import amounts, dates
 
 log = structlog.get_logger(__name__)
 
@@ -136,12 +137,12 @@ def _of_rows(run: PayoutRun, rows: Iterable[LeftOut], told: set[str], at: dateti
         subject = f"run:{run.public_id}:{row.contributor_id}"
         if subject in told:
             continue
-        amount = f"{row.currency} {format_amount(row.amount, row.currency, decimals=asset(row.currency).exponent)}"
+        amount = amounts.text(row.amount, asset(row.currency))
         found.append(
             Notice(
                 kind=LEFT_OUT_KINDS.get(row.reason, "carried_over"), subject=subject, created_at=at,
                 contributor_id=row.contributor_id,
-                words=f"The run of {run.cut_off:%-d %B %Y} did not pay your {amount}. {row.words} {row.remedy}",
+                words=f"The run of {dates.day(run.cut_off)} did not pay your {amount}. {row.words} {row.remedy}",
             )
         )  # fmt: skip
     return found
@@ -157,8 +158,8 @@ def _of_sealed_months(at: datetime) -> list[Notice]:
         found += [
             Notice(
                 kind="month_sealed", subject=subject, contributor_id=subjects[subject], created_at=at,
-                words=f"{month.starts:%B %Y} is sealed, and your statement of it is final. Keep this: the month's root "
-                f"is {month.root_hex}. With it your statement can be checked without us, now and in years.",
+                words=f"{dates.month(month.starts)} is sealed, and your statement of it is final. Keep this: the "
+                f"month's root is {month.root_hex}. With it your statement can be checked without us, for years.",
             )
             for subject in sorted(_untold("month_sealed", subjects))
         ]  # fmt: skip
@@ -173,15 +174,16 @@ def _of_tax_forms(at: datetime) -> list[Notice]:
     return [
         Notice(
             kind="tax_form_expiring", subject=f"tax_form:{row.pk}", contributor_id=row.contributor_id, created_at=at,
-            words=f"Your tax form ({row.get_form_display()}) is valid until {row.valid_until:%-d %B %Y}. Send us a new "
-            "one before that day, so that nothing is held back.",
+            words=f"Your tax form ({row.get_form_display()}) is valid until {dates.day(row.valid_until)}. Send us a "
+            "new one before that day, so that nothing is held back.",
         )
         for row in rows
+        if row.valid_until is not None
     ]  # fmt: skip
 
 
 def _money(minor: int, currency: str) -> str:
-    return f"{currency} {format_amount(from_minor(minor, currency), currency, decimals=asset(currency).exponent)}"
+    return amounts.text_of_minor(minor, asset(currency))
 
 
 # --- mail ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from ledger import operations as ledger
-from ledger.money import asset, format_amount, from_minor
+from ledger.money import asset, from_minor
 from payouts import gateway
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.gateway import Action, Outcome
@@ -26,6 +26,7 @@ from payouts.operations.differences import is_explained, open_difference
 from payouts.operations.holds import UnableToPlaceHold, place_hold
 from payouts.operations.pace import Pace, after
 from payouts.queries import LEDGER_RAILS
+from people.presentation import amounts
 
 
 @dataclass(frozen=True)
@@ -210,9 +211,7 @@ def _check_terms(payout: Payout, transfer: gateway.Transfer) -> None:
 
 
 def _money(payout: Payout) -> str:
-    kept = asset(payout.currency)
-    amount = format_amount(payout.amount_minor * kept.minor, payout.currency, decimals=kept.exponent)
-    return f"{amount} {payout.currency}"
+    return amounts.text_of_minor(payout.amount_minor, asset(payout.currency))
 
 
 @transaction.atomic

@@ -13,10 +13,11 @@ from django.db import connection, transaction
 from django.db.models import Q, Sum
 
 from contributors.models import STAFF_ROLES, User
-from ledger.money import asset, format_amount, from_minor
+from ledger.money import asset
 from payouts.models import PayoutRun
 from payouts.operations.audit import ADMIN, NOBODY, Presence, audit, require_fresh_factor, require_role
 from payouts.operations.policies import terms_in_force
+from people.presentation import amounts
 
 
 class UnableToChangeRoles(Exception):
@@ -103,4 +104,4 @@ def require_within_limits(run: PayoutRun, by: User, at: datetime) -> None:
 
 
 def _money(minor: int, currency: str) -> str:
-    return f"{currency} {format_amount(from_minor(minor, currency), currency, decimals=asset(currency).exponent)}"
+    return amounts.text_of_minor(minor, asset(currency))

@@ -26,6 +26,7 @@ from payouts.operations.audit import (
     require_stranger,
 )
 from payouts.operations.links import note_tax_number
+from people.presentation import dates
 
 US = "US"
 # A W-8 counts until the last day of the third year after the one in which it was signed (instructions of the IRS).
@@ -75,7 +76,7 @@ def record_tax_form(
     by_law = valid_until_by_law(form, signed_on)
     ends = min((day for day in (valid_until, by_law) if day is not None), default=None)
     if ends is not None and ends < at.date():
-        raise UnableToRecordTaxForm(f"This form ran out on {ends:%-d %B %Y}. Ask for a new one.")
+        raise UnableToRecordTaxForm(f"This form ran out on {dates.day(ends)}. Ask for a new one.")
     if not 0 <= withholding_ppb < PPB:
         raise UnableToRecordTaxForm("What is withheld is at least nothing and less than everything.")
     profile = TaxProfile.objects.create(

@@ -23,7 +23,7 @@ from payouts.portal import contributor_of, membership_of
 from payouts.presence import presence_of
 from payouts.rails import rail_of
 from payouts.refusals import explained
-from people.presentation import csv
+from people.presentation import amounts, csv, dates
 
 
 @require_GET
@@ -52,8 +52,7 @@ def threshold(request: HttpRequest) -> HttpResponse:
         )
     if not refused:
         currency = contributor.currency
-        written = format_amount(from_minor(minimum_minor, currency), currency, decimals=asset(currency).exponent)
-        messages.success(request, f"You are paid from {currency} {written} on.")
+        messages.success(request, f"You are paid from {amounts.text_of_minor(minimum_minor, asset(currency))} on.")
     return redirect("payouts:payouts")
 
 
@@ -145,7 +144,7 @@ def next_payout(request: HttpRequest, at: datetime) -> dict[str, Any]:
         "current": latest if latest is not None and latest.state in (*Payout.LIVE, Payout.State.READY) else None,
         "left_out": left_out,
         "next_run_on": _first_of_next_month(at.date()),
-        "closing_month": f"{at:%B %Y}",
+        "closing_month": dates.month(at),
     }
 
 
@@ -161,11 +160,10 @@ def _threshold_form(contributor: Contributor, account: PayoutAccount | None, dat
     shown = format_amount(
         from_minor(max(least_minor, own_minor), currency), currency, decimals=asset(currency).exponent
     )
-    least = format_amount(from_minor(least_minor, currency), currency, decimals=asset(currency).exponent)
     return ThresholdForm(
         data,
         currency=currency,
-        least_text=f"{currency} {least}",
+        least_text=amounts.text_of_minor(least_minor, asset(currency)),
         initial={"minimum_minor": shown},
         auto_id="threshold_%s",
     )

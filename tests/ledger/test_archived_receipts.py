@@ -74,7 +74,7 @@ def test_an_archived_receipt_says_so_and_how_the_month_is_proved(accrued: Progra
     for answer in (accrued.client(0).get(address), accrued.client(0).post(f"{address}recompute/")):
         page = text_of(answer.content)
         assert answer.status_code == 410
-        assert "It belongs to October 2026, which was closed on 3 November 2026" in page
+        assert "It belongs to October 2026, which was closed on 3 Nov 2026" in page
         assert Period.objects.get(pk=OCTOBER).root_hex in page
         assert b"/portal/statements/2026-10/" in answer.content
     amount = f"{row.amount // 10**9}.{row.amount % 10**9:09d}"
@@ -121,7 +121,7 @@ def test_the_service_reads_a_problem_that_names_the_month_and_its_root(accrued: 
     body, month = answer.json(), Period.objects.get(pk=OCTOBER)
     assert (body["type"], body["period"], body["root"]) == ("/problems/receipt-archived", "2026-10", month.root_hex)
     assert body["roots"] == "/roots.json"
-    assert "2026-10, after the month was closed on 2026-11-03" in body["detail"]
+    assert "2026-10, after the month was closed on 3 Nov 2026" in body["detail"]
 
 
 def test_what_is_archived_of_an_open_month_names_no_month(accrued: Programme) -> None:

@@ -193,7 +193,7 @@ def test_a_tax_form_that_runs_out_is_announced_once_and_a_newer_one_ends_it(worl
     world.tax_form(contributor, valid_until=ends)
     for _ in range(2):
         operations.notice_what_is_due(at=world.at)
-    assert "10 December 2026" in Notice.objects.get(kind="tax_form_expiring").words
+    assert "10 Dec 2026" in Notice.objects.get(kind="tax_form_expiring").words
     other = world.contributor(1000)
     for until in (ends, ends + timedelta(days=1000)):
         world.tax_form(other, valid_until=until)

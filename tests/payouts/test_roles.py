@@ -319,7 +319,7 @@ def test_the_first_run_with_real_money_is_a_small_one(world: World, monkeypatch:
     monkeypatch.setattr(settings, "FIRST_LIVE_RUN_MINOR_MAX", 999)
     world.contributor(1000)
     run = world.approved()
-    with pytest.raises(operations.UnableToStart, match=r"at most 10 people and 9\.99 USD"):
+    with pytest.raises(operations.UnableToStart, match=r"at most 10 people and USD 9\.99"):
         operations.start_execution(run=run, by=world.checker, at=world.at, seen=SEEN)
 
 

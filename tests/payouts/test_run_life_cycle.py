@@ -56,7 +56,7 @@ def test_everybody_with_money_is_paid_or_told_why_not(paying: World) -> None:
     assert [payout.contributor_id for payout in run.payouts.all()] == [paid.pk]
     reasons = {row.contributor_id: row for row in run.left_out.all()}
     assert reasons[small.pk].reason == LeftOut.Reason.BELOW_THRESHOLD
-    assert "5.00 USD" in reasons[small.pk].words
+    assert "USD 5.00" in reasons[small.pk].words
     assert reasons[held.pk].reason == LeftOut.Reason.HELD
     assert reasons[held.pk].hold_reason == "fraud_review"
     assert reasons[new.pk].reason == reasons[unfinished.pk].reason == LeftOut.Reason.NOT_ONBOARDED
@@ -83,7 +83,7 @@ def test_the_contributors_own_threshold_counts_when_it_is_larger(paying: World) 
     operations.set_own_threshold(account=contributor.payout_account, minimum_minor=5_000, by=paying.owner, at=paying.at)
     run = paying.built()
     assert not run.payouts.exists()
-    assert "50.00 USD" in run.left_out.get().words
+    assert "USD 50.00" in run.left_out.get().words
 
 
 def test_the_contributors_own_threshold_is_none_of_another_currencys(world: World) -> None:

@@ -71,7 +71,7 @@ def test_the_event_of_its_arrival_books_a_top_up(slow: World) -> None:
 
 
 def taken_back(world: World, *, times: int) -> TopUp:
-    """A top-up of 50.00 USD that the bank took back, of which Stripe told so many times."""
+    """A top-up of USD 50.00 that the bank took back, of which Stripe told so many times."""
     assert world.sandbox is not None
     world.fund(5_000)
     topup = TopUp.objects.get()
@@ -90,7 +90,7 @@ def test_a_top_up_that_the_bank_takes_back_is_booked_back_once_and_said(paying: 
     lines = Line.objects.filter(entry_id=topup.reversal_entry).values_list("account__kind", "amount")
     assert dict(lines) == {"stripe_balance": 50 * 10**9, "bank": -50 * 10**9}
     assert agrees(paying)
-    assert "took back a top-up of 50.00 USD" in Notice.objects.get(kind="top_up_reversed").words
+    assert "took back a top-up of USD 50.00" in Notice.objects.get(kind="top_up_reversed").words
 
 
 def test_the_form_of_a_top_up_that_was_taken_back_says_so_and_does_not_speak_of_its_arrival(paying: World) -> None:
@@ -230,7 +230,7 @@ def test_what_stripe_took_in_another_amount_is_a_difference(slow: World) -> None
     assert apply(event_of("topup.created", made.id), slow) == "applied"
     topup.refresh_from_db()
     assert (topup.state, topup.provider_topup_id) == ("requested", None)
-    assert Difference.objects.get(type="amount").found == "400 USD"
+    assert Difference.objects.get(type="amount").found == "USD 4.00"
 
 
 def test_a_top_up_that_names_none_of_ours_waits(paying: World) -> None:

@@ -113,7 +113,7 @@ def test_why_one_was_left_out_of_the_last_run_is_told(world: World, log_in: LogI
     small = world.contributor(310)
     world.in_review()
     page = words_of(log_in(member_of(small)).get(reverse(PAYOUTS)))
-    assert "It is below the least payout of 5.00 USD." in page
+    assert "It is below the least payout of USD 5.00." in page
     assert "it is carried over and paid once it is enough." in page
 
 
@@ -129,13 +129,13 @@ def test_a_contributor_raises_the_threshold(world: World, log_in: LogIn) -> None
     assert "is no decimal amount" in words_of(response)
 
 
-@pytest.mark.parametrize(("currency", "written"), [("JPY", "2500"), ("KWD", "25.500")])
+@pytest.mark.parametrize(("currency", "typed", "written"), [("JPY", "2500", "2,500"), ("KWD", "25.500", "25.500")])
 def test_a_threshold_is_repeated_with_the_decimals_of_its_currency(
-    world: World, log_in: LogIn, currency: str, written: str
+    world: World, log_in: LogIn, currency: str, typed: str, written: str
 ) -> None:
     contributor = world.contributor(1234)
     Contributor.objects.filter(pk=contributor.pk).update(currency=currency)
-    entry = {"minimum_minor": written}
+    entry = {"minimum_minor": typed}
     page = words_of(log_in(world.owner).post(reverse("payouts:threshold"), entry, follow=True))
     assert f"You are paid from {currency} {written} on." in page
 

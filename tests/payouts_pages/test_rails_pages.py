@@ -120,7 +120,7 @@ def test_a_report_that_is_no_table_is_refused_with_the_line_and_what_is_wrong(wo
             "booked_on": "2026-11-20", "reference": "B1", "reason": ""}  # fmt: skip
     client = log_in(world.checker)
     for change, told in (
-        ({"amount": "seventy"}, "Line 2: the amount “seventy USD”"), ({"booked_on": "20.11.2026"}, "is no date"),
+        ({"amount": "seventy"}, "Line 2: the amount “USD seventy”"), ({"booked_on": "20.11.2026"}, "is no date"),
         ({"outcome": "done"}, "not “done”"), ({"currency": "XXX"}, "keeps no currency"),
     ):  # fmt: skip
         response = upload(client, run, [good | change])
@@ -253,7 +253,7 @@ def test_the_balance_is_topped_up_on_its_page(paying: World, log_in: LogIn) -> N
     for _ in range(2):
         # Sent twice, as by a reload: one top-up.
         page = words_of(client.post(address, given, follow=True))
-        assert "USD 1250.00 is at Stripe now, and booked." in page
+        assert "USD 1,250.00 is at Stripe now, and booked." in page
         assert TopUp.objects.count() == before + 1
     assert TopUp.objects.latest("pk").amount_minor == 125_000
     assert "open the page anew" in words_of(client.post(address, given | {"amount": "1.00"}))

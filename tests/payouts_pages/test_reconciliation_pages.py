@@ -20,8 +20,8 @@ PAGE = "payouts:reconciliation"
 def difference(world: World) -> Difference:
     world.contributor(1234)
     return Difference.objects.create(
-        type="fee", currency="USD", subject="txn_1", expected="0.00 USD", found="0.25 USD", run=world.approved(),
-        words="Stripe kept a fee of 0.25 USD that the ledger does not have.", found_at=world.at,
+        type="fee", currency="USD", subject="txn_1", expected="USD 0.00", found="USD 0.25", run=world.approved(),
+        words="Stripe kept a fee of USD 0.25 that the ledger does not have.", found_at=world.at,
     )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def test_a_difference_is_explained_by_somebody_else_than_the_maker(
     response = maker.post(sign_off(difference), {"reason": "It is fine."})
     assert response.status_code == 409
     assert "Whoever created a run does not sign off its differences." in words_of(response)
-    assert "Stripe kept a fee of 0.25 USD" in words_of(checker.get(reverse(PAGE)))
+    assert "Stripe kept a fee of USD 0.25" in words_of(checker.get(reverse(PAGE)))
     assert checker.post(sign_off(difference), {"reason": ""}).status_code == 422
     page = words_of(checker.post(sign_off(difference), {"reason": "Card fee, booked next month."}, follow=True))
     assert "Signed off with your explanation." in page

@@ -211,7 +211,7 @@ def test_a_start_without_enough_at_stripe_is_refused_in_words(paying: World, log
     assert "Too low: top it up" in words_of(client.get(address("execute", run)))
     response = client.post(address("execute", run))
     assert response.status_code == 409
-    assert "The balance at Stripe is 1.00 USD short; top it up first." in words_of(response)
+    assert "The balance at Stripe is USD 1.00 short; top it up first." in words_of(response)
 
 
 def test_a_run_is_paused_and_resumed(paying: World, log_in: LogIn) -> None:
