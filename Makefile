@@ -38,7 +38,7 @@ up: $(VENV)/.runtime  ## database, broker, web, worker and beat, without demo da
 
 test: $(VENV)/.development  ## every test, in parallel, against one embedded engine
 	@tests/browser.sh
-	@$(PYTHON) -m pytest -n 2 -m "not full" $(ARGS)
+	@$(PYTHON) -m pytest -n 2 -m "not full" --durations=25 $(ARGS)
 
 test-full: $(VENV)/.development  ## also the slow sizes of the fault, kill and retraining suites
 	@tests/browser.sh

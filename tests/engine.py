@@ -7,12 +7,16 @@ or BROKER_URL is set, that server is used and nothing embedded takes its place.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from config import local
 
@@ -34,6 +38,17 @@ os.environ.setdefault("LOG_LEVEL", "WARNING")
 os.environ.setdefault("TRIBUTARY_TEST_RUN", uuid.uuid4().hex[:8])
 # The browser's synchronous interface keeps an event loop in this thread, for which Django would refuse every query.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+
+# Hundreds of processes import the product: each would compile it anew where the environment forbids compiled files.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# These folders are one unit of work each, because their tests share one installation.
+FOLDERS = ("tests/journeys/",)
+# Units that take long begin early: a late one would leave the other workers without work.
+FIRST = (
+    *FOLDERS, "tests/attribution/test_attributors.py", "tests/faults/", "tests/config/", "tests/attribution/",
+    "tests/influence/", "tests/races/", "tests/payouts",
+)  # fmt: skip
 
 _stack = contextlib.ExitStack()
 
@@ -63,3 +78,28 @@ def _drop_left_databases() -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     _stack.close()
+
+
+class ByFile(LoadScopeScheduling):
+    """Give each worker whole files, so that a file's shared fixtures are made once, and the long ones first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((folder for folder in FOLDERS if nodeid.startswith(folder)), nodeid.split("::", 1)[0])
+
+    def _assign_work_unit(self, node: Any) -> None:
+        self.workqueue.move_to_end(min(self.workqueue, key=_place), last=False)
+        super()._assign_work_unit(node)
+
+
+def _place(unit: str) -> int:
+    return next((place for place, first in enumerate(FIRST) if unit.startswith(first)), len(FIRST))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
+    return ByFile(config, log) if config.getoption("dist") == "load" else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keep the modules out of every later collection of garbage: there are thousands, and none is let go."""
+    gc.collect()
+    gc.freeze()
