@@ -9,6 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import urllib.parse
 import uuid
 from collections.abc import Iterator
@@ -21,9 +25,11 @@ import psycopg2
 from django.conf import settings
 from django.db import connection
 
+from config import local
 from config.database import OWNER_ROLE, ROLES_SQL, take_role
 
 ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache" / "test"
 # The processes of one run share this word, so that its end can drop what they left.
 RUN = os.environ.setdefault("TRIBUTARY_TEST_RUN", uuid.uuid4().hex[:8])
 # Not digested: none of these can change a table.
@@ -90,6 +96,32 @@ def _migrate(name: str) -> None:
     connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
     connection.close()
     connection.settings_dict["NAME"] = settings.DATABASES["default"]["NAME"] = before
+
+
+def copy_engine(to: Path) -> None:
+    """Copy a migrated embedded engine to the data directory `to`, where a new installation finds its tables."""
+    made = _migrated_engine() / "engine" / "postgres"
+    shutil.copytree(made, to / "engine" / "postgres")
+
+
+@cache
+def _migrated_engine() -> Path:
+    """Return the data directory of a migrated engine that is stopped. The first process to ask makes it."""
+    directory = CACHE / f"engine_{_digest()}"
+    with contextlib.closing(administrator()) as admin, admin.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(hashtext('engine'))")
+        CACHE.mkdir(parents=True, exist_ok=True)
+        if not directory.exists():
+            for old in CACHE.glob("engine_*"):
+                shutil.rmtree(old)
+            with tempfile.TemporaryDirectory(dir=CACHE) as making:
+                root = Path(making) / "engine"
+                with local.engine(root, valkey=False):
+                    environment = {**os.environ, "DATABASE_URL": local.database_url(root)}
+                    command = [sys.executable, "manage.py", "setup_database", "-v", "0"]
+                    subprocess.run(command, check=True, env=environment, cwd=ROOT, timeout=300)
+                root.rename(directory)
+    return directory
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from celery import Celery
 
 from config import local
 from tests.config.test_local import wait_until_gone
+from tests.databases import copy_engine
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIGURED = (
@@ -41,11 +42,15 @@ def _named(pids: list[int], word: str) -> list[int]:
 
 
 class Up:
-    def __init__(self, data: Path, log: Path, *arguments: str, **environment_of_its_own: str) -> None:
+    def __init__(
+        self, data: Path, log: Path, *arguments: str, set_up: bool = True, **environment_of_its_own: str
+    ) -> None:
         self.port = local.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self.data = data
+        if set_up:
+            copy_engine(data)
         environment = {name: value for name, value in os.environ.items() if name not in CONFIGURED}
         environment |= {"TRIBUTARY_DATA": str(data), "PYTHONUNBUFFERED": "1", **environment_of_its_own}
         with log.open("wb") as output:
@@ -66,8 +71,9 @@ class Up:
 
 
 @contextlib.contextmanager
-def _running(tmp_path: Path, *arguments: str, **environment: str) -> Iterator[Up]:
-    started = Up(tmp_path / "installation", tmp_path / "up.log", *arguments, **environment)
+def _running(tmp_path: Path, *arguments: str, set_up: bool = True, **environment: str) -> Iterator[Up]:
+    """Run an installation: `set_up` with its tables made, else in an empty directory."""
+    started = Up(tmp_path / "installation", tmp_path / "up.log", *arguments, set_up=set_up, **environment)
     try:
         yield started
     finally:
@@ -83,7 +89,14 @@ def up(tmp_path: Path) -> Iterator[Up]:
         yield started
 
 
-def test_an_installation_serves_mends_itself_and_leaves_nothing_running(up: Up) -> None:
+@pytest.fixture
+def first(tmp_path: Path) -> Iterator[Up]:
+    with _running(tmp_path, set_up=False) as started:
+        yield started
+
+
+def test_a_first_installation_serves_mends_itself_and_leaves_nothing_running(first: Up) -> None:
+    up = first
     up.wait_until_served()
     assert requests.get(f"{up.url}/livez", timeout=10).json() == {"status": "ok"}
     ready = requests.get(f"{up.url}/readyz", timeout=30)

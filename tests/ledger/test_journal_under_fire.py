@@ -27,7 +27,7 @@ from config import local
 from ledger import operations
 from ledger.invariants import OF_THE_JOURNAL, check_all
 from ledger.models import Accrual, Entry
-from tests.databases import CommittedDatabase
+from tests.databases import CommittedDatabase, copy_engine
 from tests.ledger import poster
 
 POSTERS = 4
@@ -135,13 +135,12 @@ def an_engine_of_its_own() -> Iterator[CommittedDatabase]:
     # The path of a socket must be short.
     with (
         tempfile.TemporaryDirectory(prefix="blaze", dir="/tmp") as directory,
-        local.engine(Path(directory), valkey=False),
+        contextlib.ExitStack() as stack,
     ):
+        copy_engine(Path(directory))
+        stack.enter_context(local.engine(Path(directory), valkey=False))
         os.chmod(directory, 0o755)
         url = local.database_url(Path(directory))
-        environment = {**os.environ, "DATABASE_URL": url}
-        command = [sys.executable, "manage.py", "setup_database", "-v", "0"]
-        subprocess.run(command, check=True, env=environment, timeout=300)
         connection.close()
         connection.settings_dict |= {"NAME": local.DATABASE, "HOST": str(local.socket_directory(Path(directory)))}
         try:
