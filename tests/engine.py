@@ -80,7 +80,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     _stack.close()
 
 
-class ByFile(LoadScopeScheduling):
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
     """Give each worker whole files, so that a file's shared fixtures are made once, and the long ones first."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -173,7 +173,7 @@ def test_a_killed_installation_takes_its_programs_with_it(up: Up) -> None:
 
 
 def test_an_installation_with_a_public_name_starts_and_hears_its_sandbox(tmp_path: Path) -> None:
-    public = {"SITE_URL": "https://royalties.example.org", "ALLOWED_HOSTS": "royalties.example.org"}
+    public: dict[str, Any] = {"SITE_URL": "https://royalties.example.org", "ALLOWED_HOSTS": "royalties.example.org"}
     with _running(tmp_path, "--host", "0.0.0.0", **public) as up:
         up.wait_until_served()
         page = requests.get(
