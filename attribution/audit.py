@@ -8,20 +8,21 @@ result is decides how much money goes by attribution (weight_ppb). Knows nothing
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from attribution.adapters import Example, LoadedModel
+from attribution.adapters import Example, LoadedModel, Retrain
 from attribution.attributors import Attributor, IndexItem, Scores
 from attribution.controls import embedding_scores, lexical_scores, plant
-from attribution.retraining import Task, UnableToRetrain, positions_of, retrain_subsets
+from attribution.retraining import Retraining, Task, UnableToRetrain, positions_of, retrain_subsets
 from attribution.shards import Array
 from attribution.shares import BILLION
 
@@ -75,17 +76,19 @@ def audit(
     if not held_out or not own_generations:
         raise UnableToAudit("There must be held-out examples and own generations to compare on.")
     chosen = choose_coalitions(index.holder_ids, count=coalitions, seed=seed)
-    utilities = retrained_utilities(
-        model, items, queries, chosen, cache=cache, processes=processes, seed=seed, progress=progress
-    )
-    present = _present(index.holder_ids, chosen)
-    beside = _baselines(index, model, items, queries, cache)
     parts = {"held_out": slice(0, len(held_out)), "own_generations": slice(len(held_out), None)}
+    task = _task_of(model.retrain, items, queries, chosen, seed)
+    with _telling_why(), Retraining(task, cache, processes=processes) as running:
+        # Scores need no retrained model: they are made while the workers retrain.
+        beside = _baselines(index, model, items, queries, cache)
+        scored = {name: index.score(index.embed(queries[part])) for name, part in parts.items()}
+        utilities = running.utilities(progress)
+    present = _present(index.holder_ids, chosen)
     measured = {
         name: _compare(
             present,
             {baseline: scores[part] for baseline, scores in beside.items()},
-            index.score(index.embed(queries[part])),
+            scored[name],
             utilities[:, part],
             seed,
         )
@@ -168,18 +171,54 @@ def retrained_utilities(
     progress: Progress | None,
 ) -> Array:
     """What models retrained on each coalition's items make of the queries, (coalitions, queries)."""
-    if model.retrain is None:
+    task = _task_of(model.retrain, items, queries, coalitions, seed)
+    with _telling_why():
+        return retrain_subsets(task, cache, processes=processes, progress=progress)
+
+
+def retrain_ahead(
+    retrain: Retrain,
+    items: Sequence[IndexItem],
+    *,
+    cache: Path,
+    coalitions: int = 16,
+    processes: int = 1,
+    seed: int = 0,
+) -> Retraining:
+    """Retrain the coalitions of a later audit while the block runs, before there is an index or a query.
+
+    That audit takes the kept models if its items, holders, seed, `coalitions` and `cache` are these; otherwise it
+    retrains. Coalitions do not depend on the index, so nothing of the comparison is known in advance. Raises
+    UnableToAudit for too many or too few coalitions.
+    """
+    holders = sorted({item.holder_id for item in items})
+    chosen = choose_coalitions(holders, count=coalitions, seed=seed)
+    return Retraining(_task_of(retrain, items, (), chosen, seed), cache, processes=processes)
+
+
+def _task_of(
+    retrain: Retrain | None,
+    items: Sequence[IndexItem],
+    queries: Sequence[Example],
+    coalitions: Sequence[tuple[int, ...]],
+    seed: int,
+) -> Task:
+    if retrain is None:
         raise UnableToAudit("This model cannot be retrained: its factory gives no way to.")
     owners = [item.holder_id for item in items]
-    task = Task(
-        retrain=model.retrain,
+    return Task(
+        retrain=retrain,
         examples=tuple(item.example for item in items),
         queries=tuple(queries),
         subsets=tuple(positions_of(owners, coalition) for coalition in coalitions),
         seeds=tuple(seed * 1_000 + number for number in range(len(coalitions))),
     )
+
+
+@contextlib.contextmanager
+def _telling_why() -> Iterator[None]:
     try:
-        return retrain_subsets(task, cache, processes=processes, progress=progress)
+        yield
     except UnableToRetrain as reason:
         raise UnableToAudit(str(reason)) from reason
 

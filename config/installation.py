@@ -25,7 +25,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def installation(*, host: str, port: int, tell: Callable[[str], None]) -> Iterator[Running]:
+def installation(
+    *, host: str, port: int, tell: Callable[[str], None], attribution_processes: int = 1
+) -> Iterator[Running]:
     """Run every program of an installation for as long as the block runs. Raises UnableToStart."""
     processes.claim_port(host, port)
     data: Path = settings.TRIBUTARY_DATA
@@ -43,7 +45,7 @@ def installation(*, host: str, port: int, tell: Callable[[str], None]) -> Iterat
     }
     programs = [
         processes.web(host, port),
-        processes.worker("attribution", "attribution"),
+        processes.worker("attribution", "attribution", concurrency=attribution_processes),
         # A step of a build or an audit may take hours, and generations must not wait for it.
         processes.worker("builds", "builds"),
         processes.worker("money", "default,payouts", concurrency=2),

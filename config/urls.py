@@ -7,10 +7,18 @@ from django.views.generic import TemplateView
 from drf_spectacular.views import SpectacularJSONAPIView
 
 from config import health
+from config.demo import page as demo
 
 handler404 = "config.problems.not_found"
 urlpatterns = [
-    path("", TemplateView.as_view(template_name="public/home.html"), name="home"),
+    path(
+        "",
+        # Asked for when the page is made.
+        TemplateView.as_view(template_name="public/home.html", extra_context={"demo": demo.report}),
+        name="home",
+    ),
+    path("demo/", demo.demo, name="demo"),
+    path("demo/stages/", demo.stages, name="demo_stages"),
     path(
         "how-it-works/",
         TemplateView.as_view(

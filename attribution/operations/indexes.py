@@ -258,11 +258,13 @@ def audit_index(
     controls: bool = True,
     progress: Progress | None = None,
     device: str | None = None,
+    cache: Path | None = None,
 ) -> AttributionIndex:
     """Retrain coalitions and compare; set the weight with which the index moves money, and let the better one serve.
 
     An index that passes takes over from the one that served, which is retired. One that fails has weight 0: if it is
-    the one that serves it goes on doing so, and the whole pool then follows the plan's floor rule.
+    the one that serves it goes on doing so, and the whole pool then follows the plan's floor rule. `cache` is where
+    retrained models' utilities are kept, the version's own place by default.
     """
     from attribution import audit as auditing
 
@@ -280,7 +282,7 @@ def audit_index(
         held_out=model.held_out(),
         # Other generations than those whose mean the index keeps.
         own_generations=model.sample(generations, seed + 1),
-        cache=audit_cache(version=index.model_version),
+        cache=cache or audit_cache(version=index.model_version),
         coalitions=coalitions,
         processes=processes,
         seed=seed,

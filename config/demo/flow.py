@@ -6,6 +6,7 @@ it makes are ordinary rows. The model service is a process of its own (config/de
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,7 +30,7 @@ from attribution import operations as attribution
 from attribution.models import Attribution, AttributionIndex, Generation, ModelService, ModelVersion
 from config import books
 from config.demo import corpus, people
-from config.demo.progress import Stages
+from config.demo.progress import Stages, UnableToDemonstrate, path_of, processor_seconds
 from config.installation import Running
 from contributors import operations as contributors
 from contributors.models import Contributor, User, Work
@@ -47,10 +48,9 @@ PRICE = "0.05"
 CURRENCY = "USD"
 WAIT_SECONDS_MAX = 900.0
 AUDIT_SEED = 2026
-
-
-class UnableToDemonstrate(Exception):
-    """The demo cannot go on; the message says at which stage and why."""
+CORES = max(2, len(os.sched_getaffinity(0)))
+CORES_BESIDE = CORES // 2
+"""For what goes on beside the stages."""
 
 
 @dataclass(frozen=True)
@@ -94,26 +94,36 @@ class Demo:
     figures: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.stages = Stages(self.console)
+        self.stages = Stages(self.console, path_of(settings.TRIBUTARY_DATA))
         self.logins = people.logins(settings.TRIBUTARY_DATA / "demo" / "logins.json")
 
     # --- the story ------------------------------------------------------------------------------------------------
-    def run(self) -> dict[str, Any]:
-        """Every stage once, on an empty database. Returns the figures, which the database can confirm."""
+    def run(self, *, opened: Callable[[], None]) -> dict[str, Any]:
+        """Every stage once, on an empty database. Returns the figures, which the database can confirm.
+
+        `opened` is called when people, works, consent and the empty month are there. Raises UnableToDemonstrate.
+
+        Two things go on beside the stages: the evaluation's coalitions are retrained from the moment when the works
+        are there, and the model service samples while the index is built. Neither changes a result.
+        """
         started = time.monotonic()
         self.register_people()
         works = self.register_works()
-        directory = self.train_model(works)
-        service, version = self.register_model(directory, works)
-        index = self.build_index(version)
-        self.audit_index(index)
-        self.adopt_plan(service)
-        reporting = time.monotonic()
-        self.report_generations(service, directory)
+        service = self.adopt_plan()
+        opened()
+        with self.retrain_coalitions(works):
+            directory = self.train_model(works)
+            version = self.register_model(service, directory, works)
+            with self.model_service(service, directory) as reporter:
+                index = self.build_index(version)
+                self.audit_index(index)
+                reporting = time.monotonic()
+                self.report_generations(reporter)
         self.wait_for_attribution()
         self.wait_for_accrual()
-        # From the first sampled token to the last posted entry, on all cores together.
-        self.figures["generations_per_second"] = round(self.generations / (time.monotonic() - reporting), 1)
+        # From the first sampled token to the last posted entry; sampling went on beside other stages.
+        seconds = self.figures["service_sampled"]["seconds"] + time.monotonic() - reporting
+        self.figures["generations_per_second"] = round(self.generations / seconds, 1)
         self.withdraw_consent()
         self.close_month()
         self.onboard_contributors()
@@ -122,6 +132,8 @@ class Demo:
         self.settle_and_reconcile(run)
         self.check_books()
         self.figures["seconds"] = {**self.stages.seconds, "total": round(time.monotonic() - started, 2)}
+        used = round(processor_seconds(), 2)
+        self.figures["processor_seconds"] = {**self.stages.processor_seconds, "total": used}
         return self.figures
 
     # --- people, works --------------------------------------------------------------------------------------------
@@ -141,7 +153,7 @@ class Demo:
 
     @transaction.atomic
     def register_people(self) -> None:
-        with self.stages.stage("people", "Contributors and finance staff register"):
+        with self.stages.stage("people"):
             for person in people.STAFF:
                 self._user(person)
             for person in people.AUTHORS:
@@ -159,7 +171,7 @@ class Demo:
         at = self.calendar.registered_at
         addresses = corpus.plant_copies(corpus.read_addresses())
         registered: dict[corpus.Address, Work] = {}
-        with self.stages.stage("works", "Works are registered, duplicates found") as advance:
+        with self.stages.stage("works") as advance:
             for person in people.AUTHORS:
                 user = User.objects.get(email=person.email)
                 contributor = user.contributors.get()
@@ -203,44 +215,65 @@ class Demo:
         )
 
     # --- the model ------------------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def retrain_coalitions(self, works: dict[corpus.Address, Work]) -> Iterator[None]:
+        """Retrain the coalitions of the evaluation while the block runs, on the cores that the stages leave free."""
+        # The numerical libraries read this when torch is first loaded, below: one process a core, one thread each.
+        os.environ.setdefault("OMP_NUM_THREADS", str(CORES - CORES_BESIDE))
+        from attribution import audit
+        from attribution.attributors import IndexItem
+        from config.demo import model
+
+        addresses = list(works)
+        tokeniser = model.Tokeniser.train(address.body for address in addresses)
+        cut = corpus.cut_works(addresses, encode=tokeniser.encode)
+        held = [works[addresses[item.work]] for item in cut.items]
+        items = [
+            IndexItem(example, work.pk, work.holder_id)
+            for example, work in zip(model.examples(tokeniser, addresses, cut.items), held, strict=True)
+        ]
+        with (
+            audit.retrain_ahead(
+                model.retraining(), items, cache=self._retrained, processes=CORES_BESIDE, seed=AUDIT_SEED
+            ) as running,
+            self.stages.beside("retrain", lambda: (running.done(), running.total)),
+        ):
+            yield
+
+    @property
+    def _retrained(self) -> Path:
+        # Beside the model, and not below the model version that is yet to be registered: an interrupted demo begins
+        # anew with both.
+        return Path(settings.TRIBUTARY_DATA) / "demo" / "retrained"
+
     def train_model(self, works: dict[corpus.Address, Work]) -> Path:
         """Train once and keep the checkpoint: an interrupted demo need not train again."""
         from config.demo import model
 
         directory: Path = settings.TRIBUTARY_DATA / "demo" / "model"
         complete = directory.with_suffix(".complete")
-        if complete.exists():
-            return directory
-        with self.stages.stage("train", "A small transformer is trained on the works") as advance:
-            tokeniser, examples, held_out = self._examples(list(works))
+        with self.stages.stage("train") as advance:
+            if complete.exists():
+                return directory
+            addresses = list(works)
+            tokeniser = model.Tokeniser.train(address.body for address in addresses)
+            cut = corpus.cut_works(addresses, encode=tokeniser.encode)
             model.train(
                 directory,
-                items=examples,
-                held_out=held_out,
+                items=model.examples(tokeniser, addresses, cut.items),
+                held_out=model.examples(tokeniser, addresses, cut.held_out),
                 tokeniser=tokeniser,
                 progress=lambda _stage, done, total: advance(done, total),
             )
             complete.touch()
         return directory
 
-    def _examples(self, addresses: Sequence[corpus.Address]) -> tuple[Any, list[Any], list[Any]]:
-        from config.demo import model
-
-        tokeniser = model.Tokeniser.train(address.body for address in addresses)
-        cut = corpus.cut_works(addresses, encode=tokeniser.encode)
-        return (
-            tokeniser,
-            [tokeniser.item(addresses[item.work].content, item.token_start, item.token_end) for item in cut.items],
-            [tokeniser.item(addresses[item.work].content, item.token_start, item.token_end) for item in cut.held_out],
-        )
-
-    def register_model(self, directory: Path, works: dict[corpus.Address, Work]) -> tuple[ModelService, ModelVersion]:
+    def register_model(self, service: ModelService, directory: Path, works: dict[corpus.Address, Work]) -> ModelVersion:
         """The service registers its model with the manifest: exactly the items that it was trained on."""
         from config.demo import model
 
-        with self.stages.stage("manifest", "The model and its training manifest are registered"):
+        with self.stages.stage("manifest"):
             at = self.calendar.trained_at
-            service = attribution.register_service(name="State of the Union writer", at=at)
             version = attribution.register_model_version(
                 service=service,
                 name=MODEL_NAME,
@@ -267,10 +300,10 @@ class Demo:
                 ],
                 at=at,
             )
-        return service, version
+        return version
 
     def build_index(self, version: ModelVersion) -> AttributionIndex:
-        with self.stages.stage("index", "EK-FAC, midpoint features and the index are built") as advance:
+        with self.stages.stage("index") as advance:
             return attribution.build_index(
                 model_version=version,
                 # Damping and checkpoints were chosen on the coalitions of seed 0: the audit draws others.
@@ -280,22 +313,25 @@ class Demo:
             )
 
     def audit_index(self, index: AttributionIndex) -> None:
-        with self.stages.stage("audit", "Coalitions are retrained to audit the index") as advance:
+        with self.stages.stage("audit") as advance:
             audited = attribution.audit_index(
                 index=index,
                 at=self.calendar.trained_at,
                 # One more training with noise and a copier in it: `manage.py audit_index` has the time for it.
                 controls=False,
+                processes=CORES - CORES_BESIDE,
+                cache=self._retrained,
                 progress=lambda _stage, done, total: advance(done, total),
             )
         self.figures["audit"] = {"weight_ppb": audited.weight_ppb, **(audited.audit or {})}
 
     # --- generations ----------------------------------------------------------------------------------------------
-    def adopt_plan(self, service: ModelService) -> None:
+    def adopt_plan(self) -> ModelService:
         """The plan of the demo: a price a generation, a fifth to the platform; the service pays in advance."""
         at = self.calendar.month_start
         maker, checker = self._staff("finance_maker"), self._staff("finance_checker")
-        with self.stages.stage("plan", "A royalty plan takes effect; the service prefunds its account"):
+        with self.stages.stage("plan"):
+            service = attribution.register_service(name="State of the Union writer", at=self.calendar.trained_at)
             ledger.open_periods(at=self.calendar.now)
             plan = ledger.propose_plan(
                 by=maker, currency=CURRENCY, effective_from=at, at=at,
@@ -310,36 +346,52 @@ class Demo:
                 reference="bank transfer 1", at=at,
             )  # fmt: skip
             ledger.add_capital(amount=parse_amount("1000", CURRENCY), currency=CURRENCY, reference="founding", at=at)
+        return service
 
-    def report_generations(self, service: ModelService, directory: Path) -> None:
-        """Start the model service as a process of its own, with the checkpoint and a key, and watch it report."""
+    @contextlib.contextmanager
+    def model_service(self, service: ModelService, directory: Path) -> Iterator[subprocess.Popen[str]]:
+        """Start the model service as a process of its own, with the checkpoint and a key. It samples at once, and
+        reports when it is told to: generations of a model without an evaluated index would earn by the floor alone."""
         _key, secret = attribution.issue_key(
             service=service, scopes=["generations:write", "generations:read"], at=timezone.now()
         )
         command = [
             sys.executable, "-m", "config.demo.service", "--url", self.running.url, "--model", str(directory),
-            "--name", MODEL_NAME, "--count", str(self.generations),
+            "--name", MODEL_NAME, "--count", str(self.generations), "--wait",
             "--since", self.calendar.reported_since.isoformat(), "--until", self.calendar.month_end.isoformat(),
         ]  # fmt: skip
         # Nothing of this installation's environment: the service has a checkpoint, a key and an address.
-        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TRIBUTARY_KEY": secret}
-        with self.stages.stage("report", "A model service generates and reports over HTTP") as advance:
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-                assert process.stdout is not None
-                for line in process.stdout:
-                    said = json.loads(line)
-                    if said["stage"] == "reporting":
-                        advance(said["done"], said["total"])
-                    elif said["stage"] == "failed":
-                        raise UnableToDemonstrate(f"The model service could not report: {said['error']}")
-                    else:
-                        self.figures[f"service_{said['stage']}"] = said
-            if process.returncode:
+        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "TRIBUTARY_KEY": secret}
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
+            try:
+                yield process
+            finally:
+                process.terminate()
+
+    def report_generations(self, process: subprocess.Popen[str]) -> None:
+        """Let the model service report, and watch it."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with self.stages.stage("report") as advance:
+            with contextlib.suppress(BrokenPipeError):
+                # One that is gone is asked for its reason below.
+                process.stdin.write("report\n")
+                process.stdin.flush()
+            for line in process.stdout:
+                said = json.loads(line)
+                if said["stage"] == "reporting":
+                    advance(said["done"], said["total"])
+                elif said["stage"] == "failed":
+                    raise UnableToDemonstrate(f"The model service could not report: {said['error']}")
+                else:
+                    self.figures[f"service_{said['stage']}"] = said
+            if process.wait():
                 raise UnableToDemonstrate(f"The model service ended with {process.returncode}.")
         self.figures["generations_reported"] = Generation.objects.count()
 
     def wait_for_attribution(self) -> None:
-        with self.stages.stage("attribute", "Workers attribute every generation") as advance:
+        with self.stages.stage("attribute") as advance:
             self._wait(
                 lambda: Generation.objects.exclude(state=Generation.State.RECEIVED).count(), self.generations, advance
             )
@@ -359,14 +411,14 @@ class Demo:
 
     def wait_for_accrual(self) -> None:
         total = Attribution.objects.count()
-        with self.stages.stage("accrue", "Shares become accrued royalties in the ledger") as advance:
+        with self.stages.stage("accrue") as advance:
             self._wait(lambda: Accrual.objects.count(), total, advance)
         self.figures["generations_accrued"] = Accrual.objects.count()
 
     # --- the month, the money -------------------------------------------------------------------------------------
     def close_month(self) -> None:
         """Nothing dated in the month after this; the floor pool is distributed; the root is published."""
-        with self.stages.stage("close", "The month is closed and sealed"):
+        with self.stages.stage("close"):
             # Early in a month, the one before last is still open too: months close in their order.
             for period in Period.objects.filter(ends__lte=self.calendar.month_end.date()).order_by("pk"):
                 ledger.close_period(period=period, at=timezone.now())
@@ -374,7 +426,7 @@ class Demo:
 
     def onboard_contributors(self) -> None:
         """Each author but one follows the account link and completes Stripe's hosted page; webhooks tell us."""
-        with self.stages.stage("onboard", "Contributors onboard with Stripe") as advance:
+        with self.stages.stage("onboard") as advance:
             willing = [person for person in people.AUTHORS if person.name != people.NOT_ONBOARDED]
             for done, person in enumerate(willing, 1):
                 user = User.objects.get(email=person.email)
@@ -388,7 +440,7 @@ class Demo:
         maker, checker = self._staff("finance_maker"), self._staff("finance_checker")
         # The demo's people have just shown their second factor; the audit log says that it was the demo.
         seen = payouts.Presence(mfa_age_seconds=0, request_id="demo")
-        with self.stages.stage("approve", "Finance builds a payout run; another person approves it"):
+        with self.stages.stage("approve"):
             payouts.adopt_policy(
                 currency=CURRENCY, minimum_minor=THRESHOLD_MINOR, maturity_days=0, bank_change_days=0, by=maker,
                 approved_by=checker, at=timezone.now(), seen=seen,
@@ -404,14 +456,14 @@ class Demo:
 
     def execute_run(self, run: PayoutRun) -> None:
         seen = payouts.Presence(mfa_age_seconds=0, request_id="demo")
-        with self.stages.stage("execute", "Workers pay through Stripe, one transfer a contributor") as advance:
+        with self.stages.stage("execute") as advance:
             payouts.start_execution(run=run, by=self._staff("finance_maker"), at=timezone.now(), seen=seen)
             sent = [Payout.State.TRANSFERRED, Payout.State.SETTLED]
             self._wait(lambda: run.payouts.filter(state__in=sent).count(), run.n_payouts, advance)
 
     def settle_and_reconcile(self, run: PayoutRun) -> None:
         """Days pass at the sandbox: the money reaches the banks, webhooks say so, every figure is matched."""
-        with self.stages.stage("settle", "The money arrives; webhooks are applied; the run is reconciled") as advance:
+        with self.stages.stage("settle") as advance:
             for _ in range(3):
                 _pass_a_day()
             settled = Payout.State.SETTLED
@@ -424,7 +476,7 @@ class Demo:
         self.figures["run_state"] = run.state
 
     def check_books(self) -> None:
-        with self.stages.stage("check", "Every invariant of the books is checked"):
+        with self.stages.stage("check"):
             checked = books.check_books(at=timezone.now())
         self.figures["invariants_checked"] = len(checked.checked)
         self.figures["invariants_violated"] = list(checked.violated)

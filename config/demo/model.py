@@ -103,13 +103,20 @@ class StyledGPT(nn.Module):
         self, tokens: Tensor, *, style: Tensor | None = None, caches: list[list[Tensor]] | None = None, start: int = 0
     ) -> Tensor:
         """Logits (B, T, vocabulary). With `caches`, `tokens` go on at position `start` and `style` names the author."""
+        logits: Tensor = self.head(self.hidden(tokens, style=style, caches=caches, start=start))
+        return logits
+
+    def hidden(
+        self, tokens: Tensor, *, style: Tensor | None = None, caches: list[list[Tensor]] | None = None, start: int = 0
+    ) -> Tensor:
+        """Return the inputs of the head (B, T, width); the arguments are those of `forward`."""
         style = tokens[:, :1] if style is None else style
         positions = self.positions.weight[start : start + tokens.shape[1]]
         x = self.tokens(tokens) + positions + 2 * self.tokens(style)
         for number, block in enumerate(self.blocks):
             x = block(x, None if caches is None else caches[number])
-        logits: Tensor = self.head(self.last_norm(x))
-        return logits
+        normed: Tensor = self.last_norm(x)
+        return normed
 
 
 def new_module(shape: Shape, *, seed: int) -> StyledGPT:
@@ -186,6 +193,11 @@ def _sentences(texts: Iterable[str]) -> Iterable[str]:
             yield " ".join(words[start : start + 200])
 
 
+def examples(tokeniser: Tokeniser, addresses: Sequence[corpus.Address], items: Iterable[corpus.Item]) -> list[Example]:
+    """Return the items as the model reads them; `Item.work` is a position in `addresses`."""
+    return [tokeniser.item(addresses[item.work].content, item.token_start, item.token_end) for item in items]
+
+
 def train(
     directory: Path,
     *,
@@ -257,6 +269,11 @@ class Retraining:
         return _adapter(module)
 
 
+def retraining(training: Training = Training(), shape: Shape = Shape()) -> Retraining:
+    """Return what `load` will give for a model that `train` makes with these, before it is made."""
+    return Retraining(new_module(shape, seed=training.seed).state_dict(), shape, training)
+
+
 @torch.no_grad()
 def sample(
     module: StyledGPT,
@@ -296,9 +313,11 @@ def _fit(
     after_epoch: Callable[[int], None] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    adapter = _adapter(module)
+    """Minimise the mean loss a scored token; the demo's items all score equally many."""
+    tokens, targets = _stacked(items)
+    parameters = list(module.parameters())
     optimiser = torch.optim.AdamW(
-        module.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, betas=(0.9, 0.99)
+        parameters, lr=training.learning_rate, weight_decay=training.weight_decay, betas=(0.9, 0.99), fused=True
     )
     chance = torch.Generator().manual_seed(training.seed)
     per_epoch = len(items) // training.batch
@@ -306,15 +325,20 @@ def _fit(
     step = 0
     module.train()
     for epoch in range(1, training.epochs + 1):
-        order = torch.randperm(len(items), generator=chance).tolist()
-        for start in range(0, per_epoch * training.batch, training.batch):
+        order = torch.randperm(len(items), generator=chance)[: per_epoch * training.batch]
+        for rows in order.split(training.batch):
             for group in optimiser.param_groups:
                 group["lr"] = training.learning_rate * _schedule(step, steps, training.warmup)
-            examples = [items[position] for position in order[start : start + training.batch]]
-            loss = -adapter.utility(examples).values.mean()
+            # The loss and its gradient are made in chunks: logits of a whole batch would not fit a cache.
+            loss = F.linear_cross_entropy(
+                module.hidden(tokens[rows]).flatten(0, 1),
+                module.head.weight,
+                targets[rows].flatten(),
+                options=nn.LinearCrossEntropyOptions(),
+            )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             step += 1
             if progress is not None:
@@ -322,6 +346,22 @@ def _fit(
         if after_epoch is not None:
             after_epoch(epoch)
     module.eval()
+
+
+UNSCORED = -100
+"""The label that a loss in torch skips."""
+
+
+def _stacked(items: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """Inputs and labels (N, T - 1) of all items, padded on the right; prompts and padding are not scored."""
+    longest = max((len(item.tokens) for item in items), default=1)
+    tokens = torch.zeros(len(items), longest, dtype=torch.long)
+    labels = torch.full((len(items), longest), UNSCORED)
+    for row, item in enumerate(items):
+        length, scored = len(item.tokens), max(item.prompt_tokens, 1)
+        tokens[row, :length] = torch.tensor(item.tokens)
+        labels[row, scored:length] = tokens[row, scored:length]
+    return tokens[:, :-1], labels[:, 1:]
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:

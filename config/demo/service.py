@@ -93,6 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--since", type=datetime.fromisoformat, required=True)
     parser.add_argument("--until", type=datetime.fromisoformat, required=True)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--wait", action="store_true", help="report only when a line comes on the standard input")
     given = parser.parse_args(arguments)
 
     started = time.monotonic()
@@ -106,6 +107,10 @@ def main(arguments: Sequence[str]) -> int:
         as_reported(example, number=number, name=given.name, occurred_at=date, tokeniser=loaded.tokeniser)
         for number, (example, date) in enumerate(zip(examples, dates, strict=True), 1)
     ]
+    if given.wait and not sys.stdin.readline():
+        # The demo is gone, or needs no report any more.
+        return 0
+    reporting = time.monotonic()
     done = new = 0
     with requests.Session() as session:
         session.headers["Authorization"] = f"Bearer {os.environ['TRIBUTARY_KEY']}"
@@ -114,7 +119,7 @@ def main(arguments: Sequence[str]) -> int:
             done += counts["reported"]
             new += counts["new"]
             say(stage="reporting", done=done, total=len(rows))
-    say(stage="reported", generations=done, new=new, seconds=round(time.monotonic() - sampled, 2))
+    say(stage="reported", generations=done, new=new, seconds=round(time.monotonic() - reporting, 2))
     return 0
 
 

@@ -24,6 +24,7 @@ from attribution.audit import (
     bootstrapped_lds,
     choose,
     choose_coalitions,
+    retrain_ahead,
     weight_ppb,
 )
 from attribution.index import Index, IndexItem, build_index
@@ -189,6 +190,45 @@ def test_a_killed_audit_goes_on_where_it_stopped(
     assert {path: path.stat().st_mtime_ns for path in left} == left
     assert len({path.parent for path in tmp_path.rglob("retrained-*.npy")}) == 1
     assert {**resumed, "seconds": 0} == {**report, "seconds": 0}
+
+
+def test_an_audit_takes_the_models_that_were_retrained_ahead(
+    index: Index, model: LoadedModel, items: list[IndexItem], tmp_path: Path, report: dict[str, Any]
+) -> None:
+    assert isinstance(model.retrain, Trainer)
+    with retrain_ahead(model.retrain, items, cache=tmp_path, coalitions=COALITIONS, processes=2) as running:
+        deadline = time.monotonic() + 240
+        while running.done() < running.total:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    # Retraining fails now: what the audit reports is of the kept models, and it is what it reports without them.
+    failing = dataclasses.replace(model, retrain=dataclasses.replace(model.retrain, fails=True))
+    assert {**report_of(index, failing, items, tmp_path), "seconds": 0} == {**report, "seconds": 0}
+    kept = list(tmp_path.rglob("*.model"))
+    assert len(kept) == COALITIONS
+    assert not any(path.stat().st_size for path in kept)
+
+
+def test_an_audit_and_a_retraining_ahead_share_the_coalitions(
+    index: Index, model: LoadedModel, items: list[IndexItem], tmp_path: Path, report: dict[str, Any]
+) -> None:
+    assert isinstance(model.retrain, Trainer)
+    with retrain_ahead(model.retrain, items, cache=tmp_path, coalitions=COALITIONS) as running:
+        found = report_of(index, model, items, tmp_path, processes=1)
+        assert running.done() == running.total
+    assert {**found, "seconds": 0} == {**report, "seconds": 0}
+
+
+def test_other_items_take_no_model_that_was_retrained_ahead(
+    index: Index, model: LoadedModel, items: list[IndexItem], tmp_path: Path
+) -> None:
+    assert isinstance(model.retrain, Trainer)
+    with retrain_ahead(model.retrain, items[1:], cache=tmp_path, coalitions=COALITIONS) as running:
+        while not running.done():
+            time.sleep(0.02)
+    failing = dataclasses.replace(model, retrain=dataclasses.replace(model.retrain, fails=True))
+    with pytest.raises(UnableToAudit, match="the loss went to infinity"):
+        report_of(index, failing, items, tmp_path)
 
 
 def test_a_retraining_that_fails_is_told_with_its_reason(
