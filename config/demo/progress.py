@@ -129,7 +129,7 @@ class Stages:
     path: Path
     seconds: dict[str, float] = field(default_factory=dict)
     processor_seconds: dict[str, float] = field(default_factory=dict)
-    """Of this process and of the children that ended meanwhile, by stage; the retraining beside the stages is in the total alone."""
+    """By stage, of this process and of the children that ended meanwhile. Stages beside others have none."""
 
     def __post_init__(self) -> None:
         self._stages = {name: Stage(name, says) for name, says in STAGES.items()}

@@ -122,7 +122,7 @@ def test_sampling_with_a_cache_says_what_the_model_says_without(trained: tuple[P
     module = trained[1].adapter.module
     assert isinstance(module, model.StyledGPT)
     tokens = torch.randint(1, 500, (2, 20))
-    caches: list[list[torch.Tensor]] = [[] for _ in module.blocks]
+    caches = module.new_caches(len(tokens), 20)
     with torch.no_grad():
         whole = module(tokens)
         first = module(tokens[:, :6], style=tokens[:, :1], caches=caches)
