@@ -152,7 +152,9 @@ def test_retraining_starts_from_the_same_initial_checkpoint(
     one, same, other = (retrain(texts[0][:64], seed).utility(texts[1]).values for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-    assert retrain.recipe != replace(retrain, epochs=2).recipe
+    assert retrain.recipe != replace(retrain, epochs=retrain.epochs + 1).recipe
+    # What is retrained before the model is there is kept under the same name as after.
+    assert retrain.recipe == model.retraining(TRAINING, SHAPE).recipe
 
 
 def test_the_model_can_be_indexed(
