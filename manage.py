@@ -16,7 +16,7 @@ def execute() -> None:
     try:
         execute_from_command_line(sys.argv)
     except (OperationalError, ProgrammingError):
-        from config.database import is_set_up
+        from config.engine.roles import is_set_up
 
         if is_set_up():
             raise
@@ -32,13 +32,13 @@ def main() -> None:
         execute()
         return
 
-    from config import local
+    from config.engine import servers
     from config.settings import TRIBUTARY_DATA
 
     try:
-        with local.engine(TRIBUTARY_DATA, postgres=needs_postgres, valkey=needs_valkey):
+        with servers.engine(TRIBUTARY_DATA, postgres=needs_postgres, valkey=needs_valkey):
             execute()
-    except local.EngineUnavailable as error:
+    except servers.EngineUnavailable as error:
         sys.exit(f"{error}")
 
 

@@ -10,8 +10,8 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from attribution import operations
 from attribution.models import ModelVersion
+from attribution.operations import attributions, builds, evaluations, revisions
 
 BATCH = 64
 # Well inside the task's own limit: what is left is the next message's or the next sweep's.
@@ -43,7 +43,7 @@ STEP_SECONDS_MAX = 6 * 3600
 def take_build_step(step_id: int) -> bool:
     """The hint that a step of a build can be done. Whoever finishes a stage tells of the steps of the next one."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    done = operations.take_step(step_id=step_id, at=timezone.now())
+    done = builds.take_step(step_id=step_id, at=timezone.now())
     if done:
         sweep_builds()
     return done
@@ -52,7 +52,7 @@ def take_build_step(step_id: int) -> bool:
 @shared_task
 def sweep_builds() -> int:
     """Tell of every step that could be done now: after a stage, and for what a lost message left behind."""
-    steps = operations.steps_to_do()
+    steps = builds.steps_to_do()
     for step in steps:
         take_build_step.apply_async((step.pk,), expires=HINT_EXPIRES_SECONDS)
     return len(steps)
@@ -62,13 +62,13 @@ def sweep_builds() -> int:
 def take_audit(index_id: int) -> bool:
     """The hint that a queued audit can be made. It goes on where a former one was cut off."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    return operations.take_audit(index_id=index_id, at=timezone.now(), processes=settings.AUDIT_PROCESSES)
+    return evaluations.take_audit(index_id=index_id, at=timezone.now(), processes=settings.AUDIT_PROCESSES)
 
 
 @shared_task
 def sweep_audits() -> int:
     """Tell of every queued audit; one that a worker is at is locked, and the message dropped."""
-    queued = operations.audits_to_do()
+    queued = evaluations.audits_to_do()
     for index_id in queued:
         take_audit.apply_async((index_id,), expires=HINT_EXPIRES_SECONDS)
     return len(queued)
@@ -80,8 +80,8 @@ def sweep_removals() -> int:
     at = timezone.now()
     if settings.WITHDRAWN_WORKS_LEAVE_INDEXES:
         for version in ModelVersion.objects.filter(indexes__isnull=False).distinct():
-            operations.follow_consent(model_version=version, at=at)
-    return operations.revise_indexes(at=at)
+            revisions.follow_consent(model_version=version, at=at)
+    return revisions.revise_indexes(at=at)
 
 
 def _attribute_until_none_is_left() -> int:
@@ -90,7 +90,7 @@ def _attribute_until_none_is_left() -> int:
     started = time.monotonic()
     done = 0
     while time.monotonic() - started < SECONDS_MAX:
-        settled = operations.attribute_batch(limit=BATCH, at=timezone.now())
+        settled = attributions.attribute_batch(limit=BATCH, at=timezone.now())
         if not settled:
             break
         done += settled

@@ -172,9 +172,9 @@ def run(address: str, *, quick: bool) -> dict[str, Any]:
         from django.db import connection
         from django.utils import timezone
 
-        from ledger import operations
+        from ledger.operations import periods
 
-        operations.open_periods(at=timezone.now())
+        periods.open_periods(at=timezone.now())
         made = Run(own, QUICK if quick else FULL)
         settings = server_settings(own)
         made.tributary()

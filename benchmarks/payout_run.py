@@ -108,15 +108,15 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
     from django.db import transaction
 
     from contributors.models import Contributor
-    from contributors.operations import register_user
+    from contributors.operations.people import register_user
     from ledger import journal
-    from ledger import operations as ledger
     from ledger.journal import AccountKey, Document
-    from payouts import operations
+    from ledger.operations import periods
     from payouts.models import PayoutAccount
+    from payouts.operations import funding, policies
 
     at = datetime.now(UTC)
-    ledger.open_periods(at=at)
+    periods.open_periods(at=at)
     people = {
         name: register_user(email=f"{name}@example.org", password=uuid.uuid4().hex, roles=roles, at=at)
         for name, roles in {"maker": ["finance_maker"], "checker": ["finance_checker"]}.items()
@@ -141,7 +141,7 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
         ],
         batch_size=2000,
     )  # fmt: skip
-    operations.adopt_policy(currency="USD", minimum_minor=100, maturity_days=0, by=people["maker"],
+    policies.adopt_policy(currency="USD", minimum_minor=100, maturity_days=0, by=people["maker"],
                              approved_by=people["checker"], at=at, seen=seen())  # fmt: skip
 
     accrued = journal.open_accounts([AccountKey("contributor_accrued", "USD", f"contributor:{c.pk}")
@@ -177,31 +177,31 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
             lines=lines, reference="bench",
         )  # fmt: skip
     minor = int(owed.sum()) // 10_000_000 + 1
-    operations.fund_platform(currency="USD", amount_minor=minor, by=people["maker"], at=at, seen=seen())
+    funding.fund_platform(currency="USD", amount_minor=minor, by=people["maker"], at=at, seen=seen())
     return people
 
 
 # --- what is measured ---------------------------------------------------------------------------------------------
 def seen() -> Any:
-    from payouts.operations import Presence
+    from payouts.operations.audit import Presence
 
     return Presence(mfa_age_seconds=1)
 
 
 def build(people: dict[str, Any]) -> dict[str, Any]:
-    from payouts import operations
+    from payouts.operations import approval, building, runs
 
     at = datetime.now(UTC)
     started = time.perf_counter()
-    run = operations.build_run(currency="USD", cut_off=at, by=people["maker"], at=at)
+    run = building.build_run(currency="USD", cut_off=at, by=people["maker"], at=at)
     built = time.perf_counter()
-    run = operations.submit_run(run=run, by=people["maker"], at=at)
+    run = runs.submit_run(run=run, by=people["maker"], at=at)
     frozen = time.perf_counter()
-    run = operations.approve_run(
+    run = approval.approve_run(
         run=run, by=people["checker"], typed_total=run.total_minor, content_hash=bytes(run.content_hash or b""), at=at,
         seen=seen(),
     )  # fmt: skip
-    operations.start_execution(run=run, by=people["checker"], at=datetime.now(UTC), seen=seen())
+    approval.start_execution(run=run, by=people["checker"], at=datetime.now(UTC), seen=seen())
     return {
         "run_id": run.pk, "payouts": run.n_payouts, "calculate_seconds": round(built - started, 2),
         "freeze_seconds": round(frozen - built, 2), "calculate_and_freeze_seconds": round(frozen - started, 2),
@@ -289,8 +289,8 @@ def work(run_id: int) -> None:
     import django
 
     django.setup()
-    from payouts import operations
-    from payouts.gateway.client import _GuardedConnection
+    from payouts.attempts import crew
+    from payouts.rails.stripe.client import _GuardedConnection
 
     written_at, ask = [], _GuardedConnection._ask
 
@@ -301,7 +301,7 @@ def work(run_id: int) -> None:
     _GuardedConnection._ask = ask_and_note  # type: ignore[method-assign,assignment]
     end, begun = time.monotonic() + 900, time.process_time()
     while time.monotonic() < end:
-        if operations.execute_run(run_id=run_id).live == 0:
+        if crew.execute_run(run_id=run_id).live == 0:
             break
         time.sleep(0.2)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -310,12 +310,12 @@ def work(run_id: int) -> None:
 
 
 def reconcile(run_id: int) -> dict[str, Any]:
-    from payouts import reconciliation
     from payouts.models import PayoutRun
+    from payouts.reconciliation import comparison
 
     run = PayoutRun.objects.get(pk=run_id)
     started = time.perf_counter()
-    record = reconciliation.reconcile_run(run=run, at=datetime.now(UTC) + timedelta(seconds=1))
+    record = comparison.reconcile_run(run=run, at=datetime.now(UTC) + timedelta(seconds=1))
     return {
         "reconcile_seconds": round(time.perf_counter() - started, 2), "differences": record.n_differences,
         "ledger_equals_stripe": record.ledger_balance == record.stripe_balance,
@@ -326,7 +326,8 @@ def ingest(events: int = 1_000, per_second: float = 200.0) -> dict[str, Any]:
     """The inbox at a steady rate: verified, stored and answered, a request at a time, without the HTTP server."""
     from django.test import RequestFactory
 
-    from payouts import api, gateway
+    from payouts.api import webhooks
+    from payouts.rails.stripe import webhooks as webhooks_stripe
 
     factory, seconds = RequestFactory(), []
     begun = time.perf_counter()
@@ -335,13 +336,13 @@ def ingest(events: int = 1_000, per_second: float = 200.0) -> dict[str, Any]:
             {"id": f"evt_bench{number}", "object": "event", "type": "balance.available", "created": int(time.time()),
              "livemode": False, "data": {"object": {"id": "ba_1", "padding": "x" * 2000}}}
         )  # fmt: skip
-        signature = gateway.sign(body.encode(), SECRET, timestamp=int(time.time()))
+        signature = webhooks_stripe.sign(body.encode(), SECRET, timestamp=int(time.time()))
         request = factory.post(
             "/webhooks/stripe/", body, content_type="application/json", headers={"Stripe-Signature": signature}
         )
         time.sleep(max(begun + number / per_second - time.perf_counter(), 0))
         started = time.perf_counter()
-        status = api.stripe_webhook(request).status_code
+        status = webhooks.stripe_webhook(request).status_code
         seconds.append(time.perf_counter() - started)
         assert status == 200, status
     cuts = statistics.quantiles(seconds, n=100)

@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 
 from config.models import BooksCheck
-from ledger import invariants
+from ledger.queries import invariants
 
 
 def check_books(*, at: datetime) -> BooksCheck:

@@ -1,6 +1,6 @@
 """Every setting, from the environment, with defaults that are safe in production.
 
-Where DATABASE_URL and BROKER_URL are unset, the embedded engine (config/local.py) serves both.
+Where DATABASE_URL and BROKER_URL are unset, the embedded engine (config/engine/servers.py) serves both.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import structlog
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from config import local
-from config.database import APP_ROLE, connection_options
+from config.engine import servers
+from config.engine.roles import APP_ROLE, connection_options
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -27,7 +27,7 @@ TRIBUTARY_DATA = Path(env.str("TRIBUTARY_DATA", str(BASE_DIR / "var"))).resolve(
 # Without a Stripe key the product talks to the project's sandbox: one more address, made once and kept beside the data.
 # Whoever names a key in the environment is never led there by a file left behind.
 if "STRIPE_SECRET_KEY" not in os.environ:
-    env.read_env(str(local.sandbox_environment(TRIBUTARY_DATA)))
+    env.read_env(str(servers.sandbox_environment(TRIBUTARY_DATA)))
 DEBUG = env.bool("DEBUG", False)
 SITE_URL = env.str("SITE_URL", "http://127.0.0.1:8000").rstrip("/")
 SITE_HOST = urllib.parse.urlsplit(SITE_URL).hostname or "127.0.0.1"
@@ -37,7 +37,7 @@ def _secret_key() -> str:
     """SECRET_KEY, or one made once and kept beside the data, so that sessions survive a restart."""
     if given := os.environ.get("SECRET_KEY"):
         return given
-    return local.write_once(TRIBUTARY_DATA / "secret_key", secrets.token_urlsafe(64))
+    return servers.write_once(TRIBUTARY_DATA / "secret_key", secrets.token_urlsafe(64))
 
 
 SECRET_KEY = _secret_key()
@@ -45,11 +45,12 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[SITE_HOST, "127.0.0.1", "loca
 
 INSTALLED_APPS = [
     "config.apps.ConfigApp",
+    "people",
     "contributors",
     "attribution",
     "ledger",
     "payouts",
-    "payouts.sandbox",
+    "stripe_sandbox",
     "config.apps.TablesApp",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -70,7 +71,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "config.refusals.RefuseCharsets",
+    "config.middleware.RefuseCharsets",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -78,12 +79,12 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "config.refusals.RefuseNul",
+    "config.middleware.RefuseNul",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "config.refusals.ExplainForms",
-    "config.refusals.WaitForCache",
+    "config.middleware.ExplainForms",
+    "config.middleware.WaitForCache",
     "django_structlog.middlewares.RequestMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
@@ -133,13 +134,13 @@ def _database(url: str) -> dict[str, Any]:
     }
 
 
-DATABASE_URL = env.str("DATABASE_URL", local.database_url(TRIBUTARY_DATA))
+DATABASE_URL = env.str("DATABASE_URL", servers.database_url(TRIBUTARY_DATA))
 DATABASES = {"default": _database(DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-BROKER_URL = env.str("BROKER_URL", local.broker_url(TRIBUTARY_DATA))
+BROKER_URL = env.str("BROKER_URL", servers.broker_url(TRIBUTARY_DATA))
 # Shared by all web processes: rate limits, and which second-factor code was used already, must not be counted apart.
-CACHE_URL = env.str("CACHE_URL", local.cache_url(BROKER_URL))
+CACHE_URL = env.str("CACHE_URL", servers.cache_url(BROKER_URL))
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
@@ -275,7 +276,7 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000
 DATA_UPLOAD_MAX_NUMBER_FILES = 200
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["attribution.authentication.ServiceKeyAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["attribution.api.authentication.ServiceKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
@@ -310,7 +311,7 @@ TIME_ZONE = "UTC"
 # A model version names its factory; only what stands here can be loaded. No API takes a path.
 TRIBUTARY_MODEL_FACTORIES = env.dict(
     "TRIBUTARY_MODEL_FACTORIES",
-    default={"demo": "config.demo.model.load", "pushed": "attribution.adapters.pushed.load"},
+    default={"demo": "config.demo.model.load", "pushed": "influence.adapters.pushed.load"},
 )
 # What computes gradients in this process: cpu, cuda or cuda:N. A worker with a GPU is given it by its environment.
 ATTRIBUTION_DEVICE = env.str("ATTRIBUTION_DEVICE", "cpu")

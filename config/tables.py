@@ -13,7 +13,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
 
-from contributors.console import second_factor_used_at
+from people.console.guard import second_factor_used_at
 
 
 class TablesSite(AdminSite):

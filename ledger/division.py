@@ -16,7 +16,7 @@ import numpy as np
 from django.db import connection
 
 from contributors.models import Split, SplitDispute
-from contributors.queries import split_of
+from contributors.queries.splits import split_of
 from ledger.models import Refusal, RoyaltyPlan, utc_date
 from ledger.money import PPB, apportion, apportion_rows, from_billionths, part, tie_key
 from ledger.queries.contracts import Coverage, coverage

@@ -6,20 +6,16 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from attribution.operations import UnableToAttribute
+from attribution.operations.attributions import UnableToAttribute
 from ledger.models import Restatement
-from ledger.operations import (
-    UnableToRestate,
-    accrue,
-    compute_waiting_previews,
-    continue_restatement,
-    estimate_pools,
-    export_closed_periods,
-    hold_contested,
-    make_partitions,
-    open_periods,
-    release_reserves,
-)
+from ledger.operations.accruals import accrue
+from ledger.operations.contests import hold_contested
+from ledger.operations.corrections import UnableToRestate, continue_restatement
+from ledger.operations.credit_exports import export_closed_periods
+from ledger.operations.periods import make_partitions, open_periods
+from ledger.operations.pools import estimate_pools
+from ledger.operations.previews import compute_waiting_previews
+from ledger.operations.reserves import release_reserves
 
 log = structlog.get_logger(__name__)
 SWEEPS_MAX = 200

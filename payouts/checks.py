@@ -32,8 +32,8 @@ def check_keys(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
             )  # fmt: skip
         if not settings.STRIPE_WEBHOOK_SECRETS or not settings.STRIPE_CONNECT_WEBHOOK_SECRETS:
             found.append(Warning("A webhook endpoint has no secret: its deliveries are refused.", id="payouts.W002"))
-    from payouts.operations import UnableToExport, UnableToRecordBankDetails
-    from payouts.operations.bank_files import programme_account
+    from payouts.operations.bank_files import UnableToExport, programme_account
+    from payouts.operations.banks import UnableToRecordBankDetails
 
     for currency in settings.PROGRAMME_ACCOUNTS:
         try:

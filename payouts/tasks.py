@@ -5,8 +5,10 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from payouts import operations, reconciliation
+from payouts.attempts import crew
 from payouts.models import PayoutRun, TopUp
+from payouts.operations import notices
+from payouts.reconciliation import comparison, inbox, sweeping
 
 # Below the task's time limit; what is left is found by the sweep.
 EXECUTION_SECONDS_MAX = 600.0
@@ -15,25 +17,25 @@ EXECUTION_SECONDS_MAX = 600.0
 @shared_task
 def execute_run(run_id: int) -> None:
     """Pay what is due in a run; reconcile it when that was all."""
-    progress = operations.execute_run(run_id=run_id, seconds_max=EXECUTION_SECONDS_MAX)
+    progress = crew.execute_run(run_id=run_id, seconds_max=EXECUTION_SECONDS_MAX)
     if progress.live == 0:
-        reconciliation.sweep_stuck(at=timezone.now(), threads=1)
+        sweeping.sweep_stuck(at=timezone.now(), threads=1)
 
 
 @shared_task
 def sweep_payouts() -> None:
     """Claim again what a dead worker left, and finish what waited for its time."""
-    reconciliation.sweep_stuck(at=timezone.now())
+    sweeping.sweep_stuck(at=timezone.now())
 
 
 @shared_task
 def apply_webhook(event_id: int) -> None:
-    reconciliation.apply_webhook(event_id=event_id, at=timezone.now())
+    inbox.apply_webhook(event_id=event_id, at=timezone.now())
 
 
 @shared_task
 def sweep_webhooks() -> None:
-    reconciliation.sweep_webhooks(at=timezone.now())
+    sweeping.sweep_webhooks(at=timezone.now())
 
 
 @shared_task
@@ -43,18 +45,18 @@ def reconcile_last_day() -> None:
     currencies = set(PayoutRun.objects.values_list("currency", flat=True))
     currencies |= set(TopUp.objects.values_list("currency", flat=True))
     for currency in sorted(currencies):
-        for day in reconciliation.days_to_compare(currency=currency, at=now):
-            reconciliation.reconcile_day(currency=currency, day=day, at=now)
+        for day in comparison.days_to_compare(currency=currency, at=now):
+            comparison.reconcile_day(currency=currency, day=day, at=now)
 
 
 @shared_task
 def send_notices() -> None:
     """Write the notices that follow from the rows, and mail what was not mailed yet."""
-    operations.notice_what_is_due(at=timezone.now())
-    operations.send_due_notices(at=timezone.now())
+    notices.notice_what_is_due(at=timezone.now())
+    notices.send_due_notices(at=timezone.now())
 
 
 @shared_task
 def refresh_accounts() -> None:
     """Read accounts again that were not read for a day, and let automatic holds follow forms, dates and policies."""
-    reconciliation.sweep_accounts(at=timezone.now())
+    sweeping.sweep_accounts(at=timezone.now())

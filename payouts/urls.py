@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from payouts import api
+from payouts.api import webhooks
 from payouts.console import (
     actions,
     bank_files,
@@ -105,6 +105,6 @@ urlpatterns = [
     path("console/reconciliation/unknown/<uuid:public_id>/", differences.decide, name="decide"),
     path("console/audit/", log.audit, name="audit"),
     path("console/audit.csv", log.audit_csv, name="audit_csv"),
-    path("webhooks/stripe/", api.stripe_webhook, name="stripe_webhook"),
-    path("webhooks/stripe/connect/", api.stripe_connect_webhook, name="stripe_connect_webhook"),
+    path("webhooks/stripe/", webhooks.stripe_webhook, name="stripe_webhook"),
+    path("webhooks/stripe/connect/", webhooks.stripe_connect_webhook, name="stripe_connect_webhook"),
 ]

@@ -45,7 +45,7 @@ def checked(served: Served, told: Path) -> Served:
 
 
 def _application() -> Served:
-    from payouts.sandbox.wsgi import application
+    from stripe_sandbox.wsgi import application
 
     return checked(application, Path(os.environ["SANDBOX_VIOLATIONS"]))
 

@@ -14,7 +14,7 @@ from django.db import connection
 from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
-from config.database import APP_ROLE, take_role
+from config.engine.roles import APP_ROLE, take_role
 from tests.databases import CommittedDatabase, cloned_database, on_database, template
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ import psycopg2
 from django.conf import settings
 from django.db import connection
 
-from config import local
-from config.database import OWNER_ROLE, ROLES_SQL, take_role
+from config.engine import servers
+from config.engine.roles import OWNER_ROLE, ROLES_SQL, take_role
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "test"
@@ -116,8 +116,8 @@ def _migrated_engine() -> Path:
                 shutil.rmtree(old)
             with tempfile.TemporaryDirectory(dir=CACHE) as making:
                 root = Path(making) / "engine"
-                with local.engine(root, valkey=False):
-                    environment = {**os.environ, "DATABASE_URL": local.database_url(root)}
+                with servers.engine(root, valkey=False):
+                    environment = {**os.environ, "DATABASE_URL": servers.database_url(root)}
                     command = [sys.executable, "manage.py", "setup_database", "-v", "0"]
                     subprocess.run(command, check=True, env=environment, cwd=ROOT, timeout=300)
                 root.rename(directory)

@@ -18,17 +18,17 @@ import psycopg2
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from config import local
+from config.engine import servers
 
 ROOT = Path(__file__).resolve().parent.parent / ".cache" / "test"
 NEEDS_POSTGRES = "DATABASE_URL" not in os.environ
 NEEDS_VALKEY = "BROKER_URL" not in os.environ
 
-os.environ.setdefault("DATABASE_URL", local.database_url(ROOT))
-os.environ.setdefault("BROKER_URL", local.broker_url(ROOT))
+os.environ.setdefault("DATABASE_URL", servers.database_url(ROOT))
+os.environ.setdefault("BROKER_URL", servers.broker_url(ROOT))
 # Each process of the run has a cache of its own, which every test begins by emptying.
 _NUMBER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-os.environ["CACHE_URL"] = local.cache_url(os.environ["BROKER_URL"], 1 + _NUMBER % 14)
+os.environ["CACHE_URL"] = servers.cache_url(os.environ["BROKER_URL"], 1 + _NUMBER % 14)
 os.environ.setdefault("TRIBUTARY_DATA", str(ROOT / "data"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A test that computes between two statements is no stuck session.
@@ -60,14 +60,14 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     # What a run proves about kill -9 of a client or a backend does not rest on fsync; its database dies with it.
     options = ["fsync=off", "full_page_writes=off"]
-    owned = local.engine(ROOT, postgres=NEEDS_POSTGRES, valkey=NEEDS_VALKEY, postgres_options=options)
+    owned = servers.engine(ROOT, postgres=NEEDS_POSTGRES, valkey=NEEDS_VALKEY, postgres_options=options)
     if _stack.enter_context(owned) and NEEDS_POSTGRES:
         _drop_left_databases()
 
 
 def _drop_left_databases() -> None:
     """Drop the clones of runs that were killed. Nobody else uses the engine, since this process owns it."""
-    admin = psycopg2.connect(local.database_url(ROOT, "postgres"), connect_timeout=10)
+    admin = psycopg2.connect(servers.database_url(ROOT, "postgres"), connect_timeout=10)
     admin.autocommit = True
     with admin.cursor() as cursor:
         cursor.execute("SELECT datname FROM pg_database WHERE datname ~ '^(clone|making|test)_'")

@@ -177,7 +177,7 @@ class StripeSandbox:
         return self.control("POST" if values else "GET", "settings", values or None)
 
     def queue_faults(self, *kinds: str, path: str = "/v1/transfers", method: str = "POST", **where: Any) -> None:
-        """Each kind happens once, to the next requests that fit; see payouts/sandbox/faults.py for the kinds."""
+        """Each kind happens once, to the next requests that fit; see stripe_sandbox/faults.py for the kinds."""
         self.control("POST", "faults", {"queue": list(kinds), "path": path, "method": method, **where})
 
     def set_faults(

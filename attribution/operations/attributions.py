@@ -15,8 +15,6 @@ import structlog
 from django.db import transaction
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 
-from attribution import shares
-from attribution.artefacts import UnableToOpenIndex
 from attribution.models import Attribution, AttributionIndex, Generation, IndexRevision
 from attribution.operations.indexes import Opened, UnableToLoadModel, open_built
 from attribution.operations.measurements import (
@@ -26,12 +24,14 @@ from attribution.operations.measurements import (
     let_the_model_take_its_time,
     measure,
 )
-from attribution.queries import general_key as general_key
-from attribution.queries import groups_of
-from contributors.queries import counted_as_one
+from attribution.queries.generations import general_key as general_key
+from attribution.queries.generations import groups_of
+from contributors.queries.links import counted_as_one
+from influence import shares
+from influence.index.artefacts import UnableToOpenIndex
 
 if TYPE_CHECKING:
-    from attribution.shapley import Groups
+    from influence.shapley import Groups
 
 BATCH_MAX = 1_000
 ERROR_CHARACTERS_MAX = 500

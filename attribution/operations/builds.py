@@ -1,8 +1,8 @@
-"""Builds that workers share: a row for every step, claimed by an advisory lock that ends with whoever holds it.
+"""Builds that workers share: a row for every step, claimed by an advisory lock that ends with its holder.
 
-Whether a step is done is a matter of files (attribution/building.py); rows say so afterwards. A message that is lost is
-made up for by the sweep, one that comes twice finds the step locked or done, a worker that is killed leaves the lock to
-the next one. Nothing is computed inside a transaction.
+Files say whether a step is done (influence/index/build.py); rows follow. The sweep makes up for a lost message. A
+doubled message finds the step locked or done; a killed worker leaves its lock to the next one. Nothing is computed
+inside a transaction.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from attribution.operations.indexes import (
 from attribution.operations.manifest_items import ManifestItems
 
 if TYPE_CHECKING:
-    from attribution.adapters import LoadedModel
-    from attribution.building import Build
+    from influence.adapters import LoadedModel
+    from influence.index.build import Build
 
 PLAN, ASSEMBLE = "plan", "assemble"
 # Class of the advisory locks of build steps; the other half is the step's id.
@@ -103,7 +103,7 @@ def session_lock(of: int, number: int) -> Iterator[bool]:
 
 
 def _do(step: BuildStep, *, at: datetime) -> None:
-    from attribution.building import Step
+    from influence.index.build import Step
 
     if step.stage == PLAN:
         _plan(step.index)
@@ -117,7 +117,8 @@ def _do(step: BuildStep, *, at: datetime) -> None:
 
 def _plan(index: AttributionIndex) -> None:
     """Decide the steps: those of the gradients, and one that does what is left."""
-    from attribution import attributors, building
+    from influence import scorers as attributors
+    from influence.index import build as building
 
     model = load_model(version=index.model_version, verify=True)
     wanted = Wanted.from_json(index.config)
@@ -153,7 +154,8 @@ class _Opened:
 
 
 def _open(index: AttributionIndex) -> _Opened:
-    from attribution import attributors, building
+    from influence import scorers as attributors
+    from influence.index import build as building
 
     part = attributors.gradient_part(directory_of(index), Wanted.from_json(index.config).index)
     if part is not None and not part[0].exists():
@@ -169,7 +171,7 @@ def _open(index: AttributionIndex) -> _Opened:
 def _opened(index_id: int, directory: Path, draft: Path) -> _Opened:
     """Kept by this process from step to step of one plan, which its draft is named after. The items are those that were
     planned, whichever worker opens them."""
-    from attribution import building
+    from influence.index import build as building
 
     index = AttributionIndex.objects.select_related("model_version__manifest").get(pk=index_id)
     model = load_model(version=index.model_version)

@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from attribution.features import read_features
 from attribution.models import Generation
+from influence.features import read_features
 
 EXTERNAL_ID_CHARACTERS_MAX = 200
 MODEL_VERSION_CHARACTERS_MAX = 100

@@ -22,9 +22,9 @@ from attribution.operations.indexes import (
 )
 
 if TYPE_CHECKING:
-    from attribution.adapters import LoadedModel
-    from attribution.attributors import Attributor, IndexItem
-    from attribution.configuration import IndexConfig
+    from influence.adapters import LoadedModel
+    from influence.index.config import IndexConfig
+    from influence.scorers import Attributor, IndexItem
 
 DAMPINGS = (0.1, 0.3, 1.0)
 LEXICAL_WEIGHTS = (0.25, 0.5, 1.0)
@@ -49,8 +49,8 @@ def choose_index(
     Returns it (the same index, where nothing was better) with the agreement of everything that was tried, on own
     generations. It is not audited yet: `audit_index` draws other coalitions, which decided nothing.
     """
-    from attribution import audit as auditing
-    from attribution.configuration import gauss_nodes
+    from influence.evaluation import lds as auditing
+    from influence.index.config import gauss_nodes
 
     version = index.model_version
     model = load_model(version=version, verify=True, device=device)
@@ -101,8 +101,8 @@ def _build(
     """Candidates that one build gives: the midpoint alone and, where items have words, the hybrid by its weights."""
     from dataclasses import replace
 
-    from attribution import attributors
-    from attribution.sources import Listed
+    from influence import scorers
+    from influence.index.sources import Listed
 
     # Works leave, come back and change hands from one choice to the next: a candidate is of these items.
     candidates = cache / "candidates" / Listed(items).sha256[:16]
@@ -110,8 +110,8 @@ def _build(
     def built(config: IndexConfig) -> Attributor:
         path = candidates / config.sha256[:16]
         if path.exists():
-            return attributors.open_attributor(path, model=model)
-        return attributors.build(path, model=model, items=items, config=config, mean_of=mean_of, progress=progress)
+            return scorers.open_attributor(path, model=model)
+        return scorers.build(path, model=model, items=items, config=config, mean_of=mean_of, progress=progress)
 
     label = f"damping {changes['damping']:g}, {len(changes['nodes'])} node{'s' * (len(changes['nodes']) > 1)}"
     hybrid = replace(present, attributor="hybrid", **changes)

@@ -23,10 +23,10 @@ from attribution.operations.manifest_items import ManifestItems, UnableToBuild
 from attribution.operations.model_versions import digest_of_directory
 
 if TYPE_CHECKING:
-    from attribution.adapters import Example, LoadedModel
-    from attribution.attributors import Attributor, IndexItem
-    from attribution.configuration import IndexConfig
-    from attribution.ranks import Ranks
+    from influence.adapters import Example, LoadedModel
+    from influence.index.config import IndexConfig
+    from influence.index.ranks import Ranks
+    from influence.scorers import Attributor, IndexItem
 
 OWN_GENERATIONS = 512
 AUDIT_GENERATIONS = 200
@@ -65,7 +65,7 @@ class Wanted:
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> Wanted:
         """Raises UnableToBuild: the configuration is not one, by name of what is wrong with it."""
-        from attribution.configuration import IndexConfig, is_number
+        from influence.index.config import IndexConfig, is_number
 
         wanted = dict(config)
         around = {
@@ -100,13 +100,13 @@ def build_index(
 ) -> AttributionIndex:
     """Build the index of a model version from its manifest's works, in this process.
 
-    `config` has the fields of attribution.configuration.IndexConfig, first of them `attributor`, then `noise_z`, and
+    `config` has the fields of influence.index.config.IndexConfig, first of them `attributor`, then `noise_z`, and
     `own_generations`: over how many of the model's own generations the mean query is taken. The first index of a model
     version serves at once; a later one takes over when it passes its audit. A build that was cut off is taken up by the
-    next call. `ranks` are processes that all make this call and share the work (attribution/ranks.py). `device`
-    computes gradients, in place of the installation's (attribution/devices.py).
+    next call. `ranks` are processes that all make this call and share the work (influence/index/ranks.py). `device`
+    computes gradients, in place of the installation's (influence/gradients/devices.py).
     """
-    from attribution.attributors import discard_other_parts
+    from influence.scorers import discard_other_parts
 
     wanted = Wanted.from_json(config or {})
     device = check_device(device)
@@ -135,8 +135,8 @@ def _share_gradients(
     progress: Progress | None,
     ranks: Ranks,
 ) -> None:
-    from attribution import attributors
-    from attribution import index as gradients
+    from influence import scorers as attributors
+    from influence.index import reader as gradients
 
     part = attributors.gradient_part(directory_of(row), wanted.index)
     if part is not None and not part[0].exists():
@@ -151,7 +151,7 @@ def assemble(
     row: AttributionIndex, *, model: LoadedModel, items: ManifestItems, at: datetime, progress: Progress | None = None
 ) -> AttributionIndex:
     """Do what is left of a build of these items, and let the row say that it is built."""
-    from attribution import attributors
+    from influence import scorers as attributors
 
     wanted = Wanted.from_json(row.config)
     directory = directory_of(row)
@@ -233,7 +233,7 @@ def _record_built(row: AttributionIndex, built: Attributor, *, at: datetime) -> 
 
 def describe_condition(built: Attributor) -> dict[str, Any]:
     """What the console shows of how well the basis fits; empty for an index that has none."""
-    from attribution.attributors import condition_of
+    from influence.scorers import condition_of
 
     condition = condition_of(built)
     if condition is None:
@@ -266,7 +266,7 @@ def audit_index(
     the one that serves it goes on doing so, and the whole pool then follows the plan's floor rule. `cache` is where
     retrained models' utilities are kept, the version's own place by default.
     """
-    from attribution import audit as auditing
+    from influence.evaluation import lds as auditing
 
     if index.state not in {State.BUILT, State.AUDITED, State.FAILED}:
         raise UnableToAuditIndex("Only an index that is built and not retired can be audited.")
@@ -298,7 +298,7 @@ def audit_cache(*, version: ModelVersion) -> Path:
 
 
 def record_audit(*, index: AttributionIndex, report: Mapping[str, Any], at: datetime) -> AttributionIndex:
-    """Store what an audit found (attribution.audit.audit's report), wherever it ran, and act on it."""
+    """Store what an audit found (influence.evaluation.lds.audit's report), wherever it ran, and act on it."""
     # Works may have left the index while it was audited: the basis and the method are the same.
     revisions = {bytes(sha256).hex() for sha256 in index.revisions.values_list("sha256", flat=True)}
     if report["index_sha256"] not in {bytes(index.sha256 or b"").hex(), *revisions}:
@@ -349,7 +349,7 @@ def load_model(*, version: ModelVersion, verify: bool = False, device: str | Non
 
 def check_device(device: str | None) -> str:
     """The device, or the installation's in place of None; refused where this process cannot compute on it."""
-    from attribution.devices import UnableToUseDevice, find_device
+    from influence.gradients.devices import UnableToUseDevice, find_device
 
     name = device or settings.ATTRIBUTION_DEVICE
     try:
@@ -371,7 +371,7 @@ def open_built(*, index: AttributionIndex, sha256: bytes | None = None, device: 
 
 @functools.lru_cache(maxsize=OPEN_MAX)
 def _open(data: str, directory: str, sha256: str, model_version_id: int, index_id: int, device: str) -> Opened:
-    from attribution.attributors import open_attributor
+    from influence.scorers import open_attributor
 
     model = load_model(version=ModelVersion.objects.get(pk=model_version_id), device=device)
     return Opened(model, open_attributor(Path(data) / directory, model=model, sha256=sha256), index_id)
@@ -381,6 +381,6 @@ def index_items(*, version: ModelVersion, model: LoadedModel, works: Any = None)
     """The manifest's items as the model reads them, in order; refuses a work whose content changed, or a range that
     does not fit it. With `works`, as Attributor.works gives them, those of an index under the index's holders. All of
     them in memory, which an audit needs and a build does not."""
-    from attribution.sources import read_all
+    from influence.index.sources import read_all
 
     return read_all(ManifestItems(version, model, works=works))

@@ -13,11 +13,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from attribution.models import ModelVersion, TrainingItem, WorkRemoval
-from contributors import queries as contributor_queries
 from contributors.models import Work
+from contributors.queries import works as works_queries
 
 if TYPE_CHECKING:
-    from attribution.adapters import Example, LoadedModel
+    from influence.adapters import Example, LoadedModel
 
 ROWS = 5_000
 NO_CLUSTER = -1
@@ -37,7 +37,7 @@ def removed_works(version: ModelVersion) -> set[int]:
 
 
 class ManifestItems:
-    """Items in the order of the manifest (attribution.sources.Source), decided when they are first asked for.
+    """Items in the order of the manifest (influence.index.sources.Source), decided when they are first asked for.
 
     With `only` those of these works. With `works` (3, W) those of the works that an index has or is planned with, under
     its holders and clusters instead of today's.
@@ -101,7 +101,7 @@ class ManifestItems:
 
     def _read(self, ordinals: Sequence[int]) -> dict[int, Example]:
         if self._model.adapter.name == "pushed":
-            from attribution.adapters import Example
+            from influence.adapters import Example
 
             # What a service computed it names by the items' numbers; nobody here reads the works for it.
             return {ordinal: Example((ordinal,)) for ordinal in ordinals}
@@ -127,8 +127,8 @@ def _misfit(work: Work, item: TrainingItem) -> str:
 def _read_text(work: Work) -> str:
     """The text of a work, which must be what was registered."""
     try:
-        return contributor_queries.content(work).decode("utf-8")
-    except contributor_queries.DamagedContent as damage:
+        return works_queries.content(work).decode("utf-8")
+    except works_queries.DamagedContent as damage:
         raise UnableToBuild(str(damage)) from damage
     except UnicodeDecodeError:
         raise UnableToBuild(f"“{work.title}” is not text.") from None

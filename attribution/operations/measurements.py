@@ -15,11 +15,11 @@ from django.db import connection
 
 from attribution.models import Generation
 from attribution.operations.indexes import Opened
-from attribution.queries import Group
+from attribution.queries.generations import Group
 
 if TYPE_CHECKING:
-    from attribution.adapters import Example
-    from attribution.shapley import Groups
+    from influence.adapters import Example
+    from influence.shapley import Groups
 
 EVIDENCE_HOLDERS = 20
 EVIDENCE_WORKS = 5
@@ -76,7 +76,7 @@ def measure(opened: Opened, generations: Sequence[Generation], *, groups: Groups
 
 
 def _example(opened: Opened, generation: Generation) -> Example | Unattributable:
-    from attribution.attributors import UnableToEmbed
+    from influence.scorers import UnableToEmbed
 
     if opened.model.adapter.name == "pushed":
         return _pushed_example(opened, generation)
@@ -97,8 +97,8 @@ def _example(opened: Opened, generation: Generation) -> Example | Unattributable
 
 
 def _pushed_example(opened: Opened, generation: Generation) -> Example | Unattributable:
-    from attribution.adapters import Example
-    from attribution.attributors import UnableToEmbed
+    from influence.adapters import Example
+    from influence.scorers import UnableToEmbed
 
     if generation.features is None:
         return Unattributable("The service computes the features of this model's outputs, and reported none.")
@@ -115,7 +115,7 @@ def _pushed_example(opened: Opened, generation: Generation) -> Example | Unattri
 def _measure_examples(
     opened: Opened, examples: dict[int, Example], groups: Groups
 ) -> dict[int, Measured | Unattributable]:
-    from attribution.attributors import UnableToEmbed
+    from influence.scorers import UnableToEmbed
 
     if not examples:
         return {}

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from attribution.authentication import NewKey, new_key
 from attribution.models import ModelService, ServiceKey
+from attribution.operations.keys import NewKey, new_key
 
 KEYS_IN_FORCE_MAX = 20
 OVERLAP = timedelta(days=7)

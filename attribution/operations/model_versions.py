@@ -21,7 +21,7 @@ from django.db import IntegrityError, transaction
 
 from attribution.models import ManifestWork, ModelService, ModelVersion, TrainingItem, TrainingManifest
 from contributors.models import Consent, Work
-from contributors.queries import consents_in_force
+from contributors.queries.consents import consents_in_force
 
 CHECKPOINT_FILES_MAX = 10_000
 CHECKPOINT_BYTES_MAX = 200 * 2**30
@@ -105,8 +105,8 @@ def retire_model_version(*, model_version: ModelVersion) -> ModelVersion:
 
 
 def known_adapters() -> frozenset[str]:
-    """The names of the modules in attribution.adapters, found without importing them (they load torch)."""
-    spec = importlib.util.find_spec("attribution.adapters")
+    """The names of the modules in influence.adapters, found without importing them (they load torch)."""
+    spec = importlib.util.find_spec("influence.adapters")
     assert spec is not None
     return frozenset(module.name for module in pkgutil.iter_modules(spec.submodule_search_locations))
 

@@ -14,7 +14,7 @@ from attribution.operations.builds import queue_build, session_lock
 from attribution.operations.indexes import describe_condition, directory_of, load_model
 from attribution.operations.manifest_items import ManifestItems, UnableToBuild, removed_works
 from contributors.models import Consent, SplitProposal, Work
-from contributors.queries import consents_in_force
+from contributors.queries.consents import consents_in_force
 
 # Class of the advisory locks of indexes that are revised; the other half is the index's id.
 LOCK_CLASS = 0x7265
@@ -122,8 +122,8 @@ def revise_index(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
 
 def _revise(index: AttributionIndex, *, at: datetime) -> AttributionIndex:
     """Files first, then the row: a revision of files that no row names is forgotten by the next call."""
-    from attribution import attributors
-    from attribution.sources import read_all
+    from influence import scorers
+    from influence.index.sources import read_all
 
     if index.state not in CHANGEABLE or index.sha256 is None:
         raise UnableToRevise("Only an index that is built and not retired can be changed.")
@@ -131,7 +131,7 @@ def _revise(index: AttributionIndex, *, at: datetime) -> AttributionIndex:
     if not gone and not again:
         return index
     directory, before = directory_of(index), bytes(index.sha256)
-    attributors.go_back(directory, sha256=before.hex())
+    scorers.go_back(directory, sha256=before.hex())
     model = load_model(version=index.model_version)
     try:
         items = read_all(ManifestItems(index.model_version, model, only=again)) if again else []
@@ -140,13 +140,13 @@ def _revise(index: AttributionIndex, *, at: datetime) -> AttributionIndex:
             raise
         # What leaves does not wait for what cannot be read: that is said, and tried again, by the next sweep.
         gone, again, proposals, items = gone - again, set(), [], []
-    opened = attributors.open_attributor(directory, model=model)
+    opened = scorers.open_attributor(directory, model=model)
     if counted := (again - gone) & set(opened.works()[1].tolist()):
         raise UnableToRevise(f"Work {min(counted)} is in the index already: put back, it would count twice.")
     if gone:
-        opened = attributors.remove_works(directory, work_ids=sorted(gone), model=model)
+        opened = scorers.remove_works(directory, work_ids=sorted(gone), model=model)
     if again:
-        opened = attributors.extend(directory, model=model, items=items)
+        opened = scorers.extend(directory, model=model, items=items)
     with transaction.atomic():
         ModelVersion.objects.select_for_update(no_key=True).get(pk=index.model_version_id)
         row = _with_version(AttributionIndex.objects.filter(pk=index.pk)).get()

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from attribution.shards import Array
+from influence.index.shards import Array
 
 CONTRIBUTORS = 10
 NOISE, COPIED, COPIER = 7, 8, 9

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attribution.adapters import Example, LoadedModel, Utilities
-from attribution.configuration import IndexConfig, gauss_nodes
-from attribution.index import IndexItem
-from attribution.shards import Array
 from benchmarks.attribution import digits, ours, peers
 from benchmarks.attribution.measures import Scored, by_query, lds, positive_shares
+from influence.adapters import Example, LoadedModel, Utilities
+from influence.index.config import IndexConfig, gauss_nodes
+from influence.index.reader import IndexItem
+from influence.index.shards import Array
 
 EVERY_COORDINATE = 10**6
 K = 512

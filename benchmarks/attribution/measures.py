@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from attribution.audit import rank_correlations
-from attribution.shards import Array
+from influence.evaluation.lds import rank_correlations
+from influence.index.shards import Array
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attribution import attributors, tracing
-from attribution.adapters import Example, LoadedModel
-from attribution.attributors import IndexItem
-from attribution.attributors.hybrid import HybridIndex
-from attribution.configuration import IndexConfig
-from attribution.index import Index
-from attribution.shards import Array
 from benchmarks.attribution.measures import Scored
+from influence import scorers
+from influence.adapters import Example, LoadedModel
+from influence.gradients import tracing
+from influence.index.config import IndexConfig
+from influence.index.reader import Index
+from influence.index.shards import Array
+from influence.scorers import IndexItem
+from influence.scorers.hybrid import HybridIndex
 
 ONE_QUERY_RUNS = 15
 PLAIN = torch.zeros(0)
@@ -73,15 +74,15 @@ def build(setting: Setting, config: IndexConfig, *, mean_of: Sequence[Example] =
     shutil.rmtree(directory, ignore_errors=True)
     shutil.rmtree(directory.with_name(f".{directory.name}.parts"), ignore_errors=True)
     started = time.process_time()
-    part, gradients = attributors.gradient_part(directory, config), 0.0
+    part, gradients = scorers.gradient_part(directory, config), 0.0
     if part is not None:
         part[0].parent.mkdir(parents=True, exist_ok=True)
-        attributors.build(part[0], model=setting.model, items=setting.items, config=part[1], mean_of=mean_of)
+        scorers.build(part[0], model=setting.model, items=setting.items, config=part[1], mean_of=mean_of)
         gradients = time.process_time() - started
     if directory.exists():
-        index = attributors.open_attributor(directory, model=setting.model)
+        index = scorers.open_attributor(directory, model=setting.model)
     else:
-        index = attributors.build(directory, model=setting.model, items=setting.items, config=config, mean_of=mean_of)
+        index = scorers.build(directory, model=setting.model, items=setting.items, config=config, mean_of=mean_of)
     seconds = time.process_time() - started
     kept = sum(path.stat().st_size for path in directory.rglob("items-*"))
     return Built(index, seconds, kept / len(setting.items), gradients)

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attribution.shards import Array
 from benchmarks.attribution.goals import DATTRI, TRAKER
+from influence.index.shards import Array
 
 Batch = tuple[Tensor, Tensor, Tensor]
 PROJECTED = 512

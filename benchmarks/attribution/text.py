@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attribution.adapters import Example
-from attribution.adapters.causal_lm import CausalLM
-from attribution.index import IndexItem, digest_of_state
-from attribution.retraining import Task
+from influence.adapters import Example
+from influence.adapters.causal_lm import CausalLM
+from influence.evaluation.retraining import Task
+from influence.index.reader import IndexItem, digest_of_state
 
 PACKAGES = (
     "torch", "numpy", "scipy", "django", "celery", "redis", "stripe", "rich", "reportlab", "PIL", "networkx", "sympy",

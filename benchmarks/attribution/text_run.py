@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attribution import tracing
-from attribution.adapters import Example, LoadedModel
-from attribution.configuration import IndexConfig, gauss_nodes
-from attribution.index import Index
-from attribution.layers import OPTIONAL
-from attribution.retraining import positions_of, retrain_subsets
-from attribution.shards import Array
 from benchmarks.attribution import goals, ours, peers, text
 from benchmarks.attribution.measures import Scored, lds, positive_shares
+from influence.adapters import Example, LoadedModel
+from influence.evaluation.retraining import positions_of, retrain_subsets
+from influence.gradients import tracing
+from influence.gradients.layers import OPTIONAL
+from influence.index.config import IndexConfig, gauss_nodes
+from influence.index.reader import Index
+from influence.index.shards import Array
 
 OWN = 90
 MEAN_OF = 256

@@ -35,7 +35,7 @@ class Sentences:
     def examples(self, positions: Sequence[int]) -> list[Any]:
         import numpy as np
 
-        from attribution.adapters import Example
+        from influence.adapters import Example
 
         return [
             Example(tuple(np.random.default_rng(position).integers(0, 16, 12).tolist()), 1) for position in positions
@@ -45,7 +45,7 @@ class Sentences:
 def _build(directory: Path, items: int, holders: int) -> dict[str, Any]:
     import torch
 
-    from attribution.index import IndexConfig, build_index
+    from influence.index.reader import IndexConfig, build_index
     from tests.attribution.small_model import trained, training_items
 
     torch.set_num_threads(1)
@@ -75,7 +75,7 @@ def holders(*, items: int, holders: int) -> dict[str, Any]:
     """Many holders: the build, then queries against the opened index in a process that has nothing else."""
     import numpy as np
 
-    from attribution.index import open_index
+    from influence.index.reader import open_index
 
     with tempfile.TemporaryDirectory() as scratch:
         built = _build(Path(scratch) / "index", items, holders)

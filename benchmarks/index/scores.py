@@ -14,11 +14,11 @@ def synthetic(directory: Path, *, items: int, holders: int, k: int) -> Any:
     """An index whose rows are noise, written and opened by the product's own code; the gradients alone are missing."""
     import numpy as np
 
-    from attribution import artefacts, sums
-    from attribution.building import FORMAT, MEAN_QUERY, files_of
-    from attribution.configuration import IndexConfig
-    from attribution.index import open_index
-    from attribution.shards import Items, save_array, write_shard
+    from influence.index import artefacts, sums
+    from influence.index.build import FORMAT, MEAN_QUERY, files_of
+    from influence.index.config import IndexConfig
+    from influence.index.reader import open_index
+    from influence.index.shards import Items, save_array, write_shard
 
     directory.mkdir()
     chance = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def scan(*, items: int, k: int) -> dict[str, Any]:
         positions = index._items.of_holder(0)
 
         def multiply() -> None:
-            from attribution.scanning import SCAN_ITEMS
+            from influence.index.scan import SCAN_ITEMS
 
             floats = np.empty((SCAN_ITEMS, 1, k), dtype=np.float32)
             for _, stored, _, _ in index._items.stored(positions, SCAN_ITEMS):
@@ -93,8 +93,8 @@ def changes(*, items: int, holders: int, k: int) -> dict[str, Any]:
     """The sums of an index from which a holder's works were taken out, beside sums made afresh of what is left."""
     import numpy as np
 
-    from attribution import sums
-    from attribution.index import remove_works
+    from influence.index import sums
+    from influence.index.reader import remove_works
 
     with tempfile.TemporaryDirectory() as scratch:
         index = synthetic(Path(scratch) / "index", items=items, holders=holders, k=k)

@@ -27,8 +27,8 @@ def _attribute(data: Path, generations: int, authors: int) -> dict[str, Any]:
 
     import torch
 
-    from attribution import operations
-    from attribution.operations import attributions
+    from attribution.operations import attributions, indexes, model_services, model_versions, reports
+    from attribution.operations.attributions import attribute_batch
     from attribution.operations.indexes import open_built
     from config.demo import corpus, model
     from tests.attribution.conftest import register_people
@@ -47,18 +47,18 @@ def _attribute(data: Path, generations: int, authors: int) -> dict[str, Any]:
     training = model.Training(epochs=3)
     model.train(data / "m", items=few, held_out=held_out, tokeniser=tokeniser, training=training)
     _, _, works = register_people(tuple(chosen))
-    service = operations.register_service(name="orator", at=at)
-    version = operations.register_model_version(
+    service = model_services.register_service(name="orator", at=at)
+    version = model_versions.register_model_version(
         service=service, name="orator-1", adapter="causal_lm", factory="demo", config={}, directory=data / "m",
         trained_at=at, at=at,
     )  # fmt: skip
     items = [
-        operations.NewItem(works[item.work].pk, ordinal, item.token_start, item.token_end)
+        model_versions.NewItem(works[item.work].pk, ordinal, item.token_start, item.token_end)
         for ordinal, item in enumerate(cut.items)
     ]
-    operations.register_manifest(model_version=version, items=items, at=at)
+    model_versions.register_manifest(model_version=version, items=items, at=at)
     started = time.process_time()
-    index = operations.build_index(model_version=version, at=at)
+    index = indexes.build_index(model_version=version, at=at)
     built = time.process_time() - started
     loaded = open_built(index=index).model
     assert loaded.sample is not None
@@ -75,7 +75,7 @@ def _attribute(data: Path, generations: int, authors: int) -> dict[str, Any]:
             }
             for number, example in enumerate(outputs[start : start + 500])
         ]  # fmt: skip
-        reported = operations.report_generations(service=service, generations=told, at=at)
+        reported = reports.report_generations(service=service, generations=told, at=at)
         assert all(result.status == 201 for result in reported), reported[0]
     spent = dict.fromkeys(("gradients", "scores", "evidence"), 0.0)
     opened = open_built(index=index)
@@ -83,7 +83,7 @@ def _attribute(data: Path, generations: int, authors: int) -> dict[str, Any]:
     with Timed(opened.index, of_index, spent), Timed(attributions, {"to_row": "shares"}, spent):
         started, wall = time.process_time(), time.monotonic()
         done = 0
-        while settled := operations.attribute_batch(limit=64, at=at):
+        while settled := attribute_batch(limit=64, at=at):
             done += settled
         cpu, wall = time.process_time() - started, time.monotonic() - wall
     assert done == generations

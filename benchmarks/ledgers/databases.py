@@ -19,15 +19,15 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 @contextlib.contextmanager
 def server() -> Iterator[str]:
     """The address of a server; the embedded engine where DATABASE_URL is unset."""
-    from config import local
+    from config.engine import servers
 
     with contextlib.ExitStack() as stack:
         if "DATABASE_URL" in os.environ:
             yield os.environ["DATABASE_URL"]
         else:
             root = ROOT / ".cache" / "bench"
-            stack.enter_context(local.engine(root, valkey=False))
-            yield local.database_url(root)
+            stack.enter_context(servers.engine(root, valkey=False))
+            yield servers.database_url(root)
 
 
 @contextlib.contextmanager

@@ -89,7 +89,7 @@ def settle_disk() -> None:
     """VACUUM ANALYZE, as autovacuum would have done in a running system."""
     from django.db import connection
 
-    from config.database import acting_as
+    from config.engine.roles import acting_as
 
     connection.close()
     with acting_as("") as session, session.cursor() as cursor:
@@ -109,16 +109,17 @@ def repeated(step: Callable[[int], Any], times: int) -> list[float]:
 
 def reads(accounts: int, times: int) -> dict[str, float]:
     """Milliseconds of balances and trial balances at moments drawn from the whole history."""
-    from ledger import journal, queries
+    from ledger import journal
     from ledger.journal import AccountKey
     from ledger.models import Entry
+    from ledger.queries import books
 
     made = np.random.default_rng(3)
     last = Entry.objects.order_by("-id").values_list("id", flat=True)[0]
     at, of = made.integers(1, last + 1, times), made.integers(1, accounts + 1, times)
     keys = [AccountKey("contributor_accrued", "USD", f"contributor:contributor{i}") for i in of]
     balances = repeated(lambda n: journal.balance(keys[n], int(at[n])), times)
-    trial = repeated(lambda n: queries.trial_balance(int(at[n])), 7)
+    trial = repeated(lambda n: books.trial_balance(int(at[n])), 7)
     return {
         "balance_ms_p50": float(np.median(balances)),
         "balance_ms_p99": float(np.percentile(balances, 99)),
@@ -129,7 +130,7 @@ def reads(accounts: int, times: int) -> dict[str, float]:
 
 def proofs(codes: Sequence[str] | None = None) -> tuple[dict[str, float], list[str]]:
     """Seconds of each invariant of the journal, and those that are violated."""
-    from ledger.invariants import OF_THE_JOURNAL, check_all
+    from ledger.queries.invariants import OF_THE_JOURNAL, check_all
 
     results = check_all(codes or OF_THE_JOURNAL)
     return {result.code: result.seconds for result in results}, [result.name for result in results if result.rows]
@@ -137,7 +138,7 @@ def proofs(codes: Sequence[str] | None = None) -> tuple[dict[str, float], list[s
 
 def chain_seconds() -> float:
     """The checks of the chain side by side, each on a connection of its own, as `check_books --connections 2` does."""
-    from ledger.invariants import check_all
+    from ledger.queries.invariants import check_all
 
     started = time.perf_counter()
     assert not [result.name for result in check_all(CHAIN, connections=len(CHAIN)) if result.rows]
@@ -147,7 +148,7 @@ def chain_seconds() -> float:
 # --- the export at the close --------------------------------------------------------------------------------------
 def export(accounts: np.ndarray) -> dict[str, Any]:
     """The month's credits sorted by account into a file, and then every credit of the rarest contributors from it."""
-    from ledger.credit_file import CreditFile, Writer
+    from ledger.queries.credit_file import CreditFile, Writer
     from ledger.queries.credits import stream_documents
 
     with tempfile.TemporaryDirectory() as directory:
@@ -172,14 +173,14 @@ def export(accounts: np.ndarray) -> dict[str, Any]:
 
 
 def _count(path: Path, digest: bytes, account: int) -> int:
-    from ledger.credit_file import CreditFile
+    from ledger.queries.credit_file import CreditFile
 
     with CreditFile(path, digest) as file:
         return file.count(account)
 
 
 def _credits(path: Path, digest: bytes, account: int) -> int:
-    from ledger.credit_file import CreditFile
+    from ledger.queries.credit_file import CreditFile
 
     with CreditFile(path, digest) as file:
         return sum(1 for _ in file.credits(account))

@@ -26,21 +26,25 @@ from django.db import transaction
 from django.utils import timezone
 from rich.console import Console
 
-from attribution import operations as attribution
 from attribution.models import Attribution, AttributionIndex, Generation, ModelService, ModelVersion
+from attribution.operations import indexes, model_services, model_versions
 from config import books
 from config.demo import corpus, people
 from config.demo.progress import Stages, UnableToDemonstrate, path_of, processor_seconds
-from config.installation import Running
-from contributors import operations as contributors
+from config.engine.installation import Running
 from contributors.models import Contributor, User, Work
-from ledger import operations as ledger
-from ledger import queries as ledger_queries
+from contributors.operations import consents
+from contributors.operations import works as works_operations
+from contributors.operations.people import enrol_totp, register_contributor, register_user
 from ledger.models import Accrual, Period
 from ledger.money import PPB, format_amount, parse_amount
-from payouts import operations as payouts
-from payouts import reconciliation
+from ledger.operations import closing, periods, plans, programme, sealing
+from ledger.operations.model_services import prefund_service
+from ledger.queries.balances import balances_of
 from payouts.models import LeftOut, Payout, PayoutAttempt, PayoutRun
+from payouts.operations import accounts, approval, building, funding, policies, runs
+from payouts.operations.audit import Presence
+from payouts.reconciliation import comparison
 
 MODEL_NAME = "sotu-1"
 GENERATIONS = 2000
@@ -140,12 +144,12 @@ class Demo:
     def _user(self, person: people.Person) -> User:
         """A user whose address is known; for staff, with a second factor."""
         login = self.logins[person.email]
-        user = contributors.register_user(
+        user = register_user(
             email=person.email, password=login.password, name=person.name, roles=person.roles,
             at=self.calendar.registered_at,
         )  # fmt: skip
         if person.roles:
-            contributors.enrol_totp(user=user, secret=login.totp_secret)
+            enrol_totp(user=user, secret=login.totp_secret)
         return user
 
     def _staff(self, role: str) -> User:
@@ -157,7 +161,7 @@ class Demo:
             for person in people.STAFF:
                 self._user(person)
             for person in people.AUTHORS:
-                contributors.register_contributor(
+                register_contributor(
                     user=self._user(person),
                     kind=Contributor.Kind.PERSON,
                     legal_name=person.name,
@@ -176,17 +180,17 @@ class Demo:
                 user = User.objects.get(email=person.email)
                 contributor = user.contributors.get()
                 own = [address for address in addresses if address.author.name == person.name]
-                dataset = contributors.register_dataset(
+                dataset = works_operations.register_dataset(
                     contributor=contributor,
                     name="Annual messages to Congress",
                     description="Public domain text from the package `sotu`.",
                     licence="CC0-1.0",
                     at=at,
                 )
-                works = contributors.register_works(
+                works = works_operations.register_works(
                     dataset=dataset,
                     works=[
-                        contributors.NewWork(
+                        works_operations.NewWork(
                             title=address.title,
                             modality=Work.Modality.TEXT,
                             content=address.content.encode(),
@@ -197,7 +201,7 @@ class Demo:
                     at=at,
                 )
                 registered |= dict(zip(own, works, strict=True))
-                contributors.grant_consent(
+                consents.grant_consent(
                     contributor=contributor, scope="train_generative", valid_from=at, by=user, source="portal", at=at
                 )
                 advance(len(registered), len(addresses))
@@ -206,7 +210,7 @@ class Demo:
     def withdraw_consent(self) -> None:
         """One author withdraws after the fact: no new model may use the works; this one carries a status."""
         user = User.objects.get(name=people.WITHDRAWN)
-        contributors.withdraw_consent(
+        consents.withdraw_consent(
             contributor=user.contributors.get(),
             scope="train_generative",
             valid_from=self.calendar.now,
@@ -220,9 +224,9 @@ class Demo:
         """Retrain the coalitions of the evaluation while the block runs, on the cores that the stages leave free."""
         # The numerical libraries read this when torch is first loaded, below: one process a core, one thread each.
         os.environ.setdefault("OMP_NUM_THREADS", str(CORES - CORES_BESIDE))
-        from attribution import audit
-        from attribution.attributors import IndexItem
         from config.demo import model
+        from influence.evaluation import lds
+        from influence.scorers import IndexItem
 
         addresses = list(works)
         tokeniser = model.Tokeniser.train(address.body for address in addresses)
@@ -233,7 +237,7 @@ class Demo:
             for example, work in zip(model.examples(tokeniser, addresses, cut.items), held, strict=True)
         ]
         with (
-            audit.retrain_ahead(
+            lds.retrain_ahead(
                 model.retraining(), items, cache=self._retrained, processes=CORES_BESIDE, seed=AUDIT_SEED
             ) as running,
             self.stages.beside("retrain", lambda: (running.done(), running.total)),
@@ -274,7 +278,7 @@ class Demo:
 
         with self.stages.stage("manifest"):
             at = self.calendar.trained_at
-            version = attribution.register_model_version(
+            version = model_versions.register_model_version(
                 service=service,
                 name=MODEL_NAME,
                 adapter="causal_lm",
@@ -287,10 +291,10 @@ class Demo:
             addresses = list(works)
             tokeniser = model.load(directory).tokeniser
             cut = corpus.cut_works(addresses, encode=tokeniser.encode)
-            attribution.register_manifest(
+            model_versions.register_manifest(
                 model_version=version,
                 items=[
-                    attribution.NewItem(
+                    model_versions.NewItem(
                         work_id=works[addresses[item.work]].pk,
                         ordinal=ordinal,
                         token_start=item.token_start,
@@ -304,7 +308,7 @@ class Demo:
 
     def build_index(self, version: ModelVersion) -> AttributionIndex:
         with self.stages.stage("index") as advance:
-            return attribution.build_index(
+            return indexes.build_index(
                 model_version=version,
                 # Damping and checkpoints were chosen on the coalitions of seed 0: the audit draws others.
                 config={"seed": AUDIT_SEED},
@@ -314,7 +318,7 @@ class Demo:
 
     def audit_index(self, index: AttributionIndex) -> None:
         with self.stages.stage("audit") as advance:
-            audited = attribution.audit_index(
+            audited = indexes.audit_index(
                 index=index,
                 at=self.calendar.trained_at,
                 # One more training with noise and a copier in it: `manage.py audit_index` has the time for it.
@@ -331,28 +335,28 @@ class Demo:
         at = self.calendar.month_start
         maker, checker = self._staff("finance_maker"), self._staff("finance_checker")
         with self.stages.stage("plan"):
-            service = attribution.register_service(name="State of the Union writer", at=self.calendar.trained_at)
-            ledger.open_periods(at=self.calendar.now)
-            plan = ledger.propose_plan(
+            service = model_services.register_service(name="State of the Union writer", at=self.calendar.trained_at)
+            periods.open_periods(at=self.calendar.now)
+            plan = plans.propose_plan(
                 by=maker, currency=CURRENCY, effective_from=at, at=at,
                 terms={
                     "basis": "price", "price": parse_amount(PRICE, CURRENCY), "take_ppb": PPB // 5,
                     "floor_ppb": PPB // 5, "note": "A fifth to the platform, a fifth to the floor.",
                 },
             )  # fmt: skip
-            ledger.adopt_plan(plan=plan, by=checker, at=at)
-            ledger.prefund_service(
+            plans.adopt_plan(plan=plan, by=checker, at=at)
+            prefund_service(
                 service=service, amount=self.generations * parse_amount(PRICE, CURRENCY), currency=CURRENCY,
                 reference="bank transfer 1", at=at,
             )  # fmt: skip
-            ledger.add_capital(amount=parse_amount("1000", CURRENCY), currency=CURRENCY, reference="founding", at=at)
+            programme.add_capital(amount=parse_amount("1000", CURRENCY), currency=CURRENCY, reference="founding", at=at)
         return service
 
     @contextlib.contextmanager
     def model_service(self, service: ModelService, directory: Path) -> Iterator[subprocess.Popen[str]]:
         """Start the model service as a process of its own, with the checkpoint and a key. It samples at once, and
         reports when it is told to: generations of a model without an evaluated index would earn by the floor alone."""
-        _key, secret = attribution.issue_key(
+        _key, secret = model_services.issue_key(
             service=service, scopes=["generations:write", "generations:read"], at=timezone.now()
         )
         command = [
@@ -421,8 +425,8 @@ class Demo:
         with self.stages.stage("close"):
             # Early in a month, the one before last is still open too: months close in their order.
             for period in Period.objects.filter(ends__lte=self.calendar.month_end.date()).order_by("pk"):
-                ledger.close_period(period=period, at=timezone.now())
-                ledger.seal_period(period=period, at=timezone.now())
+                closing.close_period(period=period, at=timezone.now())
+                sealing.seal_period(period=period, at=timezone.now())
 
     def onboard_contributors(self) -> None:
         """Each author but one follows the account link and completes Stripe's hosted page; webhooks tell us."""
@@ -430,34 +434,34 @@ class Demo:
             willing = [person for person in people.AUTHORS if person.name != people.NOT_ONBOARDED]
             for done, person in enumerate(willing, 1):
                 user = User.objects.get(email=person.email)
-                account = payouts.open_payout_account(contributor=user.contributors.get(), by=user, at=timezone.now())
-                complete_onboarding(payouts.onboarding_link(account=account, by=user, at=timezone.now()))
-                payouts.sync_account(account=account, at=timezone.now())
+                account = accounts.open_payout_account(contributor=user.contributors.get(), by=user, at=timezone.now())
+                complete_onboarding(accounts.onboarding_link(account=account, by=user, at=timezone.now()))
+                accounts.sync_account(account=account, at=timezone.now())
                 advance(done, len(willing))
 
     def build_and_approve_run(self) -> PayoutRun:
         """One person builds, another approves what was frozen; the balance at Stripe is topped up beforehand."""
         maker, checker = self._staff("finance_maker"), self._staff("finance_checker")
         # The demo's people have just shown their second factor; the audit log says that it was the demo.
-        seen = payouts.Presence(mfa_age_seconds=0, request_id="demo")
+        seen = Presence(mfa_age_seconds=0, request_id="demo")
         with self.stages.stage("approve"):
-            payouts.adopt_policy(
+            policies.adopt_policy(
                 currency=CURRENCY, minimum_minor=THRESHOLD_MINOR, maturity_days=0, bank_change_days=0, by=maker,
                 approved_by=checker, at=timezone.now(), seen=seen,
             )  # fmt: skip
-            payouts.fund_platform(currency=CURRENCY, amount_minor=10_000, by=maker, at=timezone.now(), seen=seen)
-            run = payouts.build_run(currency=CURRENCY, cut_off=timezone.now(), by=maker, at=timezone.now(), seen=seen)
-            run = payouts.submit_run(run=run, by=maker, at=timezone.now(), seen=seen)
+            funding.fund_platform(currency=CURRENCY, amount_minor=10_000, by=maker, at=timezone.now(), seen=seen)
+            run = building.build_run(currency=CURRENCY, cut_off=timezone.now(), by=maker, at=timezone.now(), seen=seen)
+            run = runs.submit_run(run=run, by=maker, at=timezone.now(), seen=seen)
             assert run.content_hash is not None
-            return payouts.approve_run(
+            return approval.approve_run(
                 run=run, by=checker, typed_total=run.total_minor, content_hash=bytes(run.content_hash),
                 at=timezone.now(), seen=seen,
             )  # fmt: skip
 
     def execute_run(self, run: PayoutRun) -> None:
-        seen = payouts.Presence(mfa_age_seconds=0, request_id="demo")
+        seen = Presence(mfa_age_seconds=0, request_id="demo")
         with self.stages.stage("execute") as advance:
-            payouts.start_execution(run=run, by=self._staff("finance_maker"), at=timezone.now(), seen=seen)
+            approval.start_execution(run=run, by=self._staff("finance_maker"), at=timezone.now(), seen=seen)
             sent = [Payout.State.TRANSFERRED, Payout.State.SETTLED]
             self._wait(lambda: run.payouts.filter(state__in=sent).count(), run.n_payouts, advance)
 
@@ -471,7 +475,7 @@ class Demo:
             run.refresh_from_db()
             if run.state == PayoutRun.State.EXECUTING:
                 # The sweep does so too; whoever comes second finds nothing new.
-                reconciliation.reconcile_run(run=run, at=timezone.now())
+                comparison.reconcile_run(run=run, at=timezone.now())
                 run.refresh_from_db()
         self.figures["run_state"] = run.state
 
@@ -515,7 +519,7 @@ def money_figures() -> dict[str, Any]:
     balances = [
         row
         for contributor in Contributor.objects.order_by("pk")
-        for row in ledger_queries.balances_of(contributor.pk)
+        for row in balances_of(contributor.pk)
         if row.currency == CURRENCY
     ]
     stopped = LeftOut.objects.filter(reason__in=[LeftOut.Reason.NOT_ONBOARDED, LeftOut.Reason.HELD])

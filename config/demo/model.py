@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from attribution.adapters import Example, LoadedModel, drawn_labels
-from attribution.adapters.causal_lm import CausalLM
-from attribution.index import digest_of_state
 from config.demo import corpus
+from influence.adapters import Example, LoadedModel, drawn_labels
+from influence.adapters.causal_lm import CausalLM
+from influence.index.reader import digest_of_state
 
 VOCABULARY = 520
 """512 pieces of text and the symbols of eight authors."""

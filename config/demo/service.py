@@ -20,8 +20,8 @@ from typing import Any
 
 import requests
 
-from attribution.adapters import Example
 from config.demo import model
+from influence.adapters import Example
 
 # One batch is one request; the API takes up to 1,000.
 BATCH = 200

@@ -36,7 +36,7 @@ class UnableToDecideLink(Exception):
 
 
 def note_detail(*, contributor: Contributor, kind: str, digest: str, shown: str, at: datetime) -> None:
-    """Note what identifies a person. Accounts that share it wait for somebody to look: contributors.queries.suspicions.
+    """Note an identifying detail. Accounts that share it wait for a review (contributors.queries.links.suspicions).
 
     `digest` is all that is kept of it; staff read `shown` in its place.
     """

@@ -12,8 +12,8 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import transaction
 
-from contributors.countries import COUNTRIES
 from contributors.models import PPB, STAFF_ROLES, Contributor, Holder, Membership, Split, User
+from people.presentation.countries import COUNTRIES
 
 # Line ends and other control characters, and those that turn the direction of what follows: a name stands in mails,
 # tables and lists beside amounts, and must not write lines of its own there. (Joiners belong to some scripts.)

@@ -22,7 +22,8 @@ from contributors.models import (
     User,
     Work,
 )
-from contributors.queries import manages, split_of
+from contributors.queries.people import manages
+from contributors.queries.splits import split_of
 
 PER_CENT_PPB = 10_000_000
 PARTS_MAX = 50

@@ -10,11 +10,12 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from contributors import queries
-from contributors.forms import SCOPE_MEANINGS, GrantForm, WithdrawForm, begin
+from contributors.forms.consents import SCOPE_MEANINGS, GrantForm, WithdrawForm
+from contributors.forms.fields import begin
 from contributors.models import Consent
-from contributors.operations import UnableToRecordConsent, grant_consents, withdraw_consents
+from contributors.operations.consents import UnableToRecordConsent, grant_consents, withdraw_consents
 from contributors.portal.guard import ContributorRequest, contributor_required
+from contributors.queries import consents, works
 
 SOURCE = "portal"
 PAGE = 50
@@ -23,13 +24,13 @@ PAGE = 50
 @require_GET
 @contributor_required
 def consent(request: ContributorRequest) -> HttpResponse:
-    rows = queries.consent_matrix(request.contributor, timezone.now())
+    rows = consents.consent_matrix(request.contributor, timezone.now())
     context = {
         "rows": rows,
         "scopes": [(scope, SCOPE_MEANINGS[scope]) for scope in Consent.Scope],
         "anything": any(state.current or state.next for row in rows for state in row.states),
     }
-    return render(request, "portal/consent.html", context)
+    return render(request, "contributors/portal/consent.html", context)
 
 
 @contributor_required(change=True)
@@ -56,7 +57,7 @@ def grant(request: ContributorRequest) -> HttpResponse:
         else:
             messages.success(request, "Recorded. You can withdraw it at any time.")
             return redirect("contributors:consent")
-    return render(request, "portal/consent_grant.html", {"form": form}, status=422 if form.errors else 200)
+    return render(request, "contributors/portal/consent_grant.html", {"form": form}, status=422 if form.errors else 200)
 
 
 @contributor_required(change=True)
@@ -76,13 +77,13 @@ def withdraw(request: ContributorRequest) -> HttpResponse:
                 # Only the consent to train generative models decides what their indexes count.
                 "leaves_indexes": settings.WITHDRAWN_WORKS_LEAVE_INDEXES and "train_generative" in chosen,
                 "valid_from": start,
-                "to_come": queries.permissions_to_come(
+                "to_come": consents.permissions_to_come(
                     request.contributor, scopes=chosen, dataset=form.dataset, work=form.work, after=start
                 ),
                 "target": form.work or form.dataset,
-                "n_works": 1 if form.work else queries.works_of(request.contributor, dataset=form.dataset).count(),
+                "n_works": 1 if form.work else works.works_of(request.contributor, dataset=form.dataset).count(),
             }
-            return render(request, "portal/consent_review.html", context)
+            return render(request, "contributors/portal/consent_review.html", context)
         try:
             withdraw_consents(
                 contributor=request.contributor,
@@ -99,11 +100,13 @@ def withdraw(request: ContributorRequest) -> HttpResponse:
         else:
             messages.success(request, "Your withdrawal is recorded. The history shows it with its digest.")
             return redirect("contributors:consent")
-    return render(request, "portal/consent_withdraw.html", {"form": form}, status=422 if form.errors else 200)
+    return render(
+        request, "contributors/portal/consent_withdraw.html", {"form": form}, status=422 if form.errors else 200
+    )
 
 
 @require_GET
 @contributor_required
 def history(request: ContributorRequest) -> HttpResponse:
-    page = Paginator(queries.consent_history(request.contributor), PAGE).get_page(request.GET.get("page"))
-    return render(request, "portal/consent_history.html", {"page_obj": page})
+    page = Paginator(consents.consent_history(request.contributor), PAGE).get_page(request.GET.get("page"))
+    return render(request, "contributors/portal/consent_history.html", {"page_obj": page})

@@ -9,9 +9,9 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from contributors.forms import RegisterForm
+from contributors.forms.people import RegisterForm
 from contributors.models import User
-from contributors.operations import UnableToRegisterContributor, register_contributor
+from contributors.operations.people import UnableToRegisterContributor, register_contributor
 from contributors.portal.guard import CHOSEN
 
 PORTAL, CONSOLE = "/portal/", "/console/"
@@ -44,7 +44,7 @@ def register(request: HttpRequest) -> HttpResponse:
             return redirect("contributors:works")
     memberships = user.memberships.select_related("contributor").order_by("pk")
     context = {"form": form, "others": [f"{m.contributor} ({m.get_role_display()})" for m in memberships]}
-    return render(request, "portal/register.html", context, status=422 if form.errors else 200)
+    return render(request, "contributors/portal/register.html", context, status=422 if form.errors else 200)
 
 
 @require_POST

@@ -14,10 +14,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from contributors import queries
-from contributors.forms import ContestForm, SplitForm, SplitParts, begin
+from contributors.forms.fields import begin
+from contributors.forms.splits import ContestForm, SplitForm
+from contributors.forms.works import SplitParts
 from contributors.models import Contributor, Holder, Membership, SplitDispute, SplitProposal, Work
-from contributors.operations import (
+from contributors.operations.splits import (
     UnableToAnswerSplit,
     UnableToContestShare,
     UnableToProposeSplit,
@@ -27,6 +28,8 @@ from contributors.operations import (
     withdraw_split_proposal,
 )
 from contributors.portal.guard import ContributorRequest, contributor_required
+from contributors.queries import links
+from contributors.queries.splits import named_split, shared_holders, split_of
 
 PROPOSAL_TONES = {"open": "info", "agreed": "good", "refused": "bad", "withdrawn": "neutral"}
 DISPUTE_TONES = {"open": "warn", "upheld": "info", "declined": "info", "withdrawn": "neutral"}
@@ -50,17 +53,17 @@ def splits(request: ContributorRequest) -> HttpResponse:
         for proposal in proposals.distinct().order_by("-id")[:50]
     ]
     context = {
-        "sheets": [_sheet(holder, own, at) for holder in queries.shared_holders(own, at)],
+        "sheets": [_sheet(holder, own, at) for holder in shared_holders(own, at)],
         "waiting": [(p, parts) for p, _, parts in shown if p.state == "open" and _waits(parts, own)],
         "proposals": [row for row in shown if not (row[0].state == "open" and _waits(row[2], own))],
         "disputes": [
             (dispute, DISPUTE_TONES[dispute.state])
             for dispute in disputes.select_related("holder", "claimant", "against").order_by("-id")[:50]
         ],
-        "counted_as_one": queries.linked_with(own, at),
+        "counted_as_one": links.linked_with(own, at),
         "may_change": request.membership.role != Membership.Role.VIEWER,
     }
-    return render(request, "portal/splits.html", context)
+    return render(request, "contributors/portal/splits.html", context)
 
 
 def _waits(parts: list[Any], own: Contributor) -> bool:
@@ -68,13 +71,13 @@ def _waits(parts: list[Any], own: Contributor) -> bool:
 
 
 def _sheet(holder: Holder, own: Contributor, at: datetime) -> Sheet:
-    sheet = dict(queries.split_of([holder.pk], at)[holder.pk])
-    return Sheet(holder, queries.named_split(holder, at), sheet.get(own.pk, 0))
+    sheet = dict(split_of([holder.pk], at)[holder.pk])
+    return Sheet(holder, named_split(holder, at), sheet.get(own.pk, 0))
 
 
 def _own_holder(request: ContributorRequest, public_id: uuid.UUID) -> Holder:
     holder = get_object_or_404(Holder, public_id=public_id)
-    sheet = dict(queries.split_of([holder.pk], timezone.now())[holder.pk])
+    sheet = dict(split_of([holder.pk], timezone.now())[holder.pk])
     if request.contributor.pk not in sheet:
         raise Http404("You have no part in this.")
     return holder
@@ -96,7 +99,7 @@ def _propose(request: ContributorRequest, *, holder: Holder | None, work: Work |
     owner = holder or (work.holder if work else None)
     assert owner is not None
     names = [{"contributor": name, "share": f"{ppb / 10**7:.7f}".rstrip("0").rstrip(".")} for name, ppb in
-             queries.named_split(owner, at)]  # fmt: skip
+             named_split(owner, at)]  # fmt: skip
     form = SplitForm(request.POST or None)
     parts = SplitParts(request.POST or None, prefix="part", initial=names)
     if request.method == "POST" and form.is_valid() and parts.is_valid():
@@ -114,7 +117,7 @@ def _propose(request: ContributorRequest, *, holder: Holder | None, work: Work |
             return redirect("contributors:splits")
     wrong = bool(form.errors or any(parts.errors))
     context = {"form": form, "parts": parts, "holder": owner, "work": work}
-    return render(request, "portal/split_propose.html", context, status=422 if wrong else 200)
+    return render(request, "contributors/portal/split_propose.html", context, status=422 if wrong else 200)
 
 
 def _parts(parts: Any) -> dict[Contributor, int]:
@@ -156,7 +159,7 @@ def answer(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
 @contributor_required(change=True)
 def contest(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
     holder, at = _own_holder(request, public_id), timezone.now()
-    sheet = dict(queries.split_of([holder.pk], at)[holder.pk])
+    sheet = dict(split_of([holder.pk], at)[holder.pk])
     others = Contributor.objects.filter(pk__in=sheet).exclude(pk=request.contributor.pk).order_by("display_name")
     form = ContestForm(others, request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -170,5 +173,5 @@ def contest(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
         else:
             messages.success(request, "What this share earns is put on hold until it is decided.")
             return redirect("contributors:splits")
-    context = {"form": form, "holder": holder, "parts": queries.named_split(holder, at)}
-    return render(request, "portal/split_contest.html", context, status=422 if form.errors else 200)
+    context = {"form": form, "holder": holder, "parts": named_split(holder, at)}
+    return render(request, "contributors/portal/split_contest.html", context, status=422 if form.errors else 200)

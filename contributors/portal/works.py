@@ -12,11 +12,17 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from contributors import queries
-from contributors.forms import LICENCES, DatasetForm, UploadForm
+from contributors.forms.works import LICENCES, DatasetForm, UploadForm
 from contributors.models import DuplicatePair, Work
-from contributors.operations import UnableToRegisterDataset, UnableToRegisterWorks, register_dataset, register_works
+from contributors.operations.works import (
+    UnableToRegisterDataset,
+    UnableToRegisterWorks,
+    register_dataset,
+    register_works,
+)
 from contributors.portal.guard import ContributorRequest, contributor_required
+from contributors.queries import consents, splits
+from contributors.queries import works as works_queries
 
 PAGE = 50
 EXCERPT_CHARACTERS = 1_200
@@ -26,17 +32,17 @@ EXCERPT_CHARACTERS = 1_200
 @contributor_required
 def works(request: ContributorRequest) -> HttpResponse:
     search = request.GET.get("q", "").strip()[:200]
-    datasets = list(queries.datasets_of(request.contributor))
+    datasets = list(works_queries.datasets_of(request.contributor))
     chosen = next((dataset for dataset in datasets if str(dataset.public_id) == request.GET.get("dataset")), None)
-    found = queries.works_of(request.contributor, search=search, dataset=chosen)
+    found = works_queries.works_of(request.contributor, search=search, dataset=chosen)
     page = Paginator(found, PAGE).get_page(request.GET.get("page"))
-    allowed = queries.consents_in_force(
+    allowed = consents.consents_in_force(
         work_ids=[work.pk for work in page], scope="train_generative", at=timezone.now()
     )
-    clusters = queries.copies_of(work.cluster_id for work in page)
+    clusters = works_queries.copies_of(work.cluster_id for work in page)
     rows = [(work, work.pk in allowed, clusters.get(work.cluster_id or 0, 1) - 1) for work in page]
     context = {"page_obj": page, "rows": rows, "search": search, "datasets": datasets, "dataset": chosen}
-    return render(request, "portal/works.html", context)
+    return render(request, "contributors/portal/works.html", context)
 
 
 @require_GET
@@ -45,8 +51,8 @@ def work(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
     found = _own_work(request, public_id)
     excerpt, damaged = "", ""
     try:
-        data = queries.content(found)
-    except queries.DamagedContent as error:
+        data = works_queries.content(found)
+    except works_queries.DamagedContent as error:
         damaged = str(error)
     else:
         if found.modality == Work.Modality.TEXT:
@@ -56,11 +62,11 @@ def work(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
         "work": found,
         "excerpt": excerpt,
         "damaged": damaged,
-        "copies": [_copy(pair, found) for pair in queries.duplicates_of_work(found)[:50]],
-        "consents": queries.work_consents(found, at),
-        "splits": queries.named_split(found.holder, at),
+        "copies": [_copy(pair, found) for pair in works_queries.duplicates_of_work(found)[:50]],
+        "consents": consents.work_consents(found, at),
+        "splits": splits.named_split(found.holder, at),
     }
-    return render(request, "portal/work.html", context)
+    return render(request, "contributors/portal/work.html", context)
 
 
 @require_GET
@@ -69,7 +75,7 @@ def content(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
     """The work as it was registered, to its own contributor only."""
     found = _own_work(request, public_id)
     kind = "text/plain; charset=utf-8" if found.modality == Work.Modality.TEXT else "application/octet-stream"
-    data = queries.content(found)
+    data = works_queries.content(found)
     if found.modality == Work.Modality.IMAGE:
         kind = next((kind for start, kind in _KINDS if data.startswith(start)), kind)
     # Somebody uploaded these bytes: a browser shows them as what was checked, and runs nothing in them.
@@ -111,13 +117,15 @@ def upload(request: ContributorRequest) -> HttpResponse:
             )
             return redirect("contributors:works")
     context = {"form": form, "refused": refused}
-    return render(request, "portal/upload.html", context, status=422 if form.errors else 200)
+    return render(request, "contributors/portal/upload.html", context, status=422 if form.errors else 200)
 
 
 @require_GET
 @contributor_required
 def datasets(request: ContributorRequest) -> HttpResponse:
-    return render(request, "portal/datasets.html", {"datasets": queries.datasets_of(request.contributor)})
+    return render(
+        request, "contributors/portal/datasets.html", {"datasets": works_queries.datasets_of(request.contributor)}
+    )
 
 
 @contributor_required(change=True)
@@ -132,11 +140,11 @@ def dataset_new(request: ContributorRequest) -> HttpResponse:
             messages.success(request, f"The dataset “{made}” is open.")
             return redirect(f"{reverse('contributors:upload')}?dataset={made.public_id}")
     context = {"form": form, "licences": LICENCES}
-    return render(request, "portal/dataset_new.html", context, status=422 if form.errors else 200)
+    return render(request, "contributors/portal/dataset_new.html", context, status=422 if form.errors else 200)
 
 
 def _own_work(request: ContributorRequest, public_id: uuid.UUID) -> Work:
-    return get_object_or_404(queries.works_of(request.contributor), public_id=public_id)
+    return get_object_or_404(works_queries.works_of(request.contributor), public_id=public_id)
 
 
 def _copy(pair: DuplicatePair, of: Work) -> dict[str, object]:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from attribution import attributors
-from attribution.adapters import LoadedModel, Utf8
-from attribution.adapters.encoder import Encoder
-from attribution.attributors import IndexConfig, IndexItem
 from config.demo.corpus import read_addresses
+from influence import scorers
+from influence.adapters import LoadedModel, Utf8
+from influence.adapters.encoder import Encoder
+from influence.scorers import IndexConfig, IndexItem
 
 AUTHORS = ("Thomas Jefferson", "Abraham Lincoln", "Theodore Roosevelt", "Calvin Coolidge")
 CHARACTERS, CHUNKS, OUTPUTS = 600, 80, 20
@@ -48,7 +48,7 @@ def main() -> dict[str, float]:
     figures = {}
     with tempfile.TemporaryDirectory() as directory:
         for attributor in ("encoder", "lexical"):
-            index = attributors.build(
+            index = scorers.build(
                 Path(directory) / attributor, model=model, items=items, mean_of=[chunk for _, chunk in outputs],
                 config=IndexConfig(attributor=attributor),
             )  # fmt: skip

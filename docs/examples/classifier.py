@@ -12,10 +12,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from attribution import attributors
-from attribution.adapters import LoadedModel
-from attribution.adapters.classifier import Classifier
-from attribution.attributors import IndexConfig, IndexItem
+from influence import scorers
+from influence.adapters import LoadedModel
+from influence.adapters.classifier import Classifier
+from influence.scorers import IndexConfig, IndexItem
 
 PEOPLE, ITEMS, QUERIES = 8, 1_000, 200
 
@@ -54,7 +54,7 @@ def main() -> dict[str, float]:
     state = dict(module.state_dict())
     model = LoadedModel(adapter=adapter, checkpoints=(state,), initial=initial)
     with tempfile.TemporaryDirectory() as directory:
-        index = attributors.build(
+        index = scorers.build(
             Path(directory) / "index", model=model, items=items, config=IndexConfig(k=128, fit_items=500)
         )
         # Predictions on new pictures: the class that the model says, not the one that is right.

@@ -12,10 +12,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from attribution import attributors
-from attribution.adapters import Example, LoadedModel
-from attribution.adapters.diffusion import Diffusion
-from attribution.attributors import IndexConfig, IndexItem
+from influence import scorers
+from influence.adapters import Example, LoadedModel
+from influence.adapters.diffusion import Diffusion
+from influence.scorers import IndexConfig, IndexItem
 
 PEOPLE, DRAWN = 5, 100
 
@@ -75,7 +75,7 @@ def main() -> dict[str, float]:
     model = LoadedModel(adapter=adapter, checkpoints=(dict(adapter.module.state_dict()),), initial=initial)
     with tempfile.TemporaryDirectory() as directory:
         queries = [adapter.example(picture) for picture in drawn]
-        index = attributors.build(
+        index = scorers.build(
             Path(directory) / "index", model=model, items=items, mean_of=queries,
             config=IndexConfig(k=128, fit_items=500, pca_items=1_200),
         )  # fmt: skip

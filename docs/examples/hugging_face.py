@@ -15,12 +15,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from attribution import attributors
-from attribution.adapters import LoadedModel
-from attribution.adapters.causal_lm import CausalLM
-from attribution.attributors import IndexConfig, IndexItem
 from config.demo.corpus import read_addresses
 from config.demo.model import Tokeniser
+from influence import scorers
+from influence.adapters import LoadedModel
+from influence.adapters.causal_lm import CausalLM
+from influence.scorers import IndexConfig, IndexItem
 
 AUTHORS = ("Thomas Jefferson", "Abraham Lincoln", "Theodore Roosevelt", "Calvin Coolidge")
 CHUNK, CHUNKS, HELD_OUT, STEPS = 64, 120, 25, 250
@@ -66,7 +66,7 @@ def main() -> dict[str, float]:
     figures = {"first_loss": losses[0], "last_loss": sum(losses[-20:]) / 20}
     with tempfile.TemporaryDirectory() as directory:
         for attributor in ("midpoint", "hybrid"):
-            index = attributors.build(
+            index = scorers.build(
                 Path(directory) / attributor, model=model, items=items, mean_of=[chunk for _, chunk in held_out],
                 config=IndexConfig(attributor=attributor, k=128),
             )  # fmt: skip

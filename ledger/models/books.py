@@ -314,7 +314,7 @@ class Leaf(models.Model):
 class CreditExport(models.Model):
     """That a closed month's credits were written to a file sorted by account, and the digest of what it holds.
 
-    The file can be made again from the journal, with the same digest (see ledger/credit_file.py).
+    The file can be made again from the journal, with the same digest (see ledger/queries/credit_file.py).
     """
 
     period = models.OneToOneField(Period, on_delete=models.PROTECT, primary_key=True, related_name="credit_export")

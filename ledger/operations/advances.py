@@ -13,7 +13,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Sum
 
 from contributors.models import User
-from contributors.operations import lacks_role, why_not_decide
+from contributors.operations.deciding import lacks_role, why_not_decide
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import AdvanceCancellation, AdvanceProposal, Contract, EntryKind

@@ -11,7 +11,7 @@ from datetime import datetime
 from django.db import connection, transaction
 
 from contributors.models import SplitDispute, User
-from contributors.operations import why_not_decide
+from contributors.operations.deciding import why_not_decide
 from contributors.operations.splits import close_contest
 from ledger import journal
 from ledger.journal import AccountKey, post

@@ -12,7 +12,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Max
 
 from contributors.models import Contributor, Split, User
-from contributors.operations import lacks_role, why_not_decide
+from contributors.operations.deciding import lacks_role, why_not_decide
 from ledger import journal
 from ledger.models import Contract, ContractTerms, Period, period_of
 from ledger.money import ASSETS

@@ -14,9 +14,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
 from attribution.models import AttributionIndex, Generation
-from attribution.operations import UnableToAttribute, attribute_again, attribute_batch_again
+from attribution.operations.attributions import UnableToAttribute, attribute_again
+from attribution.operations.renewals import attribute_batch_again
 from contributors.models import User
-from contributors.operations import lacks_role, why_not_decide
+from contributors.operations.deciding import lacks_role, why_not_decide
 from ledger import journal
 from ledger.models import EntryKind, Restatement, Void, period_of, utc_date
 from ledger.operations.accruals import accrue, dates_of, hold_sweeps, opposite, standing

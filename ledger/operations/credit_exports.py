@@ -9,8 +9,8 @@ from pathlib import Path
 from django.conf import settings
 from django.db.models import Sum
 
-from ledger.credit_file import Writer, Written
 from ledger.models import CreditExport, Entry, Period
+from ledger.queries.credit_file import Writer, Written
 from ledger.queries.credits import stream_documents
 
 

@@ -8,10 +8,10 @@ from datetime import datetime
 from django.db import IntegrityError, transaction
 
 from contributors.models import Contributor, User
-from contributors.operations import why_not_decide
-from ledger import queries
+from contributors.operations.deciding import why_not_decide
 from ledger.models import ReceiptDispute
 from ledger.models.disputes import WORDS_MAX
+from ledger.queries import receipt
 
 OPEN_MAX = 50
 ANSWERERS = ("finance_checker", "compliance")
@@ -39,7 +39,7 @@ def dispute_receipt(
     Raises UnableToDispute: no such receipt; no words or more than WORDS_MAX; a dispute on it is open already; OPEN_MAX
     disputes of this contributor wait for an answer.
     """
-    found = queries.receipt_for_contributor(generation_id, contributor.pk)
+    found = receipt.receipt_for_contributor(generation_id, contributor.pk)
     if found is None or found.standing.attribution is None:
         raise UnableToDispute("You have no receipt for this generation.")
     words = words.strip()

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, time
 
 from django.db import connection, transaction
 
-from contributors.queries import consents_in_force, split_of
+from contributors.queries.consents import consents_in_force
+from contributors.queries.splits import split_of
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import EntryKind, FloorDistribution, Period, RoyaltyPlan

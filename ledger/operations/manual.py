@@ -9,7 +9,7 @@ from datetime import datetime
 from django.db import transaction
 
 from contributors.models import User
-from contributors.operations import lacks_role, why_not_decide
+from contributors.operations.deciding import lacks_role, why_not_decide
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import EntryKind, ManualEntry

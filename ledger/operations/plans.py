@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Max
 
 from contributors.models import User
-from contributors.operations import lacks_role, why_not_decide
+from contributors.operations.deciding import lacks_role, why_not_decide
 from ledger import journal
 from ledger.models import Period, Refusal, RoyaltyPlan, period_of, utc_date
 from ledger.money import ASSETS

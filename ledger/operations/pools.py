@@ -15,7 +15,7 @@ from redis import RedisError
 
 from attribution.models import Generation
 from contributors.models import User
-from contributors.operations import lacks_role, why_not_decide
+from contributors.operations.deciding import lacks_role, why_not_decide
 from ledger import division, journal
 from ledger.division import Case
 from ledger.journal import AccountKey

@@ -14,7 +14,7 @@ from datetime import datetime
 from django.db import IntegrityError, transaction
 
 from contributors.models import User
-from contributors.operations import lacks_role
+from contributors.operations.deciding import lacks_role
 from ledger import division
 from ledger.division import Case
 from ledger.models import Period, PlanPreview, RoyaltyPlan

@@ -9,7 +9,7 @@ from typing import TypeVar
 from django.db import DatabaseError, IntegrityError, transaction
 
 from contributors.models import User
-from contributors.operations import lacks_role
+from contributors.operations.deciding import lacks_role
 from ledger.models.proposals import Proposal
 
 P = TypeVar("P", bound=Proposal)

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 
 from attribution.models import Generation
 from contributors.models import User
-from contributors.operations import lacks_role, why_not_decide
+from contributors.operations.deciding import lacks_role, why_not_decide
 from ledger.models import Void, VoidProposal
 from ledger.operations.accruals import hold_sweeps
 from ledger.operations.corrections import (

@@ -7,10 +7,10 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from contributors.portal import ContributorRequest, contributor_required
-from ledger.contract_words import terms_in_words
+from contributors.portal.guard import ContributorRequest, contributor_required
 from ledger.models import ContractTerms
 from ledger.queries.accounts import open_advances
+from ledger.queries.contract_words import terms_in_words
 from ledger.queries.contracts import reserves_of, versions_in_force
 
 
@@ -29,4 +29,4 @@ def contracts(request: ContributorRequest) -> HttpResponse:
         "advances": open_advances(contributor.pk),
         "reserves": reserves_of(contributor.pk),
     }
-    return render(request, "portal/contracts.html", context)
+    return render(request, "ledger/portal/contracts.html", context)

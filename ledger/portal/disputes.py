@@ -10,15 +10,15 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from contributors.portal import ContributorRequest, contributor_required
-from ledger import queries
-from ledger.operations import UnableToDispute, dispute_receipt, withdraw_dispute
+from contributors.portal.guard import ContributorRequest, contributor_required
+from ledger.operations.disputes import UnableToDispute, dispute_receipt, withdraw_dispute
+from ledger.queries import disputes, receipt
 
 
 @contributor_required(change=True)
 @require_POST
 def dispute(request: ContributorRequest, generation_id: uuid.UUID) -> HttpResponse:
-    if queries.receipt_for_contributor(generation_id, request.contributor.pk) is None:
+    if receipt.receipt_for_contributor(generation_id, request.contributor.pk) is None:
         raise Http404("You have no receipt for this generation.")
     words = request.POST.get("words", "")
     try:
@@ -36,7 +36,7 @@ def dispute(request: ContributorRequest, generation_id: uuid.UUID) -> HttpRespon
 @contributor_required(change=True)
 @require_POST
 def withdraw(request: ContributorRequest, generation_id: uuid.UUID, dispute_id: int) -> HttpResponse:
-    found = queries.disputes_of(request.contributor.pk, generation_id).filter(pk=dispute_id).first()
+    found = disputes.disputes_of(request.contributor.pk, generation_id).filter(pk=dispute_id).first()
     if found is None:
         raise Http404("You have no such dispute.")
     try:

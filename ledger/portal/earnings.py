@@ -10,11 +10,17 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from contributors.portal import ContributorRequest, contributor_required
-from ledger import queries
+from contributors.portal.guard import ContributorRequest, contributor_required
 from ledger.money import asset, format_amount
 from ledger.portal.receipts import month_code
-from ledger.queries import MonthEarnings
+from ledger.queries import books
+from ledger.queries.earnings import (
+    MonthEarnings,
+    earnings_by_model,
+    earnings_by_month,
+    earnings_by_service,
+    earnings_by_work,
+)
 from people.presentation import csv, dates
 from people.presentation.charts import BarChart, Series
 
@@ -47,7 +53,7 @@ class Block:
 @contributor_required
 @require_GET
 def earnings(request: ContributorRequest) -> HttpResponse:
-    by_month = queries.earnings_by_month(request.contributor.pk)
+    by_month = earnings_by_month(request.contributor.pk)
     numbers = sorted({row.period_id for row in by_month}, reverse=True)
     chosen = _chosen(request, numbers)
     context = {
@@ -58,19 +64,19 @@ def earnings(request: ContributorRequest) -> HttpResponse:
             for row in by_month
             if (total := row.direct + row.floor + row.other) < 0
         ],
-        "estimates": list(queries.estimates_of(request.contributor.pk)),
+        "estimates": list(books.estimates_of(request.contributor.pk)),
         "chosen": month_code(chosen) if chosen else "",
         "chosen_name": dates.month_of_number(chosen) if chosen else "",
         "month_rows": [row for row in by_month if row.period_id == chosen],
         "blocks": _blocks(request.contributor.pk, chosen) if chosen else [],
     }
-    return render(request, "portal/earnings.html", context)
+    return render(request, "ledger/portal/earnings.html", context)
 
 
 @contributor_required
 @require_GET
 def earnings_csv(request: ContributorRequest) -> HttpResponse:
-    by_month = queries.earnings_by_month(request.contributor.pk)
+    by_month = earnings_by_month(request.contributor.pk)
     chosen = _chosen(request, sorted({row.period_id for row in by_month}, reverse=True))
     if not chosen:
         raise Http404("You have no earnings yet.")
@@ -93,7 +99,7 @@ def earnings_csv(request: ContributorRequest) -> HttpResponse:
 
 def _chosen(request: ContributorRequest, numbers: Sequence[int]) -> int | None:
     """The month that was asked for, or the newest one with earnings."""
-    wanted = queries.period_number(request.GET.get("month", ""))
+    wanted = books.period_number(request.GET.get("month", ""))
     return wanted if wanted in numbers else next(iter(numbers), None)
 
 
@@ -114,11 +120,11 @@ def _month_chart(by_month: Sequence[MonthEarnings], currency: str) -> BarChart:
 
 
 def _blocks(contributor_id: int, number: int) -> list[Block]:
-    found = queries.earnings_by_model(contributor_id, number)
+    found = earnings_by_model(contributor_id, number)
     models = [Row(e.model, _receipts(number, model=e.model_id), e.currency, e.generations, e.amount) for e in found]
     services = [
         Row(e.service, _receipts(number, service=e.service_id), e.currency, e.generations, e.amount)
-        for e in queries.earnings_by_service(contributor_id, number)
+        for e in earnings_by_service(contributor_id, number)
     ]
     works = [
         Row(
@@ -128,7 +134,7 @@ def _blocks(contributor_id: int, number: int) -> list[Block]:
             e.generations,
             e.amount,
         )
-        for e in queries.earnings_by_work(contributor_id, number)
+        for e in earnings_by_work(contributor_id, number)
     ]
     blocks = [
         _block("work", "Each credit is divided among the works that its receipt names, by their scores.", works),

@@ -10,16 +10,19 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from attribution.models import Attribution, AttributionIndex, Generation
-from attribution.operations import Recomputed
-from attribution.operations import recompute as recompute_attribution
-from attribution.queries import top_works
+from attribution.operations.attributions import Recomputed
+from attribution.operations.attributions import recompute as recompute_attribution
+from attribution.queries.generations import top_works
 from contributors.models import Membership, Work
-from contributors.portal import ContributorRequest, contributor_required
-from contributors.queries import works_of
-from ledger import operations, queries
+from contributors.portal.guard import ContributorRequest, contributor_required
+from contributors.queries.works import works_of
 from ledger.models import ReceiptDispute, RoyaltyPlan, Void
 from ledger.money import PPB, asset
-from ledger.queries import ArchivedReceipt, ContributorReceipt
+from ledger.operations import pools
+from ledger.queries import books, disputes
+from ledger.queries.archived import ArchivedReceipt, archived_receipt
+from ledger.queries.receipt import ContributorReceipt, OwnShare, receipt_for_contributor
+from ledger.queries.receipts import models_of, months_of, receipts_of
 from people.presentation import dates
 from people.presentation.amounts import grouped
 
@@ -38,10 +41,10 @@ def receipts(request: ContributorRequest) -> HttpResponse:
     chosen = {name: request.GET.get(name, "") for name in ("month", "service", "model", "work")}
     work = _own_work(request, chosen["work"])
     after = request.GET.get("after", "")
-    models = queries.models_of(contributor.pk)
-    page = queries.receipts_of(
+    models = models_of(contributor.pk)
+    page = receipts_of(
         contributor.pk,
-        month=queries.period_number(chosen["month"]),
+        month=books.period_number(chosen["month"]),
         service=_uuid(chosen["service"]),
         model=_uuid(chosen["model"]),
         work=work.pk if work else None,
@@ -53,13 +56,13 @@ def receipts(request: ContributorRequest) -> HttpResponse:
         "after": after,
         "chosen": chosen,
         "filtered": any(chosen.values()),
-        "months": [(month_code(number), dates.month_of_number(number)) for number in queries.months_of(contributor.pk)],
+        "months": [(month_code(number), dates.month_of_number(number)) for number in months_of(contributor.pk)],
         "models": models,
         "services": sorted({model.service for model in models}, key=lambda service: service.name),
         "works": works_of(contributor).order_by("title", "pk")[:WORKS_OFFERED_MAX],
-        "disputes": queries.disputes_of(contributor.pk)[:DISPUTES_SHOWN_MAX],
+        "disputes": disputes.disputes_of(contributor.pk)[:DISPUTES_SHOWN_MAX],
     }
-    return render(request, "portal/receipts.html", context)
+    return render(request, "ledger/portal/receipts.html", context)
 
 
 def _own_work(request: ContributorRequest, public_id: str) -> Work | None:
@@ -95,7 +98,7 @@ def receipt(request: ContributorRequest, generation_id: uuid.UUID) -> HttpRespon
     found = _found(request, generation_id)
     if isinstance(found, ArchivedReceipt):
         return _archived(request, found)
-    return render(request, "portal/receipt.html", _context(request, found))
+    return render(request, "ledger/portal/receipt.html", _context(request, found))
 
 
 @contributor_required
@@ -112,18 +115,18 @@ def recompute(request: ContributorRequest, generation_id: uuid.UUID) -> HttpResp
     assert found.standing.attribution is not None
     again = recompute_attribution(attribution=found.standing.attribution)
     context |= {"recomputed": again, "identical": again.agrees and found.agrees}
-    template = "portal/receipt_recomputed.html" if request.headers.get("HX-Request") else "portal/receipt.html"
-    return render(request, template, context)
+    name = "receipt_recomputed" if request.headers.get("HX-Request") else "receipt"
+    return render(request, f"ledger/portal/{name}.html", context)
 
 
 def _found(request: ContributorRequest, generation_id: uuid.UUID) -> ContributorReceipt | ArchivedReceipt:
-    found = queries.receipt_for_contributor(generation_id, request.contributor.pk)
-    if found is None and (archived := queries.archived_receipt(generation_id, request.contributor.pk)) is not None:
+    found = receipt_for_contributor(generation_id, request.contributor.pk)
+    if found is None and (archived := archived_receipt(generation_id, request.contributor.pk)) is not None:
         return archived
     if found is None and (generation := Generation.objects.filter(pk=generation_id).first()) is not None:
-        gross = operations.estimated_gross(generation=generation)
+        gross = pools.estimated_gross(generation=generation)
         if gross is not None:
-            found = queries.receipt_for_contributor(generation_id, request.contributor.pk, estimated_gross=gross)
+            found = receipt_for_contributor(generation_id, request.contributor.pk, estimated_gross=gross)
     if found is None:
         raise Http404("You have no receipt for this generation.")
     return found
@@ -139,14 +142,14 @@ def _archived(request: ContributorRequest, found: ArchivedReceipt) -> HttpRespon
         "credited": found.credited,
         "voided": _voided(void, found.generation.model_version.name) if void is not None else "",
     }
-    return render(request, "portal/receipt_archived.html", context, status=410)
+    return render(request, "ledger/portal/receipt_archived.html", context, status=410)
 
 
 def _context(request: ContributorRequest, found: ContributorReceipt) -> dict[str, object]:
     attribution, accrual = found.standing.attribution, found.standing.accrual
     assert attribution is not None
     assert accrual is not None
-    disputed = list(queries.disputes_of(request.contributor.pk, found.standing.generation.pk)[:DISPUTES_SHOWN_MAX])
+    disputed = list(disputes.disputes_of(request.contributor.pk, found.standing.generation.pk)[:DISPUTES_SHOWN_MAX])
     recomputed: Recomputed | None = None
     return {
         "receipt": found,
@@ -255,7 +258,7 @@ def _steps(found: ContributorReceipt, plan: RoyaltyPlan) -> list[Step]:
     return steps
 
 
-def _share_steps(found: ContributorReceipt, share: queries.OwnShare, scale: int, *, blended: int) -> list[Step]:
+def _share_steps(found: ContributorReceipt, share: OwnShare, scale: int, *, blended: int) -> list[Step]:
     division = found.division
     weight = f"{_percent(share.ppb)}"
     if blended:

@@ -10,14 +10,15 @@ from django.shortcuts import render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from ledger import proof, queries
+from ledger import proof
 from ledger.models import Period
+from ledger.queries import books
 
 SHORT_CACHE_SECONDS = 300
 
 
 def _sealed() -> list[Period]:
-    return list(queries.sealed_periods())
+    return list(books.sealed_periods())
 
 
 @require_safe

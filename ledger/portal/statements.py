@@ -11,14 +11,15 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from contributors.portal import ContributorRequest, contributor_required
-from ledger import proof, queries
+from contributors.portal.guard import ContributorRequest, contributor_required
+from ledger import proof
 from ledger.models import Period
 from ledger.portal.receipts import month_code
+from ledger.queries import books, receipts
 from ledger.queries.accounts import CREDITED_KIND, movements
-from ledger.statement_csv import csv_parts
-from ledger.statement_pdf import statement_pdf
-from ledger.statements import EARNING_KINDS, PAYING_KINDS, Statement, build_statement
+from ledger.statements.build import EARNING_KINDS, PAYING_KINDS, Statement, build_statement
+from ledger.statements.csv import csv_parts
+from ledger.statements.pdf import statement_pdf
 from people.presentation import csv, dates
 from people.presentation.amounts import grouped
 
@@ -61,7 +62,7 @@ def statements(request: ContributorRequest) -> HttpResponse:
         )
         for row in found
     ]
-    return render(request, "portal/statements.html", {"statements": rows})
+    return render(request, "ledger/portal/statements.html", {"statements": rows})
 
 
 @contributor_required
@@ -79,7 +80,7 @@ def statement(request: ContributorRequest, period: str) -> HttpResponse:
         "accrued": _accrued(made),
         "file_name": f"{_file_name(made)}.csv",
     }
-    return render(request, "portal/statement.html", context)
+    return render(request, "ledger/portal/statement.html", context)
 
 
 @contributor_required
@@ -106,8 +107,8 @@ def verifier(request: object) -> HttpResponse:
 
 def _statement(request: ContributorRequest, code: str) -> Statement:
     """The contributor's own statement. There is one for every month since its first entry, and none before."""
-    number = queries.period_number(code)
-    months = queries.months_of(request.contributor.pk)
+    number = books.period_number(code)
+    months = receipts.months_of(request.contributor.pk)
     period = Period.objects.filter(pk=number).first() if number else None
     if period is None or not months or period.pk < months[-1]:
         raise Http404("You have no statement for this month.")

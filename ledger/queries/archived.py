@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from django.db import connection
 
 from attribution.models import Attribution, Generation
-from contributors.queries import split_of
+from contributors.queries.splits import split_of
 from ledger.models import Period, period_of, utc_date
 from ledger.queries.balances import accounts_of
 from ledger.queries.credits import AccountCredits

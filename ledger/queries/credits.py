@@ -1,6 +1,6 @@
 """Credits one by one: of an account in a month as a stream, of a contributor ever, of a month as documents.
 
-A closed month has them in a file sorted by account (see ledger/credit_file.py), from which a contributor's are read
+A closed month has them in a file sorted by account (ledger/queries/credit_file.py). It gives a contributor's credits
 without opening anybody else's documents. Where the file is not at hand (an open month, another machine, a damaged
 file) they come from the documents themselves: the same, later.
 """
@@ -16,9 +16,9 @@ import numpy as np
 import structlog
 from django.db import connection
 
-from ledger.credit_file import CreditFile, Documents, UnableToReadCredits
 from ledger.models import CreditExport
 from ledger.queries.balances import accounts_of
+from ledger.queries.credit_file import CreditFile, Documents, UnableToReadCredits
 
 CHUNK = 5_000
 logger = structlog.get_logger(__name__)

@@ -14,9 +14,9 @@ from fractions import Fraction
 from django.db.models import QuerySet
 
 from attribution.models import Attribution, Generation
-from attribution.queries import Group, group_of, positive_sum
+from attribution.queries.generations import Group, group_of, positive_sum
 from contributors.models import PPB, Holder, Work
-from contributors.queries import split_of
+from contributors.queries.splits import split_of
 from ledger.models import Accrual, Entry, Refusal, RoyaltyPlan, Void
 from ledger.money import apportion, part, tie_key
 from ledger.queries.archived import is_archived

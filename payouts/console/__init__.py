@@ -14,9 +14,9 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 
-from contributors.console import staff_required
-from payouts import queries
 from payouts.models import PayoutRun
+from payouts.queries.runs import run_or_none
+from people.console.guard import staff_required
 
 MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = "finance_maker", "finance_checker", "compliance", "auditor", "admin"
 READERS = (MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN)
@@ -28,7 +28,7 @@ actor_required = staff_required(*ACTORS)
 
 
 def run_or_404(public_id: UUID) -> PayoutRun:
-    run = queries.run_or_none(public_id)
+    run = run_or_none(public_id)
     if run is None:
         raise Http404("There is no such run.")
     return run

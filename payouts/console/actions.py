@@ -11,15 +11,18 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
-from contributors.console import recently_authenticated, user_of
-from payouts import control, operations, reconciliation
 from payouts.console import actor_required, done, of_run, reader_required
 from payouts.console.buttons import why_not_approve
 from payouts.console.runs import run_context
-from payouts.forms import ApproveForm, ReasonForm
+from payouts.forms.fields import ReasonForm
+from payouts.forms.presence import presence_of
+from payouts.forms.runs import ApproveForm
 from payouts.models import PayoutRun, Rail
-from payouts.presence import presence_of
-from payouts.refusals import Refused, explained
+from payouts.operations import approval, building, closing, control, runs
+from payouts.reconciliation import banks
+from payouts.reconciliation.comparison import reconcile_run
+from people.console.guard import recently_authenticated, user_of
+from people.console.refusals import Refused, explained
 
 page_or_form = require_http_methods(["GET", "POST"])
 
@@ -28,21 +31,21 @@ page_or_form = require_http_methods(["GET", "POST"])
 @actor_required
 @of_run
 def submit(request: HttpRequest, run: PayoutRun) -> HttpResponse:
-    return _do(request, run, operations.submit_run, "The run is frozen and waits for another person to approve it.")
+    return _do(request, run, runs.submit_run, "The run is frozen and waits for another person to approve it.")
 
 
 @require_POST
 @actor_required
 @of_run
 def take_up(request: HttpRequest, run: PayoutRun) -> HttpResponse:
-    return _do(request, run, operations.take_up_run, "The run is a draft now. Submit it for review.")
+    return _do(request, run, runs.take_up_run, "The run is a draft now. Submit it for review.")
 
 
 @require_POST
 @actor_required
 @of_run
 def close(request: HttpRequest, run: PayoutRun) -> HttpResponse:
-    return _do(request, run, operations.close_run, "The run is closed.")
+    return _do(request, run, closing.close_run, "The run is closed.")
 
 
 @require_POST
@@ -50,7 +53,7 @@ def close(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 @of_run
 def rebuild(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     with explained(request) as refused:
-        successor = operations.rebuild_run(run=run, by=user_of(request), at=timezone.now(), seen=presence_of(request))
+        successor = building.rebuild_run(run=run, by=user_of(request), at=timezone.now(), seen=presence_of(request))
     if refused:
         return redirect("payouts:run", run.public_id)
     done(request, "A new version was built from what the ledger says now.")
@@ -63,9 +66,7 @@ def rebuild(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 def reconcile(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     """Compare the run with the ledger and with Stripe; the differences stand on the page afterwards."""
     with explained(request) as refused:
-        compare = (
-            reconciliation.reconcile_bank_run if run.rail == Rail.MANUAL_BANK_FILE else reconciliation.reconcile_run
-        )
+        compare = banks.reconcile_bank_run if run.rail == Rail.MANUAL_BANK_FILE else reconcile_run
         comparison = compare(run=run, at=timezone.now())
     if not refused:
         found = comparison.n_differences
@@ -86,7 +87,7 @@ def approve(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     if not form.is_valid():
         return _approve_page(request, run, form, status=422)
     with explained(request, silent=True) as refused:
-        run = operations.approve_run(
+        run = approval.approve_run(
             run=run,
             by=user_of(request),
             typed_total=form.cleaned_data["typed_total"],
@@ -115,7 +116,7 @@ def _approve_page(
         form=form, refused=refused, not_this_person=not_this_person, in_review=run.state == PayoutRun.State.IN_REVIEW,
         stripe=control.stripe_available(run.currency),
     )  # fmt: skip
-    return render(request, "console/approve.html", context, status=status)
+    return render(request, "payouts/console/approve.html", context, status=status)
 
 
 @page_or_form
@@ -126,7 +127,7 @@ def execute(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     if request.method == "GET":
         return _confirm_page(request, run, "execute")
     sentence = "The run is executing. Transfers are sent in the background; this page follows them."
-    return _confirmed(request, run, "execute", operations.start_execution, sentence)
+    return _confirmed(request, run, "execute", approval.start_execution, sentence)
 
 
 @page_or_form
@@ -134,7 +135,7 @@ def execute(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 @of_run
 def reject(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     return _with_reason(
-        request, run, "reject", operations.reject_run, "reason", "Why you send it back",
+        request, run, "reject", approval.reject_run, "reason", "Why you send it back",
         "Sent back with your reason. A new version can be built.",
     )  # fmt: skip
 
@@ -144,7 +145,7 @@ def reject(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 @of_run
 def pause(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     return _with_reason(
-        request, run, "pause", operations.pause_run, "note", "Why you pause it",
+        request, run, "pause", approval.pause_run, "note", "Why you pause it",
         "Paused. No new transfer is sent; what is under way is followed to its end.",
     )  # fmt: skip
 
@@ -156,7 +157,7 @@ def pause(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 def resume(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     if request.method == "GET":
         return _confirm_page(request, run, "resume")
-    return _confirmed(request, run, "resume", operations.resume_run, "The run goes on.")
+    return _confirmed(request, run, "resume", approval.resume_run, "The run goes on.")
 
 
 @page_or_form
@@ -165,7 +166,7 @@ def resume(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 def cancel(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     if request.method == "GET":
         return _confirm_page(request, run, "cancel")
-    return _confirmed(request, run, "cancel", operations.cancel_run, "Cancelled. Everything stays payable.")
+    return _confirmed(request, run, "cancel", runs.cancel_run, "Cancelled. Everything stays payable.")
 
 
 @page_or_form
@@ -178,7 +179,7 @@ def exclude(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     if request.method == "GET" or not chosen:
         return _confirm_page(request, run, "exclude", status=200 if request.method == "GET" else 422)
     with explained(request) as refused:
-        run, _aside = operations.exclude(
+        run, _aside = runs.exclude(
             run=run, contributors=chosen, by=user_of(request), at=timezone.now(), seen=presence_of(request)
         )
     if refused:
@@ -234,4 +235,4 @@ def _confirm_page(
         context["stripe"] = control.stripe_available(run.currency)
     if action == "exclude":
         context["members"] = run.payouts.select_related("contributor").order_by("-amount_minor", "pk")
-    return render(request, "console/run_confirm.html", context, status=status)
+    return render(request, "payouts/console/run_confirm.html", context, status=status)

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
 from payouts.console import done
-from payouts.refusals import Refused, explained
+from people.console.refusals import Refused, explained
 
 
 @dataclass
@@ -44,4 +44,4 @@ def act(
                 done(request, sentence)
                 return redirect(to or page.back)
             status = refused.status
-    return render(request, "console/act.html", {"act": page, "form": form, "refused": refused}, status=status)
+    return render(request, "people/console/act.html", {"act": page, "form": form, "refused": refused}, status=status)

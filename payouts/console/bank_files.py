@@ -11,14 +11,17 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from contributors.console import recently_authenticated, user_of
-from payouts import bank_csv, exports, operations
 from payouts.console import ADMIN, CHECKER, COMPLIANCE, MAKER, actor_required, done, of_run, reader_required
 from payouts.console.acts import Act, act
-from payouts.forms import BankLinesForm, ExportForm, ReasonForm, SureForm
+from payouts.exports import tables
+from payouts.forms.fields import ReasonForm, SureForm
+from payouts.forms.presence import presence_of
+from payouts.forms.runs import BankLinesForm, ExportForm
 from payouts.models import BankFile, BankLine, Payout, PayoutRun, Rail
-from payouts.presence import presence_of
-from payouts.refusals import explained
+from payouts.operations import bank_lines, bank_reports
+from payouts.operations.bank_files import export_bank_file, mark_bank_file_sent, read_bank_file, withdraw_bank_file
+from people.console.guard import recently_authenticated, user_of
+from people.console.refusals import explained
 from people.presentation import csv
 
 
@@ -29,7 +32,7 @@ def bank_files(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     """Where a run by bank transfer stands, and the next step."""
     if run.rail != Rail.MANUAL_BANK_FILE:
         raise Http404("This run is paid through Stripe.")
-    return render(request, "console/bank_files.html", bank_context(request, run))
+    return render(request, "payouts/console/bank_files.html", bank_context(request, run))
 
 
 def bank_context(request: HttpRequest, run: PayoutRun) -> dict[str, Any]:
@@ -65,7 +68,7 @@ def export_file(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     )  # fmt: skip
 
     def do(given: dict[str, Any]) -> str:
-        file = operations.export_bank_file(
+        file = export_bank_file(
             run=run, by=user_of(request), at=timezone.now(), execution_on=given["execution_on"],
             seen=presence_of(request),
         )  # fmt: skip
@@ -80,9 +83,7 @@ def export_file(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 def download_file(request: HttpRequest, file_id: UUID) -> HttpResponse:
     file = _file_or_404(file_id)
     with explained(request) as refused:
-        content = operations.read_bank_file(
-            file=file, by=user_of(request), at=timezone.now(), seen=presence_of(request)
-        )
+        content = read_bank_file(file=file, by=user_of(request), at=timezone.now(), seen=presence_of(request))
     if refused:
         return redirect("payouts:bank_files", file.run.public_id)
     response = HttpResponse(content, content_type="application/xml")
@@ -103,7 +104,7 @@ def mark_sent(request: HttpRequest, file_id: UUID) -> HttpResponse:
     )  # fmt: skip
 
     def do(_given: dict[str, Any]) -> str:
-        operations.mark_bank_file_sent(file=file, by=user_of(request), at=timezone.now(), seen=presence_of(request))
+        mark_bank_file_sent(file=file, by=user_of(request), at=timezone.now(), seen=presence_of(request))
         return "Marked as sent. Somebody else records what the bank reports."
 
     return act(request, page, SureForm(request.POST or None, label="I handed this file to the bank"), do)
@@ -126,7 +127,7 @@ def withdraw(request: HttpRequest, file_id: UUID) -> HttpResponse:
     )  # fmt: skip
 
     def do(given: dict[str, Any]) -> str:
-        operations.withdraw_bank_file(
+        withdraw_bank_file(
             file=file, by=user_of(request), reason=given["reason"], at=timezone.now(), seen=presence_of(request)
         )
         return "Withdrawn. Its payouts can be ordered again."
@@ -141,7 +142,7 @@ def withdraw(request: HttpRequest, file_id: UUID) -> HttpResponse:
 def record_lines(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     """Read the bank's report: all lines at once, each believed once. What fits nothing is said line by line."""
     form = BankLinesForm(request.POST or None, request.FILES or None)
-    context: dict[str, Any] = {"run": run, "form": form, "columns": bank_csv.COLUMNS, "refused": None}
+    context: dict[str, Any] = {"run": run, "form": form, "columns": bank_reports.COLUMNS, "refused": None}
     context["not_this_person"] = (
         "" if user_of(request).has_role(CHECKER, COMPLIANCE, ADMIN) else "Confirming transfers takes a finance checker."
     )
@@ -150,15 +151,16 @@ def record_lines(request: HttpRequest, run: PayoutRun) -> HttpResponse:
         status = 422
         if form.is_valid():
             with explained(request, silent=True) as refused:
-                context["results"] = operations.record_bank_lines(
-                    lines=bank_csv.lines_of(form.cleaned_data["file"].read()), by=user_of(request), at=timezone.now(),
+                context["results"] = bank_lines.record_bank_lines(
+                    lines=bank_reports.lines_of(form.cleaned_data["file"].read()),
+                    by=user_of(request), at=timezone.now(),
                     seen=presence_of(request),
                 )  # fmt: skip
             context["refused"], status = refused, refused.status
             if not refused and all(result.outcome in ("recorded", "known") for result in context["results"]):
                 done(request, f"{len(context['results'])} lines were read, and all of them fit.")
                 return redirect("payouts:bank_files", run.public_id)
-    return render(request, "console/bank_lines.html", context, status=status)
+    return render(request, "payouts/console/bank_lines.html", context, status=status)
 
 
 @require_GET
@@ -166,7 +168,7 @@ def record_lines(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 @of_run
 def lines_template(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     """The table to fill in: a line for each order that waits, the outcome and the reference left empty."""
-    response = HttpResponse(exports.bank_lines_to_fill(run), content_type=csv.CONTENT_TYPE)
+    response = HttpResponse(tables.bank_lines_to_fill(run), content_type=csv.CONTENT_TYPE)
     response["Content-Disposition"] = f'attachment; filename="run-{run.pk}-confirmations.csv"'
     return response
 

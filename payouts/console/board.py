@@ -11,15 +11,16 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from contributors.console import user_of
 from contributors.models import ContributorLink
-from contributors.queries import suspicions
-from ledger import queries as ledger_queries
-from payouts import queries
+from contributors.queries.links import suspicions
+from ledger.queries import books
 from payouts.console import reader_required
 from payouts.console.buttons import why_not_approve
-from payouts.holds import RULES
 from payouts.models import Hold, HoldReason, PayoutRun, PolicyProposal, Rail, WebhookEvent
+from payouts.queries import payees, records
+from payouts.queries import runs as runs_queries
+from payouts.queries.hold_reasons import RULES
+from people.console.guard import user_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,12 @@ class CurrencyTotals:
 @reader_required
 def console(request: HttpRequest) -> HttpResponse:
     user = user_of(request)
-    runs = list(queries.runs().exclude(state__in=["closed", "cancelled", "rejected"])[:50])
-    summaries = queries.run_summaries(runs)
+    runs = list(runs_queries.runs().exclude(state__in=["closed", "cancelled", "rejected"])[:50])
+    summaries = runs_queries.run_summaries(runs)
     in_review = [run for run in runs if run.state == PayoutRun.State.IN_REVIEW]
     return render(
         request,
-        "console/home.html",
+        "payouts/console/home.html",
         {
             "frozen": settings.PAYOUTS_FROZEN,
             "runs": [(run, summaries[run.pk]) for run in runs],
@@ -53,23 +54,23 @@ def console(request: HttpRequest) -> HttpResponse:
             "proposals": PolicyProposal.objects.filter(state="open").select_related("proposed_by"),
             "links": ContributorLink.objects.filter(state__in=["proposed", "ending"]).select_related("proposed_by"),
             "n_suspicions": len(suspicions(timezone.now())),
-            "needs_person": queries.needs_person()[:20],
-            "n_differences": queries.open_differences().count(),
+            "needs_person": payees.needs_person()[:20],
+            "n_differences": records.open_differences().count(),
             "dead_letters": WebhookEvent.objects.filter(state=WebhookEvent.State.DEAD).count(),
             "totals": _totals(),
             "holds": _holds(),
-            "reconciliations": [(code, queries.latest_reconciliation(code)) for code in _currencies()],
+            "reconciliations": [(code, records.latest_reconciliation(code)) for code in _currencies()],
         },
     )
 
 
 def _currencies() -> list[str]:
-    return sorted(ledger_queries.trial_balance().rows)
+    return sorted(books.trial_balance().rows)
 
 
 def _totals() -> list[CurrencyTotals]:
     found = []
-    for currency, rows in sorted(ledger_queries.trial_balance().rows.items()):
+    for currency, rows in sorted(books.trial_balance().rows.items()):
         by_kind = {row.kind: row.balance for row in rows}
         found.append(
             CurrencyTotals(

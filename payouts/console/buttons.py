@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from contributors.models import User
 from payouts.console import ADMIN, CHECKER, COMPLIANCE, MAKER
 from payouts.models import Payout, PayoutRun
-from payouts.operations import acts_for_payee
+from payouts.operations.audit import acts_for_payee
 
 S = PayoutRun.State
 

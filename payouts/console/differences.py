@@ -11,13 +11,15 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from contributors.console import recently_authenticated, user_of
-from payouts import operations, queries
 from payouts.console import actor_required, done, reader_required
-from payouts.forms import DecideUnknownForm, ReasonForm
+from payouts.forms.fields import ReasonForm
+from payouts.forms.presence import presence_of
+from payouts.forms.runs import DecideUnknownForm
 from payouts.models import Difference, Payout, Reconciliation, WebhookEvent
-from payouts.presence import presence_of
-from payouts.refusals import explained
+from payouts.operations import closing
+from payouts.queries import payees
+from people.console.guard import recently_authenticated, user_of
+from people.console.refusals import explained
 
 EVENTS_PAGE = 50
 
@@ -31,13 +33,13 @@ def reconciliation(request: HttpRequest) -> HttpResponse:
         differences = differences.filter(state=state)
     return render(
         request,
-        "console/reconciliation.html",
+        "payouts/console/reconciliation.html",
         {
             "comparisons": Reconciliation.objects.select_related("run").order_by("-pk")[:20],
             "differences": Paginator(differences, EVENTS_PAGE).get_page(request.GET.get("page")),
             "chosen": state,
             "states": Difference.State.values,
-            "needs_person": queries.needs_person(),
+            "needs_person": payees.needs_person(),
             "inbox": WebhookEvent.objects.values("endpoint", "state")
             .annotate(n=Count("pk"))
             .order_by("endpoint", "state"),
@@ -61,7 +63,7 @@ def sign_off(request: HttpRequest, public_id: UUID) -> HttpResponse:
         status = 422
         if form.is_valid():
             with explained(request, silent=True) as refused:
-                operations.sign_off(
+                closing.sign_off(
                     difference=difference, by=user_of(request), note=form.cleaned_data["reason"], at=timezone.now(),
                     seen=presence_of(request),
                 )  # fmt: skip
@@ -70,7 +72,7 @@ def sign_off(request: HttpRequest, public_id: UUID) -> HttpResponse:
                 return redirect("payouts:reconciliation")
             status = refused.status
     context = {"difference": difference, "form": form, "refused": refused, "built_it": built_it}
-    return render(request, "console/reconciliation_sign_off.html", context, status=status)
+    return render(request, "payouts/console/reconciliation_sign_off.html", context, status=status)
 
 
 @require_http_methods(["GET", "POST"])
@@ -87,7 +89,7 @@ def decide(request: HttpRequest, public_id: UUID) -> HttpResponse:
         status = 422
         if form.is_valid():
             with explained(request, silent=True) as refused:
-                operations.decide_unknown(
+                closing.decide_unknown(
                     payout=payout, paid_transfer_id=form.cleaned_data["paid_transfer_id"] or None, by=user_of(request),
                     note=form.cleaned_data["note"], at=timezone.now(), seen=presence_of(request),
                 )  # fmt: skip
@@ -95,5 +97,5 @@ def decide(request: HttpRequest, public_id: UUID) -> HttpResponse:
                 done(request, "Decided. The payout goes on from there.")
                 return redirect("payouts:payee", payout.run.public_id, payout.public_id)
             status = refused.status
-    context = {"payout": payout, "attempts": queries.attempts_of(payout), "form": form, "refused": refused}
-    return render(request, "console/reconciliation_decide.html", context, status=status)
+    context = {"payout": payout, "attempts": payees.attempts_of(payout), "form": form, "refused": refused}
+    return render(request, "payouts/console/reconciliation_decide.html", context, status=status)

@@ -11,15 +11,17 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from contributors.console import recently_authenticated, user_of
 from ledger.models import Account
 from ledger.money import ASSETS, from_minor
-from payouts import control, operations, queries
 from payouts.console import ADMIN, CHECKER, MAKER, actor_required, reader_required
 from payouts.console.acts import Act, act
-from payouts.forms import TopUpForm
+from payouts.forms.presence import presence_of
+from payouts.forms.runs import TopUpForm
 from payouts.models import PayoutRun, Rail, TopUp
-from payouts.presence import presence_of
+from payouts.operations import control
+from payouts.operations.funding import fund_platform
+from payouts.queries import balances
+from people.console.guard import recently_authenticated, user_of
 from people.presentation import amounts
 
 
@@ -43,7 +45,7 @@ class Funds:
 def funding(request: HttpRequest) -> HttpResponse:
     return render(
         request,
-        "console/funding.html",
+        "payouts/console/funding.html",
         {
             "funds": [_funds(code) for code in _currencies()],
             "top_ups": TopUp.objects.select_related("requested_by").order_by("-pk")[:50],
@@ -66,7 +68,7 @@ def top_up(request: HttpRequest) -> HttpResponse:
 
     def do(given: dict[str, object]) -> str:
         currency, minor = str(given["currency"]), int(str(given["amount_minor"]))
-        made = operations.fund_platform(
+        made = fund_platform(
             currency=currency, amount_minor=minor, public_id=UUID(str(given["number"])), by=user_of(request),
             at=timezone.now(), seen=presence_of(request),
         )  # fmt: skip
@@ -91,4 +93,4 @@ def _funds(currency: str) -> Funds:
     )
     stripe = control.stripe_available(currency)
     needed = sum(from_minor(run.total_minor, currency) for run in open_runs)
-    return Funds(currency, queries.ledger_stripe_balance(currency), stripe.available, stripe.why, needed)
+    return Funds(currency, balances.ledger_stripe_balance(currency), stripe.available, stripe.why, needed)

@@ -11,12 +11,12 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from contributors.console import user_of
-from payouts import reconciliation
 from payouts.console import actor_required, done, reader_required
+from payouts.forms.presence import presence_of
 from payouts.models import WebhookEvent
-from payouts.presence import presence_of
-from payouts.refusals import explained
+from payouts.reconciliation.inbox import replay_webhook
+from people.console.guard import user_of
+from people.console.refusals import explained
 
 PAGE = 50
 
@@ -33,7 +33,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
     counts = WebhookEvent.objects.values("state").annotate(n=Count("pk")).order_by("state")
     return render(
         request,
-        "console/inbox.html",
+        "payouts/console/inbox.html",
         {
             "page_obj": Paginator(events, PAGE).get_page(request.GET.get("page")),
             "counts": list(counts),
@@ -52,7 +52,7 @@ def event(request: HttpRequest, event_id: int) -> HttpResponse:
         payload = json.dumps(json.loads(one.payload), indent=2)
     except ValueError:
         payload = one.payload
-    return render(request, "console/inbox_event.html", {"event": one, "payload": payload})
+    return render(request, "payouts/console/inbox_event.html", {"event": one, "payload": payload})
 
 
 @require_POST
@@ -60,7 +60,7 @@ def event(request: HttpRequest, event_id: int) -> HttpResponse:
 def replay(request: HttpRequest, event_id: int) -> HttpResponse:
     one = _event_or_404(event_id)
     with explained(request) as refused:
-        reconciliation.replay_webhook(event=one, by=user_of(request), at=timezone.now(), seen=presence_of(request))
+        replay_webhook(event=one, by=user_of(request), at=timezone.now(), seen=presence_of(request))
     if not refused:
         done(request, "It is tried again within seconds. Reload this page to see what came of it.")
     return redirect("payouts:event", event_id)

@@ -13,14 +13,15 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from contributors.console import recently_authenticated, user_of
 from contributors.models import Contributor, ContributorLink
-from contributors.queries import suspicions
-from payouts import operations
+from contributors.queries.links import suspicions
 from payouts.console import ADMIN, COMPLIANCE, actor_required, reader_required
 from payouts.console.acts import Act, act
-from payouts.forms import DecideLinkForm, DifferentPeopleForm, LinkForm, ReasonForm
-from payouts.presence import presence_of
+from payouts.forms.fields import ReasonForm
+from payouts.forms.payees import DecideLinkForm, DifferentPeopleForm, LinkForm
+from payouts.forms.presence import presence_of
+from payouts.operations.links import decide_link, dismiss_suspicion, propose_end_of_link, propose_link
+from people.console.guard import recently_authenticated, user_of
 from people.presentation import dates
 
 State = ContributorLink.State
@@ -37,7 +38,7 @@ def links(request: HttpRequest) -> HttpResponse:
     page = Paginator(decided, PAGE).get_page(request.GET.get("page"))
     return render(
         request,
-        "console/links.html",
+        "payouts/console/links.html",
         {
             "suspected": [(one, _numbers(one.contributors)) for one in suspected[:SUSPICIONS_SHOWN]],
             "n_more": max(0, len(suspected) - SUSPICIONS_SHOWN),
@@ -72,7 +73,7 @@ def propose(request: HttpRequest) -> HttpResponse:
     )  # fmt: skip
 
     def do(given: dict[str, Any]) -> str:
-        operations.propose_link(
+        propose_link(
             accounts=given["accounts"], reason=given["reason"], by=user_of(request), at=timezone.now(),
             seen=presence_of(request),
         )  # fmt: skip
@@ -94,7 +95,7 @@ def dismiss(request: HttpRequest) -> HttpResponse:
     )  # fmt: skip
 
     def do(given: dict[str, Any]) -> str:
-        operations.dismiss_suspicion(
+        dismiss_suspicion(
             accounts=given["accounts"], reason=given["reason"], by=user_of(request), at=timezone.now(),
             seen=presence_of(request),
         )  # fmt: skip
@@ -124,7 +125,7 @@ def decide(request: HttpRequest, public_id: UUID) -> HttpResponse:
 
     def do(given: dict[str, Any]) -> str:
         agree = given["decision"] == "agree"
-        operations.decide_link(
+        decide_link(
             link=link, agree=agree, known=given["known"], by=user_of(request), at=timezone.now(),
             seen=presence_of(request),
         )  # fmt: skip
@@ -150,7 +151,7 @@ def end(request: HttpRequest, public_id: UUID) -> HttpResponse:
     )  # fmt: skip
 
     def do(given: dict[str, Any]) -> str:
-        operations.propose_end_of_link(
+        propose_end_of_link(
             link=link, reason=given["reason"], by=user_of(request), at=timezone.now(), seen=presence_of(request)
         )
         return "Proposed. Somebody else agrees to it or refuses it."

@@ -7,9 +7,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from payouts import exports, queries
 from payouts.console import reader_required
+from payouts.exports import tables
 from payouts.models import AuditEvent
+from payouts.queries import records
 from people.presentation import csv
 
 EVENTS_PAGE = 50
@@ -26,14 +27,14 @@ def audit(request: HttpRequest) -> HttpResponse:
         events = events.filter(subject__icontains=search)
     return render(
         request,
-        "console/audit.html",
+        "payouts/console/audit.html",
         {
             "page_obj": Paginator(events, EVENTS_PAGE).get_page(request.GET.get("page")),
             "actions": AuditEvent.objects.values_list("action", flat=True).distinct().order_by("action"),
             "chosen": action,
             "search": search,
             "checked": "check" in request.GET,
-            "broken_at": queries.first_broken_audit_event() if "check" in request.GET else None,
+            "broken_at": records.first_broken_audit_event() if "check" in request.GET else None,
             "n_events": AuditEvent.objects.count(),
         },
     )
@@ -42,6 +43,6 @@ def audit(request: HttpRequest) -> HttpResponse:
 @require_GET
 @reader_required
 def audit_csv(request: HttpRequest) -> HttpResponse:
-    response = HttpResponse(exports.audit_log(queries.audit_events()), content_type=csv.CONTENT_TYPE)
+    response = HttpResponse(tables.audit_log(records.audit_events()), content_type=csv.CONTENT_TYPE)
     response["Content-Disposition"] = 'attachment; filename="audit-log.csv"'
     return response

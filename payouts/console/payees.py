@@ -12,17 +12,30 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from contributors.console import recently_authenticated, user_of
 from contributors.models import Contributor
-from contributors.queries import linked_with
-from payouts import exports, operations, queries, standing
+from contributors.queries.links import linked_with
 from payouts.console import actor_required, reader_required
 from payouts.console.acts import Act, act
-from payouts.forms import ChooseRailForm, PlaceHoldForm, ReasonForm
-from payouts.holds import RULES, Owner, why_not_release
+from payouts.exports import tables
+from payouts.forms.fields import ReasonForm
+from payouts.forms.payees import ChooseRailForm, PlaceHoldForm
+from payouts.forms.presence import presence_of
 from payouts.models import Hold, HoldReason, Rail
-from payouts.presence import presence_of
-from payouts.rails import RAIL_NAMES, rail_of
+from payouts.operations import banks
+from payouts.operations import holds as holds_operations
+from payouts.queries import balances, records, standing
+from payouts.queries.hold_reasons import RULES, Owner, why_not_release
+from payouts.queries.payees import (
+    ExplainedHold,
+    account_of,
+    left_out_of,
+    notices_of,
+    open_holds,
+    payouts_of,
+    tax_form_of,
+)
+from payouts.rails.choice import RAIL_NAMES, rail_of
+from people.console.guard import recently_authenticated, user_of
 from people.presentation import csv, dates
 
 PAGE = 50
@@ -39,7 +52,7 @@ def payees(request: HttpRequest) -> HttpResponse:
         found = found.filter(Q(display_name__icontains=search) | Q(legal_name__icontains=search))
     page = Paginator(found.order_by("display_name", "pk"), PAGE).get_page(request.GET.get("page"))
     rows = [(one, *_account_of(one)) for one in page]
-    return render(request, "console/payees.html", {"page_obj": page, "rows": rows, "search": search})
+    return render(request, "payouts/console/payees.html", {"page_obj": page, "rows": rows, "search": search})
 
 
 def _account_of(contributor: Contributor) -> tuple[str, bool]:
@@ -53,29 +66,27 @@ def _account_of(contributor: Contributor) -> tuple[str, bool]:
 @reader_required
 def payee_account(request: HttpRequest, public_id: UUID) -> HttpResponse:
     contributor = _contributor_or_404(public_id)
-    account = queries.account_of(contributor)
+    account = account_of(contributor)
     rail = rail_of(contributor, account)
     details = account.bank_details.order_by("-pk").first() if account else None
     return render(
         request,
-        "console/payee_account.html",
+        "payouts/console/payee_account.html",
         {
             "contributor": contributor,
             "account": account,
             "rail": rail,
             "rail_name": RAIL_NAMES[rail],
             "details": details,
-            "tax": queries.tax_form_of(contributor),
+            "tax": tax_form_of(contributor),
             "purses": standing.purses_of(contributor, at=timezone.now()),
             "counted_as_one": linked_with(contributor, timezone.now()),
-            "holds": [
-                (one, not why_not_release(one.hold, user_of(request))) for one in queries.open_holds(contributor)
-            ],
+            "holds": [(one, not why_not_release(one.hold, user_of(request))) for one in open_holds(contributor)],
             "ended": Hold.objects.filter(contributor=contributor, released_at__isnull=False).order_by("-pk")[:20],
-            "history": queries.payouts_of(contributor)[:20],
-            "left_out": queries.left_out_of(contributor)[:10],
-            "notices": queries.notices_of(contributor)[:20],
-            "events": queries.audit_events(f"contributor:{contributor.pk}")[:20],
+            "history": payouts_of(contributor)[:20],
+            "left_out": left_out_of(contributor)[:10],
+            "notices": notices_of(contributor)[:20],
+            "events": records.audit_events(f"contributor:{contributor.pk}")[:20],
             "may_act": user_of(request).has_role("finance_maker", "finance_checker", "compliance", "admin"),
             "may_record_tax": user_of(request).has_role("compliance"),
             "may_choose": user_of(request).has_role("finance_checker", "admin"),
@@ -95,14 +106,14 @@ def holds(request: HttpRequest) -> HttpResponse:
         found = found.filter(reason__in=[name for name, rule in RULES.items() if rule.owner == owner])
     page = Paginator(found.order_by("placed_at", "pk"), PAGE).get_page(request.GET.get("page"))
     rows = [
-        (queries.ExplainedHold(hold, RULES[HoldReason(hold.reason)]), hold, not why_not_release(hold, user_of(request)))
+        (ExplainedHold(hold, RULES[HoldReason(hold.reason)]), hold, not why_not_release(hold, user_of(request)))
         for hold in page
     ]
     counted = Hold.objects.filter(released_at__isnull=True).values("reason").annotate(n=Count("pk"))
     counts = {row["reason"]: row["n"] for row in counted}
     return render(
         request,
-        "console/holds.html",
+        "payouts/console/holds.html",
         {
             "page_obj": page,
             "rows": rows,
@@ -121,14 +132,14 @@ def holds(request: HttpRequest) -> HttpResponse:
 def unclaimed(request: HttpRequest) -> HttpResponse:
     """What is owed to people who have not been heard of for three years: for the report on unclaimed property."""
     months = _months(request)
-    rows = queries.dormant(at=timezone.now(), months=months)
-    return render(request, "console/unclaimed.html", {"rows": rows, "months": months})
+    rows = balances.dormant(at=timezone.now(), months=months)
+    return render(request, "payouts/console/unclaimed.html", {"rows": rows, "months": months})
 
 
 @require_GET
 @reader_required
 def unclaimed_csv(request: HttpRequest) -> HttpResponse:
-    content = exports.dormant(queries.dormant(at=timezone.now(), months=_months(request)))
+    content = tables.dormant(balances.dormant(at=timezone.now(), months=_months(request)))
     response = HttpResponse(content, content_type=csv.CONTENT_TYPE)
     response["Content-Disposition"] = 'attachment; filename="unclaimed.csv"'
     return response
@@ -136,7 +147,7 @@ def unclaimed_csv(request: HttpRequest) -> HttpResponse:
 
 def _months(request: HttpRequest) -> int:
     given = request.GET.get("months", "")
-    return min(max(int(given), 1), 600) if given.isdecimal() and len(given) < 4 else queries.DORMANT_MONTHS
+    return min(max(int(given), 1), 600) if given.isdecimal() and len(given) < 4 else balances.DORMANT_MONTHS
 
 
 @require_http_methods(["GET", "POST"])
@@ -152,7 +163,7 @@ def place_hold(request: HttpRequest, public_id: UUID) -> HttpResponse:
     )  # fmt: skip
 
     def do(given: dict[str, object]) -> str:
-        operations.place_hold(
+        holds_operations.place_hold(
             contributor=contributor, reason=str(given["reason"]), note=str(given["note"]), ends_at=given["ends_at"],  # type: ignore[arg-type]
             by=user_of(request), at=timezone.now(), seen=presence_of(request),
         )  # fmt: skip
@@ -182,7 +193,7 @@ def release_hold(request: HttpRequest, hold_id: int) -> HttpResponse:
     form = ReasonForm(request.POST or None, label="Why it can be released")
 
     def do(given: dict[str, object]) -> str:
-        operations.release_hold(
+        holds_operations.release_hold(
             hold=hold, by=user_of(request), at=timezone.now(), note=str(given["reason"]), seen=presence_of(request)
         )
         return "The hold is released."
@@ -195,7 +206,7 @@ def release_hold(request: HttpRequest, hold_id: int) -> HttpResponse:
 @recently_authenticated
 def choose_rail(request: HttpRequest, public_id: UUID) -> HttpResponse:
     contributor = _contributor_or_404(public_id)
-    account = queries.account_of(contributor)
+    account = account_of(contributor)
     now = rail_of(contributor, account)
     other = Rail.MANUAL_BANK_FILE if now == Rail.STRIPE_TRANSFER else Rail.STRIPE_TRANSFER
     may = user_of(request).has_role("finance_checker", "admin")
@@ -211,7 +222,7 @@ def choose_rail(request: HttpRequest, public_id: UUID) -> HttpResponse:
 
     def do(given: dict[str, object]) -> str:
         rail = Rail(str(given["rail"]))
-        operations.choose_rail(
+        banks.choose_rail(
             contributor=contributor, rail=rail, by=user_of(request), reason=str(given["reason"]), at=timezone.now(),
             seen=presence_of(request),
         )  # fmt: skip

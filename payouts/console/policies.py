@@ -11,15 +11,16 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from contributors.console import recently_authenticated, user_of
 from ledger.models import Account
 from ledger.money import ASSETS, asset
-from payouts import operations
 from payouts.console import ADMIN, CHECKER, MAKER, actor_required, reader_required
 from payouts.console.acts import Act, act
-from payouts.forms import DecidePolicyForm, PolicyForm
+from payouts.forms.presence import presence_of
+from payouts.forms.rules import DecidePolicyForm, PolicyForm
 from payouts.models import PayoutPolicy, PolicyProposal
-from payouts.presence import presence_of
+from payouts.operations import policies as policies_operations
+from payouts.queries.policies import FIGURES, terms_in_force
+from people.console.guard import recently_authenticated, user_of
 from people.presentation import amounts
 
 LABELS = {
@@ -37,11 +38,11 @@ LABELS = {
 @require_GET
 @reader_required
 def policies(request: HttpRequest) -> HttpResponse:
-    in_force = [operations.terms_in_force(code) for code in _currencies()]
+    in_force = [terms_in_force(code) for code in _currencies()]
     proposals = PolicyProposal.objects.filter(state=PolicyProposal.State.OPEN).select_related("proposed_by")
     return render(
         request,
-        "console/policies.html",
+        "payouts/console/policies.html",
         {
             "in_force": [(terms, _written(terms.currency, terms.as_json())) for terms in in_force],
             "proposals": [(one, _changes(one)) for one in proposals.order_by("currency")],
@@ -57,7 +58,7 @@ def policies(request: HttpRequest) -> HttpResponse:
 def propose(request: HttpRequest, currency: str) -> HttpResponse:
     if currency not in ASSETS:
         raise Http404
-    terms = operations.terms_in_force(currency)
+    terms = terms_in_force(currency)
     form = PolicyForm(request.POST or None, currency=currency, terms=terms.as_json())
     may = user_of(request).has_role(MAKER, CHECKER, ADMIN)
     page = Act(
@@ -69,9 +70,9 @@ def propose(request: HttpRequest, currency: str) -> HttpResponse:
     )  # fmt: skip
 
     def do(given: dict[str, Any]) -> str:
-        operations.propose_policy(
-            currency=currency, figures={name: given[name] for name in operations.FIGURES}, reason=given["reason"],
-            by=user_of(request), at=timezone.now(), seen=presence_of(request),
+        policies_operations.propose_policy(
+            currency=currency, figures={name: given[name] for name in FIGURES},
+            reason=given["reason"], by=user_of(request), at=timezone.now(), seen=presence_of(request),
         )  # fmt: skip
         return "Proposed. Somebody else adopts or refuses it on this page."
 
@@ -100,7 +101,7 @@ def decide_policy(request: HttpRequest, public_id: UUID) -> HttpResponse:
 
     def do(given: dict[str, Any]) -> str:
         adopt = given["decision"] == "adopt"
-        operations.decide_policy(
+        policies_operations.decide_policy(
             proposal=proposal, adopt=adopt, by=user_of(request), at=timezone.now(), seen=presence_of(request)
         )
         return "Adopted: runs that are built from now on obey it." if adopt else "Refused. Nothing has changed."
@@ -130,5 +131,5 @@ def _figure(currency: str, name: str, value: Any) -> str:
 
 
 def _changes(proposal: PolicyProposal) -> list[tuple[str, str, str]]:
-    before = dict(_written(proposal.currency, operations.terms_in_force(proposal.currency).as_json()))
+    before = dict(_written(proposal.currency, terms_in_force(proposal.currency).as_json()))
     return [(label, before[label], after) for label, after in _written(proposal.currency, proposal.terms)]

@@ -9,14 +9,14 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from contributors.console import recently_authenticated, user_of
 from ledger.money import asset
-from payouts import operations
 from payouts.console import ADMIN, CHECKER, actor_required, run_or_404
 from payouts.console.acts import Act, act
-from payouts.forms import ReverseForm
+from payouts.forms.presence import presence_of
+from payouts.forms.runs import ReverseForm
 from payouts.models import Payout, PayoutAttempt, Rail
-from payouts.presence import presence_of
+from payouts.operations import reversals
+from people.console.guard import recently_authenticated, user_of
 from people.presentation import amounts
 
 
@@ -42,7 +42,7 @@ def reverse_payout(request: HttpRequest, public_id: UUID, payout_id: UUID) -> Ht
     form = ReverseForm(request.POST or None, currency=payout.currency, left_minor=left)
 
     def do(given: dict[str, object]) -> str:
-        attempt = operations.reverse_payout(
+        attempt = reversals.reverse_payout(
             payout=payout, amount_minor=int(str(given["amount_minor"])), by=user_of(request),
             reason=str(given["reason"]), known_left=int(str(given["known_left"])), at=timezone.now(),
             seen=presence_of(request),
@@ -61,7 +61,7 @@ def _refusal(request: HttpRequest, payout: Payout, left: int) -> str:
         return "Taking money back takes a finance checker."
     if payout.rail != Rail.STRIPE_TRANSFER:
         return "A bank transfer cannot be taken back from here. Record the bank's return if it comes back."
-    if payout.state not in operations.REVERSIBLE or left <= 0:
+    if payout.state not in reversals.REVERSIBLE or left <= 0:
         return "There is nothing to take back: the payout was not paid, or came back already."
     return ""
 

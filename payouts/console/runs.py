@@ -13,16 +13,19 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from contributors.console import user_of
 from ledger.models import Account
 from ledger.money import ASSETS
-from payouts import control, exports, operations, queries, remittance
 from payouts.console import MAKER, actor_required, of_run, reader_required, run_or_404
 from payouts.console.buttons import buttons, steps
-from payouts.forms import BuildRunForm
+from payouts.exports import remittance, tables
+from payouts.forms.presence import presence_of
+from payouts.forms.runs import BuildRunForm
 from payouts.models import Payout, PayoutRun, Rail
-from payouts.presence import presence_of
-from payouts.refusals import explained
+from payouts.operations import building, control, reversals
+from payouts.queries import balances, payees, records
+from payouts.queries import runs as runs_queries
+from people.console.guard import user_of
+from people.console.refusals import explained
 from people.presentation import csv
 
 PAYEES_PAGE = 50
@@ -48,7 +51,7 @@ def build(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return _board(request, form, status=422)
     with explained(request) as refused:
-        run = operations.build_run(
+        run = building.build_run(
             currency=form.cleaned_data["currency"],
             rail=form.cleaned_data["rail"],
             cut_off=form.cleaned_data["cut_off"],
@@ -60,8 +63,8 @@ def build(request: HttpRequest) -> HttpResponse:
 
 
 def _board(request: HttpRequest, form: BuildRunForm, *, status: int = 200) -> HttpResponse:
-    every = list(queries.runs()[:200])
-    summaries = queries.run_summaries(every)
+    every = list(runs_queries.runs()[:200])
+    summaries = runs_queries.run_summaries(every)
     groups = []
     for title, states in GROUPS:
         members = [(run, summaries[run.pk]) for run in every if run.state in states]
@@ -71,7 +74,7 @@ def _board(request: HttpRequest, form: BuildRunForm, *, status: int = 200) -> Ht
         groups.append({"title": title, "runs": members, "totals": sorted(totals.items())})
     return render(
         request,
-        "console/runs.html",
+        "payouts/console/runs.html",
         {
             "groups": groups,
             "is_empty": not every,
@@ -88,7 +91,7 @@ def _board(request: HttpRequest, form: BuildRunForm, *, status: int = 200) -> Ht
 @reader_required
 @of_run
 def run(request: HttpRequest, run: PayoutRun) -> HttpResponse:
-    return render(request, "console/run.html", run_context(request, run))
+    return render(request, "payouts/console/run.html", run_context(request, run))
 
 
 @require_GET
@@ -96,7 +99,7 @@ def run(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 @of_run
 def progress(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     """The part of the run's page that changes while it executes; asked for every two seconds."""
-    return render(request, "console/run_progress.html", {"run": run, "summary": queries.run_summary(run)})
+    return render(request, "payouts/console/run_progress.html", {"run": run, "summary": runs_queries.run_summary(run)})
 
 
 @require_GET
@@ -105,7 +108,7 @@ def progress(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 def stripe_balance(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     """A part of the run's page that is fetched by itself, because Stripe may take its time."""
     context = {"run": run, "stripe": control.stripe_available(run.currency), "controls": control.totals_of(run)}
-    return render(request, "console/run_stripe.html", context)
+    return render(request, "payouts/console/run_stripe.html", context)
 
 
 @require_GET
@@ -117,18 +120,18 @@ def payee(request: HttpRequest, public_id: UUID, payout_id: UUID) -> HttpRespons
         raise Http404("This run has no such payout.")
     return render(
         request,
-        "console/payee.html",
+        "payouts/console/payee.html",
         {
             "run": run,
             "payout": payout,
-            "attempts": queries.attempts_of(payout),
+            "attempts": payees.attempts_of(payout),
             "reversals": payout.reversals.order_by("pk"),
             "entries": remittance.entries_of(payout),
-            "holds": queries.open_holds(payout.contributor),
-            "events": queries.audit_events(f"payout:{payout.public_id}")[:20],
+            "holds": payees.open_holds(payout.contributor),
+            "events": records.audit_events(f"payout:{payout.public_id}")[:20],
             "paid_states": Payout.PAID,
             "can_reverse": payout.rail == Rail.STRIPE_TRANSFER
-            and payout.state in operations.REVERSIBLE
+            and payout.state in reversals.REVERSIBLE
             and user_of(request).has_role("finance_checker", "admin"),
         },
     )
@@ -138,21 +141,21 @@ def payee(request: HttpRequest, public_id: UUID, payout_id: UUID) -> HttpRespons
 @reader_required
 @of_run
 def payouts_csv(request: HttpRequest, run: PayoutRun) -> HttpResponse:
-    return _csv(exports.run_payouts(run), f"run-{run.public_id}-payouts.csv")
+    return _csv(tables.run_payouts(run), f"run-{run.public_id}-payouts.csv")
 
 
 @require_GET
 @reader_required
 @of_run
 def left_out_csv(request: HttpRequest, run: PayoutRun) -> HttpResponse:
-    return _csv(exports.run_left_out(run), f"run-{run.public_id}-left-out.csv")
+    return _csv(tables.run_left_out(run), f"run-{run.public_id}-left-out.csv")
 
 
 @require_GET
 @reader_required
 @of_run
 def attempts_csv(request: HttpRequest, run: PayoutRun) -> HttpResponse:
-    return _csv(exports.run_attempts(run), f"run-{run.public_id}-attempts.csv")
+    return _csv(tables.run_attempts(run), f"run-{run.public_id}-attempts.csv")
 
 
 @require_GET
@@ -171,14 +174,14 @@ def payee_pdf(request: HttpRequest, public_id: UUID, payout_id: UUID) -> HttpRes
 @of_run
 def run_xlsx(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-    return _file(exports.run_workbook(run), kind, f"run-{run.public_id}.xlsx")
+    return _file(tables.run_workbook(run), kind, f"run-{run.public_id}.xlsx")
 
 
 @require_GET
 @reader_required
 @of_run
 def run_jsonl(request: HttpRequest, run: PayoutRun) -> HttpResponse:
-    return _file(exports.run_json_lines(run), "application/jsonl; charset=utf-8", f"run-{run.public_id}.jsonl")
+    return _file(tables.run_json_lines(run), "application/jsonl; charset=utf-8", f"run-{run.public_id}.jsonl")
 
 
 def run_context(request: HttpRequest, run: PayoutRun) -> dict[str, Any]:
@@ -192,13 +195,13 @@ def run_context(request: HttpRequest, run: PayoutRun) -> dict[str, Any]:
         payouts = payouts.filter(
             Q(contributor__display_name__icontains=search) | Q(contributor__legal_name__icontains=search)
         )
-    review = queries.review(run)
+    review = runs_queries.review(run)
     return {
         "run": run,
-        "summary": queries.run_summary(run),
+        "summary": runs_queries.run_summary(run),
         "review": review,
         "removed": control.removed_payees(run, review.previous),
-        "ledger_stripe": queries.ledger_stripe_balance(run.currency),
+        "ledger_stripe": balances.ledger_stripe_balance(run.currency),
         "controls": control.totals_of(run),
         "page_obj": Paginator(payouts, PAYEES_PAGE).get_page(request.GET.get("page")),
         "states_used": sorted(set(run.payouts.values_list("state", flat=True))),
@@ -206,8 +209,8 @@ def run_context(request: HttpRequest, run: PayoutRun) -> dict[str, Any]:
         "search": search,
         "left_out": run.left_out.select_related("contributor").order_by("reason", "-amount"),
         "left_out_sums": run.left_out.values("reason").annotate(n=Count("pk"), amount=Sum("amount")).order_by("reason"),
-        "differences": queries.open_differences(run),
-        "events": queries.audit_events(f"run:{run.public_id}")[:50],
+        "differences": records.open_differences(run),
+        "events": records.audit_events(f"run:{run.public_id}")[:50],
         "steps": steps(run),
         "can": buttons(run, user_of(request)),
         "frozen": settings.PAYOUTS_FROZEN,

@@ -11,13 +11,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from contributors.console import SECOND_FACTORS, recently_authenticated, user_of
 from contributors.models import STAFF_ROLES, User
-from payouts import operations
 from payouts.console import ADMIN, actor_required, reader_required
 from payouts.console.acts import Act, act
-from payouts.forms import RolesForm
-from payouts.presence import presence_of
+from payouts.forms.presence import presence_of
+from payouts.forms.rules import RolesForm
+from payouts.operations import staff as staff_operations
+from people.console.guard import SECOND_FACTORS, recently_authenticated, user_of
 
 
 @require_GET
@@ -29,7 +29,7 @@ def staff(request: HttpRequest) -> HttpResponse:
     )
     return render(
         request,
-        "console/staff.html",
+        "payouts/console/staff.html",
         {
             "people": [(person, sorted(person.role_names), person.pk in enrolled) for person in people],
             "may_change": user_of(request).has_role(ADMIN),
@@ -57,7 +57,7 @@ def change_roles(request: HttpRequest, user_id: int) -> HttpResponse:
     form = RolesForm(request.POST or None, roles=STAFF_ROLES, initial={"roles": now, "known": now})
 
     def do(given: dict[str, Any]) -> str:
-        operations.change_roles(
+        staff_operations.change_roles(
             user=user, roles=given["roles"], known=given["known"], by=user_of(request), reason=given["reason"],
             at=timezone.now(), seen=presence_of(request),
         )  # fmt: skip

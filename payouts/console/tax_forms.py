@@ -10,17 +10,18 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from contributors.console import recently_authenticated, user_of
-from contributors.countries import COUNTRIES
 from contributors.models import PPB, Contributor
-from payouts import operations, queries
 from payouts.console import COMPLIANCE, actor_required
 from payouts.console.acts import Act, act
-from payouts.forms import TaxFormForm
+from payouts.forms.payees import TaxFormForm
+from payouts.forms.presence import presence_of
 from payouts.models import TaxProfile
+from payouts.operations import tax_forms
 from payouts.operations.accounts import tax_problem
-from payouts.presence import presence_of
+from payouts.queries import payees
+from people.console.guard import recently_authenticated, user_of
 from people.presentation import dates
+from people.presentation.countries import COUNTRIES
 
 
 @require_http_methods(["GET", "POST"])
@@ -40,21 +41,21 @@ def record_tax_form(request: HttpRequest, public_id: UUID) -> HttpResponse:
         "the form itself stays in your files.",
         "Record the form", reverse("payouts:payee_account", args=[public_id]), str(contributor),
         facts=[("Legal name", contributor.legal_name), ("Registered country", COUNTRIES[contributor.country]),
-               ("On record", in_words(queries.tax_form_of(contributor)))],
+               ("On record", in_words(payees.tax_form_of(contributor)))],
         not_this_person="" if may else "Tax forms are recorded by compliance.",
     )  # fmt: skip
 
     def do(given: dict[str, object]) -> str:
         percent = given["withholding_percent"]
         assert isinstance(percent, Decimal)
-        profile = operations.record_tax_form(
+        profile = tax_forms.record_tax_form(
             contributor=contributor, form=str(given["form"]), country=str(given["country"]),
             number=str(given["number"]), signed_on=given["signed_on"], received_on=given["received_on"],  # type: ignore[arg-type]
             valid_until=given["valid_until"], withholding_ppb=int(percent * PPB / 100),  # type: ignore[arg-type]
             by=user_of(request), at=now, seen=presence_of(request),
         )  # fmt: skip
         sentence = f"{profile.get_form_display()} recorded; {_until(profile)}."
-        stopped = [one.hold for one in queries.open_holds(contributor)]
+        stopped = [one.hold for one in payees.open_holds(contributor)]
         return sentence if stopped else f"{sentence} Nothing stops payments to {contributor} now."
 
     return act(request, page, form, do)

@@ -8,12 +8,12 @@ from typing import Any
 
 from django import forms
 
-from contributors.countries import COUNTRIES
 from contributors.models import Contributor
-from payouts import words
 from payouts.forms.fields import day_field
-from payouts.holds import PLACED_BY_PEOPLE
 from payouts.models import HoldReason, Rail, TaxProfile
+from payouts.queries import words
+from payouts.queries.hold_reasons import PLACED_BY_PEOPLE
+from people.presentation.countries import COUNTRIES
 
 
 class PlaceHoldForm(forms.Form):

@@ -8,7 +8,7 @@ from django import forms
 
 from contributors.models import Contributor
 from payouts.forms.fields import MinorAmountField
-from payouts.notices import OPTIONAL
+from payouts.operations.notice_kinds import OPTIONAL
 
 
 class ThresholdForm(forms.Form):

@@ -8,8 +8,8 @@ from typing import Any
 from django import forms
 
 from ledger.money import asset, format_amount, from_minor
-from payouts import words
 from payouts.forms.fields import MinorAmountField
+from payouts.queries import words
 
 
 class PolicyForm(forms.Form):

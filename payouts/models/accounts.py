@@ -218,7 +218,7 @@ class PolicyProposal(models.Model):
 
 
 class HoldReason(models.TextChoices):
-    """Why nothing is sent. payouts/holds.py says each in plain words, with its owner and its way out."""
+    """Why nothing is sent. payouts/queries/hold_reasons.py says each in plain words, with its owner and its way out."""
 
     ONBOARDING_INCOMPLETE = "onboarding_incomplete"
     TRANSFERS_CAPABILITY_INACTIVE = "transfers_capability_inactive"

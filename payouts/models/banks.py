@@ -13,7 +13,7 @@ from contributors.models import uuid7
 class BankDetails(models.Model):
     """A bank account that a contributor named. Append-only: a change is a new row, and starts a cool-down.
 
-    The account number is sealed (payouts/sealing.py): the database alone, or a copy of it, does not tell it. The
+    The account number is sealed (payouts/rails/bank/sealing.py): a copy of the database alone does not tell it. The
     fingerprint is what a payout freezes as its destination, so that an approver agrees to exactly this account.
     """
 

@@ -70,7 +70,7 @@ class Payout(models.Model):
     destination_currency = models.CharField(max_length=3)
     row_sha256 = models.BinaryField(max_length=32)
     state = models.CharField(max_length=18, choices=State.choices, default=State.READY)
-    # Why it is held or was refused, for staff; payouts/words.py has the words for the contributor.
+    # Why it is held or was refused, for staff; payouts/queries/words.py has the words for the contributor.
     reason = models.CharField(max_length=64, blank=True)
     reason_note = models.CharField(max_length=500, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)

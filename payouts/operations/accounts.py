@@ -10,15 +10,17 @@ from django.conf import settings
 from django.db import transaction
 
 from contributors.models import Contributor, User
-from contributors.queries import manages
-from ledger import queries as ledger_queries
-from payouts import gateway, queries, rails
-from payouts.holds import reason_of_disabling
+from contributors.queries.people import manages
+from ledger.queries import balances
 from payouts.models import HoldReason, Payout, PayoutAccount, Rail, TaxProfile
 from payouts.operations.audit import NOBODY, Presence, audit
 from payouts.operations.holds import sync_automatic_holds
 from payouts.operations.links import note_bank_at_stripe
-from payouts.operations.policies import terms_in_force
+from payouts.queries import payees
+from payouts.queries.hold_reasons import reason_of_disabling
+from payouts.queries.policies import terms_in_force
+from payouts.rails import choice
+from payouts.rails.stripe import calls, errors, values
 
 REFRESH_PATH = "/portal/payouts/onboarding/"
 RETURN_PATH = "/portal/payouts/returned/"
@@ -58,7 +60,7 @@ def open_payout_account(*, contributor: Contributor, by: User, at: datetime, see
     """Open the contributor's account at Stripe. Repeatable: the row comes first, and one key serves every try."""
     require_manager(by, contributor)
     known = PayoutAccount.objects.filter(contributor=contributor).first()
-    if rails.rail_of(contributor, known) != Rail.STRIPE_TRANSFER:
+    if choice.rail_of(contributor, known) != Rail.STRIPE_TRANSFER:
         raise UnableToOpenAccount("You are paid by bank transfer: name your bank account on the page of payouts.")
     with transaction.atomic(durable=True):
         account, made = PayoutAccount.objects.get_or_create(
@@ -75,12 +77,12 @@ def open_payout_account(*, contributor: Contributor, by: User, at: datetime, see
     if account.provider_account_id is not None:
         return account
     try:
-        opened = gateway.create_account(
+        opened = calls.create_account(
             country=contributor.country, email=by.email, is_company=contributor.kind == Contributor.Kind.ORGANISATION,
             metadata={"contributor": str(contributor.public_id), "payout_account": str(account.public_id)},
             idempotency_key=f"account_{account.public_id.hex}",
         )  # fmt: skip
-    except gateway.UnableToUseStripe as error:
+    except errors.UnableToUseStripe as error:
         raise UnableToOpenAccount(f"Stripe did not open the account: {error}") from error
     with transaction.atomic():
         account = PayoutAccount.objects.select_for_update(no_key=True).get(pk=account.pk)
@@ -97,11 +99,11 @@ def onboarding_link(*, account: PayoutAccount, by: User, at: datetime, seen: Pre
         account = open_payout_account(contributor=account.contributor, by=by, at=at, seen=seen)
     assert account.provider_account_id is not None
     try:
-        return gateway.account_link(
+        return calls.account_link(
             account.provider_account_id,
             refresh_url=settings.SITE_URL + REFRESH_PATH, return_url=settings.SITE_URL + RETURN_PATH,
         )  # fmt: skip
-    except gateway.UnableToUseStripe as error:
+    except errors.UnableToUseStripe as error:
         raise UnableToOpenAccount(f"Stripe gave no onboarding link: {error}") from error
 
 
@@ -110,22 +112,22 @@ def sync_account(*, account: PayoutAccount, at: datetime) -> PayoutAccount:
     if account.provider_account_id is None:
         return account
     try:
-        remote = gateway.retrieve_account(account.provider_account_id)
-    except gateway.UnableToUseStripe as error:
+        remote = calls.retrieve_account(account.provider_account_id)
+    except errors.UnableToUseStripe as error:
         if error.verdict.hold == HoldReason.ACCOUNT_DISCONNECTED:
             return disconnect_account(account=account, at=at)
         raise
     # Below zero there, a transfer would be swallowed and never reach the bank. Not to know changes nothing.
-    balance: gateway.Balance | None = None
-    with contextlib.suppress(gateway.UnableToUseStripe):
-        balance = gateway.balance(account.provider_account_id)
+    balance: values.Balance | None = None
+    with contextlib.suppress(errors.UnableToUseStripe):
+        balance = calls.balance(account.provider_account_id)
     with transaction.atomic():
         account = PayoutAccount.objects.select_for_update(no_key=True).get(pk=account.pk)
         return apply_account(account=account, remote=remote, at=at, balance=balance)
 
 
 def apply_account(
-    *, account: PayoutAccount, remote: gateway.Account, at: datetime, balance: gateway.Balance | None = None
+    *, account: PayoutAccount, remote: values.Account, at: datetime, balance: values.Balance | None = None
 ) -> PayoutAccount:
     """Take over what Stripe says of a locked account, in the caller's transaction."""
     if remote.bank_number:
@@ -192,7 +194,7 @@ def set_own_threshold(
 
 
 def hold_as_account_says(
-    account: PayoutAccount, at: datetime, *, balance: gateway.Balance | None = None, bank_replaced: bool = False
+    account: PayoutAccount, at: datetime, *, balance: values.Balance | None = None, bank_replaced: bool = False
 ) -> None:
     """Make the automatic holds follow a locked account, in the caller's transaction.
 
@@ -201,7 +203,7 @@ def hold_as_account_says(
     """
     contributor, terms = account.contributor, terms_in_force(account.contributor.currency)
     # A hold stops the payouts of every currency, so that the slowest policy of those with money counts.
-    earned = {own.asset.code for own in ledger_queries.accounts_of(contributor.pk)}
+    earned = {own.asset.code for own in balances.accounts_of(contributor.pk)}
     slowest = [terms, *(terms_in_force(currency) for currency in sorted(earned - {contributor.currency}))]
     bank_change_days = max(one.bank_change_days for one in slowest)
     probation_days = max(one.probation_days for one in slowest)
@@ -212,17 +214,17 @@ def hold_as_account_says(
     wanted: dict[HoldReason, datetime | None] = {}
     if account.rail == Rail.STRIPE_TRANSFER:
         wanted.update(dict.fromkeys(_as_stripe_says(account)))
-        if account.country not in rails.STRIPE_COUNTRIES and not account.is_onboarded:
+        if account.country not in choice.STRIPE_COUNTRIES and not account.is_onboarded:
             wanted[HoldReason.COUNTRY_UNSUPPORTED] = None
     elif not account.is_onboarded:
-        reachable = rails.takes_iban(contributor.country)
+        reachable = choice.takes_iban(contributor.country)
         wanted[HoldReason.ONBOARDING_INCOMPLETE if reachable else HoldReason.COUNTRY_UNSUPPORTED] = None
-    if not rails.pays(account.rail, contributor.currency):
+    if not choice.pays(account.rail, contributor.currency):
         wanted[HoldReason.CURRENCY_UNSUPPORTED] = None
     ends = account.bank_changed_at and account.bank_changed_at + timedelta(days=bank_change_days)
     if ends is not None and at < ends:
         wanted[HoldReason.BANK_DETAILS_CHANGED_RECENTLY] = ends
-    if terms.requires_tax_form and (reason := tax_problem(queries.tax_form_of(contributor), at)):
+    if terms.requires_tax_form and (reason := tax_problem(payees.tax_form_of(contributor), at)):
         wanted[reason] = None
     ends = account.ready_at and account.ready_at + timedelta(days=probation_days)
     if ends is not None and at < ends and not contributor.payouts.filter(state__in=Payout.PAID).exists():

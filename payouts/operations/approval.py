@@ -16,7 +16,7 @@ from django.db.models import QuerySet
 
 from contributors.models import User
 from ledger.money import asset
-from payouts import gateway
+from payouts.attempts.content import content_hash
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import LeftOut, Notice, Payout, PayoutRun, Rail
 from payouts.operations.audit import (
@@ -33,9 +33,9 @@ from payouts.operations.audit import (
     require_role,
     require_settled_role,
 )
-from payouts.operations.content import content_hash
 from payouts.operations.runs import clear_approvals, lock, payouts_back_to_ready, return_to_review, wait_for_turn
 from payouts.operations.staff import require_within_limits
+from payouts.rails.stripe import calls, client, errors
 from people.presentation import amounts
 
 log = structlog.get_logger(__name__)
@@ -215,7 +215,7 @@ def start_execution(*, run: PayoutRun, by: User, at: datetime, seen: Presence = 
 
 def _check_first_live_run(run: PayoutRun) -> None:
     """The first run with real money is a small one: what it teaches should cost little."""
-    if not gateway.is_live() or run.rail != Rail.STRIPE_TRANSFER:
+    if not client.is_live() or run.rail != Rail.STRIPE_TRANSFER:
         return
     done = (PayoutRun.State.RECONCILED, PayoutRun.State.CLOSED)
     if PayoutRun.objects.filter(rail=Rail.STRIPE_TRANSFER, state__in=done).exists():
@@ -231,8 +231,8 @@ def _check_first_live_run(run: PayoutRun) -> None:
 
 def _check_balance(run: PayoutRun) -> None:
     try:
-        available = gateway.balance().available.get(run.currency, 0)
-    except gateway.UnableToUseStripe as error:
+        available = calls.balance().available.get(run.currency, 0)
+    except errors.UnableToUseStripe as error:
         raise UnableToStart(f"Stripe's balance could not be read: {error}") from error
     if available < run.total_minor:
         short = amounts.text_of_minor(run.total_minor - available, asset(run.currency))

@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from contributors.models import User
-from contributors.operations import acts_for, too_recent
+from contributors.operations.deciding import acts_for, too_recent
 from payouts.models import AuditEvent, Payout
 
 MAKER, CHECKER, COMPLIANCE, ADMIN = "finance_maker", "finance_checker", "compliance", "admin"

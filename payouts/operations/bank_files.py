@@ -18,10 +18,12 @@ from django.db import transaction
 from django.db.models import Count, Q
 
 from contributors.models import User
-from ledger import operations as ledger
 from ledger.journal import UnableToPost
 from ledger.money import asset, format_amount, from_minor
-from payouts import sealing
+from ledger.operations.payouts import Reserve, reserve_payouts
+from payouts.attempts.content import row_sha256
+from payouts.attempts.pace import LIVE
+from payouts.attempts.recording import hold_payout, reserve_of, void_attempt
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import AuditEvent, BankDetails, BankFile, Hold, HoldReason, Payout, PayoutAttempt, PayoutRun, Rail
 from payouts.operations.audit import (
@@ -38,12 +40,10 @@ from payouts.operations.audit import (
     require_settled_role,
 )
 from payouts.operations.banks import checked_iban, party_of
-from payouts.operations.content import row_sha256
 from payouts.operations.holds import first_holds, open_holds_q
-from payouts.operations.pace import LIVE
-from payouts.operations.recording import hold_payout, reserve_of, void_attempt
 from payouts.operations.runs import lock
-from payouts.pain import Order, Party, checked, pain_001
+from payouts.rails.bank import sealing
+from payouts.rails.bank.pain import Order, Party, checked, pain_001
 
 # Banks take no more orders in one file; a larger run becomes several files.
 ORDERS_MAX = 5000
@@ -231,11 +231,11 @@ def _reserve(payouts: list[Payout], keys: dict[int, str], at: datetime) -> list[
     raise _Short([payout for payout, entries in one_by_one if entries is None])
 
 
-def _reserved(reserves: list[ledger.Reserve], at: datetime) -> list[int] | None:
+def _reserved(reserves: list[Reserve], at: datetime) -> list[int] | None:
     """None where somebody has less than is to be reserved."""
     try:
         with transaction.atomic():
-            return ledger.reserve_payouts(reserves=reserves, at=at)
+            return reserve_payouts(reserves=reserves, at=at)
     except UnableToPost as error:
         if error.problem != "below-minimum":
             raise

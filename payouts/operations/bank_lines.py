@@ -14,8 +14,9 @@ from datetime import date, datetime
 from django.db import transaction
 
 from contributors.models import User
-from ledger import operations as ledger
 from ledger.money import asset, from_minor
+from ledger.operations import payouts
+from payouts.attempts.recording import give_back, hold_payout
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import (
     BankFile,
@@ -44,7 +45,6 @@ from payouts.operations.audit import (
     require_stranger,
 )
 from payouts.operations.holds import UnableToPlaceHold, place_hold
-from payouts.operations.recording import give_back, hold_payout
 from people.presentation import amounts, dates
 
 LINES_MAX = 20_000
@@ -184,7 +184,7 @@ def _executed(line: Reported, payout: Payout, attempt: PayoutAttempt, at: dateti
         },
     )  # fmt: skip
     assert attempt.reserve_entry is not None
-    ledger.succeed_payout(
+    payouts.succeed_payout(
         reserve_entry=attempt.reserve_entry, attempt_key=attempt.idempotency_key, currency=payout.currency,
         net=from_minor(payout.amount_minor, payout.currency), at=at,
     )  # fmt: skip
@@ -224,14 +224,14 @@ def _returned(line: Reported, payout: Payout, attempt: PayoutAttempt, at: dateti
             "payable again. Check the bank account on the page of payouts.",
         },
     )  # fmt: skip
-    entry = ledger.record_bank_return(
+    entry = payouts.record_bank_return(
         contributor_id=payout.contributor_id, currency=payout.currency,
         amount=from_minor(line.amount_minor, payout.currency), return_id=line.reference, at=at,
     )  # fmt: skip
     tax = payout.tax_minor * payout.reversed_minor // payout.amount_minor
     tax -= payout.tax_minor * before // payout.amount_minor
     if tax:
-        ledger.reverse_withholding(
+        payouts.reverse_withholding(
             contributor_id=payout.contributor_id, currency=payout.currency, amount=from_minor(tax, payout.currency),
             reversal_id=line.reference, at=at, jurisdiction=payout.tax_jurisdiction,
         )  # fmt: skip

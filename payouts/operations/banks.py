@@ -10,7 +10,6 @@ from schwifty import BIC, IBAN
 from schwifty.exceptions import SchwiftyException
 
 from contributors.models import Contributor, User
-from payouts import sealing
 from payouts.models import BankDetails, PayoutAccount, Rail
 from payouts.operations.accounts import hold_as_account_says, require_manager
 from payouts.operations.audit import (
@@ -25,8 +24,9 @@ from payouts.operations.audit import (
     require_stranger,
 )
 from payouts.operations.links import note_iban
-from payouts.pain import Party
-from payouts.rails import RAIL_NAMES, rail_of_country
+from payouts.rails.bank import sealing
+from payouts.rails.bank.pain import Party
+from payouts.rails.choice import RAIL_NAMES, rail_of_country
 
 
 class UnableToRecordBankDetails(Exception):

@@ -16,15 +16,17 @@ from contributors.models import Contributor, User
 from ledger.models import Period
 from ledger.money import asset
 from ledger.queries.taxes import withholding_rate
-from payouts import money, queries, rails
-from payouts.holds import RULES
+from payouts.attempts.content import row_sha256
 from payouts.models import Hold, HoldReason, LeftOut, Payout, PayoutAccount, PayoutRun, Rail, TaxProfile
 from payouts.operations.accounts import tax_problem
 from payouts.operations.audit import ADMIN, MAKER, NOBODY, Presence, audit, require_role
-from payouts.operations.content import row_sha256
 from payouts.operations.holds import open_holds_q
-from payouts.operations.policies import Terms, terms_in_force
 from payouts.operations.runs import count, move
+from payouts.queries import balances
+from payouts.queries.hold_reasons import RULES
+from payouts.queries.policies import Terms, terms_in_force
+from payouts.rails import amounts as money
+from payouts.rails import choice
 from people.presentation import amounts
 
 PAYOUTS_MAX = 100_000
@@ -110,7 +112,7 @@ def _build(
 
 
 def _calculate(run: PayoutRun, terms: Terms, at: datetime) -> tuple[list[Payout], list[LeftOut]]:
-    owed = queries.owed_to_contributors(run.currency, run.matured_before)
+    owed = balances.owed_to_contributors(run.currency, run.matured_before)
     ids = [row.contributor_id for row in owed]
     people = Contributor.objects.in_bulk(ids)
     accounts = {row.contributor_id: row for row in PayoutAccount.objects.filter(contributor_id__in=ids)}
@@ -147,7 +149,7 @@ class _Case:
 
     run: PayoutRun
     terms: Terms
-    owed: queries.Owed
+    owed: balances.Owed
     contributor: Contributor
     account: PayoutAccount | None
     holds: list[HoldReason]
@@ -158,10 +160,10 @@ class _Case:
     def decide(self) -> Payout | LeftOut:
         currency = self.run.currency
         account = self.account
-        rail = rails.rail_of(self.contributor, account)
+        rail = choice.rail_of(self.contributor, account)
         if rail != self.run.rail:
             return self._out(
-                LeftOut.Reason.OTHER_RAIL, f"You are paid by {rails.RAIL_NAMES[rail]}, in a run of its own.",
+                LeftOut.Reason.OTHER_RAIL, f"You are paid by {choice.RAIL_NAMES[rail]}, in a run of its own.",
                 "Nothing to do.",
             )  # fmt: skip
         if self.is_live:

@@ -7,7 +7,8 @@ from datetime import datetime
 from django.db import transaction
 
 from contributors.models import User
-from payouts import gateway
+from payouts.attempts.pace import LIVE, Pace
+from payouts.attempts.recording import attempt_of, record_transfer, void_attempt
 from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun
 from payouts.operations.audit import (
     ADMIN,
@@ -22,10 +23,9 @@ from payouts.operations.audit import (
     require_settled_role,
     require_stranger,
 )
-from payouts.operations.pace import LIVE, Pace
-from payouts.operations.recording import attempt_of, record_transfer, void_attempt
 from payouts.operations.reversals import record_reversal, transfer_id_of, void_reversal
 from payouts.operations.runs import lock
+from payouts.rails.stripe import calls, errors
 
 
 class UnableToDecide(Exception):
@@ -74,8 +74,8 @@ def decide_unknown(
     if payout.state in Payout.PAID:
         return _decide_reversal(payout, by=by, note=note, at=at, seen=seen)
     try:
-        found = gateway.find_transfers(payout.transfer_group)
-    except gateway.UnableToUseStripe as error:
+        found = calls.find_transfers(payout.transfer_group)
+    except errors.UnableToUseStripe as error:
         raise UnableToDecide(f"Stripe could not be asked: {error}") from error
     named = next((transfer for transfer in found if transfer.id == paid_transfer_id), None)
     if paid_transfer_id is not None and named is None:
@@ -122,8 +122,8 @@ def _without_answer(payout: Payout, kind: PayoutAttempt.Kind) -> PayoutAttempt |
 def _decide_reversal(payout: Payout, *, by: User, note: str, at: datetime, seen: Presence) -> Payout:
     """What Stripe lists as taken back is booked; where ours is not among it, nothing was taken back by it."""
     try:
-        found = gateway.list_reversals(transfer_id_of(payout))
-    except gateway.UnableToUseStripe as error:
+        found = calls.list_reversals(transfer_id_of(payout))
+    except errors.UnableToUseStripe as error:
         raise UnableToDecide(f"Stripe could not be asked: {error}") from error
     for reversal in found:
         record_reversal(payout_id=payout.pk, reversal=reversal, at=at)

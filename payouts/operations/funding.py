@@ -13,10 +13,9 @@ from uuid import UUID
 from django.db import transaction
 
 from contributors.models import User, uuid7
-from ledger import operations as ledger
 from ledger.money import ASSETS, asset, from_minor
-from payouts import gateway
-from payouts.gateway import Outcome
+from ledger.operations import programme
+from payouts.attempts.pace import LIVE, Pace, after
 from payouts.models import Difference, Notice, TopUp
 from payouts.operations.audit import (
     ADMIN,
@@ -30,7 +29,8 @@ from payouts.operations.audit import (
     require_settled_role,
 )
 from payouts.operations.differences import open_difference
-from payouts.operations.pace import LIVE, Pace, after
+from payouts.rails.stripe import calls, errors, values
+from payouts.rails.stripe.errors import Outcome
 from people.presentation import amounts
 
 # Stripe's clock and ours differ by less.
@@ -96,7 +96,7 @@ def finish_top_up(*, topup: TopUp, at: datetime, pace: Pace = LIVE) -> TopUp:
         return topup
     try:
         found = _look_up(topup)
-    except gateway.UnableToUseStripe as error:
+    except errors.UnableToUseStripe as error:
         TopUp.objects.filter(pk=topup.pk).update(next_look_at=after(at, pace.look_up_again))
         raise UnableToFund(f"What became of the top-up could not be looked up: {error} {_NOT_ANOTHER}") from error
     if found is not None:
@@ -110,11 +110,11 @@ def finish_top_up(*, topup: TopUp, at: datetime, pace: Pace = LIVE) -> TopUp:
 _NOT_ANOTHER = "It is looked up by itself; do not ask for another before it has an end in the list."
 
 
-def _look_up(topup: TopUp) -> gateway.ToppedUp | None:
+def _look_up(topup: TopUp) -> values.ToppedUp | None:
     if topup.provider_topup_id is not None:
-        return gateway.retrieve_topup(topup.provider_topup_id)
+        return calls.retrieve_topup(topup.provider_topup_id)
     since = topup.requested_at - CLOCKS_APART_MAX
-    return next((made for made in gateway.list_topups(since=since) if made.key == topup.idempotency_key), None)
+    return next((made for made in calls.list_topups(since=since) if made.key == topup.idempotency_key), None)
 
 
 @transaction.atomic(durable=True)
@@ -140,11 +140,11 @@ def _may_send_again(topup: TopUp, *, at: datetime, pace: Pace) -> bool:
 
 def _send(topup: TopUp, *, at: datetime, pace: Pace) -> TopUp:
     try:
-        made = gateway.create_topup(
+        made = calls.create_topup(
             amount_minor=topup.amount_minor, currency=topup.currency, description="Royalty payouts",
             idempotency_key=topup.idempotency_key,
         )  # fmt: skip
-    except gateway.UnableToUseStripe as error:
+    except errors.UnableToUseStripe as error:
         if _record_failure(topup, error, at=at, pace=pace).state == TopUp.State.FAILED:
             raise UnableToFund(f"Stripe refused the top-up: {error} Open the page anew for another.") from error
         raise UnableToFund(f"Stripe did not say whether it took the top-up: {error} {_NOT_ANOTHER}") from error
@@ -152,7 +152,7 @@ def _send(topup: TopUp, *, at: datetime, pace: Pace) -> TopUp:
 
 
 @transaction.atomic
-def _record_failure(topup: TopUp, error: gateway.UnableToUseStripe, *, at: datetime, pace: Pace) -> TopUp:
+def _record_failure(topup: TopUp, error: errors.UnableToUseStripe, *, at: datetime, pace: Pace) -> TopUp:
     topup = TopUp.objects.select_for_update(no_key=True).get(pk=topup.pk)
     if topup.state != TopUp.State.REQUESTED:
         return topup
@@ -170,7 +170,7 @@ def _record_failure(topup: TopUp, error: gateway.UnableToUseStripe, *, at: datet
 
 
 @transaction.atomic
-def apply_top_up(*, topup: TopUp, made: gateway.ToppedUp, at: datetime, pace: Pace = LIVE) -> TopUp:
+def apply_top_up(*, topup: TopUp, made: values.ToppedUp, at: datetime, pace: Pace = LIVE) -> TopUp:
     """Book a top-up as Stripe reports it: once it succeeded, and once only; and book it back where the bank took it
     back later. What is not as we wrote it down is not booked, and stands on the list of differences."""
     topup = TopUp.objects.select_for_update(no_key=True).get(pk=topup.pk)
@@ -187,14 +187,14 @@ def apply_top_up(*, topup: TopUp, made: gateway.ToppedUp, at: datetime, pace: Pa
     return topup
 
 
-def _book(topup: TopUp, made: gateway.ToppedUp, *, at: datetime, pace: Pace) -> None:
+def _book(topup: TopUp, made: values.ToppedUp, *, at: datetime, pace: Pace) -> None:
     topup.provider_topup_id, topup.error_message = made.id, ""
     if made.state in ("failed", "canceled"):
         topup.state = TopUp.State.FAILED
         topup.error_message = f"Stripe reports it as {made.state}."
     elif made.state in ("succeeded", "reversed"):
         # One that came back before anybody here learned that it had arrived moved the balance twice.
-        topup.entry = ledger.top_up_stripe(
+        topup.entry = programme.top_up_stripe(
             amount=from_minor(topup.amount_minor, topup.currency), currency=topup.currency, reference=made.id, at=at
         ).entry_id
         topup.state = TopUp.State.SUCCEEDED
@@ -205,7 +205,7 @@ def _book(topup: TopUp, made: gateway.ToppedUp, *, at: datetime, pace: Pace) -> 
 def _book_back(topup: TopUp, *, at: datetime) -> None:
     reference = str(topup.provider_topup_id)
     assert topup.entry is not None, "A top-up that succeeded is booked."
-    topup.reversal_entry = ledger.reverse_top_up(entry_id=topup.entry, reference=reference, at=at).entry_id
+    topup.reversal_entry = programme.reverse_top_up(entry_id=topup.entry, reference=reference, at=at).entry_id
     topup.state, topup.error_message = TopUp.State.REVERSED, "The bank took it back."
     topup.save(update_fields=["state", "reversal_entry", "error_message"])
     amount = amounts.text_of_minor(topup.amount_minor, asset(topup.currency))
@@ -215,7 +215,7 @@ def _book_back(topup: TopUp, *, at: datetime) -> None:
     )  # fmt: skip
 
 
-def _oddity(topup: TopUp, made: gateway.ToppedUp) -> tuple[Difference.Type, str, str, str] | None:
+def _oddity(topup: TopUp, made: values.ToppedUp) -> tuple[Difference.Type, str, str, str] | None:
     """Why a top-up at Stripe is not booked as this one: (type, expected, found, words)."""
     kind, arrived = Difference.Type, str(made.amount_minor)
     if topup.provider_topup_id not in (None, made.id):
@@ -236,7 +236,7 @@ def _oddity(topup: TopUp, made: gateway.ToppedUp) -> tuple[Difference.Type, str,
 _KEY = re.compile("topup_([0-9a-f]{32})")
 
 
-def top_up_of(made: gateway.ToppedUp) -> TopUp | None:
+def top_up_of(made: values.ToppedUp) -> TopUp | None:
     """Ours that Stripe's answers: by its id, or by the key in its metadata."""
     known = TopUp.objects.filter(provider_topup_id=made.id).first()
     named = _KEY.fullmatch(made.key)

@@ -9,8 +9,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from contributors.models import Contributor, User
-from contributors.queries import manages
-from payouts.holds import PLACED_BY_PEOPLE, ROLES, RULES, Release, why_not_release
+from contributors.queries.people import manages
 from payouts.models import Hold, HoldReason, Notice, Payout
 from payouts.operations.audit import (
     ADMIN,
@@ -25,6 +24,7 @@ from payouts.operations.audit import (
     require_settled_role,
     require_stranger,
 )
+from payouts.queries.hold_reasons import PLACED_BY_PEOPLE, ROLES, RULES, Release, why_not_release
 
 STAFF = (MAKER, CHECKER, COMPLIANCE, ADMIN)
 REFUSED_BY_RAIL = {HoldReason.COUNTRY_UNSUPPORTED, HoldReason.CURRENCY_UNSUPPORTED}
@@ -147,8 +147,8 @@ def _require_member(by: User, contributor: Contributor) -> None:
 
 @transaction.atomic
 def release_hold(*, hold: Hold, by: User, at: datetime, note: str = "", seen: Presence = NOBODY) -> Hold:
-    """End a hold by hand, as the table of payouts/holds.py allows: finance its own, compliance those and its own, and
-    with a reason what a contributor asked for. What ends by itself is released by nobody."""
+    """End a hold by hand, as the table of payouts/queries/hold_reasons.py allows: finance its own, compliance those and
+    its own, and with a reason what a contributor asked for. What ends by itself is released by nobody."""
     require_fresh_factor(seen)
     require_settled_role(by, at)
     hold = Hold.objects.select_for_update(no_key=True).get(pk=hold.pk)

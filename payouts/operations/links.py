@@ -10,9 +10,8 @@ from datetime import datetime
 
 from django.db import transaction
 
-from contributors import operations as contributors
 from contributors.models import Contributor, ContributorLink, IdentifyingDetail, User
-from payouts import sealing
+from contributors.operations import links
 from payouts.models import Notice
 from payouts.operations.audit import (
     ADMIN,
@@ -25,13 +24,14 @@ from payouts.operations.audit import (
     require_settled_role,
     require_stranger,
 )
+from payouts.rails.bank import sealing
 
 
 def note_iban(*, contributor: Contributor, iban: str, at: datetime) -> None:
     """Whoever names the same account for another contributor, under any name, may be the same person."""
     # Under each key, so that the same account is found while keys are replaced.
     for digest in sealing.digests(iban):
-        contributors.note_detail(
+        links.note_detail(
             contributor=contributor, kind=IdentifyingDetail.Kind.BANK_ACCOUNT, digest=f"iban:{digest}",
             shown=f"{iban[:2]} … {iban[-4:]}", at=at,
         )  # fmt: skip
@@ -39,7 +39,7 @@ def note_iban(*, contributor: Contributor, iban: str, at: datetime) -> None:
 
 def note_bank_at_stripe(*, contributor: Contributor, fingerprint: str, shown: str, at: datetime) -> None:
     """The same by what Stripe tells of an account: equal for equal numbers, and nothing else."""
-    contributors.note_detail(
+    links.note_detail(
         contributor=contributor, kind=IdentifyingDetail.Kind.BANK_ACCOUNT, digest=f"stripe:{fingerprint}"[:100],
         shown=shown, at=at,
     )  # fmt: skip
@@ -48,7 +48,7 @@ def note_bank_at_stripe(*, contributor: Contributor, fingerprint: str, shown: st
 def note_tax_number(*, contributor: Contributor, country: str, number: str, at: datetime) -> None:
     """The same by a tax number, which one person has for oneself."""
     for digest in sealing.digests(f"{country}:{number}"):
-        contributors.note_detail(
+        links.note_detail(
             contributor=contributor, kind=IdentifyingDetail.Kind.TAX_NUMBER, digest=f"tax:{digest}",
             shown=f"{country} … {number[-4:]}", at=at,
         )  # fmt: skip
@@ -60,7 +60,7 @@ def propose_link(
 ) -> ContributorLink:
     """Propose that accounts count as one where works are valued. Somebody else decides."""
     require_role(by, COMPLIANCE, ADMIN)
-    link = contributors.propose_link(contributors=accounts, reason=reason, by=by, at=at)
+    link = links.propose_link(contributors=accounts, reason=reason, by=by, at=at)
     _audit(link, "propose_link", by, at, seen, reason=link.reason)
     Notice.objects.create(
         kind="link_proposed", subject=f"link:{link.public_id}", created_at=at,
@@ -78,7 +78,7 @@ def dismiss_suspicion(
     require_fresh_factor(seen)
     for one in accounts:
         require_stranger(by, one.pk)
-    link = contributors.dismiss_suspicion(contributors=accounts, reason=reason, by=by, at=at)
+    link = links.dismiss_suspicion(contributors=accounts, reason=reason, by=by, at=at)
     _audit(link, "dismiss_suspicion", by, at, seen, reason=link.reason)
     return link
 
@@ -89,7 +89,7 @@ def propose_end_of_link(
 ) -> ContributorLink:
     """Propose that the accounts count apart again. The link stays in force until somebody else agrees."""
     require_role(by, COMPLIANCE, ADMIN)
-    link = contributors.propose_end_of_link(link=link, reason=reason, by=by, at=at)
+    link = links.propose_end_of_link(link=link, reason=reason, by=by, at=at)
     _audit(link, "propose_end_of_link", by, at, seen, reason=link.end_reason)
     Notice.objects.create(
         kind="link_proposed", subject=f"link:{link.public_id}:{at:%Y%m%d%H%M%S%f}", created_at=at,
@@ -113,11 +113,11 @@ def decide_link(
     for account in link.members.values_list("contributor_id", flat=True):
         require_stranger(by, account)
     if known and known != link.state:
-        raise contributors.UnableToDecideLink(
+        raise links.UnableToDecideLink(
             f"Since you opened the page the link became {link.get_state_display().lower()}; look at it again."
         )
     before = link.state
-    link = contributors.decide_link(link=link, agree=agree, by=by, at=at)
+    link = links.decide_link(link=link, agree=agree, by=by, at=at)
     _audit(link, "decide_link", by, at, seen, before=before)
     if agree and link.state == ContributorLink.State.IN_FORCE:
         _tell(link, "accounts_linked", at, lambda names: (

@@ -20,11 +20,12 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
 from contributors.models import Contributor, Membership, User
-from contributors.queries import manages, suspicions
-from ledger import queries as ledger
+from contributors.queries.links import suspicions
+from contributors.queries.people import manages
 from ledger.money import asset
+from ledger.queries import books
 from payouts.models import Difference, LeftOut, MutedNotice, Notice, PayoutRun, PolicyProposal, TaxProfile
-from payouts.notices import KINDS, OPTIONAL
+from payouts.operations.notice_kinds import KINDS, OPTIONAL
 from people.presentation import amounts, dates
 
 log = structlog.get_logger(__name__)
@@ -151,8 +152,8 @@ def _of_rows(run: PayoutRun, rows: Iterable[LeftOut], told: set[str], at: dateti
 def _of_sealed_months(at: datetime) -> list[Notice]:
     """The root goes to everybody whose accounts the month moved: who keeps the mail needs nobody's word for it."""
     found = []
-    for month in ledger.sealed_periods().filter(sealed_at__gte=at - MAILED_FOR):
-        subjects = {f"month:{month}:{pk}": pk for pk in ledger.contributors_moved_in(month)}
+    for month in books.sealed_periods().filter(sealed_at__gte=at - MAILED_FOR):
+        subjects = {f"month:{month}:{pk}": pk for pk in books.contributors_moved_in(month)}
         if Notice.objects.filter(kind="month_sealed", subject__startswith=f"month:{month}:").count() == len(subjects):
             continue
         found += [

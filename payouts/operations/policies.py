@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +10,6 @@ from django.db import transaction
 
 from contributors.models import User
 from ledger.money import asset
-from payouts import money
 from payouts.models import PayoutPolicy, PolicyProposal
 from payouts.operations.audit import (
     ADMIN,
@@ -24,29 +22,7 @@ from payouts.operations.audit import (
     require_role,
     require_settled_role,
 )
-
-
-@dataclass(frozen=True)
-class Terms:
-    """The figures of a policy version, as a run freezes them. Version 0 is what holds where nobody adopted one."""
-
-    currency: str
-    version: int
-    minimum_minor: int
-    maturity_days: int
-    second_approval_minor: int | None
-    bank_change_days: int
-    requires_tax_form: bool
-    probation_days: int = 0
-    approval_limit_minor: int | None = None
-    daily_approval_minor: int | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-# The figures that a policy version is made of, by their names in PayoutPolicy.
-FIGURES = tuple(field.name for field in fields(Terms) if field.name not in ("currency", "version"))
+from payouts.queries.policies import FIGURES, terms_in_force
 
 
 class UnableToAdoptPolicy(Exception):
@@ -61,15 +37,6 @@ class UnableToDecideProposal(Exception):
 
     status = 409
     problem = "proposal-not-decided"
-
-
-def terms_in_force(currency: str) -> Terms:
-    latest = PayoutPolicy.objects.filter(currency=currency).order_by("-version").first()
-    if latest is None:
-        return Terms(
-            currency, 0, money.minimum_default(currency), money.MATURITY_DAYS_DEFAULT, None, 3, requires_tax_form=False
-        )
-    return Terms(currency, latest.version, **{name: getattr(latest, name) for name in FIGURES})
 
 
 def _check_figures(figures: Mapping[str, Any]) -> None:

@@ -15,11 +15,10 @@ from django.db import transaction
 from django.db.models import F, Q
 
 from contributors.models import User
-from ledger import operations as ledger
 from ledger.money import from_minor
-from payouts import gateway
+from ledger.operations import payouts
+from payouts.attempts.pace import LIVE, Clock, Pace, after, database_clock
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.gateway import Outcome
 from payouts.models import Difference, Notice, Payout, PayoutAttempt, Rail, Reversal
 from payouts.operations.audit import (
     ADMIN,
@@ -33,7 +32,8 @@ from payouts.operations.audit import (
     require_stranger,
 )
 from payouts.operations.differences import open_difference
-from payouts.operations.pace import LIVE, Clock, Pace, after, database_clock
+from payouts.rails.stripe import calls, client, errors, values
+from payouts.rails.stripe.errors import Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +88,7 @@ def reverse_payout(
             raise UnableToReverse("A reversal of this payout is under way.")
         number = payout.attempts.count() + 1
         key = f"{payout.transfer_group}_{number}_reversal"
-        request = gateway.reversal_request(
+        request = calls.reversal_request(
             amount_minor=amount_minor, metadata={"payout": payout.public_id.hex, "attempt": str(number)}
         )
         attempt = PayoutAttempt.objects.create(
@@ -118,11 +118,11 @@ def transfer_id_of(payout: Payout) -> str:
 def _send(attempt: PayoutAttempt, *, at: datetime, pace: Pace) -> None:
     payout = attempt.payout
     try:
-        reversal = gateway.reverse_transfer(
-            transfer_id_of(payout), gateway.TransferRequest(attempt.request), idempotency_key=attempt.idempotency_key,
-            deadline=gateway.boot_clock() + pace.lease - pace.send_margin,
+        reversal = calls.reverse_transfer(
+            transfer_id_of(payout), values.TransferRequest(attempt.request), idempotency_key=attempt.idempotency_key,
+            deadline=client.boot_clock() + pace.lease - pace.send_margin,
         )  # fmt: skip
-    except gateway.UnableToUseStripe as error:
+    except errors.UnableToUseStripe as error:
         crashpoint(CrashPoint.REVERSAL_ANSWERED)
         _record_failure(attempt, error, at=at, pace=pace)
     else:
@@ -131,7 +131,7 @@ def _send(attempt: PayoutAttempt, *, at: datetime, pace: Pace) -> None:
 
 
 @transaction.atomic
-def _record_failure(attempt: PayoutAttempt, error: gateway.UnableToUseStripe, *, at: datetime, pace: Pace) -> None:
+def _record_failure(attempt: PayoutAttempt, error: errors.UnableToUseStripe, *, at: datetime, pace: Pace) -> None:
     payout = Payout.objects.select_for_update(no_key=True).get(pk=attempt.payout_id)
     attempt = PayoutAttempt.objects.select_for_update(no_key=True).get(pk=attempt.pk)
     if attempt.state not in (PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN):
@@ -194,8 +194,8 @@ def recover_reversals(*, clock: Clock = database_clock, pace: Pace = LIVE, limit
 
 def _recover(attempt: PayoutAttempt, *, clock: Clock, pace: Pace) -> None:
     try:
-        found = gateway.list_reversals(transfer_id_of(attempt.payout))
-    except gateway.UnableToUseStripe as error:
+        found = calls.list_reversals(transfer_id_of(attempt.payout))
+    except errors.UnableToUseStripe as error:
         # Of what was sent it says nothing.
         log.warning("reversal_look_up_failed", attempt=attempt.idempotency_key, error=str(error))
         Payout.objects.filter(pk=attempt.payout_id, lease_token=attempt.payout.lease_token).update(
@@ -246,7 +246,7 @@ def void_reversal(attempt: PayoutAttempt, *, at: datetime) -> None:
 
 
 @transaction.atomic
-def record_reversal(*, payout_id: int, reversal: gateway.TransferReversal, at: datetime) -> bool:
+def record_reversal(*, payout_id: int, reversal: values.TransferReversal, at: datetime) -> bool:
     """Money came back. Once for each reversal id; ours or somebody else's at Stripe, which becomes a difference.
 
     Only what came back of the transfer that paid the payout is owed again. Another transfer of its group was never
@@ -284,12 +284,12 @@ def record_reversal(*, payout_id: int, reversal: gateway.TransferReversal, at: d
     # The tax that belongs to what came back: of the whole, what all reversals together make, less what was given back.
     tax = payout.tax_minor * payout.reversed_minor // payout.amount_minor
     tax -= payout.tax_minor * before // payout.amount_minor
-    entry = ledger.record_transfer_reversal(
+    entry = payouts.record_transfer_reversal(
         contributor_id=payout.contributor_id, currency=payout.currency,
         amount=from_minor(reversal.amount_minor, payout.currency), reversal_id=reversal.id, at=at,
     )  # fmt: skip
     if tax:
-        ledger.reverse_withholding(
+        payouts.reverse_withholding(
             contributor_id=payout.contributor_id, currency=payout.currency, amount=from_minor(tax, payout.currency),
             reversal_id=reversal.id, at=at, jurisdiction=payout.tax_jurisdiction,
         )  # fmt: skip
@@ -300,14 +300,14 @@ def record_reversal(*, payout_id: int, reversal: gateway.TransferReversal, at: d
     return True
 
 
-def _unexpected(payout: Payout, reversal: gateway.TransferReversal, words: str, at: datetime) -> None:
+def _unexpected(payout: Payout, reversal: values.TransferReversal, words: str, at: datetime) -> None:
     open_difference(
         type_=Difference.Type.UNEXPECTED_REVERSAL, run=payout.run, payout=payout, currency=payout.currency,
         subject=reversal.id, found=str(reversal.amount_minor), words=words, at=at,
     )  # fmt: skip
 
 
-def _attempt_of(payout: Payout, reversal: gateway.TransferReversal) -> PayoutAttempt | None:
+def _attempt_of(payout: Payout, reversal: values.TransferReversal) -> PayoutAttempt | None:
     number = reversal.metadata.get("attempt", "")
     if reversal.metadata.get("payout") != payout.public_id.hex or not number.isdecimal():
         return None

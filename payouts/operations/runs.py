@@ -10,9 +10,9 @@ from django.db.models import Q, Sum
 
 from contributors.models import User
 from ledger.money import asset
+from payouts.attempts.content import content_hash, row_sha256
 from payouts.models import LeftOut, Payout, PayoutRun
 from payouts.operations.audit import ADMIN, MAKER, NOBODY, Presence, audit, require_role
-from payouts.operations.content import content_hash, row_sha256
 
 A_DAY = timedelta(days=1)
 

@@ -16,7 +16,7 @@ from contributors.models import STAFF_ROLES, User
 from ledger.money import asset
 from payouts.models import PayoutRun
 from payouts.operations.audit import ADMIN, NOBODY, Presence, audit, require_fresh_factor, require_role
-from payouts.operations.policies import terms_in_force
+from payouts.queries.policies import terms_in_force
 from people.presentation import amounts
 
 

@@ -11,7 +11,6 @@ from datetime import date, datetime
 
 from django.db import transaction
 
-from contributors.countries import COUNTRIES
 from contributors.models import PPB, Contributor, User
 from payouts.models import PayoutAccount, TaxProfile
 from payouts.operations.accounts import refresh_holds
@@ -27,6 +26,7 @@ from payouts.operations.audit import (
 )
 from payouts.operations.links import note_tax_number
 from people.presentation import dates
+from people.presentation.countries import COUNTRIES
 
 US = "US"
 # A W-8 counts until the last day of the third year after the one in which it was signed (instructions of the IRS).

@@ -7,7 +7,7 @@ from typing import cast
 from django.http import HttpRequest
 
 from contributors.models import Contributor, Membership
-from contributors.portal import ContributorRequest
+from contributors.portal.guard import ContributorRequest
 
 
 def contributor_of(request: HttpRequest) -> Contributor:

@@ -8,15 +8,17 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from contributors.console import recently_authenticated, user_of
-from contributors.portal import contributor_required
-from payouts import operations, queries, standing, words
-from payouts.forms import BankDetailsForm
+from contributors.portal.guard import contributor_required
+from payouts.forms.portal import BankDetailsForm
+from payouts.forms.presence import presence_of
 from payouts.models import Rail
+from payouts.operations import accounts, banks
 from payouts.portal import contributor_of
-from payouts.presence import presence_of
-from payouts.rails import rail_of
-from payouts.refusals import explained
+from payouts.queries import payees, standing, words
+from payouts.queries.policies import terms_in_force
+from payouts.rails.choice import rail_of
+from people.console.guard import recently_authenticated, user_of
+from people.console.refusals import explained
 
 
 @require_http_methods(["GET", "POST"])
@@ -29,18 +31,18 @@ def set_up(request: HttpRequest) -> HttpResponse:
     from ending up at another site.
     """
     contributor = contributor_of(request)
-    account = queries.account_of(contributor)
+    account = payees.account_of(contributor)
     if rail_of(contributor, account) == Rail.MANUAL_BANK_FILE:
         return redirect("payouts:bank_details")
     if request.method == "GET":
-        return render(request, "portal/onboarding.html", {"account": account})
+        return render(request, "payouts/portal/onboarding.html", {"account": account})
     at, seen = timezone.now(), presence_of(request)
     with explained(request) as refused:
-        account = operations.open_payout_account(contributor=contributor, by=user_of(request), at=at, seen=seen)
-        link = operations.onboarding_link(account=account, by=user_of(request), at=at, seen=seen)
+        account = accounts.open_payout_account(contributor=contributor, by=user_of(request), at=at, seen=seen)
+        link = accounts.onboarding_link(account=account, by=user_of(request), at=at, seen=seen)
     if refused:
         return redirect("payouts:set_up")
-    return render(request, "portal/onboarding_leave.html", {"link": link})
+    return render(request, "payouts/portal/onboarding_leave.html", {"link": link})
 
 
 @require_GET
@@ -48,11 +50,11 @@ def set_up(request: HttpRequest) -> HttpResponse:
 @recently_authenticated
 def onboarding(request: HttpRequest) -> HttpResponse:
     """A fresh single-use link to Stripe's form; also where Stripe sends somebody whose link had run out."""
-    account = queries.account_of(contributor_of(request))
+    account = payees.account_of(contributor_of(request))
     if account is None or account.provider_account_id is None:
         return redirect("payouts:set_up")
     with explained(request) as refused:
-        link = operations.onboarding_link(
+        link = accounts.onboarding_link(
             account=account, by=user_of(request), at=timezone.now(), seen=presence_of(request)
         )
     return redirect("payouts:payouts" if refused else link)
@@ -72,11 +74,11 @@ def read_account(request: HttpRequest) -> HttpResponse:
 
 
 def _read_account_again(request: HttpRequest) -> HttpResponse:
-    account = queries.account_of(contributor_of(request))
+    account = payees.account_of(contributor_of(request))
     if account is None or account.provider_account_id is None:
         return redirect("payouts:payouts")
     with explained(request) as refused:
-        account = operations.sync_account(account=account, at=timezone.now())
+        account = accounts.sync_account(account=account, at=timezone.now())
     if not refused:
         asked = standing.asked_by_stripe(account)
         if asked:
@@ -94,7 +96,7 @@ def _read_account_again(request: HttpRequest) -> HttpResponse:
 def bank_details(request: HttpRequest) -> HttpResponse:
     """Name the account that bank transfers go to: for whom Stripe does not pay."""
     contributor, at = contributor_of(request), timezone.now()
-    account = queries.account_of(contributor)
+    account = payees.account_of(contributor)
     if rail_of(contributor, account) != Rail.MANUAL_BANK_FILE:
         return redirect("payouts:set_up")
     form = BankDetailsForm(request.POST or None, acting_for=contributor)
@@ -104,14 +106,14 @@ def bank_details(request: HttpRequest) -> HttpResponse:
         status = 422
         if form.is_valid():
             with explained(request, silent=True) as refused:
-                operations.record_bank_details(
+                banks.record_bank_details(
                     contributor=contributor, by=user_of(request), at=at, seen=presence_of(request), **form.cleaned_data
                 )
             if not refused:
-                days = operations.terms_in_force(contributor.currency).bank_change_days
+                days = terms_in_force(contributor.currency).bank_change_days
                 told = f" A changed account waits {days} days before it is paid." if known and days else ""
                 messages.success(request, f"Your bank account is stored, sealed.{told}")
                 return redirect("payouts:payouts")
             status = refused.status
     context = {"form": form, "known": known, "refused": refused}
-    return render(request, "portal/bank_details.html", context, status=status)
+    return render(request, "payouts/portal/bank_details.html", context, status=status)

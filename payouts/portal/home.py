@@ -12,13 +12,15 @@ from django.views.decorators.http import require_GET
 
 from attribution.models import ManifestWork
 from contributors.models import Contributor
-from contributors.portal import contributor_required
-from contributors.queries import consent_matrix, linked_with, works_of
-from ledger import queries as ledger_queries
+from contributors.portal.guard import contributor_required
+from contributors.queries.consents import consent_matrix
+from contributors.queries.links import linked_with
+from contributors.queries.works import works_of
 from ledger.money import asset
-from payouts import standing
+from ledger.queries import earnings, receipts
 from payouts.portal import contributor_of
 from payouts.portal.payouts import next_payout
+from payouts.queries import standing
 from people.presentation import dates
 from people.presentation.charts import BarChart, Series
 
@@ -32,16 +34,16 @@ WORKS_SHOWN = 5
 def home(request: HttpRequest) -> HttpResponse:
     contributor, at = contributor_of(request), timezone.now()
     purses = standing.purses_of(contributor, at=at)
-    months = ledger_queries.earnings_by_month(contributor.pk)
+    months = earnings.earnings_by_month(contributor.pk)
     return render(
         request,
-        "portal/home.html",
+        "payouts/portal/home.html",
         {
             "purses": purses,
             "has_earned": any(purse.earned for purse in purses),
             "charts": [_chart(months, purse.currency, at.date()) for purse in purses] if months else [],
             "empty": None if months else _first_step(contributor),
-            "receipts": ledger_queries.receipts_of(contributor.pk, limit=RECEIPTS_SHOWN).rows,
+            "receipts": receipts.receipts_of(contributor.pk, limit=RECEIPTS_SHOWN).rows,
             "consents": _consents(contributor, at),
             "counted_as_one": linked_with(contributor, at),
             **next_payout(request, at),
@@ -54,15 +56,15 @@ def home(request: HttpRequest) -> HttpResponse:
 def top_works(request: HttpRequest) -> HttpResponse:
     """A part of the home page that is fetched by itself: it reads the evidence of a whole month."""
     contributor = contributor_of(request)
-    months = ledger_queries.earnings_by_month(contributor.pk)
+    months = earnings.earnings_by_month(contributor.pk)
     period = months[-1].period_id if months else None
-    rows = ledger_queries.earnings_by_work(contributor.pk, period) if period else []
+    rows = earnings.earnings_by_work(contributor.pk, period) if period else []
     named = [row for row in rows if row.work is not None and row.amount > 0]
     month = dates.month_of_number(period) if period else ""
-    return render(request, "portal/home_works.html", {"rows": named[:WORKS_SHOWN], "month": month})
+    return render(request, "payouts/portal/home_works.html", {"rows": named[:WORKS_SHOWN], "month": month})
 
 
-def _chart(months: list[ledger_queries.MonthEarnings], currency: str, today: date) -> BarChart:
+def _chart(months: list[earnings.MonthEarnings], currency: str, today: date) -> BarChart:
     """The last twelve months, this one last. A month in which more was taken back than earned shows no bar."""
     found = {row.period_id: row for row in months if row.currency == currency}
     numbers = []

@@ -9,14 +9,15 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from contributors.console import user_of
 from contributors.models import Membership
-from contributors.portal import contributor_required
-from payouts import operations, queries, words
-from payouts.forms import NoticesForm
-from payouts.notices import KINDS, OPTIONAL
+from contributors.portal.guard import contributor_required
+from payouts.forms.portal import NoticesForm
+from payouts.operations.notice_kinds import KINDS, OPTIONAL
+from payouts.operations.notices import choose_notices
 from payouts.portal import contributor_of, membership_of
-from payouts.refusals import explained
+from payouts.queries import payees, words
+from people.console.guard import user_of
+from people.console.refusals import explained
 
 NOTICES_PAGE = 30
 
@@ -36,13 +37,13 @@ def notices(request: HttpRequest) -> HttpResponse:
         status = 422
         if form.is_valid():
             with explained(request) as refused:
-                operations.choose_notices(
+                choose_notices(
                     contributor=contributor, muted=set(OPTIONAL) - set(form.cleaned_data["wanted"]), by=user_of(request)
                 )
             if not refused:
                 messages.success(request, "Saved. What stops your money is always mailed.")
             return redirect("payouts:notices")
-    page = Paginator(queries.notices_of(contributor), NOTICES_PAGE).get_page(request.GET.get("page"))
+    page = Paginator(payees.notices_of(contributor), NOTICES_PAGE).get_page(request.GET.get("page"))
     rows = [
         (KINDS[row.kind].subject if row.kind in KINDS else words.spaced(row.kind).capitalize(), row) for row in page
     ]
@@ -50,4 +51,4 @@ def notices(request: HttpRequest) -> HttpResponse:
         "page_obj": page, "rows": rows, "form": form, "may_change": may_change,
         "always": [kind.label for kind in KINDS.values() if kind.essential],
     }  # fmt: skip
-    return render(request, "portal/notices.html", context, status=status)
+    return render(request, "payouts/portal/notices.html", context, status=status)

@@ -12,17 +12,22 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from contributors.console import recently_authenticated, user_of
 from contributors.models import Contributor, Membership
-from contributors.portal import contributor_required
+from contributors.portal.guard import contributor_required
 from ledger.money import asset, format_amount, from_minor
-from payouts import exports, money, operations, queries, remittance, standing, words
-from payouts.forms import ThresholdForm
+from payouts.exports import remittance, tables
+from payouts.forms.portal import ThresholdForm
+from payouts.forms.presence import presence_of
 from payouts.models import HoldReason, Payout, PayoutAccount, Rail
+from payouts.operations import accounts
+from payouts.operations.holds import pause_own_payouts, resume_own_payouts
 from payouts.portal import contributor_of, membership_of
-from payouts.presence import presence_of
-from payouts.rails import rail_of
-from payouts.refusals import explained
+from payouts.queries import payees, standing, words
+from payouts.queries.policies import terms_in_force
+from payouts.rails import amounts as money
+from payouts.rails.choice import rail_of
+from people.console.guard import recently_authenticated, user_of
+from people.console.refusals import explained
 from people.presentation import amounts, csv, dates
 
 
@@ -30,7 +35,7 @@ from people.presentation import amounts, csv, dates
 @contributor_required
 def payouts(request: HttpRequest) -> HttpResponse:
     contributor, at = contributor_of(request), timezone.now()
-    account = queries.account_of(contributor)
+    account = payees.account_of(contributor)
     return _payouts_page(request, _threshold_form(contributor, account), at=at)
 
 
@@ -39,7 +44,7 @@ def payouts(request: HttpRequest) -> HttpResponse:
 @recently_authenticated
 def threshold(request: HttpRequest) -> HttpResponse:
     contributor, at = contributor_of(request), timezone.now()
-    account = queries.account_of(contributor)
+    account = payees.account_of(contributor)
     if account is None:
         return redirect("payouts:set_up")
     form = _threshold_form(contributor, account, request.POST)
@@ -47,7 +52,7 @@ def threshold(request: HttpRequest) -> HttpResponse:
         return _payouts_page(request, form, at=at, status=422)
     minimum_minor = form.cleaned_data["minimum_minor"]
     with explained(request) as refused:
-        operations.set_own_threshold(
+        accounts.set_own_threshold(
             account=account, minimum_minor=minimum_minor, by=user_of(request), at=at, seen=presence_of(request)
         )
     if not refused:
@@ -61,7 +66,7 @@ def threshold(request: HttpRequest) -> HttpResponse:
 @recently_authenticated
 def pause(request: HttpRequest) -> HttpResponse:
     with explained(request) as refused:
-        operations.pause_own_payouts(
+        pause_own_payouts(
             contributor=contributor_of(request), by=user_of(request), at=timezone.now(), seen=presence_of(request)
         )
     if not refused:
@@ -74,7 +79,7 @@ def pause(request: HttpRequest) -> HttpResponse:
 @recently_authenticated
 def resume(request: HttpRequest) -> HttpResponse:
     with explained(request) as refused:
-        operations.resume_own_payouts(
+        resume_own_payouts(
             contributor=contributor_of(request), by=user_of(request), at=timezone.now(), seen=presence_of(request)
         )
     if not refused:
@@ -85,7 +90,7 @@ def resume(request: HttpRequest) -> HttpResponse:
 @require_GET
 @contributor_required
 def remittance_pdf(request: HttpRequest, public_id: UUID) -> HttpResponse:
-    payout = queries.payouts_of(contributor_of(request)).filter(public_id=public_id, state__in=Payout.PAID).first()
+    payout = payees.payouts_of(contributor_of(request)).filter(public_id=public_id, state__in=Payout.PAID).first()
     if payout is None:
         raise Http404
     response = HttpResponse(remittance.pdf(payout), content_type="application/pdf")
@@ -97,20 +102,20 @@ def remittance_pdf(request: HttpRequest, public_id: UUID) -> HttpResponse:
 @contributor_required
 def history_csv(request: HttpRequest) -> HttpResponse:
     contributor = contributor_of(request)
-    response = HttpResponse(exports.history(queries.payouts_of(contributor)), content_type=csv.CONTENT_TYPE)
+    response = HttpResponse(tables.history(payees.payouts_of(contributor)), content_type=csv.CONTENT_TYPE)
     response["Content-Disposition"] = 'attachment; filename="payouts.csv"'
     return response
 
 
 def _payouts_page(request: HttpRequest, form: ThresholdForm, *, at: datetime, status: int = 200) -> HttpResponse:
     contributor = contributor_of(request)
-    account = queries.account_of(contributor)
+    account = payees.account_of(contributor)
     asked = standing.asked_by_stripe(account) if account else []
-    holds = queries.open_holds(contributor)
+    holds = payees.open_holds(contributor)
     later = words.requirements(account.requirements.get("eventually_due", [])) if account else []
     return render(
         request,
-        "portal/payouts.html",
+        "payouts/portal/payouts.html",
         {
             "account": account,
             "purses": standing.purses_of(contributor, at=at),
@@ -118,13 +123,13 @@ def _payouts_page(request: HttpRequest, form: ThresholdForm, *, at: datetime, st
             "later": [what for what in later if what not in asked],
             "checking": words.requirements(account.requirements.get("pending_verification", [])) if account else [],
             "holds": holds,
-            "history": queries.payouts_of(contributor),
+            "history": payees.payouts_of(contributor),
             "paid_states": Payout.PAID,
             "form": form,
             "by_bank": rail_of(contributor, account) == Rail.MANUAL_BANK_FILE,
             "bank": account.bank_details.order_by("-pk").first() if account else None,
             "is_paused": any(one.hold.reason == HoldReason.CONTRIBUTOR_PAUSED for one in holds),
-            "latest_notices": queries.notices_of(contributor)[:3],
+            "latest_notices": payees.notices_of(contributor)[:3],
             **next_payout(request, at),
         },
         status=status,
@@ -134,8 +139,8 @@ def _payouts_page(request: HttpRequest, form: ThresholdForm, *, at: datetime, st
 def next_payout(request: HttpRequest, at: datetime) -> dict[str, Any]:
     """What both pages say of the payout that comes next."""
     contributor = contributor_of(request)
-    latest = queries.payouts_of(contributor).first()
-    left_out = next(iter(queries.left_out_of(contributor)), None)
+    latest = payees.payouts_of(contributor).first()
+    left_out = next(iter(payees.left_out_of(contributor)), None)
     if left_out is not None and latest is not None and latest.run.created_at >= left_out.run.created_at:
         left_out = None
     return {
@@ -151,7 +156,7 @@ def next_payout(request: HttpRequest, at: datetime) -> dict[str, Any]:
 def _threshold_form(contributor: Contributor, account: PayoutAccount | None, data: Any = None) -> ThresholdForm:
     currency = contributor.currency
     least_minor = max(
-        operations.terms_in_force(currency).minimum_minor,
+        terms_in_force(currency).minimum_minor,
         money.rail_minimum(
             account.country if account else contributor.country, currency, rail=rail_of(contributor, account)
         ),

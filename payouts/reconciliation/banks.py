@@ -13,8 +13,9 @@ from django.db.models import Sum
 
 from ledger.models import Line
 from ledger.money import from_minor
-from payouts import operations, queries
 from payouts.models import BankFile, BankLine, Difference, Payout, PayoutAttempt, PayoutRun, Rail, Reconciliation
+from payouts.operations import audit
+from payouts.queries import balances
 from payouts.reconciliation.comparison import Findings, UnableToReconcile, store_findings
 
 
@@ -47,8 +48,8 @@ def reconcile_bank_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
             Difference.Type.LEDGER_BALANCE, f"bank of run {run.public_id}",
             "The ledger did not book what the bank paid.", expected=transferred, found=booked,
         )  # fmt: skip
-    transit = queries.ledger_in_transit(run.currency, Rail.MANUAL_BANK_FILE)
-    live = queries.live_in_transit(run.currency, Rail.MANUAL_BANK_FILE)
+    transit = balances.ledger_in_transit(run.currency, Rail.MANUAL_BANK_FILE)
+    live = balances.live_in_transit(run.currency, Rail.MANUAL_BANK_FILE)
     if transit != live:
         findings.add(
             Difference.Type.IN_TRANSIT, "payouts_in_transit, manual rail", "The ledger's transit account is not what "
@@ -68,5 +69,5 @@ def reconcile_bank_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
         if run.state == PayoutRun.State.EXECUTING and n_open == 0:
             run.state, run.reconciled_at, run.finished_at = PayoutRun.State.RECONCILED, at, run.finished_at or at
             run.save(update_fields=["state", "reconciled_at", "finished_at"])
-            operations.audit(by=None, action="reconcile_run", subject=f"run:{run.public_id}", at=at)
+            audit.audit(by=None, action="reconcile_run", subject=f"run:{run.public_id}", at=at)
     return record

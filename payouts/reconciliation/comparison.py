@@ -14,11 +14,13 @@ from typing import Any
 
 from django.db import transaction
 
-from ledger import operations as ledger
 from ledger.money import from_minor
-from payouts import gateway, operations, queries
+from ledger.operations import programme
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun, Rail, Reconciliation, Reversal, TopUp
+from payouts.operations import audit
+from payouts.queries.balances import ledger_in_transit, ledger_stripe_balance, live_in_transit
+from payouts.rails.stripe import calls, errors, values
 
 # Further back a person asks for a day by itself.
 DAYS_BACK_MAX = 31
@@ -64,8 +66,8 @@ def reconcile_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
         raise UnableToReconcile("Some payouts of the run are not at their end.")
     findings = Findings(run.currency, run)
     since = run.started_at - timedelta(days=1)
-    transfers = [t for t in gateway.list_transfers(since=since) if t.metadata.get("run") == run.public_id.hex]
-    moved = {row.source: row for row in gateway.list_balance_transactions(since=since) if row.type == "transfer"}
+    transfers = [t for t in calls.list_transfers(since=since) if t.metadata.get("run") == run.public_id.hex]
+    moved = {row.source: row for row in calls.list_balance_transactions(since=since) if row.type == "transfer"}
     attempts = list(
         PayoutAttempt.objects.filter(
             payout__run=run, kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED
@@ -78,8 +80,8 @@ def reconcile_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
 def _match(
     findings: Findings,
     attempts: list[PayoutAttempt],
-    transfers: list[gateway.Transfer],
-    moved: dict[str, gateway.BalanceTransaction],
+    transfers: list[values.Transfer],
+    moved: dict[str, values.BalanceTransaction],
 ) -> None:
     """Attempt <-> transfer <-> balance transaction, by id."""
     kind = Difference.Type
@@ -116,7 +118,7 @@ def _match(
     _find_doubles(findings, transfers)
 
 
-def _match_terms(findings: Findings, attempt: PayoutAttempt, transfer: gateway.Transfer) -> None:
+def _match_terms(findings: Findings, attempt: PayoutAttempt, transfer: values.Transfer) -> None:
     """How much, of what, and to whom."""
     kind = Difference.Type
     for type_, ours, theirs in (
@@ -129,7 +131,7 @@ def _match_terms(findings: Findings, attempt: PayoutAttempt, transfer: gateway.T
                          found=theirs, payout=attempt.payout)  # fmt: skip
 
 
-def _find_doubles(findings: Findings, transfers: list[gateway.Transfer]) -> None:
+def _find_doubles(findings: Findings, transfers: list[values.Transfer]) -> None:
     counted = Counter(transfer.transfer_group for transfer in transfers if transfer.transfer_group)
     for group, count in counted.items():
         if count > 1:
@@ -143,8 +145,8 @@ def reconcile_day(*, currency: str, day: date, at: datetime) -> Reconciliation:
     start = datetime.combine(day, time.min, UTC)
     since, until = start - timedelta(days=1), start + timedelta(days=1)
     findings = Findings(currency)
-    rows = [row for row in gateway.list_balance_transactions(since=since, until=until) if row.currency == currency]
-    listed = {transfer.id: transfer for transfer in gateway.list_transfers(since=since, until=until)}
+    rows = [row for row in calls.list_balance_transactions(since=since, until=until) if row.currency == currency]
+    listed = {transfer.id: transfer for transfer in calls.list_transfers(since=since, until=until)}
     findings.n_balance_transactions = len(rows)
     sources = {row.source for row in rows}
     transfers = {
@@ -196,16 +198,16 @@ def days_to_compare(*, currency: str, at: datetime) -> list[date]:
 
 
 def _find_at_stripe(
-    findings: Findings, attempt: PayoutAttempt, listed: dict[str, gateway.Transfer], sources: set[str], since: datetime
+    findings: Findings, attempt: PayoutAttempt, listed: dict[str, values.Transfer], sources: set[str], since: datetime
 ) -> None:
     """Whether Stripe has the transfer that we recorded, and its balance moved by it."""
     name = attempt.provider_transfer_id or ""
     if name not in listed:
         # The answer may have been learnt long after the transfer was made, so that no day of these lists it.
         try:
-            if gateway.retrieve_transfer(name).created < since:
+            if calls.retrieve_transfer(name).created < since:
                 return
-        except gateway.UnableToUseStripe as error:
+        except errors.UnableToUseStripe as error:
             if error.http_status != HTTPStatus.NOT_FOUND:
                 raise
             findings.add(
@@ -223,7 +225,7 @@ def _find_at_stripe(
 
 def _match_movement(
     findings: Findings,
-    row: gateway.BalanceTransaction,
+    row: values.BalanceTransaction,
     transfers: dict[str | None, PayoutAttempt],
     reversals: dict[str, int],
     topups: dict[str | None, TopUp],
@@ -260,7 +262,7 @@ def _match_movement(
                          "The bank took a top-up back, and we did not book it.", expected=gone,
                          found=row.amount_minor)  # fmt: skip
     elif row.type in ("stripe_fee", "stripe_fx_fee", "network_cost", "tax_fee") and row.amount_minor < 0:
-        ledger.record_stripe_fee(
+        programme.record_stripe_fee(
             amount=from_minor(-row.amount_minor, row.currency), currency=row.currency, reference=row.id, at=at
         )
     elif row.amount_minor:
@@ -273,10 +275,10 @@ def _compare_balances(findings: Findings) -> tuple[int, int, int, int]:
     """(ledger at Stripe, Stripe, in transit by the ledger, in transit by our rows), read again while they move."""
     currency = findings.currency
     for _ in range(3):
-        before = queries.ledger_stripe_balance(currency)
-        stripe = from_minor(gateway.balance().total(currency), currency)
-        transit, live = queries.ledger_in_transit(currency), queries.live_in_transit(currency)
-        if before == queries.ledger_stripe_balance(currency):
+        before = ledger_stripe_balance(currency)
+        stripe = from_minor(calls.balance().total(currency), currency)
+        transit, live = ledger_in_transit(currency), live_in_transit(currency)
+        if before == ledger_stripe_balance(currency):
             break
     if transit != live:
         findings.add(Difference.Type.IN_TRANSIT, "payouts_in_transit", "The ledger's transit account is not what our "
@@ -307,7 +309,7 @@ def _conclude(
         if run is not None and run.state == PayoutRun.State.EXECUTING and n_open == 0:
             run.state, run.reconciled_at, run.finished_at = PayoutRun.State.RECONCILED, at, run.finished_at or at
             run.save(update_fields=["state", "reconciled_at", "finished_at"])
-            operations.audit(by=None, action="reconcile_run", subject=f"run:{run.public_id}", at=at)
+            audit.audit(by=None, action="reconcile_run", subject=f"run:{run.public_id}", at=at)
         crashpoint(CrashPoint.RECONCILIATION_WRITTEN)
     return record
 

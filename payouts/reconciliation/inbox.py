@@ -15,9 +15,13 @@ from typing import Any
 from django.db import connection, transaction
 
 from contributors.models import User
-from payouts import gateway, operations
+from payouts.attempts import recording
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import BankPayout, Notice, Payout, PayoutAccount, PayoutAttempt, WebhookEvent
+from payouts.operations import audit, funding, reversals
+from payouts.operations.accounts import disconnect_account, sync_account
+from payouts.rails.stripe import calls, client, errors
+from payouts.rails.stripe.values import ToppedUp, Transfer
 
 DEAD_AFTER = timedelta(hours=24)
 RETRY_FIRST = timedelta(seconds=5)
@@ -36,7 +40,7 @@ class _NotYet(Exception):
 
 
 def is_live() -> bool:
-    return gateway.is_live()
+    return client.is_live()
 
 
 _INSERT = """
@@ -77,7 +81,7 @@ def apply_webhook(*, event_id: int, at: datetime) -> str:
         known = _apply(event, at)
     except _NotYet as error:
         return _try_later(event, str(error), at)
-    except gateway.UnableToUseStripe as error:
+    except errors.UnableToUseStripe as error:
         return _try_later(event, f"Stripe could not be asked: {error}", at)
     state = WebhookEvent.State.APPLIED if known else WebhookEvent.State.IGNORED
     WebhookEvent.objects.filter(pk=event.pk, state__in=WebhookEvent.WAITING).update(
@@ -109,17 +113,17 @@ class UnableToReplay(Exception):
 
 @transaction.atomic
 def replay_webhook(
-    *, event: WebhookEvent, at: datetime, by: User | None = None, seen: operations.Presence = operations.NOBODY
+    *, event: WebhookEvent, at: datetime, by: User | None = None, seen: audit.Presence = audit.NOBODY
 ) -> WebhookEvent:
     """Take a dead event up again: tried once more, and dead again if nothing here knows its object even now."""
     if by is not None:
-        operations.require_role(by, "finance_maker", "finance_checker", "compliance", "admin")
+        audit.require_role(by, "finance_maker", "finance_checker", "compliance", "admin")
     taken = WebhookEvent.objects.filter(pk=event.pk, state=WebhookEvent.State.DEAD).update(
         state=WebhookEvent.State.RETRYING, next_try_at=at
     )
     if not taken:
         raise UnableToReplay("Only a dead letter is taken up again; this event is not one.")
-    operations.audit(by=by, action="replay_webhook", subject=f"event:{event.event_id}", at=at, seen=seen)
+    audit.audit(by=by, action="replay_webhook", subject=f"event:{event.event_id}", at=at, seen=seen)
     event.refresh_from_db()
     return event
 
@@ -128,7 +132,7 @@ def back_fill(*, since: datetime, at: datetime, accounts: Iterable[str] = ("",))
     """Fetch events that were never delivered, and store them by the same road. Returns how many were new."""
     new = 0
     for account in accounts:
-        for event in gateway.list_events(since=since, account=account):
+        for event in calls.list_events(since=since, account=account):
             endpoint = WebhookEvent.Endpoint.CONNECT if account else WebhookEvent.Endpoint.PLATFORM
             if account:
                 event = {**event, "account": account}
@@ -144,15 +148,15 @@ def _apply(event: WebhookEvent, at: datetime) -> bool:
     """Whether this kind of event means anything here; raises _NotYet for an object that nobody knows."""
     kind, name = event.type, event.object_id
     if kind.startswith("transfer."):
-        _on_object(name, lambda: _sync_transfer(gateway.retrieve_transfer(name), at))
+        _on_object(name, lambda: _sync_transfer(calls.retrieve_transfer(name), at))
     elif kind.startswith("topup."):
-        _on_object(name, lambda: _sync_top_up(gateway.retrieve_topup(name), at))
+        _on_object(name, lambda: _sync_top_up(calls.retrieve_topup(name), at))
     elif kind == "account.application.deauthorized":
         account = _account(event.account)
-        _on_object(event.account, lambda: operations.disconnect_account(account=account, at=at))
+        _on_object(event.account, lambda: disconnect_account(account=account, at=at))
     elif kind.startswith(("account.", "capability.", "person.")):
         account = _account(event.account or name)
-        _on_object(str(account), lambda: operations.sync_account(account=account, at=at))
+        _on_object(str(account), lambda: sync_account(account=account, at=at))
     elif kind.startswith("payout.") and event.account:
         account = _account(event.account)
         _on_object(name, lambda: sync_bank_payout(account=account, payout_id=name, at=at))
@@ -184,7 +188,7 @@ def _account(provider_account_id: str) -> PayoutAccount:
 
 
 # --- pure functions of the remote state ---------------------------------------------------------------------------
-def _sync_transfer(transfer: gateway.Transfer, at: datetime) -> None:
+def _sync_transfer(transfer: Transfer, at: datetime) -> None:
     """Adopt a transfer (its answer may have been lost) and what was taken back of it.
 
     A second transfer of a payout, or an odd one, is not adopted; what was taken back of it is then none of the
@@ -193,23 +197,23 @@ def _sync_transfer(transfer: gateway.Transfer, at: datetime) -> None:
     attempt = PayoutAttempt.objects.filter(provider_transfer_id=transfer.id).select_related("payout").first()
     if attempt is None:
         payout = Payout.objects.filter(public_id__in=_public_ids(transfer)).first()
-        attempt_id = operations.attempt_of(payout.pk, transfer) if payout is not None else None
+        attempt_id = recording.attempt_of(payout.pk, transfer) if payout is not None else None
         if payout is None or attempt_id is None:
             raise _NotYet(f"No payout has the transfer {transfer.id}.")
         crashpoint(CrashPoint.WEBHOOK_APPLYING)
         with transaction.atomic():
-            operations.record_transfer(attempt_id=attempt_id, transfer=transfer, at=at)
+            recording.record_transfer(attempt_id=attempt_id, transfer=transfer, at=at)
             crashpoint(CrashPoint.WEBHOOK_APPLIED)
         is_news = transfer.reversed_minor > 0
     else:
         payout = attempt.payout
         is_news = transfer.reversed_minor > payout.reversed_minor
     if is_news:
-        for reversal in gateway.list_reversals(transfer.id):
-            operations.record_reversal(payout_id=payout.pk, reversal=reversal, at=at)
+        for reversal in calls.list_reversals(transfer.id):
+            reversals.record_reversal(payout_id=payout.pk, reversal=reversal, at=at)
 
 
-def _public_ids(transfer: gateway.Transfer) -> list[str]:
+def _public_ids(transfer: Transfer) -> list[str]:
     named = transfer.transfer_group.removeprefix("payout_")
     return [named] if len(named) == 32 and all(c in "0123456789abcdef" for c in named) else []
 
@@ -217,7 +221,7 @@ def _public_ids(transfer: gateway.Transfer) -> list[str]:
 def sync_bank_payout(*, account: PayoutAccount, payout_id: str, at: datetime) -> BankPayout:
     """Follow Stripe's payout from the contributor's balance to the bank. paid -> failed is the one way back."""
     assert account.provider_account_id is not None
-    remote = gateway.retrieve_bank_transfer(payout_id, account=account.provider_account_id)
+    remote = calls.retrieve_bank_transfer(payout_id, account=account.provider_account_id)
     parts = _parts(account.provider_account_id, payout_id)
     with transaction.atomic():
         known, made = BankPayout.objects.select_for_update(no_key=True).get_or_create(
@@ -248,7 +252,7 @@ def _parts(account: str, payout_id: str) -> set[str]:
     parts: set[str] = set()
     todo, seen = [payout_id], {payout_id}
     while todo:
-        sources = {row.source for row in gateway.list_balance_transactions(account=account, payout=todo.pop())}
+        sources = {row.source for row in calls.list_balance_transactions(account=account, payout=todo.pop())}
         parts |= {source for source in sources if source and not source.startswith("po_")}
         again = {source for source in sources if source.startswith("po_")} - seen
         seen |= again
@@ -279,8 +283,8 @@ def _follow(payout: Payout, bank: BankPayout, at: datetime) -> None:
     payout.save(update_fields=["state", "bank_payout", "settled_at"])
 
 
-def _sync_top_up(made: gateway.ToppedUp, at: datetime) -> None:
-    topup = operations.top_up_of(made)
+def _sync_top_up(made: ToppedUp, at: datetime) -> None:
+    topup = funding.top_up_of(made)
     if topup is None:
         raise _NotYet(f"No top-up here is {made.id}.")
-    operations.apply_top_up(topup=topup, made=made, at=at)
+    funding.apply_top_up(topup=topup, made=made, at=at)

@@ -9,9 +9,13 @@ from datetime import datetime, timedelta
 import structlog
 from django.db.models import F, Q
 
-from payouts import gateway, operations
+from payouts.attempts import crew
+from payouts.attempts.pace import LIVE, Clock, Pace, database_clock
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import Hold, Payout, PayoutAccount, PayoutRun, Rail, TopUp, WebhookEvent
+from payouts.operations import approval, funding, reversals
+from payouts.operations.accounts import refresh_holds, sync_account
+from payouts.rails.stripe import errors
 from payouts.reconciliation.banks import reconcile_bank_run
 from payouts.reconciliation.comparison import reconcile_run
 from payouts.reconciliation.inbox import apply_webhook, put_off
@@ -43,21 +47,21 @@ def sweep_stuck(
     *,
     at: datetime,
     threads: int = 4,
-    clock: operations.Clock = operations.database_clock,
-    pace: operations.Pace = operations.LIVE,
-) -> operations.Progress:
+    clock: Clock = database_clock,
+    pace: Pace = LIVE,
+) -> crew.Progress:
     """Claim what expired leases left, finish reversals and top-ups, end old approvals, reconcile runs that ended."""
     crashpoint(CrashPoint.SWEEP_BEGUN)
-    steps, progress = _Steps(), operations.Progress(0, 0)
+    steps, progress = _Steps(), crew.Progress(0, 0)
     with steps.one("expire_approvals"):
-        operations.expire_approvals(at=at)
+        approval.expire_approvals(at=at)
     with steps.one("execute"):
         if Payout.objects.filter(
             state__in=Payout.LIVE, rail=Rail.STRIPE_TRANSFER, run__state__in=["executing", "paused"]
         ).exists():
-            progress = operations.execute_run(run_id=None, threads=threads, seconds_max=60.0, clock=clock, pace=pace)
+            progress = crew.execute_run(run_id=None, threads=threads, seconds_max=60.0, clock=clock, pace=pace)
     with steps.one("recover_reversals"):
-        operations.recover_reversals(clock=clock, pace=pace)
+        reversals.recover_reversals(clock=clock, pace=pace)
     asked_for = TopUp.objects.filter(
         Q(next_look_at__isnull=True) | Q(next_look_at__lte=at), state=TopUp.State.REQUESTED
     )
@@ -92,8 +96,8 @@ class _Steps:
 
 def _finish_top_up(topup: TopUp, at: datetime) -> None:
     try:
-        operations.finish_top_up(topup=topup, at=at)
-    except operations.UnableToFund as error:
+        funding.finish_top_up(topup=topup, at=at)
+    except funding.UnableToFund as error:
         log.warning("top_up_not_finished", top_up=str(topup.public_id), error=str(error))
 
 
@@ -106,7 +110,7 @@ def _reconcile_if_due(run: PayoutRun, at: datetime) -> None:
             reconcile_bank_run(run=run, at=at)
         else:
             reconcile_run(run=run, at=at)
-    except gateway.UnableToUseStripe as error:
+    except errors.UnableToUseStripe as error:
         log.warning("run_not_reconciled", run=str(run.public_id), error=str(error))
 
 
@@ -122,12 +126,12 @@ def sweep_accounts(*, at: datetime, limit: int = ACCOUNTS_MAX) -> int:
     accounts = list(at_stripe.order_by("synced_at", "pk")[:limit])
     for account in accounts:
         try:
-            operations.sync_account(account=account, at=at)
-        except gateway.UnableToUseStripe as error:
+            sync_account(account=account, at=at)
+        except errors.UnableToUseStripe as error:
             log.warning("account_not_read", account=account.pk, error=str(error))
     by_bank = list(due.filter(rail=Rail.MANUAL_BANK_FILE).order_by("synced_at", "pk")[:limit])
     # What only dates decide is looked at more often: a hold that is due to end should end.
     ending = Hold.objects.filter(released_at__isnull=True, ends_at__lte=at).values("contributor_id")
     for account in {*by_bank, *PayoutAccount.objects.filter(contributor_id__in=ending)[:limit]}:
-        operations.refresh_holds(account=account, at=at)
+        refresh_holds(account=account, at=at)
     return len(accounts) + len(by_bank)

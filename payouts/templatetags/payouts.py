@@ -5,13 +5,13 @@ from __future__ import annotations
 from django import template
 from django.utils.safestring import SafeString
 
-from contributors.templatetags import design
 from ledger.money import asset
 from ledger.templatetags.amounts import amount
-from payouts import words
 from payouts.models import PayoutRun
-from payouts.queries import Review, RunSummary
+from payouts.queries import words
+from payouts.queries.runs import Review, RunSummary
 from people.presentation.amounts import NOTHING
+from people.templatetags import design
 
 register = template.Library()
 

@@ -1,6 +1,6 @@
 """Bar charts drawn on the server: SVG without style or script, a sentence for readers who see no bars, and a table.
 
-Computes the geometry. Words and colours are in templates/partials/bar_chart.html and static/app.css.
+Computes the geometry. Words and colours are in templates/people/partials/bar_chart.html and static/app.css.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def geometry(chart: BarChart, width: float) -> dict[str, Any]:
 
 
 def drawing(chart: BarChart) -> dict[str, Any]:
-    """Return the values of templates/partials/bar_chart.html: two drawings (wide, small), legend and table."""
+    """Return the values of templates/people/partials/bar_chart.html: two drawings (wide, small), legend and table."""
     rows = [
         {"label": label, "values": [(s.name, chart.written(s.values[i])) for s in chart.series]}
         for i, label in enumerate(chart.labels)

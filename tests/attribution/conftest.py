@@ -16,10 +16,11 @@ from django.db import transaction
 from django.test import Client
 from pytest_django import DjangoDbBlocker
 
-from attribution import operations
 from attribution.models import AttributionIndex, ModelService, ModelVersion
-from contributors import operations as people
+from attribution.operations import indexes, model_services, model_versions, reports
 from contributors.models import Contributor, User, Work
+from contributors.operations import consents, people
+from contributors.operations.works import NewWork, register_dataset, register_works
 from tests.databases import cloned_database, on_database
 
 ITEM_TOKENS = 48
@@ -42,8 +43,8 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A second of real training. Shared by all tests, which only read it."""
-    from attribution.adapters import Example
     from config.demo import corpus, model
+    from influence.adapters import Example
 
     whole = {address.author: address for address in corpus.read_addresses()}
     addresses = tuple(
@@ -94,8 +95,8 @@ class Programme:
         }
         return {**body, **changes}
 
-    def report(self, *generations: Any) -> list[operations.ReportResult]:
-        return operations.report_generations(service=self.service, generations=generations, at=self.at)
+    def report(self, *generations: Any) -> list[reports.ReportResult]:
+        return reports.report_generations(service=self.service, generations=generations, at=self.at)
 
     def post(self, body: Any, *, key: str | None = None) -> Any:
         """The same through the API; `body` is sent as JSON unless it is bytes already."""
@@ -107,8 +108,8 @@ class Programme:
         )
 
 
-def new_work(address: Any) -> people.NewWork:
-    return people.NewWork(address.title, Work.Modality.TEXT, address.content.encode(), address.date)
+def new_work(address: Any) -> NewWork:
+    return NewWork(address.title, Work.Modality.TEXT, address.content.encode(), address.date)
 
 
 def register_people(addresses: tuple[Any, ...]) -> tuple[User, list[Contributor], list[Work]]:
@@ -125,11 +126,11 @@ def register_people(addresses: tuple[Any, ...]) -> tuple[User, list[Contributor]
             country="US",
             at=at,
         )
-        dataset = people.register_dataset(
+        dataset = register_dataset(
             contributor=contributor, name="Addresses", description="", licence="public domain", at=at
         )
-        works += people.register_works(dataset=dataset, works=[new_work(address)], at=at)
-        people.grant_consent(
+        works += register_works(dataset=dataset, works=[new_work(address)], at=at)
+        consents.grant_consent(
             contributor=contributor, scope="train_generative", valid_from=at, by=user, source="test", at=at
         )
         contributors.append(contributor)
@@ -143,13 +144,13 @@ def programme(db: None, trained: Trained, at: datetime) -> Programme:
 
 def start_programme(trained: Trained, at: datetime) -> Programme:
     user, contributors, works = register_people(trained.addresses)
-    service = operations.register_service(name="orator", at=at)
-    _, key = operations.issue_key(service=service, scopes=["generations:write", "generations:read"], at=at)
+    service = model_services.register_service(name="orator", at=at)
+    _, key = model_services.issue_key(service=service, scopes=["generations:write", "generations:read"], at=at)
     version = register_version(service, trained, at=at)
-    operations.register_manifest(
+    model_versions.register_manifest(
         model_version=version,
         items=[
-            operations.NewItem(works[work].pk, ordinal, start, end)
+            model_versions.NewItem(works[work].pk, ordinal, start, end)
             for ordinal, (work, start, end) in enumerate(trained.items)
         ],
         at=at,
@@ -159,7 +160,7 @@ def start_programme(trained: Trained, at: datetime) -> Programme:
 
 
 def register_version(service: ModelService, trained: Trained, *, at: datetime, name: str = "orator-1") -> ModelVersion:
-    return operations.register_model_version(
+    return model_versions.register_model_version(
         service=service,
         name=name,
         adapter="causal_lm",
@@ -193,7 +194,7 @@ def indexed_database(
         patch.setattr(settings, "TRIBUTARY_DATA", data)
         with on_database(clone.name):
             programme = start_programme(trained, NOW)
-            programme.index = operations.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=NOW)
+            programme.index = indexes.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=NOW)
         yield IndexedDatabase(clone.name, data, programme)
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from attribution.adapters import Example, LoadedModel
-from attribution.adapters.causal_lm import CausalLM
-from attribution.index import IndexItem, digest_of_state
+from influence.adapters import Example, LoadedModel
+from influence.adapters.causal_lm import CausalLM
+from influence.index.reader import IndexItem, digest_of_state
 
 WORDS = 16
 LENGTH = 20

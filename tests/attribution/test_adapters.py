@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attribution.adapters import Example, UnableToEmbed, Untokenised, Utf8, example_of
-from attribution.adapters.causal_lm import CausalLM
-from attribution.adapters.classifier import Classifier
-from attribution.adapters.diffusion import Diffusion
+from influence.adapters import Example, UnableToEmbed, Untokenised, Utf8, example_of
+from influence.adapters.causal_lm import CausalLM
+from influence.adapters.classifier import Classifier
+from influence.adapters.diffusion import Diffusion
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -145,7 +145,7 @@ def gpt2(**changed: Any) -> Any:
 
 
 def test_a_gpt2_of_transformers_gives_autograds_gradients_example_by_example() -> None:
-    from attribution import tracing
+    from influence.gradients import tracing
 
     adapter = CausalLM.of_transformers(gpt2())
     assert (adapter.vocabulary, adapter.context, adapter.left_out) == (11, 16, frozenset({"lm_head"}))

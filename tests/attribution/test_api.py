@@ -21,8 +21,8 @@ from rest_framework.throttling import ScopedRateThrottle
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from attribution import operations
 from attribution.models import Generation
+from attribution.operations import model_services
 from tests.attribution.conftest import Committed, Programme
 
 PROBLEM_JSON = "application/problem+json"
@@ -86,14 +86,14 @@ def test_a_request_without_authorization_is_told_what_is_missing(live: Programme
 
 
 def test_a_key_without_the_scope_is_told_which_it_needs(live: Programme) -> None:
-    _, reader = operations.issue_key(service=live.service, scopes=["generations:read"], at=live.at)
+    _, reader = model_services.issue_key(service=live.service, scopes=["generations:read"], at=live.at)
     body = problem(live.post({"generations": [live.generation()]}, key=reader), 403)
     assert (body["type"], body["scope"]) == ("/problems/missing-scope", "generations:write")
     assert not Generation.objects.exists()
 
 
 def test_an_expired_key_is_told_so(live: Programme) -> None:
-    _, text = operations.issue_key(
+    _, text = model_services.issue_key(
         service=live.service, scopes=["generations:write"], at=live.at - timedelta(days=2),
         expires_at=live.at - timedelta(days=1),
     )  # fmt: skip
@@ -200,8 +200,8 @@ def test_a_service_sees_its_own_model_versions(live: Programme) -> None:
     assert version["manifest"]["works"] == 4
     assert version["index"]["state"] == "built"
     assert version["index"]["weight_ppb"] == 0
-    stranger = operations.register_service(name="stranger", at=live.at)
-    _, key = operations.issue_key(service=stranger, scopes=["generations:read"], at=live.at)
+    stranger = model_services.register_service(name="stranger", at=live.at)
+    _, key = model_services.issue_key(service=stranger, scopes=["generations:read"], at=live.at)
     answer = live.client.get("/api/v1/model-versions", headers={"Authorization": f"Bearer {key}"})
     assert answer.json() == {"model_versions": []}
 

@@ -20,12 +20,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attribution import shapley
-from attribution.adapters import Example, LoadedModel
-from attribution.index import Index, IndexItem, build_index
-from attribution.shapley import Groups
-from attribution.shards import Array
-from attribution.shares import BILLION, GroupScore, Shares, apportion_scores
+from influence import shapley
+from influence.adapters import Example, LoadedModel
+from influence.index.reader import Index, IndexItem, build_index
+from influence.index.shards import Array
+from influence.shapley import Groups
+from influence.shares import BILLION, GroupScore, Shares, apportion_scores
 from tests.attribution.small_model import (
     HOLDERS,
     LENGTH,

@@ -15,17 +15,19 @@ import pytest
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
-from attribution import operations, queries, tasks
-from attribution.adapters import Example
-from attribution.artefacts import UnableToOpenIndex
+from attribution import tasks
 from attribution.models import Attribution, AttributionIndex, Generation
+from attribution.operations import attributions, indexes, model_versions, renewals
 from attribution.operations.indexes import open_built
-from attribution.shares import BILLION
+from attribution.queries import generations
+from influence.adapters import Example
+from influence.index.artefacts import UnableToOpenIndex
+from influence.shares import BILLION
 from tests.attribution.conftest import SMALL_INDEX, Committed, Programme, Trained, register_version
 
 
 def attribute(programme: Programme) -> int:
-    return operations.attribute_batch(at=programme.at)
+    return attributions.attribute_batch(at=programme.at)
 
 
 def reported(programme: Programme, **changes: Any) -> Generation:
@@ -51,8 +53,8 @@ def test_shares_of_a_generation_sum_to_the_whole(indexed: Programme) -> None:
 
 def test_what_was_stored_gives_the_same_shares_again(indexed: Programme) -> None:
     row = Attribution.objects.get(generation=reported(indexed))
-    assert operations.recompute(attribution=row).agrees
-    again = operations.recompute(attribution=row, from_gradients=True)
+    assert attributions.recompute(attribution=row).agrees
+    again = attributions.recompute(attribution=row, from_gradients=True)
     assert again.score_error_max is not None
     assert again.score_error_max < 1e-4
 
@@ -61,7 +63,7 @@ def test_a_share_that_the_scores_do_not_give_is_found_out(indexed: Programme) ->
     row = Attribution.objects.get(generation=reported(indexed))
     row.shares_ppb[0] += 1
     row.unattributed_ppb -= 1
-    found = operations.recompute(attribution=row)
+    found = attributions.recompute(attribution=row)
     assert (found.specific_agrees, found.general_agrees, found.agrees) == (False, True, False)
 
 
@@ -83,19 +85,19 @@ def indexed_text(programme: Programme, work: int) -> str:
 def test_a_page_gets_shares_with_their_errors_and_works_with_passages(indexed: Programme) -> None:
     text = indexed_text(indexed, 1)
     generation = reported(indexed, output={"text": text})
-    row = queries.attribution_of(generation.pk)
+    row = generations.attribution_of(generation.pk)
     assert row is not None
-    shares = queries.shares_of(row)
+    shares = generations.shares_of(row)
     assert sum(share.ppb for share in shares) + row.unattributed_ppb == BILLION
     assert [share.ppb for share in shares] == sorted((share.ppb for share in shares), reverse=True)
     assert all(0 <= share.se_ppb <= BILLION for share in shares)
     holder = indexed.works[1].holder_id
-    evidence = queries.top_works(row, holder_ids=[holder], with_passages=True)
+    evidence = generations.top_works(row, holder_ids=[holder], with_passages=True)
     assert evidence.keys() <= {holder}
     for found in evidence.get(holder, []):
         assert found.passage is not None
         assert found.passage.has_shared_wording
-    assert queries.attribution_of(generation.pk, revision=2) is None
+    assert generations.attribution_of(generation.pk, revision=2) is None
 
 
 def test_reported_tokens_are_scored_as_they_are_and_text_is_tokenised_again(indexed: Programme) -> None:
@@ -136,8 +138,8 @@ def test_an_output_of_one_token_after_a_prompt_is_attributed(indexed: Programme)
 
 def test_a_generation_without_an_index_waits_and_holds_nobody_up(indexed: Programme, trained: Trained) -> None:
     version = register_version(indexed.service, trained, at=indexed.at, name="unindexed")
-    operations.register_manifest(
-        model_version=version, items=[operations.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
+    model_versions.register_manifest(
+        model_version=version, items=[model_versions.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
     )
     indexed.report(indexed.generation("waits", model_version="unindexed"), indexed.generation("g1"))
     assert attribute(indexed) == 1
@@ -148,8 +150,8 @@ def test_a_generation_without_an_index_waits_and_holds_nobody_up(indexed: Progra
 def test_a_model_version_that_cannot_be_worked_on_holds_up_no_other(indexed: Programme, trained: Trained) -> None:
     """Its index says it serves, and its files are gone."""
     version = register_version(indexed.service, trained, at=indexed.at, name="broken")
-    operations.register_manifest(
-        model_version=version, items=[operations.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
+    model_versions.register_manifest(
+        model_version=version, items=[model_versions.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
     )
     AttributionIndex.objects.create(
         model_version=version, config_sha256=b"x" * 32, sha256=b"x" * 32, state="built", serving=True,
@@ -169,10 +171,10 @@ def test_batches_go_on_until_nothing_is_left_oldest_first(indexed: Programme) ->
     for day in range(3):
         indexed.at += timedelta(days=1)
         indexed.report(*[indexed.generation(f"d{day}-{number}") for number in range(5)])
-    assert operations.attribute_batch(limit=5, at=indexed.at) == 5
+    assert attributions.attribute_batch(limit=5, at=indexed.at) == 5
     settled = Generation.objects.filter(state="attributed").values_list("external_id", flat=True)
     assert {external_id[:2] for external_id in settled} == {"d0"}
-    assert [operations.attribute_batch(limit=7, at=indexed.at) for _ in range(3)] == [7, 3, 0]
+    assert [attributions.attribute_batch(limit=7, at=indexed.at) for _ in range(3)] == [7, 3, 0]
 
 
 def test_a_model_may_take_longer_than_a_session_may_be_idle(
@@ -191,10 +193,10 @@ def test_a_model_may_take_longer_than_a_session_may_be_idle(
         return read(*given)
 
     monkeypatch.setattr(tokeniser, "generation", read_slowly)
-    assert operations.attribute_batch(at=programme.at) == 1
+    assert attributions.attribute_batch(at=programme.at) == 1
     generation = Generation.objects.get()
-    assert operations.attribute_again(generation=generation, at=programme.at).revision == 2
-    done = operations.attribute_batch_again(index=programme.index, generation_ids=[generation.pk], at=programme.at)
+    assert attributions.attribute_again(generation=generation, at=programme.at).revision == 2
+    done = renewals.attribute_batch_again(index=programme.index, generation_ids=[generation.pk], at=programme.at)
     assert done == 1
 
 
@@ -220,29 +222,29 @@ def test_the_result_of_a_generation_does_not_depend_on_its_batch(indexed: Progra
 def test_attributing_again_adds_a_revision_and_keeps_the_old_one(indexed: Programme) -> None:
     generation = reported(indexed)
     first = Attribution.objects.get(generation=generation)
-    second_index = operations.build_index(
+    second_index = indexes.build_index(
         model_version=indexed.model_version, config={**SMALL_INDEX, "k": 8}, at=indexed.at
     )
-    operations.record_audit(
+    indexes.record_audit(
         index=second_index, at=indexed.at,
         report={"index_sha256": bytes(second_index.sha256 or b"").hex(), "passed": True, "weight_ppb": BILLION},
     )  # fmt: skip
-    second = operations.attribute_again(generation=generation, at=indexed.at)
+    second = attributions.attribute_again(generation=generation, at=indexed.at)
     assert (second.revision, second.index, second.weight_ppb) == (2, second_index, BILLION)
-    assert queries.attribution_of(generation.pk) == second
-    assert queries.attribution_of(generation.pk, revision=1) == first
+    assert generations.attribution_of(generation.pk) == second
+    assert generations.attribution_of(generation.pk, revision=1) == first
 
 
 def test_what_waits_or_cannot_be_attributed_is_not_attributed_again(indexed: Programme) -> None:
     indexed.report(indexed.generation("waits"))
-    with pytest.raises(operations.UnableToAttribute, match="first attribution"):
-        operations.attribute_again(generation=Generation.objects.get(external_id="waits"), at=indexed.at)
+    with pytest.raises(attributions.UnableToAttribute, match="first attribution"):
+        attributions.attribute_again(generation=Generation.objects.get(external_id="waits"), at=indexed.at)
     empty = reported(indexed, output={"text": ""})
-    with pytest.raises(operations.UnableToAttribute, match="empty"):
-        operations.attribute_again(generation=empty, at=indexed.at)
+    with pytest.raises(attributions.UnableToAttribute, match="empty"):
+        attributions.attribute_again(generation=empty, at=indexed.at)
     AttributionIndex.objects.update(state="retired", serving=False)
-    with pytest.raises(operations.UnableToAttribute, match="No index"):
-        operations.attribute_again(generation=empty, at=indexed.at)
+    with pytest.raises(attributions.UnableToAttribute, match="No index"):
+        attributions.attribute_again(generation=empty, at=indexed.at)
 
 
 @pytest.mark.parametrize("change", [{"shares_ppb": [BILLION]}, {"weight_ppb": 5}, {"revision": 9}])

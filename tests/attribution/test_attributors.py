@@ -16,16 +16,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attribution import attributors
-from attribution.adapters import Example, LoadedModel, UnableToEmbed, Utf8, example_of
-from attribution.adapters.encoder import Encoder
-from attribution.adapters.pushed import Pushed, load, write_features
-from attribution.attributors import Attributor, IndexConfig, IndexItem, UnableToBuildIndex, UnableToOpenIndex
-from attribution.attributors.hybrid import HybridIndex
-from attribution.attributors.lexical import LexicalIndex
 from attribution.models import Generation
 from attribution.operations.indexes import Opened
 from attribution.operations.measurements import Measured, Unattributable, measure
+from influence import scorers
+from influence.adapters import Example, LoadedModel, UnableToEmbed, Utf8, example_of
+from influence.adapters.encoder import Encoder
+from influence.adapters.pushed import Pushed, load, write_features
+from influence.scorers import Attributor, IndexConfig, IndexItem, UnableToBuildIndex, UnableToOpenIndex
+from influence.scorers.hybrid import HybridIndex
+from influence.scorers.lexical import LexicalIndex
 from tests.attribution.small_model import HOLDERS, PER_HOLDER, Numbers, sentences, trained, training_items
 
 SMALL: dict[str, Any] = {"k": 48, "coordinates": 600, "fit_items": 96}
@@ -61,7 +61,7 @@ class Pushing(Pushed):
 
     def __init__(self, model: LoadedModel, items: list[IndexItem], directory: Path) -> None:
         alone = [dataclasses.replace(item, holder_id=number, work_id=number) for number, item in enumerate(items)]
-        self._own = attributors.build(directory, model=model, items=alone, config=CONFIGS["midpoint"], mean_of=OWN)
+        self._own = scorers.build(directory, model=model, items=alone, config=CONFIGS["midpoint"], mean_of=OWN)
         known = self._own.embed([item.example for item in items])
         super().__init__(known, mean_query=self._own.embed(OWN).mean(0), measures="influence")
 
@@ -89,7 +89,7 @@ def built(
 ) -> dict[str, Attributor]:
     directory = tmp_path_factory.mktemp("indexes")
     return {
-        name: attributors.build(directory / name, model=models[name], items=items, config=config, mean_of=OWN)
+        name: scorers.build(directory / name, model=models[name], items=items, config=config, mean_of=OWN)
         for name, config in CONFIGS.items()
     }
 
@@ -106,7 +106,7 @@ def test_what_is_opened_again_is_what_was_built(
     built: dict[str, Attributor], models: dict[str, LoadedModel], name: str
 ) -> None:
     index = built[name]
-    again = attributors.open_attributor(index.path, model=models[name], sha256=index.sha256)
+    again = scorers.open_attributor(index.path, model=models[name], sha256=index.sha256)
     assert again.config == CONFIGS[name]
     assert again.manifest["config_sha256"] == CONFIGS[name].sha256
     assert again.holder_ids == tuple(range(1, HOLDERS + 1))
@@ -135,7 +135,7 @@ def test_holders_that_count_as_one_have_the_scores_of_one_with_all_their_works(
 ) -> None:
     merged_items = [dataclasses.replace(item, holder_id=2) if item.holder_id in {5, 7} else item for item in items]
     model = models[name]
-    merged = attributors.build(tmp_path / "index", model=model, items=merged_items, config=CONFIGS[name], mean_of=OWN)
+    merged = scorers.build(tmp_path / "index", model=model, items=merged_items, config=CONFIGS[name], mean_of=OWN)
     one = merged.score(merged.embed(QUERIES))
     index = built[name]
     alone = index.score(index.embed(QUERIES))
@@ -158,7 +158,7 @@ def test_an_account_split_in_three_earns_what_it_earned_as_one(
         dataclasses.replace(item, holder_id=100 + number % 3) if item.holder_id == 2 else item
         for number, item in enumerate(items)
     ]
-    other = attributors.build(tmp_path / "split", model=models[name], items=split, config=CONFIGS[name], mean_of=OWN)
+    other = scorers.build(tmp_path / "split", model=models[name], items=split, config=CONFIGS[name], mean_of=OWN)
     before, after = scores_of(built[name]), scores_of(other)
     parts = [other.holder_ids.index(holder) for holder in (100, 101, 102)]
     whole = built[name].holder_ids.index(2)
@@ -177,7 +177,7 @@ def test_a_registered_copy_shares_what_its_twin_earned(
         if item.holder_id == 3
     ]
     marked = [dataclasses.replace(i, cluster_id=i.work_id) if i.holder_id == 3 else i for i in items]
-    index = attributors.build(
+    index = scorers.build(
         tmp_path / "copied", model=models[name], items=[*marked, *copies], config=CONFIGS[name], mean_of=OWN
     )
     found = scores_of(index)
@@ -193,12 +193,12 @@ def test_works_come_and_go_without_a_new_build(
     subprocess.run(["cp", "-r", built[name].path, path], check=True)
     before = scores_of(built[name])
     more = [IndexItem(example, work_id=500, holder_id=50) for example in sentences(1, 6, seed=4)]
-    longer = attributors.extend(path, model=models[name], items=more)
+    longer = scorers.extend(path, model=models[name], items=more)
     assert longer.holder_ids == (*built[name].holder_ids, 50)
     grown = scores_of(longer)
     np.testing.assert_array_equal(grown[:, :-1], before)
     assert np.abs(grown[:, -1]).max() > 0
-    shorter = attributors.remove_works(path, work_ids=[500, 100], model=models[name])
+    shorter = scorers.remove_works(path, work_ids=[500, 100], model=models[name])
     assert shorter.holder_ids == built[name].holder_ids
     left = scores_of(shorter)
     np.testing.assert_allclose(left[:, 1:], before[:, 1:], atol=1e-6 * np.abs(before).max())
@@ -212,7 +212,7 @@ def test_an_index_of_other_checkpoints_is_refused(
 ) -> None:
     stranger = dataclasses.replace(models[name], checkpoints=({"other": torch.ones(1)},))
     with pytest.raises(UnableToOpenIndex, match="other checkpoints"):
-        attributors.open_attributor(built[name].path, model=stranger)
+        scorers.open_attributor(built[name].path, model=stranger)
 
 
 @each
@@ -227,18 +227,18 @@ def test_a_damaged_file_is_named(built: dict[str, Attributor], tmp_path: Path, n
         raw[-1] ^= 1
         damaged.write_bytes(raw)
         with pytest.raises(UnableToOpenIndex, match=f"Corrupt: {file.name}"):
-            attributors.open_attributor(path)
+            scorers.open_attributor(path)
 
 
 def test_a_directory_that_is_no_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnableToOpenIndex, match="no manifest"):
-        attributors.open_attributor(tmp_path)
+        scorers.open_attributor(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps({"format": "somebody-else/1"}))
     with pytest.raises(UnableToOpenIndex, match="somebody-else/1"):
-        attributors.open_attributor(tmp_path)
+        scorers.open_attributor(tmp_path)
     (tmp_path / "manifest.json").write_text("[]")
     with pytest.raises(UnableToOpenIndex, match="cannot be read"):
-        attributors.open_attributor(tmp_path)
+        scorers.open_attributor(tmp_path)
 
 
 # --- lexical --------------------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ def test_lexical_scores_are_sums_of_cosines_of_tf_idf_vectors(
 ) -> None:
     # Columns enough that no two terms of this corpus share one. The tokeniser writes a number a token: a word is one.
     config = IndexConfig(attributor="lexical", terms=terms, buckets=2**22)
-    index = attributors.build(tmp_path / "one", model=model, items=items, config=config)
+    index = scorers.build(tmp_path / "one", model=model, items=items, config=config)
     # The queries are training items, so that one table of term weights serves for both.
     queries = [item.example for item in items[:4]]
     texts = [model.tokeniser.decode(item.example.tokens[1:]) for item in items]
@@ -278,7 +278,7 @@ def test_lexical_scores_are_sums_of_cosines_of_tf_idf_vectors(
 
 
 def test_case_punctuation_and_scripts_without_spaces_are_read_as_words() -> None:
-    from attribution.attributors import terms
+    from influence.scorers import terms
 
     assert terms._words("Peace, PEACE; über-all") == ["peace", "peace", "über", "all"]
     assert terms._words("春が来た ok") == ["春", "が", "来", "た", "ok"]
@@ -303,7 +303,7 @@ def test_a_hybrid_score_adds_both_in_units_of_their_spread_over_items(
 ) -> None:
     alone = [dataclasses.replace(item, holder_id=number, work_id=number) for number, item in enumerate(items)]
     each_item = {
-        part: attributors.build(tmp_path / part, model=model, items=alone, config=CONFIGS[part], mean_of=OWN)
+        part: scorers.build(tmp_path / part, model=model, items=alone, config=CONFIGS[part], mean_of=OWN)
         for part in ("midpoint", "lexical")
     }
     hybrid = built["hybrid"]
@@ -349,18 +349,18 @@ def test_features_of_a_hybrid_can_be_cut_by_row(built: dict[str, Attributor]) ->
 def test_a_change_that_was_cut_off_between_the_parts_is_as_if_it_had_not_begun(
     built: dict[str, Attributor], model: LoadedModel, items: list[IndexItem], tmp_path: Path
 ) -> None:
-    from attribution import index
+    from influence.index import reader as index
 
     path = tmp_path / "copy"
     subprocess.run(["cp", "-r", built["hybrid"].path, path], check=True)
     added = [dataclasses.replace(item, work_id=900) for item in items[:3]]
     index.extend_index(path / "midpoint", model=model, items=added)
-    unchanged = attributors.open_attributor(path, model=model)
+    unchanged = scorers.open_attributor(path, model=model)
     np.testing.assert_array_equal(scores_of(unchanged), scores_of(built["hybrid"]))
-    extended = attributors.extend(path, model=model, items=added)
+    extended = scorers.extend(path, model=model, items=added)
     assert extended.manifest["counts"]["items"] == len(items) + 3
     index.remove_works(path / "midpoint", work_ids=[100])
-    removed = attributors.remove_works(path, work_ids=[100, 900], model=model)
+    removed = scorers.remove_works(path, work_ids=[100, 900], model=model)
     assert removed.manifest["counts"]["works"] == 2 * HOLDERS - 1
 
 
@@ -375,16 +375,16 @@ def test_a_hybrid_whose_build_was_cut_off_keeps_the_part_that_was_done(
 
     config = CONFIGS["hybrid"]
     with pytest.raises(KeyboardInterrupt):
-        attributors.build(tmp_path / "one", model=model, items=items, config=config, mean_of=OWN, progress=killed)
+        scorers.build(tmp_path / "one", model=model, items=items, config=config, mean_of=OWN, progress=killed)
     assert not (tmp_path / "one").exists()
-    done = attributors.build(
+    done = scorers.build(
         tmp_path / "one", model=model, items=items, config=config, mean_of=OWN,
         progress=lambda stage, done, total: stages.append(stage),
     )  # fmt: skip
     assert set(stages) == {"tokens", "lexical items"}
     np.testing.assert_array_equal(scores_of(done), scores_of(built["hybrid"]))
     with pytest.raises(UnableToBuildIndex, match="exists already"):
-        attributors.build(tmp_path / "one", model=model, items=items, config=config, mean_of=OWN)
+        scorers.build(tmp_path / "one", model=model, items=items, config=config, mean_of=OWN)
 
 
 # --- vectors that an adapter supplies -------------------------------------------------------------------------------
@@ -396,7 +396,7 @@ def test_pushed_features_score_as_the_index_where_the_model_runs(
     write_features(tmp_path / "model", items=pushing.items, mean_query=pushing.mean_query, measures="influence")
     model = load(tmp_path / "model")
     numbered = [dataclasses.replace(item, example=Example((number,))) for number, item in enumerate(training_items())]
-    index = attributors.build(tmp_path / "index", model=model, items=numbered, config=CONFIGS["pushed"])
+    index = scorers.build(tmp_path / "index", model=model, items=numbered, config=CONFIGS["pushed"])
     reported = [example_of(features) for features in built["midpoint"].embed(QUERIES)]
     expected = scores_of(built["midpoint"])
     np.testing.assert_allclose(scores_of(index, reported), expected, atol=0.03 * np.abs(expected).max())
@@ -438,7 +438,7 @@ def test_embeddings_of_any_modality_are_compared_by_their_cosine(tmp_path: Path)
         adapter=Encoder(nn.Identity(), dimensions=8), checkpoints=({"none": torch.zeros(1)},), initial=None
     )
     items = [IndexItem(example_of(row), work_id=number, holder_id=number) for number, row in enumerate(values)]
-    index = attributors.build(tmp_path / "one", model=model, items=items, config=CONFIGS["encoder"])
+    index = scorers.build(tmp_path / "one", model=model, items=items, config=CONFIGS["encoder"])
     unit = values / np.linalg.norm(values, axis=1, keepdims=True)
     expected = (unit - unit.mean(0)) @ unit.T / len(unit)
     np.testing.assert_allclose(scores_of(index, [item.example for item in items]), expected, atol=2e-3)
@@ -448,9 +448,9 @@ def test_an_encoders_index_needs_an_encoder_and_an_encoder_has_no_gradient(
     models: dict[str, LoadedModel], items: list[IndexItem], tmp_path: Path
 ) -> None:
     with pytest.raises(UnableToBuildIndex, match="needs an adapter of that kind; this model's is causal_lm"):
-        attributors.build(tmp_path / "one", model=models["midpoint"], items=items, config=CONFIGS["encoder"])
+        scorers.build(tmp_path / "one", model=models["midpoint"], items=items, config=CONFIGS["encoder"])
     with pytest.raises(UnableToBuildIndex, match="no layer to trace"):
-        attributors.build(tmp_path / "two", model=models["encoder"], items=items, config=CONFIGS["midpoint"])
+        scorers.build(tmp_path / "two", model=models["encoder"], items=items, config=CONFIGS["midpoint"])
 
 
 def test_a_black_box_is_asked_for_the_wording_of_an_output_whatever_its_token_ids_are(tmp_path: Path) -> None:
@@ -460,7 +460,7 @@ def test_a_black_box_is_asked_for_the_wording_of_an_output_whatever_its_token_id
     model = LoadedModel(
         adapter=Encoder.of_wording(reads), checkpoints=({"none": torch.zeros(1)},), initial=None, tokeniser=reads
     )
-    index = attributors.build(tmp_path / "one", model=model, items=items, config=CONFIGS["encoder"])
+    index = scorers.build(tmp_path / "one", model=model, items=items, config=CONFIGS["encoder"])
     reported = [
         Generation(prompt_text="", output_text=texts[0], token_ids=token_ids)
         for token_ids in (None, [], [200, 17], [5_000, 17])

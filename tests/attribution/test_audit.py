@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attribution.adapters import LoadedModel
-from attribution.audit import (
+from influence.adapters import LoadedModel
+from influence.evaluation.lds import (
     Candidate,
     UnableToAudit,
     audit,
@@ -27,8 +27,8 @@ from attribution.audit import (
     retrain_ahead,
     weight_ppb,
 )
-from attribution.index import Index, IndexItem, build_index
-from attribution.shares import BILLION
+from influence.index.reader import Index, IndexItem, build_index
+from influence.shares import BILLION
 from tests.attribution.small_model import HOLDERS, Trainer, sentences, trained, training_items
 from tests.attribution.test_index import CONFIG
 
@@ -164,7 +164,7 @@ KILLED = """
 import pathlib, sys
 from tests.attribution import test_audit
 from tests.attribution.small_model import trained, training_items
-from attribution.index import open_index
+from influence.index.reader import open_index
 items = training_items()
 model = trained(items)
 index = open_index(pathlib.Path(sys.argv[1]), model=model)

@@ -10,8 +10,8 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from attribution import operations
 from attribution.models import AttributionIndex
+from attribution.operations import choices, revisions
 from tests.attribution.conftest import Programme
 from tests.attribution.test_builds import own_copy
 
@@ -38,7 +38,7 @@ def test_an_index_is_audited_by_the_name_of_its_model_version(
 
 def test_the_best_of_what_is_tried_becomes_an_index_that_is_not_audited_yet(indexed: Programme) -> None:
     assert indexed.index is not None
-    found, tried = operations.choose_index(
+    found, tried = choices.choose_index(
         index=indexed.index, at=indexed.at, dampings=(0.3, 1.0), lexical_weights=(0.5,), **SMALL
     )
     assert set(tried) == {
@@ -50,7 +50,7 @@ def test_the_best_of_what_is_tried_becomes_an_index_that_is_not_audited_yet(inde
     assert found.config["attributor"] == best.split(",")[0]
     assert f"damping {found.config['damping']:g}," in best
     assert found.state == "built"
-    again, same = operations.choose_index(
+    again, same = choices.choose_index(
         index=indexed.index, at=indexed.at, dampings=(0.3, 1.0), lexical_weights=(0.5,), **SMALL
     )
     assert (again.pk, same) == (found.pk, tried)
@@ -58,8 +58,8 @@ def test_the_best_of_what_is_tried_becomes_an_index_that_is_not_audited_yet(inde
 
 def test_a_refitted_index_is_chosen_from_like_any_other(indexed: Programme) -> None:
     assert indexed.index is not None
-    refitted = operations.refit_index(index=indexed.index, at=indexed.at)
-    found, tried = operations.choose_index(index=refitted, at=indexed.at, dampings=(1.0,), lexical_weights=(), **SMALL)
+    refitted = revisions.refit_index(index=indexed.index, at=indexed.at)
+    found, tried = choices.choose_index(index=refitted, at=indexed.at, dampings=(1.0,), lexical_weights=(), **SMALL)
     assert list(tried) == ["midpoint, damping 1, 1 node"]
     assert (found.state, found.config["damping"], found.config["refit"]) == ("built", 1.0, 1)
 

@@ -17,13 +17,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from attribution import building
-from attribution.adapters import LoadedModel
-from attribution.artefacts import UnableToBuildIndex
-from attribution.building import Build, in_turn
-from attribution.ensemble import sample_positions
-from attribution.index import IndexConfig, IndexItem, build_index, extend_index, open_index
-from attribution.sources import Listed
+from influence.adapters import LoadedModel
+from influence.ensemble import sample_positions
+from influence.index import build as building
+from influence.index.artefacts import UnableToBuildIndex
+from influence.index.build import Build, in_turn
+from influence.index.reader import IndexConfig, IndexItem, build_index, extend_index, open_index
+from influence.index.sources import Listed
 from tests.attribution.small_model import HOLDERS, Dialects, adapter_of, sentences, trained, training_items
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ def planned(directory: Path, model: LoadedModel, items: list[IndexItem]) -> Buil
 KILLS = """
 import os, pathlib, random, signal, sys
 import torch
-from attribution.index import build_index
+from influence.index.reader import build_index
 from tests.attribution.test_building import CONFIG, OWN
 from tests.attribution.small_model import trained, training_items
 torch.set_num_threads(1)
@@ -186,8 +186,8 @@ def test_a_build_that_is_killed_before_its_plan_is_complete_starts_again(
 RANKS = """
 import pathlib, sys
 import torch
-from attribution.index import build_index
-from attribution.ranks import joined
+from influence.index.reader import build_index
+from influence.index.ranks import joined
 from tests.attribution.test_building import CONFIG, OWN
 from tests.attribution.small_model import trained, training_items
 torch.set_num_threads(1)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attribution.adapters import Example, UnableToEmbed
-from attribution.adapters.causal_lm import CausalLM
+from influence.adapters import Example, UnableToEmbed
+from influence.adapters.causal_lm import CausalLM
 
 
 class Bigram(nn.Module):

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attribution.adapters import LoadedModel
-from attribution.index import (
+from influence.adapters import LoadedModel
+from influence.index.reader import (
     Index,
     IndexConfig,
     IndexItem,
@@ -22,8 +22,8 @@ from attribution.index import (
     open_index,
     remove_works,
 )
-from attribution.shards import Items, Shard
-from attribution.sums import owners_of_clusters, sum_by_holder
+from influence.index.shards import Items, Shard
+from influence.index.sums import owners_of_clusters, sum_by_holder
 from tests.attribution.small_model import HOLDERS, sentences, trained, training_items
 
 CONFIG = IndexConfig(k=16, coordinates=200, fit_items=90, shard_items=40, batch=16)
@@ -145,7 +145,7 @@ def remove_works_unchecked(path: Path) -> Path:
     """What remove_works does, with the digests of the spoiled files."""
     import json
 
-    from attribution.artefacts import _entry
+    from influence.index.artefacts import _entry
 
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["files"] = {name: _entry(path / name) for name in manifest["files"]}

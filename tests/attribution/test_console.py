@@ -12,10 +12,10 @@ from django.forms import ChoiceField
 from django.test import Client
 from django.utils import timezone
 
-from attribution import operations
-from attribution.authentication import UnableToProve, prove
-from attribution.forms import BuildIndexForm
+from attribution.forms.model_services import BuildIndexForm
 from attribution.models import AttributionIndex, ModelService, ModelVersion, ServiceKey
+from attribution.operations import builds, evaluations, indexes, model_services
+from attribution.operations.keys import UnableToProve, prove
 from tests.attribution.conftest import NOW, Programme
 from tests.contributors import people
 
@@ -53,7 +53,7 @@ def key_in(answer: Any) -> str:
 
 
 def test_the_list_shows_every_service_with_its_keys_and_models(admin: Client, indexed: Programme) -> None:
-    operations.register_service(name="Quiet <Co>", at=indexed.at)
+    model_services.register_service(name="Quiet <Co>", at=indexed.at)
     text = page(admin, SERVICES)
     assert "orator" in text
     assert "Quiet &lt;Co&gt;" in text
@@ -132,7 +132,7 @@ def test_a_model_version_shows_what_it_was_trained_on_and_how_its_audit_went(adm
     index = indexed.index
     assert index is not None
     figures = {"specific": {"lds": 0.4321, "low": 0.2, "high": 0.6}, "pro_rata": {"lds": 0.0, "low": -0.1, "high": 0.1}}
-    operations.record_audit(
+    indexes.record_audit(
         index=index, at=indexed.at,
         report={
             "index_sha256": bytes(index.sha256 or b"").hex(), "passed": True, "weight_ppb": 250_000_000,
@@ -192,7 +192,7 @@ def test_a_field_that_is_out_of_bounds_is_said_at_the_field(
 
 def test_a_configuration_that_is_built_already_is_refused_in_words(admin: Client, indexed: Programme) -> None:
     lexical = {**ASKED, "attributor": "lexical"}
-    operations.build_index(model_version=indexed.model_version, config={"attributor": "lexical"}, at=indexed.at)
+    indexes.build_index(model_version=indexed.model_version, config={"attributor": "lexical"}, at=indexed.at)
     answer = admin.post(f"{address_of_model(indexed)}indexes/", lexical)
     assert answer.status_code == 422
     assert "has an index of this configuration already" in answer.content.decode()
@@ -221,12 +221,12 @@ def test_a_build_whose_steps_failed_is_queued_again(admin: Client, indexed: Prog
     index = AttributionIndex.objects.get(queued_at__isnull=False)
     assert "Queue the build again" not in page(admin, address_of_model(indexed))
     index.steps.update(failures=3, error="the disk was full")
-    assert operations.steps_to_do(index=index) == []
+    assert builds.steps_to_do(index=index) == []
     text = page(admin, address_of_model(indexed))
     assert "A step failed: the disk was full" in text
     assert "Queue the build again" in text
     admin.post(address_of_index(index, "again"))
-    assert [step.failures for step in operations.steps_to_do(index=index)] == [0]
+    assert [step.failures for step in builds.steps_to_do(index=index)] == [0]
 
 
 def test_a_basis_is_fitted_again(admin: Client, indexed: Programme) -> None:
@@ -244,10 +244,10 @@ def test_an_audit_is_handed_to_the_workers_and_made_once(admin: Client, indexed:
     assert "Audit it" not in text
     admin.post(address_of_index(indexed.index, "audit"))
     assert "Its audit is queued already" in page(admin, address_of_model(indexed))
-    (waiting,) = operations.audits_to_do()
+    (waiting,) = evaluations.audits_to_do()
     sizes: dict[str, Any] = {"coalitions": 4, "generations": 8, "processes": 1, "controls": False}
-    assert operations.take_audit(index_id=waiting, at=indexed.at, **sizes)
-    assert not operations.take_audit(index_id=waiting, at=indexed.at, **sizes)
+    assert evaluations.take_audit(index_id=waiting, at=indexed.at, **sizes)
+    assert not evaluations.take_audit(index_id=waiting, at=indexed.at, **sizes)
     index = AttributionIndex.objects.get()
     assert index.state in {"audited", "failed"}
     assert index.audit_queued_at is None
@@ -256,26 +256,26 @@ def test_an_audit_is_handed_to_the_workers_and_made_once(admin: Client, indexed:
 
 def test_an_audit_that_cannot_be_made_says_why_and_waits_for_nothing(admin: Client, indexed: Programme) -> None:
     assert indexed.index is not None
-    operations.queue_audit(index=indexed.index, at=indexed.at)
+    evaluations.queue_audit(index=indexed.index, at=indexed.at)
     with pytest.raises(Exception, match="4 holders have 6 different halves"):
-        operations.take_audit(index_id=indexed.index.pk, at=indexed.at, coalitions=7, generations=8)
-    assert operations.audits_to_do() == []
+        evaluations.take_audit(index_id=indexed.index.pk, at=indexed.at, coalitions=7, generations=8)
+    assert evaluations.audits_to_do() == []
     assert "Its audit failed: 4 holders have 6 different halves" in page(admin, address_of_model(indexed))
 
 
 def test_a_queued_audit_of_few_holders_retrains_every_half_of_them(indexed: Programme) -> None:
     assert indexed.index is not None
-    operations.queue_audit(index=indexed.index, at=indexed.at)
-    assert operations.take_audit(index_id=indexed.index.pk, at=indexed.at, generations=8, controls=False)
+    evaluations.queue_audit(index=indexed.index, at=indexed.at)
+    assert evaluations.take_audit(index_id=indexed.index.pk, at=indexed.at, generations=8, controls=False)
     report = AttributionIndex.objects.get().audit
     assert report is not None
     assert report["coalitions"] == 6
 
 
 def test_an_index_that_is_not_built_is_not_queued_for_its_audit(programme: Programme) -> None:
-    index = operations.queue_build(model_version=programme.model_version, at=programme.at)
-    with pytest.raises(operations.UnableToAuditIndex, match="built and not retired"):
-        operations.queue_audit(index=index, at=programme.at)
+    index = builds.queue_build(model_version=programme.model_version, at=programme.at)
+    with pytest.raises(indexes.UnableToAuditIndex, match="built and not retired"):
+        evaluations.queue_audit(index=index, at=programme.at)
     with pytest.raises(IntegrityError, match="only_a_built_index_is_queued"), transaction.atomic():
         AttributionIndex.objects.filter(pk=index.pk).update(audit_queued_at=programme.at)
 

@@ -14,11 +14,11 @@ import torch
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from attribution import operations
-from attribution.adapters import LoadedModel, device_of
-from attribution.devices import CPU, UnableToUseDevice, find_device
-from attribution.index import build_index
 from attribution.models import AttributionIndex
+from attribution.operations import attributions, indexes
+from influence.adapters import LoadedModel, device_of
+from influence.gradients.devices import CPU, UnableToUseDevice, find_device
+from influence.index.reader import build_index
 from tests.attribution.conftest import Programme
 from tests.attribution.small_model import trained, training_items
 from tests.attribution.test_building import CONFIG, OWN
@@ -86,7 +86,7 @@ def test_a_worker_whose_gpu_is_gone_says_so_and_leaves_what_waits(
 ) -> None:
     indexed.report(indexed.generation("g1"))
     monkeypatch.setattr(settings, "ATTRIBUTION_DEVICE", BEYOND)
-    with pytest.raises(operations.UnableToLoadModel, match=f"There is no {BEYOND} for this process"):
-        operations.attribute_batch(at=indexed.at)
+    with pytest.raises(indexes.UnableToLoadModel, match=f"There is no {BEYOND} for this process"):
+        attributions.attribute_batch(at=indexed.at)
     monkeypatch.setattr(settings, "ATTRIBUTION_DEVICE", "cpu")
-    assert operations.attribute_batch(at=indexed.at) == 1
+    assert attributions.attribute_batch(at=indexed.at) == 1

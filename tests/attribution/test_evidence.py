@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attribution.evidence import shared_passage
+from influence.evidence import shared_passage
 
 FILLER = "one two three four five six seven eight nine ten " * 20
 

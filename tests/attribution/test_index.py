@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from attribution.adapters import Example, LoadedModel, UnableToEmbed
-from attribution.index import (
+from influence.adapters import Example, LoadedModel, UnableToEmbed
+from influence.index.reader import (
     Index,
     IndexConfig,
     IndexItem,

@@ -10,10 +10,10 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, transaction
 
-from attribution import operations
 from attribution.models import Attribution, AttributionIndex, Generation
-from contributors import operations as people
+from attribution.operations import attributions, indexes, manifest_items, model_versions
 from contributors.models import PPB
+from contributors.operations import splits
 from tests.attribution.conftest import SMALL_INDEX, Programme, Trained, register_version
 
 SMALLER = {**SMALL_INDEX, "k": 8}
@@ -29,8 +29,8 @@ def test_the_first_index_of_a_model_version_serves_from_the_day_it_is_built(inde
 
 
 def test_a_configuration_is_indexed_once(indexed: Programme) -> None:
-    with pytest.raises(operations.UnableToBuild, match="already"):
-        operations.build_index(model_version=indexed.model_version, config=SMALL_INDEX, at=indexed.at)
+    with pytest.raises(manifest_items.UnableToBuild, match="already"):
+        indexes.build_index(model_version=indexed.model_version, config=SMALL_INDEX, at=indexed.at)
 
 
 @pytest.mark.parametrize(
@@ -41,34 +41,34 @@ def test_a_configuration_is_indexed_once(indexed: Programme) -> None:
     ],
 )  # fmt: skip
 def test_a_configuration_that_is_none_is_refused(indexed: Programme, config: dict[str, object]) -> None:
-    with pytest.raises(operations.UnableToBuild, match="configuration"):
-        operations.build_index(model_version=indexed.model_version, config=config, at=indexed.at)
+    with pytest.raises(manifest_items.UnableToBuild, match="configuration"):
+        indexes.build_index(model_version=indexed.model_version, config=config, at=indexed.at)
 
 
 def test_a_model_version_without_a_manifest_is_not_indexed(indexed: Programme, trained: Trained) -> None:
     version = register_version(indexed.service, trained, at=indexed.at, name="unexplained")
-    with pytest.raises(operations.UnableToBuild, match="no training manifest"):
-        operations.build_index(model_version=version, at=indexed.at)
+    with pytest.raises(manifest_items.UnableToBuild, match="no training manifest"):
+        indexes.build_index(model_version=version, at=indexed.at)
 
 
 def test_an_item_that_its_work_does_not_hold_is_named(indexed: Programme, trained: Trained) -> None:
     version = register_version(indexed.service, trained, at=indexed.at, name="orator-2")
-    beyond = operations.NewItem(indexed.works[0].pk, 7, 1_000_000, 1_000_048)
-    operations.register_manifest(model_version=version, items=[beyond], at=indexed.at)
-    with pytest.raises(operations.UnableToBuild, match=r"Item 7: .* has no tokens 1000000 to 1000048"):
-        operations.build_index(model_version=version, config=SMALL_INDEX, at=indexed.at)
+    beyond = model_versions.NewItem(indexed.works[0].pk, 7, 1_000_000, 1_000_048)
+    model_versions.register_manifest(model_version=version, items=[beyond], at=indexed.at)
+    with pytest.raises(manifest_items.UnableToBuild, match=r"Item 7: .* has no tokens 1000000 to 1000048"):
+        indexes.build_index(model_version=version, config=SMALL_INDEX, at=indexed.at)
 
 
 def test_a_work_whose_content_changed_is_not_indexed(programme: Programme) -> None:
     path = Path(settings.TRIBUTARY_DATA) / programme.works[0].content_path
     path.chmod(0o600)
     path.write_bytes(b"forged")
-    with pytest.raises(operations.UnableToBuild, match="digest"):
-        operations.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
+    with pytest.raises(manifest_items.UnableToBuild, match="digest"):
+        indexes.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
 
 
 def test_a_build_that_died_before_it_could_say_so_is_taken_up(programme: Programme) -> None:
-    built = operations.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
+    built = indexes.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
     digest = bytes(built.sha256 or b"")
     # What a killed build leaves behind: the directory is complete and the row still says `building`.
     AttributionIndex.objects.filter(pk=built.pk).update(state="retired", serving=False)
@@ -78,7 +78,7 @@ def test_a_build_that_died_before_it_could_say_so_is_taken_up(programme: Program
         noise_z=built.noise_z, created_at=programme.at,
     )  # fmt: skip
     directory.rename(Path(settings.TRIBUTARY_DATA) / row.directory)
-    again = operations.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
+    again = indexes.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
     assert (again.pk, again.state, again.serving) == (row.pk, "built", True)
     assert bytes(again.sha256 or b"") == digest
 
@@ -97,7 +97,7 @@ def test_an_index_goes_forward_and_stays_as_configured(indexed: Programme, chang
 
 
 def test_one_index_serves_a_model_version(indexed: Programme) -> None:
-    second = operations.build_index(model_version=indexed.model_version, config=SMALLER, at=indexed.at)
+    second = indexes.build_index(model_version=indexed.model_version, config=SMALLER, at=indexed.at)
     assert (second.state, second.serving) == ("built", False)
     with pytest.raises(DatabaseError, match="one_index_serves"), transaction.atomic():
         AttributionIndex.objects.filter(pk=second.pk).update(serving=True)
@@ -105,7 +105,7 @@ def test_one_index_serves_a_model_version(indexed: Programme) -> None:
 
 def test_an_audit_retrains_coalitions_and_sets_state_and_weight(indexed: Programme) -> None:
     assert indexed.index is not None
-    index = operations.audit_index(index=indexed.index, coalitions=4, processes=1, generations=8, at=indexed.at)
+    index = indexes.audit_index(index=indexed.index, coalitions=4, processes=1, generations=8, at=indexed.at)
     assert index.audit is not None
     assert index.audit["coalitions"] == 4
     assert -1 <= index.audit["own_generations"]["specific"]["lds"] <= 1
@@ -122,8 +122,8 @@ def report(index: AttributionIndex, *, passed: bool, weight_ppb: int) -> dict[st
 def test_an_index_that_passes_its_audit_takes_over(indexed: Programme) -> None:
     first = indexed.index
     assert first is not None
-    second = operations.build_index(model_version=indexed.model_version, config=SMALLER, at=indexed.at)
-    second = operations.record_audit(
+    second = indexes.build_index(model_version=indexed.model_version, config=SMALLER, at=indexed.at)
+    second = indexes.record_audit(
         index=second, report=report(second, passed=True, weight_ppb=250_000_000), at=indexed.at
     )
     first.refresh_from_db()
@@ -134,18 +134,18 @@ def test_an_index_that_passes_its_audit_takes_over(indexed: Programme) -> None:
 def test_an_index_that_fails_its_audit_serves_on_at_weight_zero_and_takes_nothing_over(indexed: Programme) -> None:
     first = indexed.index
     assert first is not None
-    operations.record_audit(index=first, report=report(first, passed=True, weight_ppb=500_000_000), at=indexed.at)
-    second = operations.build_index(model_version=indexed.model_version, config=SMALLER, at=indexed.at)
-    second = operations.record_audit(index=second, report=report(second, passed=False, weight_ppb=7), at=indexed.at)
+    indexes.record_audit(index=first, report=report(first, passed=True, weight_ppb=500_000_000), at=indexed.at)
+    second = indexes.build_index(model_version=indexed.model_version, config=SMALLER, at=indexed.at)
+    second = indexes.record_audit(index=second, report=report(second, passed=False, weight_ppb=7), at=indexed.at)
     assert (second.state, second.serving, second.weight_ppb) == ("failed", False, 0)
-    first = operations.record_audit(index=first, report=report(first, passed=False, weight_ppb=0), at=indexed.at)
+    first = indexes.record_audit(index=first, report=report(first, passed=False, weight_ppb=0), at=indexed.at)
     assert (first.state, first.serving, first.weight_ppb) == ("failed", True, 0)
 
 
 def test_an_audit_of_another_index_is_not_recorded(indexed: Programme) -> None:
     assert indexed.index is not None
-    with pytest.raises(operations.UnableToAuditIndex, match="another index"):
-        operations.record_audit(
+    with pytest.raises(indexes.UnableToAuditIndex, match="another index"):
+        indexes.record_audit(
             index=indexed.index, report={"index_sha256": "00", "passed": True, "weight_ppb": 1}, at=indexed.at
         )
 
@@ -178,18 +178,18 @@ def test_the_attributor_chosen_at_the_build_attributes_and_is_named(
     assert (index.attributor, index.method, index.method_words) == (attributor, attributor, words)
     assert index.measures_influence == (attributor == "hybrid")
     programme.report(programme.generation("g1"))
-    operations.attribute_batch(at=programme.at)
+    attributions.attribute_batch(at=programme.at)
     stored = Attribution.objects.get(generation__external_id="g1")
     assert stored.index == index
     assert sum(stored.shares_ppb) + stored.unattributed_ppb == 10**9
     assert stored.top_works
-    assert operations.recompute(attribution=stored, from_gradients=True).agrees
+    assert attributions.recompute(attribution=stored, from_gradients=True).agrees
 
 
 def test_an_output_without_a_word_cannot_be_attributed_by_words(programme: Programme) -> None:
     build(programme, "--attributor", "lexical", fields=("terms=words",))
     programme.report(programme.generation("g1"), programme.generation("g2", output={"text": "…!"}))
-    operations.attribute_batch(at=programme.at)
+    attributions.attribute_batch(at=programme.at)
     assert Generation.objects.get(external_id="g1").state == "attributed"
     wordless = Generation.objects.get(external_id="g2")
     assert wordless.state == "unattributable"
@@ -220,16 +220,16 @@ def test_an_indexs_attributor_never_changes_and_must_exist(indexed: Programme) -
 
 def test_an_index_is_audited_with_its_own_holders_when_a_work_has_another_since(indexed: Programme) -> None:
     who, other = indexed.contributors[:2]
-    made = people.propose_split_sheet(
+    made = splits.propose_split_sheet(
         contributor=who, work=indexed.works[0], parts={who: PPB // 2, other: PPB // 2}, effective_from=indexed.at,
         by=indexed.user, at=indexed.at,
     )  # fmt: skip
-    people.answer_split_sheet(proposal=made, contributor=other, agrees=True, by=indexed.user, at=indexed.at)
+    splits.answer_split_sheet(proposal=made, contributor=other, agrees=True, by=indexed.user, at=indexed.at)
     before = indexed.works[0].holder_id
     indexed.works[0].refresh_from_db()
     assert indexed.works[0].holder_id != before
     assert indexed.index is not None
-    index = operations.audit_index(
+    index = indexes.audit_index(
         index=indexed.index, coalitions=4, processes=1, generations=8, controls=False, at=indexed.at
     )
     assert index.audit is not None

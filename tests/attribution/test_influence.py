@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attribution import bases, influence, tracing
-from attribution.adapters import Example, Utilities
-from attribution.adapters.causal_lm import CausalLM
-from attribution.gradients import Outer
-from attribution.layers import UnableToTrace
+from influence import bases, curvature
+from influence.adapters import Example, Utilities
+from influence.adapters.causal_lm import CausalLM
+from influence.gradients import tracing
+from influence.gradients.layers import UnableToTrace
+from influence.gradients.matrices import Outer
 
 INPUTS, OUTPUTS, ITEMS = 4, 3, 6
 T, DAMPING = 0.5, 0.3
@@ -75,7 +76,7 @@ def dense_gradients(adapter: GaussianRegression, theta: Tensor) -> Tensor:
 
 def fitted(adapter: GaussianRegression) -> dict[str, bases.LayerFactors]:
     with tracing.Tracer(adapter, state=None) as tracer:
-        return influence.fit_factors(tracer, PAIRS, batch=5, seed=0)
+        return curvature.fit_factors(tracer, PAIRS, batch=5, seed=0)
 
 
 def test_features_of_a_linear_model_multiply_to_the_dense_gauss_newton_influence_at_the_midpoint() -> None:
@@ -91,12 +92,12 @@ def test_features_of_a_linear_model_multiply_to_the_dense_gauss_newton_influence
 
     factors = fitted(adapter)
     layers = tracing.layers_of(adapter)
-    state = influence.state_at(current, initial, factors, layers=layers, t=T, damping=DAMPING)
+    state = curvature.state_at(current, initial, factors, layers=layers, t=T, damping=DAMPING)
     torch.testing.assert_close(flat(state), theta_t, rtol=1e-4, atol=1e-5)
-    basis = influence.choose_coordinates(factors, t=T, damping=DAMPING, coordinates=10_000)
+    basis = curvature.choose_coordinates(factors, t=T, damping=DAMPING, coordinates=10_000)
     with tracing.Tracer(adapter, state=state) as tracer:
-        found = influence.features(tracer, basis, EACH, batch=4)
-        projected = influence.features(tracer, influence.fit_projection(basis, found, k=ITEMS)[0], EACH, batch=4)
+        found = curvature.features(tracer, basis, EACH, batch=4)
+        projected = curvature.features(tracer, curvature.fit_projection(basis, found, k=ITEMS)[0], EACH, batch=4)
     torch.testing.assert_close((found @ found.T).double(), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(projected @ projected.T, found @ found.T, rtol=1e-3, atol=1e-4)
     assert basis.energy == 1.0
@@ -107,14 +108,14 @@ def test_at_t_one_the_model_stays_where_training_left_it() -> None:
     current = adapter.module.state_dict()
     initial = {name: torch.zeros_like(value) for name, value in current.items()}
     layers = tracing.layers_of(adapter)
-    state = influence.state_at(current, initial, fitted(adapter), layers=layers, t=1.0, damping=DAMPING)
+    state = curvature.state_at(current, initial, fitted(adapter), layers=layers, t=1.0, damping=DAMPING)
     torch.testing.assert_close(flat(state), flat(current))
 
 
 def test_fewer_coordinates_keep_those_with_most_energy() -> None:
     factors = fitted(GaussianRegression())
     energies = [
-        influence.choose_coordinates(factors, t=T, damping=DAMPING, coordinates=count).energy for count in (1, 5, 15)
+        curvature.choose_coordinates(factors, t=T, damping=DAMPING, coordinates=count).energy for count in (1, 5, 15)
     ]
     assert energies[0] >= 1 / 15
     assert energies[1] >= 5 / 15
@@ -161,7 +162,7 @@ def test_the_sample_of_a_projection_comes_back_in_it(items: int) -> None:
     sample = torch.randn(items, 500, generator=torch.Generator().manual_seed(5)) @ torch.diag(
         torch.arange(1, 501) ** -0.5
     )
-    basis, projected = influence.fit_projection(bases.Basis({}, None, 1.0), sample, k=300)
+    basis, projected = curvature.fit_projection(bases.Basis({}, None, 1.0), sample, k=300)
     assert basis.projection is not None
     torch.testing.assert_close(projected, sample @ basis.projection, rtol=0, atol=1e-4)
 
@@ -169,7 +170,7 @@ def test_the_sample_of_a_projection_comes_back_in_it(items: int) -> None:
 def test_a_projection_of_many_items_keeps_what_the_exact_one_keeps() -> None:
     chance = torch.Generator().manual_seed(5)
     sample = torch.randn(400, 500, generator=chance) @ torch.diag(torch.arange(1, 501) ** -0.5)
-    projection = influence.fit_projection(bases.Basis({}, None, 1.0), sample, k=40)[0].projection
+    projection = curvature.fit_projection(bases.Basis({}, None, 1.0), sample, k=40)[0].projection
     assert projection is not None
     torch.testing.assert_close(projection.T @ projection, torch.eye(40), rtol=0, atol=1e-4)
     best = torch.linalg.svdvals(sample)[:40].square().sum()
@@ -203,10 +204,10 @@ def test_an_example_has_the_same_features_alone_and_in_a_padded_batch() -> None:
         Example((3, 1, 4, 1, 5), prompt_tokens=1),
     ]
     with tracing.Tracer(adapter, state=None) as tracer:
-        factors = influence.fit_factors(tracer, examples, batch=2, seed=0)
-        basis = influence.choose_coordinates(factors, t=T, damping=0.1, coordinates=100)
-        together = influence.features(tracer, basis, examples, batch=8)
-        alone = torch.cat([influence.features(tracer, basis, [example], batch=1) for example in examples])
+        factors = curvature.fit_factors(tracer, examples, batch=2, seed=0)
+        basis = curvature.choose_coordinates(factors, t=T, damping=0.1, coordinates=100)
+        together = curvature.features(tracer, basis, examples, batch=8)
+        alone = torch.cat([curvature.features(tracer, basis, [example], batch=1) for example in examples])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
 
 
@@ -246,12 +247,12 @@ def test_features_of_half_precision_are_those_of_full_precision_but_for_its_roun
     adapter.also_traced = frozenset({"embedding"})
     examples = [Example(tuple((7 * start + 3 * step) % 11 for step in range(9))) for start in range(12)]
     with tracing.Tracer(adapter, state=None) as tracer:
-        factors = influence.fit_factors(tracer, examples, batch=4, seed=0)
-        basis = influence.choose_coordinates(factors, t=T, damping=0.1, coordinates=100)
-        full = influence.features(tracer, basis, examples, batch=4)
-        basis = influence.fit_projection(basis, full, k=8)[0]
-        full = influence.features(tracer, basis, examples, batch=4)
-        half = influence.features(tracer, basis.to(tracer.device, torch.bfloat16), examples, batch=4)
+        factors = curvature.fit_factors(tracer, examples, batch=4, seed=0)
+        basis = curvature.choose_coordinates(factors, t=T, damping=0.1, coordinates=100)
+        full = curvature.features(tracer, basis, examples, batch=4)
+        basis = curvature.fit_projection(basis, full, k=8)[0]
+        full = curvature.features(tracer, basis, examples, batch=4)
+        half = curvature.features(tracer, basis.to(tracer.device, torch.bfloat16), examples, batch=4)
     assert half.dtype == torch.float32
     assert not torch.equal(half, full)
     assert (half - full).norm() < 0.02 * full.norm()

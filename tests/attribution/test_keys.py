@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from attribution import operations
-from attribution.authentication import UnableToProve, prove
 from attribution.models import ModelService, ServiceKey
+from attribution.operations import model_services
+from attribution.operations.keys import UnableToProve, prove
 from attribution.operations.model_services import KEYS_IN_FORCE_MAX
 
 pytestmark = pytest.mark.django_db
@@ -18,13 +18,15 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def service(at: datetime) -> ModelService:
-    return operations.register_service(name="orator", at=at)
+    return model_services.register_service(name="orator", at=at)
 
 
 def issued(
     service: ModelService, at: datetime, *scopes: str, expires_at: datetime | None = None
 ) -> tuple[ServiceKey, str]:
-    return operations.issue_key(service=service, scopes=scopes or ["generations:write"], at=at, expires_at=expires_at)
+    return model_services.issue_key(
+        service=service, scopes=scopes or ["generations:write"], at=at, expires_at=expires_at
+    )
 
 
 def test_a_key_proves_its_service_and_scopes(service: ModelService, at: datetime) -> None:
@@ -74,7 +76,7 @@ def test_a_key_ends_when_it_expires(service: ModelService, at: datetime) -> None
 
 def test_a_rotated_key_goes_on_through_the_overlap_and_not_beyond(service: ModelService, at: datetime) -> None:
     old, old_text = issued(service, at, "generations:read")
-    new, new_text = operations.rotate_key(key=old, at=at + DAY, overlap=DAY)
+    new, new_text = model_services.rotate_key(key=old, at=at + DAY, overlap=DAY)
     assert new.scopes == old.scopes
     assert new.replaces == old
     assert prove(old_text, at=at + DAY * 1.9) == old
@@ -85,7 +87,7 @@ def test_a_rotated_key_goes_on_through_the_overlap_and_not_beyond(service: Model
 
 def test_rotating_does_not_prolong_the_old_key(service: ModelService, at: datetime) -> None:
     old, old_text = issued(service, at, expires_at=at + DAY)
-    new, _ = operations.rotate_key(key=old, at=at, overlap=DAY * 30)
+    new, _ = model_services.rotate_key(key=old, at=at, overlap=DAY * 30)
     assert new.expires_at == at + DAY
     with pytest.raises(UnableToProve, match="expired"):
         prove(old_text, at=at + DAY)
@@ -93,35 +95,35 @@ def test_rotating_does_not_prolong_the_old_key(service: ModelService, at: dateti
 
 def test_a_key_is_rotated_once_and_only_while_in_force(service: ModelService, at: datetime) -> None:
     old, _ = issued(service, at)
-    operations.rotate_key(key=old, at=at)
-    with pytest.raises(operations.UnableToRotateKey, match="before"):
-        operations.rotate_key(key=old, at=at)
+    model_services.rotate_key(key=old, at=at)
+    with pytest.raises(model_services.UnableToRotateKey, match="before"):
+        model_services.rotate_key(key=old, at=at)
     ended, _ = issued(service, at, expires_at=at + DAY)
-    with pytest.raises(operations.UnableToRotateKey, match="in force"):
-        operations.rotate_key(key=ended, at=at + DAY)
-    with pytest.raises(operations.UnableToRotateKey, match="up to 90 days"):
-        operations.rotate_key(key=issued(service, at)[0], at=at, overlap=DAY * 91)
+    with pytest.raises(model_services.UnableToRotateKey, match="in force"):
+        model_services.rotate_key(key=ended, at=at + DAY)
+    with pytest.raises(model_services.UnableToRotateKey, match="up to 90 days"):
+        model_services.rotate_key(key=issued(service, at)[0], at=at, overlap=DAY * 91)
 
 
 def test_a_revoked_key_is_refused_at_once_and_for_good(service: ModelService, at: datetime) -> None:
     key, text = issued(service, at)
-    operations.revoke_key(key=key, at=at)
+    model_services.revoke_key(key=key, at=at)
     with pytest.raises(UnableToProve, match="revoked"):
         prove(text, at=at)
-    with pytest.raises(operations.UnableToRevokeKey):
-        operations.revoke_key(key=key, at=at + DAY)
+    with pytest.raises(model_services.UnableToRevokeKey):
+        model_services.revoke_key(key=key, at=at + DAY)
     with pytest.raises(DatabaseError, match="stays revoked"), transaction.atomic():
         ServiceKey.objects.filter(pk=key.pk).update(revoked_at=None)
 
 
 def test_a_suspended_service_proves_nothing_until_it_is_resumed(service: ModelService, at: datetime) -> None:
     _, text = issued(service, at)
-    operations.suspend_service(service=service)
+    model_services.suspend_service(service=service)
     with pytest.raises(UnableToProve, match="suspended"):
         prove(text, at=at)
-    with pytest.raises(operations.UnableToSuspendService):
-        operations.suspend_service(service=service)
-    operations.resume_service(service=service)
+    with pytest.raises(model_services.UnableToSuspendService):
+        model_services.suspend_service(service=service)
+    model_services.resume_service(service=service)
     prove(text, at=at)
 
 
@@ -144,20 +146,20 @@ def test_a_second_use_in_the_same_minute_writes_nothing(
 
 @pytest.mark.parametrize("scopes", [[], ["generations:delete"], ["generations:read", ""]])
 def test_a_key_has_known_scopes(service: ModelService, at: datetime, scopes: list[str]) -> None:
-    with pytest.raises(operations.UnableToIssueKey, match="some of"):
-        operations.issue_key(service=service, scopes=scopes, at=at)
+    with pytest.raises(model_services.UnableToIssueKey, match="some of"):
+        model_services.issue_key(service=service, scopes=scopes, at=at)
 
 
 def test_a_key_cannot_end_before_it_begins(service: ModelService, at: datetime) -> None:
-    with pytest.raises(operations.UnableToIssueKey, match="begins"):
+    with pytest.raises(model_services.UnableToIssueKey, match="begins"):
         issued(service, at, expires_at=at)
 
 
 def test_a_service_has_a_limited_number_of_keys_in_force(service: ModelService, at: datetime) -> None:
     keys = [issued(service, at)[0] for _ in range(KEYS_IN_FORCE_MAX)]
-    with pytest.raises(operations.UnableToIssueKey, match="revoke one"):
+    with pytest.raises(model_services.UnableToIssueKey, match="revoke one"):
         issued(service, at)
-    operations.revoke_key(key=keys[0], at=at)
+    model_services.revoke_key(key=keys[0], at=at)
     issued(service, at)
 
 
@@ -179,10 +181,10 @@ def test_the_database_does_not_prolong_a_key(service: ModelService, at: datetime
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 101, "a\x00b"])
 def test_a_service_has_a_printable_name(at: datetime, name: str) -> None:
-    with pytest.raises(operations.UnableToRegisterService):
-        operations.register_service(name=name, at=at)
+    with pytest.raises(model_services.UnableToRegisterService):
+        model_services.register_service(name=name, at=at)
 
 
 def test_a_service_is_registered_once(service: ModelService, at: datetime) -> None:
-    with pytest.raises(operations.UnableToRegisterService, match="already"):
-        operations.register_service(name="orator", at=at)
+    with pytest.raises(model_services.UnableToRegisterService, match="already"):
+        model_services.register_service(name="orator", at=at)

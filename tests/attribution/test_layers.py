@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attribution import bases, influence, tracing
-from attribution.adapters import Example, Utilities
-from attribution.layers import UnableToTrace, traced_layers
+from influence import bases, curvature
+from influence.adapters import Example, Utilities
+from influence.gradients import tracing
+from influence.gradients.layers import UnableToTrace, traced_layers
 
 EXAMPLES = [Example((number,)) for number in range(5)]
 NONE = torch.zeros(0)
@@ -245,7 +246,7 @@ def test_everything_that_learns_is_traced(name: str) -> None:
 def test_the_eigenvalues_are_mean_squared_gradients_in_an_orthonormal_basis(name: str) -> None:
     adapter = readout(name)
     with tracing.Tracer(adapter, state=None) as tracer:
-        factors = influence.fit_factors(tracer, EXAMPLES, batch=2, seed=0)
+        factors = curvature.fit_factors(tracer, EXAMPLES, batch=2, seed=0)
     for layer, factor in factors.items():
         gradients = each_alone(adapter, tracer, layer)
         outputs = factor.outputs.double() if factor.outputs.numel() else torch.eye(gradients.shape[1]).double()
@@ -260,13 +261,13 @@ def test_the_eigenvalues_are_mean_squared_gradients_in_an_orthonormal_basis(name
 def test_features_multiply_to_the_whitened_products_of_autograds_gradients(name: str) -> None:
     adapter = readout(name)
     with tracing.Tracer(adapter, state=None) as tracer:
-        factors = influence.fit_factors(tracer, EXAMPLES, batch=5, seed=0)
-        basis = influence.choose_coordinates(factors, t=0.5, damping=0.1, coordinates=10_000)
-        found = influence.features(tracer, basis, EXAMPLES, batch=3)
+        factors = curvature.fit_factors(tracer, EXAMPLES, batch=5, seed=0)
+        basis = curvature.choose_coordinates(factors, t=0.5, damping=0.1, coordinates=10_000)
+        found = curvature.features(tracer, basis, EXAMPLES, batch=3)
     expected = torch.zeros(5, 5, dtype=torch.float64)
     for layer, factor in factors.items():
         rotated = _rotated(factor, each_alone(adapter, tracer, layer))
-        weights = 1 / (0.5 * factor.eigenvalues + influence.damping_of(factor, 0.1)).double()
+        weights = 1 / (0.5 * factor.eigenvalues + curvature.damping_of(factor, 0.1)).double()
         expected += torch.einsum("aoi,oi,boi->ab", rotated, weights, rotated)
     torch.testing.assert_close((found @ found.T).double(), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
@@ -294,9 +295,9 @@ def test_with_little_data_the_model_goes_back_to_where_training_began(name: str)
     current = {key: value.clone() for key, value in adapter.module.state_dict().items()}
     initial = {key: value + 0.5 for key, value in current.items()}
     with tracing.Tracer(adapter, state=current) as tracer:
-        factors = influence.fit_factors(tracer, EXAMPLES, batch=5, seed=0)
+        factors = curvature.fit_factors(tracer, EXAMPLES, batch=5, seed=0)
     layers = tracing.layers_of(adapter)
-    state = influence.state_at(current, initial, factors, layers=layers, t=1e-9, damping=1e6)
+    state = curvature.state_at(current, initial, factors, layers=layers, t=1e-9, damping=1e6)
     moved = tracing.Tracer(adapter, state=state).adapter.module.state_dict()
     traced = {id(parameter) for layer in layers.values() for parameter in layer.parameters()}
     for key, parameter in adapter.module.named_parameters(remove_duplicate=False):

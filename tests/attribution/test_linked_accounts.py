@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from attribution import operations, queries
 from attribution.models import Attribution, Generation
-from attribution.operations import measurements
-from attribution.shares import BILLION, GroupScore, apportion_scores
-from contributors import operations as contributors
+from attribution.operations import attributions, measurements, renewals
+from attribution.queries import generations
 from contributors.models import PPB, Contributor, ContributorLink, Work
-from contributors.operations import register_user
+from contributors.operations import links, people
+from contributors.operations.people import register_user
+from influence.shares import BILLION, GroupScore, apportion_scores
 from tests.attribution.conftest import Committed, Programme
 
 
@@ -26,14 +26,14 @@ def link(accounts: list[Contributor], at: datetime) -> ContributorLink:
         register_user(email=f"{uuid.uuid4()}@example.org", password="a long enough phrase", at=at, roles=["compliance"])
         for _ in range(2)
     )
-    proposed = contributors.propose_link(contributors=accounts, reason="One bank account.", by=finder, at=at)
-    return contributors.decide_link(link=proposed, agree=True, by=decider, at=at)
+    proposed = links.propose_link(contributors=accounts, reason="One bank account.", by=finder, at=at)
+    return links.decide_link(link=proposed, agree=True, by=decider, at=at)
 
 
 def attributed(programme: Programme, at: datetime | None = None, **changes: Any) -> Attribution:
     external_id = str(uuid.uuid4())
     programme.report(programme.generation(external_id, **changes))
-    operations.attribute_batch(at=at or programme.at)
+    attributions.attribute_batch(at=at or programme.at)
     return Attribution.objects.select_related("index").get(generation__external_id=external_id)
 
 
@@ -45,7 +45,7 @@ def test_linked_accounts_are_clipped_once_and_get_together_what_one_account_woul
     apart = attributed(indexed)
     link(indexed.contributors[:3], indexed.at)
     row = attributed(indexed)
-    (group,) = queries.groups_of(row)
+    (group,) = generations.groups_of(row)
     assert list(group.holder_ids) == holders(indexed, 0, 1, 2)
     # What each account is scored does not change; what it is paid does.
     assert row.scores == pytest.approx(apart.scores, rel=1e-4, abs=1e-6)
@@ -68,17 +68,17 @@ def test_everything_is_stored_that_gives_the_same_shares_again(indexed: Programm
     made = link(indexed.contributors[1:3], indexed.at)
     row = attributed(indexed)
     assert made.decided_by is not None
-    proposed = contributors.propose_end_of_link(link=made, reason="Cousins.", by=made.decided_by, at=indexed.at)
-    contributors.decide_link(link=proposed, agree=True, by=made.proposed_by, at=indexed.at + timedelta(hours=1))
+    proposed = links.propose_end_of_link(link=made, reason="Cousins.", by=made.decided_by, at=indexed.at)
+    links.decide_link(link=proposed, agree=True, by=made.proposed_by, at=indexed.at + timedelta(hours=1))
     # Neither a link nor its end changes what was attributed before.
     assert before.groups == []
     for attribution in (before, row):
-        again = operations.recompute(attribution=attribution, from_gradients=True)
+        again = attributions.recompute(attribution=attribution, from_gradients=True)
         assert again.agrees
         assert again.score_error_max is not None
         assert again.score_error_max < 1e-4
     row.groups[0]["score"] += 1.0
-    assert not operations.recompute(attribution=row).specific_agrees
+    assert not attributions.recompute(attribution=row).specific_agrees
 
 
 def test_a_link_counts_from_when_it_is_agreed_to_until_it_ends(indexed: Programme) -> None:
@@ -87,13 +87,13 @@ def test_a_link_counts_from_when_it_is_agreed_to_until_it_ends(indexed: Programm
         register_user(email=f"{name}@example.org", password="a long enough phrase", at=at, roles=["compliance"])
         for name in ("one", "two")
     )
-    proposed = contributors.propose_link(contributors=indexed.contributors[:2], reason="One bank.", by=finder, at=at)
+    proposed = links.propose_link(contributors=indexed.contributors[:2], reason="One bank.", by=finder, at=at)
     assert attributed(indexed).groups == []
-    agreed = contributors.decide_link(link=proposed, agree=True, by=decider, at=at)
+    agreed = links.decide_link(link=proposed, agree=True, by=decider, at=at)
     assert [group["holders"] for group in attributed(indexed).groups] == [holders(indexed, 0, 1)]
-    ending = contributors.propose_end_of_link(link=agreed, reason="Two people.", by=finder, at=at)
+    ending = links.propose_end_of_link(link=agreed, reason="Two people.", by=finder, at=at)
     assert attributed(indexed).groups
-    contributors.decide_link(link=ending, agree=True, by=decider, at=at + timedelta(hours=1))
+    links.decide_link(link=ending, agree=True, by=decider, at=at + timedelta(hours=1))
     assert attributed(indexed).groups
     assert attributed(indexed, at + timedelta(hours=1)).groups == []
 
@@ -101,26 +101,26 @@ def test_a_link_counts_from_when_it_is_agreed_to_until_it_ends(indexed: Programm
 def test_an_attribution_made_again_takes_the_link_in_and_keeps_the_earlier_one(indexed: Programme) -> None:
     first = attributed(indexed)
     link(indexed.contributors[:2], indexed.at)
-    second = operations.attribute_again(generation=first.generation, at=indexed.at)
+    second = attributions.attribute_again(generation=first.generation, at=indexed.at)
     assert (first.groups, second.revision) == ([], 2)
     assert [group["holders"] for group in second.groups] == [holders(indexed, 0, 1)]
-    assert operations.attribute_batch_again(index=first.index, generation_ids=[first.generation_id], at=indexed.at) == 1
+    assert renewals.attribute_batch_again(index=first.index, generation_ids=[first.generation_id], at=indexed.at) == 1
     third = Attribution.objects.select_related("index").get(generation=first.generation, revision=3)
     assert (third.groups, third.shares_ppb) == (second.groups, second.shares_ppb)
-    assert all(operations.recompute(attribution=row).agrees for row in (first, second, third))
+    assert all(attributions.recompute(attribution=row).agrees for row in (first, second, third))
 
 
 def test_works_that_one_account_puts_under_holders_of_their_own_count_as_one(indexed: Programme) -> None:
     owner, other = indexed.contributors[:2]
     taken_over = indexed.works[1].holder
     for part in ({owner: PPB // 2, other: PPB // 2}, {owner: PPB}):
-        contributors.record_split_sheet(
+        people.record_split_sheet(
             holder=taken_over, parts=part, effective_from=indexed.at + timedelta(minutes=len(part)), at=indexed.at
         )
     # Half of it is somebody else's: two sets of people.
     assert attributed(indexed, indexed.at + timedelta(minutes=2)).groups == []
     later = indexed.at + timedelta(minutes=3)
-    contributors.record_split_sheet(holder=taken_over, parts={owner: PPB}, effective_from=later, at=indexed.at)
+    people.record_split_sheet(holder=taken_over, parts={owner: PPB}, effective_from=later, at=indexed.at)
     assert [group["holders"] for group in attributed(indexed, later).groups] == [holders(indexed, 0, 1)]
 
 
@@ -128,9 +128,7 @@ def test_what_the_same_people_share_out_in_several_sheets_counts_as_one(indexed:
     one, friend = indexed.contributors[2:4]
     at = indexed.at
     for work, ppb in ((indexed.works[0], PPB - 1), (indexed.works[1], PPB - 2)):
-        contributors.record_split_sheet(
-            holder=work.holder, parts={one: ppb, friend: PPB - ppb}, effective_from=at, at=at
-        )
+        people.record_split_sheet(holder=work.holder, parts={one: ppb, friend: PPB - ppb}, effective_from=at, at=at)
     assert [group["holders"] for group in attributed(indexed).groups] == [holders(indexed, 0, 1)]
 
 
@@ -139,12 +137,12 @@ def test_a_page_says_with_whom_a_holder_counted_and_parts_are_of_the_whole_that_
 ) -> None:
     link(indexed.contributors[:3], indexed.at)
     row = attributed(indexed)
-    (group,) = queries.groups_of(row)
-    assert queries.group_of(row, group.holder_ids[1]) == group
-    assert queries.group_of(row, holders(indexed, 3)[0]) is None
+    (group,) = generations.groups_of(row)
+    assert generations.group_of(row, group.holder_ids[1]) == group
+    assert generations.group_of(row, holders(indexed, 3)[0]) is None
     alone = dict(zip(row.holder_ids, row.scores, strict=True))[holders(indexed, 3)[0]]
-    assert queries.positive_sum(row) == pytest.approx(max(group.score, 0.0) + max(alone, 0.0))
-    assert sum(share.ppb for share in queries.shares_of(row)) + row.unattributed_ppb == BILLION
+    assert generations.positive_sum(row) == pytest.approx(max(group.score, 0.0) + max(alone, 0.0))
+    assert sum(share.ppb for share in generations.shares_of(row)) + row.unattributed_ppb == BILLION
 
 
 def test_an_error_of_a_group_is_of_its_sum_and_not_of_its_holders() -> None:
@@ -178,13 +176,13 @@ def test_a_link_that_lands_while_a_batch_is_attributed_counts_for_all_of_it_or_f
         return measured(*arguments)
 
     monkeypatch.setattr(measurements, "_measure_together", measure_while_a_link_lands)
-    assert operations.attribute_batch(at=programme.at) == 4
+    assert attributions.attribute_batch(at=programme.at) == 4
     rows = list(Attribution.objects.select_related("index"))
     assert [row.groups for row in rows] == [[]] * 4
     programme.report(programme.generation("after"))
-    operations.attribute_batch(at=programme.at)
+    attributions.attribute_batch(at=programme.at)
     after = Attribution.objects.select_related("index").get(generation__external_id="after")
     assert [group["holders"] for group in after.groups] == [holders(programme, 0, 1)]
-    assert all(operations.recompute(attribution=row).agrees for row in [*rows, after])
+    assert all(attributions.recompute(attribution=row).agrees for row in [*rows, after])
     assert Generation.objects.filter(state="attributed").count() == 5
     assert Work.objects.count() == len(programme.works)

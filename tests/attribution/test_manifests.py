@@ -12,10 +12,12 @@ import pytest
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from attribution import operations, queries
 from attribution.models import ManifestWork, ModelService, ModelVersion, TrainingItem, TrainingManifest
+from attribution.operations import indexes, model_services, model_versions
 from attribution.operations.model_versions import digest_of_directory
-from contributors import operations as people
+from attribution.queries.model_versions import models_trained_on
+from contributors.operations import consents, people
+from contributors.operations.works import NewWork, register_dataset, register_works
 from tests.attribution.conftest import TRAINED_AT, Programme
 
 
@@ -37,14 +39,14 @@ def register(indexed: Programme, checkpoint: Path) -> Any:
             "service": indexed.service, "name": "orator-2", "adapter": "causal_lm", "factory": "demo", "config": {},
             "directory": checkpoint, "trained_at": TRAINED_AT, "at": indexed.at,
         }  # fmt: skip
-        return operations.register_model_version(**{**given, **changes})
+        return model_versions.register_model_version(**{**given, **changes})
 
     return registered
 
 
-def items(programme: Programme, *works: int) -> list[operations.NewItem]:
+def items(programme: Programme, *works: int) -> list[model_versions.NewItem]:
     return [
-        operations.NewItem(programme.works[work].pk, ordinal, ordinal * 10, ordinal * 10 + 10)
+        model_versions.NewItem(programme.works[work].pk, ordinal, ordinal * 10, ordinal * 10 + 10)
         for ordinal, work in enumerate(works)
     ]
 
@@ -85,7 +87,7 @@ def test_the_same_checkpoint_is_kept_once(register: Any, checkpoint: Path) -> No
 def test_a_copy_that_fails_leaves_nothing_behind(register: Any, checkpoint: Path) -> None:
     before = sorted(path.name for path in (Path(settings.TRIBUTARY_DATA) / "models").iterdir())
     (checkpoint / "z").symlink_to("/etc/passwd")
-    with pytest.raises(operations.UnableToRegisterModelVersion, match="link"):
+    with pytest.raises(model_versions.UnableToRegisterModelVersion, match="link"):
         register()
     assert sorted(path.name for path in (Path(settings.TRIBUTARY_DATA) / "models").iterdir()) == before
     assert not ModelVersion.objects.filter(name="orator-2").exists()
@@ -108,18 +110,18 @@ def test_a_copy_that_fails_leaves_nothing_behind(register: Any, checkpoint: Path
 def test_a_model_version_that_cannot_be_loaded_later_is_refused(
     register: Any, change: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(operations.UnableToRegisterModelVersion, match=reason):
+    with pytest.raises(model_versions.UnableToRegisterModelVersion, match=reason):
         register(**change)
 
 
 def test_an_empty_checkpoint_is_refused(register: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(operations.UnableToRegisterModelVersion, match="no file"):
+    with pytest.raises(model_versions.UnableToRegisterModelVersion, match="no file"):
         register(directory=tmp_path / "empty")
 
 
 def test_another_service_may_use_the_name(register: Any, indexed: Programme) -> None:
-    stranger: ModelService = operations.register_service(name="stranger", at=indexed.at)
+    stranger: ModelService = model_services.register_service(name="stranger", at=indexed.at)
     assert register(service=stranger, name=indexed.model_version.name).pk != indexed.model_version.pk
 
 
@@ -131,15 +133,15 @@ def test_a_model_version_stays_what_it_was_registered_as(indexed: Programme, cha
 
 def test_a_model_version_is_retired_once(register: Any) -> None:
     version = register()
-    operations.retire_model_version(model_version=version)
-    with pytest.raises(operations.UnableToRetireModelVersion):
-        operations.retire_model_version(model_version=version)
+    model_versions.retire_model_version(model_version=version)
+    with pytest.raises(model_versions.UnableToRetireModelVersion):
+        model_versions.retire_model_version(model_version=version)
 
 
 # --- manifests ------------------------------------------------------------------------------------------------------
 def test_a_manifest_names_its_works_each_with_the_consent_that_allowed_it(register: Any, indexed: Programme) -> None:
     version = register()
-    manifest = operations.register_manifest(model_version=version, items=items(indexed, 0, 1, 1), at=indexed.at)
+    manifest = model_versions.register_manifest(model_version=version, items=items(indexed, 0, 1, 1), at=indexed.at)
     version.refresh_from_db()
     assert (manifest.n_items, manifest.n_works, version.state) == (3, 2, "ready")
     proofs = {proof.work_id: proof.consent for proof in ManifestWork.objects.filter(manifest=manifest)}
@@ -152,13 +154,13 @@ def test_a_manifest_names_its_works_each_with_the_consent_that_allowed_it(regist
 
 
 def test_a_work_without_consent_refuses_the_manifest_and_is_named(register: Any, indexed: Programme) -> None:
-    people.withdraw_consent(
+    consents.withdraw_consent(
         contributor=indexed.contributors[1], scope="train_generative", valid_from=TRAINED_AT - timedelta(days=1),
         by=indexed.user, at=TRAINED_AT - timedelta(days=1),
     )  # fmt: skip
     version = register()
-    with pytest.raises(operations.UnableToRegisterManifest, match=indexed.works[1].title) as refused:
-        operations.register_manifest(model_version=version, items=items(indexed, 0, 1, 2), at=indexed.at)
+    with pytest.raises(model_versions.UnableToRegisterManifest, match=indexed.works[1].title) as refused:
+        model_versions.register_manifest(model_version=version, items=items(indexed, 0, 1, 2), at=indexed.at)
     assert refused.value.members == {"works": [str(indexed.works[1].public_id)]}
     assert (refused.value.status, refused.value.problem) == (409, "unable-to-register-manifest")
     version.refresh_from_db()
@@ -171,29 +173,27 @@ def test_a_consent_given_after_the_training_came_too_late(register: Any, indexed
         user=indexed.user, kind="person", legal_name="A. Newcomer", display_name="A. Newcomer", country="DE",
         at=indexed.at,
     )  # fmt: skip
-    dataset = people.register_dataset(
+    dataset = register_dataset(
         contributor=newcomer, name="Letters", description="", licence="all rights reserved", at=indexed.at
     )
-    (work,) = people.register_works(
-        dataset=dataset, works=[people.NewWork("A letter", "text", b"Dear reader, " * 50)], at=indexed.at
-    )
-    people.grant_consent(
+    (work,) = register_works(dataset=dataset, works=[NewWork("A letter", "text", b"Dear reader, " * 50)], at=indexed.at)
+    consents.grant_consent(
         contributor=newcomer, scope="train_generative", valid_from=indexed.at, by=indexed.user, source="test",
         at=indexed.at,
     )  # fmt: skip
-    item = operations.NewItem(work.pk, 0, 0, 10)
-    with pytest.raises(operations.UnableToRegisterManifest, match="A letter"):
-        operations.register_manifest(model_version=register(), items=[item], at=indexed.at)
+    item = model_versions.NewItem(work.pk, 0, 0, 10)
+    with pytest.raises(model_versions.UnableToRegisterManifest, match="A letter"):
+        model_versions.register_manifest(model_version=register(), items=[item], at=indexed.at)
     later = register(name="orator-3", trained_at=indexed.at)
-    operations.register_manifest(model_version=later, items=[item], at=indexed.at)
+    model_versions.register_manifest(model_version=later, items=[item], at=indexed.at)
 
 
 def test_a_consent_withdrawn_after_the_training_does_not_undo_the_manifest(register: Any, indexed: Programme) -> None:
-    people.withdraw_consent(
+    consents.withdraw_consent(
         contributor=indexed.contributors[0], scope="train_generative", valid_from=indexed.at, by=indexed.user,
         at=indexed.at,
     )  # fmt: skip
-    operations.register_manifest(model_version=register(), items=items(indexed, 0), at=indexed.at)
+    model_versions.register_manifest(model_version=register(), items=items(indexed, 0), at=indexed.at)
 
 
 def test_the_digest_of_a_manifest_depends_on_every_item_and_not_on_their_order(
@@ -203,7 +203,9 @@ def test_the_digest_of_a_manifest_depends_on_every_item_and_not_on_their_order(
     variants = [given, given[::-1], given[:2], [*given[:2], replace(given[2], token_end=29)]]
     digests = [
         bytes(
-            operations.register_manifest(model_version=register(name=f"v{number}"), items=variant, at=indexed.at).sha256
+            model_versions.register_manifest(
+                model_version=register(name=f"v{number}"), items=variant, at=indexed.at
+            ).sha256
         )
         for number, variant in enumerate(variants)
     ]
@@ -225,17 +227,19 @@ def test_items_that_are_not_well_formed_are_refused(
     register: Any, indexed: Programme, change: dict[str, Any], reason: str
 ) -> None:
     first, second = items(indexed, 0, 1)
-    with pytest.raises(operations.UnableToRegisterManifest, match=reason):
-        operations.register_manifest(model_version=register(), items=[first, replace(second, **change)], at=indexed.at)
+    with pytest.raises(model_versions.UnableToRegisterManifest, match=reason):
+        model_versions.register_manifest(
+            model_version=register(), items=[first, replace(second, **change)], at=indexed.at
+        )
 
 
 def test_a_manifest_has_items_and_is_registered_once(register: Any, indexed: Programme) -> None:
     version = register()
-    with pytest.raises(operations.UnableToRegisterManifest, match="not 0"):
-        operations.register_manifest(model_version=version, items=[], at=indexed.at)
-    operations.register_manifest(model_version=version, items=items(indexed, 0), at=indexed.at)
-    with pytest.raises(operations.UnableToRegisterManifest, match="has its manifest"):
-        operations.register_manifest(model_version=version, items=items(indexed, 0), at=indexed.at)
+    with pytest.raises(model_versions.UnableToRegisterManifest, match="not 0"):
+        model_versions.register_manifest(model_version=version, items=[], at=indexed.at)
+    model_versions.register_manifest(model_version=version, items=items(indexed, 0), at=indexed.at)
+    with pytest.raises(model_versions.UnableToRegisterManifest, match="has its manifest"):
+        model_versions.register_manifest(model_version=version, items=items(indexed, 0), at=indexed.at)
 
 
 def test_a_manifest_never_changes(indexed: Programme) -> None:
@@ -247,7 +251,7 @@ def test_a_manifest_never_changes(indexed: Programme) -> None:
 
 
 def test_a_contributor_sees_which_models_contain_its_works(indexed: Programme) -> None:
-    (proof,) = queries.models_trained_on(indexed.contributors[0])
+    (proof,) = models_trained_on(indexed.contributors[0])
     assert proof.manifest.model_version == indexed.model_version
     assert proof.work == indexed.works[0]
 
@@ -255,8 +259,8 @@ def test_a_contributor_sees_which_models_contain_its_works(indexed: Programme) -
 def test_a_checkpoint_that_was_tampered_with_is_not_indexed(programme: Programme) -> None:
     kept = Path(settings.TRIBUTARY_DATA) / programme.model_version.directory
     (kept / "config.json").write_bytes((kept / "config.json").read_bytes() + b" ")
-    with pytest.raises(operations.UnableToLoadModel, match="not those that were registered"):
-        operations.build_index(model_version=programme.model_version, at=programme.at)
+    with pytest.raises(indexes.UnableToLoadModel, match="not those that were registered"):
+        indexes.build_index(model_version=programme.model_version, at=programme.at)
     shutil.rmtree(kept)
-    with pytest.raises(operations.UnableToLoadModel, match="are not at"):
-        operations.build_index(model_version=programme.model_version, at=programme.at)
+    with pytest.raises(indexes.UnableToLoadModel, match="are not at"):
+        indexes.build_index(model_version=programme.model_version, at=programme.at)

@@ -8,9 +8,9 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from attribution import queries
-from contributors import operations
+from attribution.queries import model_versions
 from contributors.models import User
+from contributors.operations import consents, people
 from tests.attribution.conftest import Programme
 
 pytestmark = pytest.mark.django_db
@@ -31,14 +31,14 @@ def test_a_model_trained_with_permission_is_shown_as_allowed(programme: Programm
 
 def test_a_withdrawal_changes_the_status_of_a_model_that_is_trained_already(programme: Programme) -> None:
     contributor = programme.contributors[0]
-    before = queries.trained_models(contributor=contributor, at=programme.at)
+    before = model_versions.trained_models(contributor=contributor, at=programme.at)
     assert [(model.works, model.withdrawn) for model in before] == [(1, 0)]
-    operations.withdraw_consent(
+    consents.withdraw_consent(
         contributor=contributor, scope="train_generative", valid_from=programme.at, by=programme.user, at=programme.at
     )
-    after = queries.trained_models(contributor=contributor, at=programme.at)
+    after = model_versions.trained_models(contributor=contributor, at=programme.at)
     assert [(model.works, model.withdrawn) for model in after] == [(1, 1)]
-    others = queries.trained_models(contributor=programme.contributors[1], at=programme.at)
+    others = model_versions.trained_models(contributor=programme.contributors[1], at=programme.at)
     assert [model.withdrawn for model in others] == [0]
 
 
@@ -47,7 +47,7 @@ def test_the_card_says_what_the_withdrawal_means_here(
     programme: Programme, monkeypatch: pytest.MonkeyPatch, leaves: bool
 ) -> None:
     monkeypatch.setattr(settings, "WITHDRAWN_WORKS_LEAVE_INDEXES", leaves)
-    operations.withdraw_consent(
+    consents.withdraw_consent(
         contributor=programme.contributors[0], scope="train_generative", valid_from=programme.at, by=programme.user,
         at=programme.at,
     )  # fmt: skip
@@ -60,8 +60,8 @@ def test_the_card_says_what_the_withdrawal_means_here(
 
 
 def test_the_card_of_somebody_elses_work_is_not_found(programme: Programme) -> None:
-    stranger = operations.register_user(email="stranger@example.org", password="a long enough phrase", at=programme.at)
-    operations.register_contributor(
+    stranger = people.register_user(email="stranger@example.org", password="a long enough phrase", at=programme.at)
+    people.register_contributor(
         user=stranger, kind="person", legal_name="A Stranger", display_name="Stranger", country="US", at=programme.at
     )
     work = programme.works[0]

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from django.db import DatabaseError, transaction
 
-from attribution import operations
-from attribution.features import FEATURES_MAX, read_features, report_features
 from attribution.models import Attribution, AttributionIndex, Generation, ModelVersion
+from attribution.operations import attributions, indexes, model_services, model_versions
+from influence.features import FEATURES_MAX, read_features, report_features
 from tests.attribution.conftest import TRAINED_AT, Programme
 
 MEMBERS, NUMBERS = 2, 5
@@ -53,25 +53,25 @@ class Pushing:
 
 @pytest.fixture
 def pushing(programme: Programme, tmp_path: Path) -> Pushing:
-    from attribution.adapters.pushed import write_features
+    from influence.adapters.pushed import write_features
 
     # Two items of each work: those of a work point the same way, and works differ.
     chance = np.random.default_rng(0)
     ways = chance.normal(size=(len(programme.works), MEMBERS, NUMBERS))
     items = np.repeat(ways, 2, 0) + 0.01 * chance.normal(size=(2 * len(ways), MEMBERS, NUMBERS))
     write_features(tmp_path / "features", items=items, mean_query=ways.mean(0), measures="influence")
-    version = operations.register_model_version(
+    version = model_versions.register_model_version(
         service=programme.service, name="far-away-1", adapter="pushed", factory="pushed", config={},
         directory=tmp_path / "features", trained_at=TRAINED_AT, at=programme.at,
     )  # fmt: skip
     parts = [
-        operations.NewItem(work.pk, 2 * number + part, 48 * part, 48 * (part + 1))
+        model_versions.NewItem(work.pk, 2 * number + part, 48 * part, 48 * (part + 1))
         for number, work in enumerate(programme.works)
         for part in range(2)
     ]
-    operations.register_manifest(model_version=version, items=parts, at=programme.at)
-    index = operations.build_index(model_version=version, config={"attributor": "pushed"}, at=programme.at)
-    _, key = operations.issue_key(
+    model_versions.register_manifest(model_version=version, items=parts, at=programme.at)
+    index = indexes.build_index(model_version=version, config={"attributor": "pushed"}, at=programme.at)
+    _, key = model_services.issue_key(
         service=programme.service, scopes=["generations:write", "features:write"], at=programme.at
     )
     version.refresh_from_db()
@@ -87,7 +87,7 @@ def test_what_a_service_reports_is_kept_and_attributed(pushing: Pushing) -> None
     stored = Generation.objects.get(pk=result["id"])
     assert bytes(stored.features or b"") == pushing.items[0].tobytes()
     assert stored.features_index == pushing.index
-    assert operations.attribute_batch(at=pushing.programme.at) == 1
+    assert attributions.attribute_batch(at=pushing.programme.at) == 1
     attribution = Attribution.objects.get(generation=stored)
     best = attribution.holder_ids[int(np.argmax(attribution.scores))]
     assert best == pushing.programme.works[0].holder_id
@@ -98,7 +98,7 @@ def test_what_a_service_reports_is_kept_and_attributed(pushing: Pushing) -> None
     found = [attribution.scores[attribution.holder_ids.index(holder)] for holder in holders]
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
     assert max(attribution.se) > 0
-    assert operations.recompute(attribution=attribution, from_gradients=True).agrees
+    assert attributions.recompute(attribution=attribution, from_gradients=True).agrees
 
 
 def pushing_directory(pushing: Pushing) -> Path:
@@ -108,7 +108,7 @@ def pushing_directory(pushing: Pushing) -> Path:
 
 
 def test_the_service_is_told_which_features_its_index_takes(pushing: Pushing) -> None:
-    _, reader = operations.issue_key(
+    _, reader = model_services.issue_key(
         service=pushing.programme.service, scopes=["generations:read"], at=pushing.programme.at
     )
     answer = pushing.programme.client.get(
@@ -194,10 +194,10 @@ def test_what_was_reported_never_changes_and_names_its_index(pushing: Pushing) -
 def test_features_of_an_index_that_no_longer_serves_leave_the_generation_unattributed(pushing: Pushing) -> None:
     pushing.report(pushing.generation())
     AttributionIndex.objects.filter(pk=pushing.index.pk).update(state="retired", serving=False)
-    operations.build_index(
+    indexes.build_index(
         model_version=pushing.version, config={"attributor": "pushed", "seed": 1}, at=pushing.programme.at
     )
-    operations.attribute_batch(at=pushing.programme.at)
+    attributions.attribute_batch(at=pushing.programme.at)
     generation = Generation.objects.get()
     assert generation.state == "unattributable"
     assert "another index" in generation.error

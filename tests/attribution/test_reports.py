@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, transaction
 
-from attribution import operations
 from attribution.models import Generation
+from attribution.operations import candidates, model_services, model_versions, reports
 from attribution.operations.candidates import OUTPUT_BYTES_MAX, PROMPT_BYTES_MAX, TOKEN_IDS_MAX
 from attribution.operations.reports import BATCH_MAX
 from tests.attribution.conftest import OUTPUT, Committed, Programme, Trained, register_version
 
 
-def refusal(programme: Programme, **changes: Any) -> operations.UnableToAccept:
+def refusal(programme: Programme, **changes: Any) -> candidates.UnableToAccept:
     """The reason for which a generation with these changes is not stored."""
     (result,) = programme.report(programme.generation(**changes))
     assert result.refusal is not None, f"{changes} was accepted"
@@ -102,20 +102,20 @@ def test_an_unknown_model_version_is_refused(indexed: Programme) -> None:
 
 
 def test_another_services_model_version_is_as_unknown_as_none(indexed: Programme) -> None:
-    stranger = operations.register_service(name="stranger", at=indexed.at)
-    (result,) = operations.report_generations(service=stranger, generations=[indexed.generation()], at=indexed.at)
+    stranger = model_services.register_service(name="stranger", at=indexed.at)
+    (result,) = reports.report_generations(service=stranger, generations=[indexed.generation()], at=indexed.at)
     assert result.refusal is not None
     assert result.refusal.problem == "unknown-model-version"
 
 
 def test_services_do_not_share_external_ids(indexed: Programme, trained: Trained) -> None:
-    stranger = operations.register_service(name="stranger", at=indexed.at)
+    stranger = model_services.register_service(name="stranger", at=indexed.at)
     version = register_version(stranger, trained, at=indexed.at, name=indexed.model_version.name)
-    operations.register_manifest(
-        model_version=version, items=[operations.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
+    model_versions.register_manifest(
+        model_version=version, items=[model_versions.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
     )
     (ours,) = indexed.report(indexed.generation("g1"))
-    (theirs,) = operations.report_generations(
+    (theirs,) = reports.report_generations(
         service=stranger, generations=[indexed.generation("g1", output={"text": "war"})], at=indexed.at
     )
     assert (ours.status, theirs.status) == (201, 201)
@@ -128,7 +128,7 @@ def test_a_model_version_without_a_manifest_is_refused(indexed: Programme, train
 
 def test_a_retired_model_version_takes_nothing_new_and_answers_what_it_took(indexed: Programme) -> None:
     (first,) = indexed.report(indexed.generation("g1"))
-    operations.retire_model_version(model_version=indexed.model_version)
+    model_versions.retire_model_version(model_version=indexed.model_version)
     again, new = indexed.report(indexed.generation("g1"), indexed.generation("g2"))
     assert (again.status, again.id) == (200, first.id)
     assert new.refusal is not None
@@ -245,7 +245,7 @@ def test_texts_and_tokens_up_to_the_limits_are_taken(indexed: Programme) -> None
 
 @pytest.mark.parametrize("size", [0, BATCH_MAX + 1])
 def test_a_batch_has_1_to_1000_generations(indexed: Programme, size: int) -> None:
-    with pytest.raises(operations.UnableToReport, match="1 to 1000"):
+    with pytest.raises(reports.UnableToReport, match="1 to 1000"):
         indexed.report(*[indexed.generation(f"g{number}") for number in range(size)])
 
 

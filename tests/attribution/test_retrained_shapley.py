@@ -17,10 +17,11 @@ from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from attribution import attributors, tracing
-from attribution.adapters import LoadedModel
-from attribution.adapters.classifier import Classifier
-from attribution.attributors import IndexConfig, IndexItem
+from influence import scorers
+from influence.adapters import LoadedModel
+from influence.adapters.classifier import Classifier
+from influence.gradients import tracing
+from influence.scorers import IndexConfig, IndexItem
 
 HIDDEN, DECAY, STEPS, QUERIES = 24, 1e-3, 200, 100
 
@@ -135,7 +136,7 @@ def scores_of(game: Game, directory: Path) -> dict[str, np.ndarray]:
     found = {}
     for name, nodes in (("midpoint", 1), ("three nodes", 3), ("plain influence", [[1.0, 1.0]])):
         config = IndexConfig.from_json({"nodes": nodes, "k": 400, "fit_items": len(items), "pca_items": len(items)})
-        index = attributors.build(directory / name, model=model, items=items, config=config)
+        index = scorers.build(directory / name, model=model, items=items, config=config)
         scores = index.score(index.embed(queries))
         found[name] = scores.specific + scores.general
     gradients = {}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from attribution import scanning
-from attribution.shards import Array, Items, Shard, write_shard
+from influence.index import scan
+from influence.index.shards import Array, Items, Shard, write_shard
 
 K = 48
 ITEMS = 20_000
@@ -60,8 +60,8 @@ def test_the_leading_works_are_those_of_a_scan_of_everything(
 ) -> None:
     held = items(tmp_path, *parts, members=members)
     positions, of = held.of_holder(5), queries(asked, members)
-    expected = best(scanning.work_scores(held, positions, of), 5)
-    found = best(scanning.leading_works(held, positions, of, 5), 5)
+    expected = best(scan.work_scores(held, positions, of), 5)
+    found = best(scan.leading_works(held, positions, of, 5), 5)
     for (works, scores), (same, alike) in zip(expected, found, strict=True):
         assert works == same
         np.testing.assert_allclose(alike, scores, rtol=1e-4, atol=1e-6)
@@ -78,22 +78,22 @@ def test_a_work_leads_by_halves_on_both_sides_of_a_cut_of_which_neither_would(tm
         shards.append(write_shard(tmp_path, f"items-{number:05d}", rows, labels, divisor=100))
     held = Items(tmp_path, shards)
     positions = held.of_holder(5)
-    items_alone = np.sort(scanning.work_scores(Items(tmp_path, shards[:1]), positions[: ITEMS // 2], of)[1][:, 0])
-    expected = best(scanning.work_scores(held, positions, of), 5)
+    items_alone = np.sort(scan.work_scores(Items(tmp_path, shards[:1]), positions[: ITEMS // 2], of)[1][:, 0])
+    expected = best(scan.work_scores(held, positions, of), 5)
     assert expected[0][0][0] == works[0][-1], "It leads, and"
     assert 0.5 * expected[0][1][0] < items_alone[-6], "half of it is not among five."
-    found = best(scanning.leading_works(held, positions, of, 5), 5)
+    found = best(scan.leading_works(held, positions, of, 5), 5)
     assert found[0][0] == expected[0][0]
     np.testing.assert_allclose(found[0][1], expected[0][1], rtol=1e-4)
 
 
 def test_what_was_taken_out_does_not_lead(tmp_path: Path) -> None:
     held = items(tmp_path, np.arange(ITEMS))
-    leader = best(scanning.leading_works(held, held.of_holder(5), queries(1), 1), 1)[0][0]
+    leader = best(scan.leading_works(held, held.of_holder(5), queries(1), 1), 1)[0][0]
     without = Items(tmp_path, held.shards, np.array(leader))
-    assert len(without.of_holder(5)) == ITEMS - 1 >= scanning.ROUGH_FROM
-    expected = best(scanning.work_scores(without, without.of_holder(5), queries(1)), 5)
-    found = best(scanning.leading_works(without, without.of_holder(5), queries(1), 5), 5)
+    assert len(without.of_holder(5)) == ITEMS - 1 >= scan.ROUGH_FROM
+    expected = best(scan.work_scores(without, without.of_holder(5), queries(1)), 5)
+    found = best(scan.leading_works(without, without.of_holder(5), queries(1), 5), 5)
     assert leader[0] not in found[0][0]
     assert found[0][0] == expected[0][0]
 
@@ -102,8 +102,8 @@ def test_what_was_taken_out_does_not_lead(tmp_path: Path) -> None:
 def test_no_rough_score_is_further_off_than_it_says(tmp_path: Path, of: torch.Tensor) -> None:
     held = items(tmp_path, np.arange(ITEMS))
     positions = held.of_holder(5)
-    _, exact = scanning.work_scores(held, positions, of)
-    pieces = list(scanning._pieces(held, positions, of))
+    _, exact = scan.work_scores(held, positions, of)
+    pieces = list(scan._pieces(held, positions, of))
     rough, errors = (np.hstack([getattr(piece, name) for piece in pieces]) for name in ("scores", "errors"))
     assert (np.abs(rough - exact.T) <= errors).all()
     assert np.median(errors) < 0.1 * exact.std(), "A bound that tells nothing apart would leave nothing out."
@@ -112,6 +112,6 @@ def test_no_rough_score_is_further_off_than_it_says(tmp_path: Path, of: torch.Te
 def test_most_items_are_left_out_of_the_second_pass(tmp_path: Path) -> None:
     held = items(tmp_path, np.arange(ITEMS))
     positions = held.of_holder(5)
-    left = scanning._leaders(held, positions, queries(1), 5)
+    left = scan._leaders(held, positions, queries(1), 5)
     assert left is not None
     assert len(left) < ITEMS / 4

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attribution.shapley import ensemble, scores
-from attribution.shards import Items, write_shard
-from attribution.sums import NO_CLUSTER, HolderSums, owners_of_clusters, ownership, sum_by_holder
+from influence.index.shards import Items, write_shard
+from influence.index.sums import NO_CLUSTER, HolderSums, owners_of_clusters, ownership, sum_by_holder
+from influence.shapley import ensemble, scores
 
 
 def labels_of(holders: list[int], clusters: list[int] | None = None) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attribution.shares import BILLION, GroupScore, Shares, UnableToShare, apportion_scores, recompute
+from influence.shares import BILLION, GroupScore, Shares, UnableToShare, apportion_scores, recompute
 
 scores = st.lists(
     st.tuples(

@@ -15,8 +15,8 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import InternalError, ProgrammingError, connection
 
-from config import local
-from config.database import APP_ROLE, ROLES_SQL
+from config.engine import servers
+from config.engine.roles import APP_ROLE, ROLES_SQL
 from tests.databases import CommittedDatabase
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -54,8 +54,8 @@ def test_a_clone_starts_without_the_rows_of_the_last_one(committed_database: Com
 
 def test_two_set_ups_at_once_create_the_roles_together(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
-        stack.enter_context(local.engine(tmp_path / "server", valkey=False))
-        url = local.database_url(tmp_path / "server")
+        stack.enter_context(servers.engine(tmp_path / "server", valkey=False))
+        url = servers.database_url(tmp_path / "server")
         first, second, observer = (stack.enter_context(contextlib.closing(psycopg2.connect(url))) for _ in range(3))
         observer.autocommit = True
         pool = stack.enter_context(ThreadPoolExecutor(1))

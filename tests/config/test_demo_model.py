@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from attribution.adapters import Example, LoadedModel
-from attribution.index import IndexConfig, IndexItem, build_index
 from config.demo import corpus, model
 from config.demo.corpus import AUTHORS, Address
+from influence.adapters import Example, LoadedModel
+from influence.index.reader import IndexConfig, IndexItem, build_index
 
 SHAPE = model.Shape(width=16, layers=1, heads=2)
 TRAINING = model.Training(epochs=4, batch=16, warmup=5)

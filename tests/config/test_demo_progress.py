@@ -15,8 +15,8 @@ import requests
 from django.test import Client
 from rich.console import Console
 
-from config import local
 from config.demo import progress
+from config.engine import servers
 from tests.config.test_installation import CONFIGURED, ROOT
 
 pytestmark = pytest.mark.django_db
@@ -137,7 +137,7 @@ def test_the_second_demo_says_when_its_first_page_was_there(data_directory: Path
     demo = data_directory / "demo"
     demo.mkdir()
     (demo / "figures.json").write_text(json.dumps({"seconds": {"total": 1.5}}))
-    port = local.free_port()
+    port = servers.free_port()
     environment = {name: value for name, value in os.environ.items() if name not in CONFIGURED}
     subprocess.run(
         [sys.executable, "manage.py", "demo", "--once", "--json", tmp_path / "out.json", "--port", str(port)],

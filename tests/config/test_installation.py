@@ -17,7 +17,7 @@ import pytest
 import requests
 from celery import Celery
 
-from config import local
+from config.engine import servers
 from tests.config.test_local import wait_until_gone
 from tests.databases import copy_engine
 
@@ -45,7 +45,7 @@ class Up:
     def __init__(
         self, data: Path, log: Path, *arguments: str, set_up: bool = True, **environment_of_its_own: str
     ) -> None:
-        self.port = local.free_port()
+        self.port = servers.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self.data = data
@@ -125,7 +125,7 @@ def test_generations_are_attributed_while_the_worker_of_builds_is_occupied(up: U
     assert attributing
     for pid in [*building, *attributing]:
         assert b"OMP_NUM_THREADS=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    app = Celery(broker=local.broker_url(up.data))
+    app = Celery(broker=servers.broker_url(up.data))
     host = socket.gethostname()
     attribution, builds = (app.control.inspect([f"{name}@{host}"], timeout=5) for name in ("attribution", "builds"))
     for worker in (attribution, builds):

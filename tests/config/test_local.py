@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 import redis
 
-from config import local
+from config.engine import servers as local
 
 HOLDER = """
 import signal, sys, time

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import ProgrammingError, connection, transaction
 
 from config import scripts
-from config.database import APP_ROLE, OWNER_ROLE, acting_as, take_role
+from config.engine.roles import APP_ROLE, OWNER_ROLE, acting_as, take_role
 from config.health import CHECKS
 from config.models import AppliedScript
 from tests.databases import CommittedDatabase

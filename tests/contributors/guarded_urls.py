@@ -4,8 +4,8 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.generic import TemplateView
 
-from contributors.console import recently_authenticated, staff_required
-from contributors.portal import ContributorRequest, contributor_required
+from contributors.portal.guard import ContributorRequest, contributor_required
+from people.console.guard import recently_authenticated, staff_required
 
 
 @staff_required("finance_maker", "finance_checker")

@@ -15,7 +15,8 @@ from django.test import Client
 from PIL import Image, ImageDraw
 
 from contributors.models import Contributor, Dataset, User
-from contributors.operations import NewWork, enrol_totp, register_contributor, register_dataset, register_user
+from contributors.operations.people import enrol_totp, register_contributor, register_user
+from contributors.operations.works import NewWork, register_dataset
 
 PASSWORD = "correct horse battery 9"
 TOTP_PERIOD = 30  # seconds

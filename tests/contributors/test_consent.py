@@ -11,16 +11,16 @@ from django.db import Error, IntegrityError, transaction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contributors import queries
 from contributors.models import Consent, Contributor, Dataset, Work
-from contributors.operations import (
+from contributors.operations.consents import (
     UnableToRecordConsent,
     grant_consent,
     grant_consents,
-    register_works,
     withdraw_consent,
     withdraw_consents,
 )
+from contributors.operations.works import register_works
+from contributors.queries import consents
 from tests.contributors import people
 
 pytestmark = pytest.mark.django_db
@@ -43,7 +43,7 @@ def say(
 
 
 def in_force(work: Work, at: datetime, hours: float = 0) -> Consent | None:
-    return queries.consent_in_force(work=work, scope=TRAIN, at=at + timedelta(hours=hours))
+    return consents.consent_in_force(work=work, scope=TRAIN, at=at + timedelta(hours=hours))
 
 
 def test_where_nothing_is_said_the_answer_is_no(essay: Work, at: datetime) -> None:
@@ -53,7 +53,7 @@ def test_where_nothing_is_said_the_answer_is_no(essay: Work, at: datetime) -> No
 def test_a_permission_speaks_of_its_own_scope_only(ada: Contributor, essay: Work, at: datetime) -> None:
     said = say(ada, at)
     assert in_force(essay, at) == said
-    assert queries.consent_in_force(work=essay, scope="fine_tune", at=at) is None
+    assert consents.consent_in_force(work=essay, scope="fine_tune", at=at) is None
 
 
 def test_a_permission_holds_from_its_beginning_up_to_its_end(ada: Contributor, essay: Work, at: datetime) -> None:
@@ -214,9 +214,9 @@ def test_the_consent_of_many_works_is_one_query(
     say(ada, at)
     say(ada, at, "deny", work=works[3])
     with django_assert_num_queries(1):
-        allowed = queries.consents_in_force(work_ids=[work.pk for work in works], scope=TRAIN, at=at)
+        allowed = consents.consents_in_force(work_ids=[work.pk for work in works], scope=TRAIN, at=at)
     assert set(allowed) == {work.pk for work in works} - {works[3].pk}
-    assert queries.consents_in_force(work_ids=[], scope=TRAIN, at=at) == {}
+    assert consents.consents_in_force(work_ids=[], scope=TRAIN, at=at) == {}
 
 
 def test_the_matrix_shows_what_holds_and_what_comes(
@@ -226,12 +226,12 @@ def test_the_matrix_shows_what_holds_and_what_comes(
     say(ada, at, "deny", start=9)
     say(ada, at, work=essay)
     expired = say(ada, at, start=-9, end=-1, dataset=essays)
-    rows = {row.dataset: {state.scope: state for state in row.states} for row in queries.consent_matrix(ada, at)}
+    rows = {row.dataset: {state.scope: state for state in row.states} for row in consents.consent_matrix(ada, at)}
     assert set(rows) == {None, essays}
     assert (rows[None][TRAIN].current, rows[None][TRAIN].next) == (current, coming)
     assert rows[None]["search"].current is None
     assert rows[essays][TRAIN].current is None
-    assert expired in queries.consent_history(ada)
+    assert expired in consents.consent_history(ada)
 
 
 STATEMENT = st.tuples(

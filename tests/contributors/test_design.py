@@ -9,8 +9,8 @@ import pytest
 from django.conf import settings
 from django.template import Context, Template
 
-from contributors.templatetags import figures
 from people.presentation import charts
+from people.templatetags import figures
 
 
 def rendered(source: str, **context: object) -> str:

@@ -9,9 +9,11 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test import Client
 
-from contributors import operations, queries
 from contributors.models import PPB, Contributor, ContributorLink, Holder, IdentifyingDetail, LinkedContributor, User
-from contributors.operations import UnableToDecideLink, UnableToLink
+from contributors.operations import links, splits, works
+from contributors.operations.links import UnableToDecideLink, UnableToLink
+from contributors.operations.people import register_holder
+from contributors.queries.links import counted_as_one, linked_accounts, suspicions
 from tests.contributors import people
 
 pytestmark = pytest.mark.django_db
@@ -33,15 +35,15 @@ def cleo(db: None, at: datetime) -> Contributor:
 
 
 def propose(accounts: list[Contributor], finder: User, at: datetime) -> ContributorLink:
-    return operations.propose_link(contributors=accounts, reason="The same passport.", by=finder, at=at)
+    return links.propose_link(contributors=accounts, reason="The same passport.", by=finder, at=at)
 
 
 def in_force(accounts: list[Contributor], finder: User, decider: User, at: datetime) -> ContributorLink:
-    return operations.decide_link(link=propose(accounts, finder, at), agree=True, by=decider, at=at)
+    return links.decide_link(link=propose(accounts, finder, at), agree=True, by=decider, at=at)
 
 
 def note(contributor: Contributor, digest: str, at: datetime) -> None:
-    operations.note_detail(contributor=contributor, kind="bank_account", digest=digest, shown="DE … 3000", at=at)
+    links.note_detail(contributor=contributor, kind="bank_account", digest=digest, shown="DE … 3000", at=at)
 
 
 def default_holders(*accounts: Contributor) -> tuple[int, ...]:
@@ -54,36 +56,36 @@ def test_a_link_is_in_force_from_when_somebody_else_agrees_until_two_people_end_
 ) -> None:
     later = at + timedelta(days=1)
     link = propose([ada, ben], finder, at)
-    assert queries.linked_accounts(at) == {}
+    assert linked_accounts(at) == {}
     with pytest.raises(UnableToDecideLink, match="somebody else"):
-        operations.decide_link(link=link, agree=True, by=finder, at=at)
-    operations.decide_link(link=link, agree=True, by=decider, at=at)
-    assert queries.linked_accounts(at) == {ada.pk: ada.pk, ben.pk: ada.pk}
-    assert queries.linked_accounts(at - timedelta(seconds=1)) == {}
-    operations.propose_end_of_link(link=link, reason="Twins.", by=decider, at=later)
+        links.decide_link(link=link, agree=True, by=finder, at=at)
+    links.decide_link(link=link, agree=True, by=decider, at=at)
+    assert linked_accounts(at) == {ada.pk: ada.pk, ben.pk: ada.pk}
+    assert linked_accounts(at - timedelta(seconds=1)) == {}
+    links.propose_end_of_link(link=link, reason="Twins.", by=decider, at=later)
     with pytest.raises(UnableToDecideLink, match="somebody else"):
-        operations.decide_link(link=link, agree=True, by=decider, at=later)
-    assert queries.linked_accounts(later)
-    operations.decide_link(link=link, agree=True, by=finder, at=later)
-    assert queries.linked_accounts(later) == {}
+        links.decide_link(link=link, agree=True, by=decider, at=later)
+    assert linked_accounts(later)
+    links.decide_link(link=link, agree=True, by=finder, at=later)
+    assert linked_accounts(later) == {}
     # What was in force then still was.
-    assert queries.linked_accounts(later - timedelta(seconds=1))
+    assert linked_accounts(later - timedelta(seconds=1))
 
 
 def test_a_refused_link_never_counts_and_a_refused_end_leaves_the_link(
     ada: Contributor, ben: Contributor, finder: User, decider: User, at: datetime
 ) -> None:
-    refused = operations.decide_link(link=propose([ada, ben], finder, at), agree=False, by=finder, at=at)
-    assert (refused.state, queries.linked_accounts(at)) == ("refused", {})
+    refused = links.decide_link(link=propose([ada, ben], finder, at), agree=False, by=finder, at=at)
+    assert (refused.state, linked_accounts(at)) == ("refused", {})
     link = in_force([ada, ben], finder, decider, at)
-    ending = operations.propose_end_of_link(link=link, reason="Twins.", by=finder, at=at)
-    assert operations.decide_link(link=ending, agree=False, by=finder, at=at).state == "in_force"
-    assert queries.linked_accounts(at)
+    ending = links.propose_end_of_link(link=link, reason="Twins.", by=finder, at=at)
+    assert links.decide_link(link=ending, agree=False, by=finder, at=at).state == "in_force"
+    assert linked_accounts(at)
     for wrong in (refused, link):
         with pytest.raises(UnableToDecideLink, match="nothing to decide"):
-            operations.decide_link(link=wrong, agree=True, by=decider, at=at)
+            links.decide_link(link=wrong, agree=True, by=decider, at=at)
     with pytest.raises(UnableToDecideLink, match="Only a link in force"):
-        operations.propose_end_of_link(link=refused, reason="Twins.", by=finder, at=at)
+        links.propose_end_of_link(link=refused, reason="Twins.", by=finder, at=at)
 
 
 def test_links_that_share_an_account_make_one_group(
@@ -91,10 +93,10 @@ def test_links_that_share_an_account_make_one_group(
 ) -> None:
     in_force([ben, cleo], finder, decider, at)
     last = in_force([ada, ben], finder, decider, at)
-    assert set(queries.linked_accounts(at).values()) == {ada.pk}
-    operations.propose_end_of_link(link=last, reason="Twins.", by=finder, at=at)
-    operations.decide_link(link=last, agree=True, by=decider, at=at)
-    assert queries.linked_accounts(at) == {ben.pk: ben.pk, cleo.pk: ben.pk}
+    assert set(linked_accounts(at).values()) == {ada.pk}
+    links.propose_end_of_link(link=last, reason="Twins.", by=finder, at=at)
+    links.decide_link(link=last, agree=True, by=decider, at=at)
+    assert linked_accounts(at) == {ben.pk: ben.pk, cleo.pk: ben.pk}
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 1001])
@@ -102,7 +104,7 @@ def test_a_link_needs_a_reason_that_people_can_read(
     ada: Contributor, ben: Contributor, finder: User, at: datetime, reason: str
 ) -> None:
     with pytest.raises(UnableToLink, match="Say why"):
-        operations.propose_link(contributors=[ada, ben], reason=reason, by=finder, at=at)
+        links.propose_link(contributors=[ada, ben], reason=reason, by=finder, at=at)
 
 
 def test_a_link_joins_several_accounts_each_once(ada: Contributor, finder: User, at: datetime) -> None:
@@ -154,12 +156,12 @@ def test_holders_of_linked_accounts_count_as_one_and_those_of_others_alone(
     ada: Contributor, ben: Contributor, cleo: Contributor, finder: User, decider: User, at: datetime
 ) -> None:
     every = default_holders(ada, ben, cleo)
-    assert queries.counted_as_one(every, at) == []
+    assert counted_as_one(every, at) == []
     in_force([ada, cleo], finder, decider, at)
-    assert queries.counted_as_one(every, at) == [default_holders(ada, cleo)]
+    assert counted_as_one(every, at) == [default_holders(ada, cleo)]
     # Of an index that has no works of one of them.
-    assert queries.counted_as_one(default_holders(ada, ben), at) == []
-    assert queries.counted_as_one([], at) == []
+    assert counted_as_one(default_holders(ada, ben), at) == []
+    assert counted_as_one([], at) == []
 
 
 def test_a_holder_that_somebody_else_has_a_part_in_counts_with_those_of_the_same_people(
@@ -167,24 +169,24 @@ def test_a_holder_that_somebody_else_has_a_part_in_counts_with_those_of_the_same
 ) -> None:
     def duo(one: Contributor, other: Contributor) -> int:
         parts = {one: PPB // 4, other: PPB - PPB // 4}
-        return operations.register_holder(contributor=one, label="Duo", parts=parts, effective_from=at, at=at).pk
+        return register_holder(contributor=one, label="Duo", parts=parts, effective_from=at, at=at).pk
 
     first, second, third = duo(ada, ben), duo(ben, ada), duo(cleo, ben)
     every = [*default_holders(ada), first, second, third]
-    assert queries.counted_as_one(every, at) == [(first, second)]
+    assert counted_as_one(every, at) == [(first, second)]
     in_force([ada, cleo], finder, decider, at)
-    assert queries.counted_as_one(every, at) == [(first, second, third)]
+    assert counted_as_one(every, at) == [(first, second, third)]
 
 
 def test_a_work_that_an_account_puts_under_a_holder_of_its_own_counts_with_the_rest(
     ada: Contributor, at: datetime
 ) -> None:
-    (work,) = operations.register_works(dataset=people.dataset(ada, at), works=[people.text_work(1)], at=at)
+    (work,) = works.register_works(dataset=people.dataset(ada, at), works=[people.text_work(1)], at=at)
     owner = ada.memberships.get(role="owner").user
-    operations.propose_split_sheet(contributor=ada, work=work, parts={ada: PPB}, effective_from=at, by=owner, at=at)
+    splits.propose_split_sheet(contributor=ada, work=work, parts={ada: PPB}, effective_from=at, by=owner, at=at)
     work.refresh_from_db()
     (before,) = (holder for holder in default_holders(ada) if holder != work.holder_id)
-    assert queries.counted_as_one([before, work.holder_id], at) == [(before, work.holder_id)]
+    assert counted_as_one([before, work.holder_id], at) == [(before, work.holder_id)]
 
 
 # --- finding them -------------------------------------------------------------------------------------------------
@@ -194,9 +196,9 @@ def test_accounts_that_share_a_detail_wait_for_somebody_to_look(
     note(ada, "a", at)
     note(ada, "a", at)
     note(cleo, "c", at)
-    assert queries.suspicions(at) == []
+    assert suspicions(at) == []
     note(ben, "a", at + timedelta(hours=1))
-    (found,) = queries.suspicions(at)
+    (found,) = suspicions(at)
     assert (found.contributors, found.kind, found.shown) == ([ada, ben], "bank account", "DE … 3000")
     assert found.noted_at == at + timedelta(hours=1)
     assert IdentifyingDetail.objects.count() == 3
@@ -207,26 +209,26 @@ def test_what_somebody_proposed_or_decided_is_no_longer_to_be_looked_at_until_on
 ) -> None:
     note(ada, "a", at)
     note(ben, "a", at)
-    operations.dismiss_suspicion(contributors=[ada, ben], reason="A couple.", by=finder, at=at)
-    assert queries.suspicions(at) == []
-    assert queries.linked_accounts(at) == {}
+    links.dismiss_suspicion(contributors=[ada, ben], reason="A couple.", by=finder, at=at)
+    assert suspicions(at) == []
+    assert linked_accounts(at) == {}
     note(cleo, "a", at)
-    (found,) = queries.suspicions(at)
+    (found,) = suspicions(at)
     assert found.contributors == [ada, ben, cleo]
     in_force([ada, ben], finder, decider, at)
-    assert queries.suspicions(at)
+    assert suspicions(at)
     link = propose([ben, cleo], finder, at)
-    assert queries.suspicions(at)
+    assert suspicions(at)
     # By both links together all of them are one person's.
-    operations.decide_link(link=link, agree=True, by=decider, at=at)
-    assert queries.suspicions(at) == []
+    links.decide_link(link=link, agree=True, by=decider, at=at)
+    assert suspicions(at) == []
 
 
 def test_a_detail_noted_under_two_keys_is_one_suspicion(ada: Contributor, ben: Contributor, at: datetime) -> None:
     for digest in ("old", "new"):
         for one in (ada, ben):
             note(one, digest, at)
-    assert len(queries.suspicions(at)) == 1
+    assert len(suspicions(at)) == 1
 
 
 # --- what they see ------------------------------------------------------------------------------------------------

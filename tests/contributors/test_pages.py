@@ -14,7 +14,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from contributors.models import Consent, Contributor, Dataset, User, Work
-from contributors.operations import NewWork, add_member, grant_consent, register_works
+from contributors.operations.consents import grant_consent
+from contributors.operations.people import add_member
+from contributors.operations.works import NewWork, register_works
 from tests.contributors import people
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.contributors.guarded_urls")]

@@ -11,9 +11,8 @@ from allauth.mfa.models import Authenticator
 from django.contrib.auth.models import Group
 from django.db import Error, IntegrityError, connection, transaction
 
-from contributors import queries
 from contributors.models import PPB, STAFF_ROLES, Contributor, Holder, Membership, Split, User
-from contributors.operations import (
+from contributors.operations.people import (
     UnableToRecordSplitSheet,
     UnableToRegisterContributor,
     UnableToRegisterUser,
@@ -24,6 +23,7 @@ from contributors.operations import (
     register_holder,
     register_user,
 )
+from contributors.queries import splits
 from tests.contributors import people
 
 pytestmark = pytest.mark.django_db
@@ -79,7 +79,7 @@ def test_an_address_registers_once(at: datetime) -> None:
 def test_a_new_contributor_is_owned_by_its_user_and_gets_the_whole(ada: Contributor, at: datetime) -> None:
     assert ada.memberships.get().role == Membership.Role.OWNER
     holder = ada.holders.get(is_default=True)
-    assert queries.split_of([holder.pk], at) == {holder.pk: [(ada.pk, PPB)]}
+    assert splits.split_of([holder.pk], at) == {holder.pk: [(ada.pk, PPB)]}
     check_constraints_now()
 
 
@@ -121,15 +121,15 @@ def test_a_new_split_sheet_holds_from_its_date_on(ada: Contributor, ben: Contrib
     holder = ada.holders.get()
     later = at + timedelta(days=10)
     record_split_sheet(holder=holder, parts={ada: 600_000_000, ben: 400_000_000}, effective_from=later, at=at)
-    assert queries.split_of([holder.pk], at)[holder.pk] == [(ada.pk, PPB)]
-    assert queries.split_of([holder.pk], later)[holder.pk] == [(ada.pk, 600_000_000), (ben.pk, 400_000_000)]
-    assert queries.split_of([holder.pk], at - timedelta(days=999))[holder.pk] == [(ada.pk, PPB)]
+    assert splits.split_of([holder.pk], at)[holder.pk] == [(ada.pk, PPB)]
+    assert splits.split_of([holder.pk], later)[holder.pk] == [(ada.pk, 600_000_000), (ben.pk, 400_000_000)]
+    assert splits.split_of([holder.pk], at - timedelta(days=999))[holder.pk] == [(ada.pk, PPB)]
     check_constraints_now()
 
 
 def test_works_made_together_get_a_holder_of_their_own(ada: Contributor, ben: Contributor, at: datetime) -> None:
     band = register_holder(contributor=ada, label="The Band", parts={ada: 1, ben: PPB - 1}, effective_from=at, at=at)
-    assert queries.named_split(band, at) == [("Ben", PPB - 1), ("Ada", 1)]
+    assert splits.named_split(band, at) == [("Ben", PPB - 1), ("Ada", 1)]
     check_constraints_now()
 
 

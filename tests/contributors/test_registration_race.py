@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from contributors.models import Dataset, DuplicatePair, Work
-from contributors.operations import UnableToRegisterWorks, register_works
+from contributors.operations.works import UnableToRegisterWorks, register_works
 from tests.contributors import people
 from tests.databases import CommittedDatabase
 

@@ -10,10 +10,11 @@ from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from django.utils.timezone import now
 
-from contributors import operations
 from contributors.models import PPB, Contributor, Dataset, Holder, Split, SplitDispute, SplitProposal, User
-from contributors.operations import register_holder, register_works
-from contributors.queries import split_of
+from contributors.operations import splits
+from contributors.operations.people import register_holder
+from contributors.operations.works import register_works
+from contributors.queries.splits import split_of
 from tests.contributors import people
 
 pytestmark = pytest.mark.django_db
@@ -35,11 +36,11 @@ def propose(
     duo: Holder, ada: Contributor, parts: dict[Contributor, int], at: datetime, **changes: Any
 ) -> SplitProposal:
     said: dict[str, Any] = {"holder": duo, "effective_from": at + timedelta(days=1), **changes}
-    return operations.propose_split_sheet(contributor=ada, parts=parts, by=owner_of(ada), at=at, **said)
+    return splits.propose_split_sheet(contributor=ada, parts=parts, by=owner_of(ada), at=at, **said)
 
 
 def answer(proposal: SplitProposal, contributor: Contributor, at: datetime, *, agrees: bool = True) -> SplitProposal:
-    return operations.answer_split_sheet(
+    return splits.answer_split_sheet(
         proposal=proposal, contributor=contributor, agrees=agrees, by=owner_of(contributor), at=at
     )
 
@@ -82,7 +83,7 @@ def test_one_refusal_leaves_the_sheet_as_it_is_and_who_would_leave_is_asked_too(
     assert proposal.state == "open"
     assert answer(proposal, ben, at, agrees=False).state == "refused"
     assert Split.objects.filter(holder=duo).count() == 2
-    with pytest.raises(operations.UnableToAnswerSplit, match="refused already"):
+    with pytest.raises(splits.UnableToAnswerSplit, match="refused already"):
         answer(proposal, ben, at)
     again = propose(duo, ada, {ada: PPB}, at)
     answer(again, ben, at)
@@ -101,7 +102,7 @@ def test_one_refusal_leaves_the_sheet_as_it_is_and_who_would_leave_is_asked_too(
 def test_shares_that_do_not_sum_are_refused_in_words_and_no_row_is_written(
     duo: Holder, ada: Contributor, ben: Contributor, at: datetime, ada_ppb: int, ben_ppb: int, named: str
 ) -> None:
-    with pytest.raises(operations.UnableToProposeSplit, match=named):
+    with pytest.raises(splits.UnableToProposeSplit, match=named):
         propose(duo, ada, {ada: ada_ppb, ben: ben_ppb}, at)
     assert not SplitProposal.objects.exists()
 
@@ -110,21 +111,21 @@ def test_only_who_has_a_part_proposes_once_at_a_time_and_not_for_the_past(
     duo: Holder, ada: Contributor, ben: Contributor, at: datetime
 ) -> None:
     cleo = people.contributor("Cleo", at)
-    with pytest.raises(operations.UnableToProposeSplit, match="has no part in “Duo”"):
+    with pytest.raises(splits.UnableToProposeSplit, match="has no part in “Duo”"):
         propose(duo, cleo, {cleo: PPB}, at)
-    with pytest.raises(operations.UnableToProposeSplit, match="in the past"):
+    with pytest.raises(splits.UnableToProposeSplit, match="in the past"):
         propose(duo, ada, {ada: PPB}, at, effective_from=at - timedelta(days=1))
-    with pytest.raises(operations.UnableToProposeSplit, match="does not act for Ada"):
-        operations.propose_split_sheet(
+    with pytest.raises(splits.UnableToProposeSplit, match="does not act for Ada"):
+        splits.propose_split_sheet(
             contributor=ada, holder=duo, parts={ada: PPB}, effective_from=at, by=owner_of(ben), at=at
         )
     first = propose(duo, ada, {ada: 1, ben: PPB - 1}, at)
-    with pytest.raises(operations.UnableToProposeSplit, match="Another proposal waits"):
+    with pytest.raises(splits.UnableToProposeSplit, match="Another proposal waits"):
         propose(duo, ben, {ada: PPB - 1, ben: 1}, at)
-    with pytest.raises(operations.UnableToAnswerSplit, match="Only who proposed"):
-        operations.withdraw_split_proposal(proposal=first, contributor=ben, by=owner_of(ben), at=at)
-    operations.withdraw_split_proposal(proposal=first, contributor=ada, by=owner_of(ada), at=at)
-    with pytest.raises(operations.UnableToAnswerSplit, match="asks nothing of Cleo"):
+    with pytest.raises(splits.UnableToAnswerSplit, match="Only who proposed"):
+        splits.withdraw_split_proposal(proposal=first, contributor=ben, by=owner_of(ben), at=at)
+    splits.withdraw_split_proposal(proposal=first, contributor=ada, by=owner_of(ada), at=at)
+    with pytest.raises(splits.UnableToAnswerSplit, match="asks nothing of Cleo"):
         answer(propose(duo, ada, {ada: 1, ben: PPB - 1}, at), cleo, at)
 
 
@@ -132,7 +133,7 @@ def test_a_single_work_gets_a_holder_of_its_own(
     ada: Contributor, ben: Contributor, essays: Dataset, at: datetime
 ) -> None:
     work, other = register_works(dataset=essays, works=[people.text_work(1), people.text_work(2)], at=at)
-    proposal = operations.propose_split_sheet(
+    proposal = splits.propose_split_sheet(
         contributor=ada, work=work, parts={ada: HALF, ben: HALF}, effective_from=at, by=owner_of(ada), at=at
     )
     answer(proposal, ben, at)
@@ -147,7 +148,7 @@ def test_a_work_is_divided_as_it_was_until_its_own_sheet_begins(
 ) -> None:
     [work] = register_works(dataset=essays, works=[people.text_work(1)], at=at)
     begins = at + timedelta(days=10)
-    proposal = operations.propose_split_sheet(
+    proposal = splits.propose_split_sheet(
         contributor=ada, work=work, parts={ben: PPB}, effective_from=begins, by=owner_of(ada), at=at
     )
     answer(proposal, ben, at)
@@ -176,7 +177,7 @@ def test_who_came_into_the_sheet_after_a_proposal_is_asked_before_it_is_written(
 ) -> None:
     [work] = register_works(dataset=essays, works=[people.text_work(1)], at=at)
     cleo = people.contributor("Cleo", at)
-    alone = operations.propose_split_sheet(
+    alone = splits.propose_split_sheet(
         contributor=ada, work=work, parts={ada: HALF, ben: HALF}, effective_from=at, by=owner_of(ada), at=at
     )
     soon = at + timedelta(minutes=1)
@@ -194,7 +195,7 @@ def test_a_contested_share_is_not_divided_away_without_who_contests_it(
 ) -> None:
     cleo = people.contributor("Cleo", at)
     answer(propose(duo, ada, {ada: 1, cleo: PPB - 1}, at), cleo, at, agrees=False)
-    operations.contest_share(holder=duo, claimant=cleo, against=ben, ppb=HALF, reason="mine", by=owner_of(cleo), at=at)
+    splits.contest_share(holder=duo, claimant=cleo, against=ben, ppb=HALF, reason="mine", by=owner_of(cleo), at=at)
     away = propose(duo, ada, {ada: PPB}, at)
     assert answer(away, ben, at).state == "open"
     assert answer(away, cleo, at, agrees=False).state == "refused"
@@ -225,7 +226,7 @@ def test_the_database_keeps_proposals_and_answers(
 
 def test_a_share_is_contested_as_far_as_it_goes(duo: Holder, ada: Contributor, ben: Contributor, at: datetime) -> None:
     def contest(ppb: int, *, claimant: Contributor = ada, against: Contributor = ben, reason: str = "mine") -> Any:
-        return operations.contest_share(
+        return splits.contest_share(
             holder=duo, claimant=claimant, against=against, ppb=ppb, reason=reason, by=owner_of(claimant), at=at
         )
 
@@ -234,11 +235,11 @@ def test_a_share_is_contested_as_far_as_it_goes(duo: Holder, ada: Contributor, b
         ({"ppb": 5, "against": ada}, "Your own share"), ({"ppb": 5, "reason": " "}, "why the share is yours"),
         ({"ppb": 5, "claimant": people.contributor("Cleo", at)}, "never named"),
     ]:  # fmt: skip
-        with pytest.raises(operations.UnableToContestShare, match=named):
+        with pytest.raises(splits.UnableToContestShare, match=named):
             contest(**arguments)  # type: ignore[arg-type]
     assert not SplitDispute.objects.exists()
     contest(HALF)
-    with pytest.raises(operations.UnableToContestShare, match="contest a share of Ben already"):
+    with pytest.raises(splits.UnableToContestShare, match="contest a share of Ben already"):
         contest(1)
 
 

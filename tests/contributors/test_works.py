@@ -16,17 +16,18 @@ import pytest
 from django.db import Error, connection, transaction
 from PIL import Image
 
-from contributors import fingerprints, queries
+from contributors import fingerprints
 from contributors.models import PPB, Contributor, Dataset, DuplicatePair, FingerprintBand, Work
-from contributors.operations import (
+from contributors.operations import works as operations
+from contributors.operations.people import register_holder
+from contributors.operations.works import (
     NewWork,
     UnableToRegisterDataset,
     UnableToRegisterWorks,
     register_dataset,
-    register_holder,
     register_works,
 )
-from contributors.operations import works as operations
+from contributors.queries import works as works_queries
 from tests.contributors import people
 
 pytestmark = pytest.mark.django_db
@@ -73,14 +74,14 @@ def test_a_work_is_stored_under_its_digest_and_read_back(essays: Dataset, at: da
     )
     assert work.title == "On rivers"
     assert work.holder == essays.contributor.holders.get()
-    assert queries.content(work) == "Ποταμός".encode()
+    assert works_queries.content(work) == "Ποταμός".encode()
     assert [p.name for p in (data_directory / "works").rglob("*") if p.is_file()] == [bytes(work.sha256).hex()]
     (data_directory / work.content_path).write_bytes(b"forged")
-    with pytest.raises(queries.DamagedContent, match="does not match"):
-        queries.content(work)
+    with pytest.raises(works_queries.DamagedContent, match="does not match"):
+        works_queries.content(work)
     (data_directory / work.content_path).unlink()
-    with pytest.raises(queries.DamagedContent, match="missing"):
-        queries.content(work)
+    with pytest.raises(works_queries.DamagedContent, match="missing"):
+        works_queries.content(work)
 
 
 @pytest.mark.parametrize(
@@ -171,8 +172,8 @@ def test_an_exact_copy_is_found_across_contributors_the_earlier_one_first(
     assert first.cluster is not None
     assert first.cluster == copy.cluster
     assert other.cluster is None
-    assert [p.pk for p in queries.duplicates_of(essays.contributor)] == [pair.pk]
-    assert list(queries.duplicates_of_work(other)) == []
+    assert [p.pk for p in works_queries.duplicates_of(essays.contributor)] == [pair.pk]
+    assert list(works_queries.duplicates_of_work(other)) == []
 
 
 def test_a_text_with_a_few_changed_words_is_found_as_near(essays: Dataset, reprints: Dataset, at: datetime) -> None:

@@ -28,7 +28,7 @@ SECONDS = {
 
 
 def _pace(**changes: float) -> Any:
-    from payouts.operations import Pace
+    from payouts.attempts.pace import Pace
 
     return Pace(**{**SECONDS, **changes})
 
@@ -36,18 +36,18 @@ def _pace(**changes: float) -> Any:
 # --- ways of paying -----------------------------------------------------------------------------------------------
 def _sending_blindly(key_of: Callable[[Any], str]) -> None:
     """UNSAFE: what did not succeed is sent again; nobody looks what there is, and no attempt is ever given up."""
-    from payouts import gateway
+    from payouts.attempts import execution
     from payouts.models import PayoutAttempt
-    from payouts.operations import execution
+    from payouts.rails.stripe import calls, client, errors, values
 
     def send(claim: Any, clock: Any, pace: Any) -> Any:
         attempt = PayoutAttempt.objects.get(pk=claim.attempt_id)
         try:
-            return gateway.create_transfer(
-                gateway.TransferRequest(attempt.request), idempotency_key=key_of(attempt),
-                deadline=gateway.boot_clock() + 30,
+            return calls.create_transfer(
+                values.TransferRequest(attempt.request), idempotency_key=key_of(attempt),
+                deadline=client.boot_clock() + 30,
             )  # fmt: skip
-        except gateway.UnableToUseStripe:
+        except errors.UnableToUseStripe:
             execution._release(claim, after_seconds=0.05, clock=clock)
             return None
 
@@ -85,14 +85,14 @@ def pay(
     """Work until every payout of the run is at its end or waits for a person."""
     from django.conf import settings
 
-    from payouts import operations
+    from payouts.attempts import crew
     from payouts.models import Payout, PayoutRun
 
     settings.STRIPE_REQUESTS_PER_SECOND = rate
     WAYS[way]()
     end, pace = time.monotonic() + seconds, _pace(**pace_of)
     while time.monotonic() < end:
-        operations.execute_run(run_id=run_id, threads=threads, seconds_max=seconds, pace=pace)
+        crew.execute_run(run_id=run_id, threads=threads, seconds_max=seconds, pace=pace)
         live = Payout.objects.filter(run_id=run_id, state__in=Payout.LIVE, needs_person_since__isnull=True)
         if PayoutRun.objects.get(pk=run_id).state == PayoutRun.State.PAUSED:
             live = live.exclude(state=Payout.State.APPROVED)
@@ -102,38 +102,38 @@ def pay(
 
 
 def sweep() -> None:
-    from payouts import reconciliation
+    from payouts.reconciliation import sweeping
 
-    reconciliation.sweep_stuck(at=datetime.now(UTC), threads=1, pace=_pace())
+    sweeping.sweep_stuck(at=datetime.now(UTC), threads=1, pace=_pace())
 
 
 def approve(run_id: int, by: int) -> None:
     from contributors.models import User
-    from payouts import operations
     from payouts.models import PayoutRun
+    from payouts.operations import approval, audit
 
     run = PayoutRun.objects.get(pk=run_id)
-    operations.approve_run(
+    approval.approve_run(
         run=run, by=User.objects.get(pk=by), typed_total=run.total_minor, content_hash=bytes(run.content_hash or b""),
-        at=datetime.now(UTC), seen=operations.Presence(mfa_age_seconds=1),
+        at=datetime.now(UTC), seen=audit.Presence(mfa_age_seconds=1),
     )  # fmt: skip
 
 
 def start(run_id: int, by: int) -> None:
     from contributors.models import User
-    from payouts import operations
     from payouts.models import PayoutRun
+    from payouts.operations import approval, audit
 
-    operations.start_execution(
+    approval.start_execution(
         run=PayoutRun.objects.get(pk=run_id), by=User.objects.get(pk=by), at=datetime.now(UTC),
-        seen=operations.Presence(mfa_age_seconds=1),
+        seen=audit.Presence(mfa_age_seconds=1),
     )  # fmt: skip
 
 
 def receive(body: str, signature: str) -> None:
     from django.test import RequestFactory
 
-    from payouts.api import stripe_webhook
+    from payouts.api.webhooks import stripe_webhook
 
     request = RequestFactory().post(
         "/webhooks/stripe/", body, content_type="application/json", headers={"Stripe-Signature": signature}
@@ -142,68 +142,68 @@ def receive(body: str, signature: str) -> None:
 
 
 def apply(event_id: int) -> None:
-    from payouts import reconciliation
+    from payouts.reconciliation import inbox
 
-    reconciliation.apply_webhook(event_id=event_id, at=datetime.now(UTC))
+    inbox.apply_webhook(event_id=event_id, at=datetime.now(UTC))
 
 
 def reverse(payout_id: int, by: int) -> None:
     from contributors.models import User
-    from payouts import operations
     from payouts.models import Payout
+    from payouts.operations import audit, reversals
 
-    operations.reverse_payout(
+    reversals.reverse_payout(
         payout=Payout.objects.get(pk=payout_id), amount_minor=100, by=User.objects.get(pk=by), reason="a test",
-        at=datetime.now(UTC), seen=operations.Presence(mfa_age_seconds=1),
+        at=datetime.now(UTC), seen=audit.Presence(mfa_age_seconds=1),
     )  # fmt: skip
 
 
 def recover_reversals(**pace_of: float) -> None:
-    from payouts import operations
+    from payouts.operations import reversals
 
-    operations.recover_reversals(pace=_pace(**pace_of))
+    reversals.recover_reversals(pace=_pace(**pace_of))
 
 
 def reconcile(run_id: int) -> None:
-    from payouts import reconciliation
     from payouts.models import PayoutRun
+    from payouts.reconciliation import comparison
 
-    reconciliation.reconcile_run(run=PayoutRun.objects.get(pk=run_id), at=datetime.now(UTC))
+    comparison.reconcile_run(run=PayoutRun.objects.get(pk=run_id), at=datetime.now(UTC))
 
 
 def _somebody(pk: int) -> dict[str, Any]:
     from contributors.models import User
-    from payouts import operations
+    from payouts.operations import audit
 
-    return {"by": User.objects.get(pk=pk), "at": datetime.now(UTC), "seen": operations.Presence(mfa_age_seconds=1)}
+    return {"by": User.objects.get(pk=pk), "at": datetime.now(UTC), "seen": audit.Presence(mfa_age_seconds=1)}
 
 
 def export(run_id: int, by: int) -> None:
-    from payouts import operations
     from payouts.models import PayoutRun
+    from payouts.operations import bank_files
 
-    operations.export_bank_file(run=PayoutRun.objects.get(pk=run_id), **_somebody(by))
+    bank_files.export_bank_file(run=PayoutRun.objects.get(pk=run_id), **_somebody(by))
 
 
 def hand_over(file_id: int, by: int) -> None:
-    from payouts import operations
     from payouts.models import BankFile
+    from payouts.operations import bank_files
 
-    operations.mark_bank_file_sent(file=BankFile.objects.get(pk=file_id), **_somebody(by))
+    bank_files.mark_bank_file_sent(file=BankFile.objects.get(pk=file_id), **_somebody(by))
 
 
 def withdraw(file_id: int, by: int) -> None:
-    from payouts import operations
     from payouts.models import BankFile
+    from payouts.operations import bank_files
 
-    operations.withdraw_bank_file(file=BankFile.objects.get(pk=file_id), reason="never uploaded", **_somebody(by))
+    bank_files.withdraw_bank_file(file=BankFile.objects.get(pk=file_id), reason="never uploaded", **_somebody(by))
 
 
 def report(table: str, by: int) -> None:
     """Read a bank's report as the page does: the whole table, line by line."""
-    from payouts import bank_csv, operations
+    from payouts.operations import bank_lines, bank_reports
 
-    results = operations.record_bank_lines(lines=bank_csv.lines_of(table.encode()), **_somebody(by))
+    results = bank_lines.record_bank_lines(lines=bank_reports.lines_of(table.encode()), **_somebody(by))
     assert {str(result.outcome) for result in results} <= {"recorded", "known"}, results
 
 
@@ -245,7 +245,7 @@ def main() -> None:
     os.environ["TRIBUTARY_CRASH_AT"] = ""
     django.setup()
     # Loaded before the fork, so that a child has nothing left to load.
-    for module in ("payouts.api", "payouts.tasks"):
+    for module in ("payouts.api.webhooks", "payouts.tasks"):
         importlib.import_module(module)
 
     for line in sys.stdin:

@@ -15,12 +15,15 @@ import pytest
 from django.conf import settings
 from django.db.models import Sum
 
-from ledger import invariants, journal
+from ledger import journal
 from ledger.journal import AccountKey
 from ledger.money import from_minor
-from payouts import bank_csv, operations, queries, reconciliation
+from ledger.queries import invariants
 from payouts.crashpoints import CrashPoint
 from payouts.models import BankFile, BankLine, Payout, PayoutAttempt, PayoutRun, Rail
+from payouts.operations import approval, bank_files, bank_reports, banks, building, runs
+from payouts.queries import balances
+from payouts.reconciliation.banks import reconcile_bank_run
 from tests.faults.workers import Workers
 from tests.payouts.world import SEEN, World
 
@@ -45,20 +48,20 @@ def _programme_account(monkeypatch: pytest.MonkeyPatch) -> None:
 def executing(world: World, payees: int) -> PayoutRun:
     for place in range(payees):
         contributor = world.contributor(7_000 + place, outcome=None, country="BR")
-        operations.record_bank_details(
+        banks.record_bank_details(
             contributor=contributor, holder_name="A", iban="GB33BUKB20201555555555", by=world.owner, at=world.at
         )
-    run = operations.build_run(
+    run = building.build_run(
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
     )
-    run = world.approve(operations.submit_run(run=run, by=world.maker, at=world.at, seen=SEEN))
-    return operations.start_execution(run=run, by=world.checker, at=world.at, seen=SEEN)
+    run = world.approve(runs.submit_run(run=run, by=world.maker, at=world.at, seen=SEEN))
+    return approval.start_execution(run=run, by=world.checker, at=world.at, seen=SEEN)
 
 
 def table(payouts: list[Payout], outcome: Callable[[int], str] = lambda place: "executed", mark: str = "") -> str:
     """The bank's report on these payouts, as its CSV is read."""
     text = io.StringIO()
-    rows = csv.DictWriter(text, list(bank_csv.COLUMNS))
+    rows = csv.DictWriter(text, list(bank_reports.COLUMNS))
     rows.writeheader()
     for place, payout in enumerate(payouts):
         rows.writerow(
@@ -84,8 +87,8 @@ def all_is_well(world: World, run: PayoutRun, bank_before: int) -> None:
     assert paid.count() == lines.filter(kind="executed").count()
     # Of an asset, a positive line is a credit: what left.
     assert bank(world) == bank_before + units("executed") - units("returned")
-    transit = queries.ledger_in_transit("USD", Rail.MANUAL_BANK_FILE)
-    assert transit == queries.live_in_transit("USD", Rail.MANUAL_BANK_FILE)
+    transit = balances.ledger_in_transit("USD", Rail.MANUAL_BANK_FILE)
+    assert transit == balances.live_in_transit("USD", Rail.MANUAL_BANK_FILE)
     under_way = run.payouts.filter(state=Payout.State.SENDING).aggregate(sum=Sum("amount_minor"))["sum"] or 0
     assert transit == from_minor(under_way, "USD")
     assert {result.name: result.rows for result in invariants.check_all() if result.rows} == {}
@@ -99,7 +102,7 @@ def nothing_was_ordered(run: PayoutRun) -> None:
     assert not BankFile.objects.filter(run=run, state="made").exists()
     assert not PayoutAttempt.objects.filter(payout__run=run, state="sent").exists()
     assert set(run.payouts.values_list("state", flat=True)) == {"approved"}
-    assert queries.ledger_in_transit("USD", Rail.MANUAL_BANK_FILE) == 0
+    assert balances.ledger_in_transit("USD", Rail.MANUAL_BANK_FILE) == 0
 
 
 def test_death_at_every_point_of_the_bank_rail_orders_and_books_once(committed_world: World, killable: Workers) -> None:
@@ -156,7 +159,7 @@ def test_death_at_every_point_of_the_bank_rail_orders_and_books_once(committed_w
         assert killable.run("report", table=back, by=checker) == 0
     all_is_well(world, run, before)
     assert world.payable(payouts[0].contributor) == from_minor(payouts[0].amount_minor, "USD")
-    assert reconciliation.reconcile_bank_run(run=run, at=datetime.now(UTC)).is_clean
+    assert reconcile_bank_run(run=run, at=datetime.now(UTC)).is_clean
     assert crashed == {*ON_THE_BANK_RAIL, P.VOID_WRITTEN}
 
 
@@ -190,7 +193,7 @@ def test_writers_and_readers_of_bank_files_killed_at_random_order_and_book_once(
     assert killed >= 2
     file = BankFile.objects.get()
     assert (file.n_payments, PayoutAttempt.objects.count()) == (payees, payees)
-    content = operations.read_bank_file(file=file, by=world.maker, at=datetime.now(UTC), seen=SEEN)
+    content = bank_files.read_bank_file(file=file, by=world.maker, at=datetime.now(UTC), seen=SEEN)
     assert content.count(b"<EndToEndId>") == payees
     assert killable.run("hand_over", file_id=file.pk, by=maker) == 0
 
@@ -200,4 +203,4 @@ def test_writers_and_readers_of_bank_files_killed_at_random_order_and_book_once(
     assert killable.run("report", table=told, by=checker) == 0
     all_is_well(world, run, before)
     assert set(run.payouts.values_list("state", flat=True)) == {"settled", "held"}
-    assert reconciliation.reconcile_bank_run(run=run, at=datetime.now(UTC)).is_clean
+    assert reconcile_bank_run(run=run, at=datetime.now(UTC)).is_clean

@@ -17,8 +17,8 @@ import pytest
 from django.conf import settings
 from pytest_django import DjangoDbBlocker
 
-from attribution import operations
 from attribution.models import AttributionIndex, BuildStep
+from attribution.operations import builds
 from attribution.operations.indexes import Wanted, load_model, own_generations
 from attribution.operations.manifest_items import ManifestItems
 from tests.attribution.conftest import NOW, SMALL_INDEX, Trained, start_programme, trained
@@ -76,10 +76,10 @@ def digests(directory: Path) -> dict[str, bytes]:
 def test_a_build_whose_workers_are_killed_again_and_again_writes_the_bytes_of_an_undisturbed_one(
     environment: dict[str, str], trained: Trained, tmp_path: Path, kills: int
 ) -> None:
-    from attribution import attributors
+    from influence import scorers
 
     programme = start_programme(trained, NOW)
-    index = operations.queue_build(model_version=programme.model_version, config=CONFIG, at=NOW)
+    index = builds.queue_build(model_version=programme.model_version, config=CONFIG, at=NOW)
     log, chance = tmp_path / "workers.log", random.Random(11)
 
     def done() -> int:
@@ -101,7 +101,7 @@ def test_a_build_whose_workers_are_killed_again_and_again_writes_the_bytes_of_an
     assert not BuildStep.objects.filter(index=index, failures__gt=0).exists()
     model = load_model(version=programme.model_version)
     wanted = Wanted.from_json(CONFIG)
-    attributors.build(
+    scorers.build(
         tmp_path / "undisturbed", model=model, items=ManifestItems(programme.model_version, model),
         config=wanted.index, mean_of=own_generations(model, wanted),
     )  # fmt: skip

@@ -15,11 +15,13 @@ import pytest
 from django.db import connection
 
 from contributors.models import PPB
-from ledger import crashpoints, operations
+from ledger import crashpoints
 from ledger.crashpoints import ClosePoint
-from ledger.invariants import check_all
 from ledger.models import Entry, Line, Period, ReserveInstalment
-from ledger.operations import closing, reserves
+from ledger.operations import claims, closing, reserves
+from ledger.operations.closing import close_period
+from ledger.operations.reserves import release_reserves
+from ledger.queries.invariants import check_all
 from tests.databases import CommittedDatabase, cloned_database, on_database
 from tests.ledger.contracts import advance, terms
 from tests.ledger.world import CENT, NOVEMBER, OCTOBER, build_world
@@ -59,7 +61,7 @@ def prepare(contributors: int) -> None:
             world.attribute(made, shares=others, general=others, revision=2)
             restated.append((made, others, one))
         world.attribute(world.generate(2), shares=one, general=one)
-    operations.close_period(period=202609, at=OCTOBER)
+    close_period(period=202609, at=OCTOBER)
     # What September's floor pool gave by general shares is another sum now.
     for made, shares, general in restated:
         world.attribute(made, shares=shares, general=general, revision=3)
@@ -67,7 +69,7 @@ def prepare(contributors: int) -> None:
         who = world.contributors[place].pk
         for code in ("solo", "past"):
             advance(world, code, CENT, place=place)
-        operations.absorb_deficit(contributor_id=who, amount=CENT, currency="USD", reference=f"d{place}", at=OCTOBER)
+        claims.absorb_deficit(contributor_id=who, amount=CENT, currency="USD", reference=f"d{place}", at=OCTOBER)
     world.accrue_all()
 
 
@@ -78,8 +80,8 @@ def undisturbed(template: CommittedDatabase) -> Iterator[None]:
 
 
 def close(at: datetime = NOVEMBER) -> None:
-    operations.close_period(period=202610, at=at)
-    operations.release_reserves(at=at)
+    close_period(period=202610, at=at)
+    release_reserves(at=at)
 
 
 def killed_close(point: ClosePoint | None, passes: int = 1) -> int:

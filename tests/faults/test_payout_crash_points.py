@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import requests
 
-from payouts import gateway, reconciliation
 from payouts.crashpoints import CrashPoint
 from payouts.models import Payout, PayoutAttempt, PayoutRun, WebhookEvent
+from payouts.rails.stripe import calls, webhooks
+from payouts.reconciliation import comparison
 from tests.faults.test_bank_rail_kills import ON_THE_BANK_RAIL
 from tests.faults.workers import Workers, disagreements
 from tests.payouts.world import World
@@ -67,7 +68,7 @@ def settle(world: World, killable: Workers, run: PayoutRun) -> None:
     assert world.sandbox is not None
     assert disagreements(world.sandbox, run) == []
     assert set(run.payouts.values_list("state", flat=True)) == {"transferred"}
-    assert reconciliation.reconcile_run(run=run, at=world.at).is_clean
+    assert comparison.reconcile_run(run=run, at=world.at).is_clean
     run.refresh_from_db()
     assert run.state == PayoutRun.State.RECONCILED
 
@@ -138,7 +139,7 @@ def test_death_around_execution_loses_nothing(
     crash(killable, "pay", P.REQUEST_SENT, run_id=run.pk)
     payout = run.payouts.get(contributor=contributor)
     event = _event_of(stripe_sandbox, payout)
-    signature = gateway.sign(event.encode(), stripe_sandbox.webhook_secret, timestamp=int(time.time()))
+    signature = webhooks.sign(event.encode(), stripe_sandbox.webhook_secret, timestamp=int(time.time()))
     crash(killable, "receive", P.WEBHOOK_STORED, body=event, signature=signature)
     assert killable.run("receive", body=event, signature=signature) == 0
     stored = WebhookEvent.objects.get()
@@ -178,7 +179,7 @@ def _recover_reversal(killable: Workers, payout: Payout, total: int) -> None:
 def _event_of(sandbox: StripeSandbox, payout: Payout) -> str:
     # The worker died with its request on the wire; the sandbox takes a moment to carry it out.
     end = time.monotonic() + 20
-    while not (found := gateway.find_transfers(payout.transfer_group)):
+    while not (found := calls.find_transfers(payout.transfer_group)):
         assert time.monotonic() < end
         time.sleep(0.05)
     (transfer,) = found

@@ -20,8 +20,12 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from payouts import gateway, operations, queries, reconciliation
+from payouts.attempts import pace
 from payouts.models import Payout, PayoutRun
+from payouts.operations import approval, closing
+from payouts.queries import payees
+from payouts.rails.stripe import calls
+from payouts.reconciliation import comparison, inbox
 from tests.faults.workers import Workers, disagreements, forget_keys
 from tests.payouts.world import SEEN, World
 
@@ -78,7 +82,7 @@ def _resume(world: World, run: PayoutRun) -> int:
     now = PayoutRun.objects.get(pk=run.pk)
     if now.state != PayoutRun.State.PAUSED or now.is_frozen:
         return 0
-    operations.resume_run(run=now, by=world.checker, at=datetime.now(UTC), seen=SEEN)
+    approval.resume_run(run=now, by=world.checker, at=datetime.now(UTC), seen=SEEN)
     return 1
 
 
@@ -137,10 +141,10 @@ def trial(
     audited = sandbox.audit()
     told.duplicates, told.requests = audited["duplicates"], audited["requests"]
     if way == "as_designed" and not told.disagreements:
-        assert reconciliation.reconcile_run(run=run, at=datetime.now(UTC)).is_clean
+        assert comparison.reconcile_run(run=run, at=datetime.now(UTC)).is_clean
         told.bank_failures = _follow_to_the_bank(world, run)
         assert disagreements(sandbox, run) == []
-        assert reconciliation.reconcile_run(run=run, at=datetime.now(UTC)).is_clean
+        assert comparison.reconcile_run(run=run, at=datetime.now(UTC)).is_clean
     return told
 
 
@@ -153,7 +157,7 @@ def _follow_to_the_bank(world: World, run: PayoutRun) -> int:
     seen = set()
     for payout in run.payouts.filter(state=Payout.State.TRANSFERRED).order_by("pk")[:BANKS_WATCHED]:
         (bank,) = sandbox.client().v1.payouts.list({}, {"stripe_account": payout.destination}).data
-        reconciliation.sync_bank_payout(account=payout.account, payout_id=bank.id, at=datetime.now(UTC))
+        inbox.sync_bank_payout(account=payout.account, payout_id=bank.id, at=datetime.now(UTC))
         payout.refresh_from_db()
         assert payout.state == {"paid": "settled", "failed": "bank_failed"}[bank.status]
         seen.add(payout.pk)
@@ -171,18 +175,18 @@ def _until_some_are_sent(run: PayoutRun, more: int, seconds_max: float = 8.0) ->
 
 def _transfers_made() -> int:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM sandbox_transfer")
+        cursor.execute("SELECT count(*) FROM stripe_sandbox_transfer")
         return int(cursor.fetchone()[0])
 
 
 def _decide(world: World, run: PayoutRun) -> int:
     """The person at the console: what Stripe lists was paid, what it does not list was not. Returns how many."""
     decided = 0
-    for payout in queries.needs_person().filter(run=run):
-        found = gateway.find_transfers(payout.transfer_group)
-        operations.decide_unknown(
+    for payout in payees.needs_person().filter(run=run):
+        found = calls.find_transfers(payout.transfer_group)
+        closing.decide_unknown(
             payout=payout, paid_transfer_id=found[0].id if found else None, by=world.checker, note="looked at Stripe",
-            at=datetime.now(UTC), seen=SEEN, pace=operations.Pace(after_lease=0.1),
+            at=datetime.now(UTC), seen=SEEN, pace=pace.Pace(after_lease=0.1),
         )  # fmt: skip
         decided += 1
     return decided

@@ -17,11 +17,11 @@ from django.conf import settings
 from django.db.models import Count
 
 from attribution.models import Attribution, Generation
-from contributors import operations as contributors
-from ledger import invariants
-from ledger import operations as ledger
+from contributors.operations import people
 from ledger.models import Accrual
 from ledger.money import PPB, parse_amount
+from ledger.operations import periods, plans
+from ledger.queries import invariants
 from tests.attribution.conftest import Committed, committed, indexed_database, trained
 
 __all__ = ["committed", "indexed_database", "trained"]
@@ -33,7 +33,7 @@ KILLS = 4
 def adopt_plan(committed: Committed) -> None:
     at = committed.programme.at
     maker, checker = (
-        contributors.register_user(
+        people.register_user(
             email=f"{name}@finance.example",
             password="a long enough phrase",
             name=name,
@@ -42,12 +42,12 @@ def adopt_plan(committed: Committed) -> None:
         )
         for name in ("maker", "checker")
     )
-    ledger.open_periods(at=at)
-    plan = ledger.propose_plan(
+    periods.open_periods(at=at)
+    plan = plans.propose_plan(
         by=maker, currency="USD", effective_from=at - timedelta(days=20), at=at,
         terms={"basis": "price", "price": parse_amount("0.05", "USD"), "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
     )  # fmt: skip
-    ledger.adopt_plan(plan=plan, by=checker, at=at)
+    plans.adopt_plan(plan=plan, by=checker, at=at)
 
 
 @contextlib.contextmanager

@@ -15,10 +15,11 @@ from typing import Any
 
 from django.db import connection
 
-from ledger import invariants
 from ledger.money import from_minor
-from payouts import gateway, queries
+from ledger.queries import invariants
 from payouts.models import Payout, PayoutRun
+from payouts.queries import balances
+from payouts.rails.stripe import calls
 from tests.sandbox_server import StripeSandbox
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -77,7 +78,9 @@ def workers(sandbox: StripeSandbox, database_url: str) -> Iterator[Workers]:
 def forget_keys(seconds: float) -> None:
     """The sandbox forgets what it answered longer ago than this, as Stripe may after a day."""
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM sandbox_storedanswer WHERE created < now() - make_interval(secs => %s)", [seconds])
+        cursor.execute(
+            "DELETE FROM stripe_sandbox_storedanswer WHERE created < now() - make_interval(secs => %s)", [seconds]
+        )
 
 
 def paid_by_stripe(sandbox: StripeSandbox, run: PayoutRun) -> dict[str, tuple[int, int]]:
@@ -100,11 +103,11 @@ def disagreements(sandbox: StripeSandbox, run: PayoutRun) -> list[str]:
         if (payout.state in Payout.PAID) != (count > 0) or (count == 1 and amount != payout.amount_minor):
             found.append(f"{payout.transfer_group} is {payout.state}, and Stripe paid {amount}")
     currency = run.currency
-    if (ours := queries.ledger_stripe_balance(currency)) != (
-        stripe := from_minor(gateway.balance().total(currency), currency)
+    if (ours := balances.ledger_stripe_balance(currency)) != (
+        stripe := from_minor(calls.balance().total(currency), currency)
     ):
         found.append(f"the ledger has {ours} at Stripe, Stripe {stripe}")
-    if queries.ledger_in_transit(currency) != queries.live_in_transit(currency):
+    if balances.ledger_in_transit(currency) != balances.live_in_transit(currency):
         found.append("the transit account is not what open attempts reserve")
     # Every invariant that `manage.py check_books` runs, not those of the journal alone.
     for result in invariants.check_all():

@@ -19,18 +19,19 @@ from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from pytest_django import DjangoDbBlocker
 
-from attribution import operations as attribution
 from attribution.models import Generation
-from config import local
+from attribution.operations import attributions, indexes
 from config import settings as product
 from config.demo import flow
-from config.installation import Running, installation
-from contributors import operations as contributors
+from config.engine import servers
+from config.engine.installation import Running, installation
 from contributors.models import User
-from ledger import operations as ledger
+from contributors.operations import people
 from ledger.models import Accrual, Period
 from ledger.money import PPB, parse_amount
-from payouts import operations as payouts
+from ledger.operations import accruals, closing, periods, plans, sealing
+from ledger.operations.programme import add_capital
+from payouts.operations import accounts, audit, funding, policies
 from tests.attribution.conftest import Programme, Trained, start_programme
 from tests.contributors.people import totp_code
 from tests.databases import cloned_database
@@ -65,10 +66,10 @@ class Site:
 
 
 def _staff(name: str, role: str) -> User:
-    user = contributors.register_user(
+    user = people.register_user(
         email=f"{name.lower()}@finance.example", password=PASSWORD, name=name, roles=(role,), at=timezone.now()
     )
-    contributors.enrol_totp(user=user, secret=TOTP_SECRET)
+    people.enrol_totp(user=user, secret=TOTP_SECRET)
     return user
 
 
@@ -87,37 +88,37 @@ def _own_generations(programme: Programme, trained: Trained, at: datetime) -> li
 
 def _earn_a_month(programme: Programme, trained: Trained, calendar: flow.Calendar, maker: User, checker: User) -> None:
     """Report, attribute, accrue and close last month, by the same operations as in earnest."""
-    ledger.open_periods(at=calendar.now)
-    plan = ledger.propose_plan(
+    periods.open_periods(at=calendar.now)
+    plan = plans.propose_plan(
         by=maker, currency="USD", effective_from=calendar.month_start, at=calendar.month_start,
         terms={"basis": "price", "price": parse_amount("2.00", "USD"), "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
     )  # fmt: skip
-    ledger.adopt_plan(plan=plan, by=checker, at=calendar.month_start)
-    ledger.add_capital(amount=parse_amount("1000", "USD"), currency="USD", reference="founding", at=calendar.now)
+    plans.adopt_plan(plan=plan, by=checker, at=calendar.month_start)
+    add_capital(amount=parse_amount("1000", "USD"), currency="USD", reference="founding", at=calendar.now)
     last_hour = calendar.month_end - timedelta(hours=1)
     results = programme.report(*_own_generations(programme, trained, last_hour))
     assert [result.status for result in results] == [201] * GENERATIONS
-    while attribution.attribute_batch(at=calendar.now):
+    while attributions.attribute_batch(at=calendar.now):
         pass
-    while ledger.accrue(at=calendar.now):
+    while accruals.accrue(at=calendar.now):
         pass
     assert Generation.objects.count() == Accrual.objects.count() == GENERATIONS
     for period in Period.objects.filter(ends__lte=calendar.month_end.date()).order_by("pk"):
-        ledger.close_period(period=period, at=calendar.now)
-        ledger.seal_period(period=period, at=calendar.now)
+        closing.close_period(period=period, at=calendar.now)
+        sealing.seal_period(period=period, at=calendar.now)
 
 
 def _prepare_payouts(maker: User, checker: User, programme: Programme) -> None:
-    seen = payouts.Presence(mfa_age_seconds=0)
-    payouts.adopt_policy(
+    seen = audit.Presence(mfa_age_seconds=0)
+    policies.adopt_policy(
         currency="USD", minimum_minor=500, maturity_days=0, bank_change_days=0, by=maker, approved_by=checker,
         at=timezone.now(), seen=seen,
     )  # fmt: skip
-    payouts.fund_platform(currency="USD", amount_minor=100_000, by=maker, at=timezone.now(), seen=seen)
+    funding.fund_platform(currency="USD", amount_minor=100_000, by=maker, at=timezone.now(), seen=seen)
     for contributor in programme.contributors[:-1]:
-        account = payouts.open_payout_account(contributor=contributor, by=programme.user, at=timezone.now())
-        flow.complete_onboarding(payouts.onboarding_link(account=account, by=programme.user, at=timezone.now()))
-        payouts.sync_account(account=account, at=timezone.now())
+        account = accounts.open_payout_account(contributor=contributor, by=programme.user, at=timezone.now())
+        flow.complete_onboarding(accounts.onboarding_link(account=account, by=programme.user, at=timezone.now()))
+        accounts.sync_account(account=account, at=timezone.now())
 
 
 @pytest.fixture(scope="session")
@@ -159,7 +160,7 @@ def site(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
     data: Path = tmp_path_factory.mktemp("installation")
-    environment = dict(line.split("=", 1) for line in local.sandbox_environment(data).read_text().splitlines())
+    environment = dict(line.split("=", 1) for line in servers.sandbox_environment(data).read_text().splitlines())
     with django_db_blocker.unblock(), cloned_database() as database, contextlib.ExitStack() as stack:
         # The installation checks the passwords, and knows the product's hasher alone.
         with pytest.MonkeyPatch.context() as patch, override_settings(PASSWORD_HASHERS=product.PASSWORD_HASHERS):
@@ -175,7 +176,7 @@ def site(
                 if name.startswith("STRIPE"):
                     patch.setattr(settings, name, value.split(",") if name.endswith("SECRETS") else value)
             made = _tell_the_story(well_trained)
-            running = stack.enter_context(installation(host="127.0.0.1", port=local.free_port(), tell=print))
+            running = stack.enter_context(installation(host="127.0.0.1", port=servers.free_port(), tell=print))
             _prepare_payouts(made.maker, made.checker, made.programme)
             connection.close()
         yield Site(running, database.name, *made)
@@ -194,14 +195,14 @@ def _tell_the_story(trained: Trained) -> _Story:
     calendar = flow.Calendar(timezone.now())
     maker, checker = _staff("Maker", "finance_maker"), _staff("Checker", "finance_checker")
     programme = start_programme(trained, timezone.now())
-    index = attribution.build_index(model_version=programme.model_version, config=INDEX, at=timezone.now())
-    index = attribution.audit_index(index=index, at=timezone.now(), coalitions=10)
+    index = indexes.build_index(model_version=programme.model_version, config=INDEX, at=timezone.now())
+    index = indexes.audit_index(index=index, at=timezone.now(), coalitions=10)
     assert index.weight_ppb > 0, index.audit
     _earn_a_month(programme, trained, calendar, maker, checker)
-    contributor = contributors.register_user(
+    contributor = people.register_user(
         email="washington@authors.example", password=PASSWORD, name="G. Washington", at=timezone.now()
     )
-    contributors.add_member(contributor=programme.contributors[0], user=contributor, role="owner", at=timezone.now())
+    people.add_member(contributor=programme.contributors[0], user=contributor, role="owner", at=timezone.now())
     return _Story(programme, contributor, maker, checker, f"{calendar.month_start:%Y-%m}")
 
 

@@ -6,9 +6,9 @@ from datetime import date, datetime
 from typing import Any
 
 from contributors.models import PPB
-from ledger import operations
 from ledger.journal import AccountKey
 from ledger.models import AdvanceProposal, Contract, ContractTerms
+from ledger.operations import advances, contracts
 from tests.ledger.manual import finance
 from tests.ledger.world import World
 
@@ -16,7 +16,7 @@ HALVES: dict[str, Any] = {"release_months": [3, 6], "release_ppb": [PPB // 2, PP
 
 
 def contract(world: World, code: str, *, place: int = 0) -> Contract:
-    return operations.record_contract(
+    return contracts.record_contract(
         contributor=world.contributors[place], code=code, title=f"Contract {code}", by=world.staff[0], at=world.at
     )
 
@@ -32,11 +32,11 @@ def terms(
 ) -> ContractTerms:
     """Terms in force from a month on; the contract is recorded when it is first named."""
     found = Contract.objects.filter(contributor=world.contributors[place], code=code).first()
-    proposed = operations.propose_terms(
+    proposed = contracts.propose_terms(
         contract=found or contract(world, code, place=place), effective_from=begins, by=world.staff[0],
         at=at or world.at, terms=terms,
     )  # fmt: skip
-    return operations.adopt_terms(terms=proposed, by=world.staff[1], at=at or world.at)
+    return contracts.adopt_terms(terms=proposed, by=world.staff[1], at=at or world.at)
 
 
 def advance(
@@ -48,11 +48,11 @@ def advance(
     who = world.contributors[place]
     found = Contract.objects.filter(contributor=who, code=code).first() or contract(world, code, place=place)
     first, second = finance(at)
-    proposed = operations.propose_advance(
+    proposed = advances.propose_advance(
         contract=found, amount=amount, currency=currency, reason="agreed", reference=f"clause 4 of {code}", by=first,
         at=at,
     )  # fmt: skip
-    operations.grant_advance(advance=proposed, by=second, at=at)
+    advances.grant_advance(advance=proposed, by=second, at=at)
     return AccountKey("advance", currency, f"contributor:{who.pk}", code)
 
 
@@ -63,7 +63,7 @@ def cancel(account: AccountKey, world: World, *, way: str = "take_back", at: dat
     granted = AdvanceProposal.objects.filter(
         contract__code=account.contract, contract__contributor_id=int(account.owner.partition(":")[2]), state="granted"
     ).latest("id")  # fmt: skip
-    proposed = operations.propose_cancellation(advance=granted, way=way, reason="fell through", by=first, at=at)
-    posted = operations.post_cancellation(cancellation=proposed, by=second, at=at)
+    proposed = advances.propose_cancellation(advance=granted, way=way, reason="fell through", by=first, at=at)
+    posted = advances.post_cancellation(cancellation=proposed, by=second, at=at)
     assert posted.amount is not None
     return posted.amount

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from contributors.models import User
-from contributors.operations import register_user
-from ledger import operations
+from contributors.operations.people import register_user
 from ledger.journal import AccountKey
+from ledger.operations.manual import post_manual_entry, propose_manual_entry
 
 
 def finance(at: datetime) -> list[User]:
@@ -23,7 +23,7 @@ def finance(at: datetime) -> list[User]:
 def post_by_hand(lines: Sequence[tuple[AccountKey, int]], at: datetime) -> int:
     """Post lines that no operation posts; returns the entry."""
     first, second = finance(at)
-    manual = operations.propose_manual_entry(lines=lines, reason="a test needs it", reference="a test", by=first, at=at)
-    posted = operations.post_manual_entry(manual=manual, by=second, at=at)
+    manual = propose_manual_entry(lines=lines, reason="a test needs it", reference="a test", by=first, at=at)
+    posted = post_manual_entry(manual=manual, by=second, at=at)
     assert posted.entry_id is not None
     return posted.entry_id

@@ -20,15 +20,16 @@ from allauth.mfa.models import Authenticator
 from django.test import Client
 from django.utils.timezone import now
 
-from attribution import operations as attributions
 from attribution.models import Attribution, AttributionIndex, Generation, ModelService, ModelVersion
+from attribution.operations import model_services, model_versions, reports
 from attribution.operations.attributions import general_key
-from attribution.queries import Group
-from attribution.shares import apportion_scores
-from contributors import operations as people
+from attribution.queries.generations import Group
 from contributors.models import PPB, Contributor, Holder, User, Work
-from ledger import operations
+from contributors.operations import consents, people
+from contributors.operations.works import NewWork, register_dataset, register_works
+from influence.shares import apportion_scores
 from ledger.models import Period, RoyaltyPlan
+from ledger.operations import accruals, closing, payouts, periods, plans, sealing
 from tests.ledger.world import TERMS
 
 OCTOBER, NOVEMBER = 202610, 202611
@@ -99,7 +100,7 @@ class Programme:
             }
             for i in range(n)
         ]
-        results = attributions.report_generations(service=self.services[version], generations=rows, at=AT)
+        results = reports.report_generations(service=self.services[version], generations=rows, at=AT)
         assert [result.status for result in results] == [201] * n
         made = {str(g.pk): g for g in Generation.objects.filter(pk__in=[result.id for result in results])}
         found = [made[result.id] for result in results if result.id]
@@ -169,26 +170,26 @@ class Programme:
         )
 
     def accrue(self, *, at: datetime = AT) -> int:
-        return sum(iter(lambda: operations.accrue(at=at), 0))
+        return sum(iter(lambda: accruals.accrue(at=at), 0))
 
     def close(self, period: int = OCTOBER, *, at: datetime = AT, seal: bool = False) -> Period:
         for number in Period.objects.filter(pk__lte=period).order_by("id").values_list("id", flat=True):
-            closed = operations.close_period(period=number, at=at)
+            closed = closing.close_period(period=number, at=at)
             if seal:
-                closed = operations.seal_period(period=number, at=at)
+                closed = sealing.seal_period(period=number, at=at)
         return closed
 
     def pay(self, place: int, gross: int, *, tax: int = 0, at: datetime = AT, ends: str = "paid") -> tuple[int, str]:
         """A payout that is paid, refused or still in transit; returns its reserve entry and its key."""
         key = f"payout-{next(_numbers)}"
-        entry = operations.reserve_payout(
+        entry = payouts.reserve_payout(
             contributor_id=self.contributors[place].pk, currency="USD", gross=gross, tax=tax, rail="stripe",
             attempt_key=key, at=at,
         )  # fmt: skip
         if ends == "paid":
-            operations.succeed_payout(reserve_entry=entry, attempt_key=key, currency="USD", net=gross - tax, at=at)
+            payouts.succeed_payout(reserve_entry=entry, attempt_key=key, currency="USD", net=gross - tax, at=at)
         elif ends == "refused":
-            operations.refuse_payout(reserve_entry=entry, attempt_key=key, at=at)
+            payouts.refuse_payout(reserve_entry=entry, attempt_key=key, at=at)
         return entry, key
 
     def staff_client(self, role: str) -> Client:
@@ -222,11 +223,11 @@ def build_programme(directory: Path, *, seed: int = 7, price: int = 50_000_000) 
         contributor = people.register_contributor(
             user=user, kind="person", legal_name=f"{name} Estate", display_name=name, country="US", at=REGISTERED
         )
-        dataset = people.register_dataset(
+        dataset = register_dataset(
             contributor=contributor, name="Messages", description="", licence="public domain", at=REGISTERED
         )
-        works.append(people.register_works(dataset=dataset, works=_new_works(name, titles, drawn), at=REGISTERED))
-        people.grant_consent(
+        works.append(register_works(dataset=dataset, works=_new_works(name, titles, drawn), at=REGISTERED))
+        consents.grant_consent(
             contributor=contributor, scope="train_generative", valid_from=REGISTERED, by=user, source="portal",
             at=REGISTERED,
         )  # fmt: skip
@@ -240,25 +241,25 @@ def build_programme(directory: Path, *, seed: int = 7, price: int = 50_000_000) 
     }
     for user in staff.values():
         people.enrol_totp(user=user, secret=TOTP_SECRET)
-    operations.open_periods(at=datetime(2026, 10, 5, tzinfo=UTC))
-    operations.open_periods(at=AT)
+    periods.open_periods(at=datetime(2026, 10, 5, tzinfo=UTC))
+    periods.open_periods(at=AT)
     services, keys, versions, indexes = [], [], [], []
     for place, name in enumerate(("Gutenberg Press", "Orator Labs")):
-        service = attributions.register_service(name=name, at=ISSUED)
+        service = model_services.register_service(name=name, at=ISSUED)
         services.append(service)
-        keys.append(attributions.issue_key(service=service, scopes=["generations:read"], at=now())[1])
+        keys.append(model_services.issue_key(service=service, scopes=["generations:read"], at=now())[1])
         versions.append(_version(service, f"press-{place + 1}", directory, [w for own in works for w in own]))
         indexes.append(_index(versions[-1]))
-    plan = operations.propose_plan(
+    plan = plans.propose_plan(
         by=staff["finance_maker"], currency="USD", effective_from=ISSUED, at=ISSUED, terms={**TERMS, "price": price}
     )
-    plan = operations.adopt_plan(plan=plan, by=staff["finance_checker"], at=ISSUED)
+    plan = plans.adopt_plan(plan=plan, by=staff["finance_checker"], at=ISSUED)
     return Programme(contributors, members, works, services, keys, versions, indexes, plan, staff, random.Random(seed))
 
 
-def _new_works(name: str, titles: Sequence[str], drawn: random.Random) -> list[people.NewWork]:
+def _new_works(name: str, titles: Sequence[str], drawn: random.Random) -> list[NewWork]:
     return [
-        people.NewWork(
+        NewWork(
             title,
             Work.Modality.TEXT,
             f"{title}\nBy {name}\n\n{' '.join(drawn.choices(SENTENCES, k=40))} {title}.".encode(),
@@ -272,12 +273,12 @@ def _version(service: ModelService, name: str, directory: Path, works: Sequence[
     files = directory / name
     files.mkdir()
     (files / "weights").write_text(name)
-    version = attributions.register_model_version(
+    version = model_versions.register_model_version(
         service=service, name=name, adapter="causal_lm", factory="demo", config={}, directory=files,
         trained_at=TRAINED, at=ISSUED,
     )  # fmt: skip
-    items = [attributions.NewItem(work.pk, place, 0, 64) for place, work in enumerate(works)]
-    attributions.register_manifest(model_version=version, items=items, at=ISSUED)
+    items = [model_versions.NewItem(work.pk, place, 0, 64) for place, work in enumerate(works)]
+    model_versions.register_manifest(model_version=version, items=items, at=ISSUED)
     version.refresh_from_db()
     return version
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from ledger import proof
-from ledger.statements import (
+from ledger.statements.build import (
     AccountStatement,
     Credit,
     JournalLine,

@@ -2,10 +2,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from ledger import journal, operations
+from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import Accrual, Entry, Refusal
 from ledger.money import PPB, parse_amount
+from ledger.operations import accruals, closing
 from tests.ledger.world import OCTOBER, PRICE, build_world
 
 pytestmark = pytest.mark.django_db
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.django_db
 def test_a_generation_is_divided_as_the_contract_says(at: datetime) -> None:
     world = build_world(at)
     world.attribute(world.generate(), shares=[500_000_000, 300_000_000, 100_000_000], weight_ppb=PPB // 2)
-    assert operations.accrue(at=at) == 1
+    assert accruals.accrue(at=at) == 1
     take = PRICE // 5
     pool = PRICE - take
     direct = (pool - pool // 5) // 2
@@ -27,10 +28,10 @@ def test_a_generation_is_divided_as_the_contract_says(at: datetime) -> None:
 def test_a_sweep_finds_each_attribution_once(at: datetime) -> None:
     world = build_world(at)
     world.attribute(world.generate(25))
-    assert operations.accrue(limit=10, at=at) == 10
+    assert accruals.accrue(limit=10, at=at) == 10
     assert world.accrue_all() == 15
-    assert operations.accrue(at=at) == 0
-    assert operations.accrue(at=at, full=True) == 0
+    assert accruals.accrue(at=at) == 0
+    assert accruals.accrue(at=at, full=True) == 0
     assert Accrual.objects.count() == 25
     assert list(Entry.objects.order_by("id").values_list("n_docs", flat=True)) == [10, 15]
 
@@ -40,7 +41,7 @@ def test_a_late_generation_is_posted_now_and_shown_as_earned_then(at: datetime) 
     world.attribute(world.generate(occurred_at=OCTOBER))
     world.accrue_all()
     assert Entry.objects.get().period_id == 202610
-    operations.close_period(period=202610, at=at)
+    closing.close_period(period=202610, at=at)
     world.attribute(world.generate(occurred_at=OCTOBER))
     world.accrue_all()
     late = Entry.objects.order_by("-id")[0]
@@ -54,9 +55,9 @@ def test_a_generation_without_a_plan_is_refused_with_the_reason_and_tried_again_
     world.attribute(world.generate(2))
     assert world.accrue_all() == 2
     assert {r.reason for r in Refusal.objects.all()} == {"no_plan"}
-    assert operations.accrue(at=at, full=True) == 0
+    assert accruals.accrue(at=at, full=True) == 0
     world.adopt()
-    assert operations.accrue(at=at, full=True) == 2
+    assert accruals.accrue(at=at, full=True) == 2
     assert Accrual.objects.count() == 2
 
 
@@ -105,7 +106,7 @@ def test_an_older_revision_that_was_never_accrued_is_passed_over(at: datetime) -
 
 
 def test_credits_follow_the_split_sheet_in_force_when_the_generation_occurred(at: datetime) -> None:
-    from contributors.operations import record_split_sheet
+    from contributors.operations.people import record_split_sheet
 
     world = build_world(at)
     first, second, _ = world.contributors

@@ -11,12 +11,14 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from contributors.models import PPB
-from ledger import journal, operations
-from ledger.invariants import check_all
+from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import AdvanceCancellation, AdvanceProposal, Entry, Period
+from ledger.operations import advances, claims, closing, contracts, exchange, payouts, periods
+from ledger.operations.programme import add_capital, top_up_stripe
 from ledger.queries.accounts import open_advances
-from ledger.statements import build_statement
+from ledger.queries.invariants import check_all
+from ledger.statements.build import build_statement
 from tests.databases import CommittedDatabase
 from tests.ledger.contracts import advance, cancel, terms
 from tests.ledger.manual import finance
@@ -41,21 +43,21 @@ def earn(world: World, n: int) -> None:
 
 def close_october(at: datetime = NOVEMBER) -> None:
     for month in (202609, 202610):
-        operations.close_period(period=month, at=at)
+        closing.close_period(period=month, at=at)
 
 
 def pay(world: World, gross: int, at: datetime, *, ends: str = "paid", key: str = "p") -> int:
     """A payout and its end; returns the entry that reserved it."""
-    operations.add_capital(amount=gross, currency="USD", reference=key, at=at)
-    operations.top_up_stripe(amount=gross, currency="USD", reference=key, at=at)
+    add_capital(amount=gross, currency="USD", reference=key, at=at)
+    top_up_stripe(amount=gross, currency="USD", reference=key, at=at)
     who = world.contributors[0].pk
-    entry = operations.reserve_payout(
+    entry = payouts.reserve_payout(
         contributor_id=who, currency="USD", gross=gross, tax=0, rail="stripe", attempt_key=key, at=at
     )
     if ends == "paid":
-        operations.succeed_payout(reserve_entry=entry, attempt_key=key, currency="USD", net=gross, at=at)
+        payouts.succeed_payout(reserve_entry=entry, attempt_key=key, currency="USD", net=gross, at=at)
     elif ends == "refused":
-        operations.refuse_payout(reserve_entry=entry, attempt_key=key, at=at)
+        payouts.refuse_payout(reserve_entry=entry, attempt_key=key, at=at)
     return entry
 
 
@@ -68,7 +70,7 @@ def test_an_advance_that_nothing_was_earned_against_is_taken_back_whole(world: W
     assert cancel(open_, world) == 300 * CENT
     assert (journal.owed(open_), world.balance("contributor_payable")) == (0, 0)
     assert [(row.granted, row.open, row.recouped) for row in open_advances(world.contributors[0].pk)] == [(0, 0, 0)]
-    with pytest.raises(operations.UnableToCancelAdvance, match="Nothing of it is open"):
+    with pytest.raises(advances.UnableToCancelAdvance, match="Nothing of it is open"):
         cancel(open_, world)
     made = build_statement(contributor=world.contributors[0], period=Period.objects.get(pk=202610))
     lines = [(pot.name, line.kind, line.amount) for pot in made.pots for line in pot.lines]
@@ -122,15 +124,15 @@ def test_of_two_advances_under_a_contract_the_older_is_earned_back_first(world: 
     recouped = 320 * CENT - journal.owed(open_)
     assert 20 * CENT < recouped < 300 * CENT
     first, second = AdvanceProposal.objects.order_by("id")
-    assert operations.cancellable(first)[0] == 0
-    assert operations.cancellable(second)[0] == 320 * CENT - recouped
+    assert advances.cancellable(first)[0] == 0
+    assert advances.cancellable(second)[0] == 320 * CENT - recouped
     assert cancel(open_, world, at=NOVEMBER) == 320 * CENT - recouped
 
 
 def test_an_advance_that_was_paid_out_is_written_off_and_not_taken_back(world: World) -> None:
     open_ = advance(world, "book", 300 * CENT)
     pay(world, 300 * CENT, OCTOBER)
-    with pytest.raises(operations.UnableToCancelAdvance, match=r"It was paid out.*written off"):
+    with pytest.raises(advances.UnableToCancelAdvance, match=r"It was paid out.*written off"):
         cancel(open_, world)
     assert cancel(open_, world, way="write_off") == 300 * CENT
     assert (journal.owed(open_), world.balance("contributor_payable")) == (0, 0)
@@ -141,7 +143,7 @@ def test_an_advance_that_was_paid_out_is_written_off_and_not_taken_back(world: W
 def test_a_payout_that_was_refused_leaves_an_advance_to_be_taken_back(world: World) -> None:
     open_ = advance(world, "book", 300 * CENT)
     pay(world, 300 * CENT, OCTOBER, ends="refused")
-    with pytest.raises(operations.UnableToCancelAdvance, match="not paid out yet"):
+    with pytest.raises(advances.UnableToCancelAdvance, match="not paid out yet"):
         cancel(open_, world, way="write_off")
     assert cancel(open_, world) == 300 * CENT
 
@@ -150,12 +152,12 @@ def test_while_a_payout_is_under_way_an_advance_is_neither_taken_back_nor_writte
     open_ = advance(world, "book", 300 * CENT)
     entry = pay(world, 200 * CENT, OCTOBER, ends="")
     for way in ("take_back", "write_off"):
-        with pytest.raises(operations.UnableToCancelAdvance, match=r"under way; wait for its end"):
+        with pytest.raises(advances.UnableToCancelAdvance, match=r"under way; wait for its end"):
             cancel(open_, world, way=way)
     pay(world, 100 * CENT, OCTOBER, key="q")
     # Were the first refused, the second would still have taken the advance.
-    assert operations.cancellable(AdvanceProposal.objects.get())[1] == "write_off"
-    operations.refuse_payout(reserve_entry=entry, attempt_key="p", at=OCTOBER)
+    assert advances.cancellable(AdvanceProposal.objects.get())[1] == "write_off"
+    payouts.refuse_payout(reserve_entry=entry, attempt_key="p", at=OCTOBER)
     assert cancel(open_, world, way="write_off") == 300 * CENT
 
 
@@ -166,10 +168,10 @@ def test_a_payout_of_older_money_leaves_an_advance_to_be_taken_back(world: World
     open_ = advance(world, "book", 300 * CENT, at=NOVEMBER)
     pay(world, older // CENT * CENT, NOVEMBER, key="older")
     (granted,) = AdvanceProposal.objects.all()
-    assert operations.cancellable(granted) == (300 * CENT, "take_back")
+    assert advances.cancellable(granted) == (300 * CENT, "take_back")
     # A cent more than stood there before it is the advance's own.
     pay(world, CENT, NOVEMBER, key="beyond")
-    assert operations.cancellable(granted) == (300 * CENT, "write_off")
+    assert advances.cancellable(granted) == (300 * CENT, "write_off")
     assert cancel(open_, world, way="write_off", at=NOVEMBER) == 300 * CENT
     assert not violated()
 
@@ -179,17 +181,17 @@ def test_an_advance_that_left_without_a_payout_is_not_taken_back(world: World, w
     open_ = advance(world, "book", 300 * CENT)
     who: dict[str, Any] = {"contributor_id": world.contributors[0].pk, "currency": "USD", "at": OCTOBER}
     if way_out == "exchange":
-        operations.exchange_debt(
+        exchange.exchange_debt(
             amount=300 * CENT, into="EUR", rate="0.9", source="ECB", reference="x", **who
         )  # fmt: skip
     else:
-        operations.mark_dormant(reference="a", **who)
+        claims.mark_dormant(reference="a", **who)
         # Unclaimed it is still the contributor's.
-        assert operations.cancellable(AdvanceProposal.objects.get())[1] == "take_back"
-        operations.reclaim(reference="b", **who)
-        operations.mark_dormant(reference="c", **who)
-        operations.escheat(reference="d", **who)
-    with pytest.raises(operations.UnableToCancelAdvance, match=r"handed to the state.*written off"):
+        assert advances.cancellable(AdvanceProposal.objects.get())[1] == "take_back"
+        claims.reclaim(reference="b", **who)
+        claims.mark_dormant(reference="c", **who)
+        claims.escheat(reference="d", **who)
+    with pytest.raises(advances.UnableToCancelAdvance, match=r"handed to the state.*written off"):
         cancel(open_, world)
     assert cancel(open_, world, way="write_off") == 300 * CENT
     assert not violated()
@@ -199,19 +201,19 @@ def test_an_older_advance_that_was_taken_back_is_not_older_money(world: World) -
     older, newer = advance(world, "book", 300 * CENT), advance(world, "film", 200 * CENT)
     cancel(older, world)
     pay(world, 200 * CENT, OCTOBER)
-    with pytest.raises(operations.UnableToCancelAdvance, match="It was paid out"):
+    with pytest.raises(advances.UnableToCancelAdvance, match="It was paid out"):
         cancel(newer, world)
 
 
 def test_a_payout_between_proposal_and_decision_stops_the_cancellation(world: World) -> None:
     advance(world, "book", 300 * CENT)
     first, second = finance(OCTOBER)
-    proposed = operations.propose_cancellation(
+    proposed = advances.propose_cancellation(
         advance=AdvanceProposal.objects.get(), way="take_back", reason="r", by=first, at=OCTOBER
     )
     pay(world, 100 * CENT, OCTOBER)
-    with pytest.raises(operations.UnableToCancelAdvance, match="It was paid out"):
-        operations.post_cancellation(cancellation=proposed, by=second, at=OCTOBER)
+    with pytest.raises(advances.UnableToCancelAdvance, match="It was paid out"):
+        advances.post_cancellation(cancellation=proposed, by=second, at=OCTOBER)
     proposed.refresh_from_db()
     assert (proposed.state, proposed.amount) == ("proposed", None)
 
@@ -222,24 +224,24 @@ def test_a_payout_between_proposal_and_decision_stops_the_cancellation(world: Wo
 def test_a_cancellation_that_cannot_be_is_refused(world: World, changes: dict[str, Any], named: str) -> None:
     advance(world, "book", CENT)
     arguments: dict[str, Any] = {"way": "take_back", "reason": "r", "by": finance(OCTOBER)[0], "at": OCTOBER, **changes}
-    with pytest.raises(operations.UnableToCancelAdvance, match=named):
-        operations.propose_cancellation(advance=AdvanceProposal.objects.get(), **arguments)
+    with pytest.raises(advances.UnableToCancelAdvance, match=named):
+        advances.propose_cancellation(advance=AdvanceProposal.objects.get(), **arguments)
     assert not AdvanceCancellation.objects.exists()
 
 
 def test_a_cancellation_takes_two_people_and_is_decided_once(world: World) -> None:
     advance(world, "book", CENT)
     (first, second), granted = finance(OCTOBER), AdvanceProposal.objects.get()
-    proposed = operations.propose_cancellation(
+    proposed = advances.propose_cancellation(
         advance=granted, way="take_back", reason="r", by=first, at=OCTOBER
     )  # fmt: skip
-    with pytest.raises(operations.UnableToCancelAdvance, match="proposed so already"):
-        operations.propose_cancellation(advance=granted, way="take_back", reason="r", by=second, at=OCTOBER)
-    with pytest.raises(operations.UnableToCancelAdvance, match="somebody else has to do it"):
-        operations.post_cancellation(cancellation=proposed, by=first, at=OCTOBER)
-    operations.reject_cancellation(cancellation=proposed, by=first, at=OCTOBER)
-    with pytest.raises(operations.UnableToCancelAdvance, match="rejected already"):
-        operations.post_cancellation(cancellation=proposed, by=second, at=OCTOBER)
+    with pytest.raises(advances.UnableToCancelAdvance, match="proposed so already"):
+        advances.propose_cancellation(advance=granted, way="take_back", reason="r", by=second, at=OCTOBER)
+    with pytest.raises(advances.UnableToCancelAdvance, match="somebody else has to do it"):
+        advances.post_cancellation(cancellation=proposed, by=first, at=OCTOBER)
+    advances.reject_cancellation(cancellation=proposed, by=first, at=OCTOBER)
+    with pytest.raises(advances.UnableToCancelAdvance, match="rejected already"):
+        advances.post_cancellation(cancellation=proposed, by=second, at=OCTOBER)
     for change in ("reason = 'another'", "way = 'write_off'", "proposed_by_id = proposed_by_id + 1"):
         with (
             pytest.raises(DatabaseError, match="stands as it was proposed"),
@@ -297,9 +299,9 @@ def test_not_even_a_superuser_cancels_alone_or_what_was_paid(committed_database:
             with pytest.raises(psycopg2.Error, match=refusal), superuser, superuser.cursor() as cursor:
                 cursor.execute(";".join(statements))
         pay(world, CENT, OCTOBER)
-        operations.absorb_deficit(contributor_id=world.contributors[0].pk, amount=1, currency="USD", reference="d",
+        claims.absorb_deficit(contributor_id=world.contributors[0].pk, amount=1, currency="USD", reference="d",
                                   at=OCTOBER)  # fmt: skip
-        operations.record_bank_return(
+        payouts.record_bank_return(
             contributor_id=world.contributors[0].pk, amount=CENT, currency="USD", return_id="b", at=OCTOBER
         )
         paid = pytest.raises(psycopg2.Error, match="takes back what was paid out")
@@ -316,9 +318,9 @@ def test_a_close_and_a_cancellation_at_once_never_give_the_same_money_twice(
     terms(world, "book", covers_rest=True)
     open_ = advance(world, "book", 25 * CENT)
     earn(world, 10)
-    operations.close_period(period=202609, at=NOVEMBER)
+    closing.close_period(period=202609, at=NOVEMBER)
     (first, second), failures = finance(NOVEMBER), []
-    proposed = operations.propose_cancellation(
+    proposed = advances.propose_cancellation(
         advance=AdvanceProposal.objects.get(), way="take_back", reason="r", by=first, at=NOVEMBER
     )
     started = threading.Barrier(2)
@@ -335,8 +337,8 @@ def test_a_close_and_a_cancellation_at_once_never_give_the_same_money_twice(
     threads = [
         threading.Thread(target=run, args=[act])
         for act in (
-            lambda: operations.close_period(period=202610, at=NOVEMBER),
-            lambda: operations.post_cancellation(cancellation=proposed, by=second, at=NOVEMBER),
+            lambda: closing.close_period(period=202610, at=NOVEMBER),
+            lambda: advances.post_cancellation(cancellation=proposed, by=second, at=NOVEMBER),
         )
     ]
     for thread in threads:
@@ -354,27 +356,27 @@ def test_a_close_and_a_cancellation_at_once_never_give_the_same_money_twice(
 def test_an_advance_is_cancelled_on_its_page_by_two_people(programme: Programme) -> None:
     maker, checker = programme.staff_client("finance_maker"), programme.staff_client("finance_checker")
     at = datetime.now(UTC)
-    operations.open_periods(at=at)
-    contract = operations.record_contract(
+    periods.open_periods(at=at)
+    contract = contracts.record_contract(
         contributor=programme.contributors[0], code="essays", title="Essays", by=programme.staff["finance_maker"], at=at
     )
-    asked = operations.propose_advance(
+    asked = advances.propose_advance(
         contract=contract, amount=300 * 10**9, currency="USD", reason="r", reference="r",
         by=programme.staff["finance_maker"], at=at,
     )  # fmt: skip
     page = f"/console/advances/{asked.pk}/"
     assert "Cancel what is open" not in text_of(maker.get(page).content)
-    operations.grant_advance(advance=asked, by=programme.staff["finance_checker"], at=at)
+    advances.grant_advance(advance=asked, by=programme.staff["finance_checker"], at=at)
     assert "Propose to cancel it" in text_of(maker.get(page).content)
     assert "Propose to cancel it" not in text_of(programme.staff_client("auditor").get(page).content)
     who = programme.contributors[0].pk
-    reserved = operations.reserve_payout(
+    reserved = payouts.reserve_payout(
         contributor_id=who, currency="USD", gross=10**9, tax=0, rail="stripe", attempt_key="p", at=at
     )
     shown = text_of(maker.get(page).content)
     assert "A payout that takes it is under way" in shown
     assert "Propose to cancel it" not in shown
-    operations.refuse_payout(reserve_entry=reserved, attempt_key="p", at=at)
+    payouts.refuse_payout(reserve_entry=reserved, attempt_key="p", at=at)
     maker.post(f"{page}cancel/", {"way": "take_back", "reason": "The book will not appear"})
     found = AdvanceCancellation.objects.get()
     maker.post(f"{page}cancel/{found.pk}/decide/", {"decision": "post"})

@@ -10,11 +10,12 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.test import Client
 
-from contributors.operations import register_user
-from ledger import journal, operations
-from ledger.invariants import check_all
+from contributors.operations.people import register_user
+from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import AdvanceProposal, Contract, Entry
+from ledger.operations import advances, contracts
+from ledger.queries.invariants import check_all
 from tests.databases import CommittedDatabase
 from tests.ledger.contracts import advance, contract
 from tests.ledger.manual import finance
@@ -34,35 +35,35 @@ def propose(world: World, **changes: Any) -> AdvanceProposal:
         "contract": found, "amount": 300 * CENT, "currency": "USD", "reason": "signing", "reference": "clause 4",
         "by": finance(world.at)[0], "at": world.at, **changes,
     }  # fmt: skip
-    return operations.propose_advance(**arguments)
+    return advances.propose_advance(**arguments)
 
 
 def test_an_advance_is_proposed_by_one_and_granted_by_another(world: World) -> None:
     first, second = finance(world.at)
     asked = propose(world)
     assert not Entry.objects.exists()
-    with pytest.raises(operations.UnableToGrantAdvance, match="somebody else has to grant it"):
-        operations.grant_advance(advance=asked, by=first, at=world.at)
-    granted = operations.grant_advance(advance=asked, by=second, at=world.at)
+    with pytest.raises(advances.UnableToGrantAdvance, match="somebody else has to grant it"):
+        advances.grant_advance(advance=asked, by=first, at=world.at)
+    granted = advances.grant_advance(advance=asked, by=second, at=world.at)
     assert granted.entry is not None
     assert (granted.entry.kind, granted.entry.reference) == ("grant_advance", "clause 4: signing")
     owner = f"contributor:{world.contributors[0].pk}"
     assert journal.owed(AccountKey("advance", "USD", owner, "book")) == 300 * CENT
     assert world.balance("contributor_payable") == 300 * CENT
-    with pytest.raises(operations.UnableToGrantAdvance, match="granted already"):
-        operations.grant_advance(advance=asked, by=second, at=world.at)
+    with pytest.raises(advances.UnableToGrantAdvance, match="granted already"):
+        advances.grant_advance(advance=asked, by=second, at=world.at)
     assert not [r.rows for r in check_all() if r.rows]
 
 
 def test_an_equal_advance_is_proposed_once_at_a_time(world: World) -> None:
     _first, second = finance(world.at)
     asked = propose(world)
-    with pytest.raises(operations.UnableToProposeAdvance, match="proposed already"):
+    with pytest.raises(advances.UnableToProposeAdvance, match="proposed already"):
         propose(world, reason="the form was sent twice")
     propose(world, reference="clause 5")
     with pytest.raises(DatabaseError, match="an_equal_advance_is_proposed_once"), transaction.atomic():
         AdvanceProposal.objects.bulk_create([AdvanceProposal(**_terms(asked))])
-    operations.grant_advance(advance=asked, by=second, at=world.at)
+    advances.grant_advance(advance=asked, by=second, at=world.at)
     # Whoever means it a second time can: the first one is decided.
     assert propose(world).pk != asked.pk
 
@@ -74,9 +75,9 @@ def _terms(asked: AdvanceProposal) -> dict[str, Any]:
 
 def test_a_rejected_advance_is_never_granted_and_its_proposer_may_take_it_back(world: World) -> None:
     first, second = finance(world.at)
-    asked = operations.reject_advance(advance=propose(world), by=first, at=world.at)
-    with pytest.raises(operations.UnableToGrantAdvance, match="rejected already"):
-        operations.grant_advance(advance=asked, by=second, at=world.at)
+    asked = advances.reject_advance(advance=propose(world), by=first, at=world.at)
+    with pytest.raises(advances.UnableToGrantAdvance, match="rejected already"):
+        advances.grant_advance(advance=asked, by=second, at=world.at)
     assert not Entry.objects.exists()
 
 
@@ -96,18 +97,18 @@ def test_a_rejected_advance_is_never_granted_and_its_proposer_may_take_it_back(w
 def test_an_advance_that_cannot_be_is_refused_and_no_row_is_written(
     world: World, changes: dict[str, Any], named: str
 ) -> None:
-    with pytest.raises(operations.UnableToProposeAdvance, match=named):
+    with pytest.raises(advances.UnableToProposeAdvance, match=named):
         propose(world, **changes)
     assert not AdvanceProposal.objects.exists()
 
 
 def test_only_finance_proposes_and_only_a_checker_grants(world: World) -> None:
-    with pytest.raises(operations.UnableToProposeAdvance, match="takes the role finance_maker or finance_checker"):
+    with pytest.raises(advances.UnableToProposeAdvance, match="takes the role finance_maker or finance_checker"):
         propose(world, by=world.users[0])
     asked = propose(world)
     maker = register_user(email="m@example.org", password="x" * 12, name="M", at=world.at, roles=["finance_maker"])
-    with pytest.raises(operations.UnableToGrantAdvance, match="finance_checker"):
-        operations.grant_advance(advance=asked, by=maker, at=world.at)
+    with pytest.raises(advances.UnableToGrantAdvance, match="finance_checker"):
+        advances.grant_advance(advance=asked, by=maker, at=world.at)
 
 
 def test_an_advance_is_not_changed_after_it_was_proposed(world: World) -> None:
@@ -185,7 +186,7 @@ FORM = {"amount": "3000.00", "currency": "USD", "reason": "Signing of the agreem
 
 @pytest.fixture
 def book(programme: Programme) -> Contract:
-    return operations.record_contract(
+    return contracts.record_contract(
         contributor=programme.contributors[0], code="essays", title="Collected essays",
         by=programme.staff["finance_maker"], at=programme.plan.proposed_at,
     )  # fmt: skip

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 import pytest
 
 from contributors.models import PPB
-from ledger import operations
 from ledger.models import Period
 from ledger.money import parse_amount
-from ledger.queries import balances_of
-from ledger.statement_csv import statement_csv
-from ledger.statements import build_statement
+from ledger.operations import plans
+from ledger.queries.balances import balances_of
+from ledger.statements.build import build_statement
+from ledger.statements.csv import statement_csv
 from ledger.templatetags import amounts
 from tests.ledger.programme import AT, Programme
 from tests.ledger.test_receipts import text_of
@@ -56,11 +56,11 @@ def test_what_can_be_paid_is_cut_and_never_rounded_up(units: int, currency: str,
 @pytest.mark.django_db
 def test_a_programme_in_yen_reads_right_from_the_plan_to_the_statement(programme: Programme) -> None:
     """The yen is kept with seven decimals and has no minor unit: nothing on the way may assume nine and two."""
-    plan = operations.propose_plan(
+    plan = plans.propose_plan(
         by=programme.staff["finance_maker"], currency="JPY", effective_from=datetime(2026, 10, 1, tzinfo=UTC), at=AT,
         terms={"basis": "revenue_share", "rate_ppb": PPB // 4, "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
     )  # fmt: skip
-    operations.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
+    plans.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
     made = programme.generate(2, gross=("100", "JPY"))
     programme.attribute(made, scores=[0.5, 0.3125, 0.1875])
     programme.accrue()

@@ -10,8 +10,8 @@ from django.utils.timezone import now
 from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator
 
-from attribution import operations as attributions
 from attribution.models import Generation
+from attribution.operations import model_services
 from ledger.models import Entry
 from tests.ledger.programme import Programme
 
@@ -116,7 +116,7 @@ def test_a_service_reads_its_own_only(one: Programme) -> None:
 
 
 def test_a_key_without_the_scope_is_refused(one: Programme) -> None:
-    _, key = attributions.issue_key(service=one.services[0], scopes=["generations:write"], at=now())
+    _, key = model_services.issue_key(service=one.services[0], scopes=["generations:write"], at=now())
     response = read(one, one.generations[0], key=key)
     assert response.status_code == 403
     assert response.json()["type"] == "/problems/missing-scope"
@@ -137,7 +137,7 @@ def test_a_contributor_s_session_opens_no_api(one: Programme) -> None:
 def test_a_split_sheet_leaves_the_service_s_shares_as_they_are(programme: Programme) -> None:
     """A service sees holders; how a holder divides what it earns is its own affair."""
     from contributors.models import PPB
-    from contributors.operations import record_split_sheet
+    from contributors.operations.people import record_split_sheet
     from tests.ledger.programme import REGISTERED
 
     lincoln, grant, _ = programme.contributors

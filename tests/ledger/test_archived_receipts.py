@@ -6,12 +6,14 @@ import pytest
 from django.db import connection
 
 from attribution.models import Generation
-from config.database import APP_ROLE, OWNER_ROLE
-from contributors.operations import register_contributor, register_user
-from ledger import journal, operations, queries
+from config.engine.roles import APP_ROLE, OWNER_ROLE
+from contributors.operations.people import register_contributor, register_user
+from ledger import journal
 from ledger.models import Period, Void
-from ledger.statement_csv import statement_csv
-from ledger.statements import build_statement
+from ledger.operations import corrections, credit_exports
+from ledger.queries import archived, receipts
+from ledger.statements.build import build_statement
+from ledger.statements.csv import statement_csv
 from tests.ledger.programme import AT, OCTOBER, Programme
 from tests.ledger.test_api import read
 from tests.ledger.test_receipts import text_of
@@ -34,22 +36,22 @@ def detach_documents() -> None:
 def test_receipts_are_listed_as_before_once_their_month_is_exported(accrued: Programme) -> None:
     accrued.close(seal=True)
     who = accrued.contributors[0].pk
-    before = queries.receipts_of(who)
+    before = receipts.receipts_of(who)
     assert before.rows
-    assert operations.export_closed_periods(at=AT) >= 1
-    assert queries.receipts_of(who) == before
+    assert credit_exports.export_closed_periods(at=AT) >= 1
+    assert receipts.receipts_of(who) == before
     assert before.archived == []
 
 
 def test_the_page_says_which_months_cannot_be_listed_and_where_their_credits_stand(accrued: Programme) -> None:
     accrued.close(seal=True)
-    operations.export_closed_periods(at=AT)
+    credit_exports.export_closed_periods(at=AT)
     contributor = accrued.contributors[0]
-    listed = [row.generation_id for row in queries.receipts_of(contributor.pk, limit=100).rows]
+    listed = [row.generation_id for row in receipts.receipts_of(contributor.pk, limit=100).rows]
     assert len(listed) > 3
     assert "archived" not in text_of(accrued.client(0).get("/portal/receipts/").content)
     detach_documents()
-    assert queries.receipts_of(contributor.pk).archived == [OCTOBER]
+    assert receipts.receipts_of(contributor.pk).archived == [OCTOBER]
     for address in ("/portal/receipts/", "/portal/receipts/?month=2026-10"):
         page = text_of(accrued.client(0).get(address).content)
         assert "Single receipts of October 2026 cannot all be listed here" in page
@@ -62,8 +64,8 @@ def test_the_page_says_which_months_cannot_be_listed_and_where_their_credits_sta
 
 def test_an_archived_receipt_says_so_and_how_the_month_is_proved(accrued: Programme) -> None:
     accrued.close(seal=True)
-    operations.export_closed_periods(at=AT)
-    row = next(row for row in queries.receipts_of(accrued.contributors[0].pk, limit=100).rows if row.amount)
+    credit_exports.export_closed_periods(at=AT)
+    row = next(row for row in receipts.receipts_of(accrued.contributors[0].pk, limit=100).rows if row.amount)
     address = f"/portal/receipts/{row.generation_id}/"
     before = text_of(accrued.client(0).get(address).content)
     stranger = register_contributor(
@@ -82,15 +84,15 @@ def test_an_archived_receipt_says_so_and_how_the_month_is_proved(accrued: Progra
     assert f"Credited in October 2026 USD {amount}" in page
     assert "Voided" not in page
     # Another's generation stays as unknown as one that never was.
-    assert queries.archived_receipt(row.generation_id, stranger.pk) is None
+    assert archived.archived_receipt(row.generation_id, stranger.pk) is None
 
 
 def test_an_archived_receipt_says_that_its_generation_was_voided(accrued: Programme) -> None:
     accrued.close(seal=True)
-    operations.export_closed_periods(at=AT)
-    row = next(row for row in queries.receipts_of(accrued.contributors[0].pk, limit=100).rows if row.amount)
+    credit_exports.export_closed_periods(at=AT)
+    row = next(row for row in receipts.receipts_of(accrued.contributors[0].pk, limit=100).rows if row.amount)
     generation = Generation.objects.get(pk=row.generation_id)
-    operations.void_generation(generation=generation, reason="refunded", at=AT)
+    corrections.void_generation(generation=generation, reason="refunded", at=AT)
     detach_documents()
     page = text_of(accrued.client(0).get(f"/portal/receipts/{generation.pk}/").content)
     assert "Voided: its service took this output" in page
@@ -101,10 +103,10 @@ def test_an_archived_receipt_says_that_its_generation_was_voided(accrued: Progra
 
 def test_without_the_month_s_file_an_archived_receipt_tells_the_month_alone(accrued: Programme) -> None:
     accrued.close()
-    row = queries.receipts_of(accrued.contributors[0].pk).rows[0]
-    assert queries.archived_receipt(row.generation_id, accrued.contributors[0].pk) is None
+    row = receipts.receipts_of(accrued.contributors[0].pk).rows[0]
+    assert archived.archived_receipt(row.generation_id, accrued.contributors[0].pk) is None
     detach_documents()
-    found = queries.archived_receipt(row.generation_id, accrued.contributors[0].pk)
+    found = archived.archived_receipt(row.generation_id, accrued.contributors[0].pk)
     assert found is not None
     assert (found.period.pk, found.credited) == (OCTOBER, [])
     answer = accrued.client(0).get(f"/portal/receipts/{row.generation_id}/")
@@ -139,12 +141,12 @@ def test_what_is_archived_is_neither_voided_nor_restated(accrued: Programme) -> 
     detach_documents()
     generation = accrued.generations[0]
     before = journal.sequence_at(AT)
-    with pytest.raises(operations.UnableToVoid, match="moved to an archive") as refused:
-        operations.void_generation(generation=generation, reason="refunded", at=AT)
+    with pytest.raises(corrections.UnableToVoid, match="moved to an archive") as refused:
+        corrections.void_generation(generation=generation, reason="refunded", at=AT)
     # The receipt itself answers 410 with another problem.
     assert (refused.value.status, refused.value.problem) == (409, "generation-archived")
     assert not Void.objects.exists()
     assert journal.sequence_at(AT) == before
-    assert str(operations.cannot_restate(generation)).startswith("Its documents were moved to an archive")
+    assert str(corrections.cannot_restate(generation)).startswith("Its documents were moved to an archive")
     page = text_of(accrued.staff_client("finance_maker").get(f"/console/generations/{generation.pk}/").content)
     assert "Archived" in page

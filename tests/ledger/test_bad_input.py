@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from contributors.models import PPB
-from ledger import journal, operations
+from ledger import journal
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Account, Accrual, Entry, Line
 from ledger.money import UnableToApportion, apportion, tie_key
+from ledger.operations import accruals, closing
 from tests.ledger.world import NOVEMBER, OCTOBER, build_world
 
 pytestmark = pytest.mark.django_db
@@ -40,7 +41,7 @@ GOOD: dict[str, Any] = {
 )
 def test_an_entry_that_cannot_be_is_refused_by_name(at: datetime, change: dict[str, Any], problem: str) -> None:
     build_world(OCTOBER)
-    operations.close_period(period=202609, at=NOVEMBER)
+    closing.close_period(period=202609, at=NOVEMBER)
     before = (Entry.objects.count(), Line.objects.count(), Account.objects.count())
     with pytest.raises(UnableToPost) as refused:
         journal.post(**{**GOOD, **change})
@@ -78,6 +79,6 @@ def test_an_attribution_whose_shares_do_not_sum_accrues_nothing(at: datetime) ->
         } | {"revision": 2, "unattributed_ppb": 0, "shares_ppb": [PPB // 2, 0, 0]})
     ])  # fmt: skip
     with pytest.raises(UnableToApportion, match="sum to 1,000,000,000"):
-        operations.accrue(at=at)
+        accruals.accrue(at=at)
     assert not Accrual.objects.exists()
     assert not Entry.objects.exists()

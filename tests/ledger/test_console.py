@@ -10,8 +10,9 @@ import pytest
 from django.test import Client
 from django.utils.timezone import now
 
-from ledger import operations, queries
 from ledger.models import Entry, Period
+from ledger.operations import periods
+from ledger.queries import books
 from people.presentation.amounts import grouped
 from tests.ledger.programme import OCTOBER, Programme
 from tests.ledger.test_receipts import text_of
@@ -58,7 +59,7 @@ def test_a_member_of_staff_who_has_not_used_the_second_factor_is_asked_for_it(ac
 def test_the_trial_balance_on_the_page_is_the_ledger_s_and_sums_to_zero(accrued: Programme) -> None:
     accrued.close()
     page = text_of(accrued.staff_client("auditor").get("/console/trial-balance/").content)
-    (total,) = queries.trial_balance().totals
+    (total,) = books.trial_balance().totals
     currency, rows, debits, credits, difference = total
     assert (currency, difference) == ("USD", 0)
     assert debits == credits
@@ -152,7 +153,7 @@ def test_a_checker_closes_and_seals_a_month_that_is_over(accrued: Programme) -> 
 
 def test_the_reason_is_shown_when_a_month_cannot_be_closed_or_sealed(accrued: Programme) -> None:
     client = accrued.staff_client("finance_checker")
-    operations.open_periods(at=now())
+    periods.open_periods(at=now())
     early = text_of(client.post(f"/console/periods/{now():%Y-%m}/close/", follow=True).content)
     assert "is not over" in early
     unsealed = text_of(client.post("/console/periods/2026-10/seal/", follow=True).content)

@@ -8,11 +8,13 @@ import pytest
 from django.db import connection
 
 from contributors.models import PPB, Holder, SplitDispute
-from contributors.operations import UnableToContestShare, contest_share, register_holder
-from ledger import journal, operations
-from ledger.invariants import check_all
+from contributors.operations.people import register_holder
+from contributors.operations.splits import UnableToContestShare, contest_share
+from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import Entry
+from ledger.operations import claims, closing, contests
+from ledger.queries.invariants import check_all
 from tests.ledger.manual import finance
 from tests.ledger.programme import Programme
 from tests.ledger.test_receipts import text_of
@@ -53,7 +55,7 @@ def earn(world: World, duo: Holder, n: int = 1) -> list[object]:
 
 def close_october() -> None:
     for month in (202609, 202610):
-        operations.close_period(period=month, at=NOVEMBER)
+        closing.close_period(period=month, at=NOVEMBER)
 
 
 def held(dispute: SplitDispute) -> int:
@@ -71,7 +73,7 @@ def test_a_contested_share_is_put_on_hold_and_the_rest_is_paid(world: World, duo
     direct = WHOLE * 4 // 5
     assert held(dispute) == direct // 4
     assert [world.balance("contributor_payable", n) for n in range(2)] == [direct // 2, direct // 4]
-    assert operations.hold_contested(at=NOVEMBER) == 0
+    assert contests.hold_contested(at=NOVEMBER) == 0
     the_books_hold()
 
 
@@ -84,7 +86,7 @@ def test_what_is_held_goes_to_whom_the_decision_names(world: World, duo: Holder,
     world.at = NOVEMBER
     earn(world, duo)
     amount = 2 * held(dispute)
-    decided = operations.decide_contest(
+    decided = contests.decide_contest(
         dispute=dispute, upheld=upheld, answer="The draft is signed.", by=finance(NOVEMBER)[0], at=NOVEMBER
     )
     assert decided.state == ("upheld" if upheld else "declined")
@@ -93,11 +95,11 @@ def test_what_is_held_goes_to_whom_the_decision_names(world: World, duo: Holder,
     assert after[1 - winner] == before[1 - winner]
     assert held(dispute) == 0
     with pytest.raises(UnableToContestShare, match="already"):
-        operations.decide_contest(dispute=dispute, upheld=True, answer="x", by=finance(NOVEMBER)[0], at=NOVEMBER)
+        contests.decide_contest(dispute=dispute, upheld=True, answer="x", by=finance(NOVEMBER)[0], at=NOVEMBER)
     # What comes after the decision is split as the sheet says.
     earn(world, duo)
     assert not SplitDispute.objects.filter(state="open").exists()
-    operations.close_period(period=202611, at=DECEMBER)
+    closing.close_period(period=202611, at=DECEMBER)
     assert held(dispute) == 0
     the_books_hold()
 
@@ -106,13 +108,13 @@ def test_a_restatement_after_the_decision_is_recovered_as_any_other(world: World
     dispute = contest(world, duo)
     made = earn(world, duo)
     close_october()
-    operations.decide_contest(
+    contests.decide_contest(
         dispute=dispute, upheld=True, answer="The draft is signed.", by=finance(NOVEMBER)[0], at=NOVEMBER
     )
     world.at = NOVEMBER
     world.attribute(made, holders=[world.holders[0]], shares=[0], general=[0], weight_ppb=PPB, revision=2)  # type: ignore[arg-type]
     world.accrue_all()
-    operations.close_period(period=202611, at=DECEMBER)
+    closing.close_period(period=202611, at=DECEMBER)
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT sum(posted) FROM ledger_balance b JOIN ledger_account a ON a.id = b.account_id"
@@ -124,16 +126,16 @@ def test_a_restatement_after_the_decision_is_recovered_as_any_other(world: World
 
 def test_a_decision_has_words_and_is_made_by_somebody_else_and_not_during_a_close(world: World, duo: Holder) -> None:
     dispute = contest(world, duo)
-    with pytest.raises(operations.UnableToSettleClaim, match="what was checked"):
-        operations.decide_contest(dispute=dispute, upheld=True, answer=" ", by=finance(NOVEMBER)[0], at=NOVEMBER)
+    with pytest.raises(claims.UnableToSettleClaim, match="what was checked"):
+        contests.decide_contest(dispute=dispute, upheld=True, answer=" ", by=finance(NOVEMBER)[0], at=NOVEMBER)
     with pytest.raises(UnableToContestShare, match="somebody else than who raised it"):
-        operations.decide_contest(dispute=dispute, upheld=True, answer="x", by=world.users[0], at=NOVEMBER)
-    operations.close_period(period=202609, at=NOVEMBER)
+        contests.decide_contest(dispute=dispute, upheld=True, answer="x", by=world.users[0], at=NOVEMBER)
+    closing.close_period(period=202609, at=NOVEMBER)
     from ledger.models import Period
 
     Period.objects.filter(pk=202610).update(state="closing")
-    with pytest.raises(operations.UnableToSettleClaim, match="close is finished"):
-        operations.decide_contest(dispute=dispute, upheld=True, answer="x", by=finance(NOVEMBER)[0], at=NOVEMBER)
+    with pytest.raises(claims.UnableToSettleClaim, match="close is finished"):
+        contests.decide_contest(dispute=dispute, upheld=True, answer="x", by=finance(NOVEMBER)[0], at=NOVEMBER)
     dispute.refresh_from_db()
     assert (dispute.state, Entry.objects.filter(kind="decide_dispute").count()) == ("open", 0)
 

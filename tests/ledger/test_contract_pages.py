@@ -9,9 +9,10 @@ from django.test import Client
 from django.utils.timezone import now
 
 from contributors.models import PPB
-from ledger import journal, operations
+from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import Contract, ContractTerms, Entry, ManualEntry
+from ledger.operations import manual
 from ledger.queries.parties import months_after
 from tests.ledger.programme import Programme
 from tests.ledger.test_receipts import text_of
@@ -186,7 +187,7 @@ def test_lines_that_make_no_entry_are_refused_on_the_page(
 
 
 def test_posting_by_hand_takes_a_fresh_second_factor(accrued: Programme, checker: Client) -> None:
-    made = operations.propose_manual_entry(
+    made = manual.propose_manual_entry(
         lines=[(AccountKey("bank", "USD"), -5), (AccountKey("fees", "USD"), 5)], reason="r", reference="r",
         by=accrued.staff["finance_maker"], at=now(),
     )  # fmt: skip

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from contributors.models import PPB
-from ledger import operations, proof
+from ledger import proof
 from ledger.models import Period
-from ledger.statement_csv import statement_csv
-from ledger.statements import Statement, build_statement
+from ledger.operations import advances, closing, contracts, periods, sealing
+from ledger.statements.build import Statement, build_statement
+from ledger.statements.csv import statement_csv
 from tests.ledger.programme import AT, OCTOBER, Programme
 from tests.ledger.test_receipts import text_of
 
@@ -26,26 +27,26 @@ DECEMBER = datetime(2026, 12, 3, tzinfo=UTC)
 def bound(accrued: Programme) -> Programme:
     """The first author has a guarantee of 100, an advance of 30 and a reserve of a half, released after one month."""
     maker, checker = accrued.staff["finance_maker"], accrued.staff["finance_checker"]
-    contract = operations.record_contract(
+    contract = contracts.record_contract(
         contributor=accrued.contributors[0], code="essays", title="Collected essays", by=maker, at=AT
     )
-    operations.adopt_terms(
-        terms=operations.propose_terms(
+    contracts.adopt_terms(
+        terms=contracts.propose_terms(
             contract=contract, effective_from=date(2026, 10, 1), by=maker, at=AT,
             terms={"covers_rest": True, "guarantee": 100 * ONE, "guarantee_currency": "USD", "reserve_ppb": PPB // 2,
                    "release_months": [1], "release_ppb": [PPB]},
         ),
         by=checker, at=AT,
     )  # fmt: skip
-    asked = operations.propose_advance(
+    asked = advances.propose_advance(
         contract=contract, amount=30 * ONE, currency="USD", reason="agreed", reference="clause 4", by=maker, at=AT
     )
-    operations.grant_advance(advance=asked, by=checker, at=datetime(2026, 10, 20, tzinfo=UTC))
+    advances.grant_advance(advance=asked, by=checker, at=datetime(2026, 10, 20, tzinfo=UTC))
     accrued.close(seal=True)
     for month in (202611,):
-        operations.close_period(period=month, at=DECEMBER)
-        operations.seal_period(period=month, at=DECEMBER)
-    operations.open_periods(at=DECEMBER)
+        closing.close_period(period=month, at=DECEMBER)
+        sealing.seal_period(period=month, at=DECEMBER)
+    periods.open_periods(at=DECEMBER)
     return accrued
 
 
@@ -68,19 +69,19 @@ def test_the_month_of_the_close_says_what_was_added_taken_and_held(bound: Progra
 
 def test_an_advance_dated_after_a_month_is_not_earned_back_in_it(accrued: Programme) -> None:
     maker, checker = accrued.staff["finance_maker"], accrued.staff["finance_checker"]
-    contract = operations.record_contract(
+    contract = contracts.record_contract(
         contributor=accrued.contributors[0], code="essays", title="Collected essays", by=maker, at=AT
     )
-    asked = operations.propose_advance(
+    asked = advances.propose_advance(
         contract=contract, amount=30 * ONE, currency="USD", reason="agreed", reference="clause 4", by=maker, at=AT
     )
-    operations.grant_advance(advance=asked, by=checker, at=AT)
+    advances.grant_advance(advance=asked, by=checker, at=AT)
     accrued.close()
     assert not [key for key in lines(statement(accrued, OCTOBER)) if key[0] == "advance"]
     november = lines(statement(accrued, 202611))
     assert november["advance", "Advances paid to you"] == -30 * ONE
     accrued.attribute(accrued.generate(3, first=datetime(2026, 11, 2, tzinfo=UTC)))
-    operations.close_period(period=202611, at=DECEMBER)
+    closing.close_period(period=202611, at=DECEMBER)
     assert lines(statement(accrued, 202611))["advance", "Earned back against your advances"] > 0
 
 

@@ -5,11 +5,13 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from contributors.models import PPB, Dataset, Work
-from contributors.operations import propose_split_sheet, register_holder
-from ledger import journal, operations
-from ledger.invariants import check_all
+from contributors.operations.people import register_holder
+from contributors.operations.splits import propose_split_sheet
+from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import Contract, ContractTerms, Entry, Period, ReserveInstalment
+from ledger.operations import claims, closing, contracts, payouts, reserves
+from ledger.queries.invariants import check_all
 from ledger.queries.previews import preview_terms
 from tests.ledger.contracts import HALVES, advance, contract, terms
 from tests.ledger.world import CENT, NOVEMBER, OCTOBER, PRICE, World, build_world
@@ -35,7 +37,7 @@ def earn(world: World, n: int = 1, *, place: int = 0) -> None:
 
 def close_october() -> None:
     for month in (202609, 202610):
-        operations.close_period(period=month, at=NOVEMBER)
+        closing.close_period(period=month, at=NOVEMBER)
 
 
 def held(world: World, code: str) -> int:
@@ -48,15 +50,15 @@ def the_books_hold() -> None:
 
 # --- proposed, adopted, fixed -------------------------------------------------------------------------------------
 def test_terms_are_adopted_by_somebody_else_and_then_stand(world: World) -> None:
-    proposed = operations.propose_terms(
+    proposed = contracts.propose_terms(
         contract=contract(world, "book"), effective_from=date(2026, 10, 1), by=world.staff[0], at=world.at,
         terms={"covers_rest": True, "guarantee": CENT, "guarantee_currency": "USD"},
     )  # fmt: skip
-    with pytest.raises(operations.UnableToAdoptTerms, match="somebody else"):
-        operations.adopt_terms(terms=proposed, by=world.staff[0], at=world.at)
-    adopted = operations.adopt_terms(terms=proposed, by=world.staff[1], at=world.at)
-    with pytest.raises(operations.UnableToAdoptTerms, match="adopted already"):
-        operations.adopt_terms(terms=adopted, by=world.staff[1], at=world.at)
+    with pytest.raises(contracts.UnableToAdoptTerms, match="somebody else"):
+        contracts.adopt_terms(terms=proposed, by=world.staff[0], at=world.at)
+    adopted = contracts.adopt_terms(terms=proposed, by=world.staff[1], at=world.at)
+    with pytest.raises(contracts.UnableToAdoptTerms, match="adopted already"):
+        contracts.adopt_terms(terms=adopted, by=world.staff[1], at=world.at)
     for change in ("guarantee = guarantee * 2", "effective_from = '2026-11-01'", "state = 'proposed'"):
         with (
             pytest.raises(DatabaseError, match=r"propose another|cannot go from"),
@@ -69,7 +71,7 @@ def test_terms_are_adopted_by_somebody_else_and_then_stand(world: World) -> None
 
 
 def test_the_database_too_refuses_that_a_proposer_adopts(world: World) -> None:
-    proposed = operations.propose_terms(
+    proposed = contracts.propose_terms(
         contract=contract(world, "book"), effective_from=date(2026, 10, 1), by=world.staff[0], at=world.at, terms={}
     )
     with pytest.raises(DatabaseError, match="terms_are_adopted_by_somebody_else"), transaction.atomic():
@@ -100,12 +102,12 @@ def test_terms_that_contradict_themselves_are_refused_with_the_reason(
     world: World, wrong: dict[str, Any], named: str
 ) -> None:
     book = contract(world, "book")
-    with pytest.raises(operations.UnableToProposeTerms, match=named):
-        operations.propose_terms(
+    with pytest.raises(contracts.UnableToProposeTerms, match=named):
+        contracts.propose_terms(
             contract=book, effective_from=date(2026, 10, 1), by=world.staff[0], at=world.at, terms=wrong
         )
-    with pytest.raises(operations.UnableToProposeTerms, match="begin with a month"):
-        operations.propose_terms(
+    with pytest.raises(contracts.UnableToProposeTerms, match="begin with a month"):
+        contracts.propose_terms(
             contract=book, effective_from=date(2026, 10, 2), by=world.staff[0], at=world.at, terms={}
         )
     assert not ContractTerms.objects.exists()
@@ -113,9 +115,9 @@ def test_terms_that_contradict_themselves_are_refused_with_the_reason(
 
 def test_a_contract_has_a_code_of_its_own_that_can_name_an_account(world: World) -> None:
     contract(world, "book")
-    with pytest.raises(operations.UnableToRecordContract, match="already has a contract"):
+    with pytest.raises(contracts.UnableToRecordContract, match="already has a contract"):
         contract(world, "Book ")
-    with pytest.raises(operations.UnableToRecordContract, match="A contract code can name an account"):
+    with pytest.raises(contracts.UnableToRecordContract, match="A contract code can name an account"):
         contract(world, "my book")
     assert Contract.objects.count() == 1
 
@@ -124,14 +126,14 @@ def test_two_contracts_never_cover_the_same(world: World) -> None:
     holder = world.holders[0].pk
     terms(world, "first", holder_ids=[holder])
     terms(world, "all", covers_rest=True)
-    with pytest.raises(operations.UnableToAdoptTerms, match="Contract first covers"):
+    with pytest.raises(contracts.UnableToAdoptTerms, match="Contract first covers"):
         terms(world, "second", holder_ids=[holder])
-    with pytest.raises(operations.UnableToAdoptTerms, match="Contract all covers"):
+    with pytest.raises(contracts.UnableToAdoptTerms, match="Contract all covers"):
         terms(world, "rest", covers_rest=True)
     # The first gives the holder up from November on.
     terms(world, "first", begins=date(2026, 11, 1))
-    operations.adopt_terms(
-        terms=operations.propose_terms(
+    contracts.adopt_terms(
+        terms=contracts.propose_terms(
             contract=Contract.objects.get(code="second"), effective_from=date(2026, 11, 1), by=world.staff[0],
             at=world.at, terms={"holder_ids": [holder]},
         ),
@@ -141,19 +143,19 @@ def test_two_contracts_never_cover_the_same(world: World) -> None:
 
 def test_old_months_keep_their_terms(world: World) -> None:
     terms(world, "book", begins=date(2026, 10, 1), covers_rest=True)
-    with pytest.raises(operations.UnableToAdoptTerms, match="later version"):
+    with pytest.raises(contracts.UnableToAdoptTerms, match="later version"):
         terms(world, "book", begins=date(2026, 9, 1), covers_rest=True)
     close_october()
-    with pytest.raises(operations.UnableToAdoptTerms, match="not open"):
+    with pytest.raises(contracts.UnableToAdoptTerms, match="not open"):
         terms(world, "other", begins=date(2026, 10, 1))
-    with pytest.raises(operations.UnableToAdoptTerms, match="not open"):
+    with pytest.raises(contracts.UnableToAdoptTerms, match="not open"):
         terms(world, "other", begins=date(2025, 10, 1))
 
 
 def test_what_is_accrued_does_not_move_to_another_contract(world: World) -> None:
     earn(world)
     world.accrue_all()
-    with pytest.raises(operations.UnableToAdoptTerms, match="begin with a later month"):
+    with pytest.raises(contracts.UnableToAdoptTerms, match="begin with a later month"):
         terms(world, "book", holder_ids=[world.holders[0].pk])
     terms(world, "book", begins=date(2026, 11, 1), holder_ids=[world.holders[0].pk])
 
@@ -187,7 +189,7 @@ def test_a_restatement_comes_back_to_the_contract_it_was_accrued_under(world: Wo
     world.accrue_all()
     account = AccountKey("contributor_accrued", "USD", f"contributor:{world.contributors[0].pk}", "solo")
     assert journal.balance(account) == -DIRECT
-    operations.close_period(period=202611, at=DECEMBER)
+    closing.close_period(period=202611, at=DECEMBER)
     assert (journal.balance(account), world.balance("contributor_payable")) == (0, 0)
     the_books_hold()
 
@@ -231,7 +233,7 @@ def test_a_correction_of_an_earlier_month_is_not_made_up_by_the_guarantee(world:
     world.at = NOVEMBER
     world.attribute(made, shares=[0, PPB], general=[0, PPB], revision=2)
     world.accrue_all()
-    operations.close_period(period=202611, at=DECEMBER)
+    closing.close_period(period=202611, at=DECEMBER)
     assert journal.owed(AccountKey("programme_cost", "USD")) == 5 * CENT
     assert world.balance("contributor_payable") == 5 * CENT
     the_books_hold()
@@ -268,11 +270,11 @@ def test_a_reserve_is_held_at_the_close_and_released_in_its_months(world: World)
     written = ReserveInstalment.objects.order_by("due_on")
     assert [row.due_on for row in written] == [date(2026, 12, 1), date(2027, 1, 1), date(2027, 2, 1)]
     assert sum(row.amount for row in written) == reserve
-    assert operations.release_reserves(at=datetime(2026, 11, 30, 23, 59, tzinfo=UTC)) == 0
-    assert [operations.release_reserves(at=DECEMBER) for _ in range(2)] == [1, 0]
+    assert reserves.release_reserves(at=datetime(2026, 11, 30, 23, 59, tzinfo=UTC)) == 0
+    assert [reserves.release_reserves(at=DECEMBER) for _ in range(2)] == [1, 0]
     assert held(world, "book") == reserve - written[0].amount
     # A close releases what is due as well.
-    operations.close_period(period=202611, at=datetime(2027, 2, 3, tzinfo=UTC))
+    closing.close_period(period=202611, at=datetime(2027, 2, 3, tzinfo=UTC))
     assert (held(world, "book"), world.balance("contributor_payable")) == (0, 3 * WHOLE)
     assert Entry.objects.filter(kind="release_reserve").count() == 2
     the_books_hold()
@@ -282,7 +284,7 @@ def test_a_released_instalment_is_never_released_again(world: World) -> None:
     terms(world, "book", covers_rest=True, reserve_ppb=PPB // 10, **HALVES)
     earn(world)
     close_october()
-    operations.release_reserves(at=datetime(2027, 2, 3, tzinfo=UTC))
+    reserves.release_reserves(at=datetime(2027, 2, 3, tzinfo=UTC))
     with pytest.raises(DatabaseError, match="released once"), transaction.atomic():
         ReserveInstalment.objects.filter(released_entry=None).update(amount=1)
     with pytest.raises(DatabaseError, match="released once"), transaction.atomic():
@@ -294,7 +296,7 @@ def test_the_five_steps_come_in_order_and_each_takes_what_the_one_before_left(wo
     terms(
         world, "book", covers_rest=True, guarantee=100 * CENT, guarantee_currency="USD", reserve_ppb=PPB // 2, **HALVES
     )
-    operations.absorb_deficit(contributor_id=who, amount=20 * CENT, currency="USD", reference="d", at=world.at)
+    claims.absorb_deficit(contributor_id=who, amount=20 * CENT, currency="USD", reference="d", at=world.at)
     book = advance(world, "book", 30 * CENT)
     paid = world.balance("contributor_payable")
     earn(world)
@@ -316,13 +318,13 @@ def test_a_debt_under_one_contract_is_met_by_what_another_brought_in_the_same_cl
     world.accrue_all()
     close_october()
     payable = world.balance("contributor_payable")
-    operations.reserve_payout(contributor_id=world.contributors[0].pk, currency="USD", gross=CENT, tax=0, rail="stripe",
+    payouts.reserve_payout(contributor_id=world.contributors[0].pk, currency="USD", gross=CENT, tax=0, rail="stripe",
                               attempt_key="po", at=NOVEMBER)  # fmt: skip
     world.at = NOVEMBER
     world.attribute(made, shares=[0, PPB], general=[0, PPB], revision=2)
     world.attribute(world.generate(3), shares=[0, PPB], general=[PPB, 0])
     world.accrue_all()
-    operations.close_period(period=202611, at=DECEMBER)
+    closing.close_period(period=202611, at=DECEMBER)
     assert world.balance("contributor_receivable") == 0
     assert world.balance("contributor_payable") == payable - CENT - DIRECT + 3 * FLOOR
     the_books_hold()
@@ -343,7 +345,7 @@ def test_a_preview_of_the_terms_in_force_is_what_the_close_did(world: World) -> 
     open_month = preview_terms(ContractTerms.objects.get(), Period.objects.get(pk=202610))
     world.accrue_all()
     close_october()
-    proposed = operations.propose_terms(
+    proposed = contracts.propose_terms(
         contract=Contract.objects.get(), effective_from=date(2026, 12, 1), by=world.staff[0], at=world.at, terms=same
     )
     made = preview_terms(proposed, Period.objects.get(pk=202610))
@@ -358,7 +360,7 @@ def test_a_preview_tells_who_gains_and_who_loses_and_writes_nothing(world: World
     earn(world)
     close_october()
     entries = Entry.objects.count()
-    proposed = operations.propose_terms(
+    proposed = contracts.propose_terms(
         contract=contract(world, "book"), effective_from=date(2026, 12, 1), by=world.staff[0], at=world.at,
         terms={"covers_rest": True, "guarantee": 10 * CENT, "guarantee_currency": "USD",
                "reserve_ppb": PPB // 5, **HALVES},

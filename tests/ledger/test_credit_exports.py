@@ -13,10 +13,11 @@ import psycopg2
 import pytest
 from django.db import connection
 
-from ledger import operations, proof, tasks
-from ledger.credit_file import BLOCK_CREDITS, CreditFile, Documents, UnableToReadCredits, Writer, Written
+from ledger import proof, tasks
 from ledger.models import Account, CreditExport, Leaf, Period
-from ledger.operations import UnableToExportCredits
+from ledger.operations import credit_exports
+from ledger.operations.credit_exports import UnableToExportCredits
+from ledger.queries.credit_file import BLOCK_CREDITS, CreditFile, Documents, UnableToReadCredits, Writer, Written
 from ledger.queries.credits import AccountCredits, credits_ever, exported
 from tests.ledger.world import NOVEMBER, World, tell_story
 
@@ -131,17 +132,17 @@ def all_credits() -> dict[tuple[int, int], list[object]]:
 def test_a_closed_month_reads_the_same_from_its_file_as_from_its_documents(world: World) -> None:
     before = all_credits()
     ever = [list(credits_ever(c.pk)) for c in world.contributors]
-    assert operations.export_closed_periods(at=world.at) == 2
+    assert credit_exports.export_closed_periods(at=world.at) == 2
     with exported(202610) as file:
         assert file is not None
     assert all_credits() == before
     assert [list(credits_ever(c.pk)) for c in world.contributors] == ever
     assert all(ever)
-    assert operations.export_closed_periods(at=world.at) == 0
+    assert credit_exports.export_closed_periods(at=world.at) == 0
 
 
 def test_a_file_agrees_with_the_sealed_leaves(world: World) -> None:
-    export = operations.export_credits(period=202610, at=world.at)
+    export = credit_exports.export_credits(period=202610, at=world.at)
     with CreditFile(export.path, bytes(export.digest)) as file:
         leaves = Leaf.objects.filter(period_id=202610, account__kind="contributor_accrued")
         assert leaves.count() >= 3
@@ -150,9 +151,9 @@ def test_a_file_agrees_with_the_sealed_leaves(world: World) -> None:
 
 
 def test_a_lost_file_is_made_again_with_the_same_digest(world: World) -> None:
-    first = operations.export_credits(period=202610, at=world.at)
+    first = credit_exports.export_credits(period=202610, at=world.at)
     first.path.unlink()
-    again = operations.export_credits(period=202610, at=world.at)
+    again = credit_exports.export_credits(period=202610, at=world.at)
     assert again.path.exists()
     assert bytes(again.digest) == bytes(first.digest)
     assert tasks.export_closed() == 1
@@ -161,7 +162,7 @@ def test_a_lost_file_is_made_again_with_the_same_digest(world: World) -> None:
 
 def test_a_damaged_file_is_not_believed(world: World) -> None:
     before = all_credits()
-    export = operations.export_credits(period=202610, at=world.at)
+    export = credit_exports.export_credits(period=202610, at=world.at)
     raw = bytearray(export.path.read_bytes())
     raw[-30] ^= 1
     export.path.write_bytes(raw)
@@ -172,9 +173,9 @@ def test_a_damaged_file_is_not_believed(world: World) -> None:
 
 def test_an_open_month_has_no_file(world: World, at: datetime) -> None:
     with pytest.raises(UnableToExportCredits, match="is open"):
-        operations.export_credits(period=202611, at=at)
+        credit_exports.export_credits(period=202611, at=at)
     with pytest.raises(UnableToExportCredits, match="unknown"):
-        operations.export_credits(period=199901, at=at)
+        credit_exports.export_credits(period=199901, at=at)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_an_open_month_has_no_file(world: World, at: datetime) -> None:
     ["UPDATE ledger_creditexport SET n_credits = 0", "DELETE FROM ledger_creditexport", "TRUNCATE ledger_creditexport"],
 )
 def test_the_record_of_a_file_stays_as_it_was_written(world: World, statement: str) -> None:
-    operations.export_credits(period=202610, at=world.at)
+    credit_exports.export_credits(period=202610, at=world.at)
     with pytest.raises(Exception, match=r"permission denied|never changed"), connection.cursor() as cursor:
         cursor.execute(statement)
 

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from contributors.models import PPB, User
-from contributors.operations import add_member, contest_share, register_holder, register_user
-from ledger import operations
+from contributors.operations.people import add_member, register_holder, register_user
+from contributors.operations.splits import contest_share
 from ledger.journal import AccountKey
 from ledger.models import ManualEntry
+from ledger.operations import advances, contests, contracts, plans, taxes
+from ledger.operations.manual import post_manual_entry, propose_manual_entry
 from tests.ledger.contracts import contract
 from tests.ledger.manual import finance
 from tests.ledger.world import CENT, TERMS, World, build_world
@@ -24,28 +26,28 @@ def world(db: None, at: datetime) -> World:
 
 
 def _advance(world: World) -> Callable[[User], Any]:
-    asked = operations.propose_advance(
+    asked = advances.propose_advance(
         contract=contract(world, "book"), amount=300 * CENT, currency="USD", reason="signing", reference="clause 4",
         by=finance(world.at)[0], at=world.at,
     )  # fmt: skip
-    return lambda by: operations.grant_advance(advance=asked, by=by, at=world.at)
+    return lambda by: advances.grant_advance(advance=asked, by=by, at=world.at)
 
 
 def _manual(world: World) -> Callable[[User], Any]:
     owed = AccountKey("contributor_payable", "USD", f"contributor:{world.contributors[0].pk}")
-    manual = operations.propose_manual_entry(
+    manual = propose_manual_entry(
         lines=[(AccountKey("programme_cost", "USD"), -CENT), (owed, CENT)], reason="a gift", reference="letter",
         by=finance(world.at)[0], at=world.at,
     )  # fmt: skip
-    return lambda by: operations.post_manual_entry(manual=manual, by=by, at=world.at)
+    return lambda by: post_manual_entry(manual=manual, by=by, at=world.at)
 
 
 def _terms(world: World) -> Callable[[User], Any]:
-    terms = operations.propose_terms(
+    terms = contracts.propose_terms(
         contract=contract(world, "book"), effective_from=date(2027, 1, 1), by=finance(world.at)[0], at=world.at,
         terms={"covers_rest": True},
     )  # fmt: skip
-    return lambda by: operations.adopt_terms(terms=terms, by=by, at=world.at)
+    return lambda by: contracts.adopt_terms(terms=terms, by=by, at=world.at)
 
 
 def _contest(world: World) -> Callable[[User], Any]:
@@ -56,7 +58,7 @@ def _contest(world: World) -> Callable[[User], Any]:
     dispute = contest_share(
         holder=duo, claimant=ada, against=ben, ppb=PPB // 4, reason="I wrote it", by=world.users[0], at=world.at
     )
-    return lambda by: operations.decide_contest(dispute=dispute, upheld=False, answer="no", by=by, at=world.at)
+    return lambda by: contests.decide_contest(dispute=dispute, upheld=False, answer="no", by=by, at=world.at)
 
 
 ABOUT_SOMEBODY = [_advance, _manual, _terms, _contest]
@@ -93,15 +95,15 @@ def test_a_role_that_was_just_given_decides_nothing_for_a_day(
 def test_rules_too_are_decided_by_settled_roles_alone(world: World) -> None:
     first, second = finance(world.at)
     User.objects.filter(pk=second.pk).update(roles_changed_at=world.at)
-    plan = operations.propose_plan(
+    plan = plans.propose_plan(
         by=first, currency="EUR", effective_from=datetime(2027, 1, 1, tzinfo=UTC), at=world.at,
         terms=TERMS,
     )  # fmt: skip
-    rate = operations.propose_withholding_rate(
+    rate = taxes.propose_withholding_rate(
         jurisdiction="US", rate_ppb=0, effective_from=date(2027, 1, 1), by=first, at=world.at
     )
-    with pytest.raises(operations.UnableToAdoptPlan, match="Your roles changed"):
-        operations.adopt_plan(plan=plan, by=second, at=world.at)
-    with pytest.raises(operations.UnableToAdoptRate, match="Your roles changed"):
-        operations.adopt_withholding_rate(rate=rate, by=second, at=world.at)
+    with pytest.raises(plans.UnableToAdoptPlan, match="Your roles changed"):
+        plans.adopt_plan(plan=plan, by=second, at=world.at)
+    with pytest.raises(taxes.UnableToAdoptRate, match="Your roles changed"):
+        taxes.adopt_withholding_rate(rate=rate, by=second, at=world.at)
     assert not ManualEntry.objects.exists()

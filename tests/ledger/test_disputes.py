@@ -6,16 +6,16 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from contributors.models import User
-from contributors.operations import register_user
+from contributors.operations.people import register_user
 from ledger.models import Line, ReceiptDispute
-from ledger.operations import (
+from ledger.operations import disputes as operation
+from ledger.operations.disputes import (
     UnableToAnswerDispute,
     UnableToDispute,
     answer_dispute,
     dispute_receipt,
     withdraw_dispute,
 )
-from ledger.operations import disputes as operation
 from tests.ledger.programme import AT, Programme
 
 pytestmark = pytest.mark.django_db

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from contributors.models import PPB
-from ledger import operations
-from ledger.invariants import check_all
 from ledger.models import Entry, EntryKind, Line
+from ledger.operations import claims, closing, exchange, model_services, payouts, programme, reserves
+from ledger.queries.invariants import check_all
 from tests.ledger.contracts import advance, cancel, terms
 from tests.ledger.manual import post_by_hand
 from tests.ledger.world import CENT, NOVEMBER, OCTOBER, World, build_world
@@ -91,86 +91,86 @@ def tell(world: World) -> None:
     common: dict[str, Any] = {"currency": "USD", "at": at}
     service: dict[str, Any] = {"service": world.service, **common}
     book: dict[str, Any] = {"covers_rest": True, "guarantee": 200 * CENT, "guarantee_currency": "USD"}
-    operations.add_capital(amount=10**6 * CENT, reference="c", **common)
-    undone = operations.add_capital(amount=CENT, reference="twice", **common)
+    programme.add_capital(amount=10**6 * CENT, reference="c", **common)
+    undone = programme.add_capital(amount=CENT, reference="twice", **common)
     from ledger import journal
 
     journal.reverse(entry_id=undone.entry_id, idem_key="undo", effective=at.date(), reference="booked twice")
-    operations.top_up_stripe(amount=10**5 * CENT, reference="t", **common)
-    operations.sweep_stripe(amount=CENT, reference="s", **common)
-    operations.record_stripe_fee(amount=CENT, reference="f", **common)
+    programme.top_up_stripe(amount=10**5 * CENT, reference="t", **common)
+    programme.sweep_stripe(amount=CENT, reference="s", **common)
+    programme.record_stripe_fee(amount=CENT, reference="f", **common)
     terms(world, "book", covers_rest=True, guarantee=200 * CENT, guarantee_currency="USD", reserve_ppb=PPB // 2,
           release_months=[1], release_ppb=[PPB])  # fmt: skip
     terms(world, "tour", place=1, guarantee_payer="service", guarantee_service=world.service, **book)
     advance(world, "book", 10 * CENT)
     cancel(advance(world, "tour", 7 * CENT, place=1), world)
-    operations.absorb_deficit(contributor_id=one, amount=5 * CENT, reference="d", **common)
-    operations.prefund_service(amount=5 * CENT, reference="p", **service)
+    claims.absorb_deficit(contributor_id=one, amount=5 * CENT, reference="d", **common)
+    model_services.prefund_service(amount=5 * CENT, reference="p", **service)
     made = world.generate(8)
     world.attribute(made, shares=[PPB // 2, PPB // 4, PPB // 4, 0], general=[PPB // 4] * 4)
     world.accrue_all()
-    operations.invoice_service(reference="I", tax=CENT, jurisdiction="DE", **service)
-    operations.apply_deposit(reference="I", **service)
-    operations.collect_receivable(amount=CENT, reference="w1", **service)
-    operations.receive_unidentified(amount=CENT, reference="w2", **common)
-    operations.match_cash(amount=CENT, reference="w2", **service)
-    operations.write_off_service(reference="w3", **service)
-    operations.remit_tax(jurisdiction="DE", tax="sales", amount=CENT, reference="q", **common)
+    model_services.invoice_service(reference="I", tax=CENT, jurisdiction="DE", **service)
+    model_services.apply_deposit(reference="I", **service)
+    model_services.collect_receivable(amount=CENT, reference="w1", **service)
+    programme.receive_unidentified(amount=CENT, reference="w2", **common)
+    programme.match_cash(amount=CENT, reference="w2", **service)
+    claims.write_off_service(reference="w3", **service)
+    programme.remit_tax(jurisdiction="DE", tax="sales", amount=CENT, reference="q", **common)
     for month in (202609, 202610):
-        operations.close_period(period=month, at=NOVEMBER)
+        closing.close_period(period=month, at=NOVEMBER)
     world.at = common["at"] = NOVEMBER
     world.attribute(made[:1], shares=[0, 0, PPB // 2, PPB // 2], general=[PPB // 4] * 4, revision=2)
     world.accrue_all()
-    endings: list[Callable[..., int]] = [operations.succeed_payout, operations.refuse_payout]
+    endings: list[Callable[..., int]] = [payouts.succeed_payout, payouts.refuse_payout]
     for n, ending in enumerate(endings):
         key = f"po{n}"
-        reserve = operations.reserve_payout(
+        reserve = payouts.reserve_payout(
             contributor_id=two, gross=10 * CENT, tax=CENT, rail="stripe", attempt_key=key, **common
         )
         more: dict[str, Any] = {"currency": "USD", "net": 9 * CENT} if n == 0 else {}
         ending(reserve_entry=reserve, attempt_key=key, at=NOVEMBER, **more)
-    operations.absorb_deficit(contributor_id=two, amount=CENT, reference="d2", **common)
-    operations.record_transfer_reversal(contributor_id=two, amount=9 * CENT, reversal_id="r", **common)
-    operations.reverse_withholding(contributor_id=two, amount=CENT, reversal_id="r", **common)
-    operations.record_bank_return(contributor_id=two, amount=CENT, return_id="b", **common)
-    operations.open_dispute(dispute="1", contributor_id=two, amount=5 * CENT, payable=True, **common)
-    operations.decide_dispute(dispute="1", awards={three: 5 * CENT}, **common)
+    claims.absorb_deficit(contributor_id=two, amount=CENT, reference="d2", **common)
+    payouts.record_transfer_reversal(contributor_id=two, amount=9 * CENT, reversal_id="r", **common)
+    payouts.reverse_withholding(contributor_id=two, amount=CENT, reversal_id="r", **common)
+    payouts.record_bank_return(contributor_id=two, amount=CENT, return_id="b", **common)
+    claims.open_dispute(dispute="1", contributor_id=two, amount=5 * CENT, payable=True, **common)
+    claims.decide_dispute(dispute="1", awards={three: 5 * CENT}, **common)
     cost, work = (journal.AccountKey(*k) for k in (("programme_cost", "USD"), ("suspense_unmatched", "USD", "work:1")))
     post_by_hand([(cost, -3), (work, 2), (world.key("contributor_payable", 3), 1)], NOVEMBER)
-    operations.find_owner(work_id=1, contributor_id=four, reference="o", **common)
-    operations.exchange_debt(
+    claims.find_owner(work_id=1, contributor_id=four, reference="o", **common)
+    exchange.exchange_debt(
         contributor_id=two, amount=CENT, into="EUR", rate="0.9", source="ECB", reference="x", **common
     )
-    operations.exchange_cash(amount=CENT, into="EUR", rate="0.9", source="Stripe", reference="y", **common)
+    exchange.exchange_cash(amount=CENT, into="EUR", rate="0.9", source="Stripe", reference="y", **common)
     for act, reference in [
-        (operations.mark_dormant, "1"), (operations.reclaim, "1"), (operations.mark_dormant, "2"),
-        (operations.escheat, "2"),
+        (claims.mark_dormant, "1"), (claims.reclaim, "1"), (claims.mark_dormant, "2"),
+        (claims.escheat, "2"),
     ]:  # fmt: skip
         act(contributor_id=three, reference=reference, **common)
-    operations.release_reserves(at=DECEMBER)
+    reserves.release_reserves(at=DECEMBER)
 
 
 # --- bad input: the reason is named, and no row is written --------------------------------------------------------
 NOTHING_THERE: list[tuple[str, Callable[[World], Any], str]] = [
-    ("zero", lambda w: operations.add_capital(amount=0, currency="USD", reference="r", at=w.at), "whole number but 0"),
-    ("range", lambda w: operations.add_capital(amount=2**63, currency="USD", reference="r", at=w.at), "beyond what"),
-    ("currency", lambda w: operations.add_capital(amount=1, currency="XXX", reference="r", at=w.at), "no currency 'XXX'"),
-    ("claim", lambda w: operations.find_owner(work_id=1, contributor_id=1, currency="USD", reference="r", at=w.at),
+    ("zero", lambda w: programme.add_capital(amount=0, currency="USD", reference="r", at=w.at), "whole number but 0"),
+    ("range", lambda w: programme.add_capital(amount=2**63, currency="USD", reference="r", at=w.at), "beyond what"),
+    ("currency", lambda w: programme.add_capital(amount=1, currency="XXX", reference="r", at=w.at), "no currency 'XXX'"),
+    ("claim", lambda w: claims.find_owner(work_id=1, contributor_id=1, currency="USD", reference="r", at=w.at),
      "nothing on"),
-    ("dispute", lambda w: operations.open_dispute(dispute="1", contributor_id=w.contributors[0].pk, currency="USD",
+    ("dispute", lambda w: claims.open_dispute(dispute="1", contributor_id=w.contributors[0].pk, currency="USD",
                                                   amount=1, payable=True, at=w.at), "below its minimum"),
-    ("awards", lambda w: operations.decide_dispute(dispute="1", currency="USD", awards={1: 5}, at=w.at), "awards sum"),
-    ("dormant", lambda w: operations.mark_dormant(contributor_id=1, currency="USD", reference="r", at=w.at), "nothing on"),
-    ("escheat", lambda w: operations.escheat(contributor_id=1, currency="USD", reference="r", at=w.at), "nothing on"),
-    ("write-off", lambda w: operations.write_off_contributor(contributor_id=1, currency="USD", reference="r", at=w.at),
+    ("awards", lambda w: claims.decide_dispute(dispute="1", currency="USD", awards={1: 5}, at=w.at), "awards sum"),
+    ("dormant", lambda w: claims.mark_dormant(contributor_id=1, currency="USD", reference="r", at=w.at), "nothing on"),
+    ("escheat", lambda w: claims.escheat(contributor_id=1, currency="USD", reference="r", at=w.at), "nothing on"),
+    ("write-off", lambda w: claims.write_off_contributor(contributor_id=1, currency="USD", reference="r", at=w.at),
      "nothing on"),
-    ("rate", lambda w: operations.exchange_cash(amount=5, currency="USD", into="EUR", rate="0", source="s",
+    ("rate", lambda w: exchange.exchange_cash(amount=5, currency="USD", into="EUR", rate="0", source="s",
                                                 reference="r", at=w.at), "is no exchange"),
-    ("reserve", lambda w: operations.reserve_payout(contributor_id=w.contributors[0].pk, currency="USD", gross=CENT,
+    ("reserve", lambda w: payouts.reserve_payout(contributor_id=w.contributors[0].pk, currency="USD", gross=CENT,
                                                     tax=0, rail="stripe", attempt_key="k", at=w.at), "below its minimum"),
-    ("fraction", lambda w: operations.reserve_payout(contributor_id=w.contributors[0].pk, currency="USD", gross=CENT + 1,
+    ("fraction", lambda w: payouts.reserve_payout(contributor_id=w.contributors[0].pk, currency="USD", gross=CENT + 1,
                                                      tax=0, rail="stripe", attempt_key="k", at=w.at), "not payable"),
-    ("month", lambda w: operations.close_period(period=202001, at=w.at), "no period"),
+    ("month", lambda w: closing.close_period(period=202001, at=w.at), "no period"),
     ("terms", lambda w: terms(w, "b", begins=date(2020, 1, 1)), "not open"),
 ]  # fmt: skip
 

@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 
 from attribution.models import Attribution, ManifestWork, TrainingManifest
 from contributors.models import PPB, Split
-from contributors.operations import NewWork, grant_consent, register_dataset, register_works
-from ledger import journal, operations, queries
-from ledger.invariants import check_all
+from contributors.operations.consents import grant_consent
+from contributors.operations.works import NewWork, register_dataset, register_works
+from ledger import journal
 from ledger.models import Accrual, Entry, FloorCorrection, FloorDistribution, Line, Period, Void
 from ledger.money import apportion, tie_key, whole_minor
+from ledger.operations import closing, corrections, payouts
 from ledger.operations.floor_corrections import correct_floors
-from ledger.statements import build_statement
+from ledger.queries import receipt
+from ledger.queries.invariants import check_all
+from ledger.statements.build import build_statement
 from tests.ledger.programme import Programme
 from tests.ledger.test_receipts import text_of
 from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, World, build_world
@@ -32,7 +35,7 @@ JANUARY = datetime(2027, 1, 2, tzinfo=UTC)
 
 def close(*months: int, at: datetime) -> None:
     for month in months:
-        operations.close_period(period=month, at=at)
+        closing.close_period(period=month, at=at)
 
 
 def october(world: World, n: int = 4, **attributed: Any) -> list[Any]:
@@ -99,7 +102,7 @@ def test_the_open_month_s_own_pool_goes_by_its_own_generations_alone() -> None:
 def test_a_voided_generation_gives_its_part_of_the_closed_month_s_floor_pool_back() -> None:
     world = build_world(OCTOBER)
     made = october(world)
-    operations.void_generation(generation=made[0], reason="refunded", at=NOVEMBER)
+    corrections.void_generation(generation=made[0], reason="refunded", at=NOVEMBER)
     world.attribute(world.generate(1), general=[0, PPB, 0], weight_ppb=0)
     close(202611, at=DECEMBER)
     # Not at the cost of those who share in November's pool.
@@ -113,7 +116,7 @@ def test_what_was_paid_out_of_the_floor_pool_is_owed_back_after_a_restatement() 
     world = build_world(OCTOBER)
     made = october(world)
     due = whole_minor(world.balance("contributor_payable"), "USD")
-    operations.reserve_payout(
+    payouts.reserve_payout(
         contributor_id=world.contributors[0].pk, currency="USD", gross=due, tax=0, rail="stripe", attempt_key="p",
         at=NOVEMBER,
     )  # fmt: skip
@@ -182,7 +185,7 @@ def test_under_the_equal_rule_a_restatement_changes_the_pool_and_not_the_parts()
     assert of_floor(world) == before
     assert FloorCorrection.objects.get().entry is None
     world.at = DECEMBER
-    operations.void_generation(generation=made[0], reason="test", at=DECEMBER)
+    corrections.void_generation(generation=made[0], reason="test", at=DECEMBER)
     close(202612, at=JANUARY)
     assert sum(of_floor(world)) == 8 * 10**9
     # Parts of a billion: three of them differ by one, which is eight units of this pool.
@@ -244,7 +247,7 @@ def from_scratch(world: World) -> dict[int, int]:
         pool, weights = 0, dict.fromkeys([c.pk for c in world.contributors], 0)
         for generation in generations:
             last = Attribution.objects.filter(generation=generation).order_by("-revision")[0]
-            division = queries.divide(last, plan, PRICE)
+            division = receipt.divide(last, plan, PRICE)
             pool += division.to_floor_pool
             for holder, ppb in zip(last.holder_ids, last.general_ppb, strict=True):
                 weights[holder_of[holder]] += ppb * PPB
@@ -292,7 +295,7 @@ def test_whatever_was_restated_or_voided_the_floor_pools_come_to_the_same_as_fro
             revisions[place] += 1
             restate(world, [world.generations[place]], general=general, weight_ppb=weight, revision=revisions[place])
         for place in sorted(voided):
-            operations.void_generation(generation=world.generations[place], reason="test", at=world.at)
+            corrections.void_generation(generation=world.generations[place], reason="test", at=world.at)
         close(202611, 202612, at=JANUARY)
         assert dict(zip([c.pk for c in world.contributors], of_floor(world), strict=True)) == from_scratch(world)
         assert journal.balance(world.floor) == 0
@@ -304,7 +307,7 @@ def test_whatever_was_restated_or_voided_the_floor_pools_come_to_the_same_as_fro
 def test_statement_and_period_page_say_that_a_floor_pool_was_shared_out_anew(programme: Programme) -> None:
     programme.attribute(programme.generate(2), scores=[0.5, 0.3125, 0.1875], weight_ppb=0)
     programme.close()
-    operations.void_generation(generation=programme.generations[0], reason="test", at=NOVEMBER)
+    corrections.void_generation(generation=programme.generations[0], reason="test", at=NOVEMBER)
     close(202611, at=DECEMBER)
     page = text_of(programme.staff_client("auditor").get("/console/periods/2026-11/").content)
     assert "Floor pools of earlier months, shared out anew" in page

@@ -10,11 +10,11 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.test import Client
 
-from attribution import operations as attributions
 from attribution.models import AttributionIndex, Generation
-from ledger import operations
-from ledger.invariants import check_all
+from attribution.operations import reports
 from ledger.models import Entry, Restatement, Void, VoidProposal
+from ledger.operations import corrections, voids
+from ledger.queries.invariants import check_all
 from tests.databases import CommittedDatabase
 from tests.ledger.manual import finance
 from tests.ledger.programme import AT, Programme
@@ -63,7 +63,7 @@ def test_ids_of_several_services_are_listed(one: Programme) -> None:
         "external_id": first.external_id, "model_version": one.versions[1].name, "occurred_at": AT.isoformat(),
         "prompt": {"text": "Fellow citizens"}, "output": {"text": "The Union is strong."},
     }  # fmt: skip
-    attributions.report_generations(service=one.services[1], generations=[report], at=AT)
+    reports.report_generations(service=one.services[1], generations=[report], at=AT)
     other = Generation.objects.exclude(pk=first.pk).get()
     page = one.staff_client("auditor").get("/console/generations/", {"find": first.external_id})
     assert page.status_code == 200
@@ -94,7 +94,7 @@ def test_a_generation_is_restated_by_two_people_from_its_page(one: Programme) ->
     one.indexes[0] = index
     one.attribute(one.generations, scores=[0.1875, 0.3125, 0.5], revision=2)
     one.accrue()
-    assert operations.continue_restatement(restatement=asked, at=AT) == 0
+    assert corrections.continue_restatement(restatement=asked, at=AT) == 0
     page = text_of(checker.get(address(one)).content)
     assert "Reversed" in page
     listed = text_of(checker.get("/console/restatements/").content)
@@ -106,13 +106,13 @@ def test_one_restatement_of_a_generation_at_a_time_and_its_own_index(one: Progra
     maker = one.staff["finance_maker"]
     take_over(one)
     generation = Generation.objects.get()
-    asked = operations.propose_generation_restatement(generation=generation, reason="why", by=maker, at=AT)
-    with pytest.raises(operations.UnableToRestate, match="proposed or under way"):
-        operations.propose_generation_restatement(generation=generation, reason="why", by=maker, at=AT)
+    asked = corrections.propose_generation_restatement(generation=generation, reason="why", by=maker, at=AT)
+    with pytest.raises(corrections.UnableToRestate, match="proposed or under way"):
+        corrections.propose_generation_restatement(generation=generation, reason="why", by=maker, at=AT)
     foreign = {"index": one.indexes[1], "generation": generation, "since": AT, "reason": "r", "proposed_by": maker}
     with pytest.raises(DatabaseError, match="another model version"), transaction.atomic():
         Restatement.objects.create(**foreign, proposed_at=AT)
-    operations.confirm_restatement(restatement=asked, by=one.staff["finance_checker"], at=AT)
+    corrections.confirm_restatement(restatement=asked, by=one.staff["finance_checker"], at=AT)
     with pytest.raises(DatabaseError, match="stands for the generations"), transaction.atomic():
         Restatement.objects.update(generation=None)
 
@@ -150,16 +150,16 @@ def test_a_generation_is_taken_back_by_two_people_from_its_page(one: Programme) 
 def test_a_void_is_rejected_or_overtaken_by_its_service(one: Programme) -> None:
     maker, checker = one.staff["finance_maker"], one.staff["finance_checker"]
     generation = one.generations[0]
-    asked = operations.propose_void(generation=generation, **VOID, by=checker, at=AT)
-    with pytest.raises(operations.UnableToVoid, match="somebody else has to confirm it"):
-        operations.confirm_void(proposal=asked, by=checker, at=AT)
-    with pytest.raises(operations.UnableToVoid, match="finance_checker"):
-        operations.confirm_void(proposal=asked, by=maker, at=AT)
-    operations.reject_void(proposal=asked, by=checker, at=AT)
-    with pytest.raises(operations.UnableToVoid, match="rejected already"):
-        operations.confirm_void(proposal=asked, by=one.staff["finance_checker"], at=AT)
-    again = operations.propose_void(generation=generation, **VOID, by=maker, at=AT)
-    operations.void_generation(generation=generation, reason="test", at=AT)
+    asked = voids.propose_void(generation=generation, **VOID, by=checker, at=AT)
+    with pytest.raises(corrections.UnableToVoid, match="somebody else has to confirm it"):
+        voids.confirm_void(proposal=asked, by=checker, at=AT)
+    with pytest.raises(corrections.UnableToVoid, match="finance_checker"):
+        voids.confirm_void(proposal=asked, by=maker, at=AT)
+    voids.reject_void(proposal=asked, by=checker, at=AT)
+    with pytest.raises(corrections.UnableToVoid, match="rejected already"):
+        voids.confirm_void(proposal=asked, by=one.staff["finance_checker"], at=AT)
+    again = voids.propose_void(generation=generation, **VOID, by=maker, at=AT)
+    corrections.void_generation(generation=generation, reason="test", at=AT)
     client = one.staff_client("finance_checker")
     answer = client.post(f"/console/voids/{again.pk}/decide/", {"decision": "confirm"}, follow=True)
     assert "It is void already: it was a test" in text_of(answer.content)
@@ -167,14 +167,14 @@ def test_a_void_is_rejected_or_overtaken_by_its_service(one: Programme) -> None:
     client.post(f"/console/voids/{again.pk}/decide/", {"decision": "reject"})
     again.refresh_from_db()
     assert again.state == "rejected"
-    with pytest.raises(operations.UnableToVoid, match="void already"):
-        operations.propose_void(generation=generation, **VOID, by=maker, at=AT)
-    with pytest.raises(operations.UnableToVoid, match="takes the role finance_maker or finance_checker"):
-        operations.propose_void(generation=generation, **VOID, by=one.members[0], at=AT)
+    with pytest.raises(corrections.UnableToVoid, match="void already"):
+        voids.propose_void(generation=generation, **VOID, by=maker, at=AT)
+    with pytest.raises(corrections.UnableToVoid, match="takes the role finance_maker or finance_checker"):
+        voids.propose_void(generation=generation, **VOID, by=one.members[0], at=AT)
 
 
 def test_taking_back_needs_the_second_factor_used_just_now_and_the_role(one: Programme) -> None:
-    asked = operations.propose_void(generation=one.generations[0], **VOID, by=one.staff["finance_maker"], at=AT)
+    asked = voids.propose_void(generation=one.generations[0], **VOID, by=one.staff["finance_maker"], at=AT)
     stale = Client(headers={"Host": "127.0.0.1"})
     stale.force_login(one.staff["finance_checker"], backend="allauth.account.auth_backends.AuthenticationBackend")
     answer = stale.post(f"/console/voids/{asked.pk}/decide/", {"decision": "confirm"})
@@ -187,7 +187,7 @@ def test_taking_back_needs_the_second_factor_used_just_now_and_the_role(one: Pro
 
 
 def test_a_proposed_void_is_not_changed(one: Programme) -> None:
-    operations.propose_void(generation=one.generations[0], **VOID, by=one.staff["finance_maker"], at=AT)
+    voids.propose_void(generation=one.generations[0], **VOID, by=one.staff["finance_maker"], at=AT)
     for change in ("detail = 'another'", "reason = 'test'", "proposed_by_id = proposed_by_id + 1"):
         with (
             pytest.raises(DatabaseError, match="stands as it was proposed"),

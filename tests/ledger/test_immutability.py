@@ -12,9 +12,9 @@ import pytest
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
-from config.database import APP_ROLE, OWNER_ROLE
+from config.engine.roles import APP_ROLE, OWNER_ROLE
 from ledger import tasks
-from ledger.invariants import check_all
+from ledger.queries.invariants import check_all
 from tests.databases import CommittedDatabase, cloned_database, on_database
 from tests.ledger.world import tell_story
 

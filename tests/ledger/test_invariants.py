@@ -19,7 +19,7 @@ from django.core.management import call_command
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
-from ledger.invariants import check_all, invariants
+from ledger.queries.invariants import check_all, invariants
 from tests.databases import CommittedDatabase, cloned_database, on_database
 from tests.ledger.world import World, tell_story
 

@@ -6,11 +6,12 @@ import pytest
 from django.db import connection
 
 from contributors.models import uuid7
-from ledger import journal, operations
+from ledger import journal
 from ledger.documents import on_the_wire
 from ledger.journal import AccountKey, Document, UnableToPost, post
 from ledger.models import Account, Balance, Entry, Line, Period
 from ledger.money import UNITS_MAX
+from ledger.operations.periods import open_periods
 
 pytestmark = pytest.mark.django_db
 
@@ -22,7 +23,7 @@ TODAY = date(2026, 11, 20)
 
 @pytest.fixture(autouse=True)
 def periods(at: datetime) -> None:
-    operations.open_periods(at=at)
+    open_periods(at=at)
 
 
 def post_capital(key: str = "k1", amount: int = 100, **changes: Any) -> journal.Posted:

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from ledger import journal, operations
+from ledger import journal
+from ledger.exports.journal import UnableToExport, journal_text, span_of
 from ledger.journal import AccountKey, post
-from ledger.journal_export import UnableToExport, journal_text, span_of
 from ledger.models import Entry, Line
 from ledger.money import format_amount
+from ledger.operations import exchange, periods, programme
 from tests.ledger.programme import Programme
 from tests.ledger.world import CENT, NOVEMBER, World, tell_story
 
@@ -31,9 +32,9 @@ BEAN_CHECK = Path(sys.executable).parent / "bean-check"
 def world() -> World:
     """Two months with three currencies, a restatement, payouts of each end, and money that changed its currency."""
     told = tell_story(NOVEMBER)
-    operations.exchange_cash(amount=20_000 * CENT, currency="USD", into="EUR", rate="0.92", source="ECB 2026-11-20",
+    exchange.exchange_cash(amount=20_000 * CENT, currency="USD", into="EUR", rate="0.92", source="ECB 2026-11-20",
                              reference="fx 1", at=told.at)  # fmt: skip
-    operations.exchange_debt(contributor_id=told.contributors[1].pk, amount=3 * CENT, currency="USD", into="JPY",
+    exchange.exchange_debt(contributor_id=told.contributors[1].pk, amount=3 * CENT, currency="USD", into="JPY",
                              rate="155.2", source='a "bank" \\ and = more', reference="fx 2", at=told.at)  # fmt: skip
     return told
 
@@ -99,7 +100,7 @@ def test_no_two_accounts_share_a_name(world: World, tmp_path: Path) -> None:
 
 def test_the_csv_is_rfc_4180_and_runs_no_formula(world: World) -> None:
     evil = '=HYPERLINK("http://x")\n"quoted"'
-    operations.add_capital(amount=CENT, currency="USD", reference=evil, at=world.at)
+    programme.add_capital(amount=CENT, currency="USD", reference=evil, at=world.at)
     text = "".join(journal_text("csv", span_of()))
     assert text.startswith("\ufeff")
     text = text.removeprefix("\ufeff")
@@ -135,15 +136,15 @@ def test_the_command_writes_a_file_or_to_standard_output(world: World, tmp_path:
 def test_an_empty_journal_and_an_unknown_format_are_named(at: datetime) -> None:
     with pytest.raises(UnableToExport, match="no entry yet"):
         span_of()
-    operations.open_periods(at=at)
-    operations.add_capital(amount=1, currency="USD", reference="r", at=at)
+    periods.open_periods(at=at)
+    programme.add_capital(amount=1, currency="USD", reference="r", at=at)
     with pytest.raises(UnableToExport, match="is no format"):
         journal_text("xlsx", span_of())
 
 
 def test_a_long_journal_is_exported_in_bounded_memory(at: datetime) -> None:
     """A transaction of documents may have thousands of lines; the journal has any number of them."""
-    operations.open_periods(at=at)
+    periods.open_periods(at=at)
     people = [AccountKey("contributor_accrued", "USD", f"contributor:{n}") for n in range(2000)]
     debit = (AccountKey("service_unbilled", "USD", "service:1"), -2000)
     for n in range(20):
@@ -171,6 +172,6 @@ def test_staff_download_it_from_the_console(accrued: Programme) -> None:
 
 def test_what_an_exchange_rests_on_is_kept_whole_or_refused(world: World) -> None:
     for source in ("", " ", "x" * 60):
-        with pytest.raises(operations.UnableToExchange, match="name a source"):
-            operations.exchange_cash(amount=CENT, currency="USD", into="EUR", rate="0.9", source=source,
+        with pytest.raises(exchange.UnableToExchange, match="name a source"):
+            exchange.exchange_cash(amount=CENT, currency="USD", into="EUR", rate="0.9", source=source,
                                      reference=f"fx{len(source)}", at=world.at + timedelta(hours=1))  # fmt: skip

@@ -23,10 +23,10 @@ import pytest
 from django.db import DatabaseError, connection
 from pytest_django import DjangoDbBlocker
 
-from config import local
-from ledger import operations
-from ledger.invariants import OF_THE_JOURNAL, check_all
+from config.engine import servers
 from ledger.models import Accrual, Entry
+from ledger.operations import periods
+from ledger.queries.invariants import OF_THE_JOURNAL, check_all
 from tests.databases import CommittedDatabase, copy_engine
 from tests.ledger import poster
 
@@ -42,7 +42,7 @@ class Fire:
         self.random = random.Random(seed)
         self.client_kills = self.backend_kills = 0
         self.started = 0
-        operations.open_periods(at=datetime(2026, 11, 20, tzinfo=UTC))
+        periods.open_periods(at=datetime(2026, 11, 20, tzinfo=UTC))
         self.admin = psycopg2.connect(database.url)
         self.admin.autocommit = True
         self.own = [self.admin.info.backend_pid]
@@ -138,13 +138,13 @@ def an_engine_of_its_own() -> Iterator[CommittedDatabase]:
         contextlib.ExitStack() as stack,
     ):
         copy_engine(Path(directory))
-        stack.enter_context(local.engine(Path(directory), valkey=False))
+        stack.enter_context(servers.engine(Path(directory), valkey=False))
         os.chmod(directory, 0o755)
-        url = local.database_url(Path(directory))
+        url = servers.database_url(Path(directory))
         connection.close()
-        connection.settings_dict |= {"NAME": local.DATABASE, "HOST": str(local.socket_directory(Path(directory)))}
+        connection.settings_dict |= {"NAME": servers.DATABASE, "HOST": str(servers.socket_directory(Path(directory)))}
         try:
-            yield CommittedDatabase(local.DATABASE, url)
+            yield CommittedDatabase(servers.DATABASE, url)
         finally:
             connection.close()
             connection.settings_dict.update(before)

@@ -8,11 +8,18 @@ import psycopg2
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from contributors.operations import register_user
-from ledger import journal, operations
-from ledger.invariants import check_all
+from contributors.operations.people import register_user
+from ledger import journal
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Account, Entry, ManualEntry
+from ledger.operations.manual import (
+    UnableToPostManualEntry,
+    UnableToProposeManualEntry,
+    post_manual_entry,
+    propose_manual_entry,
+    reject_manual_entry,
+)
+from ledger.queries.invariants import check_all
 from tests.databases import CommittedDatabase
 from tests.ledger.manual import finance, post_by_hand
 from tests.ledger.world import CENT, World, build_world
@@ -33,21 +40,21 @@ def propose(world: World, lines: Any = LINES, **changes: Any) -> ManualEntry:
         "by": finance(world.at)[0],
         **changes,
     }
-    return operations.propose_manual_entry(lines=lines, at=world.at, **arguments)
+    return propose_manual_entry(lines=lines, at=world.at, **arguments)
 
 
 def test_an_entry_by_hand_is_proposed_by_one_and_posted_by_another(world: World) -> None:
     first, second = finance(world.at)
     manual = propose(world)
     assert not Entry.objects.exists()
-    with pytest.raises(operations.UnableToPostManualEntry, match="somebody else has to post it"):
-        operations.post_manual_entry(manual=manual, by=first, at=world.at)
-    posted = operations.post_manual_entry(manual=manual, by=second, at=world.at)
+    with pytest.raises(UnableToPostManualEntry, match="somebody else has to post it"):
+        post_manual_entry(manual=manual, by=first, at=world.at)
+    posted = post_manual_entry(manual=manual, by=second, at=world.at)
     assert posted.entry is not None
     assert posted.entry.reference == "bank letter 7: a fee was booked twice"
     assert journal.balance(BANK) == -5 * CENT
-    with pytest.raises(operations.UnableToPostManualEntry, match="posted already"):
-        operations.post_manual_entry(manual=manual, by=second, at=world.at)
+    with pytest.raises(UnableToPostManualEntry, match="posted already"):
+        post_manual_entry(manual=manual, by=second, at=world.at)
     assert not [r.rows for r in check_all() if r.rows]
 
 
@@ -56,18 +63,18 @@ def test_an_equal_entry_is_proposed_once_at_a_time(world: World) -> None:
     many = [(AccountKey("contributor_payable", "USD", f"contributor:{number}"), -CENT) for number in range(1, 20)]
     for lines in (LINES, [*many, (FEES, 19 * CENT)]):
         manual = propose(world, lines)
-        with pytest.raises(operations.UnableToProposeManualEntry, match="proposed already"):
+        with pytest.raises(UnableToProposeManualEntry, match="proposed already"):
             propose(world, lines, reason="the form was sent twice")
         propose(world, lines, reference="bank letter 8")
-        operations.reject_manual_entry(manual=manual, by=first, at=world.at)
+        reject_manual_entry(manual=manual, by=first, at=world.at)
         propose(world, lines)
 
 
 def test_a_proposal_that_was_rejected_is_never_posted(world: World) -> None:
     first, second = finance(world.at)
-    manual = operations.reject_manual_entry(manual=propose(world), by=first, at=world.at)
-    with pytest.raises(operations.UnableToPostManualEntry, match="rejected already"):
-        operations.post_manual_entry(manual=manual, by=second, at=world.at)
+    manual = reject_manual_entry(manual=propose(world), by=first, at=world.at)
+    with pytest.raises(UnableToPostManualEntry, match="rejected already"):
+        post_manual_entry(manual=manual, by=second, at=world.at)
     assert not Entry.objects.exists()
 
 
@@ -98,25 +105,25 @@ def test_a_proposal_that_was_rejected_is_never_posted(world: World) -> None:
 def test_a_proposal_that_makes_no_entry_is_refused_and_no_row_is_written(
     world: World, changes: dict[str, Any], named: str
 ) -> None:
-    with pytest.raises((operations.UnableToProposeManualEntry, UnableToPost), match=named):
+    with pytest.raises((UnableToProposeManualEntry, UnableToPost), match=named):
         propose(world, **changes)
     assert not ManualEntry.objects.exists()
     assert not Account.objects.exclude(kind="floor_pool").exists()
 
 
 def test_only_finance_proposes_and_only_a_checker_posts(world: World) -> None:
-    with pytest.raises(operations.UnableToProposeManualEntry, match="takes the role finance_maker or finance_checker"):
+    with pytest.raises(UnableToProposeManualEntry, match="takes the role finance_maker or finance_checker"):
         propose(world, by=world.users[0])
     maker = register_user(email="m@example.org", password="x" * 12, name="M", at=world.at, roles=["finance_maker"])
     manual = propose(world)
-    with pytest.raises(operations.UnableToPostManualEntry, match="finance_checker"):
-        operations.post_manual_entry(manual=manual, by=maker, at=world.at)
+    with pytest.raises(UnableToPostManualEntry, match="finance_checker"):
+        post_manual_entry(manual=manual, by=maker, at=world.at)
 
 
 def test_no_account_falls_below_its_minimum_by_hand_and_the_proposal_stands(world: World) -> None:
     manual = propose(world, [(world.key("contributor_payable"), -CENT), (COST, CENT)])
     with pytest.raises(UnableToPost, match="below its minimum"):
-        operations.post_manual_entry(manual=manual, by=finance(world.at)[1], at=world.at)
+        post_manual_entry(manual=manual, by=finance(world.at)[1], at=world.at)
     manual.refresh_from_db()
     assert (manual.state, Entry.objects.count()) == ("proposed", 0)
 

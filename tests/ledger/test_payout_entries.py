@@ -3,10 +3,11 @@ from typing import Any
 
 import pytest
 
-from ledger import journal, operations
+from ledger import journal
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry
 from ledger.money import UnableToParseAmount
+from ledger.operations import payouts
 from tests.ledger.manual import post_by_hand
 from tests.ledger.world import CENT, World, build_world
 
@@ -33,7 +34,7 @@ def world(at: datetime) -> World:
 def reserve(
     world: World, gross: int = 800 * CENT, tax: int = 80 * CENT, key: str = "po_1_1", rail: str = "stripe"
 ) -> int:
-    return operations.reserve_payout(
+    return payouts.reserve_payout(
         contributor_id=world.contributors[0].pk, currency="USD", gross=gross, tax=tax, rail=rail, attempt_key=key,
         at=world.at,
     )  # fmt: skip
@@ -48,11 +49,11 @@ def test_a_reserve_moves_the_gross_out_of_the_payable_into_transit_and_tax(world
 
 def test_a_success_leaves_transit_and_the_rail(world: World) -> None:
     entry = reserve(world)
-    done = operations.succeed_payout(
+    done = payouts.succeed_payout(
         reserve_entry=entry, attempt_key="po_1_1", currency="USD", net=720 * CENT, at=world.at
     )
     assert (journal.balance(TRANSIT), journal.balance(STRIPE)) == (0, 720 * CENT)
-    again = operations.succeed_payout(
+    again = payouts.succeed_payout(
         reserve_entry=entry, attempt_key="po_1_1", currency="USD", net=720 * CENT, at=world.at
     )
     assert again == done
@@ -60,30 +61,28 @@ def test_a_success_leaves_transit_and_the_rail(world: World) -> None:
 
 def test_the_manual_rail_pays_from_the_bank(world: World) -> None:
     entry = reserve(world, rail="manual")
-    operations.succeed_payout(reserve_entry=entry, attempt_key="po_1_1", currency="USD", net=720 * CENT, at=world.at)
+    payouts.succeed_payout(reserve_entry=entry, attempt_key="po_1_1", currency="USD", net=720 * CENT, at=world.at)
     assert journal.owed(AccountKey("bank", "USD")) == -720 * CENT
 
 
 def test_a_refusal_gives_everything_back_tax_included(world: World) -> None:
     entry = reserve(world)
-    refused = operations.refuse_payout(reserve_entry=entry, attempt_key="po_1_1", at=world.at)
+    refused = payouts.refuse_payout(reserve_entry=entry, attempt_key="po_1_1", at=world.at)
     assert world.balance("contributor_payable") == 1000 * CENT + 3
     assert (journal.balance(TRANSIT), journal.balance(TAX)) == (0, 0)
-    assert operations.refuse_payout(reserve_entry=entry, attempt_key="po_1_1", at=world.at) == refused
+    assert payouts.refuse_payout(reserve_entry=entry, attempt_key="po_1_1", at=world.at) == refused
     assert Entry.objects.get(pk=refused).reverses_id == entry
 
 
 def test_an_attempt_either_succeeds_or_is_refused(world: World) -> None:
     entry = reserve(world)
-    operations.succeed_payout(reserve_entry=entry, attempt_key="po_1_1", currency="USD", net=720 * CENT, at=world.at)
-    with pytest.raises(operations.UnableToRecordPayout, match="has succeeded"):
-        operations.refuse_payout(reserve_entry=entry, attempt_key="po_1_1", at=world.at)
+    payouts.succeed_payout(reserve_entry=entry, attempt_key="po_1_1", currency="USD", net=720 * CENT, at=world.at)
+    with pytest.raises(payouts.UnableToRecordPayout, match="has succeeded"):
+        payouts.refuse_payout(reserve_entry=entry, attempt_key="po_1_1", at=world.at)
     other = reserve(world, gross=100 * CENT, tax=0, key="po_1_2")
-    operations.refuse_payout(reserve_entry=other, attempt_key="po_1_2", at=world.at)
+    payouts.refuse_payout(reserve_entry=other, attempt_key="po_1_2", at=world.at)
     with pytest.raises(UnableToPost, match="below its minimum"):
-        operations.succeed_payout(
-            reserve_entry=other, attempt_key="po_1_2", currency="USD", net=100 * CENT, at=world.at
-        )
+        payouts.succeed_payout(reserve_entry=other, attempt_key="po_1_2", currency="USD", net=100 * CENT, at=world.at)
 
 
 def test_nobody_is_paid_more_than_is_payable(world: World) -> None:
@@ -102,7 +101,7 @@ def test_a_payout_is_whole_minor_units(world: World, gross: int, tax: int) -> No
     ("gross", "tax", "rail"), [(CENT, CENT, "stripe"), (0, 0, "stripe"), (CENT, -CENT, "stripe"), (CENT, 0, "pigeon")]
 )
 def test_a_payout_that_makes_no_sense_is_refused(world: World, gross: int, tax: int, rail: str) -> None:
-    with pytest.raises(operations.UnableToRecordPayout):
+    with pytest.raises(payouts.UnableToRecordPayout):
         reserve(world, gross=gross, tax=tax, rail=rail)
 
 
@@ -116,15 +115,15 @@ def test_a_success_names_the_reserve_its_amount_and_its_currency(world: World) -
     ]
     for changes in wrong:
         arguments = {"reserve_entry": entry, "attempt_key": "po_1_1", "currency": "USD", "net": 720 * CENT, **changes}
-        with pytest.raises(operations.UnableToRecordPayout):
-            operations.succeed_payout(**arguments, at=world.at)
+        with pytest.raises(payouts.UnableToRecordPayout):
+            payouts.succeed_payout(**arguments, at=world.at)
 
 
 def test_a_reversed_transfer_settles_a_debt_first(world: World) -> None:
     owed = world.key("contributor_receivable")
     post_by_hand([(owed, -30 * CENT), (AccountKey("programme_cost", "USD"), 30 * CENT)], world.at)
     for _ in range(2):
-        operations.record_transfer_reversal(
+        payouts.record_transfer_reversal(
             contributor_id=world.contributors[0].pk, currency="USD", amount=100 * CENT, reversal_id="trr_1", at=world.at
         )
     assert journal.balance(owed) == 0
@@ -135,10 +134,10 @@ def test_a_reversed_transfer_settles_a_debt_first(world: World) -> None:
 def test_withholding_of_a_reversed_transfer_and_a_bank_return_come_back(world: World) -> None:
     reserve(world)
     who = world.contributors[0].pk
-    operations.reverse_withholding(contributor_id=who, currency="USD", amount=80 * CENT, reversal_id="t", at=world.at)
+    payouts.reverse_withholding(contributor_id=who, currency="USD", amount=80 * CENT, reversal_id="t", at=world.at)
     assert journal.balance(TAX) == 0
-    operations.record_bank_return(contributor_id=who, currency="USD", amount=10 * CENT, return_id="b", at=world.at)
+    payouts.record_bank_return(contributor_id=who, currency="USD", amount=10 * CENT, return_id="b", at=world.at)
     assert journal.owed(AccountKey("bank", "USD")) == 10 * CENT
     assert world.balance("contributor_payable") == 290 * CENT + 3
-    with pytest.raises(operations.UnableToRecordPayout, match="cannot come back"):
-        operations.record_bank_return(contributor_id=who, currency="USD", amount=0, return_id="c", at=world.at)
+    with pytest.raises(payouts.UnableToRecordPayout, match="cannot come back"):
+        payouts.record_bank_return(contributor_id=who, currency="USD", amount=0, return_id="c", at=world.at)

@@ -4,11 +4,12 @@ import pytest
 from django.db import connection
 
 from contributors.models import PPB
-from ledger import journal, operations, proof
-from ledger.invariants import check_all
+from ledger import journal, proof
 from ledger.journal import AccountKey
 from ledger.models import Entry, FloorDistribution, Leaf, Period, Unaccrued
-from ledger.operations import closing
+from ledger.operations import closing, payouts, periods, programme, sealing
+from ledger.operations.closing import UnableToClose, close_period
+from ledger.queries.invariants import check_all
 from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, build_world
 
 pytestmark = pytest.mark.django_db
@@ -16,22 +17,22 @@ POOL = PRICE * 4 // 5
 
 
 def close_october() -> Period:
-    operations.close_period(period=202609, at=NOVEMBER)
-    return operations.close_period(period=202610, at=NOVEMBER)
+    close_period(period=202609, at=NOVEMBER)
+    return close_period(period=202610, at=NOVEMBER)
 
 
 def test_periods_open_from_the_oldest_generation_that_may_come_to_the_next_month(at: datetime) -> None:
-    opened = operations.open_periods(at=datetime(2026, 3, 2, tzinfo=UTC))
+    opened = periods.open_periods(at=datetime(2026, 3, 2, tzinfo=UTC))
     assert [p.pk for p in opened] == [202601, 202602, 202603, 202604]
-    assert operations.open_periods(at=datetime(2026, 3, 31, tzinfo=UTC)) == []
-    assert [p.code for p in operations.open_periods(at=datetime(2026, 12, 31, tzinfo=UTC))][-2:] == [
+    assert periods.open_periods(at=datetime(2026, 3, 31, tzinfo=UTC)) == []
+    assert [p.code for p in periods.open_periods(at=datetime(2026, 12, 31, tzinfo=UTC))][-2:] == [
         "2026-12", "2027-01",
     ]  # fmt: skip
 
 
 def test_an_operation_opens_the_month_in_which_it_happens(at: datetime) -> None:
-    operations.add_capital(amount=1, currency="USD", reference="c", at=at)
-    operations.add_capital(amount=1, currency="USD", reference="d", at=at + timedelta(days=90))
+    programme.add_capital(amount=1, currency="USD", reference="c", at=at)
+    programme.add_capital(amount=1, currency="USD", reference="d", at=at + timedelta(days=90))
     assert Period.objects.get(pk=202703).state == "open"
 
 
@@ -67,12 +68,12 @@ def test_a_close_leaves_the_next_month_alone(at: datetime) -> None:
 
 def test_a_period_is_not_closed_before_it_is_over_nor_before_the_one_before(at: datetime) -> None:
     build_world(OCTOBER)
-    with pytest.raises(operations.UnableToClose, match="not over"):
-        operations.close_period(period=202611, at=NOVEMBER)
-    with pytest.raises(operations.UnableToClose, match="before period 202609"):
-        operations.close_period(period=202610, at=NOVEMBER)
-    with pytest.raises(operations.UnableToClose, match="no period"):
-        operations.close_period(period=202001, at=NOVEMBER)
+    with pytest.raises(UnableToClose, match="not over"):
+        close_period(period=202611, at=NOVEMBER)
+    with pytest.raises(UnableToClose, match="before period 202609"):
+        close_period(period=202610, at=NOVEMBER)
+    with pytest.raises(UnableToClose, match="no period"):
+        close_period(period=202001, at=NOVEMBER)
 
 
 def test_closing_again_changes_nothing(at: datetime) -> None:
@@ -124,7 +125,7 @@ def test_a_negative_result_is_taken_from_the_payable_and_then_owed_and_recovered
     direct = 2 * (POOL * 4 // 5)
     assert world.balance("contributor_payable") == direct
     taken = direct // 4 * 3
-    operations.reserve_payout(
+    payouts.reserve_payout(
         contributor_id=world.contributors[0].pk,
         currency="USD",
         gross=taken // 10**7 * 10**7,
@@ -138,12 +139,12 @@ def test_a_negative_result_is_taken_from_the_payable_and_then_owed_and_recovered
     world.attribute(paid, shares=[0, PPB, 0], general=[0, 0, PPB], weight_ppb=PPB, revision=2)
     world.accrue_all()
     assert world.balance("contributor_accrued") == -direct
-    operations.close_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
+    close_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
     assert world.balance("contributor_payable") == 0
     assert world.balance("contributor_receivable") == -(direct - left)
     world.at = datetime(2026, 12, 5, tzinfo=UTC)
     world.attribute(world.generate(3), shares=[PPB, 0, 0], general=[0, 0, PPB], weight_ppb=PPB)
-    operations.close_period(period=202612, at=datetime(2027, 1, 2, tzinfo=UTC))
+    close_period(period=202612, at=datetime(2027, 1, 2, tzinfo=UTC))
     earned = 3 * (POOL * 4 // 5)
     assert world.balance("contributor_receivable") == 0
     assert world.balance("contributor_payable") == earned - (direct - left)
@@ -201,12 +202,12 @@ def test_a_seal_chains_a_root_over_a_leaf_for_each_account(at: datetime) -> None
     world = build_world(OCTOBER)
     world.attribute(world.generate(3))
     close_october()
-    operations.seal_period(period=202609, at=NOVEMBER)
-    sealed = operations.seal_period(period=202610, at=NOVEMBER)
+    sealing.seal_period(period=202609, at=NOVEMBER)
+    sealed = sealing.seal_period(period=202610, at=NOVEMBER)
     leaves = list(Leaf.objects.filter(period=sealed).order_by("position"))
     assert sealed.tree_hex == proof.tree_root([bytes(leaf.hash).hex() for leaf in leaves])
     assert sealed.previous_hex == Period.objects.get(pk=202609).root_hex
-    assert operations.seal_period(period=202610, at=NOVEMBER).root_hex == sealed.root_hex
+    assert sealing.seal_period(period=202610, at=NOVEMBER).root_hex == sealed.root_hex
     accrued = AccountKey("contributor_accrued", "USD", f"contributor:{world.contributors[0].pk}")
     leaf = next(leaf for leaf in leaves if leaf.account_id == journal.open_accounts([accrued])[0])
     with connection.cursor() as cursor:
@@ -225,23 +226,23 @@ def test_a_seal_chains_a_root_over_a_leaf_for_each_account(at: datetime) -> None
 
 def test_only_a_closed_period_is_sealed_and_only_after_the_one_before(at: datetime) -> None:
     build_world(OCTOBER)
-    with pytest.raises(operations.UnableToSeal, match="only a closed one"):
-        operations.seal_period(period=202610, at=NOVEMBER)
+    with pytest.raises(sealing.UnableToSeal, match="only a closed one"):
+        sealing.seal_period(period=202610, at=NOVEMBER)
     close_october()
-    with pytest.raises(operations.UnableToSeal, match="sealed first"):
-        operations.seal_period(period=202610, at=NOVEMBER)
+    with pytest.raises(sealing.UnableToSeal, match="sealed first"):
+        sealing.seal_period(period=202610, at=NOVEMBER)
 
 
 def test_the_database_and_the_offline_proof_build_the_same_tree(at: datetime) -> None:
     world = build_world(OCTOBER, contributors=6)
     close_october()
-    operations.seal_period(period=202609, at=NOVEMBER)
-    operations.seal_period(period=202610, at=NOVEMBER)
+    sealing.seal_period(period=202609, at=NOVEMBER)
+    sealing.seal_period(period=202610, at=NOVEMBER)
     world.at = NOVEMBER
     for place in range(6):
         world.attribute(world.generate(1), holders=[world.holders[place]], shares=[PPB], general=[PPB])
-    operations.close_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
-    operations.seal_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
+    close_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
+    sealing.seal_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
     assert Leaf.objects.filter(period_id=202611).count() > 8
     assert not [r.name for r in check_all(["I10", "I16"]) if r.rows]
 
@@ -249,7 +250,8 @@ def test_the_database_and_the_offline_proof_build_the_same_tree(at: datetime) ->
 def test_under_the_equal_rule_every_cluster_of_consenting_works_counts_once(at: datetime) -> None:
     from attribution.models import ManifestWork, TrainingManifest
     from contributors.models import Consent
-    from contributors.operations import NewWork, grant_consent, register_dataset, register_works, withdraw_consent
+    from contributors.operations.consents import grant_consent, withdraw_consent
+    from contributors.operations.works import NewWork, register_dataset, register_works
 
     world = build_world(OCTOBER, plan=False)
     world.adopt(floor_rule="equal")

@@ -11,8 +11,8 @@ import pytest
 from django.test import Client
 
 from contributors.models import PPB
-from ledger import operations
 from ledger.models import Period, PeriodPool, PlanPreview, RoyaltyPlan
+from ledger.operations import plans, pools
 from ledger.templatetags.amounts import amount_text
 from tests.ledger.programme import AT, Programme
 from tests.ledger.test_receipts import text_of
@@ -102,7 +102,7 @@ def test_readers_read_and_do_not_propose(accrued: Programme) -> None:
 
 def test_a_pool_is_proposed_and_declared_on_the_plan_s_page_and_payees_see_an_estimate(programme: Programme) -> None:
     plan = proposed(programme, currency="EUR", basis="period_pool", price="", pool="90.00", effective_from="2026-10-01")
-    operations.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
+    plans.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
     maker, checker = programme.staff_client("finance_maker"), programme.staff_client("finance_checker")
     form = {"month": "202610", "amount": "60.00", "note": "a slow month"}
     bad = maker.post(f"/console/plans/{plan.pk}/pools/", {**form, "amount": "much"})
@@ -119,15 +119,15 @@ def test_a_pool_is_proposed_and_declared_on_the_plan_s_page_and_payees_see_an_es
 
 def test_receipt_api_and_earnings_say_estimate_until_the_month_closes(programme: Programme) -> None:
     """The programme's generations are reported without a gross, in US dollars; November's plan divides a pool."""
-    plan = operations.propose_plan(
+    plan = plans.propose_plan(
         by=programme.staff["finance_maker"], currency="USD", effective_from=datetime(2026, 11, 1, tzinfo=UTC), at=AT,
         terms={"basis": "period_pool", "pool": 20 * 10**9, "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
     )  # fmt: skip
-    operations.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
+    plans.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
     made = programme.generate(2, first=datetime(2026, 11, 1, 8, tzinfo=UTC))
     programme.attribute(made, scores=[0.5, 0.3125, 0.1875])
     programme.accrue()
-    operations.estimate_pools(at=AT)
+    pools.estimate_pools(at=AT)
     client = programme.client(0)
     page = text_of(client.get(f"/portal/receipts/{made[0].pk}/").content)
     # 10 dollars each: less a fifth 8, less a floor of a fifth 6.40, half of it by attribution, half of that.

@@ -6,6 +6,15 @@ import pytest
 from contributors.models import PPB
 from ledger import operations
 from ledger.models import RoyaltyPlan
+from ledger.operations import closing
+from ledger.operations.plans import (
+    UnableToAdoptPlan,
+    UnableToProposePlan,
+    adopt_plan,
+    plan_at,
+    propose_plan,
+    reject_plan,
+)
 from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, TERMS, World, build_world
 
 pytestmark = pytest.mark.django_db
@@ -14,7 +23,7 @@ pytestmark = pytest.mark.django_db
 def propose(
     world: World, *, currency: str = "USD", effective_from: datetime | None = None, **terms: Any
 ) -> RoyaltyPlan:
-    return operations.propose_plan(
+    return propose_plan(
         by=world.staff[0], currency=currency, effective_from=effective_from or world.at, at=world.at,
         terms={**TERMS, **terms},
     )  # fmt: skip
@@ -45,40 +54,40 @@ def test_versions_count_up_in_each_currency(at: datetime) -> None:
     ],
 )
 def test_terms_that_contradict_each_other_are_refused(at: datetime, terms: dict[str, Any], named: str) -> None:
-    with pytest.raises(operations.UnableToProposePlan, match=named):
+    with pytest.raises(UnableToProposePlan, match=named):
         propose(build_world(at, plan=False), **terms)
 
 
 def test_a_currency_that_the_ledger_lacks_is_refused(at: datetime) -> None:
-    with pytest.raises(operations.UnableToProposePlan, match="no currency"):
+    with pytest.raises(UnableToProposePlan, match="no currency"):
         propose(build_world(at, plan=False), currency="XYZ")
 
 
 def test_a_plan_is_adopted_by_somebody_else(at: datetime) -> None:
     world = build_world(at, plan=False)
     plan = propose(world)
-    with pytest.raises(operations.UnableToAdoptPlan, match="somebody else"):
-        operations.adopt_plan(plan=plan, by=world.staff[0], at=at)
-    adopted = operations.adopt_plan(plan=plan, by=world.staff[1], at=at)
+    with pytest.raises(UnableToAdoptPlan, match="somebody else"):
+        adopt_plan(plan=plan, by=world.staff[0], at=at)
+    adopted = adopt_plan(plan=plan, by=world.staff[1], at=at)
     assert (adopted.state, adopted.decided_by, adopted.decided_at) == ("effective", world.staff[1], at)
-    with pytest.raises(operations.UnableToAdoptPlan, match="in effect already"):
-        operations.adopt_plan(plan=plan, by=world.staff[1], at=at)
+    with pytest.raises(UnableToAdoptPlan, match="in effect already"):
+        adopt_plan(plan=plan, by=world.staff[1], at=at)
 
 
 def test_a_generation_falls_under_the_plan_in_effect_when_it_occurred(at: datetime) -> None:
     world = build_world(at)
     later = world.adopt(effective_from=at, price=2 * PRICE)
-    assert operations.plan_at(currency="USD", at=at - timedelta(microseconds=1)) == world.plan
-    assert operations.plan_at(currency="USD", at=at) == later
-    assert operations.plan_at(currency="USD", at=at - timedelta(days=400)) is None
-    assert operations.plan_at(currency="EUR", at=at) is None
+    assert plan_at(currency="USD", at=at - timedelta(microseconds=1)) == world.plan
+    assert plan_at(currency="USD", at=at) == later
+    assert plan_at(currency="USD", at=at - timedelta(days=400)) is None
+    assert plan_at(currency="EUR", at=at) is None
 
 
 def test_old_periods_keep_their_plan(at: datetime) -> None:
     world = build_world(OCTOBER)
-    operations.close_period(period=202609, at=NOVEMBER)
-    operations.close_period(period=202610, at=NOVEMBER)
-    with pytest.raises(operations.UnableToAdoptPlan, match="old periods keep their plan"):
+    closing.close_period(period=202609, at=NOVEMBER)
+    closing.close_period(period=202610, at=NOVEMBER)
+    with pytest.raises(UnableToAdoptPlan, match="old periods keep their plan"):
         world.adopt(effective_from=OCTOBER)
 
 
@@ -87,8 +96,8 @@ def test_a_plan_of_a_time_before_the_books_began_does_not_reach_over_closed_peri
     world.attribute(world.generate())
     world.accrue_all()
     for month in (202609, 202610):
-        operations.close_period(period=month, at=NOVEMBER)
-    with pytest.raises(operations.UnableToAdoptPlan, match="Period 2026-09 is closed; old periods keep their plan"):
+        closing.close_period(period=month, at=NOVEMBER)
+    with pytest.raises(UnableToAdoptPlan, match="Period 2026-09 is closed; old periods keep their plan"):
         world.adopt(effective_from=datetime(2025, 1, 1, tzinfo=UTC))
     world.adopt(effective_from=datetime(2026, 11, 1, tzinfo=UTC))
 
@@ -97,24 +106,24 @@ def test_a_plan_does_not_reach_back_over_what_is_accrued_nor_before_a_later_one(
     world = build_world(at)
     world.attribute(world.generate(occurred_at=at - timedelta(hours=2)))
     world.accrue_all()
-    with pytest.raises(operations.UnableToAdoptPlan, match="accrued under another plan"):
+    with pytest.raises(UnableToAdoptPlan, match="accrued under another plan"):
         world.adopt(effective_from=at - timedelta(hours=3))
     world.adopt(effective_from=at)
-    with pytest.raises(operations.UnableToAdoptPlan, match="adopted already"):
+    with pytest.raises(UnableToAdoptPlan, match="adopted already"):
         world.adopt(effective_from=at - timedelta(hours=1))
-    with pytest.raises(operations.UnableToAdoptPlan, match="same moment"):
+    with pytest.raises(UnableToAdoptPlan, match="same moment"):
         world.adopt(effective_from=at)
 
 
 def test_a_rejected_plan_stays_on_record_and_takes_no_effect(at: datetime) -> None:
     world = build_world(at, plan=False)
     plan = propose(world)
-    rejected = operations.reject_plan(plan=plan, by=world.staff[0], at=at)
+    rejected = reject_plan(plan=plan, by=world.staff[0], at=at)
     assert (rejected.state, rejected.decided_by) == ("rejected", world.staff[0])
-    with pytest.raises(operations.UnableToAdoptPlan, match="is rejected"):
-        operations.adopt_plan(plan=plan, by=world.staff[1], at=at)
-    with pytest.raises(operations.UnableToAdoptPlan, match="decided already"):
-        operations.reject_plan(plan=plan, by=world.staff[1], at=at)
+    with pytest.raises(UnableToAdoptPlan, match="is rejected"):
+        adopt_plan(plan=plan, by=world.staff[1], at=at)
+    with pytest.raises(UnableToAdoptPlan, match="decided already"):
+        reject_plan(plan=plan, by=world.staff[1], at=at)
     assert propose(world).version == 2
 
 
@@ -123,5 +132,5 @@ def test_no_term_of_a_plan_goes_unread(at: datetime) -> None:
     fields = {field.name for field in RoyaltyPlan._meta.concrete_fields}
     assert set(operations.plans.TERMS) <= fields
     assert not fields & {"attributor", "noise_z", "weight_low", "weight_high"}
-    with pytest.raises(operations.UnableToProposePlan, match="has no noise_z"):
+    with pytest.raises(UnableToProposePlan, match="has no noise_z"):
         propose(build_world(at, plan=False), noise_z=2.0)

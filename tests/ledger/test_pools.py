@@ -11,12 +11,13 @@ from django.db import DatabaseError, transaction
 from django.test import override_settings
 
 from contributors.models import PPB
-from ledger import journal, operations
-from ledger.invariants import check_all
+from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import Accrual, Entry, Period, PeriodPool, PoolEstimate, PoolPart, Refusal, RoyaltyPlan, Unaccrued
-from ledger.operations import accruals, closing
+from ledger.operations import accruals, closing, pools
 from ledger.operations import pools as pool_operations
+from ledger.operations.closing import UnableToClose, close_period
+from ledger.queries.invariants import check_all
 from tests.ledger.world import NOVEMBER, OCTOBER, World, build_world
 
 pytestmark = pytest.mark.django_db
@@ -38,8 +39,8 @@ def october() -> Period:
 
 
 def close_october() -> Period:
-    operations.close_period(period=202609, at=NOVEMBER)
-    return operations.close_period(period=202610, at=NOVEMBER)
+    close_period(period=202609, at=NOVEMBER)
+    return close_period(period=202610, at=NOVEMBER)
 
 
 def left_in(plan: RoyaltyPlan, period: int = 202610) -> int:
@@ -95,18 +96,18 @@ def test_a_service_can_be_billed_for_the_pool(at: datetime) -> None:
 
 def test_a_pool_for_the_month_is_declared_by_two_people_and_stands_in_place_of_the_plan_s(at: datetime) -> None:
     world, plan = build()
-    pool = operations.propose_pool(plan=plan, period=october(), amount=500, by=world.staff[0], at=OCTOBER, note="gala")
-    with pytest.raises(operations.UnableToDeclarePool, match="somebody else"):
-        operations.declare_pool(pool=pool, by=world.staff[0], at=OCTOBER)
-    with pytest.raises(operations.UnableToDeclarePool, match="has a pool in 2026-10 already"):
-        operations.propose_pool(plan=plan, period=october(), amount=7, by=world.staff[0], at=OCTOBER)
+    pool = pools.propose_pool(plan=plan, period=october(), amount=500, by=world.staff[0], at=OCTOBER, note="gala")
+    with pytest.raises(pools.UnableToDeclarePool, match="somebody else"):
+        pools.declare_pool(pool=pool, by=world.staff[0], at=OCTOBER)
+    with pytest.raises(pools.UnableToDeclarePool, match="has a pool in 2026-10 already"):
+        pools.propose_pool(plan=plan, period=october(), amount=7, by=world.staff[0], at=OCTOBER)
     world.attribute(world.generate(3))
-    with pytest.raises(operations.UnableToClose, match="waits for a second person"):
+    with pytest.raises(UnableToClose, match="waits for a second person"):
         close_october()
     assert october().state == "open"
-    operations.declare_pool(pool=pool, by=world.staff[1], at=OCTOBER)
-    with pytest.raises(operations.UnableToDeclarePool, match="declared already"):
-        operations.declare_pool(pool=pool, by=world.staff[1], at=OCTOBER)
+    pools.declare_pool(pool=pool, by=world.staff[1], at=OCTOBER)
+    with pytest.raises(pools.UnableToDeclarePool, match="declared already"):
+        pools.declare_pool(pool=pool, by=world.staff[1], at=OCTOBER)
     assert left_in(plan) == 500
     close_october()
     assert sum(Accrual.objects.values_list("gross", flat=True)) == 500
@@ -114,21 +115,21 @@ def test_a_pool_for_the_month_is_declared_by_two_people_and_stands_in_place_of_t
 
 def test_a_rejected_pool_makes_room_for_another(at: datetime) -> None:
     world, plan = build()
-    pool = operations.propose_pool(plan=plan, period=october(), amount=500, by=world.staff[0], at=OCTOBER)
-    operations.reject_pool(pool=pool, by=world.staff[0], at=OCTOBER)
-    operations.propose_pool(plan=plan, period=october(), amount=600, by=world.staff[0], at=OCTOBER)
+    pool = pools.propose_pool(plan=plan, period=october(), amount=500, by=world.staff[0], at=OCTOBER)
+    pools.reject_pool(pool=pool, by=world.staff[0], at=OCTOBER)
+    pools.propose_pool(plan=plan, period=october(), amount=600, by=world.staff[0], at=OCTOBER)
     assert not Entry.objects.exists()
 
 
 def test_a_month_does_not_close_while_a_pool_is_lacking(at: datetime) -> None:
     world, plan = build(pool=None)
     world.attribute(world.generate(1))
-    operations.close_period(period=202609, at=NOVEMBER)
-    with pytest.raises(operations.UnableToClose, match="declare one"):
-        operations.close_period(period=202610, at=NOVEMBER)
-    pool = operations.propose_pool(plan=plan, period=october(), amount=0, by=world.staff[0], at=NOVEMBER)
-    operations.declare_pool(pool=pool, by=world.staff[1], at=NOVEMBER)
-    assert operations.close_period(period=202610, at=NOVEMBER).state == "closed"
+    close_period(period=202609, at=NOVEMBER)
+    with pytest.raises(UnableToClose, match="declare one"):
+        close_period(period=202610, at=NOVEMBER)
+    pool = pools.propose_pool(plan=plan, period=october(), amount=0, by=world.staff[0], at=NOVEMBER)
+    pools.declare_pool(pool=pool, by=world.staff[1], at=NOVEMBER)
+    assert close_period(period=202610, at=NOVEMBER).state == "closed"
     assert Refusal.objects.get().reason == "gross_too_small"
     assert no_violations()
 
@@ -138,20 +139,20 @@ def test_a_pool_proposed_while_a_close_begins_keeps_the_month_open(
 ) -> None:
     world, plan = build()
     world.attribute(world.generate(3))
-    operations.close_period(period=202609, at=NOVEMBER)
+    close_period(period=202609, at=NOVEMBER)
     looked = pool_operations.declare_own_pools
 
     def and_somebody_proposes(period: Period, at: datetime) -> None:
-        operations.propose_pool(plan=plan, period=october(), amount=500, by=world.staff[0], at=OCTOBER)
+        pools.propose_pool(plan=plan, period=october(), amount=500, by=world.staff[0], at=OCTOBER)
         looked(period, at)
 
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(closing, "declare_own_pools", and_somebody_proposes)
-        with pytest.raises(operations.UnableToClose, match="waits for a second person"):
-            operations.close_period(period=202610, at=NOVEMBER)
+        with pytest.raises(UnableToClose, match="waits for a second person"):
+            close_period(period=202610, at=NOVEMBER)
     assert october().state == "open"
-    operations.declare_pool(pool=PeriodPool.objects.get(), by=world.staff[1], at=OCTOBER)
-    assert operations.close_period(period=202610, at=NOVEMBER).state == "closed"
+    pools.declare_pool(pool=PeriodPool.objects.get(), by=world.staff[1], at=OCTOBER)
+    assert close_period(period=202610, at=NOVEMBER).state == "closed"
     assert sum(Accrual.objects.values_list("gross", flat=True)) == 500
     assert no_violations()
 
@@ -163,18 +164,18 @@ def test_a_pool_proposed_while_a_close_begins_keeps_the_month_open(
 def test_a_pool_that_cannot_be_is_refused(at: datetime, change: dict[str, int], named: str) -> None:
     world = build_world(OCTOBER, plan=False)
     plan = world.adopt(basis="period_pool", price=None, pool=POOL)
-    operations.close_period(period=202609, at=NOVEMBER)
+    close_period(period=202609, at=NOVEMBER)
     period = Period.objects.get(pk=change.get("period", 202610))
-    with pytest.raises(operations.UnableToDeclarePool, match=named):
-        operations.propose_pool(plan=plan, period=period, amount=change.get("amount", 5), by=world.staff[0], at=at)
+    with pytest.raises(pools.UnableToDeclarePool, match=named):
+        pools.propose_pool(plan=plan, period=period, amount=change.get("amount", 5), by=world.staff[0], at=at)
     assert not PeriodPool.objects.filter(state="proposed").exists()
 
 
 def test_only_a_plan_with_that_basis_divides_a_pool(at: datetime) -> None:
     world = build_world(OCTOBER)
     assert world.plan is not None
-    with pytest.raises(operations.UnableToDeclarePool, match="divides no pool"):
-        operations.propose_pool(plan=world.plan, period=october(), amount=5, by=world.staff[0], at=OCTOBER)
+    with pytest.raises(pools.UnableToDeclarePool, match="divides no pool"):
+        pools.propose_pool(plan=world.plan, period=october(), amount=5, by=world.staff[0], at=OCTOBER)
 
 
 def test_a_pool_without_generations_goes_into_the_next_one(at: datetime) -> None:
@@ -184,7 +185,7 @@ def test_a_pool_without_generations_goes_into_the_next_one(at: datetime) -> None
     assert PeriodPool.objects.get(period_id=202610).n_generations == 0
     world.at = NOVEMBER
     world.attribute(world.generate(4))
-    operations.close_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
+    close_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
     pool = PeriodPool.objects.get(period_id=202611)
     assert (pool.amount, pool.carried) == (POOL, POOL)
     assert sum(Accrual.objects.values_list("gross", flat=True)) == 2 * POOL
@@ -265,10 +266,10 @@ def test_the_estimate_of_an_open_month_is_what_its_close_then_pays(at: datetime)
     world, plan = build(pool=900_000_000)
     world.attribute(world.generate(4), shares=[500_000_000, 300_000_000, 0], weight_ppb=PPB)
     world.attribute(world.generate(5), shares=[0, 250_000_000, 750_000_000], weight_ppb=PPB // 2)
-    assert operations.expected_part(plan, october()) == 100_000_000
-    assert operations.estimate_pools(at=OCTOBER) == 3
+    assert pools.expected_part(plan, october()) == 100_000_000
+    assert pools.estimate_pools(at=OCTOBER) == 3
     estimated = dict(PoolEstimate.objects.values_list("contributor_id", "amount"))
-    assert operations.estimate_pools(at=OCTOBER) == 3
+    assert pools.estimate_pools(at=OCTOBER) == 3
     assert not Entry.objects.exists()
     close_october()
     credited = {
@@ -279,7 +280,7 @@ def test_the_estimate_of_an_open_month_is_what_its_close_then_pays(at: datetime)
         for c in world.contributors
     }
     assert credited == estimated
-    operations.estimate_pools(at=NOVEMBER)
+    pools.estimate_pools(at=NOVEMBER)
     assert not PoolEstimate.objects.filter(period_id=202610).exists()
 
 
@@ -289,7 +290,7 @@ def test_the_part_of_a_pool_is_shown_while_the_cache_does_not_answer(at: datetim
     world.attribute([generation], weight_ppb=PPB)
     gone = {**settings.CACHES["default"], "LOCATION": "unix:///nowhere/at/all.sock"}
     with override_settings(CACHES={"default": gone}):
-        assert operations.estimated_gross(generation=generation) == 900_000_000
+        assert pools.estimated_gross(generation=generation) == 900_000_000
 
 
 def test_the_database_refuses_parts_that_do_not_sum_and_a_pool_declared_by_one_person(at: datetime) -> None:
@@ -305,9 +306,7 @@ def test_the_database_refuses_parts_that_do_not_sum_and_a_pool_declared_by_one_p
         PoolPart.objects.update(gross=1)
     with pytest.raises(DatabaseError, match="cannot go from"), transaction.atomic():
         PeriodPool.objects.update(state="declared")
-    mine = operations.propose_pool(
-        plan=plan, period=Period.objects.get(pk=202611), amount=5, by=world.staff[0], at=NOVEMBER
-    )
+    mine = pools.propose_pool(plan=plan, period=Period.objects.get(pk=202611), amount=5, by=world.staff[0], at=NOVEMBER)
     with pytest.raises(DatabaseError, match="a_pool_is_declared_by_somebody_else"), transaction.atomic():
         PeriodPool.objects.filter(pk=mine.pk).update(
             state="declared", decided_by=world.staff[0], decided_at=at, entry=pool.entry

@@ -8,8 +8,8 @@ import io
 import pytest
 from django.test import Client
 
-from contributors.operations import register_contributor
-from ledger import queries
+from contributors.operations.people import register_contributor
+from ledger.queries import earnings, receipts
 from tests.ledger.programme import AT, OCTOBER, Programme
 from tests.ledger.test_receipts import text_of
 from tests.people.presentation.papers import text_of as paper_text_of
@@ -99,7 +99,7 @@ def test_the_list_goes_on_where_the_last_page_ended(accrued: Programme) -> None:
         if not after:
             break
     assert len(found) == len(set(found))
-    whole = queries.receipts_of(accrued.contributors[0].pk, limit=100).rows
+    whole = receipts.receipts_of(accrued.contributors[0].pk, limit=100).rows
     assert found == [row.generation_id for row in whole]
 
 
@@ -124,7 +124,7 @@ def test_the_earnings_page_and_its_csv_sum_to_the_ledger(accrued: Programme) -> 
     accrued.close()
     for place in range(3):
         contributor = accrued.contributors[place].pk
-        (month,) = queries.earnings_by_month(contributor)
+        (month,) = earnings.earnings_by_month(contributor)
         context = accrued.client(place).get("/portal/earnings/").context
         assert context["month_rows"] == [month]
         assert {block.key: block.totals for block in context["blocks"]} == {
@@ -144,7 +144,7 @@ def test_the_chart_of_the_months_has_its_table(accrued: Programme) -> None:
     content = accrued.client(0).get("/portal/earnings/").content.decode()
     assert "<svg" in content
     assert "Earned each month, USD" in content
-    (month,) = queries.earnings_by_month(accrued.contributors[0].pk)
+    (month,) = earnings.earnings_by_month(accrued.contributors[0].pk)
     assert month.period_id == OCTOBER
 
 

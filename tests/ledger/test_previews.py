@@ -8,23 +8,24 @@ from typing import Any
 import pytest
 
 from contributors.models import PPB
-from ledger import division, operations
+from ledger import division
 from ledger.models import Entry, Period, PlanPreview, RoyaltyPlan
+from ledger.operations import closing, plans, previews
 from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, TERMS, World, build_world
 
 pytestmark = pytest.mark.django_db
 
 
 def propose(world: World, **terms: Any) -> RoyaltyPlan:
-    return operations.propose_plan(
+    return plans.propose_plan(
         by=world.staff[0], currency="USD", effective_from=datetime(2026, 12, 1, tzinfo=UTC), at=NOVEMBER,
         terms={**TERMS, **terms},
     )  # fmt: skip
 
 
 def preview(world: World, plan: RoyaltyPlan, period: int = 202610) -> PlanPreview:
-    asked = operations.request_preview(plan=plan, period=Period.objects.get(pk=period), by=world.staff[0], at=NOVEMBER)
-    return operations.compute_preview(preview=asked, at=NOVEMBER)
+    asked = previews.request_preview(plan=plan, period=Period.objects.get(pk=period), by=world.staff[0], at=NOVEMBER)
+    return previews.compute_preview(preview=asked, at=NOVEMBER)
 
 
 def october(**terms: Any) -> World:
@@ -32,8 +33,8 @@ def october(**terms: Any) -> World:
     world.plan = world.adopt(**terms)
     world.attribute(world.generate(5), shares=[600_000_000, 300_000_000, 0], general=[0, 0, PPB])
     world.attribute(world.generate(2), shares=[0, 0, PPB], general=[PPB // 2, PPB // 2, 0], weight_ppb=PPB)
-    operations.close_period(period=202609, at=NOVEMBER)
-    operations.close_period(period=202610, at=NOVEMBER)
+    closing.close_period(period=202609, at=NOVEMBER)
+    closing.close_period(period=202610, at=NOVEMBER)
     return world
 
 
@@ -55,12 +56,12 @@ def test_the_side_of_the_proposal_is_what_it_then_pays(at: datetime) -> None:
     world = october()
     proposal = propose(world, take_ppb=PPB // 10, general_ppb=PPB // 2, cap_ppb=PPB // 2)
     found = preview(world, proposal)
-    operations.adopt_plan(plan=proposal, by=world.staff[1], at=NOVEMBER)
+    plans.adopt_plan(plan=proposal, by=world.staff[1], at=NOVEMBER)
     other = build_world(datetime(2026, 12, 20, tzinfo=UTC), plan=False)
     other.attribute(other.generate(5), shares=[600_000_000, 300_000_000, 0], general=[0, 0, PPB])
     other.attribute(other.generate(2), shares=[0, 0, PPB], general=[PPB // 2, PPB // 2, 0], weight_ppb=PPB)
     for period in (202611, 202612):
-        operations.close_period(period=period, at=datetime(2027, 1, 2, tzinfo=UTC))
+        closing.close_period(period=period, at=datetime(2027, 1, 2, tzinfo=UTC))
     after = dict(zip(found.contributor_ids, found.after, strict=True))
     for i, c in enumerate(world.contributors):
         # Remainders are broken by the number of the generation, which is another one: a unit each.
@@ -73,17 +74,17 @@ def test_a_preview_writes_nothing_but_itself_and_can_be_asked_for_again(at: date
     before = Entry.objects.count()
     first = preview(world, proposal)
     assert Entry.objects.count() == before
-    assert operations.compute_preview(preview=first, at=at).computed_at == first.computed_at
+    assert previews.compute_preview(preview=first, at=at).computed_at == first.computed_at
     again = preview(world, proposal)
     assert (again.pk != first.pk, again.after) == (True, first.after)
-    waiting = operations.request_preview(
+    waiting = previews.request_preview(
         plan=proposal, period=Period.objects.get(pk=202610), by=world.staff[0], at=NOVEMBER
     )
-    assert operations.request_preview(plan=proposal, period=waiting.period, by=world.staff[1], at=NOVEMBER) == waiting
-    assert operations.compute_waiting_previews(at=NOVEMBER) == 1
-    operations.adopt_plan(plan=proposal, by=world.staff[1], at=NOVEMBER)
+    assert previews.request_preview(plan=proposal, period=waiting.period, by=world.staff[1], at=NOVEMBER) == waiting
+    assert previews.compute_waiting_previews(at=NOVEMBER) == 1
+    plans.adopt_plan(plan=proposal, by=world.staff[1], at=NOVEMBER)
     proposal.refresh_from_db()
-    with pytest.raises(operations.UnableToPreview, match="only a proposal"):
+    with pytest.raises(previews.UnableToPreview, match="only a proposal"):
         preview(world, proposal)
 
 

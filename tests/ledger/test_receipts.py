@@ -11,9 +11,10 @@ from django.conf import settings
 
 from attribution.models import Attribution
 from contributors.models import PPB
-from contributors.operations import record_split_sheet
-from ledger import operations, queries
+from contributors.operations.people import record_split_sheet
 from ledger.models import Entry
+from ledger.operations import plans
+from ledger.queries import receipt
 from people.presentation.amounts import grouped
 from tests.ledger.programme import AT, REGISTERED, Programme
 
@@ -42,7 +43,7 @@ def one(programme: Programme) -> Programme:
 def test_the_plain_sentence_comes_first(one: Programme) -> None:
     response = one.client(0).get(f"/portal/receipts/{one.generations[0].pk}/")
     main = text_of(response.content.partition(b"<main")[2])
-    found = queries.receipt_for_contributor(one.generations[0].pk, one.contributors[0].pk)
+    found = receipt.receipt_for_contributor(one.generations[0].pk, one.contributors[0].pk)
     assert found is not None
     sentence = (
         f"You earned USD {grouped(found.credited, 9)} because 50.0 % of what your fellow contributors and you taught "
@@ -74,7 +75,7 @@ def test_a_receipt_says_where_accounts_counted_as_one_and_by_which_score(program
     programme.attribute(programme.generate(1), scores=[0.5, -0.25, 0.25], as_one=[0, 1])
     programme.accrue()
     (first, second) = (
-        queries.receipt_for_contributor(programme.generations[0].pk, programme.contributors[place].pk)
+        receipt.receipt_for_contributor(programme.generations[0].pk, programme.contributors[place].pk)
         for place in (0, 1)
     )
     assert first is not None
@@ -92,7 +93,7 @@ def test_a_group_below_the_noise_floor_says_so_for_each_of_its_accounts(programm
     # 0.3 alone is no noise at two standard errors of 0.0625; the 0.1 of both together is.
     programme.attribute(programme.generate(1), scores=[0.3, -0.2, 0.5], as_one=[0, 1])
     programme.accrue()
-    found = queries.receipt_for_contributor(programme.generations[0].pk, programme.contributors[0].pk)
+    found = receipt.receipt_for_contributor(programme.generations[0].pk, programme.contributors[0].pk)
     assert found is not None
     assert (found.shares[0].ppb, found.shares[0].below_noise) == (0, True)
 
@@ -202,11 +203,11 @@ def test_a_work_whose_file_is_gone_still_has_its_receipt(one: Programme) -> None
 
 
 def test_a_receipt_under_a_revenue_share_names_the_revenue(programme: Programme) -> None:
-    plan = operations.propose_plan(
+    plan = plans.propose_plan(
         by=programme.staff["finance_maker"], currency="EUR", effective_from=AT, at=AT,
         terms={"basis": "revenue_share", "rate_ppb": PPB // 8, "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
     )  # fmt: skip
-    operations.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
+    plans.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
     made = programme.generate(1, first=AT, gross=("0.80", "EUR"))
     programme.attribute(made, scores=[0.5, 0.3125, 0.1875])
     programme.accrue()

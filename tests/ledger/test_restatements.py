@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from attribution.models import Attribution, AttributionIndex, Generation
 from contributors.models import PPB
-from ledger import operations, queries
-from ledger.invariants import check_all
 from ledger.models import Accrual, Line, Period, Restatement, RoyaltyPlan
-from ledger.statements import build_statement
+from ledger.operations import closing, corrections, payouts
+from ledger.queries import receipt
+from ledger.queries.invariants import check_all
+from ledger.statements.build import build_statement
 from ledger.tasks import continue_restatements
 from tests.ledger.programme import AT, Programme
 from tests.ledger.world import NOVEMBER, OCTOBER, World, build_world
@@ -32,7 +33,7 @@ def from_scratch(world: World) -> dict[str, int]:
             continue
         plan = RoyaltyPlan.objects.get(currency=generation.currency, state="effective")
         assert plan.price is not None
-        division = queries.divide(last, plan, plan.price)
+        division = receipt.divide(last, plan, plan.price)
         by_holder = dict(zip(last.holder_ids, division.units, strict=True))
         for contributor, holder in zip(world.contributors, world.holders, strict=True):
             credited[f"contributor:{contributor.pk}"] += by_holder.get(holder.pk, 0)
@@ -75,13 +76,13 @@ def test_whatever_was_restated_and_when_it_comes_to_the_same_as_from_scratch(
         for place, shares, close_first in later:
             if close_first and not closed:
                 for period in (202609, 202610):
-                    operations.close_period(period=period, at=NOVEMBER)
+                    closing.close_period(period=period, at=NOVEMBER)
                 world.at, closed = NOVEMBER, True
                 for c in world.contributors:
                     key = f"po_{c.pk}"
                     due = world.balance("contributor_payable", world.contributors.index(c)) // 10**7 * 10**7
                     if due:
-                        operations.reserve_payout(
+                        payouts.reserve_payout(
                             contributor_id=c.pk, currency="USD", gross=due, tax=0, rail="stripe", attempt_key=key,
                             at=NOVEMBER,
                         )  # fmt: skip
@@ -89,11 +90,11 @@ def test_whatever_was_restated_and_when_it_comes_to_the_same_as_from_scratch(
             world.attribute([generations[place]], shares=shares, general=[0, 0, PPB], revision=revisions[place])
             world.accrue_all()
         for place in voided:
-            operations.void_generation(generation=generations[place], reason="test", at=world.at)
+            corrections.void_generation(generation=generations[place], reason="test", at=world.at)
         assert posted(world) == from_scratch(world)
-        operations.close_period(period=202609, at=DECEMBER)
-        operations.close_period(period=202610, at=DECEMBER)
-        operations.close_period(period=202611, at=DECEMBER)
+        closing.close_period(period=202609, at=DECEMBER)
+        closing.close_period(period=202610, at=DECEMBER)
+        closing.close_period(period=202611, at=DECEMBER)
         assert not [(r.name, r.rows) for r in check_all() if r.rows]
         transaction.set_rollback(True)
 
@@ -123,11 +124,11 @@ def _take_over(programme: Programme) -> AttributionIndex:
 def test_a_restatement_by_an_index_that_serves_no_more_is_not_confirmed(programme: Programme) -> None:
     maker, checker = programme.staff["finance_maker"], programme.staff["finance_checker"]
     since = datetime(2026, 10, 1, tzinfo=UTC)
-    asked = operations.propose_restatement(index=programme.indexes[0], since=since, reason="finer", by=maker, at=AT)
+    asked = corrections.propose_restatement(index=programme.indexes[0], since=since, reason="finer", by=maker, at=AT)
     _take_over(programme)
-    with pytest.raises(operations.UnableToRestate, match="serves no more"):
-        operations.confirm_restatement(restatement=asked, by=checker, at=AT)
-    assert operations.reject_restatement(restatement=asked, by=maker, at=AT).state == "rejected"
+    with pytest.raises(corrections.UnableToRestate, match="serves no more"):
+        corrections.confirm_restatement(restatement=asked, by=checker, at=AT)
+    assert corrections.reject_restatement(restatement=asked, by=maker, at=AT).state == "rejected"
 
 
 def test_a_restatement_whose_index_is_replaced_ends_and_nothing_waits_behind_it(programme: Programme) -> None:
@@ -135,8 +136,8 @@ def test_a_restatement_whose_index_is_replaced_ends_and_nothing_waits_behind_it(
     since = datetime(2026, 10, 1, tzinfo=UTC)
     programme.attribute(programme.generate(2))
     middle = _take_over(programme)
-    asked = operations.propose_restatement(index=middle, since=since, reason="finer", by=maker, at=AT)
-    operations.confirm_restatement(restatement=asked, by=checker, at=AT)
+    asked = corrections.propose_restatement(index=middle, since=since, reason="finer", by=maker, at=AT)
+    corrections.confirm_restatement(restatement=asked, by=checker, at=AT)
     AttributionIndex.objects.filter(pk=middle.pk).update(serving=False)
     assert continue_restatements() == 0
     asked.refresh_from_db()
@@ -148,25 +149,25 @@ def test_a_restatement_takes_two_people_a_served_index_and_a_reason(programme: P
     index, staff = programme.indexes[0], programme.staff
     maker, checker = staff["finance_maker"], staff["finance_checker"]
     since = datetime(2026, 10, 1, tzinfo=UTC)
-    with pytest.raises(operations.UnableToRestate, match="Say why"):
-        operations.propose_restatement(index=index, since=since, reason=" ", by=maker, at=AT)
-    with pytest.raises(operations.UnableToRestate, match="future"):
-        operations.propose_restatement(index=index, since=DECEMBER, reason="why", by=maker, at=AT)
-    asked = operations.propose_restatement(index=index, since=since, reason="better", by=maker, at=AT)
-    with pytest.raises(operations.UnableToRestate, match="proposed or under way"):
-        operations.propose_restatement(index=index, since=since, reason="again", by=checker, at=AT)
-    with pytest.raises(operations.UnableToRestate, match="somebody else"):
-        operations.confirm_restatement(restatement=asked, by=maker, at=AT)
-    with pytest.raises(operations.UnableToRestate, match="is proposed"):
-        operations.continue_restatement(restatement=asked, at=AT)
-    running = operations.confirm_restatement(restatement=asked, by=checker, at=AT)
+    with pytest.raises(corrections.UnableToRestate, match="Say why"):
+        corrections.propose_restatement(index=index, since=since, reason=" ", by=maker, at=AT)
+    with pytest.raises(corrections.UnableToRestate, match="future"):
+        corrections.propose_restatement(index=index, since=DECEMBER, reason="why", by=maker, at=AT)
+    asked = corrections.propose_restatement(index=index, since=since, reason="better", by=maker, at=AT)
+    with pytest.raises(corrections.UnableToRestate, match="proposed or under way"):
+        corrections.propose_restatement(index=index, since=since, reason="again", by=checker, at=AT)
+    with pytest.raises(corrections.UnableToRestate, match="somebody else"):
+        corrections.confirm_restatement(restatement=asked, by=maker, at=AT)
+    with pytest.raises(corrections.UnableToRestate, match="is proposed"):
+        corrections.continue_restatement(restatement=asked, at=AT)
+    running = corrections.confirm_restatement(restatement=asked, by=checker, at=AT)
     # Nothing was attributed by another index.
     programme.attribute(programme.generate(2))
-    assert operations.continue_restatement(restatement=running, at=AT) == 0
+    assert corrections.continue_restatement(restatement=running, at=AT) == 0
     assert Restatement.objects.get().state == "done"
     index.refresh_from_db()
     type(index).objects.filter(pk=index.pk).update(serving=False)
     index.refresh_from_db()
-    with pytest.raises(operations.UnableToRestate, match="serves and passed"):
-        operations.propose_restatement(index=index, since=since, reason="again", by=maker, at=AT)
+    with pytest.raises(corrections.UnableToRestate, match="serves and passed"):
+        corrections.propose_restatement(index=index, since=since, reason="again", by=maker, at=AT)
     assert not Accrual.objects.exists()

@@ -2,9 +2,10 @@ from datetime import datetime
 
 import pytest
 
-from ledger import journal, operations
+from ledger import journal
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry
+from ledger.operations import model_services, programme
 from tests.ledger.world import CENT, PRICE, World, build_world
 
 pytestmark = pytest.mark.django_db
@@ -27,18 +28,18 @@ def test_an_invoice_bills_whole_cents_and_leaves_the_residue(at: datetime) -> No
     world.adopt(price=PRICE + 3)
     world.attribute(world.generate(3))
     world.accrue_all()
-    operations.invoice_service(service=world.service, currency="USD", reference="INV-1", at=at)
+    model_services.invoice_service(service=world.service, currency="USD", reference="INV-1", at=at)
     assert (owed(world, "service_receivable"), owed(world, "service_unbilled")) == (3 * PRICE, 9)
-    with pytest.raises(operations.UnableToBillService, match="less than a minor unit"):
-        operations.invoice_service(service=world.service, currency="USD", reference="INV-2", at=at)
+    with pytest.raises(model_services.UnableToBillService, match="less than a minor unit"):
+        model_services.invoice_service(service=world.service, currency="USD", reference="INV-2", at=at)
 
 
 def test_an_invoice_may_carry_tax(world: World) -> None:
     arguments = {"service": world.service, "currency": "USD", "at": world.at}
-    with pytest.raises(operations.UnableToBillService, match="owed to a jurisdiction"):
-        operations.invoice_service(reference="INV-1", tax=CENT, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(model_services.UnableToBillService, match="owed to a jurisdiction"):
+        model_services.invoice_service(reference="INV-1", tax=CENT, **arguments)  # type: ignore[arg-type]
     for _ in range(2):
-        operations.invoice_service(reference="INV-1", tax=3 * CENT, jurisdiction="DE", **arguments)  # type: ignore[arg-type]
+        model_services.invoice_service(reference="INV-1", tax=3 * CENT, jurisdiction="DE", **arguments)  # type: ignore[arg-type]
     assert owed(world, "service_receivable") == 3 * PRICE + 3 * CENT
     assert journal.balance(AccountKey("tax_payable", "USD", "jurisdiction:DE/sales")) == 3 * CENT
     assert Entry.objects.filter(kind="invoice_service").count() == 1
@@ -47,29 +48,31 @@ def test_an_invoice_may_carry_tax(world: World) -> None:
 def test_a_deposit_is_applied_as_far_as_it_goes_and_the_rest_is_collected(world: World) -> None:
     at, service = world.at, world.service
     for _ in range(2):
-        operations.prefund_service(service=service, amount=2 * PRICE, currency="USD", reference="wire 1", at=at)
-    operations.invoice_service(service=service, currency="USD", reference="INV-1", at=at)
-    operations.apply_deposit(service=service, currency="USD", reference="INV-1", at=at)
+        model_services.prefund_service(service=service, amount=2 * PRICE, currency="USD", reference="wire 1", at=at)
+    model_services.invoice_service(service=service, currency="USD", reference="INV-1", at=at)
+    model_services.apply_deposit(service=service, currency="USD", reference="INV-1", at=at)
     assert (owed(world, "service_deposit"), owed(world, "service_receivable")) == (0, PRICE)
-    with pytest.raises(operations.UnableToBillService, match="no deposit"):
-        operations.apply_deposit(service=service, currency="USD", reference="INV-2", at=at)
-    with pytest.raises(operations.UnableToBillService, match="less than what came in"):
-        operations.collect_receivable(service=service, amount=PRICE + CENT, currency="USD", reference="wire 2", at=at)
+    with pytest.raises(model_services.UnableToBillService, match="no deposit"):
+        model_services.apply_deposit(service=service, currency="USD", reference="INV-2", at=at)
+    with pytest.raises(model_services.UnableToBillService, match="less than what came in"):
+        model_services.collect_receivable(
+            service=service, amount=PRICE + CENT, currency="USD", reference="wire 2", at=at
+        )
     for _ in range(2):
-        operations.collect_receivable(service=service, amount=PRICE, currency="USD", reference="wire 3", at=at)
+        model_services.collect_receivable(service=service, amount=PRICE, currency="USD", reference="wire 3", at=at)
     assert owed(world, "service_receivable") == 0
     assert journal.owed(AccountKey("bank", "USD")) == 3 * PRICE
 
 
 def test_the_programmes_own_money_moves_between_bank_and_stripe(at: datetime) -> None:
-    operations.add_capital(amount=1000, currency="USD", reference="founding", at=at)
-    operations.top_up_stripe(amount=700, currency="USD", reference="tu_1", at=at)
-    operations.sweep_stripe(amount=200, currency="USD", reference="po_1", at=at)
+    programme.add_capital(amount=1000, currency="USD", reference="founding", at=at)
+    programme.top_up_stripe(amount=700, currency="USD", reference="tu_1", at=at)
+    programme.sweep_stripe(amount=200, currency="USD", reference="po_1", at=at)
     for _ in range(2):
-        operations.record_stripe_fee(amount=5, currency="USD", reference="txn_1", at=at)
+        programme.record_stripe_fee(amount=5, currency="USD", reference="txn_1", at=at)
     balances = {kind: journal.balance(AccountKey(kind, "USD")) for kind in ("bank", "stripe_balance", "fees")}
     assert balances == {"bank": -500, "stripe_balance": -495, "fees": -5}
     with pytest.raises(UnableToPost):
-        operations.top_up_stripe(amount=0, currency="USD", reference="tu_2", at=at)
+        programme.top_up_stripe(amount=0, currency="USD", reference="tu_2", at=at)
     with pytest.raises(UnableToPost, match="something else"):
-        operations.top_up_stripe(amount=1, currency="USD", reference="tu_1", at=at)
+        programme.top_up_stripe(amount=1, currency="USD", reference="tu_1", at=at)

@@ -19,16 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import proof
-from ledger.statement_csv import csv_parts, statement_csv
-from ledger.statement_pdf import statement_pdf
-from ledger.statements import (
-    AccountStatement,
-    Credit,
-    JournalLine,
-    ModelEarnings,
-    Statement,
-    WorkEarnings,
-)
+from ledger.statements.build import AccountStatement, Credit, JournalLine, ModelEarnings, Statement, WorkEarnings
+from ledger.statements.csv import csv_parts, statement_csv
+from ledger.statements.pdf import statement_pdf
 from people.presentation.amounts import grouped, plain
 from tests.ledger.statement_cases import sealed, statement_of, statements
 from tests.people.presentation.papers import text_of

@@ -15,11 +15,14 @@ from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ledger import operations, proof, queries
+from ledger import proof
 from ledger.models import Line, Period
-from ledger.statement_csv import statement_csv
-from ledger.statement_pdf import statement_pdf
-from ledger.statements import Statement, build_statement
+from ledger.operations import payouts, periods, sealing
+from ledger.operations.closing import close_period
+from ledger.queries.balances import balances_of
+from ledger.statements.build import Statement, build_statement
+from ledger.statements.csv import statement_csv
+from ledger.statements.pdf import statement_pdf
 from people.presentation.amounts import grouped, plain
 from tests.ledger.programme import AT, NOVEMBER, OCTOBER, Programme
 from tests.people.presentation.papers import text_of
@@ -101,9 +104,9 @@ def test_a_restatement_that_changes_nothing_for_a_payee_still_proves(paid: Progr
     paid.attribute(paid.generations[30:32], scores=[1.0, 0.5, 0.2], revision=2)
     paid.accrue()
     later = AT + timedelta(days=30)
-    operations.open_periods(at=later)
-    operations.close_period(period=NOVEMBER, at=later)
-    operations.seal_period(period=NOVEMBER, at=later)
+    periods.open_periods(at=later)
+    close_period(period=NOVEMBER, at=later)
+    sealing.seal_period(period=NOVEMBER, at=later)
     assert proof.verify(statement_csv(statement(paid, period=NOVEMBER))).root
 
 
@@ -113,7 +116,7 @@ def test_a_sealed_statement_is_byte_for_byte_the_same_whatever_happens_after(pai
     assert statement_csv(first) == statement_csv(again)
     assert statement_pdf(first) == statement_pdf(again)
     paid.pay(0, DOLLAR // 10)
-    operations.close_period(period=OCTOBER, at=AT)
+    close_period(period=OCTOBER, at=AT)
     paid.attribute(paid.generate(3), scores=[1.0, 0.0, 0.0])
     paid.accrue()
     assert statement_csv(statement(paid)) == statement_csv(first)
@@ -221,7 +224,7 @@ def test_any_history_adds_up_month_after_month(closed: Programme, steps: list[tu
             closing = pot.closing
             proof.verify(statement_csv(found))
         assert closing == posted(closed, 0)
-        (balances,) = queries.balances_of(closed.contributors[0].pk)
+        (balances,) = balances_of(closed.contributors[0].pk)
         assert balances.paid == paid
         assert closing == balances.pending + balances.payable
     finally:
@@ -232,12 +235,12 @@ def live_through(programme: Programme, steps: list[tuple[str, int]]) -> int:
     """Take the steps that the balances allow; returns what was paid and stayed paid."""
     cent, paid = DOLLAR // 100, 0
     for number, (step, size) in enumerate(steps):
-        ready = queries.balances_of(programme.contributors[0].pk)[0].payable
+        ready = balances_of(programme.contributors[0].pk)[0].payable
         if step == "earn":
             programme.attribute(programme.generate(size, first=AT - timedelta(hours=30)))
             programme.accrue()
         elif step == "reverse" and paid >= size * cent:
-            operations.record_transfer_reversal(
+            payouts.record_transfer_reversal(
                 contributor_id=programme.contributors[0].pk, currency="USD", amount=size * cent,
                 reversal_id=f"trr_{number}", at=AT,
             )  # fmt: skip

@@ -10,14 +10,16 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.utils.timezone import now
 
-from attribution import operations as attributions
+from attribution.operations import model_services
 from contributors.models import PPB
-from ledger import journal, operations, queries
-from ledger.invariants import check_all
+from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import Accrual, Entry, Unaccrued, Void
 from ledger.money import whole_minor
-from ledger.statements import build_statement
+from ledger.operations import closing, corrections, payouts
+from ledger.queries.invariants import check_all
+from ledger.queries.receipt import receipt_for_service
+from ledger.statements.build import build_statement
 from tests.ledger.programme import AT, Programme
 from tests.ledger.test_receipts import receipt_page, text_of
 from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, build_world
@@ -33,11 +35,11 @@ def test_a_void_before_the_accrual_lets_nothing_be_accrued_and_is_listed_with_it
     world = build_world(OCTOBER)
     voided, waiting, kept = world.generate(3)
     world.attribute([voided, kept])
-    operations.void_generation(generation=voided, reason="test", detail="load test", at=OCTOBER)
-    operations.void_generation(generation=waiting, reason="refunded", at=OCTOBER)
+    corrections.void_generation(generation=voided, reason="test", detail="load test", at=OCTOBER)
+    corrections.void_generation(generation=waiting, reason="refunded", at=OCTOBER)
     world.accrue_all()
-    operations.close_period(period=202609, at=NOVEMBER)
-    operations.close_period(period=202610, at=NOVEMBER)
+    closing.close_period(period=202609, at=NOVEMBER)
+    closing.close_period(period=202610, at=NOVEMBER)
     assert list(Accrual.objects.values_list("generation_id", flat=True)) == [kept.pk]
     assert dict(Unaccrued.objects.values_list("generation_id", "reason")) == {
         voided.pk: "voided, test: load test", waiting.pk: "voided, refunded",
@@ -50,7 +52,7 @@ def test_a_void_after_the_accrual_reverses_every_credit(at: datetime) -> None:
     (generation,) = world.generate(1)
     world.attribute([generation])
     world.accrue_all()
-    operations.void_generation(generation=generation, reason="refunded", at=at)
+    corrections.void_generation(generation=generation, reason="refunded", at=at)
     entry = Entry.objects.get(kind="void_generations")
     original, back = Accrual.objects.order_by("-revision")
     assert (back.revision, back.gross) == (-1, -PRICE)
@@ -68,26 +70,26 @@ def test_a_void_of_a_closed_and_paid_month_is_recovered_from_later_earnings(at: 
     world = build_world(OCTOBER)
     generations = world.generate(4)
     world.attribute(generations, shares=[PPB, 0, 0], general=[PPB, 0, 0], weight_ppb=PPB)
-    operations.close_period(period=202609, at=NOVEMBER)
-    operations.close_period(period=202610, at=NOVEMBER)
+    closing.close_period(period=202609, at=NOVEMBER)
+    closing.close_period(period=202610, at=NOVEMBER)
     due = whole_minor(world.balance("contributor_payable"), "USD")
-    operations.reserve_payout(
+    payouts.reserve_payout(
         contributor_id=world.contributors[0].pk, currency="USD", gross=due, tax=0, rail="stripe", attempt_key="p",
         at=NOVEMBER,
     )  # fmt: skip
     left = world.balance("contributor_payable")
     world.at = NOVEMBER
     for generation in generations[:2]:
-        operations.void_generation(generation=generation, reason="refunded", at=NOVEMBER)
+        corrections.void_generation(generation=generation, reason="refunded", at=NOVEMBER)
     entries = Entry.objects.filter(kind="void_generations")
     assert {(e.period_id, e.earned_period_id) for e in entries} == {(202611, 202610)}
-    operations.close_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
+    closing.close_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
     # By attribution, and from October's floor pool.
     taken = 2 * (PRICE * 4 // 5)
     assert world.balance("contributor_receivable") == -(taken - left)
     world.at = datetime(2026, 12, 5, tzinfo=UTC)
     world.attribute(world.generate(3), shares=[PPB, 0, 0], general=[PPB, 0, 0], weight_ppb=PPB)
-    operations.close_period(period=202612, at=datetime(2027, 1, 2, tzinfo=UTC))
+    closing.close_period(period=202612, at=datetime(2027, 1, 2, tzinfo=UTC))
     assert world.balance("contributor_receivable") == 0
     assert no_violations()
 
@@ -97,9 +99,9 @@ def test_a_void_under_a_pool_gives_the_part_back_to_the_pool(at: datetime) -> No
     plan = world.adopt(basis="period_pool", price=None, pool=1000, effective_from=datetime(2026, 10, 1, tzinfo=UTC))
     generations = world.generate(4)
     world.attribute(generations)
-    operations.close_period(period=202609, at=NOVEMBER)
-    operations.close_period(period=202610, at=NOVEMBER)
-    operations.void_generation(generation=generations[0], reason="test", at=NOVEMBER)
+    closing.close_period(period=202609, at=NOVEMBER)
+    closing.close_period(period=202610, at=NOVEMBER)
+    corrections.void_generation(generation=generations[0], reason="test", at=NOVEMBER)
     assert journal.balance(AccountKey("royalty_pool", "USD", f"plan:{plan.pk}:202610")) == 250
     assert no_violations()
 
@@ -109,13 +111,13 @@ def test_the_same_void_again_changes_nothing_and_another_reason_is_refused(at: d
     (generation,) = world.generate(1)
     world.attribute([generation])
     world.accrue_all()
-    first = operations.void_generation(generation=generation, reason="test", at=at)
+    first = corrections.void_generation(generation=generation, reason="test", at=at)
     before = Entry.objects.count()
-    assert operations.void_generation(generation=generation, reason="test", at=NOVEMBER) == first
-    with pytest.raises(operations.UnableToVoid, match="void already: it was a test"):
-        operations.void_generation(generation=generation, reason="refunded", at=at)
-    with pytest.raises(operations.UnableToVoid, match="'boredom' is no reason"):
-        operations.void_generation(generation=generation, reason="boredom", at=at)
+    assert corrections.void_generation(generation=generation, reason="test", at=NOVEMBER) == first
+    with pytest.raises(corrections.UnableToVoid, match="void already: it was a test"):
+        corrections.void_generation(generation=generation, reason="refunded", at=at)
+    with pytest.raises(corrections.UnableToVoid, match="'boredom' is no reason"):
+        corrections.void_generation(generation=generation, reason="boredom", at=at)
     assert Entry.objects.count() == before
     with pytest.raises(DatabaseError, match="never changed"), transaction.atomic():
         Void.objects.update(reason="mistake")
@@ -132,7 +134,7 @@ def one(programme: Programme) -> Programme:
 def post(programme: Programme, body: Any, *, key: str | None = None, place: int = 0) -> Any:
     if key is None:
         scopes = ["generations:write"]
-        _, key = attributions.issue_key(service=programme.services[place], scopes=scopes, at=now())
+        _, key = model_services.issue_key(service=programme.services[place], scopes=scopes, at=now())
     return programme.client(0).post(
         f"/api/v1/generations/{programme.generations[0].pk}/void", body, content_type="application/json",
         headers={"Authorization": f"Bearer {key}"},
@@ -148,7 +150,7 @@ def test_a_service_voids_its_generation_and_reads_so(one: Programme) -> None:
     conflict = post(one, {"reason": "test"})
     assert conflict.status_code == 409
     assert conflict.json()["type"] == "/problems/unable-to-void"
-    receipt = queries.receipt_for_service(one.generations[0].pk, one.services[0].pk)
+    receipt = receipt_for_service(one.generations[0].pk, one.services[0].pk)
     assert receipt is not None
     assert (receipt.standing.state, receipt.division) == ("voided", None)
 
@@ -186,7 +188,7 @@ def test_only_the_generation_s_own_service_voids_it_and_with_the_scope_to_write(
 
 def test_the_payee_reads_on_receipt_list_and_statement_that_it_was_taken_back(one: Programme) -> None:
     one.close()
-    operations.void_generation(generation=one.generations[0], reason="refunded", detail="Order 7", at=AT)
+    corrections.void_generation(generation=one.generations[0], reason="refunded", detail="Order 7", at=AT)
     page = receipt_page(one)
     assert "Voided: its service took this output of press-1 back on 2026-11-03" in page
     assert "its user was refunded: Order 7" in page

@@ -10,8 +10,8 @@ from django.db import DatabaseError, transaction
 from django.utils.timezone import now
 
 from contributors.models import PPB
-from ledger import operations
 from ledger.models import WithholdingRate
+from ledger.operations import taxes
 from ledger.queries.taxes import withholding_rate
 from tests.ledger.programme import Programme
 from tests.ledger.test_receipts import text_of
@@ -28,11 +28,11 @@ def world(at: Any) -> World:
 
 def propose(world: World, rate_ppb: int = PPB * 3 // 10, **changes: Any) -> WithholdingRate:
     arguments = {"jurisdiction": "US", "effective_from": BEGIN, "by": world.staff[0], **changes}
-    return operations.propose_withholding_rate(rate_ppb=rate_ppb, at=world.at, **arguments)
+    return taxes.propose_withholding_rate(rate_ppb=rate_ppb, at=world.at, **arguments)
 
 
 def adopt(world: World, rate_ppb: int, **changes: Any) -> WithholdingRate:
-    return operations.adopt_withholding_rate(rate=propose(world, rate_ppb, **changes), by=world.staff[1], at=world.at)
+    return taxes.adopt_withholding_rate(rate=propose(world, rate_ppb, **changes), by=world.staff[1], at=world.at)
 
 
 def rate(country: str, form: str, on: date = date(2026, 11, 20)) -> int | None:
@@ -59,27 +59,27 @@ def test_a_change_begins_with_its_date_and_what_was_before_stays(world: World) -
     adopt(world, 30)
     proposed = propose(world, 10, effective_from=date(2026, 12, 1))
     assert rate("FR", "none", date(2026, 12, 1)) == 30
-    operations.adopt_withholding_rate(rate=proposed, by=world.staff[1], at=world.at)
+    taxes.adopt_withholding_rate(rate=proposed, by=world.staff[1], at=world.at)
     assert [rate("FR", "none", day) for day in (date(2026, 11, 30), date(2026, 12, 1))] == [30, 10]
-    with pytest.raises(operations.UnableToAdoptRate, match="begin today or later"):
+    with pytest.raises(taxes.UnableToAdoptRate, match="begin today or later"):
         adopt(world, 20, effective_from=date(2026, 6, 1))
-    with pytest.raises(operations.UnableToAdoptRate, match="adopted already"):
+    with pytest.raises(taxes.UnableToAdoptRate, match="adopted already"):
         adopt(world, 20, effective_from=date(2026, 12, 1))
 
 
 def test_a_rate_is_adopted_by_somebody_else_and_then_stands(world: World) -> None:
     proposed = propose(world)
-    with pytest.raises(operations.UnableToAdoptRate, match="somebody else"):
-        operations.adopt_withholding_rate(rate=proposed, by=world.staff[0], at=world.at)
+    with pytest.raises(taxes.UnableToAdoptRate, match="somebody else"):
+        taxes.adopt_withholding_rate(rate=proposed, by=world.staff[0], at=world.at)
     with pytest.raises(DatabaseError, match="a_rate_is_adopted_by_somebody_else"), transaction.atomic():
         WithholdingRate.objects.update(state="adopted", decided_by=world.staff[0], decided_at=world.at)
-    operations.adopt_withholding_rate(rate=proposed, by=world.staff[1], at=world.at)
+    taxes.adopt_withholding_rate(rate=proposed, by=world.staff[1], at=world.at)
     for change in ({"rate_ppb": 1}, {"treaty": "another"}, {"state": "proposed"}, {"effective_from": BEGIN}):
         with pytest.raises(DatabaseError, match=r"stands as it was proposed|cannot go from"), transaction.atomic():
             WithholdingRate.objects.update(**change)
-    rejected = operations.reject_withholding_rate(rate=propose(world), by=world.staff[0], at=world.at)
-    with pytest.raises(operations.UnableToAdoptRate, match="rejected already"):
-        operations.adopt_withholding_rate(rate=rejected, by=world.staff[1], at=world.at)
+    rejected = taxes.reject_withholding_rate(rate=propose(world), by=world.staff[0], at=world.at)
+    with pytest.raises(taxes.UnableToAdoptRate, match="rejected already"):
+        taxes.adopt_withholding_rate(rate=rejected, by=world.staff[1], at=world.at)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_rate_is_adopted_by_somebody_else_and_then_stands(world: World) -> Non
 def test_a_rate_that_makes_no_sense_is_refused_and_no_row_is_written(
     world: World, changes: dict[str, Any], named: str
 ) -> None:
-    with pytest.raises(operations.UnableToProposeRate, match=named):
+    with pytest.raises(taxes.UnableToProposeRate, match=named):
         propose(world, **changes)
     assert not WithholdingRate.objects.exists()
 

@@ -15,11 +15,12 @@ from typing import Any
 
 from attribution.models import Attribution, AttributionIndex, Generation, ModelService, ModelVersion
 from contributors.models import PPB, Contributor, Holder, User
-from contributors.operations import register_contributor, register_holder, register_user
-from ledger import journal, operations
+from contributors.operations.people import register_contributor, register_holder, register_user
+from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import RoyaltyPlan
 from ledger.money import apportion, tie_key, whole_minor
+from ledger.operations import accruals, closing, model_services, payouts, periods, plans, programme, sealing
 from tests.ledger.manual import finance
 
 CENT = 10_000_000
@@ -69,14 +70,14 @@ class World:
 
     def adopt(self, *, currency: str = "USD", effective_from: datetime | None = None, **terms: Any) -> RoyaltyPlan:
         """A plan proposed by one and adopted by another."""
-        plan = operations.propose_plan(
+        plan = plans.propose_plan(
             by=self.staff[0],
             currency=currency,
             effective_from=effective_from or self.at - timedelta(days=30),
             at=self.at,
             terms={**TERMS, **terms},
         )
-        return operations.adopt_plan(plan=plan, by=self.staff[1], at=self.at)
+        return plans.adopt_plan(plan=plan, by=self.staff[1], at=self.at)
 
     def generate(
         self,
@@ -147,7 +148,7 @@ class World:
         return rows
 
     def accrue_all(self) -> int:
-        return sum(iter(lambda: operations.accrue(at=self.at), 0))
+        return sum(iter(lambda: accruals.accrue(at=self.at), 0))
 
 
 def build_world(at: datetime, *, contributors: int = 3, plan: bool = True) -> World:
@@ -173,7 +174,7 @@ def build_world(at: datetime, *, contributors: int = 3, plan: bool = True) -> Wo
         model_version=version, config_sha256=bytes(32), sha256=bytes(32), state="audited", weight_ppb=PPB // 2,
         created_at=at, noise_z=2.0,
     )  # fmt: skip
-    operations.open_periods(at=at)
+    periods.open_periods(at=at)
     world = World(at, users, people, service, index)
     if plan:
         world.plan = world.adopt()
@@ -189,9 +190,11 @@ def tell_story(at: datetime) -> World:
     closed and sealed month, payouts that succeed, are refused and come back, and the service's money."""
     october = OCTOBER
     world = build_world(october)
-    operations.prefund_service(service=world.service, amount=100 * CENT, currency="USD", reference="wire 1", at=october)
-    operations.add_capital(amount=100_000 * CENT, currency="USD", reference="founding", at=october)
-    operations.top_up_stripe(amount=90_000 * CENT, currency="USD", reference="tu_1", at=october)
+    model_services.prefund_service(
+        service=world.service, amount=100 * CENT, currency="USD", reference="wire 1", at=october
+    )
+    programme.add_capital(amount=100_000 * CENT, currency="USD", reference="founding", at=october)
+    programme.top_up_stripe(amount=90_000 * CENT, currency="USD", reference="tu_1", at=october)
     world.adopt(
         currency="EUR", basis="revenue_share", price=None, rate_ppb=PPB // 3, general_ppb=PPB // 4, cap_ppb=PPB // 3
     )
@@ -207,32 +210,32 @@ def tell_story(at: datetime) -> World:
     world.attribute(world.generate(1, currency="EUR"))
     world.attribute(world.generate(1, currency="JPY"))
     world.accrue_all()
-    operations.invoice_service(service=world.service, currency="USD", reference="INV-1", at=october)
-    operations.apply_deposit(service=world.service, currency="USD", reference="INV-1", at=october)
+    model_services.invoice_service(service=world.service, currency="USD", reference="INV-1", at=october)
+    model_services.apply_deposit(service=world.service, currency="USD", reference="INV-1", at=october)
     world.at = at
-    operations.close_period(period=202609, at=at)
-    operations.close_period(period=202610, at=at)
-    operations.seal_period(period=202609, at=at)
-    operations.seal_period(period=202610, at=at)
+    closing.close_period(period=202609, at=at)
+    closing.close_period(period=202610, at=at)
+    sealing.seal_period(period=202609, at=at)
+    sealing.seal_period(period=202610, at=at)
     world.attribute(first[19:])
     for place, ends in [(0, "succeeds"), (1, "is refused"), (2, "comes back")]:
         who = world.contributors[place].pk
         due = whole_minor(world.balance("contributor_payable", place), "USD")
         tax = whole_minor(due // 10, "USD")
         key = f"po_{who}_1"
-        reserve = operations.reserve_payout(
+        reserve = payouts.reserve_payout(
             contributor_id=who, currency="USD", gross=due, tax=tax, rail="stripe", attempt_key=key, at=at
         )
         if ends == "is refused":
-            operations.refuse_payout(reserve_entry=reserve, attempt_key=key, at=at)
+            payouts.refuse_payout(reserve_entry=reserve, attempt_key=key, at=at)
             continue
-        operations.succeed_payout(reserve_entry=reserve, attempt_key=key, currency="USD", net=due - tax, at=at)
+        payouts.succeed_payout(reserve_entry=reserve, attempt_key=key, currency="USD", net=due - tax, at=at)
         if ends == "comes back":
-            operations.record_transfer_reversal(
+            payouts.record_transfer_reversal(
                 contributor_id=who, currency="USD", amount=due - tax, reversal_id=f"trr_{who}", at=at
             )
             if tax:
-                operations.reverse_withholding(
+                payouts.reverse_withholding(
                     contributor_id=who, currency="USD", amount=tax, reversal_id=f"trr_{who}", at=at
                 )
     # The first author was paid for what a second look gives to the others.

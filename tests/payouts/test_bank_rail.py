@@ -12,14 +12,23 @@ import pytest
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
-from config.database import APP_ROLE, OWNER_ROLE
+from config.engine.roles import APP_ROLE, OWNER_ROLE
 from contributors.models import Contributor
-from ledger import invariants, journal
+from ledger import journal
 from ledger.journal import AccountKey
 from ledger.money import from_minor
-from payouts import operations, pain, queries, reconciliation, sealing
+from ledger.queries import invariants
+from payouts.attempts import crew
 from payouts.models import BankDetails, BankFile, BankLine, Difference, Hold, Notice, Payout, PayoutAccount, PayoutRun
-from payouts.operations import Reported
+from payouts.operations import approval, bank_files, bank_lines, banks, building, runs
+from payouts.operations.accounts import UnableToOpenAccount, open_payout_account, refresh_holds
+from payouts.operations.bank_lines import Reported
+from payouts.operations.holds import place_hold
+from payouts.queries import balances, records
+from payouts.queries.runs import review
+from payouts.rails.bank import pain, sealing
+from payouts.reconciliation import comparison
+from payouts.reconciliation.banks import reconcile_bank_run
 from tests.payouts.world import SEEN, World, states
 
 IBAN_OF_A_PAYEE = "GB33BUKB20201555555555"
@@ -36,28 +45,28 @@ def programme_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
 def payee(world: World, minor: int, *, iban: str = IBAN_OF_A_PAYEE, country: str = "BR") -> Contributor:
     """Somebody whom Stripe does not pay, with an account that a bank file can name."""
     contributor = world.contributor(minor, outcome=None, country=country)
-    operations.record_bank_details(
+    banks.record_bank_details(
         contributor=contributor, holder_name=contributor.legal_name, iban=iban, by=world.owner, at=world.at
     )
     return contributor
 
 
 def executing(world: World) -> PayoutRun:
-    run = operations.build_run(
+    run = building.build_run(
         currency=world.currency, rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
     )
-    run = world.approve(operations.submit_run(run=run, by=world.maker, at=world.at, seen=SEEN))
-    return operations.start_execution(run=run, by=world.checker, at=world.at, seen=SEEN)
+    run = world.approve(runs.submit_run(run=run, by=world.maker, at=world.at, seen=SEEN))
+    return approval.start_execution(run=run, by=world.checker, at=world.at, seen=SEEN)
 
 
 def export(world: World, run: PayoutRun) -> BankFile:
-    return operations.export_bank_file(run=run, by=world.maker, at=world.at, seen=SEEN)
+    return bank_files.export_bank_file(run=run, by=world.maker, at=world.at, seen=SEEN)
 
 
 def sent(world: World) -> tuple[PayoutRun, BankFile]:
     run = executing(world)
     file = export(world, run)
-    return run, operations.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN)
+    return run, bank_files.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN)
 
 
 def line(payout: Payout, kind: str = "executed", reference: str = "", **changes: Any) -> Reported:
@@ -69,7 +78,7 @@ def line(payout: Payout, kind: str = "executed", reference: str = "", **changes:
 
 
 def record(world: World, *lines: Reported, by: Any = None) -> list[str]:
-    results = operations.record_bank_lines(lines=lines, by=by or world.checker, at=world.at, seen=SEEN)
+    results = bank_lines.record_bank_lines(lines=lines, by=by or world.checker, at=world.at, seen=SEEN)
     return [str(result.outcome) for result in results]
 
 
@@ -99,16 +108,16 @@ def test_bank_details_are_sealed_and_the_payout_names_them_by_a_fingerprint(worl
 @pytest.mark.parametrize("iban", ["GB33BUKB20201555555556", "GB33BUKB2020155555555", "", "US64SVBKUS6S3300958879"])
 def test_a_wrong_iban_is_refused_in_words(world: World, iban: str) -> None:
     contributor = world.contributor(outcome=None, country="BR")
-    with pytest.raises(operations.UnableToRecordBankDetails, match="no valid IBAN"):
-        operations.record_bank_details(contributor=contributor, holder_name="A", iban=iban, by=world.owner, at=world.at)
+    with pytest.raises(banks.UnableToRecordBankDetails, match="no valid IBAN"):
+        banks.record_bank_details(contributor=contributor, holder_name="A", iban=iban, by=world.owner, at=world.at)
 
 
 def test_a_changed_bank_account_waits_for_the_cool_down(world: World) -> None:
     contributor = payee(world, 7000)
-    operations.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
+    banks.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
     hold = Hold.objects.get(contributor=contributor, released_at__isnull=True)
     assert (hold.reason, hold.ends_at) == ("bank_details_changed_recently", world.at + timedelta(days=3))
-    left = operations.build_run(
+    left = building.build_run(
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at
     ).left_out.get()
     assert left.hold_reason == "bank_details_changed_recently"
@@ -117,14 +126,14 @@ def test_a_changed_bank_account_waits_for_the_cool_down(world: World) -> None:
 def test_an_account_named_in_the_last_hour_of_a_cool_down_waits_its_own(world: World) -> None:
     contributor = payee(world, 7000)
     began = world.at
-    operations.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=began)
-    operations.record_bank_details(
+    banks.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=began)
+    banks.record_bank_details(
         contributor=contributor, holder_name="B", iban=NEW_IBAN, by=world.owner, at=began + timedelta(days=3, hours=-1)
     )
     hold = Hold.objects.get(contributor=contributor, released_at__isnull=True)
     assert hold.ends_at == began + timedelta(days=6, hours=-1)
     after_the_first = began + timedelta(days=3, minutes=1)
-    run = operations.build_run(
+    run = building.build_run(
         currency="USD", rail="manual_bank_file", cut_off=after_the_first, by=world.maker, at=after_the_first
     )
     assert run.left_out.get().hold_reason == "bank_details_changed_recently"
@@ -136,7 +145,7 @@ def test_the_slowest_cool_down_of_the_currencies_with_money_counts(world: World)
     for world.currency, days in (("JPY", 10), ("KWD", 20)):
         world.policy(bank_change_days=days, probation_days=days - 1)
     world.credit(contributor, 7000, currency="JPY")
-    operations.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
+    banks.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
     holds = Hold.objects.filter(contributor=contributor, released_at__isnull=True).values_list("reason", "ends_at")
     assert dict(holds) == {
         "bank_details_changed_recently": world.at + timedelta(days=10),
@@ -146,11 +155,11 @@ def test_the_slowest_cool_down_of_the_currencies_with_money_counts(world: World)
 
 def test_who_comes_back_from_stripe_s_rail_names_a_bank_account_with_a_cool_down(world: World) -> None:
     contributor = world.contributor(country="US")
-    operations.refresh_holds(account=PayoutAccount.objects.get(contributor=contributor), at=world.at)
-    operations.choose_rail(
+    refresh_holds(account=PayoutAccount.objects.get(contributor=contributor), at=world.at)
+    banks.choose_rail(
         contributor=contributor, rail="manual_bank_file", by=world.checker, reason="asked", at=world.at, seen=SEEN
     )
-    operations.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
+    banks.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
     hold = Hold.objects.get(contributor=contributor, released_at__isnull=True)
     assert (hold.reason, hold.ends_at) == ("bank_details_changed_recently", world.at + timedelta(days=3))
 
@@ -178,11 +187,11 @@ def test_a_replaced_key_still_opens_what_the_old_one_sealed(world: World, monkey
     payee(world, 7000)
     monkeypatch.setattr(settings, "BANK_DETAILS_KEYS", ["new key", "old key"])
     file = export(world, executing(world))
-    content = operations.read_bank_file(file=file, by=world.maker, at=world.at, seen=SEEN)
+    content = bank_files.read_bank_file(file=file, by=world.maker, at=world.at, seen=SEEN)
     assert text(orders(content)[0], "CdtrAcct/Id/IBAN") == IBAN_OF_A_PAYEE
     monkeypatch.setattr(settings, "BANK_DETAILS_KEYS", ["another key"])
     with pytest.raises(sealing.UnableToUnseal):
-        operations.read_bank_file(file=file, by=world.maker, at=world.at, seen=SEEN)
+        bank_files.read_bank_file(file=file, by=world.maker, at=world.at, seen=SEEN)
 
 
 # --- the file -----------------------------------------------------------------------------------------------------
@@ -191,7 +200,7 @@ def test_the_file_follows_the_schema_and_names_each_payout(world: World) -> None
         payee(world, minor)
     run = executing(world)
     file = export(world, run)
-    content = operations.read_bank_file(file=file, by=world.maker, at=world.at, seen=SEEN)
+    content = bank_files.read_bank_file(file=file, by=world.maker, at=world.at, seen=SEEN)
     assert pain.checked(content) == content
     found = orders(content)
     payouts = list(run.payouts.order_by("pk"))
@@ -208,7 +217,7 @@ def test_a_currency_is_written_with_its_own_decimals(world: World, currency: str
     world.policy()
     contributor = payee(world, minor)
     assert contributor.payouts.count() == 0
-    content = operations.read_bank_file(file=export(world, executing(world)), by=world.maker, at=world.at, seen=SEEN)
+    content = bank_files.read_bank_file(file=export(world, executing(world)), by=world.maker, at=world.at, seen=SEEN)
     amount = orders(content)[0].find("p:Amt/p:InstdAmt", NAMESPACE)
     assert amount is not None
     assert (amount.text, amount.get("Ccy")) == (written, currency)
@@ -240,18 +249,18 @@ def world_moment() -> Any:
 def test_reading_a_file_again_gives_the_same_bytes_and_is_written_down(world: World) -> None:
     payee(world, 7000)
     file = export(world, executing(world))
-    first = operations.read_bank_file(file=file, by=world.maker, at=world.at, seen=SEEN)
-    again = operations.read_bank_file(file=file, by=world.checker, at=world.at + timedelta(days=9), seen=SEEN)
+    first = bank_files.read_bank_file(file=file, by=world.maker, at=world.at, seen=SEEN)
+    again = bank_files.read_bank_file(file=file, by=world.checker, at=world.at + timedelta(days=9), seen=SEEN)
     assert first == again
     assert hashlib.sha256(first).digest() == bytes(file.sha256)
-    assert queries.audit_events(f"run:{file.run.public_id}").filter(action="read_bank_file").count() == 2
+    assert records.audit_events(f"run:{file.run.public_id}").filter(action="read_bank_file").count() == 2
 
 
 def test_an_attempt_is_exported_once(world: World) -> None:
     payee(world, 7000)
     run = executing(world)
     file = export(world, run)
-    with pytest.raises(operations.UnableToExport, match="No payout of the run is left"):
+    with pytest.raises(bank_files.UnableToExport, match="No payout of the run is left"):
         export(world, run)
     attempt = run.payouts.get().attempts.get()
     assert attempt.bank_file == file
@@ -264,15 +273,15 @@ def test_an_export_reserves_the_money_in_transit_on_its_own_rail(world: World) -
     contributor = payee(world, 7000)
     export(world, executing(world))
     assert world.payable(contributor) == 0
-    assert queries.ledger_in_transit("USD", "manual_bank_file") == from_minor(7000, "USD")
-    assert queries.ledger_in_transit("USD") == 0
-    assert queries.live_in_transit("USD", "manual_bank_file") == from_minor(7000, "USD")
+    assert balances.ledger_in_transit("USD", "manual_bank_file") == from_minor(7000, "USD")
+    assert balances.ledger_in_transit("USD") == 0
+    assert balances.live_in_transit("USD", "manual_bank_file") == from_minor(7000, "USD")
 
 
 def test_a_payout_held_since_its_approval_is_not_ordered(world: World) -> None:
     held, paid = payee(world, 7000), payee(world, 8000)
     run = executing(world)
-    operations.place_hold(contributor=held, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
+    place_hold(contributor=held, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
     file = export(world, run)
     assert file.n_payments == 1
     assert states(run) == ["held", "sending"]
@@ -305,15 +314,13 @@ def test_a_bank_run_of_which_nobody_can_be_ordered_comes_to_its_end(world: World
     contributor = payee(world, 7000)
     run = executing(world)
     if why == "held":
-        operations.place_hold(
-            contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN
-        )
+        place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
     else:
         world.credit(contributor, -1000)
-    with pytest.raises(operations.UnableToExport, match="No payout of the run is left"):
+    with pytest.raises(bank_files.UnableToExport, match="No payout of the run is left"):
         export(world, run)
     assert (states(run), run.bank_files.count()) == (["held"], 0)
-    assert reconciliation.reconcile_bank_run(run=run, at=world.at).is_clean
+    assert reconcile_bank_run(run=run, at=world.at).is_clean
     run.refresh_from_db()
     assert run.state == PayoutRun.State.RECONCILED
 
@@ -323,10 +330,10 @@ def test_the_kill_switch_stops_the_export_and_the_sending(world: World, monkeypa
     run = executing(world)
     file = export(world, run)
     monkeypatch.setattr(settings, "PAYOUTS_FROZEN", True)
-    with pytest.raises(operations.UnableToExport, match="PAYOUTS_FROZEN"):
+    with pytest.raises(bank_files.UnableToExport, match="PAYOUTS_FROZEN"):
         export(world, run)
-    with pytest.raises(operations.UnableToChangeBankFile, match="PAYOUTS_FROZEN"):
-        operations.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN)
+    with pytest.raises(bank_files.UnableToChangeBankFile, match="PAYOUTS_FROZEN"):
+        bank_files.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN)
 
 
 def test_a_file_that_never_reached_the_bank_is_withdrawn_by_another_and_its_payouts_are_ordered_again(
@@ -335,12 +342,12 @@ def test_a_file_that_never_reached_the_bank_is_withdrawn_by_another_and_its_payo
     contributor = payee(world, 7000)
     run = executing(world)
     file = export(world, run)
-    with pytest.raises(operations.UnableToChangeBankFile, match="somebody else"):
-        operations.withdraw_bank_file(file=file, by=world.maker, reason="upload failed", at=world.at, seen=SEEN)
-    operations.withdraw_bank_file(file=file, by=world.checker, reason="upload failed", at=world.at, seen=SEEN)
+    with pytest.raises(bank_files.UnableToChangeBankFile, match="somebody else"):
+        bank_files.withdraw_bank_file(file=file, by=world.maker, reason="upload failed", at=world.at, seen=SEEN)
+    bank_files.withdraw_bank_file(file=file, by=world.checker, reason="upload failed", at=world.at, seen=SEEN)
     assert world.payable(contributor) == from_minor(7000, "USD")
-    with pytest.raises(operations.UnableToChangeBankFile, match="must not reach the bank"):
-        operations.read_bank_file(file=file, by=world.maker, at=world.at, seen=SEEN)
+    with pytest.raises(bank_files.UnableToChangeBankFile, match="must not reach the bank"):
+        bank_files.read_bank_file(file=file, by=world.maker, at=world.at, seen=SEEN)
     again = export(world, run)
     assert again.message_id != file.message_id
     assert [attempt.state for attempt in run.payouts.get().attempts.order_by("number")] == ["void", "sent"]
@@ -349,8 +356,8 @@ def test_a_file_that_never_reached_the_bank_is_withdrawn_by_another_and_its_payo
 def test_a_file_at_the_bank_is_not_withdrawn(world: World) -> None:
     payee(world, 7000)
     _run, file = sent(world)
-    with pytest.raises(operations.UnableToChangeBankFile, match="sent already"):
-        operations.withdraw_bank_file(file=file, by=world.checker, reason="changed my mind", at=world.at, seen=SEEN)
+    with pytest.raises(bank_files.UnableToChangeBankFile, match="sent already"):
+        bank_files.withdraw_bank_file(file=file, by=world.checker, reason="changed my mind", at=world.at, seen=SEEN)
     with pytest.raises(IntegrityError), transaction.atomic():
         BankFile.objects.filter(pk=file.pk).update(state="made")
 
@@ -364,9 +371,9 @@ def test_a_confirmed_transfer_is_booked_from_the_bank_and_the_run_is_reconciled(
     payout = run.payouts.get()
     assert (payout.state, world.payable(contributor)) == ("settled", 0)
     assert bank(world) - before == from_minor(7000, "USD")
-    assert queries.ledger_in_transit("USD", "manual_bank_file") == 0
+    assert balances.ledger_in_transit("USD", "manual_bank_file") == 0
     assert Notice.objects.get(kind="payout_transferred").words.startswith("USD 70.00 left our bank for yours")
-    assert reconciliation.reconcile_bank_run(run=run, at=world.at).is_clean
+    assert reconcile_bank_run(run=run, at=world.at).is_clean
     run.refresh_from_db()
     assert run.state == PayoutRun.State.RECONCILED
     assert not [result.name for result in invariants.check_all() if result.rows]
@@ -385,7 +392,7 @@ def test_who_sent_a_file_does_not_confirm_it(world: World) -> None:
     payee(world, 7000)
     run, file = sent(world)
     payout = run.payouts.get()
-    [result] = operations.record_bank_lines(lines=[line(payout)], by=world.maker, at=world.at, seen=SEEN)
+    [result] = bank_lines.record_bank_lines(lines=[line(payout)], by=world.maker, at=world.at, seen=SEEN)
     assert (result.outcome, "somebody else confirms" in result.words) == ("refused", True)
     assert file.sent_by is not None
     with pytest.raises(IntegrityError, match="confirmed by another"), transaction.atomic():
@@ -399,7 +406,7 @@ def test_nothing_is_confirmed_before_the_file_is_sent(world: World) -> None:
     payee(world, 7000)
     run = executing(world)
     export(world, run)
-    [result] = operations.record_bank_lines(lines=[line(run.payouts.get())], by=world.checker, at=world.at, seen=SEEN)
+    [result] = bank_lines.record_bank_lines(lines=[line(run.payouts.get())], by=world.checker, at=world.at, seen=SEEN)
     assert (result.outcome, result.words) == ("refused", "The file of this transfer is not marked as sent.")
     assert states(run) == ["sending"]
 
@@ -412,7 +419,7 @@ def test_a_rejected_transfer_is_payable_again_and_waits_for_another_account(worl
     assert states(run) == ["held"]
     assert (world.payable(contributor), bank(world)) == (from_minor(7000, "USD"), before)
     assert Hold.objects.get(contributor=contributor, released_at__isnull=True).reason == "refused_by_bank"
-    operations.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
+    banks.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
     held = set(Hold.objects.filter(contributor=contributor, released_at__isnull=True).values_list("reason", flat=True))
     assert held == {"bank_details_changed_recently"}
 
@@ -459,26 +466,26 @@ def test_a_withdrawn_file_that_was_paid_after_all_stops_the_run(world: World) ->
     payee(world, 7000)
     run = executing(world)
     file = export(world, run)
-    operations.withdraw_bank_file(file=file, by=world.checker, reason="upload failed", at=world.at, seen=SEEN)
+    bank_files.withdraw_bank_file(file=file, by=world.checker, reason="upload failed", at=world.at, seen=SEEN)
     assert record(world, line(run.payouts.get())) == ["differs"]
     run.refresh_from_db()
     assert run.is_frozen
     assert Difference.objects.get().type == Difference.Type.MISSING_LOCAL
-    with pytest.raises(operations.UnableToExport):
+    with pytest.raises(bank_files.UnableToExport):
         export(world, run)
 
 
 def test_a_run_whose_transfers_the_bank_has_not_reported_on_is_not_reconciled(world: World) -> None:
     payee(world, 7000)
     run, _file = sent(world)
-    with pytest.raises(reconciliation.UnableToReconcile):
-        reconciliation.reconcile_bank_run(run=run, at=world.at)
+    with pytest.raises(comparison.UnableToReconcile):
+        reconcile_bank_run(run=run, at=world.at)
 
 
 # --- rails side by side -------------------------------------------------------------------------------------------
 def test_each_run_pays_its_own_rail_and_says_so_of_the_other(world: World) -> None:
     by_bank, by_stripe = payee(world, 7000), world.contributor(7000)
-    bank_run = operations.build_run(
+    bank_run = building.build_run(
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at
     )
     stripe_run = world.built()
@@ -491,17 +498,17 @@ def test_each_run_pays_its_own_rail_and_says_so_of_the_other(world: World) -> No
 def test_one_run_of_a_currency_and_rail_is_open_at_a_time(world: World) -> None:
     payee(world, 7000)
     executing(world)
-    with pytest.raises(operations.UnableToBuildRun, match="open already"):
+    with pytest.raises(building.UnableToBuildRun, match="open already"):
         executing(world)
 
 
 def changes_rail(world: World, contributor: Contributor, rail: str) -> None:
-    operations.choose_rail(contributor=contributor, rail=rail, by=world.checker, reason="asked", at=world.at, seen=SEEN)
+    banks.choose_rail(contributor=contributor, rail=rail, by=world.checker, reason="asked", at=world.at, seen=SEEN)
 
 
 def built_by_bank(world: World, days: int = 0) -> PayoutRun:
     at = world.at + timedelta(days=days)
-    return operations.build_run(
+    return building.build_run(
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=at, seen=SEEN
     )
 
@@ -510,11 +517,11 @@ def test_a_run_does_not_take_up_whom_an_open_run_of_the_other_rail_would_pay(wor
     contributor = world.contributor(7000, country="GB")
     stripe_run = world.in_review()
     changes_rail(world, contributor, "manual_bank_file")
-    operations.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
+    banks.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
     bank_run = built_by_bank(world, days=4)
     assert (bank_run.payouts.count(), bank_run.left_out.get().reason) == (0, "live_elsewhere")
-    operations.cancel_run(run=bank_run, by=world.maker, at=world.at, seen=SEEN)
-    operations.cancel_run(run=stripe_run, by=world.maker, at=world.at, seen=SEEN)
+    runs.cancel_run(run=bank_run, by=world.maker, at=world.at, seen=SEEN)
+    runs.cancel_run(run=stripe_run, by=world.maker, at=world.at, seen=SEEN)
     assert built_by_bank(world, days=4).payouts.get().contributor == contributor
 
 
@@ -522,11 +529,11 @@ def test_an_approver_compares_with_the_last_run_of_the_same_rail(world: World) -
     payee(world, 7000)
     bank_run, _file = sent(world)
     record(world, line(bank_run.payouts.get()))
-    reconciliation.reconcile_bank_run(run=bank_run, at=world.at)
+    reconcile_bank_run(run=bank_run, at=world.at)
     world.contributor(5000)
-    assert queries.review(world.in_review()).previous is None
+    assert review(world.in_review()).previous is None
     payee(world, 9000)
-    assert queries.review(built_by_bank(world)).previous == bank_run
+    assert review(built_by_bank(world)).previous == bank_run
 
 
 @pytest.fixture
@@ -539,10 +546,8 @@ def refused_and_moved(paying: World) -> tuple[PayoutRun, PayoutRun]:
     paused = paying.pay(paying.executing())
     assert (paused.state, states(paused)) == (PayoutRun.State.PAUSED, ["refused", "approved"])
     changes_rail(paying, contributor, "manual_bank_file")
-    operations.record_bank_details(
-        contributor=contributor, holder_name="A", iban=NEW_IBAN, by=paying.owner, at=paying.at
-    )
-    by_bank = operations.submit_run(
+    banks.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=paying.owner, at=paying.at)
+    by_bank = runs.submit_run(
         run=built_by_bank(paying, days=4), by=paying.maker, at=paying.at + timedelta(days=4), seen=SEEN
     )
     return paused, by_bank
@@ -552,8 +557,8 @@ def test_who_is_under_way_in_another_run_is_named_to_the_approver(
     paying: World, refused_and_moved: tuple[PayoutRun, PayoutRun]
 ) -> None:
     paused, by_bank = refused_and_moved
-    operations.resume_run(run=paused, by=paying.checker, at=paying.at, seen=SEEN)
-    with pytest.raises(operations.UnableToApprove, match=f"Another run pays them already: {paying.contributors[0]}"):
+    approval.resume_run(run=paused, by=paying.checker, at=paying.at, seen=SEEN)
+    with pytest.raises(approval.UnableToApprove, match=f"Another run pays them already: {paying.contributors[0]}"):
         paying.approve(by_bank)
 
 
@@ -562,7 +567,7 @@ def test_a_resumed_run_leaves_to_another_run_whom_that_pays_by_now(
 ) -> None:
     paused, by_bank = refused_and_moved
     paying.approve(by_bank)
-    operations.resume_run(run=paused, by=paying.checker, at=paying.at, seen=SEEN)
+    approval.resume_run(run=paused, by=paying.checker, at=paying.at, seen=SEEN)
     assert states(paying.pay(paused)) == ["held", "transferred"]
     assert paused.payouts.get(state="held").reason == "live_elsewhere"
     assert states(by_bank) == ["approved"]
@@ -571,19 +576,19 @@ def test_a_resumed_run_leaves_to_another_run_whom_that_pays_by_now(
 def test_a_worker_of_stripes_rail_never_takes_a_bank_transfer(world: World) -> None:
     payee(world, 7000)
     run = executing(world)
-    assert operations.execute_run(run_id=run.pk, threads=1).handled == 0
+    assert crew.execute_run(run_id=run.pk, threads=1).handled == 0
     assert states(run) == ["approved"]
 
 
 def test_a_rail_is_changed_by_a_checker_with_a_reason(world: World) -> None:
     contributor = world.contributor(7000, country="GB")
-    operations.choose_rail(
+    banks.choose_rail(
         contributor=contributor, rail="manual_bank_file", by=world.checker, reason="asked for it", at=world.at,
         seen=SEEN,
     )  # fmt: skip
     assert Hold.objects.get(contributor=contributor, released_at__isnull=True).reason == "onboarding_incomplete"
-    with pytest.raises(operations.UnableToOpenAccount, match="bank transfer"):
-        operations.open_payout_account(contributor=contributor, by=world.owner, at=world.at)
+    with pytest.raises(UnableToOpenAccount, match="bank transfer"):
+        open_payout_account(contributor=contributor, by=world.owner, at=world.at)
 
 
 def test_who_is_held_after_the_file_was_made_stops_its_hand_over(world: World) -> None:
@@ -592,25 +597,25 @@ def test_who_is_held_after_the_file_was_made_stops_its_hand_over(world: World) -
     payee(world, 8000)
     run = executing(world)
     file = export(world, run)
-    operations.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
-    with pytest.raises(operations.UnableToChangeBankFile, match=f"Held since the file was made: {contributor}"):
-        operations.read_bank_file(file=file, by=world.maker, at=world.at, seen=SEEN)
-    withdrawn = operations.withdraw_bank_file(
+    place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
+    with pytest.raises(bank_files.UnableToChangeBankFile, match=f"Held since the file was made: {contributor}"):
+        bank_files.read_bank_file(file=file, by=world.maker, at=world.at, seen=SEEN)
+    withdrawn = bank_files.withdraw_bank_file(
         file=file, by=world.checker, reason="never uploaded", at=world.at, seen=SEEN
     )
     assert withdrawn.state == BankFile.State.WITHDRAWN
-    second = operations.export_bank_file(run=run, by=world.maker, at=world.at, seen=SEEN)
+    second = bank_files.export_bank_file(run=run, by=world.maker, at=world.at, seen=SEEN)
     assert (second.n_payments, second.total_minor) == (1, 8000)
     held = run.payouts.get(contributor=contributor)
     assert (held.state, held.reason) == ("held", "fraud_review")
     assert world.payable(contributor) == from_minor(7000, "USD")
-    operations.read_bank_file(file=second, by=world.maker, at=world.at, seen=SEEN)
+    bank_files.read_bank_file(file=second, by=world.maker, at=world.at, seen=SEEN)
 
 
 def test_that_a_file_was_handed_over_before_a_hold_can_still_be_said(world: World) -> None:
     contributor = payee(world, 7000)
     file = export(world, executing(world))
-    operations.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
-    marked = operations.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN)
+    place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
+    marked = bank_files.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN)
     assert marked.state == BankFile.State.SENT
-    assert operations.read_bank_file(file=marked, by=world.maker, at=world.at, seen=SEEN)
+    assert bank_files.read_bank_file(file=marked, by=world.maker, at=world.at, seen=SEEN)

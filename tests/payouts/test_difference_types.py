@@ -11,9 +11,11 @@ import pytest
 
 from ledger import journal
 from ledger.journal import AccountKey
-from payouts import gateway, operations, reconciliation
 from payouts.models import Difference, Payout, PayoutRun, TopUp
-from payouts.sandbox.models import PLATFORM
+from payouts.operations import funding
+from payouts.rails.stripe import calls
+from payouts.reconciliation import comparison
+from stripe_sandbox.models import PLATFORM
 from tests.payouts.world import World, only
 
 
@@ -125,7 +127,7 @@ def test_a_run_is_compared_with_what_stripe_says(
     paying: World, run: PayoutRun, happened: Callable[[World, Payout], None]
 ) -> None:
     happened(paying, only(run))
-    assert not reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+    assert not comparison.reconcile_run(run=run, at=paying.at).is_clean
     assert found(run) == OF_A_RUN[happened]
     run.refresh_from_db()
     assert run.state == PayoutRun.State.EXECUTING
@@ -141,7 +143,7 @@ def paid_today(paying: World) -> tuple[PayoutRun, date]:
     paying.contributor(1_000)
     now = int(sandbox.settings()["now"])
     run = paying.pay(paying.executing(), seconds=now - paying.at.timestamp())
-    (transfer,) = gateway.find_transfers(only(run).transfer_group)
+    (transfer,) = calls.find_transfers(only(run).transfer_group)
     recorded = only(run).attempts.get().finished_at
     assert recorded is not None
     assert recorded.date() == transfer.created.date()
@@ -150,10 +152,10 @@ def paid_today(paying: World) -> tuple[PayoutRun, date]:
 
 def new_on(day: date, world: World, happens: Callable[[], object]) -> set[str]:
     """The sandbox is shared, so its day holds what other programmes did; only what is new counts."""
-    reconciliation.reconcile_day(currency="USD", day=day, at=world.at)
+    comparison.reconcile_day(currency="USD", day=day, at=world.at)
     before = set(Difference.objects.values_list("type", "subject"))
     happens()
-    reconciliation.reconcile_day(currency="USD", day=day, at=world.at)
+    comparison.reconcile_day(currency="USD", day=day, at=world.at)
     after = Difference.objects.filter(state="open").values_list("type", "subject")
     return {type_ for type_, subject in after if (type_, subject) not in before}
 
@@ -186,8 +188,8 @@ def test_a_day_finds_a_top_up_that_the_bank_took_back_until_that_is_booked(
     assert "missing_local" in new_on(day, paying, lambda: sandbox.reverse_topup(name))
     difference = Difference.objects.get(subject=f"reversal of {name}")
     assert (difference.expected, difference.found, difference.state) == ("0", "-5000", "open")
-    operations.apply_top_up(topup=topup, made=gateway.retrieve_topup(name), at=paying.at)
-    reconciliation.reconcile_day(currency="USD", day=day, at=paying.at)
+    funding.apply_top_up(topup=topup, made=calls.retrieve_topup(name), at=paying.at)
+    comparison.reconcile_day(currency="USD", day=day, at=paying.at)
     difference.refresh_from_db()
     assert difference.state == "resolved"
     assert not Difference.objects.filter(subject=name).exists(), "Its arrival stays booked."
@@ -195,7 +197,7 @@ def test_a_day_finds_a_top_up_that_the_bank_took_back_until_that_is_booked(
 
 def test_a_day_on_which_all_is_well_finds_nothing_of_ours(paying: World, paid_today: tuple[PayoutRun, date]) -> None:
     run, day = paid_today
-    reconciliation.reconcile_day(currency="USD", day=day, at=paying.at)
+    comparison.reconcile_day(currency="USD", day=day, at=paying.at)
     name, group = name_of(only(run)), only(run).transfer_group
     assert not Difference.objects.filter(subject__in=[name, group, f"balance transaction of {name}"]).exists()
 

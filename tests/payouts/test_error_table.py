@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 
-from payouts.gateway.errors import TABLE, Action, Outcome, UnableToUseStripe, classify
-from payouts.holds import RULES, reason_of_disabling
 from payouts.models import HoldReason
-from payouts.queries import explain_hold
+from payouts.queries.hold_reasons import RULES, reason_of_disabling
+from payouts.queries.payees import explain_hold
+from payouts.rails.stripe.errors import TABLE, Action, Outcome, UnableToUseStripe, classify
 
 CODES = [*sorted({code for _, code in TABLE if code}), "something_new", None]
 STATUSES = [None, *range(200, 205), *range(300, 309), *range(400, 432), 451, 499, *range(500, 512), 599]

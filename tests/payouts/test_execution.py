@@ -9,10 +9,14 @@ from datetime import timedelta
 import pytest
 
 from ledger.money import from_minor
-from payouts import gateway, operations, reconciliation
+from payouts.attempts import crew, execution, recording
+from payouts.attempts.pace import LIVE
 from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun
-from payouts.operations import LIVE, execution, recording
-from payouts.sandbox.models import PLATFORM
+from payouts.operations import approval, audit, closing, holds
+from payouts.rails.stripe import calls, errors, values
+from payouts.rails.stripe.client import boot_clock
+from payouts.reconciliation import comparison
+from stripe_sandbox.models import PLATFORM
 from tests.payouts.world import SEEN, World, only, states
 
 
@@ -22,7 +26,7 @@ def attempts(run: PayoutRun) -> list[tuple[int, str]]:
 
 
 def transfers(run: PayoutRun) -> int:
-    return sum(len(gateway.find_transfers(payout.transfer_group)) for payout in run.payouts.all())
+    return sum(len(calls.find_transfers(payout.transfer_group)) for payout in run.payouts.all())
 
 
 @pytest.fixture
@@ -41,7 +45,7 @@ def test_an_answer_that_was_lost_is_found_by_looking(paying: World, run: PayoutR
     assert states(run) == ["transferred"]
     assert attempts(run) == [(1, "succeeded")]
     assert transfers(run) == 1
-    assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+    assert comparison.reconcile_run(run=run, at=paying.at).is_clean
 
 
 def test_a_request_that_never_arrived_is_sent_again_under_its_key(paying: World, run: PayoutRun) -> None:
@@ -85,7 +89,7 @@ def test_a_stored_failure_takes_two_look_ups_a_quarter_of_an_hour_apart_before_a
     keys = list(PayoutAttempt.objects.filter(payout__run=run).values_list("idempotency_key", flat=True))
     assert len(set(keys)) == 2
     assert transfers(run) == 1
-    assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+    assert comparison.reconcile_run(run=run, at=paying.at).is_clean
 
 
 def test_after_twenty_hours_without_an_answer_a_person_decides(paying: World, run: PayoutRun) -> None:
@@ -97,12 +101,12 @@ def test_after_twenty_hours_without_an_answer_a_person_decides(paying: World, ru
     assert payout.needs_person_since is not None
     paying.pay(run, seconds=30 * 3600)
     assert attempts(run) == [(1, "unknown")], "never a new key by itself"
-    with pytest.raises(operations.UnableToDecide, match="no transfer tr_1"):
-        operations.decide_unknown(
+    with pytest.raises(closing.UnableToDecide, match="no transfer tr_1"):
+        closing.decide_unknown(
             payout=payout, paid_transfer_id="tr_1", by=paying.checker, note="x", at=paying.at, seen=SEEN
         )
     later = paying.at + timedelta(hours=30)
-    operations.decide_unknown(
+    closing.decide_unknown(
         payout=payout, paid_transfer_id=None, by=paying.checker, note="not in the dashboard", at=later, seen=SEEN
     )
     assert attempts(run) == [(1, "void")]
@@ -116,12 +120,12 @@ def test_a_person_cannot_say_that_what_stripe_lists_was_not_paid(paying: World, 
     paying.sandbox.queue_faults("drop_after")
     paying.pay(run)
     Payout.objects.filter(run=run).update(needs_person_since=paying.at)
-    with pytest.raises(operations.UnableToDecide, match="it was paid"):
-        operations.decide_unknown(
+    with pytest.raises(closing.UnableToDecide, match="it was paid"):
+        closing.decide_unknown(
             payout=only(run), paid_transfer_id=None, by=paying.checker, note="x", at=paying.at, seen=SEEN
         )
-    (found,) = gateway.find_transfers(only(run).transfer_group)
-    operations.decide_unknown(
+    (found,) = calls.find_transfers(only(run).transfer_group)
+    closing.decide_unknown(
         payout=only(run), paid_transfer_id=found.id, by=paying.checker, note="seen", at=paying.at, seen=SEEN
     )
     assert states(run) == ["transferred"]
@@ -141,24 +145,24 @@ def test_a_transfer_that_is_not_what_was_approved_is_taken_back_and_then_decided
     paying.pay(run, seconds=6)
 
     def decide(transfer: str | None) -> None:
-        operations.decide_unknown(
+        closing.decide_unknown(
             payout=only(run), paid_transfer_id=transfer, by=paying.checker, note="x", at=paying.at, seen=SEEN
         )
 
-    with pytest.raises(operations.UnableToDecide, match="not what was approved"):
+    with pytest.raises(closing.UnableToDecide, match="not what was approved"):
         decide(odd.id)
-    with pytest.raises(operations.UnableToDecide, match="it was paid"):
+    with pytest.raises(closing.UnableToDecide, match="it was paid"):
         decide(None)
     assert states(run) == ["unknown"]
     client.v1.transfers.reversals.create(odd.id, {"amount": 900})
     stale = only(run)
     decide(None)
     assert (states(run), attempts(run)) == (["approved"], [(1, "void")])
-    with pytest.raises(operations.UnableToDecide, match="no longer waits"):
-        operations.decide_unknown(
+    with pytest.raises(closing.UnableToDecide, match="no longer waits"):
+        closing.decide_unknown(
             payout=stale, paid_transfer_id=None, by=paying.checker, note="x", at=paying.at, seen=SEEN
         )
-    operations.resume_run(run=run, by=paying.compliance, at=paying.at, seen=SEEN)
+    approval.resume_run(run=run, by=paying.compliance, at=paying.at, seen=SEEN)
     # The next attempt's answer is lost too, and the look-up meets the old transfer again.
     paying.sandbox.queue_faults("drop_before")
     paying.pay(run, seconds=3_600)
@@ -170,7 +174,7 @@ def test_without_the_money_the_run_pauses_and_resuming_tries_again_under_a_new_k
     paying: World, run: PayoutRun
 ) -> None:
     assert paying.sandbox is not None
-    balance = gateway.balance().available["USD"]
+    balance = calls.balance().available["USD"]
     paying.sandbox.adjust(PLATFORM, -balance)
     try:
         run = paying.pay(run)
@@ -180,7 +184,7 @@ def test_without_the_money_the_run_pauses_and_resuming_tries_again_under_a_new_k
         assert paying.payable(paying.contributors[0]) == from_minor(1_000, "USD")
     finally:
         paying.sandbox.adjust(PLATFORM, balance)
-    run = operations.resume_run(run=run, by=paying.checker, at=paying.at, seen=SEEN)
+    run = approval.resume_run(run=run, by=paying.checker, at=paying.at, seen=SEEN)
     paying.pay(run)
     assert attempts(run) == [(1, "refused"), (2, "succeeded")]
     assert transfers(run) == 1
@@ -199,14 +203,14 @@ def test_a_refused_payee_is_held_and_told_and_the_others_are_paid(paying: World)
     assert paying.payable(refused) == from_minor(1_000, "USD")
     assert refused.notices.filter(kind="payout_held").exists()
     assert refused.holds.filter(released_at__isnull=True).exists()
-    assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+    assert comparison.reconcile_run(run=run, at=paying.at).is_clean
     assert paid.payouts.get().state == "transferred"
 
 
 def test_a_worker_that_wakes_late_in_its_lease_writes_nothing(paying: World, run: PayoutRun) -> None:
     moment = paying.at
     late = replace(LIVE, lease=35.0)  # the margin takes all of it
-    operations.execute_run(run_id=run.pk, threads=1, clock=lambda: moment, pace=late)
+    crew.execute_run(run_id=run.pk, threads=1, clock=lambda: moment, pace=late)
     assert transfers(run) == 0
     attempt = PayoutAttempt.objects.get(payout__run=run)
     assert (attempt.state, attempt.sends, attempt.sends_not_executed) == ("sent", 1, 1)
@@ -215,20 +219,20 @@ def test_a_worker_that_wakes_late_in_its_lease_writes_nothing(paying: World, run
 
 
 def test_other_bytes_than_those_written_down_are_never_sent(paying: World, run: PayoutRun) -> None:
-    request = gateway.transfer_request(
+    request = calls.transfer_request(
         amount_minor=1, currency="USD", destination="acct_1", transfer_group="g", metadata={"a": "b c&d"}
     )
-    other = gateway.TransferRequest(request.body.replace("amount=1", "amount=01"))
-    assert gateway.TransferRequest(request.body).params == request.params
+    other = values.TransferRequest(request.body.replace("amount=1", "amount=01"))
+    assert values.TransferRequest(request.body).params == request.params
 
-    class Swapped(gateway.TransferRequest):
+    class Swapped(values.TransferRequest):
         @property
         def sha256(self) -> bytes:
             return other.sha256
 
-    with pytest.raises(gateway.UnableToSend, match="differs") as caught:
-        gateway.create_transfer(Swapped(request.body), idempotency_key="k", deadline=gateway.boot_clock() + 9)
-    assert caught.value.verdict.action == gateway.Action.FREEZE_RUN
+    with pytest.raises(errors.UnableToSend, match="differs") as caught:
+        calls.create_transfer(Swapped(request.body), idempotency_key="k", deadline=boot_clock() + 9)
+    assert caught.value.verdict.action == errors.Action.FREEZE_RUN
 
 
 def test_a_success_is_recorded_even_when_the_lease_is_lost(paying: World, run: PayoutRun) -> None:
@@ -236,7 +240,7 @@ def test_a_success_is_recorded_even_when_the_lease_is_lost(paying: World, run: P
     paying.sandbox.queue_faults("drop_after")
     paying.pay(run)
     payout = only(run)
-    (transfer,) = gateway.find_transfers(payout.transfer_group)
+    (transfer,) = calls.find_transfers(payout.transfer_group)
     attempt = payout.attempts.get()
     Payout.objects.filter(pk=payout.pk).update(lease_token="00000000-0000-0000-0000-000000000001")
     assert recording.record_transfer(attempt_id=attempt.pk, transfer=transfer, at=paying.at)
@@ -247,16 +251,16 @@ def test_a_success_is_recorded_even_when_the_lease_is_lost(paying: World, run: P
 def test_a_second_transfer_for_an_attempt_freezes_the_run(paying: World, run: PayoutRun) -> None:
     paying.pay(run)
     payout = only(run)
-    (transfer,) = gateway.find_transfers(payout.transfer_group)
+    (transfer,) = calls.find_transfers(payout.transfer_group)
     other = replace(transfer, id="tr_another")
     assert not recording.record_transfer(attempt_id=payout.attempts.get().pk, transfer=other, at=paying.at)
     run.refresh_from_db()
     assert run.is_frozen
     assert Difference.objects.get().type == "duplicate_group"
-    with pytest.raises(operations.UnableToAct):
-        operations.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)
-    operations.resume_run(run=run, by=paying.compliance, at=paying.at, seen=SEEN)
-    assert not reconciliation.reconcile_run(run=run, at=paying.at).is_clean, "only a person explains a double payment"
+    with pytest.raises(audit.UnableToAct):
+        approval.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)
+    approval.resume_run(run=run, by=paying.compliance, at=paying.at, seen=SEEN)
+    assert not comparison.reconcile_run(run=run, at=paying.at).is_clean, "only a person explains a double payment"
 
 
 @pytest.mark.parametrize(
@@ -275,7 +279,7 @@ def test_a_transfer_that_is_not_what_was_approved_is_never_booked(
     paying.sandbox.queue_faults("drop_after")
     paying.pay(run)
     payout = only(run)
-    (transfer,) = gateway.find_transfers(payout.transfer_group)
+    (transfer,) = calls.find_transfers(payout.transfer_group)
     odd = replace(transfer, **change)  # type: ignore[arg-type]
     assert not recording.record_transfer(attempt_id=payout.attempts.get().pk, transfer=odd, at=paying.at)
     run.refresh_from_db()
@@ -288,16 +292,16 @@ def test_a_pause_or_a_hold_stops_the_sending_but_not_the_looking(paying: World, 
     assert paying.sandbox is not None
     paying.sandbox.queue_faults("drop_before")
     paying.pay(run)
-    operations.pause_run(run=run, by=paying.maker, note="wait", at=paying.at, seen=SEEN)
+    approval.pause_run(run=run, by=paying.maker, note="wait", at=paying.at, seen=SEEN)
     paying.pay(run, seconds=10)
     assert (attempts(run), transfers(run)) == ([(1, "unknown")], 0)
-    operations.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)
-    hold = operations.place_hold(
+    approval.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)
+    hold = holds.place_hold(
         contributor=paying.contributors[0], reason="fraud_review", by=paying.compliance, at=paying.at, seen=SEEN
     )
     paying.pay(run, seconds=400)
     assert (attempts(run), transfers(run)) == ([(1, "unknown")], 0)
-    operations.release_hold(hold=hold, by=paying.compliance, at=paying.at + timedelta(seconds=500), seen=SEEN)
+    holds.release_hold(hold=hold, by=paying.compliance, at=paying.at + timedelta(seconds=500), seen=SEEN)
     paying.pay(run, seconds=900)
     assert attempts(run) == [(1, "succeeded")]
 
@@ -310,8 +314,8 @@ def test_a_row_that_differs_from_what_was_approved_freezes_the_run(
     run = paying.pay(run)
     assert run.is_frozen
     assert states(run) == ["approved"]
-    with pytest.raises(operations.UnableToAct):
-        operations.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)
+    with pytest.raises(audit.UnableToAct):
+        approval.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)
 
 
 def test_a_key_that_stripe_refuses_stops_the_run_and_nothing_is_retried(
@@ -323,10 +327,10 @@ def test_a_key_that_stripe_refuses_stops_the_run_and_nothing_is_retried(
     assert (run.state, run.pause_code) == (PayoutRun.State.PAUSED, "stripe_refuses_our_key")
     assert attempts(run) == [(1, "refused")]
     settings.STRIPE_SECRET_KEY = right  # type: ignore[attr-defined]
-    operations.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)
+    approval.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)
     paying.pay(run)
     assert attempts(run) == [(1, "refused"), (2, "succeeded")]
 
 
 def test_the_lease_is_measured_on_a_clock_that_runs_while_the_machine_sleeps() -> None:
-    assert abs(gateway.boot_clock() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
+    assert abs(boot_clock() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connection, models, transaction
 
-from payouts import operations, queries
+from payouts.attempts import content
 from payouts.models import AuditEvent, Difference, Payout, PayoutAttempt, PayoutRun
+from payouts.operations import holds
+from payouts.queries import records
 from tests.payouts.world import SEEN, World, only
 
 
@@ -291,11 +293,9 @@ def test_a_run_is_never_deleted_and_its_origin_never_rewritten(world: World) -> 
 
 def test_a_hold_keeps_its_beginning_and_stays_released(world: World) -> None:
     contributor = world.contributor(1_000)
-    hold = operations.place_hold(
-        contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN
-    )
+    hold = holds.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
     assert attack("UPDATE payouts_hold SET reason = 'manual_admin'").startswith("payouts_hold_keeps_")
-    operations.release_hold(hold=hold, by=world.compliance, at=world.at, seen=SEEN)
+    holds.release_hold(hold=hold, by=world.compliance, at=world.at, seen=SEEN)
     assert attack("UPDATE payouts_hold SET released_at = NULL") == "payouts_hold_is_append_only"
     assert "permission denied" in attack("DELETE FROM payouts_hold")
 
@@ -320,7 +320,7 @@ def test_the_audit_log_is_append_only_and_chained(world: World) -> None:
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     for before, after in itertools.pairwise(events):
         assert bytes(after.prev_hash) == bytes(before.hash)
-    assert queries.first_broken_audit_event() is None
+    assert records.first_broken_audit_event() is None
     assert "permission denied" in attack("UPDATE payouts_auditevent SET action = 'x'")
     assert "permission denied" in attack("DELETE FROM payouts_auditevent")
 
@@ -331,7 +331,7 @@ def test_nobody_chooses_a_place_or_a_hash_in_the_audit_log(world: World) -> None
         "VALUES (999, now(), 'forged', 'x', '{}', '{}', '', '\\x01', '\\x02')"
     )
     assert AuditEvent.objects.get(action="forged").sequence != 999
-    assert queries.first_broken_audit_event() is None
+    assert records.first_broken_audit_event() is None
 
 
 @pytest.mark.parametrize("table", ["payouts_payoutpolicy", "payouts_reconciliation", "payouts_taxprofile"])
@@ -348,7 +348,7 @@ def test_the_application_truncates_nothing(world: World) -> None:
 def test_a_payouts_row_is_hashed_with_its_destination(world: World) -> None:
     world.contributor(1_000)
     payout = only(world.built())
-    before = operations.row_sha256(payout)
+    before = content.row_sha256(payout)
     assert bytes(payout.row_sha256) == before
     payout.destination = "acct_other"
-    assert operations.row_sha256(payout) != before
+    assert content.row_sha256(payout) != before

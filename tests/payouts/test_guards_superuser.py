@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from payouts import operations
 from payouts.models import AuditEvent, PayoutRun
+from payouts.operations import approval, holds
 from tests.payouts.test_guards import APPROVE, INSERT_ATTEMPT, attack, columns_but, executing, run_sql
 from tests.payouts.world import SEEN, World
 
@@ -111,7 +111,7 @@ def test_what_was_approved_and_paid_stays_as_it_was(executing: PayoutRun) -> Non
 
 def test_the_audit_log_and_holds_stay(world: World) -> None:
     contributor = world.contributor(1_000)
-    operations.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
+    holds.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
     assert AuditEvent.objects.exists()
     become_superuser()
     assert attack("UPDATE payouts_auditevent SET action = 'x'") == "payouts_auditevent_is_append_only"
@@ -133,17 +133,17 @@ def test_a_payout_that_was_changed_past_the_guards_is_neither_approved_nor_start
     paying.contributor(1_000)
     run = {"approve": paying.in_review, "start": paying.approved, "resume": paying.executing}[step]()
     if step == "resume":
-        run = operations.pause_run(run=run, by=paying.maker, note="wait", at=paying.at, seen=SEEN)
+        run = approval.pause_run(run=run, by=paying.maker, note="wait", at=paying.at, seen=SEEN)
     become_superuser()
     run_sql("SET CONSTRAINTS ALL IMMEDIATE")
     run_sql("ALTER TABLE payouts_payout DISABLE TRIGGER payout_keeps_its_terms")
     run_sql("UPDATE payouts_payout SET destination = 'acct_of_somebody_else' WHERE run_id = %s", run.pk)
     if step == "approve":
-        with pytest.raises(operations.UnableToApprove, match="changed since you opened it"):
+        with pytest.raises(approval.UnableToApprove, match="changed since you opened it"):
             paying.approve(run)
     elif step == "start":
-        with pytest.raises(operations.UnableToStart, match="differ from what was approved"):
-            operations.start_execution(run=run, by=paying.checker, at=paying.at, seen=SEEN)
+        with pytest.raises(approval.UnableToStart, match="differ from what was approved"):
+            approval.start_execution(run=run, by=paying.checker, at=paying.at, seen=SEEN)
     else:
-        with pytest.raises(operations.UnableToResume, match="differ from what was approved"):
-            operations.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)
+        with pytest.raises(approval.UnableToResume, match="differ from what was approved"):
+            approval.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)

@@ -8,21 +8,32 @@ from typing import Any
 import pytest
 
 from contributors.models import STAFF_ROLES, Contributor
-from payouts import gateway, money, operations, queries, reconciliation
-from payouts.holds import DISABLED_REASONS, PLACED_BY_PEOPLE, RULES, Owner, reason_of_disabling, why_not_release
 from payouts.models import Hold, HoldReason, LeftOut, PayoutAccount
+from payouts.operations import accounts, audit, banks, building, holds, runs
+from payouts.queries import balances, payees, records
+from payouts.queries.hold_reasons import (
+    DISABLED_REASONS,
+    PLACED_BY_PEOPLE,
+    RULES,
+    Owner,
+    reason_of_disabling,
+    why_not_release,
+)
+from payouts.rails import amounts
+from payouts.rails.stripe import calls
+from payouts.reconciliation import sweeping
 from tests.payouts.world import SEEN, World
 
 R = HoldReason
 
 
 def open_reasons(contributor: Contributor) -> set[str]:
-    return {one.hold.reason for one in queries.open_holds(contributor)}
+    return {one.hold.reason for one in payees.open_holds(contributor)}
 
 
 def refresh(world: World, contributor: Contributor, *, days: float = 0) -> set[str]:
     account = PayoutAccount.objects.get(contributor=contributor)
-    operations.refresh_holds(account=account, at=world.at + timedelta(days=days))
+    accounts.refresh_holds(account=account, at=world.at + timedelta(days=days))
     return open_reasons(contributor)
 
 
@@ -41,7 +52,7 @@ def test_every_reason_has_an_owner_and_words_for_the_contributor() -> None:
 @pytest.mark.parametrize("reason", list(HoldReason))
 def test_a_hold_of_every_reason_stops_a_payout_and_tells_its_owner_and_remedy(world: World, reason: HoldReason) -> None:
     contributor = world.contributor(1000)
-    hold = operations.place_hold(contributor=contributor, reason=reason, at=world.at)
+    hold = holds.place_hold(contributor=contributor, reason=reason, at=world.at)
     run = world.built()
     row = run.left_out.get()
     is_onboarding = reason == R.ONBOARDING_INCOMPLETE
@@ -92,20 +103,20 @@ def test_who_releases_a_hold_follows_from_its_rule(world: World, reason: HoldRea
     people = {role: world._user(role, role) for role in STAFF_ROLES} | {"stranger": world._user("stranger")}
     released = set()
     for name, by in people.items():
-        hold = operations.place_hold(contributor=contributor, reason=reason, at=world.at)
+        hold = holds.place_hold(contributor=contributor, reason=reason, at=world.at)
         assert (why_not_release(hold, by) == "") == (name in allowed), name
         if not allowed:
             assert RULES[reason].remedy in why_not_release(hold, by), "staff reads what the contributor was told"
         try:
-            operations.release_hold(hold=hold, by=by, at=world.at, note="seen to", seen=SEEN)
+            holds.release_hold(hold=hold, by=by, at=world.at, note="seen to", seen=SEEN)
             released.add(name)
-        except (operations.UnableToAct, operations.UnableToReleaseHold):
+        except (audit.UnableToAct, holds.UnableToReleaseHold):
             Hold.objects.filter(pk=hold.pk).update(released_at=world.at)
-    hold = operations.place_hold(contributor=contributor, reason=reason, at=world.at)
+    hold = holds.place_hold(contributor=contributor, reason=reason, at=world.at)
     try:
-        operations.resume_own_payouts(contributor=contributor, by=world.owner, at=world.at)
+        holds.resume_own_payouts(contributor=contributor, by=world.owner, at=world.at)
         released.add("contributor")
-    except operations.UnableToReleaseHold:
+    except holds.UnableToReleaseHold:
         assert Hold.objects.get(pk=hold.pk).released_at is None
     assert released == allowed
 
@@ -120,12 +131,12 @@ def test_a_reason_that_people_place_can_be_released_by_its_owner() -> None:
 
 def test_compliance_lifts_a_contributors_own_pause_with_a_reason_alone(world: World) -> None:
     contributor = world.contributor(1000)
-    hold = operations.pause_own_payouts(contributor=contributor, by=world.owner, at=world.at)
-    with pytest.raises(operations.UnableToReleaseHold, match="Say why it is lifted without them"):
-        operations.release_hold(hold=hold, by=world.compliance, at=world.at, note=" ", seen=SEEN)
-    operations.release_hold(hold=hold, by=world.compliance, at=world.at, note="a court's order", seen=SEEN)
+    hold = holds.pause_own_payouts(contributor=contributor, by=world.owner, at=world.at)
+    with pytest.raises(holds.UnableToReleaseHold, match="Say why it is lifted without them"):
+        holds.release_hold(hold=hold, by=world.compliance, at=world.at, note=" ", seen=SEEN)
+    holds.release_hold(hold=hold, by=world.compliance, at=world.at, note="a court's order", seen=SEEN)
     assert open_reasons(contributor) == set()
-    lifted = queries.audit_events(f"contributor:{contributor.pk}").get(action="release_hold")
+    lifted = records.audit_events(f"contributor:{contributor.pk}").get(action="release_hold")
     assert (lifted.actor, lifted.after) == (world.compliance, {"note": "a court's order"})
 
 
@@ -134,13 +145,13 @@ def test_people_place_only_what_people_decide(world: World, reason: HoldReason) 
     contributor = world.contributor(1000)
 
     def place() -> None:
-        operations.place_hold(contributor=contributor, reason=reason, by=world.compliance, at=world.at, seen=SEEN)
+        holds.place_hold(contributor=contributor, reason=reason, by=world.compliance, at=world.at, seen=SEEN)
 
     if reason in PLACED_BY_PEOPLE:
         place()
         assert reason in open_reasons(contributor)
     else:
-        with pytest.raises(operations.UnableToPlaceHold, match="comes and goes by itself"):
+        with pytest.raises(holds.UnableToPlaceHold, match="comes and goes by itself"):
             place()
 
 
@@ -189,18 +200,18 @@ def test_a_currency_that_the_rail_does_not_pay_is_a_hold_until_the_rail_changes(
 def test_what_the_rail_itself_refused_is_not_released_by_a_table_of_ours(world: World) -> None:
     contributor = world.contributor(1000)
     payout = world.approved().payouts.get()
-    operations.place_hold(contributor=contributor, reason="country_unsupported", payout=payout, at=world.at)
+    holds.place_hold(contributor=contributor, reason="country_unsupported", payout=payout, at=world.at)
     assert refresh(world, contributor) == {R.COUNTRY_UNSUPPORTED}
     hold = Hold.objects.get(contributor=contributor)
-    operations.release_hold(hold=hold, by=world.checker, at=world.at, seen=SEEN)
+    holds.release_hold(hold=hold, by=world.checker, at=world.at, seen=SEEN)
     assert open_reasons(contributor) == set()
 
 
 def test_a_country_without_a_rail_is_said_at_once(world: World) -> None:
     contributor = world.contributor(1000, outcome=None, country="NG")
-    operations.account_on_rail(contributor=contributor, at=world.at)
+    banks.account_on_rail(contributor=contributor, at=world.at)
     assert refresh(world, contributor) == {R.COUNTRY_UNSUPPORTED}
-    row = operations.build_run(
+    row = building.build_run(
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
     ).left_out.get()
     assert "no way yet of paying to your country" in row.words
@@ -215,32 +226,32 @@ def test_a_balance_below_zero_at_stripe_is_found_by_the_sweep_and_ends_with_its_
     paying.sandbox.adjust(account, -500)
     later = paying.at + timedelta(hours=25)
     PayoutAccount.objects.exclude(contributor=contributor).update(synced_at=later)
-    reconciliation.sweep_accounts(at=later)
+    sweeping.sweep_accounts(at=later)
     assert open_reasons(contributor) == {R.NEGATIVE_STRIPE_BALANCE}
     assert paying.built().left_out.get().hold_reason == R.NEGATIVE_STRIPE_BALANCE
     paying.sandbox.adjust(account, 500)
-    reconciliation.sweep_accounts(at=later + timedelta(hours=25))
+    sweeping.sweep_accounts(at=later + timedelta(hours=25))
     assert open_reasons(contributor) == set()
-    assert gateway.balance(account).total("USD") == 0
+    assert calls.balance(account).total("USD") == 0
 
 
 def test_a_contributor_pauses_and_resumes_its_own_payouts(world: World) -> None:
     contributor = world.contributor(1000)
-    operations.pause_own_payouts(contributor=contributor, by=world.owner, at=world.at)
+    holds.pause_own_payouts(contributor=contributor, by=world.owner, at=world.at)
     assert world.built().left_out.get().hold_reason == R.CONTRIBUTOR_PAUSED
-    with pytest.raises(operations.UnableToPlaceHold, match="paused already"):
-        operations.pause_own_payouts(contributor=contributor, by=world.owner, at=world.at)
+    with pytest.raises(holds.UnableToPlaceHold, match="paused already"):
+        holds.pause_own_payouts(contributor=contributor, by=world.owner, at=world.at)
     assert refresh(world, contributor) == {R.CONTRIBUTOR_PAUSED}
-    operations.resume_own_payouts(contributor=contributor, by=world.owner, at=world.at)
+    holds.resume_own_payouts(contributor=contributor, by=world.owner, at=world.at)
     assert open_reasons(contributor) == set()
-    with pytest.raises(operations.UnableToReleaseHold):
-        operations.resume_own_payouts(contributor=contributor, by=world.owner, at=world.at)
+    with pytest.raises(holds.UnableToReleaseHold):
+        holds.resume_own_payouts(contributor=contributor, by=world.owner, at=world.at)
 
 
 def test_only_who_manages_a_contributor_pauses_its_payouts(world: World) -> None:
     contributor = world.contributor(1000)
-    for act in (operations.pause_own_payouts, operations.resume_own_payouts):
-        with pytest.raises(operations.UnableToPlaceHold, match="does not manage"):
+    for act in (holds.pause_own_payouts, holds.resume_own_payouts):
+        with pytest.raises(holds.UnableToPlaceHold, match="does not manage"):
             act(contributor=contributor, by=world.checker, at=world.at)
 
 
@@ -255,20 +266,20 @@ def test_only_who_manages_a_contributor_pauses_its_payouts(world: World) -> None
     ],
 )  # fmt: skip
 def test_a_rail_has_a_least_amount_by_country_and_currency(country: str, currency: str, rail: str, least: int) -> None:
-    assert money.rail_minimum(country, currency, rail=rail) == least
+    assert amounts.rail_minimum(country, currency, rail=rail) == least
 
 
 def test_the_largest_of_the_three_thresholds_counts(world: World) -> None:
     contributor = world.contributor(4999, outcome=None, country="BR")
-    operations.record_bank_details(
+    banks.record_bank_details(
         contributor=contributor, holder_name="A", iban="GB33BUKB20201555555555", by=world.owner, at=world.at
     )
 
     def build() -> Any:
-        run = operations.build_run(
+        run = building.build_run(
             currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
         )
-        operations.cancel_run(run=run, by=world.maker, at=world.at, seen=SEEN)
+        runs.cancel_run(run=run, by=world.maker, at=world.at, seen=SEEN)
         return run
 
     row = build().left_out.get()
@@ -277,7 +288,7 @@ def test_the_largest_of_the_three_thresholds_counts(world: World) -> None:
     world.credit(contributor, 1)
     assert build().payouts.get().amount_minor == 5000
     account = PayoutAccount.objects.get(contributor=contributor)
-    operations.set_own_threshold(account=account, minimum_minor=6000, by=world.owner, at=world.at)
+    accounts.set_own_threshold(account=account, minimum_minor=6000, by=world.owner, at=world.at)
     assert "least payout of USD 60.00" in build().left_out.get().words
 
 
@@ -286,13 +297,13 @@ def test_money_of_somebody_who_was_not_heard_of_for_three_years_is_reported(worl
     years_later = world.at + timedelta(days=365.25 * 3 + 1)
     world.owner.last_login = world.at
     world.owner.save(update_fields=["last_login"])
-    assert {row.contributor for row in queries.dormant(at=years_later)} == {silent, heard}
-    assert queries.dormant(at=world.at + timedelta(days=365 * 2)) == []
-    from contributors.operations import add_member
+    assert {row.contributor for row in balances.dormant(at=years_later)} == {silent, heard}
+    assert balances.dormant(at=world.at + timedelta(days=365 * 2)) == []
+    from contributors.operations.people import add_member
 
     visitor = world._user("visitor")
     visitor.last_login = years_later - timedelta(days=10)
     visitor.save(update_fields=["last_login"])
     add_member(contributor=heard, user=visitor, role="viewer", at=world.at)
-    [row] = queries.dormant(at=years_later)
+    [row] = balances.dormant(at=years_later)
     assert (row.contributor, row.amount) == (silent, world.payable(silent))

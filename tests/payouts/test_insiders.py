@@ -7,9 +7,23 @@ from datetime import timedelta
 import pytest
 from django.conf import settings
 
-from contributors.operations import UnableToDecideLink, add_member
-from payouts import operations
+from contributors.operations.links import UnableToDecideLink
+from contributors.operations.people import add_member
 from payouts.models import Hold, PayoutAccount, PayoutRun
+from payouts.operations import (
+    audit,
+    bank_files,
+    bank_lines,
+    banks,
+    building,
+    closing,
+    holds,
+    links,
+    reversals,
+    runs,
+    staff,
+)
+from payouts.operations.accounts import refresh_holds
 from tests.payouts.test_bank_rail import NEW_IBAN, executing, export, line, payee, sent
 from tests.payouts.world import SEEN, World, only, states
 
@@ -24,16 +38,16 @@ def test_nobody_of_staff_acts_on_the_payouts_of_a_contributor_that_they_act_for(
     contributor = world.contributor(1000)
     for person in (world.checker, world.compliance):
         add_member(contributor=contributor, user=person, role="viewer", at=world.at)
-    hold = operations.place_hold(contributor=contributor, reason="manual_admin", by=world.maker, at=world.at, seen=SEEN)
-    with pytest.raises(operations.UnableToActForOneself, match=f"You act for {contributor}"):
-        operations.release_hold(hold=hold, by=world.checker, at=world.at, seen=SEEN)
-    with pytest.raises(operations.UnableToActForOneself):
-        operations.choose_rail(
+    hold = holds.place_hold(contributor=contributor, reason="manual_admin", by=world.maker, at=world.at, seen=SEEN)
+    with pytest.raises(audit.UnableToActForOneself, match=f"You act for {contributor}"):
+        holds.release_hold(hold=hold, by=world.checker, at=world.at, seen=SEEN)
+    with pytest.raises(audit.UnableToActForOneself):
+        banks.choose_rail(
             contributor=contributor, rail="manual_bank_file", by=world.checker, reason="mine", at=world.at, seen=SEEN
         )
-    with pytest.raises(operations.UnableToActForOneself):
+    with pytest.raises(audit.UnableToActForOneself):
         world.tax_form(contributor)
-    assert operations.release_hold(hold=hold, by=world.second_checker, at=world.at, seen=SEEN).released_at
+    assert holds.release_hold(hold=hold, by=world.second_checker, at=world.at, seen=SEEN).released_at
 
 
 def test_who_acts_for_a_payee_approves_no_run_that_pays_them(world: World) -> None:
@@ -43,7 +57,7 @@ def test_who_acts_for_a_payee_approves_no_run_that_pays_them(world: World) -> No
     add_member(contributor=contributor, user=world.second_checker, role="viewer", at=world.at)
     run = world.in_review()
     for _ in ("the first", "the second"):
-        with pytest.raises(operations.UnableToActForOneself, match=f"You act for {contributor}"):
+        with pytest.raises(audit.UnableToActForOneself, match=f"You act for {contributor}"):
             world.approve(run, by=world.second_checker)
         run = world.approve(run, by=world.checker if run.approved_by is None else world.second_checker_as_maker())
     assert run.state == PayoutRun.State.APPROVED
@@ -56,7 +70,7 @@ def test_who_acts_for_a_payee_does_not_say_what_became_of_their_transfer(world: 
     run, _file = sent(world)
     for kind in ("rejected", "executed"):
         lines = [line(run.payouts.get(contributor=contributor), kind) for contributor in (own, other)]
-        results = operations.record_bank_lines(lines=lines, by=world.second_checker, at=world.at, seen=SEEN)
+        results = bank_lines.record_bank_lines(lines=lines, by=world.second_checker, at=world.at, seen=SEEN)
         assert (results[0].outcome, results[0].words.startswith(f"You act for {own}")) == ("refused", True)
     assert world.payable(own) == 0
     assert states(run) == ["sending", "held"]
@@ -66,20 +80,20 @@ def test_who_acts_for_a_payee_does_not_withdraw_the_file_that_pays_them(world: W
     contributor = payee(world, 7000)
     add_member(contributor=contributor, user=world.second_checker, role="owner", at=world.at)
     file = export(world, executing(world))
-    with pytest.raises(operations.UnableToActForOneself, match=f"You act for {contributor}"):
-        operations.withdraw_bank_file(file=file, by=world.second_checker, reason="lost", at=world.at, seen=SEEN)
+    with pytest.raises(audit.UnableToActForOneself, match=f"You act for {contributor}"):
+        bank_files.withdraw_bank_file(file=file, by=world.second_checker, reason="lost", at=world.at, seen=SEEN)
 
 
 def test_who_acts_for_a_payee_neither_takes_their_payout_back_nor_decides_what_became_of_it(paying: World) -> None:
     contributor = paying.contributor(1000)
     add_member(contributor=contributor, user=paying.second_checker, role="owner", at=paying.at)
     payout = only(paying.pay(paying.executing()))
-    with pytest.raises(operations.UnableToActForOneself, match=f"You act for {contributor}"):
-        operations.reverse_payout(
+    with pytest.raises(audit.UnableToActForOneself, match=f"You act for {contributor}"):
+        reversals.reverse_payout(
             payout=payout, amount_minor=1000, by=paying.second_checker, reason="x", at=paying.at, seen=SEEN
         )
-    with pytest.raises(operations.UnableToActForOneself, match=f"You act for {contributor}"):
-        operations.decide_unknown(
+    with pytest.raises(audit.UnableToActForOneself, match=f"You act for {contributor}"):
+        closing.decide_unknown(
             payout=payout, paid_transfer_id=None, by=paying.second_checker, note="none", at=paying.at, seen=SEEN
         )
 
@@ -89,11 +103,11 @@ def test_who_acts_for_a_payee_does_not_explain_away_what_differs_about_their_pay
     add_member(contributor=contributor, user=world.second_checker, role="viewer", at=world.at)
     run, _file = sent(world)
     short = line(run.payouts.get(), amount_minor=6999)
-    operations.record_bank_lines(lines=[short], by=world.checker, at=world.at, seen=SEEN)
+    bank_lines.record_bank_lines(lines=[short], by=world.checker, at=world.at, seen=SEEN)
     difference = run.differences.get()
-    with pytest.raises(operations.UnableToActForOneself, match=f"You act for {contributor}"):
-        operations.sign_off(difference=difference, by=world.second_checker, note="a fee", at=world.at, seen=SEEN)
-    signed = operations.sign_off(difference=difference, by=world.checker, note="a fee", at=world.at, seen=SEEN)
+    with pytest.raises(audit.UnableToActForOneself, match=f"You act for {contributor}"):
+        closing.sign_off(difference=difference, by=world.second_checker, note="a fee", at=world.at, seen=SEEN)
+    signed = closing.sign_off(difference=difference, by=world.checker, note="a fee", at=world.at, seen=SEEN)
     assert signed.state == "signed_off"
 
 
@@ -103,14 +117,14 @@ def test_a_run_split_under_the_limit_takes_a_second_approver_all_the_same(world:
     people = [world.contributor(1000), world.contributor(1000)]
     run = world.in_review()
     assert run.needs_second_approval
-    first, other = operations.exclude(run=run, contributors=[people[0].pk], by=world.maker, at=world.at, seen=SEEN)
+    first, other = runs.exclude(run=run, contributors=[people[0].pk], by=world.maker, at=world.at, seen=SEEN)
     later = world.at + timedelta(days=3)
-    first = operations.submit_run(run=first, by=world.maker, at=later, seen=SEEN)
+    first = runs.submit_run(run=first, by=world.maker, at=later, seen=SEEN)
     assert (first.total_minor, first.needs_second_approval) == (1000, True)
-    operations.cancel_run(run=first, by=world.maker, at=later, seen=SEEN)
-    other = operations.take_up_run(run=other, by=world.maker, at=later, seen=SEEN)
+    runs.cancel_run(run=first, by=world.maker, at=later, seen=SEEN)
+    other = runs.take_up_run(run=other, by=world.maker, at=later, seen=SEEN)
     # What is cancelled pays nobody: alone, the other part is under the limit.
-    other = operations.submit_run(run=other, by=world.maker, at=later, seen=SEEN)
+    other = runs.submit_run(run=other, by=world.maker, at=later, seen=SEEN)
     assert not other.needs_second_approval
 
 
@@ -122,14 +136,14 @@ def test_runs_of_one_day_that_one_person_approves_alone_are_limited_together(wor
 
     def by_bank(hours: int) -> PayoutRun:
         at = world.at + timedelta(hours=hours)
-        run = operations.build_run(
+        run = building.build_run(
             currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=at, seen=SEEN
         )
-        return operations.submit_run(run=run, by=world.maker, at=at, seen=SEEN)
+        return runs.submit_run(run=run, by=world.maker, at=at, seen=SEEN)
 
     second = by_bank(23)
     assert second.needs_second_approval
-    operations.cancel_run(run=second, by=world.maker, at=world.at, seen=SEEN)
+    runs.cancel_run(run=second, by=world.maker, at=world.at, seen=SEEN)
     assert not by_bank(25).needs_second_approval
 
 
@@ -138,20 +152,20 @@ def test_a_run_that_two_people_approve_takes_nothing_from_what_one_approves_alon
     world.contributor(16_000)
     payee(world, 10_000)
     assert world.in_review().needs_second_approval
-    by_bank = operations.build_run(
+    by_bank = building.build_run(
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
     )
-    assert not operations.submit_run(run=by_bank, by=world.maker, at=world.at, seen=SEEN).needs_second_approval
+    assert not runs.submit_run(run=by_bank, by=world.maker, at=world.at, seen=SEEN).needs_second_approval
 
 
 # --- files --------------------------------------------------------------------------------------------------------
 def test_who_downloaded_a_file_does_not_declare_that_the_bank_never_got_it(world: World) -> None:
     payee(world, 7000)
     file = export(world, executing(world))
-    operations.read_bank_file(file=file, by=world.checker, at=world.at, seen=SEEN)
-    with pytest.raises(operations.UnableToChangeBankFile, match="You downloaded this file"):
-        operations.withdraw_bank_file(file=file, by=world.checker, reason="lost", at=world.at, seen=SEEN)
-    withdrawn = operations.withdraw_bank_file(
+    bank_files.read_bank_file(file=file, by=world.checker, at=world.at, seen=SEEN)
+    with pytest.raises(bank_files.UnableToChangeBankFile, match="You downloaded this file"):
+        bank_files.withdraw_bank_file(file=file, by=world.checker, reason="lost", at=world.at, seen=SEEN)
+    withdrawn = bank_files.withdraw_bank_file(
         file=file, by=world.second_checker, reason="the bank's list has none", at=world.at, seen=SEEN
     )
     assert withdrawn.state == "withdrawn"
@@ -160,10 +174,10 @@ def test_who_downloaded_a_file_does_not_declare_that_the_bank_never_got_it(world
 # --- rails --------------------------------------------------------------------------------------------------------
 def test_a_change_of_rail_begins_a_cool_down_also_to_an_account_that_was_known(world: World) -> None:
     contributor = world.contributor(7000, country="GB")
-    operations.refresh_holds(account=PayoutAccount.objects.get(contributor=contributor), at=world.at)
+    refresh_holds(account=PayoutAccount.objects.get(contributor=contributor), at=world.at)
 
     def choose(rail: str, days: int) -> None:
-        operations.choose_rail(
+        banks.choose_rail(
             contributor=contributor, rail=rail, by=world.checker, reason="asked", at=world.at + timedelta(days=days),
             seen=SEEN,
         )  # fmt: skip
@@ -174,7 +188,7 @@ def test_a_change_of_rail_begins_a_cool_down_also_to_an_account_that_was_known(w
         ).ends_at
 
     choose("manual_bank_file", 0)
-    operations.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
+    banks.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
     choose("stripe_transfer", 10)
     assert cool_down() == world.at + timedelta(days=13)
     choose("manual_bank_file", 20)
@@ -186,12 +200,12 @@ def test_a_change_of_rail_begins_a_cool_down_also_to_an_account_that_was_known(w
 def test_an_administrator_who_was_dismissed_meanwhile_changes_no_roles(world: World) -> None:
     first, second = world._user("first", "admin"), world._user("second", "admin")
     assert first.has_role("admin")
-    operations.change_roles(user=first, roles=[], by=second, reason="left", at=world.at, seen=SEEN)
+    staff.change_roles(user=first, roles=[], by=second, reason="left", at=world.at, seen=SEEN)
     # `first` still holds what a request that began before had read.
-    with pytest.raises(operations.UnableToChangeRoles, match="you administer no more"):
-        operations.change_roles(user=second, roles=[], by=first, reason="revenge", at=world.at, seen=SEEN)
-    with pytest.raises(operations.UnableToChangeRoles, match=r"changed since you opened the page: now none"):
-        operations.change_roles(
+    with pytest.raises(staff.UnableToChangeRoles, match="you administer no more"):
+        staff.change_roles(user=second, roles=[], by=first, reason="revenge", at=world.at, seen=SEEN)
+    with pytest.raises(staff.UnableToChangeRoles, match=r"changed since you opened the page: now none"):
+        staff.change_roles(
             user=first, roles=["admin", "auditor"], known=["admin"], by=second, reason="x", at=world.at, seen=SEEN
         )
 
@@ -201,26 +215,24 @@ def test_nobody_of_compliance_decides_whether_their_own_accounts_are_one(world: 
     one, other = world.contributor(1000), world.contributor(1000)
     colleague = world._user("colleague", "compliance")
     add_member(contributor=other, user=colleague, role="viewer", at=world.at)
-    with pytest.raises(operations.UnableToActForOneself):
-        operations.dismiss_suspicion(
-            accounts=[one, other], reason="My brother's.", by=colleague, at=world.at, seen=SEEN
-        )
-    link = operations.propose_link(
+    with pytest.raises(audit.UnableToActForOneself):
+        links.dismiss_suspicion(accounts=[one, other], reason="My brother's.", by=colleague, at=world.at, seen=SEEN)
+    link = links.propose_link(
         accounts=[one, other], reason="One bank account.", by=world.compliance, at=world.at, seen=SEEN
     )
-    with pytest.raises(operations.UnableToActForOneself):
-        operations.decide_link(link=link, agree=False, by=colleague, at=world.at, seen=SEEN)
+    with pytest.raises(audit.UnableToActForOneself):
+        links.decide_link(link=link, agree=False, by=colleague, at=world.at, seen=SEEN)
 
 
 def test_who_agreed_to_a_link_on_an_old_page_does_not_agree_to_its_end(world: World) -> None:
     accounts = [world.contributor(1000), world.contributor(1000)]
     second, third = world._user("second", "compliance"), world._user("third", "compliance")
-    link = operations.propose_link(
+    link = links.propose_link(
         accounts=accounts, reason="One bank account.", by=world.compliance, at=world.at, seen=SEEN
     )
-    operations.decide_link(link=link, agree=True, by=second, at=world.at, known="proposed", seen=SEEN)
-    operations.propose_end_of_link(link=link, reason="Sold.", by=second, at=world.at, seen=SEEN)
+    links.decide_link(link=link, agree=True, by=second, at=world.at, known="proposed", seen=SEEN)
+    links.propose_end_of_link(link=link, reason="Sold.", by=second, at=world.at, seen=SEEN)
     with pytest.raises(UnableToDecideLink, match="Since you opened the page the link became"):
-        operations.decide_link(link=link, agree=True, by=third, at=world.at, known="proposed", seen=SEEN)
+        links.decide_link(link=link, agree=True, by=third, at=world.at, known="proposed", seen=SEEN)
     link.refresh_from_db()
     assert link.state == "ending"

@@ -8,8 +8,11 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 
-from payouts import checks, gateway, operations, reconciliation
+from payouts import checks
 from payouts.models import PayoutAccount, WebhookEvent
+from payouts.operations import accounts
+from payouts.rails.stripe import calls, errors
+from payouts.reconciliation import comparison
 from tests.payouts.world import World, only
 
 
@@ -19,27 +22,27 @@ def test_reading_never_uses_the_key_that_moves_money(paying: World, monkeypatch:
     transfer = str(only(run).attempts.get().provider_transfer_id)
     monkeypatch.setattr(settings, "STRIPE_SECRET_KEY", "sk_test_revoked")
     account, since = paying.account(contributor), paying.at - timedelta(days=3650)
-    gateway.balance()
-    gateway.balance(account)
-    assert gateway.retrieve_transfer(transfer).id == transfer
-    assert [found.id for found in gateway.find_transfers(only(run).transfer_group)] == [transfer]
-    assert transfer in {found.id for found in gateway.list_transfers(since=since)}
-    assert gateway.list_reversals(transfer) == []
-    assert any(row.source == transfer for row in gateway.list_balance_transactions(since=since))
-    assert gateway.retrieve_account(account).id == account
-    assert next(gateway.list_events(since=since))["object"] == "event"
-    operations.sync_account(account=PayoutAccount.objects.get(contributor=contributor), at=paying.at)
-    assert reconciliation.reconcile_run(run=run, at=paying.at).n_transfers == 1
-    with pytest.raises(gateway.UnableToUseStripe):
-        gateway.create_topup(amount_minor=1, currency="USD", description="x", idempotency_key="revoked")
+    calls.balance()
+    calls.balance(account)
+    assert calls.retrieve_transfer(transfer).id == transfer
+    assert [found.id for found in calls.find_transfers(only(run).transfer_group)] == [transfer]
+    assert transfer in {found.id for found in calls.list_transfers(since=since)}
+    assert calls.list_reversals(transfer) == []
+    assert any(row.source == transfer for row in calls.list_balance_transactions(since=since))
+    assert calls.retrieve_account(account).id == account
+    assert next(calls.list_events(since=since))["object"] == "event"
+    accounts.sync_account(account=PayoutAccount.objects.get(contributor=contributor), at=paying.at)
+    assert comparison.reconcile_run(run=run, at=paying.at).n_transfers == 1
+    with pytest.raises(errors.UnableToUseStripe):
+        calls.create_topup(amount_minor=1, currency="USD", description="x", idempotency_key="revoked")
 
 
 def test_the_reading_key_moves_no_money(paying: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "STRIPE_SECRET_KEY", settings.STRIPE_READ_KEY)
-    with pytest.raises(gateway.UnableToUseStripe) as refused:
-        gateway.create_topup(amount_minor=100, currency="USD", description="x", idempotency_key="by the reading key")
+    with pytest.raises(errors.UnableToUseStripe) as refused:
+        calls.create_topup(amount_minor=100, currency="USD", description="x", idempotency_key="by the reading key")
     assert refused.value.http_status in (401, 403)
-    assert refused.value.verdict.action == gateway.Action.PAUSE_RUN
+    assert refused.value.verdict.action == errors.Action.PAUSE_RUN
 
 
 @pytest.mark.parametrize(

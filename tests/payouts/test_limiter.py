@@ -17,8 +17,8 @@ from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from payouts import gateway, limiter
 from payouts.models import PayoutAttempt
+from payouts.rails.stripe import calls, errors, limiter
 from tests.payouts.world import World, states
 
 # What a worker of another process does: takes slots with a few threads and tells when it had each.
@@ -167,7 +167,7 @@ def test_a_run_waits_for_a_limiter_that_was_lost_and_then_sends_under_the_same_k
     assert states(run) == ["sending"]
     attempt = PayoutAttempt.objects.get(payout__run=run)
     assert (attempt.state, attempt.sends, attempt.sends_not_executed) == ("sent", 1, 1)
-    assert gateway.find_transfers(attempt.payout.transfer_group) == []
+    assert calls.find_transfers(attempt.payout.transfer_group) == []
     paying.pay(run, seconds=6)
     attempt.refresh_from_db()
     assert (attempt.state, attempt.number) == ("succeeded", 1)
@@ -176,8 +176,8 @@ def test_a_run_waits_for_a_limiter_that_was_lost_and_then_sends_under_the_same_k
 def test_every_request_takes_a_slot_also_one_that_only_reads(paying: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reaches the socket around the limiter: it is asked there, and not where a call is made."""
     monkeypatch.setattr(settings, "CACHE_URL", "unix:///nowhere/valkey.sock?db=1")
-    for call in (gateway.balance, lambda: gateway.create_topup(
+    for call in (calls.balance, lambda: calls.create_topup(
         amount_minor=100, currency="USD", description="x", idempotency_key=f"t{time.time_ns()}"
     )):  # fmt: skip
-        with pytest.raises(gateway.UnableToUseStripe):
+        with pytest.raises(errors.UnableToUseStripe):
             call()

@@ -9,11 +9,12 @@ import pytest
 from django.core import mail
 
 from contributors.models import Contributor, ContributorLink, IdentifyingDetail, User
-from contributors.queries import linked_accounts, suspicions
-from payouts import gateway, operations
+from contributors.queries.links import linked_accounts, suspicions
 from payouts.models import AuditEvent, Notice, PayoutAccount
-from payouts.operations import NOBODY
+from payouts.operations import audit, banks, links, notices, tax_forms
 from payouts.operations.accounts import apply_account
+from payouts.operations.audit import NOBODY
+from payouts.rails.stripe import calls
 from tests.payouts.world import SEEN, World
 
 IBAN = "GB33BUKB20201555555555"
@@ -22,14 +23,14 @@ OTHER_IBAN = "NL91ABNA0417164300"
 
 def paid_to(world: World, iban: str, holder: str = "A") -> Contributor:
     contributor = world.contributor(outcome=None, country="BR")
-    operations.record_bank_details(
+    banks.record_bank_details(
         contributor=contributor, holder_name=holder, iban=iban, by=world.owner, at=world.at, seen=SEEN
     )
     return contributor
 
 
 def proposed(world: World, *accounts: Contributor) -> ContributorLink:
-    return operations.propose_link(
+    return links.propose_link(
         accounts=accounts, reason="One bank account.", by=world.compliance, at=world.at, seen=SEEN
     )
 
@@ -49,9 +50,7 @@ def test_the_same_account_number_under_other_names_is_found(world: World) -> Non
 
 def test_an_account_that_somebody_has_left_again_still_tells(world: World) -> None:
     one = paid_to(world, IBAN)
-    operations.record_bank_details(
-        contributor=one, holder_name="A", iban=OTHER_IBAN, by=world.owner, at=world.at, seen=SEEN
-    )
+    banks.record_bank_details(contributor=one, holder_name="A", iban=OTHER_IBAN, by=world.owner, at=world.at, seen=SEEN)
     other = paid_to(world, IBAN)
     (found,) = suspicions(world.at)
     assert found.contributors == [one, other]
@@ -64,7 +63,7 @@ def test_the_same_bank_account_at_stripe_is_found_by_stripes_own_mark(paying: Wo
     assert suspicions(paying.at) == []
     for contributor in accounts[:2]:
         account = PayoutAccount.objects.get(contributor=contributor)
-        remote = gateway.retrieve_account(str(account.provider_account_id))
+        remote = calls.retrieve_account(str(account.provider_account_id))
         same = dataclasses.replace(remote, bank_number="Xt5EWLLDS7FJjR1c")
         apply_account(account=account, remote=same, at=paying.at)
     (found,) = suspicions(paying.at)
@@ -75,7 +74,7 @@ def test_the_same_bank_account_at_stripe_is_found_by_stripes_own_mark(paying: Wo
 def test_the_same_tax_number_on_the_forms_of_two_accounts_is_found(world: World) -> None:
     one, other, third = (world.contributor(outcome=None, country="BR") for _ in range(3))
     for contributor, number in ((one, "123.456.789-09"), (other, "12345678909"), (third, "98765432100")):
-        operations.record_tax_form(
+        tax_forms.record_tax_form(
             contributor=contributor, form="w8ben", country="BR", number=number, signed_on=world.at.date(),
             received_on=world.at.date(), withholding_ppb=0, by=world.compliance, at=world.at, seen=SEEN,
         )  # fmt: skip
@@ -88,11 +87,11 @@ def test_compliance_is_told_once_of_what_is_to_be_looked_at_and_again_of_one_acc
     paid_to(world, IBAN)
     paid_to(world, IBAN)
     for _ in range(2):
-        operations.notice_what_is_due(at=world.at)
+        notices.notice_what_is_due(at=world.at)
     told = Notice.objects.filter(kind="link_suspected")
     assert told.get().words == "2 accounts have the same bank account (GB … 5555). Are they one person's?"
     paid_to(world, IBAN)
-    operations.notice_what_is_due(at=world.at)
+    notices.notice_what_is_due(at=world.at)
     assert told.count() == 2
 
 
@@ -102,9 +101,9 @@ def test_a_link_takes_two_people_of_compliance_is_told_to_each_account_and_logge
     one, other = paid_to(world, IBAN), paid_to(world, IBAN)
     link = proposed(world, one, other)
     assert linked_accounts(world.at) == {}
-    with pytest.raises(operations.UnableToTrustPresence):
-        operations.decide_link(link=link, agree=True, by=colleague, at=world.at, seen=NOBODY)
-    operations.decide_link(link=link, agree=True, by=colleague, at=world.at, seen=SEEN)
+    with pytest.raises(audit.UnableToTrustPresence):
+        links.decide_link(link=link, agree=True, by=colleague, at=world.at, seen=NOBODY)
+    links.decide_link(link=link, agree=True, by=colleague, at=world.at, seen=SEEN)
     assert set(linked_accounts(world.at)) == {one.pk, other.pk}
     words = Notice.objects.get(contributor=one, kind="accounts_linked").words
     assert other.display_name in words
@@ -114,7 +113,7 @@ def test_a_link_takes_two_people_of_compliance_is_told_to_each_account_and_logge
         ("propose_link", world.compliance), ("decide_link", colleague),
     ]  # fmt: skip
     assert events[1].after == {"state": "in_force", "accounts": [one.pk, other.pk], "reason": ""}
-    assert operations.send_due_notices(at=world.at) >= 3
+    assert notices.send_due_notices(at=world.at) >= 3
     subjects = [message.subject.removeprefix("Tributary: ") for message in mail.outbox]
     assert subjects.count("Your accounts count as one") == 2
     assert subjects.count("Linked accounts wait for a second person") == 1
@@ -122,10 +121,10 @@ def test_a_link_takes_two_people_of_compliance_is_told_to_each_account_and_logge
 
 def test_the_end_of_a_link_takes_two_people_and_is_told(world: World, colleague: User) -> None:
     one, other = paid_to(world, IBAN), paid_to(world, IBAN)
-    link = operations.decide_link(link=proposed(world, one, other), agree=True, by=colleague, at=world.at, seen=SEEN)
+    link = links.decide_link(link=proposed(world, one, other), agree=True, by=colleague, at=world.at, seen=SEEN)
     later = world.at + timedelta(days=1)
-    ending = operations.propose_end_of_link(link=link, reason="Father and son.", by=colleague, at=later, seen=SEEN)
-    operations.decide_link(link=ending, agree=True, by=world.compliance, at=later, seen=SEEN)
+    ending = links.propose_end_of_link(link=link, reason="Father and son.", by=colleague, at=later, seen=SEEN)
+    links.decide_link(link=ending, agree=True, by=world.compliance, at=later, seen=SEEN)
     assert linked_accounts(later) == {}
     assert "Father and son." in Notice.objects.get(contributor=other, kind="accounts_unlinked").words
     # Two people have looked at it: the bank account alone does not bring it back.
@@ -136,19 +135,19 @@ def test_who_is_not_of_compliance_neither_proposes_nor_decides(world: World) -> 
     one, other = paid_to(world, IBAN), paid_to(world, IBAN)
     link = proposed(world, one, other)
     for by in (world.maker, world.checker):
-        with pytest.raises(operations.UnableToAct):
-            operations.propose_link(accounts=[one, other], reason="So.", by=by, at=world.at, seen=SEEN)
-        with pytest.raises(operations.UnableToAct):
-            operations.dismiss_suspicion(accounts=[one, other], reason="So.", by=by, at=world.at, seen=SEEN)
-        with pytest.raises(operations.UnableToAct):
-            operations.decide_link(link=link, agree=True, by=by, at=world.at, seen=SEEN)
-        with pytest.raises(operations.UnableToAct):
-            operations.propose_end_of_link(link=link, reason="So.", by=by, at=world.at, seen=SEEN)
+        with pytest.raises(audit.UnableToAct):
+            links.propose_link(accounts=[one, other], reason="So.", by=by, at=world.at, seen=SEEN)
+        with pytest.raises(audit.UnableToAct):
+            links.dismiss_suspicion(accounts=[one, other], reason="So.", by=by, at=world.at, seen=SEEN)
+        with pytest.raises(audit.UnableToAct):
+            links.decide_link(link=link, agree=True, by=by, at=world.at, seen=SEEN)
+        with pytest.raises(audit.UnableToAct):
+            links.propose_end_of_link(link=link, reason="So.", by=by, at=world.at, seen=SEEN)
 
 
 def test_different_people_with_one_bank_account_are_written_down_and_left_alone(world: World) -> None:
     couple = [paid_to(world, IBAN), paid_to(world, IBAN)]
-    operations.dismiss_suspicion(accounts=couple, reason="A couple.", by=world.compliance, at=world.at, seen=SEEN)
+    links.dismiss_suspicion(accounts=couple, reason="A couple.", by=world.compliance, at=world.at, seen=SEEN)
     assert suspicions(world.at) == []
     assert linked_accounts(world.at) == {}
     assert AuditEvent.objects.filter(action="dismiss_suspicion", actor=world.compliance).count() == 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from payouts import money
+from payouts.rails import amounts
 
 
 @given(
@@ -15,13 +15,13 @@ from payouts import money
     st.sampled_from(["USD", "JPY", "KWD", "HUF", "TWD"]),
 )
 def test_gross_is_tax_plus_net_and_nothing_is_lost(payable: int, ppb: int, currency: str) -> None:
-    gross, tax, net = money.split(payable, withholding_ppb=ppb, currency=currency)
+    gross, tax, net = amounts.split(payable, withholding_ppb=ppb, currency=currency)
     assert gross == tax + net
     assert 0 <= gross <= payable
-    assert net % money.multiple(currency) == 0
+    assert net % amounts.multiple(currency) == 0
     assert tax == gross * ppb // 1_000_000_000
     # No further multiple could have been paid out of what was there.
-    more = net + money.multiple(currency)
+    more = net + amounts.multiple(currency)
     assert payable - payable * ppb // 1_000_000_000 < more
 
 
@@ -30,4 +30,4 @@ def test_gross_is_tax_plus_net_and_nothing_is_lost(payable: int, ppb: int, curre
     [("USD", 1_234, 1_234), ("HUF", 123_456, 123_400), ("TWD", 99, 0), ("KWD", 12_345, 12_340), ("JPY", 7, 7)],
 )
 def test_what_is_below_a_payable_multiple_stays_owed(currency: str, payable: int, net: int) -> None:
-    assert money.split(payable, withholding_ppb=0, currency=currency) == (net, 0, net)
+    assert amounts.split(payable, withholding_ppb=0, currency=currency) == (net, 0, net)

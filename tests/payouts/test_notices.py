@@ -10,11 +10,12 @@ from django.conf import settings
 from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 
-from contributors.operations import add_member
-from ledger import operations as books
-from ledger import queries as ledger
-from payouts import notices, operations
+from contributors.operations.people import add_member
+from ledger.operations import closing, periods, sealing
+from ledger.queries import books
 from payouts.models import Difference, LeftOut, Notice, PayoutRun
+from payouts.operations import holds, notice_kinds
+from payouts.operations.notices import UnableToChooseNotices, choose_notices, notice_what_is_due, send_due_notices
 from tests.payouts.world import SEEN, World
 
 
@@ -27,13 +28,11 @@ class FailingServer(BaseEmailBackend):
 
 def hold(world: World) -> Any:
     contributor = world.contributor(1000)
-    return operations.place_hold(
-        contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN
-    )
+    return holds.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
 
 
 def send(world: World, *, minutes: float = 0) -> int:
-    return operations.send_due_notices(at=world.at + timedelta(minutes=minutes))
+    return send_due_notices(at=world.at + timedelta(minutes=minutes))
 
 
 def test_a_notice_is_mailed_once_to_those_who_manage_the_contributor(world: World) -> None:
@@ -57,7 +56,7 @@ def test_what_stops_money_is_mailed_before_what_everybody_hears(world: World) ->
             created_at=world.at,
         )  # fmt: skip
     hold(world)
-    assert operations.send_due_notices(at=world.at, limit=1) == 1
+    assert send_due_notices(at=world.at, limit=1) == 1
     assert [message.subject for message in mail.outbox] == ["Tributary: Payments to you are on hold"]
     assert send(world) == 3
 
@@ -106,22 +105,22 @@ def test_one_failing_address_does_not_stop_the_others(world: World, monkeypatch:
 
 def test_a_kind_that_was_switched_off_is_not_mailed_and_still_stands_in_the_portal(world: World) -> None:
     held = hold(world)
-    operations.choose_notices(contributor=held.contributor, muted=["hold_released"], by=world.owner)
-    operations.release_hold(hold=held, by=world.compliance, at=world.at, seen=SEEN)
+    choose_notices(contributor=held.contributor, muted=["hold_released"], by=world.owner)
+    holds.release_hold(hold=held, by=world.compliance, at=world.at, seen=SEEN)
     assert send(world) == 1
     notice = Notice.objects.get(kind="hold_released")
     assert (notice.sent_at, notice.given_up_at, notice.error) == (None, world.at, "")
-    operations.choose_notices(contributor=held.contributor, muted=[], by=world.owner)
+    choose_notices(contributor=held.contributor, muted=[], by=world.owner)
     assert not held.contributor.muted_notices.exists()
 
 
 def test_what_stops_money_cannot_be_switched_off(world: World) -> None:
     contributor = world.contributor(1000)
-    essential = [name for name, kind in notices.KINDS.items() if kind.essential]
+    essential = [name for name, kind in notice_kinds.KINDS.items() if kind.essential]
     assert {"hold_placed", "payout_held", "payout_bank_failed"} <= set(essential)
     for kind in [*essential, "run_stopped"]:
-        with pytest.raises(operations.UnableToChooseNotices, match=kind):
-            operations.choose_notices(contributor=contributor, muted=[kind], by=world.owner)
+        with pytest.raises(UnableToChooseNotices, match=kind):
+            choose_notices(contributor=contributor, muted=[kind], by=world.owner)
 
 
 def test_what_is_days_old_is_not_mailed_any_more(world: World) -> None:
@@ -138,7 +137,7 @@ def test_finance_hears_of_a_run_that_waits_and_of_a_difference_once(world: World
         type="amount", currency="USD", subject="tr_1", words="Our amount is not Stripe's.", found_at=world.at
     )
     for _ in range(2):
-        operations.notice_what_is_due(at=world.at)
+        notice_what_is_due(at=world.at)
     told = Notice.objects.filter(contributor=None).order_by("kind")
     assert [notice.kind for notice in told] == ["difference_found", "run_awaiting_approval"]
     assert f"{run} pays USD 12.34 to 1 people" in told[1].words
@@ -154,7 +153,7 @@ def test_who_is_carried_over_or_not_onboarded_hears_it_once_a_run(world: World) 
     run = world.approved()
     PayoutRun.objects.filter(pk=run.pk).update(state=PayoutRun.State.EXECUTING, started_at=world.at)
     for _ in range(2):
-        operations.notice_what_is_due(at=world.at)
+        notice_what_is_due(at=world.at)
     told = {notice.contributor_id: notice for notice in Notice.objects.filter(subject__startswith="run:")}
     assert {key: notice.kind for key, notice in told.items()} == {
         small.pk: "carried_over", nowhere.pk: "onboarding_needed",
@@ -167,15 +166,15 @@ def test_who_is_carried_over_or_not_onboarded_hears_it_once_a_run(world: World) 
 def test_the_root_of_a_sealed_month_goes_to_everybody_whose_accounts_it_moved(world: World) -> None:
     paid, other = world.contributor(1234), world.contributor(0)
     later = world.at + timedelta(days=15)
-    books.open_periods(at=later)
-    for month in ledger.periods().filter(pk__lte=202611).order_by("pk"):
-        books.close_period(period=month, at=later)
-        books.seal_period(period=month, at=later)
+    periods.open_periods(at=later)
+    for month in books.periods().filter(pk__lte=202611).order_by("pk"):
+        closing.close_period(period=month, at=later)
+        sealing.seal_period(period=month, at=later)
     for _ in range(2):
-        operations.notice_what_is_due(at=later)
+        notice_what_is_due(at=later)
     told = Notice.objects.get(kind="month_sealed")
     assert told.contributor == paid != other
-    november = ledger.period(202611)
+    november = books.period(202611)
     assert november is not None
     assert (
         f"November 2026 is sealed, and your statement of it is final. Keep this: the month's root is "
@@ -192,12 +191,12 @@ def test_a_tax_form_that_runs_out_is_announced_once_and_a_newer_one_ends_it(worl
     ends = (world.at + timedelta(days=20)).date()
     world.tax_form(contributor, valid_until=ends)
     for _ in range(2):
-        operations.notice_what_is_due(at=world.at)
+        notice_what_is_due(at=world.at)
     assert "10 Dec 2026" in Notice.objects.get(kind="tax_form_expiring").words
     other = world.contributor(1000)
     for until in (ends, ends + timedelta(days=1000)):
         world.tax_form(other, valid_until=until)
-    operations.notice_what_is_due(at=world.at)
+    notice_what_is_due(at=world.at)
     assert not Notice.objects.filter(kind="tax_form_expiring", contributor=other).exists()
 
 
@@ -213,4 +212,4 @@ def test_every_kind_that_the_product_writes_is_in_the_table() -> None:
                 re.findall(r'\bkind="((?:payout|hold|run|tax|policy|bank|difference)_\w+)"', path.read_text())
             )
     written.discard("payout_succeed")
-    assert {kind for kind in written if not kind.startswith("payout_reserve")} <= set(notices.KINDS)
+    assert {kind for kind in written if not kind.startswith("payout_reserve")} <= set(notice_kinds.KINDS)

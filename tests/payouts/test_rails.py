@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from contributors.countries import COUNTRIES
-from payouts import rails
 from payouts.models import Rail
-from payouts.sandbox.currencies import COUNTRY_CURRENCY
+from payouts.rails import choice
+from people.presentation.countries import COUNTRIES
+from stripe_sandbox.currencies import COUNTRY_CURRENCY
 from tests.stripe_specification import specification
 
 
@@ -38,13 +38,13 @@ def test_stripe_pays_the_regions_of_its_cross_border_payouts_and_no_other_countr
     union = countries_of_the_union()
     assert len(union) == 27
     economic_area = union | {"IS", "LI", "NO"}
-    assert economic_area | {"US", "GB", "CA", "CH"} == rails.STRIPE_COUNTRIES
+    assert economic_area | {"US", "GB", "CA", "CH"} == choice.STRIPE_COUNTRIES
 
 
 def test_every_country_is_one_that_stripe_and_we_know_by_that_code() -> None:
     known = set(request("/v1/checkout/sessions", "shipping_address_collection", "allowed_countries")["items"]["enum"])
-    assert known >= rails.STRIPE_COUNTRIES
-    assert set(COUNTRIES) >= rails.STRIPE_COUNTRIES
+    assert known >= choice.STRIPE_COUNTRIES
+    assert set(COUNTRIES) >= choice.STRIPE_COUNTRIES
 
 
 def test_the_specification_still_leaves_the_list_to_the_documentation() -> None:
@@ -55,12 +55,12 @@ def test_the_specification_still_leaves_the_list_to_the_documentation() -> None:
 
 
 def test_the_sandbox_opens_an_account_in_every_country_in_a_currency_that_is_paid() -> None:
-    assert set(COUNTRY_CURRENCY) >= rails.STRIPE_COUNTRIES
-    assert {COUNTRY_CURRENCY[code].upper() for code in rails.STRIPE_COUNTRIES} <= rails.STRIPE_CURRENCIES
+    assert set(COUNTRY_CURRENCY) >= choice.STRIPE_COUNTRIES
+    assert {COUNTRY_CURRENCY[code].upper() for code in choice.STRIPE_COUNTRIES} <= choice.STRIPE_CURRENCIES
 
 
 @pytest.mark.parametrize(
     ("country", "rail"), [("LI", Rail.STRIPE_TRANSFER), ("JP", Rail.MANUAL_BANK_FILE), ("BR", Rail.MANUAL_BANK_FILE)]
 )
 def test_a_country_outside_the_regions_is_paid_by_bank_transfer(country: str, rail: Rail) -> None:
-    assert rails.rail_of_country(country) == rail
+    assert choice.rail_of_country(country) == rail

@@ -9,9 +9,12 @@ import pytest
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.money import from_minor
-from payouts import gateway, operations, queries, reconciliation
 from payouts.models import Difference, PayoutRun, Reconciliation, TopUp
-from payouts.sandbox.models import PLATFORM
+from payouts.operations import closing, funding, reversals
+from payouts.queries import balances
+from payouts.rails.stripe import calls
+from payouts.reconciliation import comparison, sweeping
+from stripe_sandbox.models import PLATFORM
 from tests.ledger.manual import post_by_hand
 from tests.payouts.world import SEEN, World, only
 
@@ -22,8 +25,8 @@ def types() -> list[str]:
 
 def test_a_run_with_payouts_under_way_is_not_reconciled(paying: World) -> None:
     paying.contributor(1_000)
-    with pytest.raises(reconciliation.UnableToReconcile):
-        reconciliation.reconcile_run(run=paying.executing(), at=paying.at)
+    with pytest.raises(comparison.UnableToReconcile):
+        comparison.reconcile_run(run=paying.executing(), at=paying.at)
 
 
 def test_a_transfer_that_was_recorded_for_a_run_but_is_not_ours_is_found(paying: World) -> None:
@@ -36,14 +39,14 @@ def test_a_transfer_that_was_recorded_for_a_run_but_is_not_ours_is_found(paying:
             "transfer_group": only(run).transfer_group, "metadata": {"run": run.public_id.hex},
         }
     )  # fmt: skip
-    record = reconciliation.reconcile_run(run=run, at=paying.at)
+    record = comparison.reconcile_run(run=run, at=paying.at)
     assert not record.is_clean
     assert types() == ["duplicate_group", "ledger_balance", "missing_local"]
     assert stranger.id in Difference.objects.values_list("subject", flat=True)
     run.refresh_from_db()
     assert run.state == PayoutRun.State.EXECUTING
     # The same comparison again opens nothing twice.
-    assert reconciliation.reconcile_run(run=run, at=paying.at).n_differences == record.n_differences
+    assert comparison.reconcile_run(run=run, at=paying.at).n_differences == record.n_differences
 
 
 def test_a_difference_ends_when_a_later_comparison_no_longer_finds_it(paying: World) -> None:
@@ -51,10 +54,10 @@ def test_a_difference_ends_when_a_later_comparison_no_longer_finds_it(paying: Wo
     paying.contributor(1_000)
     run = paying.pay(paying.executing())
     paying.sandbox.adjust(PLATFORM, 77)
-    assert not reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+    assert not comparison.reconcile_run(run=run, at=paying.at).is_clean
     assert types() == ["ledger_balance"]
     paying.sandbox.adjust(PLATFORM, -77)
-    assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+    assert comparison.reconcile_run(run=run, at=paying.at).is_clean
     assert Difference.objects.get().state == "resolved"
     run.refresh_from_db()
     assert run.state == PayoutRun.State.RECONCILED
@@ -66,11 +69,11 @@ def test_a_difference_that_was_signed_off_stays_explained(paying: World) -> None
     run = paying.pay(paying.executing())
     paying.sandbox.adjust(PLATFORM, 78)
     try:
-        reconciliation.reconcile_run(run=run, at=paying.at)
-        operations.sign_off(
+        comparison.reconcile_run(run=run, at=paying.at)
+        closing.sign_off(
             difference=Difference.objects.get(), by=paying.checker, note="a gift from Stripe", at=paying.at, seen=SEEN
         )
-        assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+        assert comparison.reconcile_run(run=run, at=paying.at).is_clean
     finally:
         paying.sandbox.adjust(PLATFORM, -78)
 
@@ -80,12 +83,12 @@ def test_the_transit_account_is_what_open_attempts_reserve(paying: World) -> Non
     paying.contributor(1_000)
     paying.sandbox.queue_faults("drop_before")
     paying.pay(paying.executing())
-    assert queries.ledger_in_transit("USD") == queries.live_in_transit("USD") == from_minor(1_000, "USD")
+    assert balances.ledger_in_transit("USD") == balances.live_in_transit("USD") == from_minor(1_000, "USD")
     journal.post(
         kind="write_off", idem_key="astray", effective=paying.at.date(), reference="a test",
         lines=[(AccountKey("programme_cost", "USD"), -5), (AccountKey("payouts_in_transit", "USD", "rail:stripe"), 5)],
     )  # fmt: skip
-    reconciliation.reconcile_day(currency="USD", day=paying.at.date(), at=paying.at)
+    comparison.reconcile_day(currency="USD", day=paying.at.date(), at=paying.at)
     assert "in_transit" in types()
 
 
@@ -95,11 +98,11 @@ def test_a_day_is_compared_movement_by_movement(paying: World) -> None:
     paying.fund(5_000)
     run = paying.pay(paying.executing())
     payout = only(run)
-    operations.reverse_payout(
+    reversals.reverse_payout(
         payout=payout, amount_minor=100, by=paying.checker, reason="a test", at=paying.at, seen=SEEN
     )
-    (transfer,) = gateway.find_transfers(payout.transfer_group)
-    reconciliation.reconcile_day(currency="USD", day=transfer.created.date(), at=paying.at)
+    (transfer,) = calls.find_transfers(payout.transfer_group)
+    comparison.reconcile_day(currency="USD", day=transfer.created.date(), at=paying.at)
     mine = {transfer.id, payout.reversals.get().provider_reversal_id, TopUp.objects.get().provider_topup_id}
     assert not mine & set(Difference.objects.values_list("subject", flat=True)), "what was booked is no difference"
     assert "missing_local" in types(), "what other programmes did with this sandbox is"
@@ -107,7 +110,7 @@ def test_a_day_is_compared_movement_by_movement(paying: World) -> None:
 
 def test_after_an_outage_every_day_that_nobody_compared_is_compared(world: World) -> None:
     def days(**later: float) -> list[int]:
-        found = reconciliation.days_to_compare(currency="USD", at=world.at + timedelta(**later))
+        found = comparison.days_to_compare(currency="USD", at=world.at + timedelta(**later))
         return [(day - world.at.date()).days for day in found]
 
     assert days() == [-1], "where nothing was compared before, yesterday"
@@ -125,23 +128,23 @@ def test_after_an_outage_every_day_that_nobody_compared_is_compared(world: World
 def test_what_a_day_did_not_look_at_it_does_not_resolve(paying: World) -> None:
     assert paying.sandbox is not None
     topup = paying.sandbox.client().v1.topups.create({"amount": 300, "currency": "usd"})
-    (row,) = [row for row in gateway.list_balance_transactions(since=paying.at) if row.source == topup.id]
+    (row,) = [row for row in calls.list_balance_transactions(since=paying.at) if row.source == topup.id]
     day = row.created.date()
-    reconciliation.reconcile_day(currency="USD", day=day, at=paying.at)
+    comparison.reconcile_day(currency="USD", day=day, at=paying.at)
     found = Difference.objects.get(subject=topup.id)
-    reconciliation.reconcile_day(currency="USD", day=day + timedelta(days=7), at=paying.at)
+    comparison.reconcile_day(currency="USD", day=day + timedelta(days=7), at=paying.at)
     found.refresh_from_db()
     assert found.state == "open", "a week later nobody has explained it"
 
 
 def test_a_top_up_is_booked_once_when_stripe_has_it(paying: World) -> None:
-    before = queries.ledger_stripe_balance("USD")
+    before = balances.ledger_stripe_balance("USD")
     paying.fund(1_234)
     topup = TopUp.objects.get()
     assert topup.state == "succeeded"
-    assert queries.ledger_stripe_balance("USD") - before == from_minor(1_234, "USD")
-    operations.finish_top_up(topup=topup, at=paying.at)
-    assert queries.ledger_stripe_balance("USD") - before == from_minor(1_234, "USD")
+    assert balances.ledger_stripe_balance("USD") - before == from_minor(1_234, "USD")
+    funding.finish_top_up(topup=topup, at=paying.at)
+    assert balances.ledger_stripe_balance("USD") - before == from_minor(1_234, "USD")
 
 
 def test_the_sweep_finishes_what_a_dead_worker_left_and_reconciles(paying: World) -> None:
@@ -150,7 +153,7 @@ def test_the_sweep_finishes_what_a_dead_worker_left_and_reconciles(paying: World
     paying.sandbox.queue_faults("drop_after")
     run = paying.pay(paying.executing())
     later = paying.at + timedelta(seconds=90)
-    reconciliation.sweep_stuck(at=later, threads=1, clock=lambda: later)
+    sweeping.sweep_stuck(at=later, threads=1, clock=lambda: later)
     run.refresh_from_db()
     assert run.state == PayoutRun.State.RECONCILED
 

@@ -7,10 +7,13 @@ from datetime import timedelta
 import pytest
 from django.conf import settings
 
-from payouts import gateway, operations, queries, reconciliation
 from payouts.crashpoints import CrashPoint
 from payouts.models import Payout, PayoutAttempt, TopUp
-from payouts.operations import reversals
+from payouts.operations import closing, funding, reversals
+from payouts.operations.reversals import UnableToReverse, recover_reversals, reverse_payout
+from payouts.queries import payees
+from payouts.rails.stripe import calls
+from payouts.reconciliation import sweeping
 from tests.payouts.world import SEEN, World, only
 
 REVERSALS = "/v1/transfers/*/reversals"
@@ -34,7 +37,7 @@ def reverse(paying: World, payout: Payout, *, dies_at: CrashPoint | None = None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reversals, "crashpoint", die)
         try:
-            operations.reverse_payout(
+            reverse_payout(
                 payout=payout, amount_minor=400, by=paying.checker, reason="overpaid", at=paying.at, seen=SEEN
             )
         except Killed:
@@ -44,14 +47,14 @@ def reverse(paying: World, payout: Payout, *, dies_at: CrashPoint | None = None)
 
 def recover(paying: World, *, minutes: float) -> None:
     moment = paying.at + timedelta(minutes=minutes)
-    operations.recover_reversals(clock=lambda: moment)
+    recover_reversals(clock=lambda: moment)
 
 
 def taken_back(payout: Payout) -> tuple[int, int]:
     """(booked, at Stripe), in minor units."""
     payout.refresh_from_db()
     paid = payout.attempts.get(kind="pay").provider_transfer_id or ""
-    return payout.reversed_minor, gateway.retrieve_transfer(paid).reversed_minor
+    return payout.reversed_minor, calls.retrieve_transfer(paid).reversed_minor
 
 
 @pytest.mark.parametrize("fault", ["", "drop_after", "500_after"])
@@ -68,7 +71,7 @@ def test_a_look_up_that_is_refused_says_nothing_of_the_reversal_that_was_sent(
         recover(paying, minutes=10)
     attempt.refresh_from_db()
     assert attempt.state == before
-    with pytest.raises(operations.UnableToReverse, match="under way"):
+    with pytest.raises(UnableToReverse, match="under way"):
         reverse(paying, payout)
     recover(paying, minutes=11)
     attempt.refresh_from_db()
@@ -97,16 +100,16 @@ def test_a_person_ends_a_reversal_that_has_no_answer_as_stripe_lists_it(
     attempt = reverse(paying, payout)
     # Nobody looked for twenty hours, and then Stripe did not answer.
     Payout.objects.filter(pk=payout.pk).update(needs_person_since=paying.at)
-    assert [found.pk for found in queries.needs_person()] == [payout.pk]
+    assert [found.pk for found in payees.needs_person()] == [payout.pk]
     payout.refresh_from_db()
-    operations.decide_unknown(
+    closing.decide_unknown(
         payout=payout, paid_transfer_id=None, by=paying.checker, note="the dashboard", at=paying.at, seen=SEEN
     )
     attempt.refresh_from_db()
     made = 400 if fault == "drop_after" else 0
     assert attempt.state == ("succeeded" if made else "void")
     assert taken_back(payout) == (made, made)
-    assert not queries.needs_person().exists()
+    assert not payees.needs_person().exists()
 
 
 def test_a_reversal_that_breaks_the_sweep_keeps_no_other_work_waiting(
@@ -116,7 +119,7 @@ def test_a_reversal_that_breaks_the_sweep_keeps_no_other_work_waiting(
     paying.sandbox.queue_faults("drop_before", path=REVERSALS)
     reverse(paying, payout)
     paying.sandbox.queue_faults(*["drop_before"] * 3, path="/v1/topups")
-    with pytest.raises(operations.UnableToFund):
+    with pytest.raises(funding.UnableToFund):
         paying.fund(4_000)
     later = paying.at + timedelta(minutes=5)
 
@@ -126,7 +129,7 @@ def test_a_reversal_that_breaks_the_sweep_keeps_no_other_work_waiting(
     with monkeypatch.context() as patch:
         patch.setattr(reversals, "crashpoint", break_down)
         with pytest.raises(ExceptionGroup) as raised:
-            reconciliation.sweep_stuck(at=later, threads=1, clock=lambda: later)
+            sweeping.sweep_stuck(at=later, threads=1, clock=lambda: later)
     assert [str(error) for error in raised.value.exceptions] == ["a fault of ours"]
     assert TopUp.objects.get().state == "succeeded"
     assert only(payout.run).run.reconciliations.exists()

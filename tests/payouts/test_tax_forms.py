@@ -9,19 +9,20 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from contributors.models import Contributor
-from payouts import operations, queries
 from payouts.models import HoldReason, PayoutAccount, TaxProfile
+from payouts.operations import accounts, tax_forms
+from payouts.queries import payees, records
 from tests.payouts.world import World, only
 
 
 def reasons(contributor: Contributor) -> set[str]:
-    return {one.hold.reason for one in queries.open_holds(contributor)}
+    return {one.hold.reason for one in payees.open_holds(contributor)}
 
 
 def test_recording_the_form_ends_the_hold_and_the_next_run_pays(world: World) -> None:
     world.policy(requires_tax_form=True)
     contributor = world.contributor(1_001)
-    operations.refresh_holds(account=PayoutAccount.objects.get(contributor=contributor), at=world.at)
+    accounts.refresh_holds(account=PayoutAccount.objects.get(contributor=contributor), at=world.at)
     assert reasons(contributor) == {HoldReason.TAX_FORM_MISSING}
     world.tax_form(contributor, 300_000_000)
     assert reasons(contributor) == set()
@@ -34,7 +35,7 @@ def test_of_the_number_only_the_end_is_kept_anywhere(world: World) -> None:
     contributor = world.contributor(1_000)
     profile = world.tax_form(contributor, form="w9", country="US", number="123-45-6789")
     assert (profile.number_last4, profile.number_masked) == ("6789", "•••• 6789")
-    line = queries.audit_events(f"contributor:{contributor.pk}").get(action="record_tax_form")
+    line = records.audit_events(f"contributor:{contributor.pk}").get(action="record_tax_form")
     assert line.after["number"] == "•••• 6789"
     with connection.cursor() as cursor:
         for table in ("payouts_taxprofile", "payouts_auditevent", "payouts_notice"):
@@ -78,9 +79,9 @@ def test_a_form_counts_as_long_as_the_law_says_or_shorter(world: World) -> None:
 )
 def test_a_form_that_cannot_be_right_is_refused_in_words(world: World, said: dict[str, Any], words: str) -> None:
     contributor = world.contributor()
-    with pytest.raises(operations.UnableToRecordTaxForm, match=words):
+    with pytest.raises(tax_forms.UnableToRecordTaxForm, match=words):
         world.tax_form(contributor, **said)
-    assert queries.tax_form_of(contributor) is None
+    assert payees.tax_form_of(contributor) is None
 
 
 def test_a_form_on_record_never_changes(world: World) -> None:

@@ -11,8 +11,11 @@ from django.db import IntegrityError, transaction
 
 from ledger.models import Line
 from ledger.money import from_minor
-from payouts import gateway, operations, queries, reconciliation
 from payouts.models import Difference, Notice, TopUp
+from payouts.operations import funding
+from payouts.queries import balances
+from payouts.rails.stripe import calls, values
+from payouts.reconciliation import sweeping
 from tests.payouts.test_webhooks import apply, event_of
 from tests.payouts.world import SEEN, World
 
@@ -28,19 +31,19 @@ def slow(paying: World) -> Iterator[World]:
     paying.sandbox.settings(topup_seconds=0)
 
 
-def at_stripe(topup: TopUp) -> list[gateway.ToppedUp]:
+def at_stripe(topup: TopUp) -> list[values.ToppedUp]:
     since = topup.requested_at - timedelta(days=1)
-    return [made for made in gateway.list_topups(since=since) if made.key == topup.idempotency_key]
+    return [made for made in calls.list_topups(since=since) if made.key == topup.idempotency_key]
 
 
 def sweep(world: World, **later: float) -> TopUp:
     moment = world.at + timedelta(**later)
-    reconciliation.sweep_stuck(at=moment, threads=1, clock=lambda: moment)
+    sweeping.sweep_stuck(at=moment, threads=1, clock=lambda: moment)
     return TopUp.objects.get()
 
 
 def agrees(world: World) -> bool:
-    return queries.ledger_stripe_balance("USD") == from_minor(gateway.balance().total("USD"), "USD")
+    return balances.ledger_stripe_balance("USD") == from_minor(calls.balance().total("USD"), "USD")
 
 
 def test_a_top_up_that_takes_days_is_read_until_it_arrives_and_never_asked_for_again(slow: World) -> None:
@@ -95,8 +98,8 @@ def test_a_top_up_that_the_bank_takes_back_is_booked_back_once_and_said(paying: 
 
 def test_the_form_of_a_top_up_that_was_taken_back_says_so_and_does_not_speak_of_its_arrival(paying: World) -> None:
     topup = taken_back(paying, times=1)
-    with pytest.raises(operations.UnableToFund, match="The bank took it back"):
-        operations.fund_platform(
+    with pytest.raises(funding.UnableToFund, match="The bank took it back"):
+        funding.fund_platform(
             currency="USD", amount_minor=5_000, by=paying.maker, at=paying.at, public_id=topup.public_id, seen=SEEN
         )
     assert len(at_stripe(topup)) == 1
@@ -123,7 +126,7 @@ def test_the_database_refuses_a_reversal_that_is_not_booked_or_of_what_never_arr
 def test_the_event_of_a_top_up_whose_answer_was_lost_brings_its_number(slow: World) -> None:
     assert slow.sandbox is not None
     slow.sandbox.queue_faults(*["drop_after"] * 3, path=TOP_UPS)
-    with pytest.raises(operations.UnableToFund, match="did not say"):
+    with pytest.raises(funding.UnableToFund, match="did not say"):
         slow.fund(5_000)
     topup = TopUp.objects.get()
     (made,) = at_stripe(topup)
@@ -136,7 +139,7 @@ def test_the_event_of_a_top_up_whose_answer_was_lost_brings_its_number(slow: Wor
 def test_a_top_up_whose_answer_was_lost_is_found_in_stripes_list(paying: World, fault: str) -> None:
     assert paying.sandbox is not None
     paying.sandbox.queue_faults(*[fault] * 3, path=TOP_UPS)
-    with pytest.raises(operations.UnableToFund, match="did not say"):
+    with pytest.raises(funding.UnableToFund, match="did not say"):
         paying.fund(4_000)
     topup = sweep(paying, minutes=5)
     assert (topup.state, topup.sends) == ("succeeded", 1)
@@ -146,7 +149,7 @@ def test_a_top_up_whose_answer_was_lost_is_found_in_stripes_list(paying: World, 
 def test_a_top_up_that_never_arrived_is_sent_again_under_its_key(paying: World) -> None:
     assert paying.sandbox is not None
     paying.sandbox.queue_faults(*["drop_before"] * 3, path=TOP_UPS)
-    with pytest.raises(operations.UnableToFund):
+    with pytest.raises(funding.UnableToFund):
         paying.fund(4_000)
     topup = sweep(paying, minutes=5)
     assert (topup.state, topup.sends) == ("succeeded", 2)
@@ -156,7 +159,7 @@ def test_a_top_up_that_never_arrived_is_sent_again_under_its_key(paying: World) 
 def test_a_refused_key_says_nothing_of_an_earlier_send(paying: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert paying.sandbox is not None
     paying.sandbox.queue_faults(*["drop_before"] * 3, path=TOP_UPS)
-    with pytest.raises(operations.UnableToFund):
+    with pytest.raises(funding.UnableToFund):
         paying.fund(4_000)
     with monkeypatch.context() as revoked:
         revoked.setattr(settings, "STRIPE_SECRET_KEY", "sk_test_revoked")
@@ -169,7 +172,7 @@ def test_a_refused_key_says_nothing_of_an_earlier_send(paying: World, monkeypatc
 def test_a_key_that_stripe_refuses_at_once_ends_the_top_up(paying: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as revoked:
         revoked.setattr(settings, "STRIPE_SECRET_KEY", "sk_test_revoked")
-        with pytest.raises(operations.UnableToFund, match="refused"):
+        with pytest.raises(funding.UnableToFund, match="refused"):
             paying.fund(4_000)
     topup = sweep(paying, minutes=5)
     assert (topup.state, topup.entry) == ("failed", None)
@@ -179,7 +182,7 @@ def test_a_key_that_stripe_refuses_at_once_ends_the_top_up(paying: World, monkey
 def test_a_top_up_without_an_answer_is_not_sent_once_stripe_may_have_forgotten_its_key(paying: World) -> None:
     assert paying.sandbox is not None
     paying.sandbox.queue_faults(*["drop_before"] * 3, path=TOP_UPS)
-    with pytest.raises(operations.UnableToFund):
+    with pytest.raises(funding.UnableToFund):
         paying.fund(4_000)
     topup = sweep(paying, hours=20)
     assert (topup.state, topup.sends, at_stripe(topup)) == ("failed", 1, [])
@@ -208,7 +211,7 @@ def test_a_second_top_up_of_one_request_is_a_difference_and_never_takes_its_plac
 def test_a_top_up_that_arrives_after_it_was_given_up_is_a_difference(paying: World) -> None:
     assert paying.sandbox is not None
     paying.sandbox.queue_faults(*["drop_before"] * 3, path=TOP_UPS)
-    with pytest.raises(operations.UnableToFund):
+    with pytest.raises(funding.UnableToFund):
         paying.fund(4_000)
     topup = sweep(paying, hours=20)
     made = paying.sandbox.client().v1.topups.create(
@@ -221,7 +224,7 @@ def test_a_top_up_that_arrives_after_it_was_given_up_is_a_difference(paying: Wor
 def test_what_stripe_took_in_another_amount_is_a_difference(slow: World) -> None:
     assert slow.sandbox is not None
     slow.sandbox.queue_faults(*["drop_before"] * 3, path=TOP_UPS)
-    with pytest.raises(operations.UnableToFund):
+    with pytest.raises(funding.UnableToFund):
         slow.fund(4_000)
     topup = TopUp.objects.get()
     made = slow.sandbox.client().v1.topups.create(

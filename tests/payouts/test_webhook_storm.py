@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from ledger.invariants import check_all
-from payouts import gateway, reconciliation
+from ledger.queries.invariants import check_all
 from payouts.models import (
     BankPayout,
     Difference,
@@ -27,6 +26,8 @@ from payouts.models import (
     Reversal,
     WebhookEvent,
 )
+from payouts.rails.stripe import calls
+from payouts.reconciliation import inbox, sweeping
 from tests.payouts.world import World
 
 Delivery = tuple[str, dict[str, Any]]
@@ -84,7 +85,7 @@ def a_busy_week(world: World, payees: int) -> PayoutRun:
     payouts = list(run.payouts.order_by("pk"))
     client = sandbox.client()
     for payout in payouts[::6]:
-        (transfer,) = gateway.find_transfers(payout.transfer_group)
+        (transfer,) = calls.find_transfers(payout.transfer_group)
         client.v1.transfers.reversals.create(transfer.id, {"amount": 100})
     for payout in payouts[1::3]:
         sandbox.set_faults({"payout_fail:account_closed": 1.0}, account=payout.destination)
@@ -103,9 +104,9 @@ def a_busy_week(world: World, payees: int) -> PayoutRun:
 
 def events_of(world: World, run: PayoutRun, since: datetime) -> list[Delivery]:
     """What Stripe would have delivered, in the order in which it happened."""
-    found: list[Delivery] = [("platform", event) for event in gateway.list_events(since=since)]
+    found: list[Delivery] = [("platform", event) for event in calls.list_events(since=since)]
     for name in run.payouts.values_list("destination", flat=True):
-        found += [("connect", {**event, "account": name}) for event in gateway.list_events(since=since, account=name)]
+        found += [("connect", {**event, "account": name}) for event in calls.list_events(since=since, account=name)]
     # A list is newest first; of one second, the later listed is the earlier.
     found.reverse()
     return sorted(found, key=lambda delivery: int(delivery[1]["created"]))
@@ -113,18 +114,18 @@ def events_of(world: World, run: PayoutRun, since: datetime) -> list[Delivery]:
 
 def deliver(deliveries: list[Delivery], at: datetime) -> None:
     for endpoint, event in deliveries:
-        stored = reconciliation.record_webhook(
+        stored = inbox.record_webhook(
             endpoint=endpoint, event=event, payload=json.dumps(event, default=str), headers={}, at=at
         )
         if stored is not None:
-            reconciliation.apply_webhook(event_id=stored, at=at)
+            inbox.apply_webhook(event_id=stored, at=at)
     settle(at)
 
 
 def settle(at: datetime) -> None:
     """What was not known here at first is tried again, until nothing is due in the next hours."""
     for hour in range(4):
-        while reconciliation.sweep_webhooks(at=at + timedelta(hours=hour), limit=500):
+        while sweeping.sweep_webhooks(at=at + timedelta(hours=hour), limit=500):
             pass
 
 
@@ -165,7 +166,7 @@ def test_three_times_in_any_order_is_once_in_order_and_from_the_beginning(
 
     with undone():
         names = ["", *run.payouts.values_list("destination", flat=True)]
-        reconciliation.back_fill(since=since, at=paying.at, accounts=names)
+        inbox.back_fill(since=since, at=paying.at, accounts=names)
         settle(paying.at)
         assert final_state() == wanted
 
@@ -184,6 +185,6 @@ def test_money_that_a_bank_sent_back_and_stripe_paid_again_is_settled(paying: Wo
     second, _ = sandbox.client().v1.payouts.list({}, {"stripe_account": name}).data
     # The later one is heard of first.
     for bank in (second, first, second):
-        reconciliation.sync_bank_payout(account=account, payout_id=bank.id, at=paying.at)
+        inbox.sync_bank_payout(account=account, payout_id=bank.id, at=paying.at)
         payout = run.payouts.get()
         assert (payout.state, payout.bank_payout and payout.bank_payout.provider_payout_id) == ("settled", second.id)

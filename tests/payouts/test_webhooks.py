@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 from django.test import RequestFactory
 
-from payouts import api, gateway, operations, reconciliation
+from payouts.api import webhooks
 from payouts.crashpoints import CrashPoint
 from payouts.models import BankPayout, Difference, Hold, Payout, PayoutRun, WebhookEvent
-from payouts.reconciliation import inbox
+from payouts.operations import approval, audit, closing, holds, reversals
+from payouts.rails.stripe import calls
+from payouts.rails.stripe.webhooks import sign
+from payouts.reconciliation import comparison, inbox, sweeping
+from payouts.reconciliation.inbox import apply_webhook, back_fill, record_webhook, replay_webhook
 from tests.payouts.world import SEEN, World, only, states
 
 
@@ -29,9 +33,9 @@ def deliver(event: dict[str, Any] | bytes, secret: str, *, connect: bool = False
     body = event if isinstance(event, bytes) else json.dumps(event).encode()
     request = RequestFactory().post(
         "/webhooks/stripe/", body, content_type="application/json",
-        headers={"Stripe-Signature": gateway.sign(body, secret, timestamp=int(time.time()) - age)},
+        headers={"Stripe-Signature": sign(body, secret, timestamp=int(time.time()) - age)},
     )  # fmt: skip
-    view = api.stripe_connect_webhook if connect else api.stripe_webhook
+    view = webhooks.stripe_connect_webhook if connect else webhooks.stripe_webhook
     return view(request).status_code
 
 
@@ -64,14 +68,16 @@ def test_a_bad_signature_is_refused_and_nothing_is_stored(
 
 def test_a_changed_body_is_refused(secrets: list[str]) -> None:
     body = json.dumps(event_of("balance.available", "ba_1")).encode()
-    signature = gateway.sign(body, "whsec_old", timestamp=int(time.time()))
+    signature = sign(body, "whsec_old", timestamp=int(time.time()))
     request = RequestFactory().post(
         "/webhooks/stripe/", body.replace(b"ba_1", b"ba_2"), content_type="application/json",
         headers={"Stripe-Signature": signature},
     )  # fmt: skip
-    assert api.stripe_webhook(request).status_code == 400
-    assert api.stripe_webhook(RequestFactory().post("/webhooks/stripe/", body, content_type="a/b")).status_code == 400
-    assert api.stripe_webhook(RequestFactory().get("/webhooks/stripe/")).status_code == 405
+    assert webhooks.stripe_webhook(request).status_code == 400
+    assert (
+        webhooks.stripe_webhook(RequestFactory().post("/webhooks/stripe/", body, content_type="a/b")).status_code == 400
+    )
+    assert webhooks.stripe_webhook(RequestFactory().get("/webhooks/stripe/")).status_code == 405
     assert not WebhookEvent.objects.exists()
 
 
@@ -98,19 +104,17 @@ def test_a_body_over_the_limit_is_not_read(secrets: list[str]) -> None:
 
 
 def apply(event: dict[str, Any], world: World, *, endpoint: str = "platform", later: timedelta = timedelta()) -> str:
-    stored = reconciliation.record_webhook(
-        endpoint=endpoint, event=event, payload=json.dumps(event), headers={}, at=world.at
-    )
+    stored = record_webhook(endpoint=endpoint, event=event, payload=json.dumps(event), headers={}, at=world.at)
     assert stored is not None
-    return reconciliation.apply_webhook(event_id=stored, at=world.at + later)
+    return apply_webhook(event_id=stored, at=world.at + later)
 
 
 def test_wrong_signatures_are_throttled_and_right_ones_never_are(secrets: list[str]) -> None:
     event = event_of("balance.available", "ba_1")
-    answers = [deliver(event, "whsec_other") for _ in range(api.REFUSED_PER_MINUTE_MAX + 1)]
+    answers = [deliver(event, "whsec_other") for _ in range(webhooks.REFUSED_PER_MINUTE_MAX + 1)]
     assert set(answers[:-1]) == {400}
     # At most one of two calendar minutes is full; the last one is over the limit unless a minute has just begun.
-    again = [deliver(event, "whsec_other") for _ in range(api.REFUSED_PER_MINUTE_MAX + 1)]
+    again = [deliver(event, "whsec_other") for _ in range(webhooks.REFUSED_PER_MINUTE_MAX + 1)]
     assert 429 in (answers[-1], again[-1])
     assert deliver(event, secrets[0]) == 200
 
@@ -121,11 +125,11 @@ def test_an_event_brings_the_answer_that_was_lost(paying: World) -> None:
     paying.sandbox.queue_faults("drop_after")
     run = paying.pay(paying.executing())
     assert states(run) == ["unknown"]
-    (transfer,) = gateway.find_transfers(only(run).transfer_group)
+    (transfer,) = calls.find_transfers(only(run).transfer_group)
     assert apply(event_of("transfer.created", transfer.id), paying) == "applied"
     assert states(run) == ["transferred"]
     assert apply(event_of("transfer.created", transfer.id, number=2), paying) == "applied"
-    assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+    assert comparison.reconcile_run(run=run, at=paying.at).is_clean
 
 
 def test_an_event_for_something_unknown_is_tried_again_and_is_dead_after_a_day(paying: World) -> None:
@@ -137,11 +141,11 @@ def test_an_event_for_something_unknown_is_tried_again_and_is_dead_after_a_day(p
     assert apply(event_of("transfer.created", stranger.id), paying) == "retrying"
     event = WebhookEvent.objects.get()
     assert event.next_try_at is not None
-    assert reconciliation.sweep_webhooks(at=paying.at) == 0
-    assert reconciliation.sweep_webhooks(at=paying.at + timedelta(hours=24)) == 1
+    assert sweeping.sweep_webhooks(at=paying.at) == 0
+    assert sweeping.sweep_webhooks(at=paying.at + timedelta(hours=24)) == 1
     event.refresh_from_db()
     assert event.state == WebhookEvent.State.DEAD
-    event = reconciliation.replay_webhook(event=event, at=paying.at)
+    event = replay_webhook(event=event, at=paying.at)
     assert event.state == WebhookEvent.State.RETRYING
 
 
@@ -206,8 +210,8 @@ def test_a_listed_person_is_held_until_compliance_says_otherwise(paying: World) 
     apply(event_of("account.updated", account, account=account), paying, endpoint="connect")
     hold = Hold.objects.get(contributor=contributor, reason="sanctions_listed")
     assert hold.released_at is None
-    with pytest.raises(operations.UnableToAct):
-        operations.release_hold(hold=hold, by=paying.checker, at=paying.at, seen=SEEN)
+    with pytest.raises(audit.UnableToAct):
+        holds.release_hold(hold=hold, by=paying.checker, at=paying.at, seen=SEEN)
     run = paying.built()
     assert run.left_out.get().hold_reason == "sanctions_listed"
 
@@ -226,7 +230,7 @@ def test_a_reversal_is_booked_once_and_taken_from_what_was_paid(paying: World) -
     contributor = paying.contributor(1_000)
     run = paying.pay(paying.executing())
     payout = only(run)
-    operations.reverse_payout(
+    reversals.reverse_payout(
         payout=payout, amount_minor=300, by=paying.checker, reason="paid for a withdrawn work", at=paying.at, seen=SEEN
     )
     payout.refresh_from_db()
@@ -234,15 +238,15 @@ def test_a_reversal_is_booked_once_and_taken_from_what_was_paid(paying: World) -
     transfer = payout.attempts.get(kind="pay").provider_transfer_id or ""
     assert apply(event_of("transfer.reversed", transfer), paying) == "applied"
     assert payout.reversals.count() == 1
-    operations.reverse_payout(
+    reversals.reverse_payout(
         payout=payout, amount_minor=700, by=paying.checker, reason="and the rest", at=paying.at, seen=SEEN
     )
     payout.refresh_from_db()
     assert (payout.state, payout.reversed_minor) == ("reversed", 1_000)
     assert paying.payable(contributor) == 1_000 * 10**7
-    with pytest.raises(operations.UnableToReverse):
-        operations.reverse_payout(payout=payout, amount_minor=1, by=paying.checker, reason="x", at=paying.at, seen=SEEN)
-    assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+    with pytest.raises(reversals.UnableToReverse):
+        reversals.reverse_payout(payout=payout, amount_minor=1, by=paying.checker, reason="x", at=paying.at, seen=SEEN)
+    assert comparison.reconcile_run(run=run, at=paying.at).is_clean
 
 
 def test_a_reversal_that_nobody_here_asked_for_is_booked_and_is_a_difference(paying: World) -> None:
@@ -255,13 +259,13 @@ def test_a_reversal_that_nobody_here_asked_for_is_booked_and_is_a_difference(pay
     apply(event_of("transfer.reversed", transfer), paying)
     payout.refresh_from_db()
     assert (payout.state, payout.reversed_minor) == ("partially_reversed", 400)
-    record = reconciliation.reconcile_run(run=run, at=paying.at)
+    record = comparison.reconcile_run(run=run, at=paying.at)
     assert record.n_differences == 1
     difference = Difference.objects.get()
-    with pytest.raises(operations.UnableToSignOff, match="created"):
-        operations.sign_off(difference=difference, by=paying.maker, note="mine", at=paying.at, seen=SEEN)
-    operations.sign_off(difference=difference, by=paying.checker, note="a refund by hand", at=paying.at, seen=SEEN)
-    assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+    with pytest.raises(closing.UnableToSignOff, match="created"):
+        closing.sign_off(difference=difference, by=paying.maker, note="mine", at=paying.at, seen=SEEN)
+    closing.sign_off(difference=difference, by=paying.checker, note="a refund by hand", at=paying.at, seen=SEEN)
+    assert comparison.reconcile_run(run=run, at=paying.at).is_clean
     run.refresh_from_db()
     assert run.state == PayoutRun.State.RECONCILED
 
@@ -271,7 +275,7 @@ def test_a_second_transfer_that_is_taken_back_leaves_the_first_one_paid(paying: 
     contributor = paying.contributor(1_000)
     run = paying.pay(paying.executing())
     payout = only(run)
-    (good,) = gateway.find_transfers(payout.transfer_group)
+    (good,) = calls.find_transfers(payout.transfer_group)
     client = paying.sandbox.client()
     second = client.v1.transfers.create(
         {
@@ -292,8 +296,8 @@ def test_a_second_transfer_that_is_taken_back_leaves_the_first_one_paid(paying: 
     assert (found.subject, found.found, found.payout) == (reversal.id, "1000", payout)
     # What was explained stays so, whatever is delivered later, and the run goes on.
     for difference in Difference.objects.filter(state="open"):
-        operations.sign_off(difference=difference, by=paying.checker, note="taken back", at=paying.at, seen=SEEN)
-    operations.resume_run(run=run, by=paying.compliance, at=paying.at, seen=SEEN)
+        closing.sign_off(difference=difference, by=paying.checker, note="taken back", at=paying.at, seen=SEEN)
+    approval.resume_run(run=run, by=paying.compliance, at=paying.at, seen=SEEN)
     assert apply(event_of("transfer.updated", second.id, number=5), paying) == "applied"
     run.refresh_from_db()
     assert (run.state, Difference.objects.filter(state="open").count()) == ("executing", 0)
@@ -330,7 +334,7 @@ def test_the_order_and_number_of_deliveries_changes_nothing(paying: World) -> No
     paying.sandbox.queue_faults(*["drop_after"] * 4)
     run = paying.pay(paying.executing())
     assert states(run) == ["unknown"] * 4
-    found = [t for payout in run.payouts.order_by("pk") for t in gateway.find_transfers(payout.transfer_group)]
+    found = [t for payout in run.payouts.order_by("pk") for t in calls.find_transfers(payout.transfer_group)]
     events = [
         event_of(kind, transfer.id, number=number)
         for number, (transfer, kind) in enumerate(
@@ -340,15 +344,13 @@ def test_the_order_and_number_of_deliveries_changes_nothing(paying: World) -> No
     deliveries = events * 3
     random.Random(3).shuffle(deliveries)
     for event in deliveries:
-        stored = reconciliation.record_webhook(
-            endpoint="platform", event=event, payload=json.dumps(event), headers={}, at=paying.at
-        )
+        stored = record_webhook(endpoint="platform", event=event, payload=json.dumps(event), headers={}, at=paying.at)
         if stored is not None:
-            reconciliation.apply_webhook(event_id=stored, at=paying.at)
+            apply_webhook(event_id=stored, at=paying.at)
     assert WebhookEvent.objects.count() == len(events)
     assert states(run) == ["transferred"] * 4
     assert Payout.objects.filter(run=run, attempts__state="succeeded").count() == 4
-    assert reconciliation.reconcile_run(run=run, at=paying.at).is_clean
+    assert comparison.reconcile_run(run=run, at=paying.at).is_clean
 
 
 def test_an_event_that_breaks_keeps_no_later_one_waiting(paying: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,11 +360,9 @@ def test_an_event_that_breaks_keeps_no_later_one_waiting(paying: World, monkeypa
     paying.sandbox.queue_faults(*["drop_after"] * 2)
     run = paying.pay(paying.executing())
     for number, payout in enumerate(run.payouts.order_by("pk")):
-        (transfer,) = gateway.find_transfers(payout.transfer_group)
+        (transfer,) = calls.find_transfers(payout.transfer_group)
         event = event_of("transfer.created", transfer.id, number=number)
-        reconciliation.record_webhook(
-            endpoint="platform", event=event, payload=json.dumps(event), headers={}, at=paying.at
-        )
+        record_webhook(endpoint="platform", event=event, payload=json.dumps(event), headers={}, at=paying.at)
     breaks = iter([True, False])
 
     def break_once(point: CrashPoint) -> None:
@@ -371,10 +371,10 @@ def test_an_event_that_breaks_keeps_no_later_one_waiting(paying: World, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(inbox, "crashpoint", break_once)
-        assert reconciliation.sweep_webhooks(at=paying.at) == 2
+        assert sweeping.sweep_webhooks(at=paying.at) == 2
     assert list(WebhookEvent.objects.order_by("pk").values_list("state", flat=True)) == ["retrying", "applied"]
     assert WebhookEvent.objects.earliest("pk").error == "RuntimeError: a fault of ours"
-    assert reconciliation.sweep_webhooks(at=paying.at + timedelta(minutes=1)) == 1
+    assert sweeping.sweep_webhooks(at=paying.at + timedelta(minutes=1)) == 1
     assert states(run) == ["transferred"] * 2
 
 
@@ -383,8 +383,8 @@ def test_events_that_were_never_delivered_are_fetched(paying: World) -> None:
     paying.contributor(1_000)
     paying.sandbox.queue_faults("drop_after")
     run = paying.pay(paying.executing())
-    now = gateway.find_transfers(only(run).transfer_group)[0].created
-    assert reconciliation.back_fill(since=now - timedelta(seconds=5), at=paying.at) > 0
-    reconciliation.sweep_webhooks(at=paying.at)
+    now = calls.find_transfers(only(run).transfer_group)[0].created
+    assert back_fill(since=now - timedelta(seconds=5), at=paying.at) > 0
+    sweeping.sweep_webhooks(at=paying.at)
     assert states(run) == ["transferred"]
-    assert reconciliation.back_fill(since=now - timedelta(seconds=5), at=paying.at) == 0
+    assert back_fill(since=now - timedelta(seconds=5), at=paying.at) == 0

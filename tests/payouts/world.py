@@ -12,14 +12,17 @@ from functools import cached_property
 from typing import Any
 
 from contributors.models import Contributor, User
-from contributors.operations import register_contributor, register_user
+from contributors.operations.people import register_contributor, register_user
 from ledger import journal
-from ledger import operations as ledger
 from ledger.journal import AccountKey
 from ledger.money import from_minor
-from payouts import gateway, operations, queries
+from ledger.operations import periods, programme
+from payouts.attempts import crew
 from payouts.models import Payout, PayoutAccount, PayoutRun, TaxProfile
-from payouts.operations import Presence
+from payouts.operations import accounts, approval, building, funding, policies, runs, tax_forms
+from payouts.operations.audit import Presence
+from payouts.queries import balances
+from payouts.rails.stripe import calls
 from tests.ledger.manual import post_by_hand
 from tests.sandbox_server import StripeSandbox
 
@@ -37,7 +40,7 @@ class World:
     contributors: list[Contributor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        ledger.open_periods(at=self.at)
+        periods.open_periods(at=self.at)
 
     # --- people ---------------------------------------------------------------------------------------------------
     def _user(self, name: str, *roles: str) -> User:
@@ -81,7 +84,7 @@ class World:
             "form": "w8ben", "country": "DE", "number": "12 345 678 903", "signed_on": today, "received_on": today,
             "by": self.compliance, "at": self.at, "seen": SEEN, **said,
         }  # fmt: skip
-        return operations.record_tax_form(contributor=contributor, withholding_ppb=withholding_ppb, **given)
+        return tax_forms.record_tax_form(contributor=contributor, withholding_ppb=withholding_ppb, **given)
 
     # --- money ----------------------------------------------------------------------------------------------------
     def credit(self, contributor: Contributor, minor: int, *, nanos: int = 0, currency: str | None = None) -> None:
@@ -95,13 +98,13 @@ class World:
         return journal.balance(AccountKey("contributor_payable", self.currency, f"contributor:{contributor.pk}"))
 
     def fund(self, minor: int) -> None:
-        operations.fund_platform(currency=self.currency, amount_minor=minor, by=self.maker, at=self.at, seen=SEEN)
+        funding.fund_platform(currency=self.currency, amount_minor=minor, by=self.maker, at=self.at, seen=SEEN)
 
     def same_balance_as_stripe(self) -> None:
         """Book what earlier tests left in a shared sandbox, so that the ledger begins where Stripe stands."""
-        units = from_minor(gateway.balance().total(self.currency), self.currency)
-        if missing := units - queries.ledger_stripe_balance(self.currency):
-            book = ledger.top_up_stripe if missing > 0 else ledger.sweep_stripe
+        units = from_minor(calls.balance().total(self.currency), self.currency)
+        if missing := units - balances.ledger_stripe_balance(self.currency):
+            book = programme.top_up_stripe if missing > 0 else programme.sweep_stripe
             book(amount=abs(missing), currency=self.currency, reference=f"tu_{next(_numbers)}", at=self.at)
 
     # --- contributors ---------------------------------------------------------------------------------------------
@@ -122,11 +125,11 @@ class World:
     def onboard(self, contributor: Contributor, outcome: str = "complete") -> PayoutAccount:
         if self.sandbox is None:
             return self.onboard_offline(contributor)
-        account = operations.open_payout_account(contributor=contributor, by=self.owner, at=self.at)
+        account = accounts.open_payout_account(contributor=contributor, by=self.owner, at=self.at)
         assert account.provider_account_id is not None
         if outcome:
             self.sandbox.happens(account.provider_account_id, outcome)
-        return operations.sync_account(account=account, at=self.at)
+        return accounts.sync_account(account=account, at=self.at)
 
     def crowd(self, n: int) -> list[Contributor]:
         """Many people whose accounts at Stripe are like the first one's."""
@@ -157,19 +160,19 @@ class World:
 
     # --- runs -----------------------------------------------------------------------------------------------------
     def policy(self, minimum_minor: int = 500, maturity_days: int = 0, **terms: Any) -> None:
-        operations.adopt_policy(
+        policies.adopt_policy(
             currency=self.currency, minimum_minor=minimum_minor, maturity_days=maturity_days, by=self.maker,
             approved_by=self.checker, at=self.at, seen=SEEN, **terms,
         )  # fmt: skip
 
     def built(self) -> PayoutRun:
-        return operations.build_run(currency=self.currency, cut_off=self.at, by=self.maker, at=self.at, seen=SEEN)
+        return building.build_run(currency=self.currency, cut_off=self.at, by=self.maker, at=self.at, seen=SEEN)
 
     def in_review(self) -> PayoutRun:
-        return operations.submit_run(run=self.built(), by=self.maker, at=self.at, seen=SEEN)
+        return runs.submit_run(run=self.built(), by=self.maker, at=self.at, seen=SEEN)
 
     def approve(self, run: PayoutRun, by: User | None = None, at: datetime | None = None) -> PayoutRun:
-        return operations.approve_run(
+        return approval.approve_run(
             run=run, by=by or self.checker, typed_total=run.total_minor, content_hash=bytes(run.content_hash or b""),
             at=at or self.at, seen=SEEN,
         )  # fmt: skip
@@ -178,12 +181,12 @@ class World:
         return self.approve(self.in_review())
 
     def executing(self) -> PayoutRun:
-        return operations.start_execution(run=self.approved(), by=self.checker, at=self.at, seen=SEEN)
+        return approval.start_execution(run=self.approved(), by=self.checker, at=self.at, seen=SEEN)
 
     def pay(self, run: PayoutRun, *, seconds: float = 0) -> PayoutRun:
         """Work off what is due `seconds` after the world's moment."""
         moment = self.at + timedelta(seconds=seconds)
-        operations.execute_run(run_id=run.pk, threads=1, clock=lambda: moment)
+        crew.execute_run(run_id=run.pk, threads=1, clock=lambda: moment)
         run.refresh_from_db()
         return run
 

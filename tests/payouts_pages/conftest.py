@@ -14,7 +14,7 @@ from django.conf import settings
 from django.test import Client
 
 from contributors.models import Contributor, User
-from contributors.operations import enrol_totp
+from contributors.operations.people import enrol_totp
 from tests.ledger.conftest import accrued, programme
 from tests.payouts.conftest import paying, sandbox, shared_sandbox, world
 
@@ -57,7 +57,7 @@ def log_in() -> LogIn:
 
 def member_of(contributor: Contributor) -> User:
     """A user who acts for this contributor alone."""
-    from contributors.operations import add_member, register_user
+    from contributors.operations.people import add_member, register_user
 
     user = register_user(
         email=f"member{contributor.pk}@example.org", password="a long enough one", at=contributor.created_at

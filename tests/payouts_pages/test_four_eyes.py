@@ -9,9 +9,9 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
-from contributors.operations import add_member
-from payouts import operations
+from contributors.operations.people import add_member
 from payouts.models import AuditEvent, Payout, PayoutRun
+from payouts.operations import runs
 from tests.payouts.world import SEEN, World
 from tests.payouts_pages.conftest import LogIn, words_of
 
@@ -84,8 +84,8 @@ def test_the_maker_cannot_approve_by_a_forged_request(run: PayoutRun, world: Wor
 
 def test_who_changed_the_run_last_cannot_approve_it_either(run: PayoutRun, world: World, log_in: LogIn) -> None:
     editor = world.second_checker_as_maker()
-    part, _ = operations.exclude(run=run, contributors=[world.contributors[0].pk], by=editor, at=world.at, seen=SEEN)
-    part = operations.submit_run(run=part, by=world.maker, at=world.at, seen=SEEN)
+    part, _ = runs.exclude(run=run, contributors=[world.contributors[0].pk], by=editor, at=world.at, seen=SEEN)
+    part = runs.submit_run(run=part, by=world.maker, at=world.at, seen=SEEN)
     client = log_in(editor)
     assert "You changed this run last" in words_of(client.get(address("approve", part)))
     assert "does not approve it" in sign(client, part, "567.89")
@@ -137,8 +137,8 @@ def test_a_page_opened_before_somebody_was_excluded_approves_nothing(
     run: PayoutRun, world: World, log_in: LogIn
 ) -> None:
     opened_with = run.hash_hex
-    part, _ = operations.exclude(run=run, contributors=[world.contributors[0].pk], by=world.maker, at=world.at)
-    part = operations.submit_run(run=part, by=world.maker, at=world.at, seen=SEEN)
+    part, _ = runs.exclude(run=run, contributors=[world.contributors[0].pk], by=world.maker, at=world.at)
+    part = runs.submit_run(run=part, by=world.maker, at=world.at, seen=SEEN)
     assert "The run changed since you opened it" in sign(log_in(world.checker), part, "567.89", opened_with)
     assert "Approved." in sign(log_in(world.checker), part, "567.89")
 

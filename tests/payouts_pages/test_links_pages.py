@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.urls import reverse
 
 from contributors.models import Contributor, ContributorLink
-from contributors.queries import linked_accounts
-from payouts import operations
+from contributors.queries.links import linked_accounts
+from payouts.operations import banks, links
 from tests.payouts.world import SEEN, World
 from tests.payouts_pages.conftest import LogIn, words_of
 
@@ -16,7 +16,7 @@ LINKS = reverse("payouts:links")
 
 def paid_to(world: World, iban: str = IBAN) -> Contributor:
     contributor = world.contributor(outcome=None, country="BR")
-    operations.record_bank_details(contributor=contributor, holder_name="A", iban=iban, by=world.owner, at=world.at)
+    banks.record_bank_details(contributor=contributor, holder_name="A", iban=iban, by=world.owner, at=world.at)
     return contributor
 
 
@@ -76,7 +76,7 @@ def test_an_account_that_nobody_has_and_a_name_that_two_have_are_refused_in_word
 
 def test_an_auditor_reads_and_is_offered_nothing(world: World, log_in: LogIn) -> None:
     one, other = paid_to(world), paid_to(world)
-    operations.propose_link(accounts=[one, other], reason="One bank.", by=world.compliance, at=world.at, seen=SEEN)
+    links.propose_link(accounts=[one, other], reason="One bank.", by=world.compliance, at=world.at, seen=SEEN)
     client = log_in(world._user("auditor", "auditor"))
     page = client.get(LINKS)
     assert "One bank." in words_of(page)

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.urls.converters import IntConverter, StringConverter, UUIDConverter
 from django.urls.resolvers import URLPattern
 
-from contributors.operations import add_member
+from contributors.operations.people import add_member
 from payouts import urls
 from payouts.models import PayoutRun
 from tests.payouts.world import World

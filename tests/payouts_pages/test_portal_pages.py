@@ -8,15 +8,17 @@ import pytest
 from django.urls import reverse
 
 from contributors.models import Contributor
-from contributors.operations import enrol_totp
+from contributors.operations.people import enrol_totp
 from ledger import journal
-from ledger import queries as ledger_queries
 from ledger.journal import AccountKey
 from ledger.models import Entry
 from ledger.money import from_minor
+from ledger.queries import earnings, receipts
+from ledger.queries.balances import balances_of
 from ledger.templatetags.amounts import amount_text
-from payouts import operations, queries
 from payouts.models import AuditEvent, PayoutAccount
+from payouts.operations import holds
+from payouts.queries import payees
 from tests.ledger.programme import Programme
 from tests.payouts.world import SEEN, World
 from tests.payouts_pages.conftest import TOTP_SECRET, LogIn, member_of, words_of
@@ -35,7 +37,7 @@ def accrue(world: World, contributor: Contributor, units: int) -> None:
 
 
 def account_of(contributor: Contributor) -> PayoutAccount:
-    account = queries.account_of(contributor)
+    account = payees.account_of(contributor)
     assert account is not None
     return account
 
@@ -53,7 +55,7 @@ def test_the_five_numbers_are_the_ledgers_and_add_up(paying: World, log_in: LogI
     world.credit(contributor, 700, nanos=123)
     accrue(world, contributor, 4_991_203)
     page = words_of(log_in(member_of(contributor)).get(reverse(HOME)))
-    [balances] = ledger_queries.balances_of(contributor.pk)
+    [balances] = balances_of(contributor.pk)
     assert tiles(page) == {
         "Pending": "USD 0.004991203", "Payable": "USD 7.000000123", "Held": "USD 0.00", "In transit": "USD 0.00",
         "Paid so far": "USD 12.34",
@@ -66,7 +68,7 @@ def test_the_five_numbers_are_the_ledgers_and_add_up(paying: World, log_in: LogI
 
 def test_payable_money_under_a_hold_is_shown_as_held_with_the_reason(world: World, log_in: LogIn) -> None:
     contributor = world.contributor(1234)
-    operations.place_hold(contributor=contributor, reason="dispute_or_claim", by=world.maker, at=world.at, seen=SEEN)
+    holds.place_hold(contributor=contributor, reason="dispute_or_claim", by=world.maker, at=world.at, seen=SEEN)
     client = log_in(member_of(contributor))
     page = words_of(client.get(reverse(HOME)))
     assert (tiles(page)["Payable"], tiles(page)["Held"]) == ("USD 0.00", "USD 12.34")
@@ -163,7 +165,7 @@ def test_a_contributors_own_act_is_logged_with_the_address_and_the_age_of_the_fa
     outcome = None if act in ("set_up", "bank_details") else "complete"
     contributor = paying.contributor(1234, outcome=outcome, country=country)
     if act == "resume_own":
-        operations.pause_own_payouts(contributor=contributor, by=paying.owner, at=paying.at)
+        holds.pause_own_payouts(contributor=contributor, by=paying.owner, at=paying.at)
     enrol_totp(user=paying.owner, secret=TOTP_SECRET)
     before = AuditEvent.objects.latest("sequence")
     client = log_in(paying.owner, factor_age=30)
@@ -260,18 +262,18 @@ def test_two_currencies_are_kept_apart(world: World, log_in: LogIn, name: str) -
 def test_home_shows_the_latest_receipts_the_top_works_and_the_months(accrued: Programme) -> None:
     client, contributor = accrued.client(0), accrued.contributors[0]
     response = client.get(reverse(HOME))
-    rows = ledger_queries.receipts_of(contributor.pk, limit=5).rows
+    rows = receipts.receipts_of(contributor.pk, limit=5).rows
     page, source = words_of(response), response.content.decode()
     assert rows
     for row in rows:
         assert reverse("ledger:receipt", args=[row.generation_id]) in source
         assert amount_text(row.amount, row.currency) in page
-    [balances] = ledger_queries.balances_of(contributor.pk)
+    [balances] = balances_of(contributor.pk)
     assert tiles(page)["Pending"] == amount_text(balances.pending, "USD")
-    month = ledger_queries.earnings_by_month(contributor.pk)[-1]
+    month = earnings.earnings_by_month(contributor.pk)[-1]
     assert amount_text(month.total, "USD") in page
     assert reverse("payouts:top_works") in source
-    best = ledger_queries.earnings_by_work(contributor.pk, month.period_id)[0]
+    best = earnings.earnings_by_work(contributor.pk, month.period_id)[0]
     works = words_of(client.get(reverse("payouts:top_works")))
     assert best.work is not None
     assert f"{best.work.title} {amount_text(best.amount, 'USD')}" in works

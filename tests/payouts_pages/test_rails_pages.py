@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import reverse
 
 from contributors.models import Contributor
-from payouts import bank_csv, exports, operations, remittance
+from payouts.exports import remittance, tables
 from payouts.models import (
     AuditEvent,
     BankFile,
@@ -31,6 +31,7 @@ from payouts.models import (
     TopUp,
     WebhookEvent,
 )
+from payouts.operations import approval, bank_reports, banks, building, holds, reversals, runs
 from tests.payouts.world import SEEN, World, only
 from tests.payouts_pages.conftest import LogIn, member_of, words_of
 from tests.people.presentation.papers import text_of as paper_text_of
@@ -45,18 +46,18 @@ def programme_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def payee(world: World, minor: int = 7000) -> Contributor:
     contributor = world.contributor(minor, outcome=None, country="BR")
-    operations.record_bank_details(
+    banks.record_bank_details(
         contributor=contributor, holder_name=contributor.legal_name, iban=IBAN, by=world.owner, at=world.at
     )
     return contributor
 
 
 def executing(world: World) -> PayoutRun:
-    run = operations.build_run(
+    run = building.build_run(
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
     )
-    run = world.approve(operations.submit_run(run=run, by=world.maker, at=world.at, seen=SEEN))
-    return operations.start_execution(run=run, by=world.checker, at=world.at, seen=SEEN)
+    run = world.approve(runs.submit_run(run=run, by=world.maker, at=world.at, seen=SEEN))
+    return approval.start_execution(run=run, by=world.checker, at=world.at, seen=SEEN)
 
 
 def upload(client: Client, run: PayoutRun, rows: list[dict[str, str]]) -> Any:
@@ -179,7 +180,7 @@ def test_the_workbook_has_numbers_as_numbers_and_runs_no_formula(world: World, l
         assert cells[name].data_type == "s"
     assert cells["legal_name"].value == evil.legal_name
     assert book["Left out"].max_row == 2
-    assert response.content == exports.run_workbook(run)
+    assert response.content == tables.run_workbook(run)
 
 
 @pytest.mark.parametrize(("currency", "minor", "number_format"), [("JPY", 5000, "#,##0"), ("KWD", 5000, "#,##0.000")])
@@ -189,7 +190,7 @@ def test_a_workbook_shows_as_many_decimals_as_the_currency(
     world.currency = currency
     world.policy(minimum_minor=1)
     world.contributor(minor)
-    book = openpyxl.load_workbook(io.BytesIO(exports.run_workbook(world.in_review())))
+    book = openpyxl.load_workbook(io.BytesIO(tables.run_workbook(world.in_review())))
     cell = book["Payouts"]["I2"]
     assert cell.number_format == number_format
     assert cell.value == (5000 if currency == "JPY" else 5)
@@ -209,7 +210,7 @@ def test_json_lines_hold_every_row_with_amounts_as_strings(world: World, log_in:
 def test_a_remittance_of_a_reversal_adds_up_to_the_ledger(paying: World) -> None:
     paying.contributor(1234)
     run = paying.pay(paying.executing())
-    operations.reverse_payout(
+    reversals.reverse_payout(
         payout=only(run), amount_minor=234, by=paying.checker, reason="overpaid", at=paying.at, seen=SEEN
     )
     text = paper_text_of(remittance.pdf(only(run)))
@@ -336,11 +337,11 @@ def test_the_change_of_a_rail_sent_twice_is_not_a_change_back(world: World, log_
 
 def test_a_report_with_odd_bytes_is_refused_in_words(world: World, log_in: LogIn) -> None:
     payee(world)
-    run = operations.build_run(
+    run = building.build_run(
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
     )
     client, address = log_in(world.checker), reverse("payouts:record_lines", args=[run.public_id])
-    header = ",".join(bank_csv.COLUMNS)
+    header = ",".join(bank_reports.COLUMNS)
     row = f"{'0' * 32},70.00,USD,returned,2026-11-20,R1,gone"
     for content, named in (
         (f"{header}\n{row}\x00\n", "NUL character"),
@@ -365,7 +366,7 @@ def test_a_contributor_pauses_and_resumes_on_the_page(world: World, log_in: LogI
 
 def test_notices_are_listed_and_mails_of_the_harmless_kinds_switched_off(world: World, log_in: LogIn) -> None:
     contributor = world.contributor(1000)
-    operations.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
+    holds.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
     client = log_in(member_of(contributor))
     page = words_of(client.get(reverse("payouts:notices")))
     assert "Payments to you are on hold" in page

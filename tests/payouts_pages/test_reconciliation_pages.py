@@ -8,8 +8,8 @@ import pytest
 from django.db import connection
 from django.urls import reverse
 
-from payouts import reconciliation
 from payouts.models import AuditEvent, Difference, Payout, PayoutRun, WebhookEvent
+from payouts.reconciliation import comparison
 from tests.payouts.world import World
 from tests.payouts_pages.conftest import LogIn, words_of
 
@@ -90,7 +90,7 @@ def test_a_comparison_shows_its_figures_beside_each_other(paying: World, log_in:
     world.contributor(1234)
     world.fund(1234)
     run = world.pay(world.executing())
-    found = reconciliation.reconcile_run(run=run, at=world.at + timedelta(seconds=1))
+    found = comparison.reconcile_run(run=run, at=world.at + timedelta(seconds=1))
     assert found.is_clean
     page = words_of(log_in(world.checker).get(reverse(PAGE)))
     assert "1 attempts, 1 transfers, 1 balance transactions" in page

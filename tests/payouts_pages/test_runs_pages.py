@@ -12,12 +12,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from ledger import queries as ledger_queries
 from ledger.models import Line
 from ledger.money import from_minor
+from ledger.queries import balances, books
 from ledger.templatetags.amounts import amount_text
-from payouts import gateway, operations, queries
 from payouts.models import Payout, PayoutRun
+from payouts.operations import accounts, holds
+from payouts.queries import payees
+from payouts.rails.stripe import calls
 from tests.payouts.world import SEEN, World
 from tests.payouts_pages.conftest import LogIn, member_of, words_of
 
@@ -69,7 +71,7 @@ def test_the_control_totals_are_the_ledgers(world: World, log_in: LogIn) -> None
         world.credit(world.contributor(), minor, nanos=nanos)
     run = world.in_review()
     page = words_of(log_in(world.checker).get(address("run", run)))
-    owed = sum(ledger_queries.payable(c.pk, "USD", world.at) for c in world.contributors)
+    owed = sum(balances.payable(c.pk, "USD", world.at) for c in world.contributors)
     assert f"Ledger, payable to them {amount_text(owed, 'USD')}" in page
     assert f"Run, to be sent {amount_text(from_minor(58723, 'USD'), 'USD')}" in page
     assert f"Stays owed to them {amount_text(owed - from_minor(58723, 'USD'), 'USD')}" in page
@@ -88,7 +90,7 @@ def test_a_payee_whom_the_ledger_no_longer_covers_is_named(world: World, log_in:
 def test_who_is_left_out_stands_there_with_the_reason(world: World, log_in: LogIn) -> None:
     world.contributor(1234)
     small, new, held = world.contributor(499), world.contributor(2000, outcome=None), world.contributor(3000)
-    operations.place_hold(contributor=held, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
+    holds.place_hold(contributor=held, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
     run = world.built()
     page = words_of(log_in(world.maker).get(address("run", run)))
     for contributor, reason in ((small, "Below the threshold"), (new, "Nowhere to pay"), (held, "On hold")):
@@ -150,13 +152,13 @@ def test_a_run_is_compared_with_the_last_one(paying: World, log_in: LogIn) -> No
     new = world.contributor(2000)
     world.credit(same, 2100)
     world.credit(grown, 3100)
-    account = queries.account_of(grown)
+    account = payees.account_of(grown)
     assert account is not None
     assert account.provider_account_id is not None
     assert world.sandbox is not None
     world.sandbox.happens(account.provider_account_id, "change_bank")
-    account = operations.sync_account(account=account, at=world.at - timedelta(days=10))
-    operations.sync_account(account=account, at=world.at)
+    account = accounts.sync_account(account=account, at=world.at - timedelta(days=10))
+    accounts.sync_account(account=account, at=world.at)
     second = world.in_review()
     context = reader.get(address("run", second)).context
     review = context["review"]
@@ -205,7 +207,7 @@ def test_a_run_is_executed_from_the_page_and_followed_to_the_payee(paying: World
 
 def test_a_start_without_enough_at_stripe_is_refused_in_words(paying: World, log_in: LogIn) -> None:
     world = paying
-    world.contributor(gateway.balance().available.get("USD", 0) + 100)
+    world.contributor(calls.balance().available.get("USD", 0) + 100)
     run = world.approved()
     client = log_in(world.checker)
     assert "Too low: top it up" in words_of(client.get(address("execute", run)))
@@ -277,6 +279,6 @@ def test_a_list_of_runs_asks_the_database_as_often_however_long_it_is(world: Wor
 def test_the_home_of_finance_shows_the_trial_balance_s_figures(world: World, log_in: LogIn) -> None:
     world.contributor(1234)
     world.credit(world.contributor(), 0, nanos=7)
-    owed = next(row for row in ledger_queries.trial_balance().rows["USD"] if row.kind == "contributor_payable")
+    owed = next(row for row in books.trial_balance().rows["USD"] if row.kind == "contributor_payable")
     page = words_of(log_in(world.checker).get(reverse("payouts:console")))
     assert f"Payable {amount_text(owed.balance, 'USD')}" in page

@@ -8,8 +8,9 @@ import pytest
 from django.urls import reverse
 
 from contributors.models import Contributor
-from payouts import operations, queries
 from payouts.models import PayoutAccount
+from payouts.operations import accounts, holds
+from payouts.queries import payees
 from tests.payouts.world import SEEN, World
 from tests.payouts_pages.conftest import LogIn, words_of
 
@@ -31,8 +32,8 @@ def held(world: World) -> Contributor:
     """Somebody whom a missing tax form stops."""
     world.policy(requires_tax_form=True)
     contributor = world.contributor(1_000)
-    operations.refresh_holds(account=PayoutAccount.objects.get(contributor=contributor), at=world.at)
-    assert [one.hold.reason for one in queries.open_holds(contributor)] == ["tax_form_missing"]
+    accounts.refresh_holds(account=PayoutAccount.objects.get(contributor=contributor), at=world.at)
+    assert [one.hold.reason for one in payees.open_holds(contributor)] == ["tax_form_missing"]
     return contributor
 
 
@@ -49,7 +50,7 @@ def test_compliance_records_a_form_and_the_hold_ends(world: World, log_in: LogIn
     assert "W-9 recorded; it does not run out. Nothing stops payments" in words
     assert "•••• 6789" in words
     assert "45-6789" not in after.content.decode()
-    assert queries.open_holds(held) == []
+    assert payees.open_holds(held) == []
 
 
 def test_a_wrong_form_is_refused_beside_the_fields(world: World, log_in: LogIn, held: Contributor) -> None:
@@ -59,7 +60,7 @@ def test_a_wrong_form_is_refused_beside_the_fields(world: World, log_in: LogIn, 
     assert "nine digits" in words_of(refused)
     for change in ({"signed_on": ""}, {"form": "w7"}, {"withholding_percent": "100"}, {"country": "Mars"}):
         assert client.post(address(held), said(world, **change)).status_code == 422
-    assert queries.tax_form_of(held) is None
+    assert payees.tax_form_of(held) is None
 
 
 @pytest.mark.parametrize("role", ["finance_maker", "finance_checker", "admin"])
@@ -68,18 +69,18 @@ def test_nobody_else_records_a_form(world: World, log_in: LogIn, held: Contribut
     assert "Tax forms are recorded by compliance." in words_of(client.get(address(held)))
     assert "Record a tax form" not in words_of(client.get(reverse("payouts:payee_account", args=[held.public_id])))
     assert client.post(address(held), said(world)).status_code == 403
-    assert queries.tax_form_of(held) is None
+    assert payees.tax_form_of(held) is None
 
 
 def test_a_second_factor_is_asked_for_before_a_form_is_recorded(world: World, log_in: LogIn, held: Contributor) -> None:
     stale = log_in(world.compliance, factor_age=400)
     assert "reauthenticate" in stale.post(address(held), said(world))["Location"]
-    assert queries.tax_form_of(held) is None
+    assert payees.tax_form_of(held) is None
 
 
 def test_a_contributors_own_pause_offers_its_release_to_compliance_alone(world: World, log_in: LogIn) -> None:
     contributor = world.contributor(1_000)
-    hold = operations.pause_own_payouts(contributor=contributor, by=world.owner, at=world.at, seen=SEEN)
+    hold = holds.pause_own_payouts(contributor=contributor, by=world.owner, at=world.at, seen=SEEN)
     release = reverse("payouts:release_hold", args=[hold.pk])
     checker, compliance = log_in(world.checker), log_in(world.compliance)
     for page in (reverse("payouts:holds"), reverse("payouts:payee_account", args=[contributor.public_id])):

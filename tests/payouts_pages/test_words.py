@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from payouts import words
 from payouts.models import Difference, LeftOut, Payout, PayoutAttempt, PayoutRun, WebhookEvent
+from payouts.queries import words
 
 
 @pytest.mark.parametrize(

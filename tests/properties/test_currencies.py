@@ -12,11 +12,13 @@ from django.db import connection, transaction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import journal, operations
-from ledger.invariants import check_all
+from ledger import journal
 from ledger.journal import AccountKey, UnableToPost, post
 from ledger.models import Entry
 from ledger.money import ASSETS, asset
+from ledger.operations import periods
+from ledger.operations.exchange import UnableToExchange, exchange_cash, exchange_debt
+from ledger.queries.invariants import check_all
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 CODES = st.sampled_from(sorted(ASSETS))
@@ -42,7 +44,7 @@ def test_each_currency_balances_alone_through_any_exchanges(
     starts: dict[str, int], exchanges: list[tuple[bool, str, str, int, str]]
 ) -> None:
     with transaction.atomic():
-        operations.open_periods(at=AT)
+        periods.open_periods(at=AT)
         owed = {code: AccountKey("contributor_payable", code, "contributor:1") for code in ASSETS}
         for code, amount in starts.items():
             lines = [(AccountKey("programme_cost", code), -amount), (owed[code], amount)]
@@ -68,9 +70,9 @@ def exchange_one(
     common: dict[str, Any] = {"amount": amount, "currency": currency, "into": into, "rate": rate, "source": f"ECB {n}",
               "reference": f"fx {n}", "at": AT}  # fmt: skip
     try:
-        exchange = operations.exchange_cash if is_cash else partial(operations.exchange_debt, contributor_id=1)
+        exchange = exchange_cash if is_cash else partial(exchange_debt, contributor_id=1)
         posted = exchange(**common)
-    except (operations.UnableToExchange, UnableToPost):
+    except (UnableToExchange, UnableToPost):
         # Too little to make a unit, or more than is owed: nothing moved.
         assert {code: journal.balance(held[code]) for code in (currency, into)} == before
         return

@@ -26,11 +26,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ledger import journal, operations
-from ledger.invariants import OF_THE_JOURNAL, check_all
+from ledger import journal
 from ledger.journal import AccountKey, Document, UnableToPost
 from ledger.models import Entry, Period
 from ledger.money import apportion, asset
+from ledger.operations import closing, payouts, periods
+from ledger.queries.invariants import OF_THE_JOURNAL, check_all
 
 PEOPLE = (1, 2, 3)
 CURRENCIES = ("USD", "JPY")
@@ -95,7 +96,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize()
     def open_the_first_months(self) -> None:
-        operations.open_periods(at=datetime(2026, 10, 20, tzinfo=UTC))
+        periods.open_periods(at=datetime(2026, 10, 20, tzinfo=UTC))
         self.month = Period.objects.order_by("id")[0].pk
 
     # --- helpers of the steps ---
@@ -253,12 +254,12 @@ class LedgerMachine(RuleBasedStateMachine):
         arguments: dict[str, Any] = {"contributor_id": person, "currency": "USD", "gross": gross, "tax": withheld,
                                      "rail": "stripe", "attempt_key": key, "at": self.moment}  # fmt: skip
         if self.model.apply(lines):
-            entry = operations.reserve_payout(**arguments)
+            entry = payouts.reserve_payout(**arguments)
             self.entries += 1
             self.payouts[key] = (entry, "reserved", person, gross, withheld)
         else:
             with pytest.raises(UnableToPost, match="below its minimum"):
-                operations.reserve_payout(**arguments)
+                payouts.reserve_payout(**arguments)
 
     @precondition(lambda self: self.payouts)
     @rule(data=st.data(), succeeds=st.booleans())
@@ -269,12 +270,12 @@ class LedgerMachine(RuleBasedStateMachine):
         transit = account("payouts_in_transit", "USD", "rail:stripe")
         settle: Any = (
             (
-                lambda: operations.succeed_payout(
+                lambda: payouts.succeed_payout(
                     reserve_entry=entry, attempt_key=key, currency="USD", net=net, at=self.moment
                 )
             )
             if succeeds
-            else (lambda: operations.refuse_payout(reserve_entry=entry, attempt_key=key, at=self.moment))
+            else (lambda: payouts.refuse_payout(reserve_entry=entry, attempt_key=key, at=self.moment))
         )
         wanted = "succeeded" if succeeds else "refused"
         if state == "reserved":
@@ -291,7 +292,7 @@ class LedgerMachine(RuleBasedStateMachine):
         elif state == wanted:
             settle()
         elif state == "succeeded":
-            with pytest.raises(operations.UnableToRecordPayout):
+            with pytest.raises(payouts.UnableToRecordPayout):
                 settle()
 
     @rule(
@@ -335,8 +336,8 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         following = self.month + 1 if self.month % 100 < 12 else self.month + 89
         at = datetime(following // 100, following % 100, 2, tzinfo=UTC)
-        operations.open_periods(at=at)
-        operations.close_period(period=self.month, at=at)
+        periods.open_periods(at=at)
+        closing.close_period(period=self.month, at=at)
         for key, result in self.model.results[self.month].items():
             payable = AccountKey("contributor_payable", key.asset, key.owner)
             debt = AccountKey("contributor_receivable", key.asset, key.owner)

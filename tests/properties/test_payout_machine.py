@@ -26,13 +26,17 @@ from hypothesis.stateful import (
 
 from contributors.models import Contributor
 from ledger import journal
-from ledger.invariants import check_all
 from ledger.journal import AccountKey
 from ledger.money import from_minor
-from payouts import gateway, operations, queries, reconciliation
+from ledger.queries.invariants import check_all
+from payouts.attempts import crew
 from payouts.models import BankPayout, Hold, Payout, PayoutAccount, PayoutAttempt, PayoutRun
-from payouts.sandbox.bank_payouts import RETURN_WINDOW
-from payouts.sandbox.models import PLATFORM
+from payouts.operations import accounts, approval, building, closing, holds, reversals, runs
+from payouts.queries import balances, payees
+from payouts.rails.stripe import calls
+from payouts.reconciliation import comparison, inbox
+from stripe_sandbox.bank_payouts import RETURN_WINDOW
+from stripe_sandbox.models import PLATFORM
 from tests.ledger.manual import post_by_hand
 from tests.payouts.world import SEEN, World
 from tests.sandbox_server import StripeSandbox
@@ -103,11 +107,11 @@ class PayoutMachine(RuleBasedStateMachine):
         contributor = self.people[place]
         found = Hold.objects.filter(contributor=contributor, reason="fraud_review", released_at__isnull=True).first()
         if found is None:
-            operations.place_hold(
+            holds.place_hold(
                 contributor=contributor, reason="fraud_review", by=self.world.compliance, at=self.now, seen=SEEN
             )
         else:
-            operations.release_hold(hold=found, by=self.world.compliance, at=self.now, seen=SEEN)
+            holds.release_hold(hold=found, by=self.world.compliance, at=self.now, seen=SEEN)
 
     @rule(place=st.integers(1, PEOPLE - 1), tells=st.booleans())
     def disconnect(self, place: int, tells: bool) -> None:
@@ -118,25 +122,25 @@ class PayoutMachine(RuleBasedStateMachine):
         self.disconnected.add(contributor.pk)
         self.sandbox.happens(self.world.account(contributor), "disconnect")
         if tells:
-            operations.disconnect_account(account=self.account(contributor), at=self.now)
+            accounts.disconnect_account(account=self.account(contributor), at=self.now)
 
     # --- runs ---
     @precondition(lambda self: self.run is None)
     @rule(excluded=st.integers(0, PEOPLE))
     def begin_a_run(self, excluded: int) -> None:
         world = self.world
-        run = operations.build_run(currency=self.currency, cut_off=self.now, by=world.maker, at=self.now, seen=SEEN)
+        run = building.build_run(currency=self.currency, cut_off=self.now, by=world.maker, at=self.now, seen=SEEN)
         if run.n_payouts > 1 and excluded < PEOPLE and run.payouts.filter(contributor=self.people[excluded]).exists():
-            run, other = operations.exclude(
+            run, other = runs.exclude(
                 run=run, contributors=[self.people[excluded].pk], by=world.maker, at=self.now, seen=SEEN
             )
-            operations.cancel_run(run=other, by=world.maker, at=self.now, seen=SEEN)
+            runs.cancel_run(run=other, by=world.maker, at=self.now, seen=SEEN)
         if not run.n_payouts:
-            operations.cancel_run(run=run, by=world.maker, at=self.now, seen=SEEN)
+            runs.cancel_run(run=run, by=world.maker, at=self.now, seen=SEEN)
             return
-        run = operations.submit_run(run=run, by=world.maker, at=self.now, seen=SEEN)
+        run = runs.submit_run(run=run, by=world.maker, at=self.now, seen=SEEN)
         run = world.approve(run, at=self.now)
-        self.run = operations.start_execution(run=run, by=world.checker, at=self.now, seen=SEEN)
+        self.run = approval.start_execution(run=run, by=world.checker, at=self.now, seen=SEEN)
         self.all_runs.append(self.run)
 
     @precondition(lambda self: self.run is not None)
@@ -146,7 +150,7 @@ class PayoutMachine(RuleBasedStateMachine):
         if faults:
             self.sandbox.queue_faults(*faults)
         self.now += timedelta(seconds=seconds)
-        operations.execute_run(run_id=self.run.pk, threads=1, clock=lambda: self.now)
+        crew.execute_run(run_id=self.run.pk, threads=1, clock=lambda: self.now)
         self.sandbox.clear_faults()
 
     @precondition(lambda self: self.run is not None)
@@ -155,9 +159,9 @@ class PayoutMachine(RuleBasedStateMachine):
         assert self.run is not None
         self.run.refresh_from_db()
         if self.run.state == PayoutRun.State.EXECUTING:
-            operations.pause_run(run=self.run, by=self.world.maker, note="wait", at=self.now, seen=SEEN)
+            approval.pause_run(run=self.run, by=self.world.maker, note="wait", at=self.now, seen=SEEN)
         elif self.run.state == PayoutRun.State.PAUSED:
-            operations.resume_run(run=self.run, by=self.world.compliance, at=self.now, seen=SEEN)
+            approval.resume_run(run=self.run, by=self.world.compliance, at=self.now, seen=SEEN)
 
     @precondition(lambda self: self.run is not None)
     @rule()
@@ -167,25 +171,25 @@ class PayoutMachine(RuleBasedStateMachine):
         assert run is not None
         self.sandbox.clear_faults()
         for hold in Hold.objects.filter(reason="fraud_review", released_at__isnull=True):
-            operations.release_hold(hold=hold, by=self.world.compliance, at=self.now, seen=SEEN)
+            holds.release_hold(hold=hold, by=self.world.compliance, at=self.now, seen=SEEN)
         for _ in range(12):
             run.refresh_from_db()
             if run.state == PayoutRun.State.PAUSED:
-                operations.resume_run(run=run, by=self.world.compliance, at=self.now, seen=SEEN)
-            for payout in queries.needs_person().filter(run=run):
-                found = gateway.find_transfers(payout.transfer_group)
-                operations.decide_unknown(
+                approval.resume_run(run=run, by=self.world.compliance, at=self.now, seen=SEEN)
+            for payout in payees.needs_person().filter(run=run):
+                found = calls.find_transfers(payout.transfer_group)
+                closing.decide_unknown(
                     payout=payout, paid_transfer_id=found[0].id if found else None, by=self.world.checker,
                     note="looked at Stripe", at=self.now, seen=SEEN,
                 )  # fmt: skip
             self.now += timedelta(seconds=1_000)
-            operations.execute_run(run_id=run.pk, threads=1, clock=lambda: self.now)
+            crew.execute_run(run_id=run.pk, threads=1, clock=lambda: self.now)
             self.finish_reversals()
             if not run.payouts.filter(state__in=Payout.LIVE).exists():
                 break
         assert not run.payouts.filter(state__in=Payout.LIVE).exists(), "a payout was lost"
-        assert queries.ledger_in_transit(self.currency) == 0
-        record = reconciliation.reconcile_run(run=run, at=self.now)
+        assert balances.ledger_in_transit(self.currency) == 0
+        record = comparison.reconcile_run(run=run, at=self.now)
         assert record.is_clean, [str(one) for one in run.differences.all()]
         self.run = None
 
@@ -201,11 +205,11 @@ class PayoutMachine(RuleBasedStateMachine):
         if fault:
             self.sandbox.queue_faults(fault, path="/v1/transfers/*/reversals")
         try:
-            operations.reverse_payout(
+            reversals.reverse_payout(
                 payout=payout, amount_minor=max(left // part, 1), by=self.world.checker, reason="a test", at=self.now,
                 seen=SEEN,
             )  # fmt: skip
-        except operations.UnableToReverse:
+        except reversals.UnableToReverse:
             underway = [PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN]
             assert payout.attempts.filter(kind="reversal", state__in=underway).exists()
         self.sandbox.clear_faults()
@@ -214,7 +218,7 @@ class PayoutMachine(RuleBasedStateMachine):
     def finish_reversals(self) -> None:
         for _ in range(4):
             self.now += timedelta(seconds=1_000)
-            operations.recover_reversals(clock=lambda: self.now)
+            reversals.recover_reversals(clock=lambda: self.now)
 
     @precondition(lambda self: bool(self.all_runs))
     @rule(place=st.integers(0, PEOPLE - 1), fails=st.booleans())
@@ -226,11 +230,11 @@ class PayoutMachine(RuleBasedStateMachine):
         name, account = self.world.account(contributor), self.account(contributor)
         now = self.sandbox.advance(days=4)
         for bank in self.sandbox.client().v1.payouts.list({}, {"stripe_account": name}).data:
-            known = reconciliation.sync_bank_payout(account=account, payout_id=bank.id, at=self.now)
+            known = inbox.sync_bank_payout(account=account, payout_id=bank.id, at=self.now)
             may_fail = now + 60 < bank.arrival_date + RETURN_WINDOW.total_seconds()
             if fails and may_fail and known.state == "paid":
                 self.sandbox.fail_payout(bank.id)
-                known = reconciliation.sync_bank_payout(account=account, payout_id=bank.id, at=self.now)
+                known = inbox.sync_bank_payout(account=account, payout_id=bank.id, at=self.now)
                 assert known.state == "failed"
         assert not BankPayout.objects.filter(account=account, state="pending").exists()
 
@@ -244,7 +248,7 @@ class PayoutMachine(RuleBasedStateMachine):
             owes = journal.owed(self.receivable(contributor))
             gone = sum(self.gone(payout) for payout in contributor.payouts.all())
             assert self.earned[contributor.pk] == payable - owes + gone
-        assert queries.ledger_in_transit(self.currency) == queries.live_in_transit(self.currency)
+        assert balances.ledger_in_transit(self.currency) == balances.live_in_transit(self.currency)
 
     def gone(self, payout: Payout) -> int:
         """What one payout keeps from being payable: in transit, sent and not taken back, withheld."""
@@ -261,7 +265,7 @@ class PayoutMachine(RuleBasedStateMachine):
         self.finish_reversals()
         self.what_was_earned_is_somewhere()
         for payout in Payout.objects.all():
-            found = gateway.find_transfers(payout.transfer_group)
+            found = calls.find_transfers(payout.transfer_group)
             assert len(found) == (payout.state in Payout.PAID), "paid once, or not at all"
             assert sum(transfer.reversed_minor for transfer in found) == payout.reversed_minor
         assert {r.name: r.rows for r in check_all() if r.rows} == {}

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 import pytest
 from django.conf import settings
 
-from ledger import invariants
-from payouts import operations, queries
+from ledger.queries import invariants
 from payouts.models import BankFile, BankLine, Payout, PayoutAttempt, PayoutRun
-from payouts.operations import Reported
+from payouts.operations import approval, bank_files, bank_lines, banks, building, runs
+from payouts.operations.bank_lines import Reported
+from payouts.queries import balances
 from tests.databases import CommittedDatabase
 from tests.payouts.world import SEEN, World
 from tests.races.test_payouts import at_once
@@ -27,14 +28,14 @@ def world(committed_database: CommittedDatabase, monkeypatch: pytest.MonkeyPatch
 def executing(world: World, payees: int) -> PayoutRun:
     for place in range(payees):
         contributor = world.contributor(7_000 + place, outcome=None, country="BR")
-        operations.record_bank_details(
+        banks.record_bank_details(
             contributor=contributor, holder_name="A", iban="GB33BUKB20201555555555", by=world.owner, at=world.at
         )
-    run = operations.build_run(
+    run = building.build_run(
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
     )
-    run = world.approve(operations.submit_run(run=run, by=world.maker, at=world.at, seen=SEEN))
-    return operations.start_execution(run=run, by=world.checker, at=world.at, seen=SEEN)
+    run = world.approve(runs.submit_run(run=run, by=world.maker, at=world.at, seen=SEEN))
+    return approval.start_execution(run=run, by=world.checker, at=world.at, seen=SEEN)
 
 
 def test_two_exports_hand_overs_and_reports_race_and_each_order_is_paid_once(world: World) -> None:
@@ -42,7 +43,7 @@ def test_two_exports_hand_overs_and_reports_race_and_each_order_is_paid_once(wor
     assert world.second_checker.pk
 
     def export() -> BankFile:
-        return operations.export_bank_file(run=run, by=world.maker, at=world.at, seen=SEEN)
+        return bank_files.export_bank_file(run=run, by=world.maker, at=world.at, seen=SEEN)
 
     exported = at_once(export, export)
     assert sorted(type(one).__name__ for one in exported) == ["BankFile", "UnableToExport"]
@@ -51,8 +52,8 @@ def test_two_exports_hand_overs_and_reports_race_and_each_order_is_paid_once(wor
 
     # Handing over and withdrawing exclude each other, whoever is first.
     handed = at_once(
-        lambda: operations.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN),
-        lambda: operations.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN),
+        lambda: bank_files.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN),
+        lambda: bank_files.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN),
     )
     assert sorted(type(one).__name__ for one in handed) == ["BankFile", "UnableToChangeBankFile"]
 
@@ -62,22 +63,22 @@ def test_two_exports_hand_overs_and_reports_race_and_each_order_is_paid_once(wor
     ]
 
     def report() -> object:
-        return operations.record_bank_lines(lines=lines, by=world.checker, at=world.at, seen=SEEN)
+        return bank_lines.record_bank_lines(lines=lines, by=world.checker, at=world.at, seen=SEEN)
 
     at_once(report, report)
     assert BankLine.objects.count() == 8
     assert set(run.payouts.values_list("state", flat=True)) == {Payout.State.SETTLED}
-    assert queries.ledger_in_transit("USD", "manual_bank_file") == 0
+    assert balances.ledger_in_transit("USD", "manual_bank_file") == 0
     assert not [result.name for result in invariants.check_all() if result.rows]
 
 
 def test_a_file_is_either_handed_over_or_withdrawn(world: World) -> None:
     run = executing(world, 3)
-    file = operations.export_bank_file(run=run, by=world.maker, at=world.at, seen=SEEN)
+    file = bank_files.export_bank_file(run=run, by=world.maker, at=world.at, seen=SEEN)
     assert world.checker.pk
     at_once(
-        lambda: operations.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN),
-        lambda: operations.withdraw_bank_file(file=file, by=world.checker, reason="lost", at=world.at, seen=SEEN),
+        lambda: bank_files.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN),
+        lambda: bank_files.withdraw_bank_file(file=file, by=world.checker, reason="lost", at=world.at, seen=SEEN),
     )
     file.refresh_from_db()
     assert (file.state == "sent") != (file.state == "withdrawn")

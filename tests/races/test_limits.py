@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import pytest
 from django.db import connections, transaction
 
-from payouts import operations
 from payouts.models import PayoutRun
+from payouts.operations import banks, building, runs, staff
 from tests.databases import CommittedDatabase
 from tests.payouts.world import SEEN, World
 
@@ -25,16 +25,16 @@ def world(committed_database: CommittedDatabase, monkeypatch: pytest.MonkeyPatch
 
 def built_by_bank(world: World) -> PayoutRun:
     contributor = world.contributor(5_000, outcome=None, country="BR")
-    operations.record_bank_details(
+    banks.record_bank_details(
         contributor=contributor, holder_name="A", iban="GB33BUKB20201555555555", by=world.owner, at=world.at
     )
-    return operations.build_run(
+    return building.build_run(
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
     )
 
 
 def submitted(world: World, run: PayoutRun) -> PayoutRun:
-    return operations.submit_run(run=run, by=world.maker, at=world.at, seen=SEEN)
+    return runs.submit_run(run=run, by=world.maker, at=world.at, seen=SEEN)
 
 
 def during(first: Callable[[], object], second: Callable[[], object]) -> object:
@@ -65,7 +65,7 @@ def test_two_approvals_of_one_person_at_once_are_counted_one_after_the_other(wor
     world.contributor(5_000)
     first, checker = world.in_review(), world.checker
     answer = during(lambda: world.approve(first, by=checker), lambda: world.approve(other, by=checker))
-    assert isinstance(answer, operations.UnableToApproveThatMuch)
+    assert isinstance(answer, staff.UnableToApproveThatMuch)
 
 
 def test_two_rails_submitted_at_once_count_towards_one_limit_of_a_second_approver(world: World) -> None:

@@ -17,9 +17,13 @@ from django.conf import settings
 from django.db import connections
 
 from ledger.money import from_minor
-from payouts import gateway, operations, queries, reconciliation
+from payouts.attempts import crew, execution
+from payouts.attempts.execution import pay_next
 from payouts.models import Hold, Payout, PayoutAttempt, PayoutRun
-from payouts.operations import execution
+from payouts.operations import approval, holds
+from payouts.queries import balances
+from payouts.rails.stripe import calls
+from payouts.reconciliation import comparison, inbox
 from tests.databases import CommittedDatabase
 from tests.faults.workers import disagreements
 from tests.payouts.world import SEEN, World
@@ -67,7 +71,7 @@ def before_once(monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[], ob
 
 
 def pause(world: World, run: PayoutRun) -> None:
-    operations.pause_run(run=run, by=world.maker, note="wait", at=world.at, seen=SEEN)
+    approval.pause_run(run=run, by=world.maker, note="wait", at=world.at, seen=SEEN)
 
 
 def test_a_run_that_is_stopped_while_its_payouts_are_claimed_is_no_accident(
@@ -78,12 +82,12 @@ def test_a_run_that_is_stopped_while_its_payouts_are_claimed_is_no_accident(
         world.contributor(1_000 + place)
     run = world.executing()
     before_once(monkeypatch, "_checked_runs", lambda: pause(world, run))
-    operations.execute_run(run_id=run.pk, threads=2)
+    crew.execute_run(run_id=run.pk, threads=2)
     assert set(run.payouts.values_list("state", flat=True)) == {"approved"}
     assert not PayoutAttempt.objects.filter(payout__run=run).exists()
     run.refresh_from_db()
-    operations.resume_run(run=run, by=world.maker, at=world.at, seen=SEEN)
-    operations.execute_run(run_id=run.pk, threads=2)
+    approval.resume_run(run=run, by=world.maker, at=world.at, seen=SEEN)
+    crew.execute_run(run_id=run.pk, threads=2)
     assert set(run.payouts.values_list("state", flat=True)) == {"transferred"}
 
 
@@ -93,15 +97,15 @@ def test_a_freeze_in_one_thread_ends_no_other_by_an_error(world: World, stripe_s
         world.contributor(1_000 + place)
     run = world.executing()
     stripe_sandbox.queue_faults("400")
-    operations.execute_run(run_id=run.pk, threads=4)
+    crew.execute_run(run_id=run.pk, threads=4)
     run.refresh_from_db()
     assert run.state == PayoutRun.State.PAUSED
     states = set(run.payouts.values_list("state", flat=True))
     assert "refused" in states
     assert states <= {"refused", "approved", "transferred", "sending"}
-    operations.resume_run(run=run, by=world.maker, at=world.at, seen=SEEN)
+    approval.resume_run(run=run, by=world.maker, at=world.at, seen=SEEN)
     later = datetime.now(UTC) + timedelta(seconds=400)
-    operations.execute_run(run_id=run.pk, threads=4, clock=lambda: later)
+    crew.execute_run(run_id=run.pk, threads=4, clock=lambda: later)
     assert disagreements(stripe_sandbox, run) == []
     assert set(run.payouts.values_list("state", flat=True)) == {"transferred"}
 
@@ -115,27 +119,27 @@ def test_a_hold_between_claim_and_sending_takes_the_payout_out_at_once(
     run = world.executing()
 
     def act() -> None:
-        operations.place_hold(contributor=contributor, reason="fraud_review", by=compliance, at=world.at, seen=SEEN)
+        holds.place_hold(contributor=contributor, reason="fraud_review", by=compliance, at=world.at, seen=SEEN)
 
     before_once(monkeypatch, "send_or_recover", act)
-    operations.execute_run(run_id=run.pk, threads=threads)
+    crew.execute_run(run_id=run.pk, threads=threads)
     payout = run.payouts.get(contributor=contributor)
     attempt = payout.attempts.get()
     assert (payout.state, payout.reason, payout.lease_until) == ("held", "fraud_review", None)
     assert (attempt.state, attempt.error_code, attempt.sends_not_executed) == ("refused", "held", 1)
-    assert gateway.find_transfers(payout.transfer_group) == []
+    assert calls.find_transfers(payout.transfer_group) == []
     assert world.payable(contributor) == from_minor(1_000, "USD"), "what the attempt reserved is payable again"
-    assert queries.ledger_in_transit("USD") == 0
+    assert balances.ledger_in_transit("USD") == 0
     told = contributor.notices.get(kind="payout_held")
     assert "We are checking this account" in told.words
     # Nobody else waits for it, and the run comes to its end.
     assert run.payouts.get(contributor=other).state == "transferred"
-    assert reconciliation.reconcile_run(run=run, at=datetime.now(UTC)).is_clean
+    assert comparison.reconcile_run(run=run, at=datetime.now(UTC)).is_clean
     assert disagreements(stripe_sandbox, run) == []
 
     # Released, the money goes with the next run, under a payout and a key of its own.
     hold = Hold.objects.get(contributor=contributor, released_at__isnull=True)
-    operations.release_hold(hold=hold, by=compliance, at=world.at, seen=SEEN)
+    holds.release_hold(hold=hold, by=compliance, at=world.at, seen=SEEN)
     again = world.pay(world.executing())
     assert again.payouts.get(contributor=contributor).state == "transferred"
 
@@ -146,14 +150,14 @@ def test_a_hold_after_an_answer_that_nothing_was_done_takes_the_payout_out_at_th
     contributor = world.contributor(1_000)
     run = world.executing()
     stripe_sandbox.queue_faults("429")
-    operations.pay_next(run_id=run.pk)
-    operations.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
+    pay_next(run_id=run.pk)
+    holds.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
     later = datetime.now(UTC) + timedelta(seconds=100)
-    operations.execute_run(run_id=run.pk, threads=1, clock=lambda: later)
+    crew.execute_run(run_id=run.pk, threads=1, clock=lambda: later)
     payout = run.payouts.get()
     assert (payout.state, payout.attempts.get().state) == ("held", "refused")
     assert world.payable(contributor) == from_minor(1_000, "USD")
-    assert gateway.find_transfers(payout.transfer_group) == []
+    assert calls.find_transfers(payout.transfer_group) == []
     assert disagreements(stripe_sandbox, run) == []
 
 
@@ -169,26 +173,26 @@ def test_a_stop_between_claim_and_sending_is_seen(world: World, monkeypatch: pyt
             monkeypatch.setattr(settings, "PAYOUTS_FROZEN", True)
 
     before_once(monkeypatch, "_send", act)
-    operations.execute_run(run_id=run.pk, threads=1)
+    crew.execute_run(run_id=run.pk, threads=1)
     payout = run.payouts.get()
     attempt = payout.attempts.get()
     assert (payout.state, attempt.state, attempt.sends, attempt.sends_not_executed) == ("sending", "sent", 1, 1)
-    assert gateway.find_transfers(payout.transfer_group) == []
+    assert calls.find_transfers(payout.transfer_group) == []
     # It is looked for, and not sent again, as long as the stop stands.
     later = datetime.now(UTC) + timedelta(seconds=100)
-    operations.execute_run(run_id=run.pk, threads=1, clock=lambda: later)
-    assert gateway.find_transfers(payout.transfer_group) == []
+    crew.execute_run(run_id=run.pk, threads=1, clock=lambda: later)
+    assert calls.find_transfers(payout.transfer_group) == []
 
     monkeypatch.setattr(settings, "PAYOUTS_FROZEN", False)
     run.refresh_from_db()
     if run.state == PayoutRun.State.PAUSED:
-        operations.resume_run(run=run, by=world.maker, at=later, seen=SEEN)
+        approval.resume_run(run=run, by=world.maker, at=later, seen=SEEN)
     last = later + timedelta(seconds=1_000)
-    operations.execute_run(run_id=run.pk, threads=1, clock=lambda: last)
+    crew.execute_run(run_id=run.pk, threads=1, clock=lambda: last)
     payout.refresh_from_db()
     attempt.refresh_from_db()
     assert (payout.state, attempt.state, attempt.number) == ("transferred", "succeeded", 1)
-    assert len(gateway.find_transfers(payout.transfer_group)) == 1
+    assert len(calls.find_transfers(payout.transfer_group)) == 1
 
 
 def test_the_webhook_and_the_worker_that_learn_of_one_transfer_book_it_once(
@@ -198,26 +202,24 @@ def test_the_webhook_and_the_worker_that_learn_of_one_transfer_book_it_once(
         world.contributor(1_000 + place)
     run = world.executing()
     stripe_sandbox.set_faults({"drop_after": 1.0})
-    operations.execute_run(run_id=run.pk, threads=1)
+    crew.execute_run(run_id=run.pk, threads=1)
     stripe_sandbox.clear_faults()
     later = datetime.now(UTC) + timedelta(seconds=100)
     for number, payout in enumerate(run.payouts.order_by("pk")):
         assert payout.state == Payout.State.UNKNOWN
-        (transfer,) = gateway.find_transfers(payout.transfer_group)
+        (transfer,) = calls.find_transfers(payout.transfer_group)
         event = {
             "id": f"evt_race{number}", "object": "event", "type": "transfer.created", "created": int(time.time()),
             "livemode": False, "data": {"object": {"id": transfer.id}},
         }  # fmt: skip
-        stored = reconciliation.record_webhook(
-            endpoint="platform", event=event, payload=json.dumps(event), headers={}, at=later
-        )
+        stored = inbox.record_webhook(endpoint="platform", event=event, payload=json.dumps(event), headers={}, at=later)
         assert stored is not None
         results = at_once(
-            lambda stored=stored: reconciliation.apply_webhook(event_id=stored, at=later),  # type: ignore[misc]
-            lambda: operations.pay_next(run_id=run.pk, clock=lambda: later),
+            lambda stored=stored: inbox.apply_webhook(event_id=stored, at=later),  # type: ignore[misc]
+            lambda: pay_next(run_id=run.pk, clock=lambda: later),
         )
         # Where the webhook was first, the worker finds nothing left to do.
         assert results in (["applied", True], ["applied", False])
     assert disagreements(stripe_sandbox, run) == []
     assert set(run.payouts.values_list("state", flat=True)) == {"transferred"}
-    assert queries.ledger_in_transit("USD") == 0
+    assert balances.ledger_in_transit("USD") == 0

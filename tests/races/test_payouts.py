@@ -10,8 +10,9 @@ import pytest
 from django.conf import settings
 from django.db import connections
 
-from payouts import operations
+from payouts.attempts import crew
 from payouts.models import PayoutRun
+from payouts.operations import approval, building, runs
 from tests.databases import CommittedDatabase
 from tests.faults.workers import disagreements
 from tests.payouts.world import SEEN, World
@@ -60,25 +61,25 @@ def test_two_builders_two_approvers_two_starters_and_two_executors_race(
     assert world.checker.pk != world.second_checker.pk
 
     def build() -> PayoutRun:
-        return operations.build_run(currency="USD", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN)
+        return building.build_run(currency="USD", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN)
 
     built = at_once(build, build)
     assert sorted(type(one).__name__ for one in built) == ["PayoutRun", "UnableToBuildRun"]
-    run = operations.submit_run(run=PayoutRun.objects.get(), by=world.maker, at=world.at, seen=SEEN)
+    run = runs.submit_run(run=PayoutRun.objects.get(), by=world.maker, at=world.at, seen=SEEN)
 
     approvals = at_once(lambda: world.approve(run), lambda: world.approve(run, by=world.second_checker))
     assert sorted(type(one).__name__ for one in approvals) == ["PayoutRun", "UnableToApprove"]
     run.refresh_from_db()
 
     def start() -> PayoutRun:
-        return operations.start_execution(run=run, by=world.checker, at=world.at, seen=SEEN)
+        return approval.start_execution(run=run, by=world.checker, at=world.at, seen=SEEN)
 
     starts = at_once(start, start)
     assert sorted(type(one).__name__ for one in starts) == ["PayoutRun", "UnableToStart"]
 
     at_once(
-        lambda: operations.execute_run(run_id=run.pk, threads=3),
-        lambda: operations.execute_run(run_id=run.pk, threads=3),
+        lambda: crew.execute_run(run_id=run.pk, threads=3),
+        lambda: crew.execute_run(run_id=run.pk, threads=3),
     )
     assert disagreements(stripe_sandbox, run) == []
     assert set(run.payouts.values_list("state", flat=True)) == {"transferred"}
@@ -91,10 +92,10 @@ def test_of_approving_and_excluding_at_once_the_approval_never_covers_what_it_di
     seen_hash, total = bytes(run.content_hash or b""), run.total_minor
     checker, editor = world.checker, world.second_checker_as_maker()
     at_once(
-        lambda: operations.approve_run(
+        lambda: approval.approve_run(
             run=run, by=checker, typed_total=total, content_hash=seen_hash, at=world.at, seen=SEEN
         ),
-        lambda: operations.exclude(run=run, contributors=[people[0].pk], by=editor, at=world.at, seen=SEEN),
+        lambda: runs.exclude(run=run, contributors=[people[0].pk], by=editor, at=world.at, seen=SEEN),
     )
     run.refresh_from_db()
     if run.state == PayoutRun.State.APPROVED:

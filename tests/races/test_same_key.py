@@ -11,10 +11,12 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
-from ledger import journal, operations
-from ledger.invariants import OF_THE_JOURNAL, check_all
+from ledger import journal
 from ledger.journal import AccountKey, Document, UnableToPost, post
 from ledger.models import Entry
+from ledger.operations import payouts
+from ledger.operations.periods import open_periods
+from ledger.queries.invariants import OF_THE_JOURNAL, check_all
 from tests.databases import CommittedDatabase
 
 TODAY = date(2026, 11, 20)
@@ -25,7 +27,7 @@ BANK, EQUITY = AccountKey("bank", "USD"), AccountKey("programme_equity", "USD")
 
 @pytest.fixture(autouse=True)
 def periods(committed_database: CommittedDatabase) -> None:
-    operations.open_periods(at=AT)
+    open_periods(at=AT)
 
 
 def at_once(step: Any) -> list[Any]:
@@ -131,10 +133,10 @@ def test_a_payout_reserved_and_settled_by_many_at_once_moves_once() -> None:
     for n in range(ROUNDS):
         arguments: dict[str, Any] = {"contributor_id": 1, "currency": "USD", "gross": cent, "tax": 0, "rail": "stripe",
                                      "attempt_key": f"po-{n}", "at": AT}  # fmt: skip
-        reserved = at_once(lambda _, a=arguments: operations.reserve_payout(**a))
+        reserved = at_once(lambda _, a=arguments: payouts.reserve_payout(**a))
         assert len(set(reserved)) == 1
         settled = at_once(
-            lambda _, n=n, e=reserved[0]: operations.succeed_payout(
+            lambda _, n=n, e=reserved[0]: payouts.succeed_payout(
                 reserve_entry=e, attempt_key=f"po-{n}", currency="USD", net=cent, at=AT
             )
         )

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 from django.db import connection, transaction
 
-from ledger import operations
-from ledger.invariants import check_all
 from ledger.models import Accrual
+from ledger.operations import accruals, corrections
+from ledger.queries.invariants import check_all
 from tests.databases import CommittedDatabase
 from tests.ledger.world import build_world
 
@@ -43,13 +43,13 @@ def test_a_void_waits_for_the_sweep_that_accrues_its_generation_and_takes_that_b
 
     def sweep() -> None:
         with transaction.atomic():
-            assert operations.accrue(at=AT) == 1
+            assert accruals.accrue(at=AT) == 1
             swept.set()
             assert go_on.wait(30)
 
     sweeping = _apart(sweep)
     assert swept.wait(30)
-    voiding = _apart(lambda: operations.void_generation(generation=generation, reason="refunded", at=AT))
+    voiding = _apart(lambda: corrections.void_generation(generation=generation, reason="refunded", at=AT))
     deadline = time.monotonic() + 30
     with connection.cursor() as cursor:
         while voiding.is_alive() and time.monotonic() < deadline:

@@ -60,10 +60,10 @@ def test_the_served_process_holds_nothing_of_the_product(committed_database: Com
         [
             sys.executable,
             "-c",
-            "import payouts.sandbox.wsgi, sys\n"
+            "import stripe_sandbox.wsgi, sys\n"
             "names = ('contributors', 'attribution', 'ledger', 'payouts.models', 'payouts.operations', 'torch')\n"
             "print([name for name in names if name in sys.modules])\n"
-            "payouts.sandbox.wsgi.stopping.set()",
+            "stripe_sandbox.wsgi.stopping.set()",
         ],
         cwd=ROOT,
         env={**os.environ, **SAFE, **committed_database.environment()},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from payouts.sandbox.delivery import sign
+from stripe_sandbox.delivery import sign
 from tests.sandbox_server import ROOT, StripeSandbox
 
 CLIENTS = {"stripe": "23.1.0", "@stripe/cli": "1.52.0"}

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from payouts.sandbox import schema
-from payouts.sandbox.refusals import UnableToServe
-from payouts.sandbox.routes import ROUTES
+from stripe_sandbox import schema
+from stripe_sandbox.refusals import UnableToServe
+from stripe_sandbox.routes import ROUTES
 from tests.stripe_specification import specification
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from attribution import operations
-from attribution.configuration import READ_BY
 from attribution.models import ModelVersion
+from attribution.operations import builds, indexes, manifest_items
+from influence.index.config import READ_BY
 
 
 class Command(BaseCommand):
@@ -42,19 +42,19 @@ class Command(BaseCommand):
             raise CommandError("Workers compute on the device that their ATTRIBUTION_DEVICE names; leave out --device.")
         try:
             if options["queue"]:
-                index = operations.queue_build(model_version=version, config=config, at=timezone.now())
+                index = builds.queue_build(model_version=version, config=config, at=timezone.now())
                 self.stdout.write(f"Index {index.public_id} of {version.name} is queued: its page shows how far it is.")
                 return
-            from attribution.ranks import joined
+            from influence.index.ranks import joined
 
             with joined() as ranks:
-                index = operations.build_index(
+                index = indexes.build_index(
                     model_version=version, config=config, at=timezone.now(), progress=self._show, ranks=ranks,
                     device=options["device"],
                 )  # fmt: skip
                 if ranks.rank:
                     return
-        except (operations.UnableToBuild, operations.UnableToLoadModel) as reason:
+        except (manifest_items.UnableToBuild, indexes.UnableToLoadModel) as reason:
             raise CommandError(str(reason)) from reason
         except Exception as error:
             # What the index itself refuses; its class cannot be named without loading torch.

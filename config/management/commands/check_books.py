@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from ledger.invariants import Result, check_all
+from ledger.queries.invariants import Result, check_all
 
 
 class Command(BaseCommand):

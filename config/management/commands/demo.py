@@ -23,10 +23,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from attribution.models import Generation
-from config import books, local
+from config import books
 from config.demo import flow, people, progress
-from config.installation import Running, installation
-from config.processes import UnableToStart
+from config.engine import servers
+from config.engine.installation import Running, installation
+from config.engine.processes import UnableToStart
 from contributors.models import User
 
 FIRST_PAGE_SECONDS_MAX = 30.0
@@ -93,7 +94,7 @@ class Command(BaseCommand):
             raise CommandError("A demo was interrupted in this database. Give DATABASE_URL an empty one.")
         console.print("The last demo was interrupted; it begins anew, with the model that it had trained.")
         connections.close_all()
-        local.empty_database(settings.TRIBUTARY_DATA)
+        servers.empty_database(settings.TRIBUTARY_DATA)
         self._started.unlink()
         progress.path_of(settings.TRIBUTARY_DATA).unlink(missing_ok=True)
 

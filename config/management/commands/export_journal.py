@@ -8,8 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ledger import queries
-from ledger.journal_export import FORMATS, UnableToExport, journal_text, span_of
+from ledger.exports.journal import FORMATS, UnableToExport, journal_text, span_of
+from ledger.queries import books
 
 
 class Command(BaseCommand):
@@ -24,7 +24,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         period = None
-        if options["period"] is not None and (period := queries.period_number(options["period"])) is None:
+        if options["period"] is not None and (period := books.period_number(options["period"])) is None:
             raise CommandError(f"{options['period']!r} is no period; write it as 2026-10.")
         try:
             span = span_of(period=period, first=options["first"], last=options["last"])

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 from django.utils import timezone
 
-from payouts.sandbox import configuration, events
+from stripe_sandbox import configuration, events
 
 LIVE_KEYS = ("sk_live_", "rk_live_")
 TEST_KEYS = ("sk_test_", "rk_test_")
@@ -24,7 +24,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=12111)
         parser.add_argument("--threads", type=int, default=64, help="requests that may wait at the same time")
-        parser.add_argument("--application", default="payouts.sandbox.wsgi:application", help="what gunicorn serves")
+        parser.add_argument("--application", default="stripe_sandbox.wsgi:application", help="what gunicorn serves")
         parser.add_argument("--webhook", action="append", default=[], metavar="URL", help="for the platform's events")
         parser.add_argument(
             "--connect-webhook", action="append", default=[], metavar="URL", help="for events of connected accounts"

@@ -6,7 +6,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import ProgrammingError
 
-from config.database import OWNER_ROLE, ROLES_SQL, acting_as, ensure_roles, is_set_up
+from config.engine.roles import OWNER_ROLE, ROLES_SQL, acting_as, ensure_roles, is_set_up
 from config.scripts import is_catalogue_changed, waiting
 
 

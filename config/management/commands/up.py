@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from config.installation import installation
-from config.processes import UnableToStart
+from config.engine.installation import installation
+from config.engine.processes import UnableToStart
 
 
 class Command(BaseCommand):

@@ -8,8 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from payouts import gateway, reconciliation
 from payouts.models import PayoutAccount
+from payouts.rails.stripe import errors
+from payouts.reconciliation import inbox, sweeping
 
 # Stripe keeps events that long.
 DAYS_MAX = 30
@@ -36,8 +37,8 @@ class Command(BaseCommand):
             known = PayoutAccount.objects.filter(provider_account_id__isnull=False, disconnected_at__isnull=True)
             accounts += [str(name) for name in known.values_list("provider_account_id", flat=True)]
         try:
-            new = reconciliation.back_fill(since=since, at=at, accounts=accounts)
-        except gateway.UnableToUseStripe as error:
+            new = inbox.back_fill(since=since, at=at, accounts=accounts)
+        except errors.UnableToUseStripe as error:
             raise CommandError(f"Stripe could not be asked: {error}") from error
-        applied = reconciliation.sweep_webhooks(at=at, limit=max(new, 1)) if new else 0
+        applied = sweeping.sweep_webhooks(at=at, limit=max(new, 1)) if new else 0
         self.stdout.write(f"{new} new events were stored, {applied} were looked at; the sweep applies the rest.")

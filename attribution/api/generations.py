@@ -1,0 +1,207 @@
+"""Reports of generations by a model service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from kombu.exceptions import OperationalError
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from attribution import tasks
+from attribution.api.authentication import Principal
+from attribution.api.problems import PROBLEMS, StrictSerializer, WritingView, problem_responses
+from attribution.models import ServiceKey
+from attribution.operations.candidates import (
+    EXTERNAL_ID_CHARACTERS_MAX,
+    MODEL_VERSION_CHARACTERS_MAX,
+    OUTPUT_BYTES_MAX,
+    PROMPT_BYTES_MAX,
+    TOKEN_ID_MAX,
+    TOKEN_IDS_MAX,
+)
+from attribution.operations.reports import BATCH_MAX, ReportResult, UnableToReport, report_generations
+from influence.features import FEATURES_MAX
+
+FEATURES_TEXT_MAX = 4 * -(-4 * FEATURES_MAX // 3)
+
+log = structlog.get_logger(__name__)
+
+
+class PromptSerializer(StrictSerializer):
+    text = serializers.CharField(
+        max_length=PROMPT_BYTES_MAX, allow_blank=True, trim_whitespace=False,
+        help_text=f"At most {PROMPT_BYTES_MAX} bytes of UTF-8. Read by the model, never scored.",
+    )  # fmt: skip
+
+
+class OutputSerializer(StrictSerializer):
+    text = serializers.CharField(
+        max_length=OUTPUT_BYTES_MAX, allow_blank=True, trim_whitespace=False,
+        help_text=f"At most {OUTPUT_BYTES_MAX} bytes of UTF-8.",
+    )  # fmt: skip
+    token_ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=0, max_value=TOKEN_ID_MAX), max_length=TOKEN_IDS_MAX, required=False,
+        allow_null=True, help_text="The output's own tokens. Without them the text is tokenised again.",
+    )  # fmt: skip
+
+
+class FeaturesSerializer(StrictSerializer):
+    index = serializers.UUIDField(
+        help_text="The index that they were computed for, by the id that model versions name."
+    )
+    values = serializers.CharField(
+        max_length=FEATURES_TEXT_MAX,
+        help_text=f"Base64 of little-endian float32, member after member; at most {FEATURES_MAX} numbers, all finite.",
+    )
+
+
+class GrossSerializer(StrictSerializer):
+    amount = serializers.RegexField(
+        r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?$", help_text='More than zero, as a decimal string: "0.05".'
+    )
+    currency = serializers.RegexField(r"^[A-Z]{3}$", help_text="ISO 4217.")
+
+
+class GenerationSerializer(StrictSerializer):
+    external_id = serializers.CharField(
+        min_length=1, max_length=EXTERNAL_ID_CHARACTERS_MAX, help_text="The service's own id: the idempotency key."
+    )
+    model_version = serializers.CharField(max_length=MODEL_VERSION_CHARACTERS_MAX)
+    occurred_at = serializers.DateTimeField(help_text="With its offset; at most 35 days old and not in the future.")
+    prompt = PromptSerializer(required=False)
+    output = OutputSerializer()
+    features = FeaturesSerializer(
+        required=False, allow_null=True,
+        help_text="What the service computed where its model runs, for an index that takes it. Needs features:write.",
+    )  # fmt: skip
+    gross = GrossSerializer(
+        required=False, allow_null=True, help_text="What was charged, under a plan that shares revenue."
+    )
+
+
+class ReportSerializer(StrictSerializer):
+    generations = serializers.ListField(child=GenerationSerializer(), min_length=1, max_length=BATCH_MAX)
+
+
+class ItemProblemSerializer(serializers.Serializer[Any]):
+    type = serializers.ChoiceField([f"/problems/{slug}" for slug in PROBLEMS])
+    title = serializers.CharField()
+    detail = serializers.CharField()
+    field = serializers.CharField(required=False, help_text="Which field is meant.")
+    differs = serializers.ListField(
+        child=serializers.ChoiceField(["model_version", "occurred_at", "prompt", "output", "gross"]), required=False,
+        help_text="Which parts differ from what was reported before.",
+    )  # fmt: skip
+
+
+class ReportResultSerializer(serializers.Serializer[Any]):
+    external_id = serializers.CharField(allow_null=True, help_text="Null when the one given cannot be one.")
+    status = serializers.ChoiceField([200, 201, 409, 422])
+    id = serializers.UUIDField(required=False)
+    problem = ItemProblemSerializer(required=False)
+
+
+class ReportedSerializer(serializers.Serializer[Any]):
+    results = ReportResultSerializer(many=True)
+
+
+class GenerationsView(WritingView):
+    throttle_scope = "report"
+    scopes = {"POST": ServiceKey.Scope.GENERATIONS_WRITE.value}
+
+    @extend_schema(
+        operation_id="report_generations",
+        summary="Report generations",
+        description=(
+            "Up to 1,000 at once, always as a list. Every generation is judged alone and answered in the order given: "
+            "201 stored; 200 stored before with the same body; 409 stored before with another body, `differs` names "
+            "the parts; 422 refused, `problem` says why. Nothing is lost by a bad neighbour, and repeating a report "
+            "is safe. Needs the scope `generations:write`."
+        ),
+        tags=["generations"],
+        request=ReportSerializer,
+        responses={
+            207: ReportedSerializer,
+            **problem_responses(400, 413, 415, 422),
+        },
+        examples=[
+            OpenApiExample(
+                "One generation",
+                request_only=True,
+                value={
+                    "generations": [
+                        {
+                            "external_id": "g1",
+                            "model_version": "sotu-1",
+                            "occurred_at": "2026-10-03T10:00:00Z",
+                            "prompt": {"text": "My fellow citizens,"},
+                            "output": {"text": " the state of the union is strong.", "token_ids": [17, 4]},
+                            "gross": {"amount": "0.05", "currency": "USD"},
+                        }
+                    ]
+                },
+            ),
+            OpenApiExample(
+                "One stored, one that differs",
+                response_only=True,
+                status_codes=["207"],
+                value={
+                    "results": [
+                        {"external_id": "g1", "status": 201, "id": "0192f0c1-7d5c-7e57-9c5d-0d1f6b8f3c11"},
+                        {
+                            "external_id": "g2",
+                            "status": 409,
+                            "problem": {
+                                "type": "/problems/body-differs",
+                                "title": PROBLEMS["body-differs"],
+                                "detail": "This external id was reported before with another body.",
+                                "differs": ["output"],
+                            },
+                        },
+                    ]
+                },
+            ),
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        principal: Any = request.user
+        assert isinstance(principal, Principal), "A view that HasScope guards has a principal."
+        results = report_generations(
+            service=principal.service,
+            generations=_generations_of(request.data),
+            may_push_features=ServiceKey.Scope.FEATURES_WRITE.value in principal.scopes,
+            at=timezone.now(),
+        )
+        if any(result.status == 201 for result in results):
+            transaction.on_commit(_hint)
+        return Response({"results": [_as_json(result) for result in results]}, status=207)
+
+
+def _generations_of(body: Any) -> list[Any]:
+    if not isinstance(body, Mapping) or set(body) != {"generations"} or not isinstance(body["generations"], list):
+        raise UnableToReport('The body must be {"generations": [...]}.')
+    return body["generations"]
+
+
+def _hint() -> None:
+    """Tell a worker that there is something to do. The sweep finds it anyway, so that a lost hint loses nothing."""
+    try:
+        tasks.attribute_received.apply_async(retry=False, expires=tasks.HINT_EXPIRES_SECONDS)
+    except OperationalError as error:
+        log.warning("no hint was sent", error=str(error))
+
+
+def _as_json(result: ReportResult) -> dict[str, Any]:
+    answer: dict[str, Any] = {"external_id": result.external_id, "status": result.status}
+    if result.refusal is None:
+        return {**answer, "id": result.id}
+    slug = result.refusal.problem
+    problem = {"type": f"/problems/{slug}", "title": PROBLEMS[slug], "detail": str(result.refusal)}
+    return {**answer, "problem": {**problem, **result.refusal.members}}

@@ -1,0 +1,124 @@
+"""The base of every view of the API: strict input, problem details, the key scheme in the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
+from drf_spectacular.utils import OpenApiResponse
+from rest_framework import exceptions, parsers, serializers
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from attribution.api.authentication import HasScope
+
+# Every problem that one generation of a batch can have, with its title: /problems/<slug> in the answer.
+PROBLEMS: Mapping[str, str] = {
+    "body-differs": "This external id was reported before with another body.",
+    "date-out-of-range": "The generation lies too far in the past, or in the future.",
+    "features-not-allowed": "The key may not report features: it lacks the scope features:write.",
+    "foreign-features": "The features were computed for another index than the one that serves.",
+    "invalid-amount": "The amount is not a positive decimal string.",
+    "invalid-currency": "The currency is not a code of ISO 4217.",
+    "invalid-features": "The features are not finite float32 numbers in base64, or not as many as the index takes.",
+    "invalid-field": "A field does not have the form it must have.",
+    "malformed-text": "A text cannot be stored as UTF-8.",
+    "missing-features": "The model version is attributed by features that the service reports, and there are none.",
+    "missing-field": "A field is missing.",
+    "no-manifest": "The model version has no training manifest, so that nobody can be credited.",
+    "retired-model-version": "The model version is retired.",
+    "text-too-long": "A text is too long.",
+    "too-many-tokens": "There are too many token ids.",
+    "unexpected-features": "No index of the model version takes features.",
+    "unknown-field": "There is a field that nobody reads.",
+    "unknown-model-version": "The service has no model version of this name.",
+}
+
+
+# --- what the documents say -------------------------------------------------------------------------------------------
+class StrictSerializer(serializers.Serializer[Any]):
+    """An object that takes no other fields than its own."""
+
+
+class StrictSerializerExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    target_class = "attribution.api.problems.StrictSerializer"
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: Any, direction: Any) -> Any:
+        schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
+        return {**schema, "additionalProperties": False}
+
+
+class ServiceKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "attribution.api.authentication.ServiceKeyAuthentication"
+    name = "serviceKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "trib_<prefix>_<secret>"}
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    """RFC 9457 problem details. A type of problem may have members of its own."""
+
+    type = serializers.CharField(help_text="A relative address that names the kind of problem.")
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField(required=False)
+
+
+PROBLEM_JSON = "application/problem+json"
+
+
+def problem_responses(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:
+    """What any operation may answer in place of its result."""
+    meanings = {
+        400: "The body is not JSON, or a parameter is not valid.",
+        401: "No valid key was given.",
+        403: "The key lacks the scope.",
+        404: "There is nothing here for this key.",
+        406: "Only JSON is spoken here.",
+        409: "It contradicts what is stored.",
+        410: "It was here, and is kept in an archive.",
+        413: "The request is too large.",
+        415: "The body must be application/json.",
+        422: "The request as a whole cannot be carried out.",
+        429: "Too many requests; Retry-After says when to come back.",
+    }
+    everywhere = (401, 403, 406, 429)
+    return {
+        (status, PROBLEM_JSON): OpenApiResponse(ProblemSerializer, meanings[status])
+        for status in sorted({*statuses, *everywhere})
+    }
+
+
+# --- views ----------------------------------------------------------------------------------------------------------
+class UnableToRead(Exception):
+    """The request's body is larger than a full batch can be."""
+
+    status = 413
+    problem = "request-too-large"
+
+
+class ShallowJSONParser(parsers.JSONParser):
+    """JSON no deeper than the parser can follow."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except RecursionError:
+            raise exceptions.ParseError("The JSON is nested too deeply.") from None
+
+
+class WritingView(APIView):
+    """What a service sends a body to: judged by its length before it is read."""
+
+    permission_classes = (HasScope,)
+    parser_classes = (ShallowJSONParser,)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        bytes_max = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        if int(request.META.get("CONTENT_LENGTH") or 0) > bytes_max:
+            raise UnableToRead(f"A request takes at most {bytes_max} bytes.")

@@ -1,0 +1,186 @@
+"""The staff's pages about model services: who reports, with which keys, from which models, attributed how well."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from attribution.forms.model_services import BuildIndexForm, RegisterServiceForm, RotateKeyForm, key_form
+from attribution.models import AttributionIndex, ManifestWork, ModelService, ModelVersion, ServiceKey
+from attribution.operations import model_services
+from attribution.queries import model_services as model_services_queries
+from attribution.queries import model_versions
+from attribution.queries.indexes import audit_rows, build_progress
+from people.console.guard import recently_authenticated, staff_required
+
+WORKS_SHOWN = 200
+READERS = ("admin", "auditor", "finance_maker", "finance_checker", "compliance")
+
+
+@staff_required(*READERS)
+@require_http_methods(["GET", "HEAD", "POST"])
+def services(request: HttpRequest) -> HttpResponse:
+    """Every service; administrators register another one."""
+    form = RegisterServiceForm(request.POST or None)
+    if request.method == "POST":
+        return _register(request, form)
+    return _services_page(request, form)
+
+
+def _register(request: HttpRequest, form: RegisterServiceForm) -> HttpResponse:
+    if not may_change(request):
+        raise PermissionDenied("Only an administrator registers a service.")
+    if form.is_valid():
+        try:
+            service = model_services.register_service(name=form.cleaned_data["name"], at=timezone.now())
+        except model_services.UnableToRegisterService as reason:
+            form.add_error("name", str(reason))
+        else:
+            messages.success(request, f"{service.name} is registered. It needs a key before it can report.")
+            return redirect("attribution:service", service.public_id)
+    return _services_page(request, form, status=422)
+
+
+def _services_page(request: HttpRequest, form: RegisterServiceForm, *, status: int = 200) -> HttpResponse:
+    context = {
+        "services": model_services_queries.services(at=timezone.now()),
+        "form": form,
+        "may_change": may_change(request),
+    }
+    return render(request, "attribution/console/services.html", context, status=status)
+
+
+@staff_required(*READERS)
+@require_safe
+def service(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
+    """One service: its keys and its model versions."""
+    return _service_page(request, get_object_or_404(ModelService, public_id=public_id))
+
+
+def _service_page(request: HttpRequest, service: ModelService, *, status: int = 200, **extra: Any) -> HttpResponse:
+    context = {
+        "service": service,
+        "keys": model_services_queries.keys_of(service, at=timezone.now()),
+        "versions": model_versions.model_versions_of(service),
+        "key_form": key_form(),
+        "rotate_form": RotateKeyForm(),
+        "may_change": may_change(request),
+        **extra,
+    }
+    return render(request, "attribution/console/service.html", context, status=status)
+
+
+@staff_required("admin")
+@recently_authenticated
+@require_POST
+@never_cache
+def issue_key(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
+    """The answer to this POST is the only page that ever shows the key."""
+    service = get_object_or_404(ModelService, public_id=public_id)
+    form, at = key_form(request.POST), timezone.now()
+    if form.is_valid():
+        try:
+            key, text = model_services.issue_key(
+                service=service,
+                scopes=form.cleaned_data["scopes"],
+                expires_at=form.expires_at(at),
+                by=request.user,
+                at=at,
+            )
+        except model_services.UnableToIssueKey as reason:
+            form.add_error(None, str(reason))
+        else:
+            return render(
+                request, "attribution/console/service_key.html", {"service": service, "key": key, "text": text}
+            )
+    return _service_page(request, service, status=422, key_form=form)
+
+
+@staff_required("admin")
+@recently_authenticated
+@require_POST
+@never_cache
+def rotate_key(request: HttpRequest, public_id: uuid.UUID, prefix: str) -> HttpResponse:
+    old = get_object_or_404(ServiceKey.objects.select_related("service"), service__public_id=public_id, prefix=prefix)
+    form = RotateKeyForm(request.POST)
+    if form.is_valid():
+        try:
+            key, text = model_services.rotate_key(key=old, overlap=form.overlap(), by=request.user, at=timezone.now())
+        except model_services.UnableToRotateKey as reason:
+            form.add_error(None, str(reason))
+        else:
+            old.refresh_from_db()
+            context = {"service": old.service, "key": key, "text": text, "old": old}
+            return render(request, "attribution/console/service_key.html", context)
+    return _service_page(request, old.service, status=422, rotate_form=form, rotating=old)
+
+
+@staff_required("admin")
+@require_POST
+def revoke_key(request: HttpRequest, public_id: uuid.UUID, prefix: str) -> HttpResponse:
+    key = get_object_or_404(ServiceKey, service__public_id=public_id, prefix=prefix)
+    try:
+        model_services.revoke_key(key=key, at=timezone.now())
+    except model_services.UnableToRevokeKey as reason:
+        messages.error(request, str(reason))
+    else:
+        messages.success(request, f"The key {key.prefix} is revoked. Requests with it are refused from now on.")
+    return redirect("attribution:service", public_id)
+
+
+@staff_required("admin")
+@require_POST
+def set_active(request: HttpRequest, public_id: uuid.UUID, *, active: bool) -> HttpResponse:
+    service = get_object_or_404(ModelService, public_id=public_id)
+    change = model_services.resume_service if active else model_services.suspend_service
+    try:
+        change(service=service)
+    except model_services.UnableToSuspendService as reason:
+        messages.error(request, str(reason))
+    else:
+        messages.success(request, f"{service.name} is {'active again' if active else 'suspended: no key works'}.")
+    return redirect("attribution:service", public_id)
+
+
+@staff_required(*READERS)
+@require_safe
+def model_version(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
+    """One model version: checkpoint, training manifest with consents, every index with its audit."""
+    version = get_object_or_404(ModelVersion.objects.select_related("service"), public_id=public_id)
+    return model_version_page(request, version)
+
+
+def model_version_page(
+    request: HttpRequest, version: ModelVersion, *, form: BuildIndexForm | None = None, status: int = 200
+) -> HttpResponse:
+    """`form` where one was refused."""
+    (summary,) = model_versions.model_versions_of(version.service, name=version.name)
+    works = (
+        ManifestWork.objects.filter(manifest__model_version=version)
+        .select_related("work__holder", "consent")
+        .order_by("work__title", "pk")
+    )
+    indexes = AttributionIndex.objects.filter(model_version=version).order_by("-pk")
+    context = {
+        "summary": summary,
+        "version": version,
+        "service": version.service,
+        "works": works[:WORKS_SHOWN],
+        "n_works": summary.manifest.n_works if summary.manifest else 0,
+        "indexes": [(index, audit_rows(index), build_progress(index)) for index in indexes],
+        "build_form": form or BuildIndexForm(version),
+        "may_change": may_change(request),
+    }
+    return render(request, "attribution/console/service_model.html", context, status=status)
+
+
+def may_change(request: HttpRequest) -> bool:
+    return request.user.is_authenticated and request.user.has_role("admin")

@@ -1,0 +1,25 @@
+"""Services, models, manifests, indexes, generations, and the attribution of each generation."""
+
+from attribution.models.fields import PlainArrayField, RealField
+from attribution.models.generations import Attribution, Generation
+from attribution.models.indexes import AttributionIndex, BuildStep, IndexRevision, WorkRemoval
+from attribution.models.model_services import ModelService, ServiceKey, ServiceKeyQuerySet
+from attribution.models.model_versions import ManifestWork, ModelVersion, TrainingItem, TrainingManifest
+
+__all__ = [
+    "Attribution",
+    "AttributionIndex",
+    "BuildStep",
+    "Generation",
+    "IndexRevision",
+    "ManifestWork",
+    "ModelService",
+    "ModelVersion",
+    "PlainArrayField",
+    "RealField",
+    "ServiceKey",
+    "ServiceKeyQuerySet",
+    "TrainingItem",
+    "TrainingManifest",
+    "WorkRemoval",
+]

@@ -1,0 +1,143 @@
+"""Generations, and the stored attribution of each."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from attribution.models.fields import PlainArrayField, RealField
+from attribution.models.indexes import AttributionIndex
+from attribution.models.model_services import ModelService
+from attribution.models.model_versions import ModelVersion
+from contributors.models import PPB, uuid7
+
+
+class Generation(models.Model):
+    """One output that a service reported. What was reported never changes (trigger); only its state does."""
+
+    # received -> attributed | unattributable; unattributable -> attributed when it is attributed again.
+    # `unattributable` carries its reason in `error`.
+    class State(models.TextChoices):
+        RECEIVED = "received"
+        ATTRIBUTED = "attributed"
+        UNATTRIBUTABLE = "unattributable"
+
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "received": {"attributed", "unattributable"},
+        "attributed": set(),
+        "unattributable": {"attributed"},
+    }
+    BEGINS: ClassVar[set[str]] = {"received"}
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="generations", db_index=False)
+    external_id = models.CharField(max_length=200)
+    model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="generations")
+    modality = models.CharField(max_length=5, default="text")
+    prompt_text = models.TextField(blank=True)
+    output_text = models.TextField(blank=True)
+    output_sha256 = models.BinaryField(max_length=32)
+    # The output's own tokens as the service reported them; null when the worker is to tokenise the text again.
+    token_ids = PlainArrayField(models.IntegerField(), null=True, blank=True)
+    # What the service computed where its model runs, little-endian float32, and the index that it is meant for.
+    features = models.BinaryField(max_length=65_536, null=True, blank=True)
+    features_index = models.ForeignKey(
+        AttributionIndex, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+    )
+    occurred_at = models.DateTimeField()
+    received_at = models.DateTimeField()
+    # In billionths of the currency, whatever its minor unit: the ledger turns it into units of its asset.
+    # Null under a plan that sets the price itself.
+    gross = models.BigIntegerField(null=True, blank=True)
+    currency = models.CharField(max_length=3, default="USD")
+    request_sha256 = models.BinaryField(max_length=32)
+    # The digest of each part of the request, so that a conflict can name what differs.
+    request_parts = models.JSONField(default=dict)
+    state = models.CharField(max_length=14, choices=State.choices, default=State.RECEIVED)
+    error = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        indexes = [
+            # What the workers claim from: one model version at a time, the oldest first.
+            models.Index(
+                fields=["model_version", "received_at"], condition=Q(state="received"), name="generation_to_attribute"
+            ),
+            models.Index(fields=["occurred_at"], name="generation_occurred"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["service", "external_id"], name="a_service_reports_an_external_id_once"),
+            models.CheckConstraint(condition=~Q(external_id=""), name="generation_has_an_external_id"),
+            models.CheckConstraint(
+                condition=Q(features__isnull=True, features_index__isnull=True)
+                | Q(features__isnull=False, features_index__isnull=False),
+                name="features_name_their_index",
+            ),
+            models.CheckConstraint(condition=Q(gross__isnull=True) | Q(gross__gt=0), name="gross_is_positive"),
+            models.CheckConstraint(condition=Q(currency__regex="^[A-Z]{3}$"), name="gross_currency_is_iso_4217"),
+            models.CheckConstraint(
+                condition=~Q(state="unattributable") | ~Q(error=""), name="an_unattributable_generation_says_why"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.external_id
+
+
+class Attribution(models.Model):
+    """The stored result for one generation: who shaped it, by how much, and everything needed to compute it again.
+
+    Append-only. The arrays run parallel to `holder_ids`, which holds every holder of the index in its order.
+    """
+
+    generation = models.ForeignKey(Generation, on_delete=models.PROTECT, related_name="attributions", db_index=False)
+    revision = models.IntegerField(default=1)
+    index = models.ForeignKey(AttributionIndex, on_delete=models.PROTECT, related_name="attributions")
+    index_revision = models.IntegerField(default=1)
+    weight_ppb = models.BigIntegerField()
+    noise_z = models.FloatField()
+    holder_ids = PlainArrayField(models.BigIntegerField())
+    # Specific influence (about this output): mean over the ensemble, its standard error, and the shares made of them.
+    scores = PlainArrayField(RealField())
+    se = PlainArrayField(RealField())
+    shares_ppb = PlainArrayField(models.BigIntegerField())
+    unattributed_ppb = models.BigIntegerField()
+    # General influence (what was taught for every output): the shares that the floor pool follows.
+    general_scores = PlainArrayField(RealField())
+    general_se = PlainArrayField(RealField())
+    general_ppb = PlainArrayField(models.BigIntegerField())
+    general_unattributed_ppb = models.BigIntegerField()
+    # Holders that counted as one: [{"holders": [ids], "score", "se", "general_score", "general_se"}, ...]. Their score
+    # is of the sum of their works, and its error is none that could be made of theirs.
+    groups = models.JSONField(default=list)
+    # {holder id: [[work id, score], ...]}, strongest first.
+    top_works = models.JSONField(default=dict)
+    # How many tokens were read as prompt, and how many of the output were scored.
+    prompt_tokens = models.IntegerField()
+    scored_tokens = models.IntegerField()
+    seed = models.BigIntegerField(default=0)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["generation", "revision"], name="a_generation_has_a_revision_once"),
+            models.CheckConstraint(condition=Q(revision__gt=0), name="revision_is_positive"),
+            models.CheckConstraint(
+                condition=Q(unattributed_ppb__gte=0, unattributed_ppb__lte=PPB),
+                name="unattributed_is_a_part_of_the_whole",
+            ),
+            models.CheckConstraint(
+                condition=Q(general_unattributed_ppb__gte=0, general_unattributed_ppb__lte=PPB),
+                name="general_unattributed_is_a_part_of_the_whole",
+            ),
+            models.CheckConstraint(
+                condition=Q(weight_ppb__gte=0, weight_ppb__lte=PPB), name="attribution_weight_is_a_part_of_the_whole"
+            ),
+            models.CheckConstraint(
+                condition=Q(prompt_tokens__gte=0, scored_tokens__gt=0), name="attribution_scored_a_token"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.generation} revision {self.revision}"

@@ -1,0 +1,159 @@
+"""Reads of stored attributions: shares, groups and evidence of a generation. Nothing here loads torch."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from attribution.models import (
+    Attribution,
+    AttributionIndex,
+)
+from contributors.models import Holder, Work
+from contributors.queries.works import DamagedContent, content
+from influence.evidence import Passage, shared_passage
+from influence.shares import BILLION, GroupScore
+
+
+# --- what a generation drew on --------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class HolderShare:
+    """One holder's part of one generation. `se_ppb` is the standard error of the specific part."""
+
+    holder: Holder
+    ppb: int
+    se_ppb: int
+    general_ppb: int
+    score: float
+    se: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A work behind a share, with its own score; `passage` is None where the content is not text."""
+
+    work: Work
+    score: float
+    passage: Passage | None
+
+
+def attribution_of(generation_id: uuid.UUID, *, revision: int | None = None) -> Attribution | None:
+    """The latest attribution of a generation, or the one of a revision."""
+    rows = Attribution.objects.filter(generation_id=generation_id).select_related(
+        "generation__service", "index__model_version__manifest"
+    )
+    if revision is not None:
+        rows = rows.filter(revision=revision)
+    return rows.order_by("-revision").first()
+
+
+def general_key(index: AttributionIndex) -> str:
+    """What decides between equal remainders of general shares, which are the same for every generation of an index."""
+    return str(index.public_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Holders that counted as one for a generation, with the scores of all their works together."""
+
+    holder_ids: tuple[int, ...]
+    score: float
+    se: float
+    general_score: float
+    general_se: float
+
+    def to_json(self) -> dict[str, Any]:
+        fields = asdict(self)
+        return {"holders": list(fields.pop("holder_ids")), **fields}
+
+    @property
+    def specific(self) -> GroupScore:
+        return GroupScore(self.holder_ids, self.score, self.se)
+
+    @property
+    def general(self) -> GroupScore:
+        return GroupScore(self.holder_ids, self.general_score, self.general_se)
+
+
+def groups_of(attribution: Attribution) -> list[Group]:
+    return [Group(tuple(group["holders"]), **{k: v for k, v in group.items() if k != "holders"})
+            for group in attribution.groups]  # fmt: skip
+
+
+def group_of(attribution: Attribution, holder_id: int) -> Group | None:
+    """With whom a holder counted as one; None for one that counted alone."""
+    return next((group for group in groups_of(attribution) if holder_id in group.holder_ids), None)
+
+
+def positive_sum(attribution: Attribution) -> float:
+    """What shares are parts of: the positive scores of those who count, a group once."""
+    groups = groups_of(attribution)
+    grouped = {holder_id for group in groups for holder_id in group.holder_ids}
+    alone = zip(attribution.holder_ids, attribution.scores, strict=True)
+    scores: list[float] = [
+        *(score for holder, score in alone if holder not in grouped),
+        *(group.score for group in groups),
+    ]
+    return sum(max(score, 0.0) for score in scores)
+
+
+def shares_of(attribution: Attribution) -> list[HolderShare]:
+    """Every holder with a part in the direct or the general shares, the largest first."""
+    holders = Holder.objects.in_bulk(attribution.holder_ids)
+    positive = positive_sum(attribution)
+    found = [
+        HolderShare(
+            holder=holders[holder_id],
+            ppb=ppb,
+            se_ppb=min(round(error / positive * BILLION), BILLION) if positive > 0 else 0,
+            general_ppb=general,
+            score=score,
+            se=error,
+        )
+        for holder_id, ppb, general, score, error in zip(
+            attribution.holder_ids,
+            attribution.shares_ppb,
+            attribution.general_ppb,
+            attribution.scores,
+            attribution.se,
+            strict=True,
+        )
+        if ppb or general
+    ]
+    return sorted(found, key=lambda share: (-share.ppb, -share.general_ppb, share.holder.pk))
+
+
+def top_works(
+    attribution: Attribution, *, holder_ids: Collection[int] | None = None, limit: int = 5, with_passages: bool = False
+) -> dict[int, list[Evidence]]:
+    """For each holder (all, or those asked for) the works behind its share, strongest first.
+
+    `with_passages` reads the works' contents; ask for it only for those to whom the works belong.
+    """
+    wanted = {
+        int(holder): works[:limit]
+        for holder, works in attribution.top_works.items()
+        if holder_ids is None or int(holder) in holder_ids
+    }
+    works = Work.objects.select_related("dataset").in_bulk(
+        {int(work) for pairs in wanted.values() for work, _ in pairs}
+    )
+    output = attribution.generation.output_text if with_passages else ""
+    return {
+        holder: [
+            Evidence(works[int(work)], score, _passage(works[int(work)], output) if with_passages else None)
+            for work, score in pairs
+        ]
+        for holder, pairs in wanted.items()
+    }
+
+
+def _passage(work: Work, output: str) -> Passage | None:
+    if work.modality != Work.Modality.TEXT:
+        return None
+    try:
+        return shared_passage(content(work).decode("utf-8"), output)
+    except (DamagedContent, UnicodeDecodeError):
+        return None

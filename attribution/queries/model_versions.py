@@ -1,0 +1,98 @@
+"""Reads of model versions, and of the models trained on a contributor's works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.db.models import Count, QuerySet
+
+from attribution.models import (
+    AttributionIndex,
+    Generation,
+    ManifestWork,
+    ModelService,
+    ModelVersion,
+    TrainingManifest,
+)
+from contributors.models import Contributor, Work
+from contributors.queries import consents
+
+
+def models_trained_on(contributor: Contributor) -> QuerySet[ManifestWork]:
+    """The contributor's works in training manifests, each with its model version and the consent that allowed it."""
+    return (
+        ManifestWork.objects.filter(work__dataset__contributor=contributor)
+        .select_related("work", "consent", "manifest__model_version__service")
+        .order_by("manifest__model_version__name", "work__title", "pk")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A model that was trained on works of a contributor, and what a withdrawal since then means for it."""
+
+    model_version: ModelVersion
+    works: int
+    # Of these, how many may no longer be used to train a generative model.
+    withdrawn: int
+
+    @property
+    def is_retired(self) -> bool:
+        return self.model_version.state == ModelVersion.State.RETIRED
+
+
+def trained_models(*, contributor: Contributor, at: datetime, work: Work | None = None) -> list[TrainedModel]:
+    """The models trained on the contributor's works, or on one of them, each with its status of withdrawal."""
+    rows = models_trained_on(contributor)
+    if work is not None:
+        rows = rows.filter(work=work)
+    of_version: dict[ModelVersion, list[int]] = {}
+    for row in rows:
+        of_version.setdefault(row.manifest.model_version, []).append(row.work_id)
+    allowed = consents.consents_in_force(
+        work_ids=sorted({work_id for works in of_version.values() for work_id in works}),
+        scope="train_generative",
+        at=at,
+    )
+    return [
+        TrainedModel(version, len(works), sum(work_id not in allowed for work_id in works))
+        for version, works in of_version.items()
+    ]
+
+
+# --- services and their models --------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class VersionSummary:
+    """A model version, what it was trained on, what attributes its generations, and how many wait for that."""
+
+    model_version: ModelVersion
+    manifest: TrainingManifest | None
+    index: AttributionIndex | None
+    waiting: int = 0
+
+
+def model_versions_of(service: ModelService, *, name: str | None = None, limit: int = 100) -> list[VersionSummary]:
+    """Newest first."""
+    versions = ModelVersion.objects.filter(service=service).select_related("manifest").order_by("-pk")
+    if name is not None:
+        versions = versions.filter(name=name)
+    found = list(versions[:limit])
+    serving = {
+        index.model_version_id: index
+        for index in AttributionIndex.objects.filter(model_version__in=found, serving=True)
+    }
+    received = Generation.objects.filter(model_version__in=found, state=Generation.State.RECEIVED)
+    waiting = dict(received.values_list("model_version_id").annotate(n=Count("pk")).order_by())
+    return [
+        VersionSummary(version, _manifest_of(version), serving.get(version.pk), waiting.get(version.pk, 0))
+        for version in found
+    ]
+
+
+def _manifest_of(version: ModelVersion) -> TrainingManifest | None:
+    try:
+        return version.manifest
+    except ObjectDoesNotExist:
+        return None

@@ -1,0 +1,98 @@
+"""Forms for datasets and uploads."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+from django import forms
+from django.core.files.uploadedfile import UploadedFile
+
+from contributors.fingerprints import CONTENT_BYTES_MAX
+from contributors.forms.fields import DateInput
+from contributors.forms.splits import SplitPartForm
+from contributors.models import Contributor, Dataset
+from contributors.operations.works import NewWork
+
+FILES_MAX = 100
+UPLOAD_BYTES_MAX = 64 * 1024 * 1024
+LICENCES = ("All rights reserved", "CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC0-1.0", "Public domain")
+_IMAGE_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+
+
+class DatasetForm(forms.Form):
+    name = forms.CharField(max_length=200, help_text="Such as “Essays 2019 to 2024”.")
+    licence = forms.CharField(
+        max_length=200,
+        help_text="Under which licence the works are published, as a name or an SPDX identifier.",
+        widget=forms.TextInput(attrs={"list": "licences"}),
+    )
+    description = forms.CharField(required=False, max_length=5000, widget=forms.Textarea(attrs={"rows": 4}))
+
+
+class FilesInput(forms.ClearableFileInput):
+    allow_multiple_selected = True
+
+
+class FilesField(forms.FileField):
+    """One file or several; cleans to a list."""
+
+    widget = FilesInput(attrs={"accept": ".txt,.md,text/plain,image/png,image/jpeg,image/webp,image/gif"})
+
+    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile[Any]]:
+        given = data if isinstance(data, list | tuple) else [data]
+        files = [super(FilesField, self).clean(one, initial) for one in given]
+        if len(files) > FILES_MAX:
+            raise forms.ValidationError(f"At most {FILES_MAX} files at once; you chose {len(files)}.")
+        if sum(file.size or 0 for file in files) > UPLOAD_BYTES_MAX:
+            raise forms.ValidationError(
+                f"At most {UPLOAD_BYTES_MAX // 2**20} MiB at once; send the files in two turns."
+            )
+        return files
+
+
+class UploadForm(forms.Form):
+    dataset = forms.ModelChoiceField(
+        Dataset.objects.none(), to_field_name="public_id", empty_label=None, help_text="Where the works belong."
+    )
+    uploads = FilesField(
+        label="Files",
+        help_text=f"Text in UTF-8, or PNG, JPEG, WebP, GIF; up to {FILES_MAX} files of up to 5 MiB. "
+        "One file is one whole work.",
+    )
+    title = forms.CharField(
+        max_length=300, required=False, help_text="For a single file. Otherwise each work is named after its file."
+    )
+    published_on = forms.DateField(
+        label="First published", required=False, widget=DateInput(), help_text="The same date for all files."
+    )
+
+    def __init__(self, contributor: Contributor, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["dataset"]
+        assert isinstance(field, forms.ModelChoiceField)
+        field.queryset = contributor.datasets.order_by("name")
+
+    def works(self) -> list[NewWork]:
+        """The files as works. What is too long is read no further than shows it; the operation refuses it by name."""
+        files: list[UploadedFile[Any]] = self.cleaned_data["uploads"]
+        works = []
+        for file in files:
+            content = file.read(CONTENT_BYTES_MAX + 1)
+            title = self.cleaned_data["title"] if len(files) == 1 else ""
+            works.append(
+                NewWork(
+                    title=title or PurePath(file.name or "").stem.replace("_", " ").strip() or "Untitled",
+                    modality="image" if _looks_like_image(content) else "text",
+                    content=content,
+                    published_on=self.cleaned_data["published_on"],
+                )
+            )
+        return works
+
+
+def _looks_like_image(content: bytes) -> bool:
+    return content.startswith(_IMAGE_BEGINNINGS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
+
+
+SplitParts = forms.formset_factory(SplitPartForm, extra=3, max_num=50)

@@ -1,0 +1,130 @@
+"""Reads of consent: statements in force, the matrix of permissions, the history. Bounded by a contributor or by ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import QuerySet
+
+from contributors.models import (
+    Consent,
+    Contributor,
+    Dataset,
+    Work,
+)
+
+_CONSENTS_IN_FORCE = """
+WITH said AS (
+    SELECT w.id AS for_work, 2 AS narrowness, c.id, c.value, c.valid_from, c.valid_to
+    FROM contributors_work w JOIN contributors_consent c ON c.work_id = w.id
+    WHERE w.id = ANY(%(works)s) AND c.scope = %(scope)s AND c.valid_from <= %(at)s
+    UNION ALL
+    SELECT w.id, 1, c.id, c.value, c.valid_from, c.valid_to
+    FROM contributors_work w JOIN contributors_consent c ON c.dataset_id = w.dataset_id
+    WHERE w.id = ANY(%(works)s) AND c.scope = %(scope)s AND c.valid_from <= %(at)s
+    UNION ALL
+    SELECT w.id, 0, c.id, c.value, c.valid_from, c.valid_to
+    FROM contributors_work w JOIN contributors_dataset d ON d.id = w.dataset_id
+    JOIN contributors_consent c ON c.contributor_id = d.contributor_id AND c.dataset_id IS NULL AND c.work_id IS NULL
+    WHERE w.id = ANY(%(works)s) AND c.scope = %(scope)s AND c.valid_from <= %(at)s
+), last_said AS (
+    SELECT DISTINCT ON (for_work, narrowness) * FROM said ORDER BY for_work, narrowness, valid_from DESC, id DESC
+), in_force AS (
+    SELECT * FROM last_said WHERE valid_to IS NULL OR valid_to > %(at)s
+), allowed AS (
+    SELECT DISTINCT ON (for_work) for_work, id FROM in_force
+    WHERE for_work NOT IN (SELECT for_work FROM in_force WHERE value = 'deny')
+    ORDER BY for_work, narrowness DESC
+)
+SELECT c.*, allowed.for_work FROM allowed JOIN contributors_consent c ON c.id = allowed.id
+"""
+
+
+def consents_in_force(*, work_ids: Sequence[int], scope: str, at: datetime) -> dict[int, Consent]:
+    """For each work that may be used, the narrowest statement that allows it; a work that may not is left out.
+
+    Of each target (all works, the dataset, the work itself) the statement that begins last holds until it ends; any
+    refusal in force wins, and where nothing is in force the answer is no. One query, however many works.
+    """
+    assert scope in Consent.Scope.values, scope
+    if not work_ids:
+        return {}
+    rows = Consent.objects.raw(_CONSENTS_IN_FORCE, {"works": list(work_ids), "scope": scope, "at": at})
+    return {row.for_work: row for row in rows}  # type: ignore[attr-defined]
+
+
+def consent_in_force(*, work: Work, scope: str, at: datetime) -> Consent | None:
+    """The statement that allows this use of the work at this moment; None where it is not allowed."""
+    return consents_in_force(work_ids=[work.pk], scope=scope, at=at).get(work.pk)
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeState:
+    """What the statements about one target say of one scope at a moment. `next` is one that has not begun yet."""
+
+    scope: str
+    label: str
+    current: Consent | None
+    next: Consent | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentRow:
+    """A line of the matrix: one target (a dataset, or None for all works) and its scopes, in the order of Scope."""
+
+    dataset: Dataset | None
+    states: list[ScopeState]
+
+
+def consent_matrix(contributor: Contributor, at: datetime) -> list[ConsentRow]:
+    """What is said of all works and of each dataset. Statements about single works are on the work's page."""
+    statements = contributor.consents.filter(work__isnull=True).order_by("valid_from", "pk")
+    by_target: dict[tuple[int | None, str], list[Consent]] = {}
+    for statement in statements:
+        by_target.setdefault((statement.dataset_id, statement.scope), []).append(statement)
+    targets: list[Dataset | None] = [None, *contributor.datasets.order_by("name")]
+    return [
+        ConsentRow(
+            dataset=dataset,
+            states=[
+                _state(scope, by_target.get((dataset.pk if dataset else None, scope.value), []), at)
+                for scope in Consent.Scope
+            ],
+        )
+        for dataset in targets
+    ]
+
+
+def work_consents(work: Work, at: datetime) -> list[tuple[str, Consent | None]]:
+    """For each scope its label and the statement that allows it for this work, or None."""
+    return [(scope.label, consent_in_force(work=work, scope=scope.value, at=at)) for scope in Consent.Scope]
+
+
+def _state(scope: Consent.Scope, statements: Sequence[Consent], at: datetime) -> ScopeState:
+    begun = [statement for statement in statements if statement.valid_from <= at]
+    coming = [statement for statement in statements if statement.valid_from > at]
+    current = begun[-1] if begun and (begun[-1].valid_to is None or begun[-1].valid_to > at) else None
+    return ScopeState(scope.value, str(scope.label), current, coming[0] if coming else None)
+
+
+def permissions_to_come(
+    contributor: Contributor,
+    *,
+    scopes: Sequence[str],
+    after: datetime,
+    dataset: Dataset | None = None,
+    work: Work | None = None,
+) -> list[Consent]:
+    """Permissions for exactly this target that begin after a moment, in the order in which they do: what is on record
+    already and ends a refusal from that moment on."""
+    rows = contributor.consents.filter(scope__in=scopes, dataset=dataset, work=work, valid_from__gt=after)
+    # Of several that begin at one moment the last recorded counts.
+    last = {(row.scope, row.valid_from): row for row in rows.order_by("valid_from", "pk")}
+    return [row for row in last.values() if row.value == Consent.Value.ALLOW]
+
+
+def consent_history(contributor: Contributor) -> QuerySet[Consent]:
+    """Every statement, the last recorded first."""
+    return contributor.consents.select_related("dataset", "work", "recorded_by").order_by("-recorded_at", "-pk")

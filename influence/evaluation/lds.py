@@ -1,0 +1,328 @@
+"""Does an index predict what happens when contributors are taken away? Retrains coalitions and compares.
+
+The measure is the linear datamodeling score over contributor coalitions (LDS, Park et al. 2023): train on the works of
+half of the holders, drawn many times; for each query, rank-correlate the utilities that result with the sums of the
+present holders' scores; average over queries. Always beside pro rata and two similarities (controls.py). How sure the
+result is decides how much money goes by attribution (weight_ppb). Knows nothing of Django.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from influence.adapters import Example, LoadedModel, Retrain
+from influence.evaluation.controls import embedding_scores, lexical_scores, plant
+from influence.evaluation.retraining import Retraining, Task, UnableToRetrain, positions_of, retrain_subsets
+from influence.index.shards import Array
+from influence.scorers import Attributor, IndexItem, Scores
+from influence.shares import BILLION
+
+BOOTSTRAPS = 2_000
+BOOTSTRAPS_AT_ONCE = 50
+COALITIONS_MIN = 4
+CHOOSING_SEED = 500_000
+CHOOSING_COALITIONS_MIN = 2
+"""Fewer than an audit needs: a poor choice costs agreement, which the audit then finds; it promises nothing."""
+Progress = Callable[[str, int, int], None]
+
+
+class UnableToAudit(Exception):
+    """The audit cannot be made, or a retraining failed; the message says why."""
+
+    status = 409
+    problem = "unable-to-audit"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One of those that are chosen from: its name in the report, its specific scores (Q, C) of own generations."""
+
+    name: str
+    specific: Array
+
+
+def audit(
+    index: Attributor,
+    *,
+    model: LoadedModel,
+    items: Sequence[IndexItem],
+    held_out: Sequence[Example],
+    own_generations: Sequence[Example],
+    cache: Path,
+    coalitions: int = 16,
+    processes: int = 2,
+    seed: int = 0,
+    weight_low: float = 0.05,
+    weight_high: float = 0.50,
+    controls: bool = True,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Retrain coalitions of the index's holders and report, as plain JSON, how well its scores predict the outcome.
+
+    The weight follows from the specific part on the model's own generations, because that is what is paid for.
+    With `controls`, one more model is trained with a contributor of noise and a copier planted in it.
+    """
+    started = time.monotonic()
+    queries = (*held_out, *own_generations)
+    if not held_out or not own_generations:
+        raise UnableToAudit("There must be held-out examples and own generations to compare on.")
+    chosen = choose_coalitions(index.holder_ids, count=coalitions, seed=seed)
+    parts = {"held_out": slice(0, len(held_out)), "own_generations": slice(len(held_out), None)}
+    task = _task_of(model.retrain, items, queries, chosen, seed)
+    with _telling_why(), Retraining(task, cache, processes=processes) as running:
+        # Scores need no retrained model: they are made while the workers retrain.
+        beside = _baselines(index, model, items, queries, cache)
+        scored = {name: index.score(index.embed(queries[part])) for name, part in parts.items()}
+        utilities = running.utilities(progress)
+    present = _present(index.holder_ids, chosen)
+    measured = {
+        name: _compare(
+            present,
+            {baseline: scores[part] for baseline, scores in beside.items()},
+            scored[name],
+            utilities[:, part],
+            seed,
+        )
+        for name, part in parts.items()
+    }
+    planted = None
+    if controls:
+        if progress is not None:
+            progress("controls", 0, 1)
+        planted = plant(
+            model=model,
+            items=items,
+            coalition=chosen[0],
+            config=index.config,
+            queries=own_generations,
+            cache=cache,
+            seed=seed,
+        )
+    own = measured["own_generations"]
+    lds_low = own["specific"]["low"]
+    weight = weight_ppb(lds_low, weight_low=weight_low, weight_high=weight_high)
+    return {
+        "index_sha256": index.sha256,
+        "method": index.manifest["method"],
+        "coalitions": len(chosen),
+        "seed": seed,
+        "queries": {"held_out": len(held_out), "own_generations": len(own_generations)},
+        **measured,
+        "controls": None if planted is None else planted.to_json(),
+        "lds_low": lds_low,
+        "weight_low": weight_low,
+        "weight_high": weight_high,
+        "weight_ppb": weight,
+        "passed": weight > 0 and own["undivided"]["lds"] > own["pro_rata"]["lds"],
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def choose(
+    candidates: Sequence[Candidate],
+    *,
+    model: LoadedModel,
+    items: Sequence[IndexItem],
+    own_generations: Sequence[Example],
+    holder_ids: Sequence[int],
+    cache: Path,
+    coalitions: int = 16,
+    processes: int = 2,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """LDS of each candidate's specific part, on coalitions that the audit of this seed and number does not use.
+
+    Whoever takes the best of several measures luck as well: the coalitions that choose must not be those that report.
+    """
+    reported = set(choose_coalitions(holder_ids, count=coalitions, seed=seed))
+    possible = math.comb(len(holder_ids), len(holder_ids) // 2) - len(reported)
+    if possible < CHOOSING_COALITIONS_MIN:
+        raise UnableToAudit("The audit needs every coalition there is: none is left to choose on.")
+    others = choose_coalitions(holder_ids, count=min(coalitions, possible), seed=seed + CHOOSING_SEED, besides=reported)
+    utilities = retrained_utilities(
+        model, items, own_generations, others, cache=cache, processes=processes, seed=seed, progress=progress
+    )
+    present, apart = _present(holder_ids, others), utilities - utilities.mean(1, keepdims=True)
+    return {
+        candidate.name: round(float(rank_correlations(present @ candidate.specific.T, apart).mean()), 4)
+        for candidate in candidates
+    }
+
+
+def retrained_utilities(
+    model: LoadedModel,
+    items: Sequence[IndexItem],
+    queries: Sequence[Example],
+    coalitions: Sequence[tuple[int, ...]],
+    *,
+    cache: Path,
+    processes: int,
+    seed: int,
+    progress: Progress | None,
+) -> Array:
+    """What models retrained on each coalition's items make of the queries, (coalitions, queries)."""
+    task = _task_of(model.retrain, items, queries, coalitions, seed)
+    with _telling_why():
+        return retrain_subsets(task, cache, processes=processes, progress=progress)
+
+
+def retrain_ahead(
+    retrain: Retrain,
+    items: Sequence[IndexItem],
+    *,
+    cache: Path,
+    coalitions: int = 16,
+    processes: int = 1,
+    seed: int = 0,
+) -> Retraining:
+    """Retrain the coalitions of a later audit while the block runs, before there is an index or a query.
+
+    That audit takes the kept models if its items, holders, seed, `coalitions` and `cache` are these; otherwise it
+    retrains. Coalitions do not depend on the index, so nothing of the comparison is known in advance. Raises
+    UnableToAudit for too many or too few coalitions.
+    """
+    holders = sorted({item.holder_id for item in items})
+    chosen = choose_coalitions(holders, count=coalitions, seed=seed)
+    return Retraining(_task_of(retrain, items, (), chosen, seed), cache, processes=processes)
+
+
+def _task_of(
+    retrain: Retrain | None,
+    items: Sequence[IndexItem],
+    queries: Sequence[Example],
+    coalitions: Sequence[tuple[int, ...]],
+    seed: int,
+) -> Task:
+    if retrain is None:
+        raise UnableToAudit("This model cannot be retrained: its factory gives no way to.")
+    owners = [item.holder_id for item in items]
+    return Task(
+        retrain=retrain,
+        examples=tuple(item.example for item in items),
+        queries=tuple(queries),
+        subsets=tuple(positions_of(owners, coalition) for coalition in coalitions),
+        seeds=tuple(seed * 1_000 + number for number in range(len(coalitions))),
+    )
+
+
+@contextlib.contextmanager
+def _telling_why() -> Iterator[None]:
+    try:
+        yield
+    except UnableToRetrain as reason:
+        raise UnableToAudit(str(reason)) from reason
+
+
+def weight_ppb(lds_low: float, *, weight_low: float, weight_high: float) -> int:
+    """Which part of the pool goes by attribution: from nothing at weight_low to all of it at weight_high."""
+    return round(BILLION * min(max((lds_low - weight_low) / (weight_high - weight_low), 0.0), 1.0))
+
+
+def choose_coalitions(
+    holder_ids: Sequence[int], *, count: int, seed: int, besides: Collection[tuple[int, ...]] = ()
+) -> tuple[tuple[int, ...], ...]:
+    """Different halves of the holders, at random; more of them begin with the same ones."""
+    half = len(holder_ids) // 2
+    possible = math.comb(len(holder_ids), half) - len(besides)
+    least = CHOOSING_COALITIONS_MIN if besides else COALITIONS_MIN
+    if not least <= count <= possible:
+        raise UnableToAudit(
+            f"{len(holder_ids)} holders have {possible} different halves; between {least} and that many "
+            f"coalitions can be retrained, not {count}."
+        )
+    chance = random.Random(seed)
+    chosen: dict[tuple[int, ...], None] = {}
+    while len(chosen) < count:
+        drawn = tuple(sorted(chance.sample(list(holder_ids), half)))
+        if drawn not in besides:
+            chosen[drawn] = None
+    return tuple(chosen)
+
+
+def bootstrapped_lds(predicted: Array, actual: Array, *, seed: int) -> dict[str, float]:
+    """LDS of predictions (coalitions, queries), with 5 % and 95 % bounds over both coalitions and queries.
+
+    The few coalitions are the larger part of the uncertainty: drawing queries alone would promise too much.
+    """
+    chance = np.random.default_rng(seed)
+    coalitions, queries = predicted.shape
+    draws: list[float] = []
+    while len(draws) < BOOTSTRAPS:
+        rows = chance.multinomial(coalitions, [1 / coalitions] * coalitions, BOOTSTRAPS_AT_ONCE)
+        columns = chance.multinomial(queries, [1 / queries] * queries, BOOTSTRAPS_AT_ONCE)
+        correlations = _rank_correlations(predicted, actual, rows.astype(float))
+        draws.extend((correlations * columns).sum(1) / queries)
+    low, high = np.quantile(draws, [0.05, 0.95])
+    lds = float(rank_correlations(predicted, actual).mean())
+    return {"lds": round(lds, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def _baselines(
+    index: Attributor, model: LoadedModel, items: Sequence[IndexItem], queries: Sequence[Example], cache: Path
+) -> dict[str, Array]:
+    """Scores (Q, C) of the methods that stand beside the index: they have no parts, general or specific."""
+    counts = np.array([sum(holder == item.holder_id for item in items) for holder in index.holder_ids], dtype=float)
+    found = {"pro_rata": np.repeat(counts[None], len(queries), axis=0)}
+    wording = lexical_scores(model=model, items=items, queries=queries, cache=cache)
+    if wording is not None:
+        found["lexical"] = wording
+    embedded = embedding_scores(model=model, items=items, holder_ids=index.holder_ids, queries=queries)
+    if embedded is not None:
+        found["embedding"] = embedded
+    return found
+
+
+def _present(holder_ids: Sequence[int], coalitions: Sequence[Collection[int]]) -> Array:
+    return np.array([[holder in coalition for holder in holder_ids] for coalition in coalitions], dtype=float)
+
+
+def _compare(
+    present: Array, beside: Mapping[str, Array], scores: Scores, utilities: Array, seed: int
+) -> dict[str, dict[str, float]]:
+    """Undivided scores and baselines against the utilities, the specific part against what sets a query apart.
+
+    How many items a coalition has moves all utilities together, which pro rata predicts, too: the difference from the
+    mean over queries does not contain that, and it is what the specific shares are paid for.
+    """
+    apart = utilities - utilities.mean(1, keepdims=True)
+    return {
+        "undivided": bootstrapped_lds(present @ (scores.specific + scores.general).T, utilities, seed=seed),
+        "specific": bootstrapped_lds(present @ scores.specific.T, apart, seed=seed),
+        "general": bootstrapped_lds((present @ scores.general)[:, None], utilities.mean(1, keepdims=True), seed=seed),
+        **{name: bootstrapped_lds(present @ scored.T, utilities, seed=seed) for name, scored in beside.items()},
+    }
+
+
+def rank_correlations(predicted: Array, actual: Array) -> Array:
+    """Spearman's rank correlation of each column, (queries,), over the rows (retrained models); ties share a rank."""
+    found: Array = _rank_correlations(predicted, actual, np.ones((1, len(predicted))))[0]
+    return found
+
+
+def _rank_correlations(predicted: Array, actual: Array, weights: Array) -> Array:
+    """Spearman's rank correlation of each column (queries), for each row of weights: how often a coalition was drawn.
+
+    (D, queries) for weights (D, coalitions). A column without any order has no correlation, hence 0.
+    """
+    a, b = (_weighted_ranks(values, weights) for values in (predicted, actual))
+    products = [(weights[:, :, None] * x * y).sum(1) for x, y in ((a, b), (a, a), (b, b))]
+    norm = np.sqrt(products[1] * products[2])
+    return np.asarray(products[0] / np.where(norm > 0, norm, 1.0))
+
+
+def _weighted_ranks(values: Array, weights: Array) -> Array:
+    """Mean ranks (D, n, queries) less their mean, ties shared, were row i of values there weights[d, i] times."""
+    before = (values[:, None] < values) + 0.5 * (values[:, None] == values)
+    ranks = np.tensordot(weights, before, 1)
+    total = weights.sum(1)[:, None, None]
+    return np.asarray(ranks - (weights[:, :, None] * ranks).sum(1, keepdims=True) / total)

@@ -1,0 +1,253 @@
+"""Influence and wording together: the midpoint's score plus a weight times the lexical score.
+
+Both are measured in units of their spread over *items* for the generation at hand, so that the sum is still a sum over
+items: splitting an account or adding an empty one changes nothing for anybody, as it would with units taken over
+holders. Only the scale is taken from the spread; no mean is subtracted, because then works that say nothing would be
+paid wherever the mean is negative. The sum is expressed in the midpoint's units, nats.
+
+A directory with two indexes in it, `midpoint/` and `lexical/`, each complete, and a manifest that names both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from influence import shapley
+from influence.adapters import Example, LoadedModel
+from influence.index import artefacts, build, reader
+from influence.index.artefacts import Manifest, UnableToBuildIndex
+from influence.index.config import IndexConfig
+from influence.index.reader import Index, IndexItem, Progress, Scores
+from influence.index.shards import Array
+from influence.index.sources import Source, source_of
+from influence.index.work_scores import WorkScore, best_works
+from influence.scorers import lexical
+from influence.scorers.lexical import LexicalIndex
+from influence.shapley import Divided, Groups
+
+FORMAT = "tributary-hybrid/2"
+MOMENTS = "moments.npy"
+PARTS = ("midpoint", "lexical")
+
+
+@dataclass(frozen=True, slots=True)
+class HybridFeatures:
+    """Of the same B examples: gradients (B, M, K) and words (B, buckets)."""
+
+    midpoint: Array
+    lexical: Any
+
+    def __getitem__(self, rows: Any) -> HybridFeatures:
+        return HybridFeatures(self.midpoint[rows], self.lexical[rows])
+
+    def __len__(self) -> int:
+        return len(self.midpoint)
+
+
+class HybridIndex:
+    """An opened hybrid index."""
+
+    def __init__(self, path: Path, manifest: Manifest, sha256: str, parts: tuple[Index, LexicalIndex]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.sha256 = sha256
+        self.config = IndexConfig.from_json(manifest["config"])
+        self.midpoint, self.lexical = parts
+        self.holder_ids = self.midpoint.holder_ids
+        self._moments: Array = np.load(path / MOMENTS)
+
+    def check(self, example: Example) -> None:
+        """Raise UnableToEmbed if it has no gradient; an output without words is compared by its gradient alone."""
+        self.midpoint.check(example)
+
+    def embed(self, examples: Sequence[Example]) -> HybridFeatures:
+        return HybridFeatures(self.midpoint.embed(examples), self.lexical.vectors(examples))
+
+    def score(self, features: HybridFeatures, *, groups: Groups = (), lexical_weight: float | None = None) -> Scores:
+        """Specific scores are of both, general ones of the midpoint: wording says little about what was taught to all.
+
+        `lexical_weight` in place of the index's own is for whoever is choosing one. The standard error is that of the
+        ensemble and, of wording, which no ensemble compares, that of chance: what as many items that have nothing to do
+        with the output would add up to.
+        """
+        weight = self.config.lexical_weight if lexical_weight is None else lexical_weight
+        divided = self.midpoint.divided(features.midpoint)
+        wording = torch.from_numpy(self.lexical.specific(features.lexical))
+        scales, spread = self._scale(features)
+        scale = torch.from_numpy(weight * scales).float()
+        of_both = Divided(divided.general, divided.specific + scale[:, :, None] * wording[:, None])
+        grouped = of_both.with_groups(self.holder_ids, groups)
+        specific, specific_se = shapley.ensemble(grouped.specific)
+        items = torch.from_numpy(self.midpoint.item_counts.astype(np.float32))
+        by_chance = torch.from_numpy(weight * spread).float()[:, None]
+        by_chance = by_chance * shapley.with_groups(items, self.holder_ids, groups).sqrt()
+        specific_se = torch.hypot(specific_se, by_chance)
+        general, general_se = shapley.ensemble(grouped.general)
+        return Scores(self.holder_ids, specific.numpy(), specific_se.numpy(), general.numpy(), general_se.numpy())
+
+    def work_scores(self, features: HybridFeatures, holder_id: int, rows: Sequence[int]) -> tuple[Array, Array]:
+        works, influence = self.midpoint.work_scores(features.midpoint, holder_id, rows)
+        same, wording = self.lexical.work_scores(features.lexical, holder_id, rows)
+        assert np.array_equal(works, same), "Both parts hold the same works (checked when they are opened)."
+        scale = self.config.lexical_weight * self._scale(features[list(rows)])[0].mean(1)
+        return works, influence + wording * scale.astype(np.float32)
+
+    def works(self) -> Array:
+        return self.midpoint.works()
+
+    def top_works(
+        self, features: HybridFeatures, holder_ids: Sequence[Sequence[int]], n: int
+    ) -> list[dict[int, list[WorkScore]]]:
+        return best_works(lambda holder, rows: self.work_scores(features, holder, rows), holder_ids, n)
+
+    def _scale(self, features: HybridFeatures) -> tuple[Array, Array]:
+        """(B, M): by what a lexical score is multiplied to have the spread over items of a member's scores. (B,): the
+        spread that it then has, mean over members.
+
+        The midpoint's spread comes from the second moment of all items (K x K for each member), the lexical one from a
+        sample; both were frozen at the build, and neither costs more when there are more works.
+        """
+        queries = (features.midpoint - self.midpoint.mean_query).astype(np.float64)
+        moments, means = self._moments[:, :-1], self._moments[:, -1]
+        squares = np.einsum("bmk,mkl,bml->bm", queries, moments, queries, optimize=True)
+        variance = squares - np.einsum("bmk,mk->bm", queries, means) ** 2
+        wording = self.lexical.spread(features.lexical)[:, None]
+        spread = np.sqrt(np.maximum(variance, 0.0))
+        scale = np.asarray(np.divide(spread, wording, out=np.zeros_like(spread), where=wording > 0))
+        return scale, (scale * wording).mean(1)
+
+
+def draft_of(directory: Path) -> Path:
+    """Where the parts are built."""
+    return directory.with_name(f".{directory.name}.parts")
+
+
+def build_index(
+    directory: Path,
+    *,
+    model: LoadedModel,
+    items: Sequence[IndexItem] | Source,
+    config: IndexConfig,
+    mean_of: Sequence[Example] = (),
+    progress: Progress | None = None,
+) -> HybridIndex:
+    """Build both parts, then what compares them. A part that a killed build had finished is not built again, unless it
+    is of other items."""
+    draft, source = draft_of(directory), source_of(items)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with artefacts.changing(directory):
+        if directory.exists():
+            raise UnableToBuildIndex(f"{directory.name} exists already.")
+        draft.mkdir(exist_ok=True)
+        discard_other_parts(directory, config=config, source=source)
+        common: dict[str, Any] = {"model": model, "items": source, "mean_of": mean_of, "progress": progress}
+        midpoint_config, lexical_config = (config.of_part(part) for part in PARTS)
+        midpoint = _open_part(reader, draft / "midpoint", model) or reader.build_index(
+            draft / "midpoint", config=midpoint_config, **common
+        )
+        wording = _open_part(lexical, draft / "lexical", model) or lexical.build_index(
+            draft / "lexical", config=lexical_config, **common
+        )
+        np.save(draft / MOMENTS, _moments(midpoint))
+        _write_manifest(draft, {"config": config.to_json(), "config_sha256": config.sha256}, midpoint, wording)
+        os.replace(draft, directory)
+    return open_index(directory, model=model)
+
+
+def open_index(path: Path, *, model: LoadedModel | None = None, sha256: str | None = None) -> HybridIndex:
+    """Check the manifest and both parts, in the revisions that it names: a change that was cut off is not in them."""
+    manifest, found = artefacts.read_manifest(path, form=FORMAT, sha256=sha256)
+    return HybridIndex(path, manifest, found, _open_parts(path, model, manifest["parts"]))
+
+
+def extend_index(
+    path: Path, *, model: LoadedModel, items: Sequence[IndexItem], progress: Progress | None = None
+) -> HybridIndex:
+    """Append items to both parts."""
+    with artefacts.changing(path):
+        manifest = open_index(path, model=model).manifest
+        _forget_cut_off_change(path, manifest)
+        midpoint = reader.extend_index(path / "midpoint", model=model, items=items, progress=progress)
+        wording = lexical.extend_index(path / "lexical", model=model, items=items, progress=progress)
+        _write_manifest(path, manifest, midpoint, wording)
+    return open_index(path, model=model)
+
+
+def remove_works(path: Path, *, work_ids: Sequence[int], model: LoadedModel | None = None) -> HybridIndex:
+    """Take works out of both parts."""
+    with artefacts.changing(path):
+        manifest = artefacts.read_manifest(path, form=FORMAT)[0]
+        _forget_cut_off_change(path, manifest)
+        midpoint = reader.remove_works(path / "midpoint", work_ids=work_ids)
+        wording = lexical.remove_works(path / "lexical", work_ids=work_ids)
+        _write_manifest(path, manifest, midpoint, wording)
+    return open_index(path, model=model)
+
+
+def _open_parts(path: Path, model: LoadedModel | None, named: Mapping[str, str]) -> tuple[Index, LexicalIndex]:
+    return (
+        reader.open_index(path / "midpoint", model=model, sha256=named["midpoint"]),
+        lexical.open_index(path / "lexical", model=model, sha256=named["lexical"]),
+    )
+
+
+def _forget_cut_off_change(path: Path, manifest: Manifest) -> None:
+    """A part may be a revision ahead of what was last completed: the next change starts from where both stood."""
+    for name in PARTS:
+        artefacts.go_back(path / name, sha256=manifest["parts"][name])
+
+
+def discard_other_parts(directory: Path, *, config: IndexConfig, source: Source) -> None:
+    """Throw away what a build of other items or of another configuration had finished."""
+    for name in PARTS:
+        part = draft_of(directory) / name
+        if part.exists():
+            manifest = artefacts.peek_manifest(part)
+            wanted = (config.of_part(name).sha256, source.sha256)
+            if (manifest.get("config_sha256"), manifest.get("items_sha256")) != wanted:
+                build.throw_away(part)
+
+
+def _open_part(module: Any, path: Path, model: LoadedModel) -> Any:
+    """A part that was finished before."""
+    return module.open_index(path, model=model) if path.exists() else None
+
+
+def _moments(midpoint: Index) -> Array:
+    """(M, K + 1, K): the second moment of all items, and below it their mean."""
+    squares, total, count = None, None, 0
+    for found in midpoint.item_features():
+        wide = found.astype(np.float64)
+        products = np.einsum("nmk,nml->mkl", wide, wide, optimize=True)
+        squares = products if squares is None else squares + products
+        total = wide.sum(0) if total is None else total + wide.sum(0)
+        count += len(found)
+    assert squares is not None
+    assert total is not None
+    return np.concatenate([squares, total[:, None]], 1) / count
+
+
+def _write_manifest(path: Path, manifest: Manifest, midpoint: Index, wording: LexicalIndex) -> None:
+    if midpoint.holder_ids != wording.holder_ids:
+        raise UnableToBuildIndex("The parts have different holders.")
+    inherited = {
+        name: midpoint.manifest[name]
+        for name in ("adapter", "checkpoints", "initial", "members", "items_at_build", "counts", "mean_query_of")
+    }
+    complete = {
+        **manifest,
+        **inherited,
+        "format": FORMAT,
+        "method": "hybrid",
+        "influence": midpoint.manifest["method"],
+        "revision": manifest.get("revision", 0) + 1,
+        "parts": {"midpoint": midpoint.sha256, "lexical": wording.sha256},
+    }
+    artefacts.write_manifest(path, complete, [MOMENTS])

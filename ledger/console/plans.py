@@ -1,0 +1,344 @@
+"""Royalty plans in the console: proposed, previewed on a month, adopted by a second person; the pools of months."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from attribution.models import AttributionIndex, ModelService
+from contributors.models import Contributor
+from ledger.forms.plans import PlanForm, PoolForm, RestatementForm
+from ledger.models import Period, PeriodPool, PlanPreview, Restatement, RoyaltyPlan
+from ledger.money import format_amount
+from ledger.operations import corrections, previews
+from ledger.operations import pools as pools_operations
+from ledger.operations.corrections import CONFIRMERS
+from ledger.operations.plans import (
+    ADOPTERS,
+    PROPOSERS,
+    UnableToAdoptPlan,
+    UnableToProposePlan,
+    adopt_plan,
+    propose_plan,
+    reject_plan,
+)
+from ledger.operations.pools import DECLARERS
+from ledger.queries import books
+from ledger.queries.plan_months import not_void_in, previewed_periods
+from people.console.guard import recently_authenticated, staff_required, user_of
+from people.presentation import csv
+
+READERS = ("finance_maker", "finance_checker", "auditor", "admin")
+TONES = {"proposed": "info", "effective": "good", "rejected": "neutral"}
+POOL_TONES = {"proposed": "info", "declared": "good", "divided": "neutral", "rejected": "neutral"}
+RESTATEMENT_TONES = {"proposed": "info", "running": "warn", "done": "good", "rejected": "neutral"}
+# A month of up to so many generations is previewed at once; a larger one in the background.
+INLINE_GENERATIONS_MAX = 2000
+ROWS_SHOWN_MAX = 100
+LABELS = {
+    "gross": "Gross of the generations",
+    "take": "The platform's take",
+    "attributed": "To contributors, by attribution",
+    "floor_in": "Into the floor pool",
+    "floor_out": "To contributors, from the floor pool",
+    "floor_kept": "Kept in the floor pool (cap, nobody qualifies)",
+    "contributors": "To contributors in all",
+}
+
+
+@staff_required(*READERS)
+@require_GET
+def plans(request: HttpRequest) -> HttpResponse:
+    found = [(plan, TONES[plan.state]) for plan in books.plans()]
+    may_propose = user_of(request).has_role(*PROPOSERS)
+    return render(request, "ledger/console/journal_plans.html", {"plans": found, "may_propose": may_propose})
+
+
+@staff_required(*PROPOSERS)
+@require_http_methods(["GET", "POST"])
+def propose(request: HttpRequest) -> HttpResponse:
+    form = PlanForm(request.POST or None, services=_services())
+    if request.method == "POST" and form.is_valid():
+        try:
+            made = propose_plan(
+                by=user_of(request), currency=form.cleaned_data["currency"], at=timezone.now(), terms=form.terms(),
+                effective_from=datetime.combine(form.cleaned_data["effective_from"], time(), tzinfo=UTC),
+            )  # fmt: skip
+        except UnableToProposePlan as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, f"{made} is proposed. Preview it on a past month; somebody else adopts it.")
+            return redirect("ledger:plan", made.pk)
+    return render(request, "ledger/console/plan_propose.html", {"form": form}, status=422 if form.errors else 200)
+
+
+def _services() -> list[tuple[str, str]]:
+    return [(str(service.pk), str(service)) for service in ModelService.objects.order_by("name")]
+
+
+def _plan(plan_id: int) -> RoyaltyPlan:
+    found = books.plans().filter(pk=plan_id).first()
+    if found is None:
+        raise Http404("There is no such plan.")
+    return found
+
+
+@staff_required(*READERS)
+@require_GET
+def plan(request: HttpRequest, plan_id: int) -> HttpResponse:
+    return _plan_page(request, _plan(plan_id))
+
+
+def _plan_page(request: HttpRequest, found: RoyaltyPlan, form: PoolForm | None = None) -> HttpResponse:
+    user = user_of(request)
+    pools = found.pools.select_related("period", "proposed_by", "decided_by").order_by("-period_id", "-id")
+    pooled = found.basis == RoyaltyPlan.Basis.PERIOD_POOL and found.state == RoyaltyPlan.State.EFFECTIVE
+    context = {
+        "plan": found,
+        "tone": TONES[found.state],
+        "previews": found.previews.select_related("period", "asked_by").order_by("-id")[:20],
+        "months": previewed_periods(timezone.now()),
+        "may_preview": user.has_role(*PROPOSERS) and found.state == RoyaltyPlan.State.PROPOSED,
+        "may_adopt": user.has_role(*ADOPTERS) and user.pk != found.proposed_by_id,
+        "may_reject": user.has_role(*PROPOSERS),
+        "is_proposer": user.pk == found.proposed_by_id,
+        "pooled": pooled,
+        "pools": [
+            (pool, POOL_TONES[pool.state], user.has_role(*DECLARERS) and user.pk != pool.proposed_by_id)
+            for pool in pools[:36]
+        ],
+        "pool_form": (form or _pool_form(found)) if pooled and user.has_role(*PROPOSERS) else None,
+    }
+    return render(request, "ledger/console/plan.html", context, status=422 if form is not None else 200)
+
+
+def _pool_form(found: RoyaltyPlan, data: Any = None) -> PoolForm:
+    periods = Period.objects.filter(state=Period.State.OPEN).order_by("id")
+    months = [(str(period.pk), period.code) for period in periods]
+    return PoolForm(data, months=months, currency=found.currency)
+
+
+@staff_required(*PROPOSERS)
+@require_POST
+@recently_authenticated
+def decide(request: HttpRequest, plan_id: int) -> HttpResponse:
+    found, user = _plan(plan_id), user_of(request)
+    try:
+        if request.POST.get("decision") == "adopt":
+            if not user.has_role(*ADOPTERS):
+                raise PermissionDenied("A plan is adopted by a finance checker.")
+            adopt_plan(plan=found, by=user, at=timezone.now())
+            messages.success(request, f"{found} takes effect on {found.effective_from:%Y-%m-%d}.")
+        else:
+            reject_plan(plan=found, by=user, at=timezone.now())
+            messages.success(request, "Rejected. The proposal stays on record.")
+    except UnableToAdoptPlan as error:
+        messages.error(request, str(error))
+    return redirect("ledger:plan", plan_id)
+
+
+# --- previews -----------------------------------------------------------------------------------------------------
+@staff_required(*PROPOSERS)
+@require_POST
+def ask_preview(request: HttpRequest, plan_id: int) -> HttpResponse:
+    found = _plan(plan_id)
+    number = books.period_number(request.POST.get("month", ""))
+    period = Period.objects.filter(pk=number).first() if number else None
+    if period is None:
+        messages.error(request, "Choose a month that has begun.")
+        return redirect("ledger:plan", plan_id)
+    at = timezone.now()
+    try:
+        made = previews.request_preview(plan=found, period=period, by=user_of(request), at=at)
+    except previews.UnableToPreview as error:
+        messages.error(request, str(error))
+        return redirect("ledger:plan", plan_id)
+    if not_void_in(period, found.currency, limit=INLINE_GENERATIONS_MAX + 1) <= INLINE_GENERATIONS_MAX:
+        previews.compute_preview(preview=made, at=at)
+    return redirect("ledger:plan_preview", plan_id, made.pk)
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewLine:
+    label: str
+    before: int
+    after: int
+
+    @property
+    def change(self) -> int:
+        return self.after - self.before
+
+
+@staff_required(*READERS)
+@require_GET
+def preview(request: HttpRequest, plan_id: int, preview_id: int) -> HttpResponse:
+    found = _preview(plan_id, preview_id)
+    rows = _rows(found)
+    rows.sort(key=lambda row: (-abs(row[1].change), row[0]))
+    context = {
+        "preview": found,
+        "plan": found.plan,
+        "totals": [PreviewLine(label, *found.totals[name]) for name, label in LABELS.items()] if found.totals else [],
+        "generations": found.totals.get("generations", [0, 0])[0],
+        "refused": found.totals.get("refused", [0, 0]),
+        "rows": [row for _, row in rows[:ROWS_SHOWN_MAX]],
+        "n_rows": len(rows),
+        "gaining": sum(row.change > 0 for _, row in rows),
+        "losing": sum(row.change < 0 for _, row in rows),
+        "total": PreviewLine("Sum of all contributors", sum(found.before), sum(found.after)),
+    }
+    return render(request, "ledger/console/plan_preview.html", context)
+
+
+@staff_required(*READERS)
+@require_GET
+def preview_csv(request: HttpRequest, plan_id: int, preview_id: int) -> HttpResponse:
+    found = _preview(plan_id, preview_id)
+    header = ("period", "currency", "contributor", "before", "after", "change")
+    code = found.plan.currency
+    lines = (
+        (
+            found.period.code,
+            code,
+            public_id,
+            *(format_amount(units, code) for units in (row.before, row.after, row.change)),
+        )
+        for public_id, row in _rows(found)
+    )
+    response = HttpResponse(csv.table(header, lines), content_type=csv.CONTENT_TYPE)
+    response["Content-Disposition"] = f'attachment; filename="preview-{found.plan_id}-{found.period.code}.csv"'
+    return response
+
+
+def _preview(plan_id: int, preview_id: int) -> PlanPreview:
+    rows = PlanPreview.objects.select_related("plan", "period", "asked_by")
+    found = rows.filter(plan_id=plan_id, pk=preview_id).first()
+    if found is None:
+        raise Http404("There is no such preview.")
+    return found
+
+
+def _rows(found: PlanPreview) -> list[tuple[str, PreviewLine]]:
+    """(public id, line) of every contributor that either side pays, in the order of their numbers."""
+    names = {
+        number: (str(public_id), name)
+        for number, public_id, name in Contributor.objects.filter(pk__in=found.contributor_ids).values_list(
+            "pk", "public_id", "display_name"
+        )
+    }
+    return [
+        (names[c][0], PreviewLine(names[c][1], before, after))
+        for c, before, after in zip(found.contributor_ids, found.before, found.after, strict=True)
+    ]
+
+
+# --- pools --------------------------------------------------------------------------------------------------------
+@staff_required(*PROPOSERS)
+@require_POST
+def propose_pool(request: HttpRequest, plan_id: int) -> HttpResponse:
+    found = _plan(plan_id)
+    form = _pool_form(found, request.POST)
+    if not form.is_valid():
+        return _plan_page(request, found, form)
+    try:
+        pools_operations.propose_pool(
+            plan=found, period=Period.objects.get(pk=form.cleaned_data["month"]), amount=form.cleaned_data["amount"],
+            by=user_of(request), at=timezone.now(), note=form.cleaned_data["note"],
+        )  # fmt: skip
+    except pools_operations.UnableToDeclarePool as error:
+        form.add_error(None, str(error))
+        return _plan_page(request, found, form)
+    messages.success(request, "The pool is proposed; somebody else declares it.")
+    return redirect("ledger:plan", plan_id)
+
+
+@staff_required(*PROPOSERS)
+@require_POST
+@recently_authenticated
+def decide_pool(request: HttpRequest, plan_id: int, pool_id: int) -> HttpResponse:
+    pool = PeriodPool.objects.filter(pk=pool_id, plan_id=plan_id).first()
+    if pool is None:
+        raise Http404("There is no such pool.")
+    user = user_of(request)
+    try:
+        if request.POST.get("decision") == "declare":
+            if not user.has_role(*DECLARERS):
+                raise PermissionDenied("A pool is declared by a finance checker.")
+            pools_operations.declare_pool(pool=pool, by=user, at=timezone.now())
+            messages.success(request, "The pool is declared. It is divided when its month closes.")
+        else:
+            pools_operations.reject_pool(pool=pool, by=user, at=timezone.now())
+            messages.success(request, "Rejected. Another one can be proposed.")
+    except pools_operations.UnableToDeclarePool as error:
+        messages.error(request, str(error))
+    return redirect("ledger:plan", plan_id)
+
+
+# --- restatements -------------------------------------------------------------------------------------------------
+@staff_required(*READERS)
+@require_http_methods(["GET", "POST"])
+def restatements(request: HttpRequest) -> HttpResponse:
+    """Every restatement, and the form that proposes one."""
+    user = user_of(request)
+    indexes = AttributionIndex.objects.filter(serving=True, state="audited").select_related("model_version__service")
+    choices = [(str(i.pk), f"{i.model_version.service}, {i.model_version}: {i}") for i in indexes.order_by("id")]
+    form = RestatementForm(request.POST or None, indexes=choices)
+    if request.method == "POST":
+        if not user.has_role(*PROPOSERS):
+            raise PermissionDenied("Finance staff propose restatements.")
+        if form.is_valid():
+            try:
+                corrections.propose_restatement(
+                    index=indexes.get(pk=form.cleaned_data["index"]), reason=form.cleaned_data["reason"], by=user,
+                    since=datetime.combine(form.cleaned_data["since"], time(), tzinfo=UTC), at=timezone.now(),
+                )  # fmt: skip
+            except corrections.UnableToRestate as error:
+                form.add_error(None, str(error))
+            else:
+                messages.success(request, "Proposed; somebody else confirms it.")
+                return redirect("ledger:restatements")
+    rows = Restatement.objects.select_related(
+        "index__model_version__service", "proposed_by", "decided_by", "generation"
+    )
+    context = {
+        "rows": [
+            (row, RESTATEMENT_TONES[row.state], user.has_role(*CONFIRMERS) and user.pk != row.proposed_by_id)
+            for row in rows.order_by("-id")[:50]
+        ],
+        "form": form,
+        "may_propose": user.has_role(*PROPOSERS),
+        "any_index": bool(choices),
+    }
+    return render(request, "ledger/console/restatements.html", context, status=422 if form.errors else 200)
+
+
+@staff_required(*PROPOSERS)
+@require_POST
+@recently_authenticated
+def decide_restatement(request: HttpRequest, restatement_id: int) -> HttpResponse:
+    found = Restatement.objects.filter(pk=restatement_id).first()
+    if found is None:
+        raise Http404("There is no such restatement.")
+    user = user_of(request)
+    try:
+        if request.POST.get("decision") == "confirm":
+            if not user.has_role(*CONFIRMERS):
+                raise PermissionDenied("A restatement is confirmed by a finance checker.")
+            corrections.confirm_restatement(restatement=found, by=user, at=timezone.now())
+            messages.success(request, "It runs in the background, a batch at a time; this page tells how far it is.")
+        else:
+            corrections.reject_restatement(restatement=found, by=user, at=timezone.now())
+            messages.success(request, "Rejected. The proposal stays on record.")
+    except corrections.UnableToRestate as error:
+        messages.error(request, str(error))
+    if found.generation_id is not None:
+        return redirect("ledger:generation_page", found.generation_id)
+    return redirect("ledger:restatements")

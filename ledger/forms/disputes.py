@@ -1,0 +1,35 @@
+"""Forms that answer disputes."""
+
+from __future__ import annotations
+
+from django import forms
+
+from ledger.models.disputes import WORDS_MAX
+
+
+class AnswerDisputeForm(forms.Form):
+    decision = forms.ChoiceField(
+        choices=[
+            ("declined", "Declined: the receipt stands"),
+            ("upheld", "Upheld: the receipt is to be restated"),
+        ],
+        widget=forms.RadioSelect,
+    )
+    words = forms.CharField(
+        label="Answer", max_length=WORDS_MAX, widget=forms.Textarea(attrs={"rows": 5}),
+        help_text="The contributor reads it on the receipt. Say what you checked and what you found.",
+    )  # fmt: skip
+
+
+class DecideContestForm(forms.Form):
+    decision = forms.ChoiceField(
+        choices=[
+            ("upheld", "Upheld: what was held goes to who claimed it"),
+            ("declined", "Declined: it goes to whom the sheet names"),
+        ],
+        widget=forms.RadioSelect,
+    )
+    words = forms.CharField(
+        label="Answer", max_length=1000, widget=forms.Textarea(attrs={"rows": 5}),
+        help_text="Both co-authors read it. Say what you checked and what you found.",
+    )  # fmt: skip

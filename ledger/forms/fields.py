@@ -1,0 +1,35 @@
+"""Fields that several forms of the books share."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.db.models import QuerySet
+
+from ledger.queries.contract_words import PER_CENT_PPB
+
+
+def _named(rows: QuerySet[Any], field: str, text: str, what: str) -> Any:
+    """The one row of a name or a number. Raises ValidationError for none, and for several of one name."""
+    text = text.strip()
+    if text.isascii() and text.isdigit() and len(text) < 19:
+        found = list(rows.filter(pk=int(text)))
+    else:
+        found = list(rows.filter(**{f"{field}__iexact": text})[:2])
+    if not found:
+        raise forms.ValidationError(f"There is no {what} “{text}”.")
+    if len(found) > 1:
+        raise forms.ValidationError(f"Several are named “{text}”; give the number, which stands on the {what}'s page.")
+    return found[0]
+
+
+class PercentField(forms.DecimalField):
+    """A percentage that cleans to parts of a billion."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=Decimal(0), max_value=Decimal(100), max_digits=10, decimal_places=7, **kwargs)
+
+    def clean(self, value: Any) -> int:
+        return int((super().clean(value) or Decimal(0)) * PER_CENT_PPB)

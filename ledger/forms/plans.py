@@ -1,0 +1,138 @@
+"""What finance staff type about plans, pools and restatements, turned into units and parts of a billion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+
+from attribution.models import ModelService
+from ledger.forms.fields import PercentField
+from ledger.models import RoyaltyPlan
+from ledger.money import ASSETS, UnableToParseAmount, parse_amount
+
+DATE = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+
+
+def _units(form: forms.Form, name: str, currency: str) -> int | None:
+    """The units of a typed amount; None for an empty field, or for one with an error, which is then marked."""
+    text = str(form.cleaned_data.get(name, "")).replace(",", "").strip()
+    if not text:
+        return None
+    try:
+        return parse_amount(text, currency)
+    except UnableToParseAmount as error:
+        form.add_error(name, str(error))
+        return None
+
+
+class PlanForm(forms.Form):
+    """A royalty plan. `terms()` is what the operation takes."""
+
+    currency = forms.ChoiceField(choices=[(code, code) for code in ASSETS])
+    effective_from = forms.DateField(
+        label="In effect from", widget=DATE, help_text="Midnight UTC. What occurred before keeps the plan it had."
+    )
+    basis = forms.ChoiceField(
+        choices=[(value, label.capitalize()) for value, label in RoyaltyPlan.Basis.choices], widget=forms.RadioSelect
+    )
+    price = forms.CharField(required=False, max_length=40, help_text="For each generation, such as 0.05.")
+    rate = PercentField(
+        label="Share of revenue, per cent", required=False, help_text="Of what a service reports as gross."
+    )
+    pool = forms.CharField(
+        label="Pool of each month", required=False, max_length=40,
+        help_text="Divided equally among the month's generations at its close. Empty: two people declare it.",
+    )  # fmt: skip
+    pool_service = forms.ChoiceField(label="Pool paid by", required=False)
+    take = PercentField(label="Platform take, per cent", help_text="Of the gross; below 100.")
+    floor = PercentField(label="Floor part, per cent", help_text="Of what is left, divided by the floor rule.")
+    floor_rule = forms.ChoiceField(
+        choices=[(value, label.capitalize()) for value, label in RoyaltyPlan.FloorRule.choices],
+        widget=forms.RadioSelect, initial=RoyaltyPlan.FloorRule.GENERAL,
+    )  # fmt: skip
+    general = PercentField(
+        label="Paid by general shares, per cent", required=False,
+        help_text="The part of the direct pool that goes by what was taught in general; usually none.",
+    )  # fmt: skip
+    cap = PercentField(
+        label="Cap, per cent", initial=100, help_text="The most that one contributor may take of a month's floor pool."
+    )
+    note = forms.CharField(required=False, max_length=300, help_text="Why; it stands beside the plan.")
+
+    def __init__(self, *args: Any, services: Sequence[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["pool_service"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [("", "The programme"), *services]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        basis, currency = cleaned.get("basis"), cleaned.get("currency", "USD")
+        for name, wanted in (("price", "price"), ("pool", "period_pool")):
+            cleaned[f"{name}_units"] = _units(self, name, currency) if basis == wanted else None
+        if basis == "price" and cleaned["price_units"] is None and "price" not in self.errors:
+            self.add_error("price", "Say what one generation costs.")
+        if basis == "revenue_share" and not cleaned.get("rate") and "rate" not in self.errors:
+            self.add_error("rate", "Say which part of the revenue is shared.")
+        return cleaned
+
+    def terms(self) -> dict[str, Any]:
+        cleaned = self.cleaned_data
+        basis = cleaned["basis"]
+        terms = {
+            "basis": basis,
+            "price": cleaned["price_units"],
+            "rate_ppb": cleaned["rate"] if basis == "revenue_share" else None,
+            "pool": cleaned["pool_units"],
+            "take_ppb": cleaned["take"],
+            "floor_ppb": cleaned["floor"],
+            "floor_rule": cleaned["floor_rule"],
+            "general_ppb": cleaned["general"] or 0,
+            "cap_ppb": cleaned["cap"],
+            "note": cleaned["note"].strip(),
+        }
+        if basis == "period_pool" and cleaned["pool_service"]:
+            terms["pool_service"] = ModelService.objects.get(pk=cleaned["pool_service"])
+        return terms
+
+
+class PoolForm(forms.Form):
+    """What a plan divides in one month, in place of its own amount. Cleans `amount` to units."""
+
+    month = forms.ChoiceField()
+    amount = forms.CharField(max_length=40)
+    note = forms.CharField(required=False, max_length=300)
+
+    def __init__(self, *args: Any, months: Sequence[tuple[str, str]], currency: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.currency = currency
+        field = self.fields["month"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = list(months)
+        self.fields["amount"].label = f"Pool ({currency})"
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        units = _units(self, "amount", self.currency)
+        if units is None and "amount" not in self.errors:
+            self.add_error("amount", "Say how much is divided; 0 for nothing.")
+        cleaned["amount"] = units
+        return cleaned
+
+
+class RestatementForm(forms.Form):
+    """Which index attributes its model version's generations again, and since when."""
+
+    index = forms.ChoiceField(
+        label="Model version and index", help_text="Only an index that serves and passed its audit."
+    )
+    since = forms.DateField(label="Generations since", widget=DATE, help_text="Older ones keep what they have.")
+    reason = forms.CharField(max_length=300, help_text="Stands with the restatement for good.")
+
+    def __init__(self, *args: Any, indexes: Sequence[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["index"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = list(indexes)

@@ -1,0 +1,1 @@
+"""The only door to Stripe: no other module imports its SDK. Our dataclasses out, our errors out."""
