@@ -53,7 +53,7 @@ def test_a_demo_that_begins_says_what_comes_first(client: Client, stages: progre
     assert f"0 of {len(progress.STAGES)} stages are done" in page
     assert f"Next: {progress.STAGES['people']}." in page
     assert 'hx-get="/demo/stages/"' in page
-    assert '<meta http-equiv="refresh"' in page
+    assert 'without script, <a href="/demo/">reload the page</a>' in page
     assert "being prepared: 0 of" in (home := shown(client, "/"))
     assert 'href="/demo/"' in home
 
@@ -101,7 +101,7 @@ def test_a_failure_is_shown_with_its_stage_and_reason_and_ends_the_demo(
     page = shown(client)
     assert f"{progress.STAGES['train']}: the disk is full &lt;here&gt;" in page
     assert "hx-get" not in page
-    assert "refresh" not in page
+    assert "renews itself" not in page
     assert "could not be prepared" in shown(client, "/")
     report = progress.read(path)
     assert report is not None
@@ -113,7 +113,7 @@ def test_a_demo_that_is_done_says_so_and_asks_no_more(client: Client, stages: pr
     page = shown(client)
     assert "The demonstration is ready" in page
     assert "hx-get" not in page
-    assert "refresh" not in page
+    assert "renews itself" not in page
     assert "17 of 17 stages are done" in page
     assert "/demo/" not in shown(client, "/")
 
