@@ -21,7 +21,7 @@ from pathlib import Path
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
 THIS_MACHINE = "127.0.0.1"
-MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
+MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
 # A program that dies at once, again and again, is broken: wait longer each time instead of spinning.
 RESTART_SECONDS = (0.5, 2.0, 10.0, 30.0)
 
