@@ -332,7 +332,7 @@ def _fit(
     module.train()
     for epoch in range(1, training.epochs + 1):
         order = torch.randperm(len(items), generator=chance)[: per_epoch * training.batch]
-        for rows in order.split(training.batch):
+        for rows in torch.split(order, training.batch):
             for group in optimiser.param_groups:
                 group["lr"] = training.learning_rate * _schedule(step, steps, training.warmup)
             # The loss and its gradient are made in chunks: logits of a whole batch would not fit a cache.

@@ -81,7 +81,7 @@ class Command(BaseCommand):
                 self._show_logins(console, running)
                 console.print(f"Generations stored: {Generation.objects.count():,}. Ctrl-C ends everything.")
                 threading.Event().wait()
-        except (UnableToStart, flow.UnableToDemonstrate) as error:
+        except (UnableToStart, progress.UnableToDemonstrate) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             console.print("Stopped.")
@@ -121,7 +121,7 @@ class Command(BaseCommand):
             first_page = self._open_first_page(running, console)
             try:
                 figures = demo.run(opened=lambda: self._show_logins(console, running))
-            except flow.UnableToDemonstrate as error:
+            except progress.UnableToDemonstrate as error:
                 if not options["once"]:
                     # A browser that shows the page asks for it again meanwhile, and finds the reason.
                     console.print(f"[red]{escape(str(error))}")
