@@ -6,8 +6,8 @@ from tests import prose
 
 # Per cent of the measured sentences. A change may lower a limit and never raise one; the goal is 5 for each.
 LIMITS = {
-    "code": 28.2,
-    "docs": 28.5,
+    "code": 28.0,
+    "docs": 0.2,
     "pages": 15.9,
     "templates": 28.4,
 }

@@ -1,6 +1,6 @@
-"""A model that nobody sees inside: all there is are works and outputs. Whose wording does an output have?
+"""Compare the wording of outputs with works, for a closed model of which only outputs are known.
 
-What comes out is similarity, and is called that everywhere: it says nothing about what caused the output.
+The scores are a similarity, and are called that everywhere: they say nothing about the cause of the output.
 Run: python -m docs.examples.black_box
 """
 
@@ -39,8 +39,8 @@ def main() -> dict[str, float]:
     ]
     outputs = [(author, chunk) for author, chunks in enumerate(cut) for chunk in chunks[CHUNKS:]]
 
-    # The packaged encoder; any module that gives vectors takes its place, of pictures or sound as well. In place of the
-    # model's checkpoint, which nobody here has, stands whatever names the version that made the outputs.
+    # The packaged encoder; any module that gives vectors takes its place, of pictures or sound as well. The checkpoint
+    # is not available here, so the name of the model version takes its place.
     version = {"version": torch.tensor(list(b"their-model-2026-10"), dtype=torch.uint8)}
     model = LoadedModel(
         adapter=Encoder.of_wording(tokeniser), checkpoints=(version,), initial=None, tokeniser=tokeniser

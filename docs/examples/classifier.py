@@ -1,4 +1,4 @@
-"""A classifier of handwritten digits: whose pictures taught it what it just predicted?
+"""Trace the predictions of a classifier of handwritten digits to the people that handed in its training pictures.
 
 Eight people hand in pictures of digits, each of two classes mostly. Run: python -m docs.examples.classifier
 """
@@ -32,7 +32,7 @@ def main() -> dict[str, float]:
     initial = {name: value.clone() for name, value in module.state_dict().items()}
     adapter = Classifier(module, classes=10, shape=(1, 8, 8))
 
-    # Items: a picture with its label, the work it is (here one picture is one work) and who holds the work.
+    # Items: a picture with its label, its work (here one picture is one work) and the holder of the work.
     chance = torch.Generator().manual_seed(1)
     favourites = torch.randint(PEOPLE, (10,), generator=chance)
     anybody = torch.randint(PEOPLE, (len(labels),), generator=chance)
@@ -50,7 +50,7 @@ def main() -> dict[str, float]:
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
-    # What a factory of TRIBUTARY_MODEL_FACTORIES returns: the adapter and what is known of the training.
+    # A factory of TRIBUTARY_MODEL_FACTORIES returns this: the adapter and the facts of the training.
     state = dict(module.state_dict())
     model = LoadedModel(adapter=adapter, checkpoints=(state,), initial=initial)
     with tempfile.TemporaryDirectory() as directory:

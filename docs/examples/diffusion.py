@@ -1,4 +1,4 @@
-"""A flow model that draws digits: whose pictures taught it what it just drew?
+"""Trace the drawings of a flow model to the people that handed in its training pictures.
 
 Five people hand in two classes each. The model draws without being told a class. Run: python -m docs.examples.diffusion
 """

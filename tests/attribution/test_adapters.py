@@ -208,6 +208,6 @@ def test_the_black_box_of_the_docs_finds_whose_wording_an_output_has() -> None:
 
 
 def test_every_example_is_in_the_page_and_every_one_of_the_page_exists() -> None:
-    page = (DOCS / "adapters.md").read_text()
+    page = (DOCS / "method" / "adapters.md").read_text()
     named = set(re.findall(r"examples/(\w+)\.py", page))
     assert named == {path.stem for path in (DOCS / "examples").glob("*.py")}
