@@ -4,22 +4,25 @@ PYTHON := $(VENV)/bin/python
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo up test test-full screenshots lint migrations bench-install bench clean
+.PHONY: help install demo up test test-full screenshots lint migrations lock hooks bench-install bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# torch goes first: resolved after its dependents, pip would take a build that brings gigabytes of CUDA.
-$(VENV)/.runtime: requirements.txt
+# torch has no hash in the lock files: its build differs by platform, and a build with CUDA needs packages that others do
+# not. Its version is pinned in requirements.txt. The lock files hold its dependencies, so it is installed after them.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+TORCH = "$$(grep '^torch==' requirements.txt)"
+$(VENV)/.runtime: requirements.lock
 	@test -x $(PYTHON) || python3 -m venv $(VENV)
 	@echo "Installing (about a minute) ..."
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(PYTHON) $(PIP_INSTALL) --require-hashes -r requirements.lock
+	@$(PYTHON) $(PIP_INSTALL) $(TORCH)
 	@touch $@
 
-$(VENV)/.development: $(VENV)/.runtime requirements-dev.txt
-	@echo "Installing what the tests need ..."
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/.development: $(VENV)/.runtime requirements-dev.lock
+	@echo "Installing the packages of the tests ..."
+	@$(PYTHON) $(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
 $(VENV)/.benchmark: $(VENV)/.development requirements-bench.txt requirements-bench-attribution.txt
@@ -61,6 +64,15 @@ migrations: $(VENV)/.runtime  ## write every app's 0001_initial anew, until the 
 	@rm -f */migrations/0001_initial.py payouts/sandbox/migrations/0001_initial.py
 	@for app in config contributors attribution ledger payouts sandbox; do \
 		TRIBUTARY_DATA=$$(mktemp -d) DATABASE_ROLE= $(PYTHON) manage.py makemigrations $$app || exit 1; done
+
+PIP_COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON) -m piptools compile --quiet --generate-hashes --strip-extras \
+	--no-allow-unsafe --unsafe-package torch --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+lock: $(VENV)/.development  ## write the lock files anew from the requirements (needs a registry)
+	@$(PIP_COMPILE) --output-file requirements.lock requirements.txt
+	@$(PIP_COMPILE) --constraint requirements.lock --output-file requirements-dev.lock requirements-dev.txt
+
+hooks: $(VENV)/.development  ## run `make lint` before every commit
+	@$(VENV)/bin/pre-commit install
 
 bench-install: $(VENV)/.benchmark  ## what the benchmarks compare with
 

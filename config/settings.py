@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tomllib
 import urllib.parse
 import warnings
 from pathlib import Path
@@ -22,6 +23,8 @@ from config.engine.roles import APP_ROLE, connection_options
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
+# The version stands in pyproject.toml and nowhere else.
+VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 
 TRIBUTARY_DATA = Path(env.str("TRIBUTARY_DATA", str(BASE_DIR / "var"))).resolve()
 # Without a Stripe key the product talks to the project's sandbox: one more address, made once and kept beside the data.
@@ -289,7 +292,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Tributary",
     "DESCRIPTION": "Report generations; read who was credited for them, how much, and why.",
-    "VERSION": "1",
+    "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],

@@ -34,7 +34,7 @@ CONNECTIONS_MAX = 64
 RETRIES = 2
 
 stripe.enable_telemetry = False
-stripe.set_app_info("Tributary", version="0.1.0")
+stripe.set_app_info("Tributary", version=settings.VERSION)
 
 
 def boot_clock() -> float:
