@@ -6,10 +6,10 @@ from tests import prose
 
 # Per cent of the measured sentences. A change may lower a limit and never raise one; the goal is 5 for each.
 LIMITS = {
-    "code": 28.0,
+    "code": 26.8,
     "docs": 0.2,
-    "pages": 15.9,
-    "templates": 28.4,
+    "pages": 15.8,
+    "templates": 28.0,
 }
 
 

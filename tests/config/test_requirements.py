@@ -9,7 +9,7 @@ import stripe
 from django.conf import settings
 from django.test import Client
 
-from payouts.gateway import client as gateway_client
+from payouts.rails.stripe import client as gateway_client
 
 ROOT = Path(__file__).resolve().parents[2]
 # Installed by version alone: its build, and with it the hash, differs by platform.
