@@ -46,7 +46,7 @@ sys.dont_write_bytecode = False
 FOLDERS = ("tests/journeys/",)
 # Units that take long begin early: a late one would leave the other workers without work.
 FIRST = (
-    *FOLDERS, "tests/attribution/test_attributors.py", "tests/faults/", "tests/config/", "tests/attribution/",
+    *FOLDERS, "tests/influence/test_attributors.py", "tests/faults/", "tests/config/", "tests/attribution/",
     "tests/influence/", "tests/races/", "tests/payouts",
 )  # fmt: skip
 

@@ -46,7 +46,7 @@ def _build(directory: Path, items: int, holders: int) -> dict[str, Any]:
     import torch
 
     from influence.index.reader import IndexConfig, build_index
-    from tests.attribution.small_model import trained, training_items
+    from tests.worlds.small_model import trained, training_items
 
     torch.set_num_threads(1)
     source = Sentences(items, holders)

@@ -17,7 +17,7 @@ from attribution.models import AttributionIndex, ModelService, ModelVersion, Ser
 from attribution.operations import builds, evaluations, indexes, model_services
 from attribution.operations.keys import UnableToProve, prove
 from tests.attribution.conftest import NOW, Programme
-from tests.contributors import people
+from tests.worlds import people
 
 SERVICES = "/console/services/"
 

@@ -20,8 +20,8 @@ from influence.adapters import LoadedModel, device_of
 from influence.gradients.devices import CPU, UnableToUseDevice, find_device
 from influence.index.reader import build_index
 from tests.attribution.conftest import Programme
-from tests.attribution.small_model import trained, training_items
-from tests.attribution.test_building import CONFIG, OWN
+from tests.influence.test_building import CONFIG, OWN
+from tests.worlds.small_model import trained, training_items
 
 SEEN = torch.cuda.device_count() if torch.cuda.is_available() else 0
 DEVICES = ["cpu", *(["cuda"] if SEEN else [])]

@@ -17,7 +17,7 @@ from ledger.operations import accruals, corrections, periods, plans
 from ledger.queries.invariants import check_all
 from tests.attribution.conftest import SMALL_INDEX, Programme
 from tests.ledger.test_archived_receipts import detach_documents
-from tests.ledger.world import TERMS
+from tests.worlds.books import TERMS
 
 
 def newer_index(programme: Programme, *, k: int = 8) -> AttributionIndex:

@@ -19,7 +19,7 @@ from celery import Celery
 
 from config.engine import servers
 from tests.config.test_local import wait_until_gone
-from tests.databases import copy_engine
+from tests.databases import CommittedDatabase, copy_engine
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIGURED = (
@@ -186,7 +186,7 @@ def test_an_installation_with_a_public_name_starts_and_hears_its_sandbox(tmp_pat
             assert unsigned.status_code == 400
 
 
-def test_a_taken_port_is_named(tmp_path: Path) -> None:
+def test_a_taken_port_is_named(committed_database: CommittedDatabase, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -194,7 +194,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "manage.py", "up", "--port", str(port)],
             cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-            env={**os.environ, "TRIBUTARY_DATA": str(tmp_path / "data")},
+            env={**os.environ, **committed_database.environment(), "TRIBUTARY_DATA": str(tmp_path / "data")},
         )  # fmt: skip
     assert done.returncode != 0
     assert f"127.0.0.1:{port} is taken" in done.stderr

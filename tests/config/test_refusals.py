@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 from django.test import Client
 
-from tests.contributors import people
+from tests.worlds import people
 
 
 @pytest.mark.django_db

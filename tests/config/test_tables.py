@@ -12,7 +12,7 @@ from django.test import Client
 
 from contributors.admin import ReadOnlyAdmin
 from contributors.models import User
-from tests.contributors import people
+from tests.worlds import people
 
 
 def test_every_table_of_the_window_is_read_only() -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 
 from contributors.models import Contributor, Dataset
-from tests.contributors import people
+from tests.worlds import people
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from contributors.operations.consents import (
 )
 from contributors.operations.works import register_works
 from contributors.queries import consents
-from tests.contributors import people
+from tests.worlds import people
 
 pytestmark = pytest.mark.django_db
 TRAIN = "train_generative"

@@ -14,7 +14,7 @@ from django.test import Client, override_settings
 from config import settings as product
 from contributors.models import Contributor, User
 from contributors.operations.people import add_member, enrol_totp
-from tests.contributors import people
+from tests.worlds import people
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.contributors.guarded_urls")]
 

@@ -14,7 +14,7 @@ from contributors.operations import links, splits, works
 from contributors.operations.links import UnableToDecideLink, UnableToLink
 from contributors.operations.people import register_holder
 from contributors.queries.links import counted_as_one, linked_accounts, suspicions
-from tests.contributors import people
+from tests.worlds import people
 
 pytestmark = pytest.mark.django_db
 

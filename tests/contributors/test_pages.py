@@ -17,7 +17,7 @@ from contributors.models import Consent, Contributor, Dataset, User, Work
 from contributors.operations.consents import grant_consent
 from contributors.operations.people import add_member
 from contributors.operations.works import NewWork, register_works
-from tests.contributors import people
+from tests.worlds import people
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.contributors.guarded_urls")]
 

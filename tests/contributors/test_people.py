@@ -24,7 +24,7 @@ from contributors.operations.people import (
     register_user,
 )
 from contributors.queries import splits
-from tests.contributors import people
+from tests.worlds import people
 
 pytestmark = pytest.mark.django_db
 

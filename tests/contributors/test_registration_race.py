@@ -11,8 +11,8 @@ from django.db import connection, transaction
 
 from contributors.models import Dataset, DuplicatePair, Work
 from contributors.operations.works import UnableToRegisterWorks, register_works
-from tests.contributors import people
 from tests.databases import CommittedDatabase
+from tests.worlds import people
 
 
 def test_two_registrations_of_the_same_content_at_once_see_each_other(

@@ -15,7 +15,7 @@ from contributors.operations import splits
 from contributors.operations.people import register_holder
 from contributors.operations.works import register_works
 from contributors.queries.splits import split_of
-from tests.contributors import people
+from tests.worlds import people
 
 pytestmark = pytest.mark.django_db
 HALF = PPB // 2

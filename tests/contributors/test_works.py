@@ -28,7 +28,7 @@ from contributors.operations.works import (
     register_works,
 )
 from contributors.queries import works as works_queries
-from tests.contributors import people
+from tests.worlds import people
 
 pytestmark = pytest.mark.django_db
 MIB = 1024 * 1024

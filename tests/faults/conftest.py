@@ -10,8 +10,8 @@ from django.conf import settings
 
 from tests.databases import CommittedDatabase
 from tests.faults.workers import Workers, workers
-from tests.payouts.world import World
 from tests.sandbox_server import StripeSandbox
+from tests.worlds.payouts import World
 
 
 @pytest.fixture

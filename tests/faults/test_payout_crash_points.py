@@ -17,8 +17,8 @@ from payouts.rails.stripe import calls, webhooks
 from payouts.reconciliation import comparison
 from tests.faults.test_bank_rail_kills import ON_THE_BANK_RAIL
 from tests.faults.workers import Workers, disagreements
-from tests.payouts.world import World
 from tests.sandbox_server import StripeSandbox
+from tests.worlds.payouts import World
 
 P = CrashPoint
 KILLED = -signal.SIGKILL

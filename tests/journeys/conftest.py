@@ -33,8 +33,8 @@ from ledger.operations import accruals, closing, periods, plans, sealing
 from ledger.operations.programme import add_capital
 from payouts.operations import accounts, audit, funding, policies
 from tests.attribution.conftest import Programme, Trained, start_programme
-from tests.contributors.people import totp_code
 from tests.databases import cloned_database
+from tests.worlds.people import totp_code
 
 PASSWORD = "a journey of a thousand miles"
 TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"

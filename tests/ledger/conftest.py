@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.programme import Programme, build_programme
+from tests.worlds.programme import Programme, build_programme
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from ledger.queries.accounts import open_advances
 from ledger.queries.invariants import check_all
 from ledger.statements.build import build_statement
 from tests.databases import CommittedDatabase
-from tests.ledger.contracts import advance, cancel, terms
-from tests.ledger.manual import finance
-from tests.ledger.programme import Programme
 from tests.ledger.test_receipts import text_of
-from tests.ledger.world import CENT, NOVEMBER, OCTOBER, World, build_world
+from tests.worlds.books import CENT, NOVEMBER, OCTOBER, World, build_world
+from tests.worlds.contracts import advance, cancel, terms
+from tests.worlds.manual import finance
+from tests.worlds.programme import Programme
 
 COST = AccountKey("programme_cost", "USD")
 

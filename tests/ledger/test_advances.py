@@ -17,11 +17,11 @@ from ledger.models import AdvanceProposal, Contract, Entry
 from ledger.operations import advances, contracts
 from ledger.queries.invariants import check_all
 from tests.databases import CommittedDatabase
-from tests.ledger.contracts import advance, contract
-from tests.ledger.manual import finance
-from tests.ledger.programme import Programme
 from tests.ledger.test_receipts import text_of
-from tests.ledger.world import CENT, World, build_world
+from tests.worlds.books import CENT, World, build_world
+from tests.worlds.contracts import advance, contract
+from tests.worlds.manual import finance
+from tests.worlds.programme import Programme
 
 
 @pytest.fixture

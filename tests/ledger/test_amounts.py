@@ -15,8 +15,8 @@ from ledger.queries.balances import balances_of
 from ledger.statements.build import build_statement
 from ledger.statements.csv import statement_csv
 from ledger.templatetags import amounts
-from tests.ledger.programme import AT, Programme
 from tests.ledger.test_receipts import text_of
+from tests.worlds.programme import AT, Programme
 
 
 def plain(markup: object) -> str:

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from attribution.models import Generation
 from attribution.operations import model_services
 from ledger.models import Entry
-from tests.ledger.programme import Programme
+from tests.worlds.programme import Programme
 
 pytestmark = pytest.mark.django_db
 
@@ -138,7 +138,7 @@ def test_a_split_sheet_leaves_the_service_s_shares_as_they_are(programme: Progra
     """A service sees holders; how a holder divides what it earns is its own affair."""
     from contributors.models import PPB
     from contributors.operations.people import record_split_sheet
-    from tests.ledger.programme import REGISTERED
+    from tests.worlds.programme import REGISTERED
 
     lincoln, grant, _ = programme.contributors
     record_split_sheet(

@@ -14,9 +14,9 @@ from ledger.operations import corrections, credit_exports
 from ledger.queries import archived, receipts
 from ledger.statements.build import build_statement
 from ledger.statements.csv import statement_csv
-from tests.ledger.programme import AT, OCTOBER, Programme
 from tests.ledger.test_api import read
 from tests.ledger.test_receipts import text_of
+from tests.worlds.programme import AT, OCTOBER, Programme
 
 pytestmark = pytest.mark.django_db
 

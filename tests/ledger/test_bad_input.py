@@ -13,7 +13,7 @@ from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Account, Accrual, Entry, Line
 from ledger.money import UnableToApportion, apportion, tie_key
 from ledger.operations import accruals, closing
-from tests.ledger.world import NOVEMBER, OCTOBER, build_world
+from tests.worlds.books import NOVEMBER, OCTOBER, build_world
 
 pytestmark = pytest.mark.django_db
 BANK, EQUITY = AccountKey("bank", "USD"), AccountKey("programme_equity", "USD")

@@ -9,9 +9,9 @@ from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry
 from ledger.operations import claims, closing, exchange, model_services, programme
 from ledger.queries.invariants import check_all
-from tests.ledger.contracts import advance
-from tests.ledger.manual import post_by_hand
-from tests.ledger.world import CENT, NOVEMBER, OCTOBER, World, build_world
+from tests.worlds.books import CENT, NOVEMBER, OCTOBER, World, build_world
+from tests.worlds.contracts import advance
+from tests.worlds.manual import post_by_hand
 
 pytestmark = pytest.mark.django_db
 

@@ -14,8 +14,8 @@ from ledger.models import Entry, Period
 from ledger.operations import periods
 from ledger.queries import books
 from people.presentation.amounts import grouped
-from tests.ledger.programme import OCTOBER, Programme
 from tests.ledger.test_receipts import text_of
+from tests.worlds.programme import OCTOBER, Programme
 
 pytestmark = pytest.mark.django_db
 

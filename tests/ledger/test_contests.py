@@ -15,10 +15,10 @@ from ledger.journal import AccountKey
 from ledger.models import Entry
 from ledger.operations import claims, closing, contests
 from ledger.queries.invariants import check_all
-from tests.ledger.manual import finance
-from tests.ledger.programme import Programme
 from tests.ledger.test_receipts import text_of
-from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, World, build_world
+from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, World, build_world
+from tests.worlds.manual import finance
+from tests.worlds.programme import Programme
 
 pytestmark = pytest.mark.django_db
 WHOLE = PRICE * 4 // 5

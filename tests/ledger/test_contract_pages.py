@@ -14,8 +14,8 @@ from ledger.journal import AccountKey
 from ledger.models import Contract, ContractTerms, Entry, ManualEntry
 from ledger.operations import manual
 from ledger.queries.parties import months_after
-from tests.ledger.programme import Programme
 from tests.ledger.test_receipts import text_of
+from tests.worlds.programme import Programme
 
 pytestmark = pytest.mark.django_db
 

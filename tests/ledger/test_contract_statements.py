@@ -15,8 +15,8 @@ from ledger.models import Period
 from ledger.operations import advances, closing, contracts, periods, sealing
 from ledger.statements.build import Statement, build_statement
 from ledger.statements.csv import statement_csv
-from tests.ledger.programme import AT, OCTOBER, Programme
 from tests.ledger.test_receipts import text_of
+from tests.worlds.programme import AT, OCTOBER, Programme
 
 pytestmark = pytest.mark.django_db
 ONE = 10**9

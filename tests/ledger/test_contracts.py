@@ -13,8 +13,8 @@ from ledger.models import Contract, ContractTerms, Entry, Period, ReserveInstalm
 from ledger.operations import claims, closing, contracts, payouts, reserves
 from ledger.queries.invariants import check_all
 from ledger.queries.previews import preview_terms
-from tests.ledger.contracts import HALVES, advance, contract, terms
-from tests.ledger.world import CENT, NOVEMBER, OCTOBER, PRICE, World, build_world
+from tests.worlds.books import CENT, NOVEMBER, OCTOBER, PRICE, World, build_world
+from tests.worlds.contracts import HALVES, advance, contract, terms
 
 pytestmark = pytest.mark.django_db
 # What a generation brings to one holder who taught it alone: the direct part and the floor part.

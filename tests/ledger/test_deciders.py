@@ -15,9 +15,9 @@ from ledger.journal import AccountKey
 from ledger.models import ManualEntry
 from ledger.operations import advances, contests, contracts, plans, taxes
 from ledger.operations.manual import post_manual_entry, propose_manual_entry
-from tests.ledger.contracts import contract
-from tests.ledger.manual import finance
-from tests.ledger.world import CENT, TERMS, World, build_world
+from tests.worlds.books import CENT, TERMS, World, build_world
+from tests.worlds.contracts import contract
+from tests.worlds.manual import finance
 
 
 @pytest.fixture

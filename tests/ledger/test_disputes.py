@@ -16,7 +16,7 @@ from ledger.operations.disputes import (
     dispute_receipt,
     withdraw_dispute,
 )
-from tests.ledger.programme import AT, Programme
+from tests.worlds.programme import AT, Programme
 
 pytestmark = pytest.mark.django_db
 

@@ -13,9 +13,9 @@ from contributors.models import PPB
 from ledger.models import Entry, EntryKind, Line
 from ledger.operations import claims, closing, exchange, model_services, payouts, programme, reserves
 from ledger.queries.invariants import check_all
-from tests.ledger.contracts import advance, cancel, terms
-from tests.ledger.manual import post_by_hand
-from tests.ledger.world import CENT, NOVEMBER, OCTOBER, World, build_world
+from tests.worlds.books import CENT, NOVEMBER, OCTOBER, World, build_world
+from tests.worlds.contracts import advance, cancel, terms
+from tests.worlds.manual import post_by_hand
 
 pytestmark = pytest.mark.django_db
 DECEMBER = datetime(2026, 12, 3, tzinfo=UTC)

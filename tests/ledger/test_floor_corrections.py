@@ -23,9 +23,9 @@ from ledger.operations.floor_corrections import correct_floors
 from ledger.queries import receipt
 from ledger.queries.invariants import check_all
 from ledger.statements.build import build_statement
-from tests.ledger.programme import Programme
 from tests.ledger.test_receipts import text_of
-from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, World, build_world
+from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, World, build_world
+from tests.worlds.programme import Programme
 
 pytestmark = pytest.mark.django_db
 POOL = PRICE * 4 // 5

@@ -16,10 +16,10 @@ from ledger.models import Entry, Restatement, Void, VoidProposal
 from ledger.operations import corrections, voids
 from ledger.queries.invariants import check_all
 from tests.databases import CommittedDatabase
-from tests.ledger.manual import finance
-from tests.ledger.programme import AT, Programme
 from tests.ledger.test_receipts import receipt_page, text_of
-from tests.ledger.world import build_world
+from tests.worlds.books import build_world
+from tests.worlds.manual import finance
+from tests.worlds.programme import AT, Programme
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from ledger.journal import AccountKey, post
 from ledger.models import Entry, Line
 from ledger.money import format_amount
 from ledger.operations import exchange, periods, programme
-from tests.ledger.programme import Programme
-from tests.ledger.world import CENT, NOVEMBER, World, tell_story
+from tests.worlds.books import CENT, NOVEMBER, World, tell_story
+from tests.worlds.programme import Programme
 
 pytestmark = pytest.mark.django_db
 BEAN_CHECK = Path(sys.executable).parent / "bean-check"

@@ -10,7 +10,7 @@ from ledger.models import Entry, FloorDistribution, Leaf, Period, Unaccrued
 from ledger.operations import closing, payouts, periods, programme, sealing
 from ledger.operations.closing import UnableToClose, close_period
 from ledger.queries.invariants import check_all
-from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, build_world
+from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, build_world
 
 pytestmark = pytest.mark.django_db
 POOL = PRICE * 4 // 5

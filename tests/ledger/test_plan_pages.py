@@ -14,8 +14,8 @@ from contributors.models import PPB
 from ledger.models import Period, PeriodPool, PlanPreview, RoyaltyPlan
 from ledger.operations import plans, pools
 from ledger.templatetags.amounts import amount_text
-from tests.ledger.programme import AT, Programme
 from tests.ledger.test_receipts import text_of
+from tests.worlds.programme import AT, Programme
 
 pytestmark = pytest.mark.django_db
 FORM = {

@@ -15,7 +15,7 @@ from ledger.operations.plans import (
     propose_plan,
     reject_plan,
 )
-from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, TERMS, World, build_world
+from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, TERMS, World, build_world
 
 pytestmark = pytest.mark.django_db
 

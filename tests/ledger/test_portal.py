@@ -10,9 +10,9 @@ from django.test import Client
 
 from contributors.operations.people import register_contributor
 from ledger.queries import earnings, receipts
-from tests.ledger.programme import AT, OCTOBER, Programme
 from tests.ledger.test_receipts import text_of
 from tests.people.presentation.papers import text_of as paper_text_of
+from tests.worlds.programme import AT, OCTOBER, Programme
 
 pytestmark = pytest.mark.django_db
 

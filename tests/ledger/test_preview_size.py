@@ -14,7 +14,7 @@ from contributors.models import PPB
 from ledger import division
 from ledger.models import PlanPreview
 from tests.ledger.test_previews import preview, propose
-from tests.ledger.world import OCTOBER, PRICE, World, build_world
+from tests.worlds.books import OCTOBER, PRICE, World, build_world
 
 TEMPLATES, HOLDERS = 100, 30
 

@@ -11,7 +11,7 @@ from contributors.models import PPB
 from ledger import division
 from ledger.models import Entry, Period, PlanPreview, RoyaltyPlan
 from ledger.operations import closing, plans, previews
-from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, TERMS, World, build_world
+from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, TERMS, World, build_world
 
 pytestmark = pytest.mark.django_db
 

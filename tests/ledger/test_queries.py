@@ -9,7 +9,7 @@ from ledger.models import Accrual, Line
 from ledger.operations import payouts, plans
 from ledger.queries import books, earnings, receipt, receipts
 from ledger.queries.balances import Balances, accounts_of, balances_of, payable
-from tests.ledger.programme import AT, NOVEMBER, OCTOBER, Programme
+from tests.worlds.programme import AT, NOVEMBER, OCTOBER, Programme
 
 pytestmark = pytest.mark.django_db
 DOLLAR = 10**9
@@ -174,7 +174,7 @@ def test_the_steps_of_a_division_sum_to_the_gross(accrued: Programme) -> None:
 
 def test_a_split_sheet_divides_a_holder_s_credit(programme: Programme) -> None:
     from contributors.operations.people import record_split_sheet
-    from tests.ledger.programme import REGISTERED
+    from tests.worlds.programme import REGISTERED
 
     lincoln, grant, _ = programme.contributors
     record_split_sheet(

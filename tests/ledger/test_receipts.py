@@ -16,7 +16,7 @@ from ledger.models import Entry
 from ledger.operations import plans
 from ledger.queries import receipt
 from people.presentation.amounts import grouped
-from tests.ledger.programme import AT, REGISTERED, Programme
+from tests.worlds.programme import AT, REGISTERED, Programme
 
 pytestmark = pytest.mark.django_db
 

@@ -42,8 +42,8 @@ from ledger.operations import (
     voids,
 )
 from ledger.operations.manual import post_manual_entry, propose_manual_entry, reject_manual_entry
-from tests.ledger.contracts import contract
-from tests.ledger.world import CENT, TERMS, World, build_world
+from tests.worlds.books import CENT, TERMS, World, build_world
+from tests.worlds.contracts import contract
 
 MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = STAFF_ROLES
 FINANCE = {MAKER, CHECKER}

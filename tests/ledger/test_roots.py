@@ -9,8 +9,8 @@ from django.test import Client
 
 from ledger import proof
 from ledger.models import Period
-from tests.ledger.programme import Programme
 from tests.ledger.test_receipts import text_of
+from tests.worlds.programme import Programme
 
 pytestmark = pytest.mark.django_db
 

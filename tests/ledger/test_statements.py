@@ -24,8 +24,8 @@ from ledger.statements.build import Statement, build_statement
 from ledger.statements.csv import statement_csv
 from ledger.statements.pdf import statement_pdf
 from people.presentation.amounts import grouped, plain
-from tests.ledger.programme import AT, NOVEMBER, OCTOBER, Programme
 from tests.people.presentation.papers import text_of
+from tests.worlds.programme import AT, NOVEMBER, OCTOBER, Programme
 
 pytestmark = pytest.mark.django_db
 DOLLAR = 10**9

@@ -20,9 +20,9 @@ from ledger.operations import closing, corrections, payouts
 from ledger.queries.invariants import check_all
 from ledger.queries.receipt import receipt_for_service
 from ledger.statements.build import build_statement
-from tests.ledger.programme import AT, Programme
 from tests.ledger.test_receipts import receipt_page, text_of
-from tests.ledger.world import NOVEMBER, OCTOBER, PRICE, build_world
+from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, build_world
+from tests.worlds.programme import AT, Programme
 
 pytestmark = pytest.mark.django_db
 

@@ -10,8 +10,8 @@ from django.conf import settings
 from pytest_django import DjangoDbBlocker
 
 from tests.databases import cloned_database
-from tests.payouts.world import World
 from tests.sandbox_server import StripeSandbox, running_sandbox
+from tests.worlds.payouts import World
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from payouts.models import AuditEvent, Hold, PayoutAccount
 from payouts.operations import accounts, audit, holds
 from payouts.operations.audit import Presence
 from payouts.queries import payees
-from tests.payouts.world import SEEN, World
+from tests.worlds.payouts import SEEN, World
 
 
 def test_an_account_is_opened_once_however_often_it_is_asked_for(paying: World) -> None:

@@ -17,7 +17,7 @@ from payouts.rails.stripe import calls, errors, values
 from payouts.rails.stripe.client import boot_clock
 from payouts.reconciliation import comparison
 from stripe_sandbox.models import PLATFORM
-from tests.payouts.world import SEEN, World, only, states
+from tests.worlds.payouts import SEEN, World, only, states
 
 
 def attempts(run: PayoutRun) -> list[tuple[int, str]]:

@@ -12,7 +12,7 @@ from payouts.attempts import content
 from payouts.models import AuditEvent, Difference, Payout, PayoutAttempt, PayoutRun
 from payouts.operations import holds
 from payouts.queries import records
-from tests.payouts.world import SEEN, World, only
+from tests.worlds.payouts import SEEN, World, only
 
 
 def attack(sql: str, *params: Any) -> str:

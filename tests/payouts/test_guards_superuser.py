@@ -8,7 +8,7 @@ from django.db import connection
 from payouts.models import AuditEvent, PayoutRun
 from payouts.operations import approval, holds
 from tests.payouts.test_guards import APPROVE, INSERT_ATTEMPT, attack, columns_but, executing, run_sql
-from tests.payouts.world import SEEN, World
+from tests.worlds.payouts import SEEN, World
 
 __all__ = ["executing"]
 

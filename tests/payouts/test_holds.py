@@ -22,7 +22,7 @@ from payouts.queries.hold_reasons import (
 from payouts.rails import amounts
 from payouts.rails.stripe import calls
 from payouts.reconciliation import sweeping
-from tests.payouts.world import SEEN, World
+from tests.worlds.payouts import SEEN, World
 
 R = HoldReason
 

@@ -25,7 +25,7 @@ from payouts.operations import (
 )
 from payouts.operations.accounts import refresh_holds
 from tests.payouts.test_bank_rail import NEW_IBAN, executing, export, line, payee, sent
-from tests.payouts.world import SEEN, World, only, states
+from tests.worlds.payouts import SEEN, World, only, states
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from payouts.models import PayoutAttempt
 from payouts.rails.stripe import calls, errors, limiter
-from tests.payouts.world import World, states
+from tests.worlds.payouts import World, states
 
 # What a worker of another process does: takes slots with a few threads and tells when it had each.
 WORKER = """

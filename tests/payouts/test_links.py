@@ -15,7 +15,7 @@ from payouts.operations import audit, banks, links, notices, tax_forms
 from payouts.operations.accounts import apply_account
 from payouts.operations.audit import NOBODY
 from payouts.rails.stripe import calls
-from tests.payouts.world import SEEN, World
+from tests.worlds.payouts import SEEN, World
 
 IBAN = "GB33BUKB20201555555555"
 OTHER_IBAN = "NL91ABNA0417164300"

@@ -15,8 +15,8 @@ from payouts.queries import balances
 from payouts.rails.stripe import calls
 from payouts.reconciliation import comparison, sweeping
 from stripe_sandbox.models import PLATFORM
-from tests.ledger.manual import post_by_hand
-from tests.payouts.world import SEEN, World, only
+from tests.worlds.manual import post_by_hand
+from tests.worlds.payouts import SEEN, World, only
 
 
 def types() -> list[str]:

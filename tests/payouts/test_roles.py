@@ -38,7 +38,7 @@ from payouts.operations import (
 from payouts.operations.audit import Presence, UnableToAct, UnableToTrustPresence
 from payouts.queries import records
 from payouts.queries.policies import FIGURES, terms_in_force
-from tests.payouts.world import SEEN, World
+from tests.worlds.payouts import SEEN, World
 
 MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = STAFF_ROLES
 TOO_OLD = Presence(mfa_age_seconds=301)

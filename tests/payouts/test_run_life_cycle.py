@@ -15,7 +15,7 @@ from payouts.operations import accounts, approval, audit, building, closing, hol
 from payouts.operations.audit import Presence
 from payouts.queries import payees, records, standing
 from payouts.reconciliation import comparison
-from tests.payouts.world import SEEN, World, only, states
+from tests.worlds.payouts import SEEN, World, only, states
 
 
 def test_a_run_is_built_reviewed_approved_executed_reconciled_and_closed(paying: World) -> None:

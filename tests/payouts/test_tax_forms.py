@@ -12,7 +12,7 @@ from contributors.models import Contributor
 from payouts.models import HoldReason, PayoutAccount, TaxProfile
 from payouts.operations import accounts, tax_forms
 from payouts.queries import payees, records
-from tests.payouts.world import World, only
+from tests.worlds.payouts import World, only
 
 
 def reasons(contributor: Contributor) -> set[str]:

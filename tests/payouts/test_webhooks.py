@@ -19,7 +19,7 @@ from payouts.rails.stripe import calls
 from payouts.rails.stripe.webhooks import sign
 from payouts.reconciliation import comparison, inbox, sweeping
 from payouts.reconciliation.inbox import apply_webhook, back_fill, record_webhook, replay_webhook
-from tests.payouts.world import SEEN, World, only, states
+from tests.worlds.payouts import SEEN, World, only, states
 
 
 def event_of(kind: str, subject: str, *, account: str = "", number: int = 1, **members: Any) -> dict[str, Any]:

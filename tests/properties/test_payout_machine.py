@@ -37,9 +37,9 @@ from payouts.rails.stripe import calls
 from payouts.reconciliation import comparison, inbox
 from stripe_sandbox.bank_payouts import RETURN_WINDOW
 from stripe_sandbox.models import PLATFORM
-from tests.ledger.manual import post_by_hand
-from tests.payouts.world import SEEN, World
 from tests.sandbox_server import StripeSandbox
+from tests.worlds.manual import post_by_hand
+from tests.worlds.payouts import SEEN, World
 
 # Two, no and three decimals; HUF and TWD are paid in whole units only, KWD with a last digit of zero.
 CURRENCIES = ("USD", "JPY", "KWD", "HUF", "TWD")

@@ -13,8 +13,8 @@ from payouts.operations import approval, bank_files, bank_lines, banks, building
 from payouts.operations.bank_lines import Reported
 from payouts.queries import balances
 from tests.databases import CommittedDatabase
-from tests.payouts.world import SEEN, World
 from tests.races.test_payouts import at_once
+from tests.worlds.payouts import SEEN, World
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from django.db import connections, transaction
 from payouts.models import PayoutRun
 from payouts.operations import banks, building, runs, staff
 from tests.databases import CommittedDatabase
-from tests.payouts.world import SEEN, World
+from tests.worlds.payouts import SEEN, World
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ from payouts.rails.stripe import calls
 from payouts.reconciliation import comparison, inbox
 from tests.databases import CommittedDatabase
 from tests.faults.workers import disagreements
-from tests.payouts.world import SEEN, World
 from tests.races.test_payouts import at_once
 from tests.sandbox_server import StripeSandbox
+from tests.worlds.payouts import SEEN, World
 
 
 @pytest.fixture

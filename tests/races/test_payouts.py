@@ -15,8 +15,8 @@ from payouts.models import PayoutRun
 from payouts.operations import approval, building, runs
 from tests.databases import CommittedDatabase
 from tests.faults.workers import disagreements
-from tests.payouts.world import SEEN, World
 from tests.sandbox_server import StripeSandbox
+from tests.worlds.payouts import SEEN, World
 
 
 def at_once(*acts: Callable[[], object]) -> list[object]:

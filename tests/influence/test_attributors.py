@@ -26,7 +26,7 @@ from influence.adapters.pushed import Pushed, load, write_features
 from influence.scorers import Attributor, IndexConfig, IndexItem, UnableToBuildIndex, UnableToOpenIndex
 from influence.scorers.hybrid import HybridIndex
 from influence.scorers.lexical import LexicalIndex
-from tests.attribution.small_model import HOLDERS, PER_HOLDER, Numbers, sentences, trained, training_items
+from tests.worlds.small_model import HOLDERS, PER_HOLDER, Numbers, sentences, trained, training_items
 
 SMALL: dict[str, Any] = {"k": 48, "coordinates": 600, "fit_items": 96}
 CONFIGS = {

@@ -24,7 +24,7 @@ from influence.index.reader import (
 )
 from influence.index.shards import Items, Shard
 from influence.index.sums import owners_of_clusters, sum_by_holder
-from tests.attribution.small_model import HOLDERS, sentences, trained, training_items
+from tests.worlds.small_model import HOLDERS, sentences, trained, training_items
 
 CONFIG = IndexConfig(k=16, coordinates=200, fit_items=90, shard_items=40, batch=16)
 QUERIES = [example for holder in range(HOLDERS) for example in sentences(holder, 2, seed=9)]

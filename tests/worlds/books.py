@@ -21,7 +21,7 @@ from ledger.journal import AccountKey
 from ledger.models import RoyaltyPlan
 from ledger.money import apportion, tie_key, whole_minor
 from ledger.operations import accruals, closing, model_services, payouts, periods, plans, programme, sealing
-from tests.ledger.manual import finance
+from tests.worlds.manual import finance
 
 CENT = 10_000_000
 PRICE = 5 * CENT

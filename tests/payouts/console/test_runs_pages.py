@@ -20,8 +20,8 @@ from payouts.models import Payout, PayoutRun
 from payouts.operations import accounts, holds
 from payouts.queries import payees
 from payouts.rails.stripe import calls
-from tests.payouts.world import SEEN, World
-from tests.payouts_pages.conftest import LogIn, member_of, words_of
+from tests.worlds.browser import LogIn, member_of, words_of
+from tests.worlds.payouts import SEEN, World
 
 
 def address(name: str, run: PayoutRun, *more: object) -> str:

@@ -15,10 +15,6 @@ from django.test import Client
 
 from contributors.models import Contributor, User
 from contributors.operations.people import enrol_totp
-from tests.ledger.conftest import accrued, programme
-from tests.payouts.conftest import paying, sandbox, shared_sandbox, world
-
-__all__ = ["accrued", "paying", "programme", "sandbox", "shared_sandbox", "world"]
 
 TOTP_SECRET = "JBSWY3DPEHPK3PXP"
 LogIn = Callable[..., Client]

@@ -13,8 +13,8 @@ import pytest
 import stripe
 
 from tests.databases import CommittedDatabase
-from tests.sandbox.receiver import receiving
 from tests.sandbox_server import StripeSandbox, code_of, running_sandbox
+from tests.stripe_sandbox.receiver import receiving
 
 ANSWERED_SECONDS_MAX = 300
 

@@ -11,8 +11,8 @@ from contributors.models import Contributor
 from payouts.models import PayoutAccount
 from payouts.operations import accounts, holds
 from payouts.queries import payees
-from tests.payouts.world import SEEN, World
-from tests.payouts_pages.conftest import LogIn, words_of
+from tests.worlds.browser import LogIn, words_of
+from tests.worlds.payouts import SEEN, World
 
 
 def address(contributor: Contributor) -> str:

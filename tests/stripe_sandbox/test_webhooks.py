@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import stripe
 
-from tests.sandbox.receiver import Receiver, receiving
 from tests.sandbox_server import StripeSandbox, code_of
+from tests.stripe_sandbox.receiver import Receiver, receiving
 
 
 def endpoint(sandbox: StripeSandbox, receiver: Receiver, *kinds: str, connect: bool = False) -> stripe.WebhookEndpoint:

@@ -30,7 +30,7 @@ from contributors.operations.works import NewWork, register_dataset, register_wo
 from influence.shares import apportion_scores
 from ledger.models import Period, RoyaltyPlan
 from ledger.operations import accruals, closing, payouts, periods, plans, sealing
-from tests.ledger.world import TERMS
+from tests.worlds.books import TERMS
 
 OCTOBER, NOVEMBER = 202610, 202611
 REGISTERED = datetime(2026, 8, 1, tzinfo=UTC)

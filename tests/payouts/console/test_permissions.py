@@ -14,8 +14,8 @@ from django.urls.resolvers import URLPattern
 from contributors.operations.people import add_member
 from payouts import urls
 from payouts.models import PayoutRun
-from tests.payouts.world import World
-from tests.payouts_pages.conftest import LogIn, member_of
+from tests.worlds.browser import LogIn, member_of
+from tests.worlds.payouts import World
 
 POST_ONLY = {
     "build", "submit", "take_up", "rebuild", "reconcile", "close", "read_account", "threshold", "download_file",

@@ -24,7 +24,7 @@ from influence.index.artefacts import UnableToBuildIndex
 from influence.index.build import Build, in_turn
 from influence.index.reader import IndexConfig, IndexItem, build_index, extend_index, open_index
 from influence.index.sources import Listed
-from tests.attribution.small_model import HOLDERS, Dialects, adapter_of, sentences, trained, training_items
+from tests.worlds.small_model import HOLDERS, Dialects, adapter_of, sentences, trained, training_items
 
 ROOT = Path(__file__).resolve().parents[2]
 # Several parts and shards of everything, and a PCA that has not seen all items.
@@ -63,8 +63,8 @@ KILLS = """
 import os, pathlib, random, signal, sys
 import torch
 from influence.index.reader import build_index
-from tests.attribution.test_building import CONFIG, OWN
-from tests.attribution.small_model import trained, training_items
+from tests.influence.test_building import CONFIG, OWN
+from tests.worlds.small_model import trained, training_items
 torch.set_num_threads(1)
 target, items = pathlib.Path(sys.argv[1]), training_items()
 model = trained(items)
@@ -188,8 +188,8 @@ import pathlib, sys
 import torch
 from influence.index.reader import build_index
 from influence.index.ranks import joined
-from tests.attribution.test_building import CONFIG, OWN
-from tests.attribution.small_model import trained, training_items
+from tests.influence.test_building import CONFIG, OWN
+from tests.worlds.small_model import trained, training_items
 torch.set_num_threads(1)
 items, done = training_items(), []
 with joined() as ranks:

@@ -32,9 +32,9 @@ from payouts.models import (
     WebhookEvent,
 )
 from payouts.operations import approval, bank_reports, banks, building, holds, reversals, runs
-from tests.payouts.world import SEEN, World, only
-from tests.payouts_pages.conftest import LogIn, member_of, words_of
 from tests.people.presentation.papers import text_of as paper_text_of
+from tests.worlds.browser import LogIn, member_of, words_of
+from tests.worlds.payouts import SEEN, World, only
 
 IBAN = "GB33BUKB20201555555555"
 

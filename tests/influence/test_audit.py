@@ -29,8 +29,8 @@ from influence.evaluation.lds import (
 )
 from influence.index.reader import Index, IndexItem, build_index
 from influence.shares import BILLION
-from tests.attribution.small_model import HOLDERS, Trainer, sentences, trained, training_items
-from tests.attribution.test_index import CONFIG
+from tests.influence.test_index import CONFIG
+from tests.worlds.small_model import HOLDERS, Trainer, sentences, trained, training_items
 
 HELD_OUT = [example for holder in range(HOLDERS) for example in sentences(holder, 4, seed=5)]
 SAID = [example for holder in range(HOLDERS) for example in sentences(holder, 4, seed=6)]
@@ -162,8 +162,8 @@ def test_a_finished_audit_is_read_from_its_cache(
 
 KILLED = """
 import pathlib, sys
-from tests.attribution import test_audit
-from tests.attribution.small_model import trained, training_items
+from tests.influence import test_audit
+from tests.worlds.small_model import trained, training_items
 from influence.index.reader import open_index
 items = training_items()
 model = trained(items)

@@ -19,10 +19,10 @@ from ledger.templatetags.amounts import amount_text
 from payouts.models import AuditEvent, PayoutAccount
 from payouts.operations import holds
 from payouts.queries import payees
-from tests.ledger.programme import Programme
-from tests.payouts.world import SEEN, World
-from tests.payouts_pages.conftest import TOTP_SECRET, LogIn, member_of, words_of
 from tests.people.presentation.papers import text_of as paper_text_of
+from tests.worlds.browser import TOTP_SECRET, LogIn, member_of, words_of
+from tests.worlds.payouts import SEEN, World
+from tests.worlds.programme import Programme
 
 HOME, PAYOUTS = "payouts:home", "payouts:payouts"
 

@@ -24,7 +24,7 @@ from influence.index.reader import (
     open_index,
     remove_works,
 )
-from tests.attribution.small_model import HOLDERS, sentences, trained, training_items
+from tests.worlds.small_model import HOLDERS, sentences, trained, training_items
 
 CONFIG = IndexConfig(k=48, coordinates=600, fit_items=96)
 QUERIES = [example for holder in range(HOLDERS) for example in sentences(holder, 3, seed=9)]

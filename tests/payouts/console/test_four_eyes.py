@@ -12,8 +12,8 @@ from django.urls import reverse
 from contributors.operations.people import add_member
 from payouts.models import AuditEvent, Payout, PayoutRun
 from payouts.operations import runs
-from tests.payouts.world import SEEN, World
-from tests.payouts_pages.conftest import LogIn, words_of
+from tests.worlds.browser import LogIn, words_of
+from tests.worlds.payouts import SEEN, World
 
 
 def address(name: str, run: PayoutRun) -> str:

@@ -10,8 +10,8 @@ from django.urls import reverse
 
 from payouts.models import AuditEvent, Difference, Payout, PayoutRun, WebhookEvent
 from payouts.reconciliation import comparison
-from tests.payouts.world import World
-from tests.payouts_pages.conftest import LogIn, words_of
+from tests.worlds.browser import LogIn, words_of
+from tests.worlds.payouts import World
 
 PAGE = "payouts:reconciliation"
 

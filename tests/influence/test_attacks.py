@@ -26,7 +26,8 @@ from influence.index.reader import Index, IndexItem, build_index
 from influence.index.shards import Array
 from influence.shapley import Groups
 from influence.shares import BILLION, GroupScore, Shares, apportion_scores
-from tests.attribution.small_model import (
+from tests.influence.test_index import CONFIG
+from tests.worlds.small_model import (
     HOLDERS,
     LENGTH,
     PER_HOLDER,
@@ -36,7 +37,6 @@ from tests.attribution.small_model import (
     trained,
     training_items,
 )
-from tests.attribution.test_index import CONFIG
 
 GENERATIONS = [example for holder in range(HOLDERS) for example in sentences(holder, 3, seed=9)]
 AVERAGE = [example for holder in range(HOLDERS) for example in sentences(holder, 4, seed=6)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
-from tests.payouts.world import World
-from tests.payouts_pages.conftest import LogIn, member_of
+from tests.worlds.browser import LogIn, member_of
+from tests.worlds.payouts import World
 
 ODD = (
     "9" * 30, "²", "\ud800",

@@ -23,8 +23,8 @@ from payouts.operations import accounts, approval, building, funding, policies, 
 from payouts.operations.audit import Presence
 from payouts.queries import balances
 from payouts.rails.stripe import calls
-from tests.ledger.manual import post_by_hand
 from tests.sandbox_server import StripeSandbox
+from tests.worlds.manual import post_by_hand
 
 SEEN = Presence(ip="192.0.2.7", mfa_age_seconds=60)
 _numbers = itertools.count(1)
