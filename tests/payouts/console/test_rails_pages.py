@@ -65,7 +65,7 @@ def upload(client: Client, run: PayoutRun, rows: list[dict[str, str]]) -> Any:
     writer = csv.DictWriter(out, fieldnames=list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    file = SimpleUploadedFile("report.csv", out.getvalue().encode(), content_type="text/csv")
+    file = SimpleUploadedFile("report.csv", out.getvalue().encode("utf-8-sig"), content_type="text/csv")
     return client.post(reverse("payouts:record_lines", args=[run.public_id]), {"file": file})
 
 

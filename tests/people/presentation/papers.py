@@ -45,3 +45,11 @@ def spans_of(data: bytes, wanted: str) -> list[tuple[float, float]]:
             boxes = (words.get_charbox(index) for index in range(start, start + count))
             return [(left, right) for left, _, right, _ in boxes]
     raise AssertionError(f"{wanted!r} is on no page")
+
+
+def edges_of(data: bytes) -> tuple[float, float]:
+    """Return how far left and right any character of any page reaches, in points."""
+    pages = (page.get_textpage() for page in pypdfium2.PdfDocument(data))
+    boxes = [words.get_charbox(index) for words in pages for index in range(words.count_chars())]
+    drawn = [(left, right) for left, _, right, _ in boxes if right > left]
+    return min(left for left, _ in drawn), max(right for _, right in drawn)

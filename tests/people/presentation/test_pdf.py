@@ -28,7 +28,7 @@ from people.presentation.pdf import (
     Words,
     pdf,
 )
-from tests.people.presentation.papers import NOT_DEFINED, glyphs_of, numbers_of, spans_of, text_of
+from tests.people.presentation.papers import NOT_DEFINED, edges_of, glyphs_of, numbers_of, spans_of, text_of
 
 NAMES = {
     "Cyrillic": "Юлія Коваленко",
@@ -199,3 +199,17 @@ def test_a_long_table_repeats_its_head_and_numbers_every_page() -> None:
 def test_a_digest_stays_one_word() -> None:
     digest = "5f2c" * 16
     assert digest in text_of(pdf(a_paper("Ada", blocks=(Facts((("Root", digest),), "code"),))))
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["a" * 300, "W" * 90, "https://example.org/" + "path/" * 40, "محمد" * 40, "5f2c" * 60, "李" * 90, "สมชาย" * 30],
+)
+def test_a_long_word_stays_within_the_margins(word: str) -> None:
+    narrow = tuple(Column(str(number), 1) for number in range(6))
+    table = Lines(narrow, (Row((word, "", "", "", "", word)),))
+    data = pdf(a_paper(word, title=word, blocks=(table, Facts(((word, word),), "code"))))
+    left, right = edges_of(data)
+    assert left > 56
+    assert right < 595.28 - 56
+    assert NOT_DEFINED not in numbers_of(data)
