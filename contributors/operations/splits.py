@@ -24,8 +24,8 @@ from contributors.models import (
 )
 from contributors.queries.people import manages
 from contributors.queries.splits import split_of
+from people.presentation import percent
 
-PER_CENT_PPB = 10_000_000
 PARTS_MAX = 50
 
 
@@ -48,11 +48,6 @@ class UnableToContestShare(Exception):
 
     status = 422
     problem = "share-not-contestable"
-
-
-def percent(ppb: int) -> str:
-    """Parts per billion as an exact percentage: "33.3333333 %"."""
-    return f"{ppb // PER_CENT_PPB}.{ppb % PER_CENT_PPB:07d}".rstrip("0").rstrip(".") + " %"
 
 
 def _require_manager(by: User, contributor: Contributor, refusal: type[Exception]) -> None:
@@ -122,10 +117,12 @@ def _check_parts(parts: Mapping[Contributor, int]) -> None:
     total = sum(parts.values())
     if total > PPB:
         raise UnableToProposeSplit(
-            f"The parts sum to {percent(total)}; that is {percent(total - PPB)} more than there is to divide."
+            f"The parts sum to {percent.text(total)}; that is {percent.text(total - PPB)} more than there is to divide."
         )
     if total < PPB:
-        raise UnableToProposeSplit(f"The parts sum to {percent(total)}; {percent(PPB - total)} would belong to nobody.")
+        raise UnableToProposeSplit(
+            f"The parts sum to {percent.text(total)}; {percent.text(PPB - total)} would belong to nobody."
+        )
 
 
 @transaction.atomic
@@ -233,7 +230,7 @@ def contest_share(
     left = sheet.get(against.pk, 0) - sum(dispute.ppb for dispute in open_ones)
     if not 0 < ppb <= left:
         raise UnableToContestShare(
-            f"{against} has {percent(max(0, left))} that is not contested; you claim {percent(ppb)}."
+            f"{against} has {percent.text(max(0, left))} that is not contested; you claim {percent.text(ppb)}."
         )
     return SplitDispute.objects.create(
         holder=holder, claimant=claimant, against=against, ppb=ppb, reason=reason.strip(), raised_by=by, raised_at=at

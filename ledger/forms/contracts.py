@@ -12,7 +12,7 @@ from attribution.models import ModelService
 from contributors.models import Contributor
 from ledger.forms.fields import PercentField, _named
 from ledger.money import ASSETS, UnableToParseAmount, parse_amount
-from ledger.queries.contract_words import PER_CENT_PPB
+from people.presentation.percent import PER_CENT_PPB
 
 
 # --- contracts ----------------------------------------------------------------------------------------------------

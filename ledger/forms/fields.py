@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.db.models import QuerySet
 
-from ledger.queries.contract_words import PER_CENT_PPB
+from people.presentation.percent import PER_CENT_PPB
 
 
 def _named(rows: QuerySet[Any], field: str, text: str, what: str) -> Any:

@@ -23,7 +23,7 @@ from ledger.queries import books, disputes
 from ledger.queries.archived import ArchivedReceipt, archived_receipt
 from ledger.queries.receipt import ContributorReceipt, OwnShare, receipt_for_contributor
 from ledger.queries.receipts import models_of, months_of, receipts_of
-from people.presentation import dates
+from people.presentation import dates, percent
 from people.presentation.amounts import grouped
 
 WORKS_OFFERED_MAX = 500
@@ -198,7 +198,7 @@ def _sentence(found: ContributorReceipt) -> str:
     chief = f", most of all to “{found.works[0].work.title}”" if found.works else ""
     amount = f"{found.currency} {grouped(found.credited, asset(found.currency).scale)}"
     return (
-        f"You earned {amount} because {ppb / 10**7:.1f} % of what your fellow contributors and you taught "
+        f"You earned {amount} because {percent.short(ppb)} of what your fellow contributors and you taught "
         f"{version.name} about this output traces to your works{chief}."
     )
 
@@ -216,7 +216,7 @@ def _plan_rule(plan: RoyaltyPlan) -> str:
     if plan.price is not None:
         return f"{plan.currency} {grouped(plan.price, scale)} for each generation"
     if plan.rate_ppb is not None:
-        return f"{_percent(plan.rate_ppb)} of the revenue of each generation"
+        return f"{percent.text(plan.rate_ppb)} of the revenue of each generation"
     if plan.pool is None:
         return "a pool that is declared for each month, divided equally among its generations"
     return f"{plan.currency} {grouped(plan.pool, scale)} for each month, divided equally among its generations"
@@ -228,12 +228,6 @@ def _gross_rule(found: ContributorReceipt, plan: RoyaltyPlan) -> str:
     return f"one generation's equal part of the pool of {dates.month(found.standing.generation.occurred_at)}"
 
 
-def _percent(ppb: int) -> str:
-    """Parts per billion as an exact percentage."""
-    text = f"{ppb // 10**7}.{ppb % 10**7:07d}".rstrip("0").rstrip(".")
-    return f"{text} %"
-
-
 def _steps(found: ContributorReceipt, plan: RoyaltyPlan) -> list[Step]:
     """The division so that a payee can redo it with a calculator: each step from figures that stand above it."""
     division, scale = found.division, asset(found.currency).scale
@@ -243,13 +237,13 @@ def _steps(found: ContributorReceipt, plan: RoyaltyPlan) -> list[Step]:
 
     steps = [
         Step("Gross of this generation", f"Plan {plan.version}: {_gross_rule(found, plan)}", division.gross),
-        Step("The platform's take", f"{shown(division.gross)} × {_percent(plan.take_ppb)}, cut", division.take),
+        Step("The platform's take", f"{shown(division.gross)} × {percent.text(plan.take_ppb)}, cut", division.take),
         Step("Pool", f"{shown(division.gross)} − {shown(division.take)}", division.pool),
-        Step("Floor part", f"{shown(division.pool)} × {_percent(plan.floor_ppb)}, cut", division.floor_part),
+        Step("Floor part", f"{shown(division.pool)} × {percent.text(plan.floor_ppb)}, cut", division.floor_part),
         Step("Open to attribution", f"{shown(division.pool)} − {shown(division.floor_part)}", division.rest),
         Step(
             "Goes by attribution",
-            f"{shown(division.rest)} × {_percent(division.weight_ppb)}, the weight of the audited index, cut",
+            f"{shown(division.rest)} × {percent.text(division.weight_ppb)}, the weight of the audited index, cut",
             division.direct,
         ),
     ]
@@ -260,11 +254,10 @@ def _steps(found: ContributorReceipt, plan: RoyaltyPlan) -> list[Step]:
 
 def _share_steps(found: ContributorReceipt, share: OwnShare, scale: int, *, blended: int) -> list[Step]:
     division = found.division
-    weight = f"{_percent(share.ppb)}"
+    weight = percent.text(share.ppb)
     if blended:
-        weight = (
-            f"({_percent(share.ppb)} × {_percent(PPB - blended)} + {_percent(share.general_ppb)} × {_percent(blended)})"
-        )
+        own, general = f"{weight} × {percent.text(PPB - blended)}", percent.text(share.general_ppb)
+        weight = f"({own} + {general} × {percent.text(blended)})"
     quota = share.quota.numerator * 10**3 // share.quota.denominator
     exact = f"{grouped(quota, scale + 3)}"
     rounding = "rounded up to the next unit" if share.rounded_up else "rounded down to a whole unit"
@@ -282,7 +275,7 @@ def _share_steps(found: ContributorReceipt, share: OwnShare, scale: int, *, blen
         steps.append(
             Step(
                 f"Your part of {share.holder.label}",
-                f"{grouped(share.units, scale)} × {_percent(share.split_ppb)} of the split sheet",
+                f"{grouped(share.units, scale)} × {percent.text(share.split_ppb)} of the split sheet",
                 share.credited,
             )
         )

@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from contributors.models import Holder
 from ledger.models import ContractTerms
 from ledger.money import asset
-from people.presentation import amounts
-
-PER_CENT_PPB = 10_000_000
+from people.presentation import amounts, percent
 
 
 def per_cent(ppb: int) -> str:
     """Parts of a billion as an exact percentage: "12.5 %", whose parts stay on one line."""
-    whole, rest = divmod(ppb, PER_CENT_PPB)
-    return f"{whole}.{f'{rest:07d}'.rstrip('0')}\u00a0%" if rest else f"{whole}\u00a0%"
+    return percent.text(ppb).replace(" ", "\u00a0")
 
 
 def terms_in_words(terms: ContractTerms, holders: Mapping[int, str] | None = None) -> list[tuple[str, str]]:

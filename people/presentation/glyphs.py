@@ -10,7 +10,7 @@ from pathlib import Path
 import manimgx_fonts
 import manimgx_fonts_cjk
 
-# The first family that has a character draws it. Han characters come before the scripts that never share them.
+# The first family that has a character draws it.
 SCRIPTS = (
     "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Thai", "Noto Sans Devanagari", "Noto Sans Armenian",
     "Noto Sans Bengali", "Noto Sans Ethiopic", "Noto Sans Georgian", "Noto Sans Gujarati", "Noto Sans Gurmukhi",
@@ -25,7 +25,10 @@ HAN_ELSEWHERE = "Noto Sans CJK SC"
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\u034f")
 # Invisible characters that shaping needs: joiners, marks of direction, variants of a glyph.
 _SHAPING = frozenset("\n\u200c\u200d\u200e\u200f\u061c" + "".join(map(chr, range(0xFE00, 0xFE10))))
-_CERTAIN = re.compile(r"[ -~\n\u00a1-\u00ac\u00ae-\u017e]*")
+# Characters that need no look into a font: reading the Han font takes half a second. A test compares them with it.
+_CERTAIN = re.compile(
+    r"[ -~\n\u00a1-\u00ac\u00ae-\u017e\u0410-\u044f\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fa5\uac00-\ud7a3]*"
+)
 _FORMATTING = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 

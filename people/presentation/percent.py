@@ -18,6 +18,12 @@ def html(ppb: int) -> SafeString:
     return format_html('<span class="share">{}{} %</span>', head, rest)
 
 
+def text(ppb: int) -> str:
+    """Write the exact percentage in plain text, without trailing zeros: "12.5 %", "33.3333333 %"."""
+    head, tail = exact_decimal(ppb, 7, 0)
+    return f"{head}{'.' if tail else ''}{tail} %"
+
+
 def short(ppb: int) -> str:
     """Round to one decimal, for sentences that say "about": "14.3 %"."""
     return f"{ppb / PER_CENT_PPB:.1f} %"

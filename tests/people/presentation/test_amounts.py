@@ -60,6 +60,9 @@ def test_a_payable_amount_is_cut_towards_zero(units: int) -> None:
 
 def test_a_percentage_is_exact_short_or_an_interval() -> None:
     assert "14.31" in percent.html(143_100_000)
+    assert [percent.text(ppb) for ppb in (200_000_000, 125_000_000, 333_333_333, 0)] == [
+        "20 %", "12.5 %", "33.3333333 %", "0 %",
+    ]  # fmt: skip
     assert percent.short(143_100_000) == "14.3 %"
     assert "14.30 % ± 4.12" in percent.interval_html(143_000_000, 21_000_000)
 

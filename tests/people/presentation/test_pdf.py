@@ -156,6 +156,13 @@ def test_any_text_prints_and_no_glyph_is_missing(text: str) -> None:
     assert NOT_DEFINED not in numbers_of(pdf(a_paper(text)))
 
 
+def test_the_characters_that_are_taken_for_certain_are_in_the_fonts() -> None:
+    certain = {number for number in range(0x10000) if glyphs._CERTAIN.fullmatch(chr(number))} - {ord("\n")}
+    assert len(certain) > 30_000
+    assert certain <= glyphs._characters(han=False) | glyphs._characters(han=True)
+    assert all(unicodedata.is_normalized("NFC", chr(number)) for number in certain)
+
+
 def test_markup_in_a_name_is_text() -> None:
     for name in ('#read("/etc/passwd")', "*bold* _it_ $x$ <a> [b] \\ @c // d", '"; #panic()', "<b>Ada</b> & Co"):
         assert text_of(pdf(a_paper(name))).count(name) == 3
