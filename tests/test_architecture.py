@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.operations import operations_of
 
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ("config", "people", "contributors", "attribution", "ledger", "payouts")
@@ -73,13 +76,23 @@ def test_row_locks_let_foreign_keys_be_checked() -> None:
 
 @pytest.mark.parametrize("app", ["contributors", "attribution", "ledger", "payouts"])
 def test_operations_take_keywords_only(app: str) -> None:
-    """`reserve_payout(gross=, tax=)` cannot be given in the wrong order. An operation is what is told the time."""
-    operations = importlib.import_module(f"{app}.operations")
+    """`reserve_payout(gross=, tax=)` cannot be given in the wrong order.
+
+    An operation takes the time, and a module outside its package calls it. It may take one object by position.
+    """
+    callers = "\n".join(path.read_text() for path in product_modules() if path.parent != ROOT / app / "operations")
     positional = [
         name
-        for name in operations.__all__
-        if inspect.isfunction(function := getattr(operations, name))
+        for name, function in operations_of(app).items()
+        if _is_called(function, callers)
         and "at" in (parameters := inspect.signature(function).parameters)
-        and any(parameter.kind is not parameter.KEYWORD_ONLY for parameter in parameters.values())
+        and sum(parameter.kind is not parameter.KEYWORD_ONLY for parameter in parameters.values()) > 1
     ]
     assert positional == []
+
+
+def _is_called(function: Any, callers: str) -> bool:
+    """Tell whether these modules import the function by name, or call it through its module."""
+    module = function.__module__.rsplit(".", 1)[1]
+    by_name = rf"from {re.escape(function.__module__)} import (\([^)]*|[^(\n]*)\b{function.__name__}\b"
+    return re.search(rf"\b{module}(_\w+)?\.{function.__name__}\(|{by_name}", callers) is not None

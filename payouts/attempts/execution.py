@@ -147,7 +147,7 @@ def _begin_attempts(
     if not payouts:
         return []
     runs = _checked_runs(payouts)
-    held = first_holds([payout.contributor_id for payout in payouts], now)
+    held = first_holds([payout.contributor_id for payout in payouts], at=now)
     for payout in payouts:
         if payout.contributor_id in held:
             hold_payout(payout, held[payout.contributor_id], note="Held after the run was approved.", at=now)
@@ -313,7 +313,7 @@ def _hold_if_unsent(claim: Claim, clock: Clock) -> bool:
 
 def _hold_on(payout: Payout, at: datetime) -> HoldReason | None:
     """The reason of the first open hold on the payee."""
-    return first_holds([payout.contributor_id], at).get(payout.contributor_id)
+    return first_holds([payout.contributor_id], at=at).get(payout.contributor_id)
 
 
 def _may_send_again(claim: Claim, clock: Clock, pace: Pace) -> bool:

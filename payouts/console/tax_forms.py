@@ -63,7 +63,7 @@ def record_tax_form(request: HttpRequest, public_id: UUID) -> HttpResponse:
 
 def in_words(profile: TaxProfile | None) -> str:
     """One line about the form that counts."""
-    if profile is None or tax_problem(profile, timezone.now()) == "tax_form_missing":
+    if profile is None or tax_problem(profile, at=timezone.now()) == "tax_form_missing":
         return "No form"
     number = f", number {profile.number_masked}" if profile.number_last4 else ""
     country = f" of {COUNTRIES.get(profile.country, profile.country)}" if profile.country else ""

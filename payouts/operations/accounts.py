@@ -224,7 +224,7 @@ def hold_as_account_says(
     ends = account.bank_changed_at and account.bank_changed_at + timedelta(days=bank_change_days)
     if ends is not None and at < ends:
         wanted[HoldReason.BANK_DETAILS_CHANGED_RECENTLY] = ends
-    if terms.requires_tax_form and (reason := tax_problem(payees.tax_form_of(contributor), at)):
+    if terms.requires_tax_form and (reason := tax_problem(payees.tax_form_of(contributor), at=at)):
         wanted[reason] = None
     ends = account.ready_at and account.ready_at + timedelta(days=probation_days)
     if ends is not None and at < ends and not contributor.payouts.filter(state__in=Payout.PAID).exists():
@@ -254,7 +254,7 @@ def _as_stripe_says(account: PayoutAccount) -> list[HoldReason]:
     return [] if account.payouts_enabled else [HoldReason.PAYOUTS_DISABLED]
 
 
-def tax_problem(form: TaxProfile | None, at: datetime) -> HoldReason | None:
+def tax_problem(form: TaxProfile | None, *, at: datetime) -> HoldReason | None:
     """What a missing or old tax form stops; None where it is in order."""
     if form is None or form.form == TaxProfile.Form.NONE:
         return HoldReason.TAX_FORM_MISSING

@@ -136,7 +136,7 @@ def _left(payouts: list[Payout], at: datetime) -> list[Payout]:
             raise UnableToExport(
                 f"The payout to {payout.contributor} differs from what was approved. Nothing was ordered."
             )
-    held = first_holds([payout.contributor_id for payout in payouts], at)
+    held = first_holds([payout.contributor_id for payout in payouts], at=at)
     for payout in payouts:
         if payout.contributor_id in held:
             hold_payout(payout, held[payout.contributor_id], note="Held after the run was approved.", at=at)

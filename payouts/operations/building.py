@@ -181,7 +181,7 @@ class _Case:
         if account is None or not account.is_onboarded or self.holds:
             rule = RULES[HoldReason.ONBOARDING_INCOMPLETE]
             return self._out(LeftOut.Reason.NOT_ONBOARDED, rule.words, rule.remedy, HoldReason.ONBOARDING_INCOMPLETE)
-        if self.terms.requires_tax_form and (reason := tax_problem(self.tax, self.at)):
+        if self.terms.requires_tax_form and (reason := tax_problem(self.tax, at=self.at)):
             return self._held(reason)
         payable_minor = self.owed.available // asset(currency).minor
         ppb, basis = self._withholding()

@@ -49,7 +49,7 @@ def open_holds_q(at: datetime) -> Q:
     return Q(released_at__isnull=True) & (Q(ends_at__isnull=True) | Q(ends_at__gt=at))
 
 
-def first_holds(contributor_ids: Collection[int], at: datetime) -> dict[int, HoldReason]:
+def first_holds(contributor_ids: Collection[int], *, at: datetime) -> dict[int, HoldReason]:
     """Of each contributor whom a hold stops at `at`, the reason of the one that was placed first."""
     found = Hold.objects.filter(open_holds_q(at), contributor_id__in=contributor_ids).order_by("-placed_at", "-pk")
     return {hold.contributor_id: HoldReason(hold.reason) for hold in found}
