@@ -61,8 +61,8 @@ lint: $(VENV)/.development  ## ruff, mypy strict, import contracts, templates
 
 # From the lowest app up, so that each finds the tables that it refers to.
 migrations: $(VENV)/.runtime  ## write every app's 0001_initial anew, until the first release
-	@rm -f */migrations/0001_initial.py payouts/sandbox/migrations/0001_initial.py
-	@for app in config contributors attribution ledger payouts sandbox; do \
+	@rm -f */migrations/0001_initial.py
+	@for app in config people contributors attribution ledger payouts stripe_sandbox; do \
 		TRIBUTARY_DATA=$$(mktemp -d) DATABASE_ROLE= $(PYTHON) manage.py makemigrations $$app || exit 1; done
 
 PIP_COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON) -m piptools compile --quiet --generate-hashes --strip-extras \

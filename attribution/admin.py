@@ -14,7 +14,7 @@ from attribution.models import (
     ServiceKey,
     TrainingManifest,
 )
-from contributors.admin import ReadOnlyAdmin
+from people.admin import ReadOnlyAdmin
 
 
 @admin.register(ModelService)

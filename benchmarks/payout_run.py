@@ -108,12 +108,12 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
     from django.db import transaction
 
     from contributors.models import Contributor
-    from contributors.operations.people import register_user
     from ledger import journal
     from ledger.journal import AccountKey, Document
     from ledger.operations import periods
     from payouts.models import PayoutAccount
     from payouts.operations import funding, policies
+    from people.operations.users import register_user
 
     at = datetime.now(UTC)
     periods.open_periods(at=at)
@@ -183,7 +183,7 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
 
 # --- what is measured ---------------------------------------------------------------------------------------------
 def seen() -> Any:
-    from payouts.operations.audit import Presence
+    from people.actor import Presence
 
     return Presence(mfa_age_seconds=1)
 

@@ -20,7 +20,7 @@ class TablesApp(AdminConfig):
         super().ready()
         from django.contrib import admin
 
-        from contributors.admin import ReadOnlyAdmin
+        from people.admin import ReadOnlyAdmin
 
         # Other packages register pages of their own on the way, which a superuser could write through: roles, proven
         # addresses, second factors with their secrets.

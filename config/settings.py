@@ -214,7 +214,7 @@ CELERY_BEAT_SCHEDULE = {
 }
 
 # --- people -------------------------------------------------------------------------------------------------------
-AUTH_USER_MODEL = "contributors.User"
+AUTH_USER_MODEL = "people.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [

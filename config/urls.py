@@ -28,6 +28,7 @@ urlpatterns = [
         ),
         name="how_it_works",
     ),
+    path("", include("people.urls")),
     path("", include("contributors.urls")),
     path("", include("attribution.urls")),
     path("", include("ledger.urls")),

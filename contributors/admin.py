@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 
 from contributors.models import (
     Consent,
@@ -18,38 +15,9 @@ from contributors.models import (
     LinkedContributor,
     Membership,
     Split,
-    User,
     Work,
 )
-
-
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Rows to look at, in every app. Who may come in at all is decided by the site."""
-
-    list_per_page = 50
-    show_full_result_count = False
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return True
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return True
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-@admin.register(User)
-class UserAdmin(ReadOnlyAdmin):
-    list_display = ("email", "name", "is_active", "date_joined", "last_login")
-    search_fields = ("email", "name")
-    exclude = ("password",)
+from people.admin import ReadOnlyAdmin
 
 
 @admin.register(Contributor)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from contributors.admin import ReadOnlyAdmin
 from ledger.models import Account, Entry, FloorDistribution, Period, Refusal, RoyaltyPlan, Unaccrued
+from people.admin import ReadOnlyAdmin
 
 
 @admin.register(Account)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.contrib import admin
 from django.db.models import Model
 
-from contributors.admin import ReadOnlyAdmin
 from payouts import models
+from people.admin import ReadOnlyAdmin
 
 _SHOWN: dict[type[Model], tuple[str, ...]] = {
     models.PayoutRun: ("public_id", "currency", "cut_off", "state", "n_payouts", "total_minor"),
@@ -24,7 +24,6 @@ _SHOWN: dict[type[Model], tuple[str, ...]] = {
     models.Reconciliation: ("public_id", "kind", "currency", "until", "n_differences"),
     models.Difference: ("public_id", "type", "currency", "subject", "state"),
     models.Notice: ("kind", "subject", "contributor", "created_at"),
-    models.AuditEvent: ("sequence", "at", "actor", "action", "subject"),
 }
 
 for _model, _columns in _SHOWN.items():

@@ -11,12 +11,10 @@ from payouts.console import (
     funding,
     inbox,
     links,
-    log,
     payees,
     policies,
     reversals,
     runs,
-    staff,
     tax_forms,
 )
 from payouts.portal import accounts as portal_accounts
@@ -98,13 +96,9 @@ urlpatterns = [
     path("console/policies/", policies.policies, name="policies"),
     path("console/policies/<str:currency>/propose/", policies.propose, name="propose_policy"),
     path("console/policies/<uuid:public_id>/decide/", policies.decide_policy, name="decide_policy"),
-    path("console/staff/", staff.staff, name="staff"),
-    path("console/staff/<int:user_id>/roles/", staff.change_roles, name="change_roles"),
     path("console/reconciliation/", differences.reconciliation, name="reconciliation"),
     path("console/reconciliation/differences/<uuid:public_id>/", differences.sign_off, name="sign_off"),
     path("console/reconciliation/unknown/<uuid:public_id>/", differences.decide, name="decide"),
-    path("console/audit/", log.audit, name="audit"),
-    path("console/audit.csv", log.audit_csv, name="audit_csv"),
     path("webhooks/stripe/", webhooks.stripe_webhook, name="stripe_webhook"),
     path("webhooks/stripe/connect/", webhooks.stripe_connect_webhook, name="stripe_connect_webhook"),
 ]

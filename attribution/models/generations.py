@@ -11,7 +11,8 @@ from attribution.models.fields import PlainArrayField, RealField
 from attribution.models.indexes import AttributionIndex
 from attribution.models.model_services import ModelService
 from attribution.models.model_versions import ModelVersion
-from contributors.models import PPB, uuid7
+from contributors.models import PPB
+from people.models import uuid7
 
 
 class Generation(models.Model):

@@ -10,7 +10,8 @@ from django.db.models import F, Q
 
 from attribution.models.fields import PlainArrayField
 from attribution.models.model_versions import ModelVersion
-from contributors.models import PPB, uuid7
+from contributors.models import PPB
+from people.models import uuid7
 
 
 class AttributionIndex(models.Model):

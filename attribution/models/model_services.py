@@ -8,7 +8,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
-from contributors.models import uuid7
+from people.models import uuid7
 
 
 class ModelService(models.Model):
@@ -50,9 +50,7 @@ class ServiceKey(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True)
     # The key that this one took over from when it was rotated.
     replaces = models.OneToOneField("self", on_delete=models.PROTECT, null=True, blank=True, related_name="replaced_by")
-    issued_by = models.ForeignKey(
-        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    issued_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
 
     objects = ServiceKeyQuerySet.as_manager()
 

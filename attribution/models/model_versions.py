@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from attribution.models.model_services import ModelService
-from contributors.models import uuid7
+from people.models import uuid7
 
 
 class ModelVersion(models.Model):

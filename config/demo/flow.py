@@ -32,10 +32,10 @@ from config import books
 from config.demo import corpus, people
 from config.demo.progress import Stages, UnableToDemonstrate, path_of, processor_seconds
 from config.engine.installation import Running
-from contributors.models import Contributor, User, Work
+from contributors.models import Contributor, Work
 from contributors.operations import consents
 from contributors.operations import works as works_operations
-from contributors.operations.people import enrol_totp, register_contributor, register_user
+from contributors.operations.people import register_contributor
 from ledger.models import Accrual, Period
 from ledger.money import PPB, format_amount, parse_amount
 from ledger.operations import closing, periods, plans, programme, sealing
@@ -43,8 +43,10 @@ from ledger.operations.model_services import prefund_service
 from ledger.queries.balances import balances_of
 from payouts.models import LeftOut, Payout, PayoutAttempt, PayoutRun
 from payouts.operations import accounts, approval, building, funding, policies, runs
-from payouts.operations.audit import Presence
 from payouts.reconciliation import comparison
+from people.actor import Presence
+from people.models import User
+from people.operations.users import enrol_totp, register_user
 
 MODEL_NAME = "sotu-1"
 GENERATIONS = 2000

@@ -6,8 +6,9 @@ import pgtrigger
 from django.db import models
 from django.db.models import F, Q
 
-from contributors.models.people import Contributor, User, uuid7
+from contributors.models.people import Contributor
 from contributors.models.works import Dataset, Work
+from people.models import User, uuid7
 
 
 class Consent(models.Model):

@@ -9,7 +9,8 @@ import pgtrigger
 from django.db import models
 from django.db.models import F, Q
 
-from contributors.models.people import Contributor, User, uuid7
+from contributors.models.people import Contributor
+from people.models import User, uuid7
 
 
 class LinkQuerySet(models.QuerySet["ContributorLink"]):

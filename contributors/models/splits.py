@@ -6,7 +6,8 @@ import pgtrigger
 from django.db import models
 from django.db.models import F, Q
 
-from contributors.models.people import PPB, Contributor, User, uuid7
+from contributors.models.people import PPB, Contributor
+from people.models import User, uuid7
 
 
 class Holder(models.Model):

@@ -6,8 +6,9 @@ import pgtrigger
 from django.db import models
 from django.db.models import F, Q
 
-from contributors.models.people import PPB, Contributor, uuid7
+from contributors.models.people import PPB, Contributor
 from contributors.models.splits import Holder
+from people.models import uuid7
 
 
 class Dataset(models.Model):

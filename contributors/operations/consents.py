@@ -9,7 +9,8 @@ from datetime import datetime
 
 from django.db import transaction
 
-from contributors.models import Consent, Contributor, Dataset, User, Work
+from contributors.models import Consent, Contributor, Dataset, Work
+from people.models import User
 
 
 class UnableToRecordConsent(Exception):

@@ -12,8 +12,9 @@ from typing import Any
 
 from django.db import transaction
 
-from contributors.models import Contributor, ContributorLink, IdentifyingDetail, LinkedContributor, User
-from contributors.operations.deciding import lacks_role
+from contributors.models import Contributor, ContributorLink, IdentifyingDetail, LinkedContributor
+from people.actor import lacks_role
+from people.models import User
 
 ACCOUNTS_MAX = 100
 FINDERS = ("compliance", "admin")

@@ -1,60 +1,20 @@
-"""People, the contributors they act for, and how a contributor's earnings are split."""
+"""Contributors, the people who act for them, and how a contributor's earnings are split."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 
-from allauth.account.models import EmailAddress
-from django.contrib.auth.models import Group
-from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import transaction
 
-from contributors.models import PPB, STAFF_ROLES, Contributor, Holder, Membership, Split, User
+from contributors.models import PPB, Contributor, Holder, Membership, Split
+from people.models import User
 from people.presentation.countries import COUNTRIES
 
 # Line ends and other control characters, and those that turn the direction of what follows: a name stands in mails,
 # tables and lists beside amounts, and must not write lines of its own there. (Joiners belong to some scripts.)
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-
-
-class UnableToRegisterUser(Exception):
-    status = 422
-    problem = "user-refused"
-
-
-@transaction.atomic
-def register_user(*, email: str, password: str, at: datetime, name: str = "", roles: Sequence[str] = ()) -> User:
-    """Register a person whose address is known to be theirs; `roles` are staff groups.
-
-    Somebody who signs up on the web proves the address by a message in its place.
-    """
-    email = email.strip().lower()
-    try:
-        validate_email(email)
-    except ValidationError as error:
-        raise UnableToRegisterUser(f"“{email}” is not an e-mail address.") from error
-    if unknown := sorted(set(roles) - set(STAFF_ROLES)):
-        raise UnableToRegisterUser(f"There is no role {', '.join(unknown)}; there are {', '.join(STAFF_ROLES)}.")
-    if User.objects.filter(email=email).exists():
-        raise UnableToRegisterUser(f"{email} is already registered.")
-    user = User.objects.create_user(email, password, name=name, date_joined=at)
-    EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
-    user.groups.set(Group.objects.filter(name__in=roles))
-    return user
-
-
-@transaction.atomic
-def enrol_totp(*, user: User, secret: str) -> None:
-    """Set up an authenticator app for a person who holds `secret` (base 32); replaces one set up before."""
-    # Both are built when allauth's models are ready, which is after this module.
-    from allauth.mfa.models import Authenticator
-    from allauth.mfa.totp.internal.auth import TOTP
-
-    Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).delete()
-    TOTP.activate(user, secret)
 
 
 class UnableToRegisterContributor(Exception):

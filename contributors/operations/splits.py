@@ -11,19 +11,10 @@ from datetime import datetime
 
 from django.db import transaction
 
-from contributors.models import (
-    PPB,
-    Contributor,
-    Holder,
-    Split,
-    SplitDispute,
-    SplitProposal,
-    SplitProposalPart,
-    User,
-    Work,
-)
+from contributors.models import PPB, Contributor, Holder, Split, SplitDispute, SplitProposal, SplitProposalPart, Work
 from contributors.queries.people import manages
 from contributors.queries.splits import split_of
+from people.models import User
 from people.presentation import percent
 
 PARTS_MAX = 50

@@ -10,9 +10,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from contributors.forms.people import RegisterForm
-from contributors.models import User
 from contributors.operations.people import UnableToRegisterContributor, register_contributor
 from contributors.portal.guard import CHOSEN
+from people.models import User
 
 PORTAL, CONSOLE = "/portal/", "/console/"
 """Their pages belong to the app of the top layer; this one knows only where they are."""

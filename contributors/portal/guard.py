@@ -11,7 +11,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
-from contributors.models import Contributor, Membership, User
+from contributors.models import Contributor, Membership
+from people.models import User
 
 View = Callable[..., HttpResponseBase]
 CHOSEN = "contributor"

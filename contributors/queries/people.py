@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from contributors.models import (
-    Contributor,
-    Membership,
-    User,
-)
+from contributors.models import Contributor, Membership
+from people.models import User
 
 
 def manages(user: User, contributor: Contributor) -> bool:

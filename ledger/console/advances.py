@@ -12,7 +12,6 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from contributors.models import User
 from ledger import journal
 from ledger.forms.contracts import AdvanceForm
 from ledger.journal import AccountKey, UnableToPost
@@ -34,6 +33,7 @@ from ledger.operations.advances import (
 from ledger.queries.contract_words import terms_in_words
 from ledger.queries.contracts import contracts, versions_in_force
 from people.console.guard import recently_authenticated, staff_required, user_of
+from people.models import User
 
 READERS = ("finance_maker", "finance_checker", "auditor", "admin")
 TONES = {"proposed": "info", "granted": "good", "rejected": "neutral"}

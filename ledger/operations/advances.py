@@ -12,14 +12,15 @@ from datetime import datetime
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Sum
 
-from contributors.models import User
-from contributors.operations.deciding import lacks_role, why_not_decide
+from contributors.operations.deciding import why_not_decide
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import AdvanceCancellation, AdvanceProposal, Contract, EntryKind
 from ledger.money import ASSETS, UNITS_MAX, asset, whole_minor
 from ledger.operations.periods import dated
 from ledger.operations.proposals import decide, propose, reject, undecided
+from people.actor import lacks_role
+from people.models import User
 from people.presentation import amounts
 
 PROPOSERS = ("finance_maker", "finance_checker")

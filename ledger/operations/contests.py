@@ -10,7 +10,7 @@ from datetime import datetime
 
 from django.db import connection, transaction
 
-from contributors.models import SplitDispute, User
+from contributors.models import SplitDispute
 from contributors.operations.deciding import why_not_decide
 from contributors.operations.splits import close_contest
 from ledger import journal
@@ -18,6 +18,7 @@ from ledger.journal import AccountKey, post
 from ledger.models import Account, EntryKind, Period
 from ledger.operations.claims import UnableToSettleClaim, decide_dispute
 from ledger.operations.periods import dated
+from people.models import User
 
 DECIDERS = ("finance_checker", "compliance")
 

@@ -11,13 +11,15 @@ from django.core.exceptions import ValidationError
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Max
 
-from contributors.models import Contributor, Split, User
-from contributors.operations.deciding import lacks_role, why_not_decide
+from contributors.models import Contributor, Split
+from contributors.operations.deciding import why_not_decide
 from ledger import journal
 from ledger.models import Contract, ContractTerms, Period, period_of
 from ledger.money import ASSETS
 from ledger.operations.proposals import decide, reject, undecided
 from ledger.queries.contracts import versions_in_force
+from people.actor import lacks_role
+from people.models import User
 
 PROPOSERS = ("finance_maker", "finance_checker")
 ADOPTERS = ("finance_checker",)

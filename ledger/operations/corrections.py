@@ -16,12 +16,13 @@ from django.db.models import QuerySet
 from attribution.models import AttributionIndex, Generation
 from attribution.operations.attributions import UnableToAttribute, attribute_again
 from attribution.operations.renewals import attribute_batch_again
-from contributors.models import User
-from contributors.operations.deciding import lacks_role, why_not_decide
+from contributors.operations.deciding import why_not_decide
 from ledger import journal
 from ledger.models import EntryKind, Restatement, Void, period_of, utc_date
 from ledger.operations.accruals import accrue, dates_of, hold_sweeps, opposite, standing
 from ledger.queries.archived import archived_of, is_archived
+from people.actor import lacks_role
+from people.models import User
 
 BATCH_MAX = 64
 PROPOSERS = ("finance_maker", "finance_checker")

@@ -7,11 +7,12 @@ from datetime import datetime
 
 from django.db import IntegrityError, transaction
 
-from contributors.models import Contributor, User
+from contributors.models import Contributor
 from contributors.operations.deciding import why_not_decide
 from ledger.models import ReceiptDispute
 from ledger.models.disputes import WORDS_MAX
 from ledger.queries import receipt
+from people.models import User
 
 OPEN_MAX = 50
 ANSWERERS = ("finance_checker", "compliance")

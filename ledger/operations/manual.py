@@ -8,14 +8,15 @@ from datetime import datetime
 
 from django.db import transaction
 
-from contributors.models import User
-from contributors.operations.deciding import lacks_role, why_not_decide
+from contributors.operations.deciding import why_not_decide
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import EntryKind, ManualEntry
 from ledger.money import UNITS_MAX
 from ledger.operations.periods import dated
 from ledger.operations.proposals import decide, propose, reject, undecided
+from people.actor import lacks_role
+from people.models import User
 
 LINES_MAX = 20
 PROPOSERS = ("finance_maker", "finance_checker")

@@ -10,12 +10,13 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Max
 
-from contributors.models import User
-from contributors.operations.deciding import lacks_role, why_not_decide
+from contributors.operations.deciding import why_not_decide
 from ledger import journal
 from ledger.models import Period, Refusal, RoyaltyPlan, period_of, utc_date
 from ledger.money import ASSETS
 from ledger.operations.contracts import broken_rules
+from people.actor import lacks_role
+from people.models import User
 
 PROPOSERS = ("finance_maker", "finance_checker")
 ADOPTERS = ("finance_checker",)

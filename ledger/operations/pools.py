@@ -14,8 +14,7 @@ from django.db import connection, transaction
 from redis import RedisError
 
 from attribution.models import Generation
-from contributors.models import User
-from contributors.operations.deciding import lacks_role, why_not_decide
+from contributors.operations.deciding import why_not_decide
 from ledger import division, journal
 from ledger.division import Case
 from ledger.journal import AccountKey
@@ -33,6 +32,8 @@ from ledger.models import (
 from ledger.money import UNITS_MAX
 from ledger.operations.accruals import SWEEP_MAX, divided, documents_of, hold_sweeps, key_of_pairs
 from ledger.operations.plans import plan_at
+from people.actor import lacks_role
+from people.models import User
 
 State = PeriodPool.State
 PROPOSERS = ("finance_maker", "finance_checker")

@@ -13,14 +13,14 @@ from datetime import datetime
 
 from django.db import IntegrityError, transaction
 
-from contributors.models import User
-from contributors.operations.deciding import lacks_role
 from ledger import division
 from ledger.division import Case
 from ledger.models import Period, PlanPreview, RoyaltyPlan
 from ledger.operations.floors import equal_weights, share_out
 from ledger.operations.plans import PROPOSERS
 from ledger.operations.pools import bounds, expected_part
+from people.actor import lacks_role
+from people.models import User
 
 # The lines of a preview, each under the plans in effect and under the proposal.
 TOTALS = (

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from django.db import DatabaseError, IntegrityError, transaction
 
-from contributors.models import User
-from contributors.operations.deciding import lacks_role
 from ledger.models.proposals import Proposal
+from people.actor import lacks_role
+from people.models import User
 
 P = TypeVar("P", bound=Proposal)
 

@@ -7,11 +7,12 @@ from datetime import date, datetime
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from contributors.models import User
-from contributors.operations.deciding import lacks_role, why_not_decide
+from contributors.operations.deciding import why_not_decide
 from ledger.models import WithholdingRate, utc_date
 from ledger.operations.contracts import broken_rules
 from ledger.operations.proposals import decide, reject, undecided
+from people.actor import lacks_role
+from people.models import User
 from people.presentation.countries import COUNTRIES
 
 PROPOSERS = ("finance_maker", "finance_checker", "compliance")

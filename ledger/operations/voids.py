@@ -8,8 +8,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from attribution.models import Generation
-from contributors.models import User
-from contributors.operations.deciding import lacks_role, why_not_decide
+from contributors.operations.deciding import why_not_decide
 from ledger.models import Void, VoidProposal
 from ledger.operations.accruals import hold_sweeps
 from ledger.operations.corrections import (
@@ -20,6 +19,8 @@ from ledger.operations.corrections import (
     void_generation,
 )
 from ledger.operations.proposals import decide, reject, undecided
+from people.actor import lacks_role
+from people.models import User
 
 
 def propose_void(*, generation: Generation, reason: str, detail: str, by: User, at: datetime) -> VoidProposal:

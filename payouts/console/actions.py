@@ -15,13 +15,13 @@ from payouts.console import actor_required, done, of_run, reader_required
 from payouts.console.buttons import why_not_approve
 from payouts.console.runs import run_context
 from payouts.forms.fields import ReasonForm
-from payouts.forms.presence import presence_of
 from payouts.forms.runs import ApproveForm
 from payouts.models import PayoutRun, Rail
 from payouts.operations import approval, building, closing, control, runs
 from payouts.reconciliation import banks
 from payouts.reconciliation.comparison import reconcile_run
 from people.console.guard import recently_authenticated, user_of
+from people.console.presence import presence_of
 from people.console.refusals import Refused, explained
 
 page_or_form = require_http_methods(["GET", "POST"])

@@ -12,15 +12,15 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from payouts.console import ADMIN, CHECKER, COMPLIANCE, MAKER, actor_required, done, of_run, reader_required
-from payouts.console.acts import Act, act
 from payouts.exports import tables
 from payouts.forms.fields import ReasonForm, SureForm
-from payouts.forms.presence import presence_of
 from payouts.forms.runs import BankLinesForm, ExportForm
 from payouts.models import BankFile, BankLine, Payout, PayoutRun, Rail
 from payouts.operations import bank_lines, bank_reports
 from payouts.operations.bank_files import export_bank_file, mark_bank_file_sent, read_bank_file, withdraw_bank_file
+from people.console.acts import Act, act
 from people.console.guard import recently_authenticated, user_of
+from people.console.presence import presence_of
 from people.console.refusals import explained
 from people.presentation import csv
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from contributors.models import User
 from payouts.console import ADMIN, CHECKER, COMPLIANCE, MAKER
 from payouts.models import Payout, PayoutRun
-from payouts.operations.audit import acts_for_payee
+from payouts.operations.conflicts import acts_for_payee
+from people.models import User
 
 S = PayoutRun.State
 

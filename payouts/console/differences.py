@@ -13,12 +13,12 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from payouts.console import actor_required, done, reader_required
 from payouts.forms.fields import ReasonForm
-from payouts.forms.presence import presence_of
 from payouts.forms.runs import DecideUnknownForm
 from payouts.models import Difference, Payout, Reconciliation, WebhookEvent
 from payouts.operations import closing
 from payouts.queries import payees
 from people.console.guard import recently_authenticated, user_of
+from people.console.presence import presence_of
 from people.console.refusals import explained
 
 EVENTS_PAGE = 50

@@ -14,14 +14,14 @@ from django.views.decorators.http import require_GET, require_http_methods
 from ledger.models import Account
 from ledger.money import ASSETS, from_minor
 from payouts.console import ADMIN, CHECKER, MAKER, actor_required, reader_required
-from payouts.console.acts import Act, act
-from payouts.forms.presence import presence_of
 from payouts.forms.runs import TopUpForm
 from payouts.models import PayoutRun, Rail, TopUp
 from payouts.operations import control
 from payouts.operations.funding import fund_platform
 from payouts.queries import balances
+from people.console.acts import Act, act
 from people.console.guard import recently_authenticated, user_of
+from people.console.presence import presence_of
 from people.presentation import amounts
 
 

@@ -12,10 +12,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from payouts.console import actor_required, done, reader_required
-from payouts.forms.presence import presence_of
 from payouts.models import WebhookEvent
 from payouts.reconciliation.inbox import replay_webhook
 from people.console.guard import user_of
+from people.console.presence import presence_of
 from people.console.refusals import explained
 
 PAGE = 50

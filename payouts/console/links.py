@@ -16,12 +16,12 @@ from django.views.decorators.http import require_GET, require_http_methods
 from contributors.models import Contributor, ContributorLink
 from contributors.queries.links import suspicions
 from payouts.console import ADMIN, COMPLIANCE, actor_required, reader_required
-from payouts.console.acts import Act, act
 from payouts.forms.fields import ReasonForm
 from payouts.forms.payees import DecideLinkForm, DifferentPeopleForm, LinkForm
-from payouts.forms.presence import presence_of
 from payouts.operations.links import decide_link, dismiss_suspicion, propose_end_of_link, propose_link
+from people.console.acts import Act, act
 from people.console.guard import recently_authenticated, user_of
+from people.console.presence import presence_of
 from people.presentation import dates
 
 State = ContributorLink.State

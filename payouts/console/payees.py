@@ -15,15 +15,13 @@ from django.views.decorators.http import require_GET, require_http_methods
 from contributors.models import Contributor
 from contributors.queries.links import linked_with
 from payouts.console import actor_required, reader_required
-from payouts.console.acts import Act, act
 from payouts.exports import tables
 from payouts.forms.fields import ReasonForm
 from payouts.forms.payees import ChooseRailForm, PlaceHoldForm
-from payouts.forms.presence import presence_of
 from payouts.models import Hold, HoldReason, Rail
 from payouts.operations import banks
 from payouts.operations import holds as holds_operations
-from payouts.queries import balances, records, standing
+from payouts.queries import balances, standing
 from payouts.queries.hold_reasons import RULES, Owner, why_not_release
 from payouts.queries.payees import (
     ExplainedHold,
@@ -35,8 +33,11 @@ from payouts.queries.payees import (
     tax_form_of,
 )
 from payouts.rails.choice import RAIL_NAMES, rail_of
+from people.console.acts import Act, act
 from people.console.guard import recently_authenticated, user_of
+from people.console.presence import presence_of
 from people.presentation import csv, dates
+from people.queries import audit as audit_queries
 
 PAGE = 50
 
@@ -86,7 +87,7 @@ def payee_account(request: HttpRequest, public_id: UUID) -> HttpResponse:
             "history": payouts_of(contributor)[:20],
             "left_out": left_out_of(contributor)[:10],
             "notices": notices_of(contributor)[:20],
-            "events": records.audit_events(f"contributor:{contributor.pk}")[:20],
+            "events": audit_queries.audit_events(f"contributor:{contributor.pk}")[:20],
             "may_act": user_of(request).has_role("finance_maker", "finance_checker", "compliance", "admin"),
             "may_record_tax": user_of(request).has_role("compliance"),
             "may_choose": user_of(request).has_role("finance_checker", "admin"),

@@ -14,13 +14,13 @@ from django.views.decorators.http import require_GET, require_http_methods
 from ledger.models import Account
 from ledger.money import ASSETS, asset
 from payouts.console import ADMIN, CHECKER, MAKER, actor_required, reader_required
-from payouts.console.acts import Act, act
-from payouts.forms.presence import presence_of
 from payouts.forms.rules import DecidePolicyForm, PolicyForm
 from payouts.models import PayoutPolicy, PolicyProposal
 from payouts.operations import policies as policies_operations
 from payouts.queries.policies import FIGURES, terms_in_force
+from people.console.acts import Act, act
 from people.console.guard import recently_authenticated, user_of
+from people.console.presence import presence_of
 from people.presentation import amounts
 
 LABELS = {

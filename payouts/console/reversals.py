@@ -11,12 +11,12 @@ from django.views.decorators.http import require_http_methods
 
 from ledger.money import asset
 from payouts.console import ADMIN, CHECKER, actor_required, run_or_404
-from payouts.console.acts import Act, act
-from payouts.forms.presence import presence_of
 from payouts.forms.runs import ReverseForm
 from payouts.models import Payout, PayoutAttempt, Rail
 from payouts.operations import reversals
+from people.console.acts import Act, act
 from people.console.guard import recently_authenticated, user_of
+from people.console.presence import presence_of
 from people.presentation import amounts
 
 

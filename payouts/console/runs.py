@@ -18,15 +18,16 @@ from ledger.money import ASSETS
 from payouts.console import MAKER, actor_required, of_run, reader_required, run_or_404
 from payouts.console.buttons import buttons, steps
 from payouts.exports import remittance, tables
-from payouts.forms.presence import presence_of
 from payouts.forms.runs import BuildRunForm
 from payouts.models import Payout, PayoutRun, Rail
 from payouts.operations import building, control, reversals
 from payouts.queries import balances, payees, records
 from payouts.queries import runs as runs_queries
 from people.console.guard import user_of
+from people.console.presence import presence_of
 from people.console.refusals import explained
 from people.presentation import csv
+from people.queries import audit as audit_queries
 
 PAYEES_PAGE = 50
 # The groups of the board, in the order in which they want attention.
@@ -128,7 +129,7 @@ def payee(request: HttpRequest, public_id: UUID, payout_id: UUID) -> HttpRespons
             "reversals": payout.reversals.order_by("pk"),
             "entries": remittance.entries_of(payout),
             "holds": payees.open_holds(payout.contributor),
-            "events": records.audit_events(f"payout:{payout.public_id}")[:20],
+            "events": audit_queries.audit_events(f"payout:{payout.public_id}")[:20],
             "paid_states": Payout.PAID,
             "can_reverse": payout.rail == Rail.STRIPE_TRANSFER
             and payout.state in reversals.REVERSIBLE
@@ -210,7 +211,7 @@ def run_context(request: HttpRequest, run: PayoutRun) -> dict[str, Any]:
         "left_out": run.left_out.select_related("contributor").order_by("reason", "-amount"),
         "left_out_sums": run.left_out.values("reason").annotate(n=Count("pk"), amount=Sum("amount")).order_by("reason"),
         "differences": records.open_differences(run),
-        "events": records.audit_events(f"run:{run.public_id}")[:50],
+        "events": audit_queries.audit_events(f"run:{run.public_id}")[:50],
         "steps": steps(run),
         "can": buttons(run, user_of(request)),
         "frozen": settings.PAYOUTS_FROZEN,

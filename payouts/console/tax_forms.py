@@ -12,14 +12,14 @@ from django.views.decorators.http import require_http_methods
 
 from contributors.models import PPB, Contributor
 from payouts.console import COMPLIANCE, actor_required
-from payouts.console.acts import Act, act
 from payouts.forms.payees import TaxFormForm
-from payouts.forms.presence import presence_of
 from payouts.models import TaxProfile
 from payouts.operations import tax_forms
 from payouts.operations.accounts import tax_problem
 from payouts.queries import payees
+from people.console.acts import Act, act
 from people.console.guard import recently_authenticated, user_of
+from people.console.presence import presence_of
 from people.presentation import dates
 from people.presentation.countries import COUNTRIES
 

@@ -10,7 +10,7 @@ from ledger.models import Entry
 from ledger.money import asset
 from payouts.models import BankDetails, Payout, PayoutAttempt, Rail
 from payouts.queries import words
-from people.presentation import dates
+from people.presentation import codes, dates
 from people.presentation.amounts import text_of_minor
 from people.presentation.countries import COUNTRIES
 from people.presentation.pdf import Column, Facts, Heading, Labelled, Lines, Paper, Row, Sum, Words
@@ -63,7 +63,7 @@ def paper_of(payout: Payout) -> Paper:
     number = f"Payout {payout.public_id}"
     headline_note = f"Sent to your {_where(payout)} on {dates.moment(payout.transferred_at)}."
     proof = tuple(
-        (f"Entry {entry.pk}, {ENTRY_WORDS.get(entry.kind, words.spaced(entry.kind))}", bytes(entry.hash).hex())
+        (f"Entry {entry.pk}, {ENTRY_WORDS.get(entry.kind, codes.spaced(entry.kind))}", bytes(entry.hash).hex())
         for entry in entries_of(payout)
     )
     return Paper(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from ledger.money import asset, format_amount, from_minor
-from payouts.models import AuditEvent, Payout, PayoutAttempt, PayoutRun
+from payouts.models import Payout, PayoutAttempt, PayoutRun
 from payouts.operations import bank_reports
 from payouts.queries.balances import Dormant
 from people.presentation import csv
@@ -204,20 +204,3 @@ def _money(minor: int, currency: str) -> str:
 
 def _at(moment: datetime | None) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds") if moment else ""
-
-
-def audit_log(events: Iterable[AuditEvent]) -> bytes:
-    """Every act with what is needed to compute its hash again."""
-    header = ["sequence", "at", "actor", "action", "subject", "before", "after", "ip", "mfa_age_seconds",
-              "request_id", "prev_hash", "hash"]  # fmt: skip
-    return csv.table(
-        header,
-        (
-            [
-                e.sequence, _at(e.at), e.actor.email if e.actor else "", e.action, e.subject, json.dumps(e.before),
-                json.dumps(e.after), e.ip, e.mfa_age_seconds, e.request_id, bytes(e.prev_hash).hex(),
-                bytes(e.hash).hex(),
-            ]
-            for e in events
-        ),
-    )  # fmt: skip

@@ -11,8 +11,8 @@ from django import forms
 from contributors.models import Contributor
 from payouts.forms.fields import day_field
 from payouts.models import HoldReason, Rail, TaxProfile
-from payouts.queries import words
 from payouts.queries.hold_reasons import PLACED_BY_PEOPLE
+from people.presentation import codes
 from people.presentation.countries import COUNTRIES
 
 
@@ -34,7 +34,7 @@ class PlaceHoldForm(forms.Form):
         reason = self.fields["reason"]
         assert isinstance(reason, forms.ChoiceField)
         reason.choices = [
-            (name, words.spaced(name).capitalize())
+            (name, codes.spaced(name).capitalize())
             for name in sorted(PLACED_BY_PEOPLE)
             if may_list or name != HoldReason.SANCTIONS_LISTED
         ]

@@ -1,15 +1,13 @@
-"""What staff itself obeys: policies and roles."""
+"""Payout policies."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from django import forms
 
 from ledger.money import asset, format_amount, from_minor
 from payouts.forms.fields import MinorAmountField
-from payouts.queries import words
 
 
 class PolicyForm(forms.Form):
@@ -60,17 +58,3 @@ class DecidePolicyForm(forms.Form):
         assert isinstance(decision, forms.ChoiceField)
         adopt = [] if is_own else [("adopt", "Adopt it: runs that are built from now on obey it")]
         decision.choices = [*adopt, ("refuse", "Withdraw it" if is_own else "Refuse it: nothing changes")]
-
-
-class RolesForm(forms.Form):
-    roles = forms.MultipleChoiceField(required=False, widget=forms.CheckboxSelectMultiple)
-    reason = forms.CharField(max_length=500, widget=forms.Textarea(attrs={"rows": 2}), label="Why")
-    # The roles that the page showed, so that nobody gives back what somebody else has just taken.
-    known = forms.MultipleChoiceField(required=False, widget=forms.MultipleHiddenInput)
-
-    def __init__(self, *arguments: Any, roles: Sequence[str], **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        for name in ("roles", "known"):
-            field = self.fields[name]
-            assert isinstance(field, forms.MultipleChoiceField)
-            field.choices = [(role, words.spaced(role).replace("_", " ").capitalize()) for role in roles]

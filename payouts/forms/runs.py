@@ -7,11 +7,11 @@ from typing import Any
 
 from django import forms
 
-from contributors.models import uuid7
 from ledger.money import asset, format_amount, from_minor
 from payouts.forms.fields import MinorAmountField, day_field
 from payouts.models import Rail
 from payouts.rails.choice import RAIL_NAMES
+from people.models import uuid7
 
 
 class BuildRunForm(forms.Form):

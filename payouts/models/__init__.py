@@ -16,11 +16,11 @@ from payouts.models.accounts import (
 )
 from payouts.models.banks import BankDetails, BankFile, BankLine
 from payouts.models.payouts import BankPayout, Payout, PayoutAttempt, Reversal
-from payouts.models.records import AuditEvent, Difference, MutedNotice, Notice, Reconciliation, WebhookEvent
+from payouts.models.records import Difference, MutedNotice, Notice, Reconciliation, WebhookEvent
 from payouts.models.runs import LeftOut, PayoutRun, TopUp
 
 __all__ = [
-    "AuditEvent", "BankDetails", "BankFile", "BankLine", "BankPayout", "Difference", "Hold", "HoldReason", "LeftOut",
+    "BankDetails", "BankFile", "BankLine", "BankPayout", "Difference", "Hold", "HoldReason", "LeftOut",
     "MutedNotice", "Notice", "Payout", "PayoutAccount", "PayoutAttempt", "PayoutPolicy", "PayoutRun", "PolicyProposal",
     "Rail", "Reconciliation", "Reversal", "TaxProfile", "TopUp", "WebhookEvent",
 ]  # fmt: skip

@@ -7,7 +7,8 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 
-from contributors.models import PPB, uuid7
+from contributors.models import PPB
+from people.models import uuid7
 
 
 class Rail(models.TextChoices):
@@ -101,7 +102,7 @@ class TaxProfile(models.Model):
     received_on = models.DateField(null=True, blank=True)
     withholding_ppb = models.BigIntegerField(default=0)
     valid_until = models.DateField(null=True, blank=True)
-    recorded_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, null=True, related_name="+")
+    recorded_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, related_name="+")
     recorded_at = models.DateTimeField()
 
     class Meta:
@@ -142,8 +143,8 @@ class PayoutPolicy(models.Model):
     # The most that one person may approve in one run, and in one UTC day. Null: no limit.
     approval_limit_minor = models.BigIntegerField(null=True, blank=True)
     daily_approval_minor = models.BigIntegerField(null=True, blank=True)
-    created_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
-    approved_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, null=True, related_name="+")
+    created_by = models.ForeignKey("people.User", on_delete=models.PROTECT, related_name="+")
+    approved_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField()
 
     class Meta:
@@ -188,11 +189,9 @@ class PolicyProposal(models.Model):
     terms = models.JSONField()
     reason = models.CharField(max_length=500)
     state = models.CharField(max_length=7, choices=State.choices, default=State.OPEN)
-    proposed_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
+    proposed_by = models.ForeignKey("people.User", on_delete=models.PROTECT, related_name="+")
     proposed_at = models.DateTimeField()
-    decided_by = models.ForeignKey(
-        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    decided_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     decided_at = models.DateTimeField(null=True, blank=True)
     policy = models.OneToOneField(
         PayoutPolicy, on_delete=models.PROTECT, null=True, blank=True, related_name="proposal"
@@ -254,14 +253,10 @@ class Hold(models.Model):
     reason = models.CharField(max_length=32, choices=HoldReason.choices)
     # What the person who placed it, or Stripe, said; shown to staff.
     note = models.CharField(max_length=500, blank=True)
-    placed_by = models.ForeignKey(
-        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    placed_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     placed_at = models.DateTimeField()
     ends_at = models.DateTimeField(null=True, blank=True)
-    released_by = models.ForeignKey(
-        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    released_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     released_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

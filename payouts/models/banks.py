@@ -7,7 +7,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 
-from contributors.models import uuid7
+from people.models import uuid7
 
 
 class BankDetails(models.Model):
@@ -24,7 +24,7 @@ class BankDetails(models.Model):
     country = models.CharField(max_length=2)
     last4 = models.CharField(max_length=4)
     bank_name = models.CharField(max_length=140, blank=True)
-    recorded_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
+    recorded_by = models.ForeignKey("people.User", on_delete=models.PROTECT, related_name="+")
     recorded_at = models.DateTimeField()
 
     class Meta:
@@ -58,13 +58,11 @@ class BankFile(models.Model):
     total_minor = models.BigIntegerField()
     execution_on = models.DateField()
     state = models.CharField(max_length=9, choices=State.choices, default=State.MADE)
-    made_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
+    made_by = models.ForeignKey("people.User", on_delete=models.PROTECT, related_name="+")
     made_at = models.DateTimeField()
-    sent_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    sent_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     sent_at = models.DateTimeField(null=True, blank=True)
-    withdrawn_by = models.ForeignKey(
-        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    withdrawn_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     withdrawn_at = models.DateTimeField(null=True, blank=True)
     note = models.CharField(max_length=500, blank=True)
 
@@ -109,7 +107,7 @@ class BankLine(models.Model):
     currency = models.CharField(max_length=3)
     booked_on = models.DateField()
     reason = models.CharField(max_length=200, blank=True)
-    recorded_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
+    recorded_by = models.ForeignKey("people.User", on_delete=models.PROTECT, related_name="+")
     recorded_at = models.DateTimeField()
 
     class Meta:

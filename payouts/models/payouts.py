@@ -7,9 +7,9 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 
-from contributors.models import uuid7
 from payouts.models.accounts import Rail
 from payouts.models.runs import PayoutRun
+from people.models import uuid7
 
 
 class Payout(models.Model):
@@ -184,7 +184,7 @@ class PayoutAttempt(models.Model):
     provider_reversal_id = models.CharField(max_length=64, null=True, blank=True)
     balance_transaction = models.CharField(max_length=64, blank=True)
     destination_payment = models.CharField(max_length=64, blank=True)
-    requested_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, null=True, related_name="+")
+    requested_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, related_name="+")
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

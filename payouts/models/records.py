@@ -1,4 +1,4 @@
-"""What others told us, what we compared, whom we told, and who did what."""
+"""Webhook events, reconciliations with their differences, and notices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
-from contributors.models import uuid7
+from people.models import uuid7
 
 
 class WebhookEvent(models.Model):
@@ -136,9 +136,7 @@ class Difference(models.Model):
     state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
     found_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
-    signed_off_by = models.ForeignKey(
-        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    signed_off_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     note = models.CharField(max_length=1000, blank=True)
 
     class Meta:
@@ -199,29 +197,3 @@ class MutedNotice(models.Model):
 
     def __str__(self) -> str:
         return f"{self.contributor}: no mail of {self.kind}"
-
-
-class AuditEvent(models.Model):
-    """Who did what to what, when, from where, and how fresh the second factor was. Append-only.
-
-    `sequence`, `prev_hash` and `hash` are set by a trigger, under one lock: sha256(prev || canonical text of the row).
-    """
-
-    sequence = models.BigIntegerField(unique=True, editable=False)
-    at = models.DateTimeField()
-    actor = models.ForeignKey("contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
-    action = models.CharField(max_length=60)
-    subject = models.CharField(max_length=120)
-    before = models.JSONField(default=dict)
-    after = models.JSONField(default=dict)
-    ip = models.GenericIPAddressField(null=True, blank=True)
-    mfa_age_seconds = models.IntegerField(null=True, blank=True)
-    request_id = models.CharField(max_length=64, blank=True)
-    prev_hash = models.BinaryField(max_length=32, editable=False)
-    hash = models.BinaryField(max_length=32, unique=True, editable=False)
-
-    class Meta:
-        indexes = [models.Index(fields=["subject", "-sequence"], name="audit_events_of_a_subject")]
-
-    def __str__(self) -> str:
-        return f"{self.action} {self.subject}"

@@ -7,8 +7,8 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 
-from contributors.models import uuid7
 from payouts.models.accounts import HoldReason, Rail
+from people.models import uuid7
 from people.presentation import dates
 
 
@@ -78,9 +78,9 @@ class PayoutRun(models.Model):
     configuration = models.JSONField(default=dict)
     supersedes = models.OneToOneField("self", on_delete=models.PROTECT, null=True, blank=True, related_name="successor")
     split_from = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="splits")
-    created_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
+    created_by = models.ForeignKey("people.User", on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
-    last_edited_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
+    last_edited_by = models.ForeignKey("people.User", on_delete=models.PROTECT, related_name="+")
     last_edited_at = models.DateTimeField()
     # Frozen when the run goes into review.
     submitted_at = models.DateTimeField(null=True, blank=True)
@@ -88,32 +88,24 @@ class PayoutRun(models.Model):
     n_payouts = models.IntegerField(default=0)
     total_minor = models.BigIntegerField(default=0)
     needs_second_approval = models.BooleanField(default=False)
-    approved_by = models.ForeignKey(
-        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    approved_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     approved_at = models.DateTimeField(null=True, blank=True)
     approved_hash = models.BinaryField(max_length=32, null=True, blank=True)
     second_approved_by = models.ForeignKey(
-        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+        "people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
     second_approved_at = models.DateTimeField(null=True, blank=True)
     approval_expires_at = models.DateTimeField(null=True, blank=True)
-    rejected_by = models.ForeignKey(
-        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    rejected_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     reject_reason = models.CharField(max_length=500, blank=True)
-    started_by = models.ForeignKey(
-        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    started_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     started_at = models.DateTimeField(null=True, blank=True)
     paused_at = models.DateTimeField(null=True, blank=True)
     pause_code = models.CharField(max_length=48, choices=PauseCode.choices, blank=True)
     pause_note = models.CharField(max_length=500, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     reconciled_at = models.DateTimeField(null=True, blank=True)
-    closed_by = models.ForeignKey(
-        "contributors.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
+    closed_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     closed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -240,7 +232,7 @@ class TopUp(models.Model):
     provider_topup_id = models.CharField(max_length=64, null=True, blank=True, unique=True)
     entry = models.BigIntegerField(null=True, blank=True)
     reversal_entry = models.BigIntegerField(null=True, blank=True)
-    requested_by = models.ForeignKey("contributors.User", on_delete=models.PROTECT, related_name="+")
+    requested_by = models.ForeignKey("people.User", on_delete=models.PROTECT, related_name="+")
     requested_at = models.DateTimeField()
     # How often it may have gone on the wire, and how many of those Stripe answered with "not executed".
     sends = models.IntegerField(default=1)

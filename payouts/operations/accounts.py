@@ -9,11 +9,10 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import transaction
 
-from contributors.models import Contributor, User
+from contributors.models import Contributor
 from contributors.queries.people import manages
 from ledger.queries import balances
 from payouts.models import HoldReason, Payout, PayoutAccount, Rail, TaxProfile
-from payouts.operations.audit import NOBODY, Presence, audit
 from payouts.operations.holds import sync_automatic_holds
 from payouts.operations.links import note_bank_at_stripe
 from payouts.queries import payees
@@ -21,6 +20,8 @@ from payouts.queries.hold_reasons import reason_of_disabling
 from payouts.queries.policies import terms_in_force
 from payouts.rails import choice
 from payouts.rails.stripe import calls, errors, values
+from people.actor import NOBODY, Presence, audit
+from people.models import User
 
 REFRESH_PATH = "/portal/payouts/onboarding/"
 RETURN_PATH = "/portal/payouts/returned/"

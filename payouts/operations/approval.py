@@ -14,12 +14,15 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
-from contributors.models import User
 from ledger.money import asset
 from payouts.attempts.content import content_hash
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import LeftOut, Notice, Payout, PayoutRun, Rail
-from payouts.operations.audit import (
+from payouts.operations.conflicts import acts_for_payee
+from payouts.operations.limits import require_within_limits
+from payouts.operations.runs import clear_approvals, lock, payouts_back_to_ready, return_to_review, wait_for_turn
+from payouts.rails.stripe import calls, client, errors
+from people.actor import (
     ADMIN,
     CHECKER,
     COMPLIANCE,
@@ -27,15 +30,12 @@ from payouts.operations.audit import (
     NOBODY,
     Presence,
     UnableToActForOneself,
-    acts_for_payee,
     audit,
     require_fresh_factor,
     require_role,
     require_settled_role,
 )
-from payouts.operations.runs import clear_approvals, lock, payouts_back_to_ready, return_to_review, wait_for_turn
-from payouts.operations.staff import require_within_limits
-from payouts.rails.stripe import calls, client, errors
+from people.models import User
 from people.presentation import amounts
 
 log = structlog.get_logger(__name__)

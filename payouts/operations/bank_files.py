@@ -17,7 +17,6 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Q
 
-from contributors.models import User
 from ledger.journal import UnableToPost
 from ledger.money import asset, format_amount, from_minor
 from ledger.operations.payouts import Reserve, reserve_payouts
@@ -25,25 +24,26 @@ from payouts.attempts.content import row_sha256
 from payouts.attempts.pace import LIVE
 from payouts.attempts.recording import hold_payout, reserve_of, void_attempt
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.models import AuditEvent, BankDetails, BankFile, Hold, HoldReason, Payout, PayoutAttempt, PayoutRun, Rail
-from payouts.operations.audit import (
+from payouts.models import BankDetails, BankFile, Hold, HoldReason, Payout, PayoutAttempt, PayoutRun, Rail
+from payouts.operations.banks import checked_iban, party_of
+from payouts.operations.conflicts import acts_for_payee
+from payouts.operations.holds import first_holds, open_holds_q
+from payouts.operations.runs import lock
+from payouts.rails.bank import sealing
+from payouts.rails.bank.pain import Order, Party, checked, pain_001
+from people.actor import (
     ADMIN,
     CHECKER,
     MAKER,
     NOBODY,
     Presence,
     UnableToActForOneself,
-    acts_for_payee,
     audit,
     require_fresh_factor,
     require_role,
     require_settled_role,
 )
-from payouts.operations.banks import checked_iban, party_of
-from payouts.operations.holds import first_holds, open_holds_q
-from payouts.operations.runs import lock
-from payouts.rails.bank import sealing
-from payouts.rails.bank.pain import Order, Party, checked, pain_001
+from people.models import AuditEvent, User
 
 # Banks take no more orders in one file; a larger run becomes several files.
 ORDERS_MAX = 5000

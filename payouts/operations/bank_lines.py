@@ -13,7 +13,7 @@ from datetime import date, datetime
 
 from django.db import transaction
 
-from contributors.models import User
+from contributors.operations.deciding import require_stranger
 from ledger.money import asset, from_minor
 from ledger.operations import payouts
 from payouts.attempts.recording import give_back, hold_payout
@@ -31,7 +31,8 @@ from payouts.models import (
     Reversal,
 )
 from payouts.operations.approval import stop_run
-from payouts.operations.audit import (
+from payouts.operations.holds import UnableToPlaceHold, place_hold
+from people.actor import (
     ADMIN,
     CHECKER,
     COMPLIANCE,
@@ -42,9 +43,8 @@ from payouts.operations.audit import (
     require_fresh_factor,
     require_role,
     require_settled_role,
-    require_stranger,
 )
-from payouts.operations.holds import UnableToPlaceHold, place_hold
+from people.models import User
 from people.presentation import amounts, dates
 
 LINES_MAX = 20_000

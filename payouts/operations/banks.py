@@ -9,10 +9,15 @@ from django.db import transaction
 from schwifty import BIC, IBAN
 from schwifty.exceptions import SchwiftyException
 
-from contributors.models import Contributor, User
+from contributors.models import Contributor
+from contributors.operations.deciding import require_stranger
 from payouts.models import BankDetails, PayoutAccount, Rail
 from payouts.operations.accounts import hold_as_account_says, require_manager
-from payouts.operations.audit import (
+from payouts.operations.links import note_iban
+from payouts.rails.bank import sealing
+from payouts.rails.bank.pain import Party
+from payouts.rails.choice import RAIL_NAMES, rail_of_country
+from people.actor import (
     ADMIN,
     CHECKER,
     NOBODY,
@@ -21,12 +26,8 @@ from payouts.operations.audit import (
     require_fresh_factor,
     require_role,
     require_settled_role,
-    require_stranger,
 )
-from payouts.operations.links import note_iban
-from payouts.rails.bank import sealing
-from payouts.rails.bank.pain import Party
-from payouts.rails.choice import RAIL_NAMES, rail_of_country
+from people.models import User
 
 
 class UnableToRecordBankDetails(Exception):

@@ -12,14 +12,13 @@ from datetime import UTC, datetime, timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 
-from contributors.models import Contributor, User
+from contributors.models import Contributor
 from ledger.models import Period
 from ledger.money import asset
 from ledger.queries.taxes import withholding_rate
 from payouts.attempts.content import row_sha256
 from payouts.models import Hold, HoldReason, LeftOut, Payout, PayoutAccount, PayoutRun, Rail, TaxProfile
 from payouts.operations.accounts import tax_problem
-from payouts.operations.audit import ADMIN, MAKER, NOBODY, Presence, audit, require_role
 from payouts.operations.holds import open_holds_q
 from payouts.operations.runs import count, move
 from payouts.queries import balances
@@ -27,6 +26,8 @@ from payouts.queries.hold_reasons import RULES
 from payouts.queries.policies import Terms, terms_in_force
 from payouts.rails import amounts as money
 from payouts.rails import choice
+from people.actor import ADMIN, MAKER, NOBODY, Presence, audit, require_role
+from people.models import User
 from people.presentation import amounts
 
 PAYOUTS_MAX = 100_000

@@ -6,11 +6,14 @@ from datetime import datetime
 
 from django.db import transaction
 
-from contributors.models import User
+from contributors.operations.deciding import require_stranger
 from payouts.attempts.pace import LIVE, Pace
 from payouts.attempts.recording import attempt_of, record_transfer, void_attempt
 from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun
-from payouts.operations.audit import (
+from payouts.operations.reversals import record_reversal, transfer_id_of, void_reversal
+from payouts.operations.runs import lock
+from payouts.rails.stripe import calls, errors
+from people.actor import (
     ADMIN,
     CHECKER,
     COMPLIANCE,
@@ -21,11 +24,8 @@ from payouts.operations.audit import (
     require_fresh_factor,
     require_role,
     require_settled_role,
-    require_stranger,
 )
-from payouts.operations.reversals import record_reversal, transfer_id_of, void_reversal
-from payouts.operations.runs import lock
-from payouts.rails.stripe import calls, errors
+from people.models import User
 
 
 class UnableToDecide(Exception):

@@ -12,12 +12,14 @@ from uuid import UUID
 
 from django.db import transaction
 
-from contributors.models import User, uuid7
 from ledger.money import ASSETS, asset, from_minor
 from ledger.operations import programme
 from payouts.attempts.pace import LIVE, Pace, after
 from payouts.models import Difference, Notice, TopUp
-from payouts.operations.audit import (
+from payouts.operations.differences import open_difference
+from payouts.rails.stripe import calls, errors, values
+from payouts.rails.stripe.errors import Outcome
+from people.actor import (
     ADMIN,
     CHECKER,
     MAKER,
@@ -28,9 +30,7 @@ from payouts.operations.audit import (
     require_role,
     require_settled_role,
 )
-from payouts.operations.differences import open_difference
-from payouts.rails.stripe import calls, errors, values
-from payouts.rails.stripe.errors import Outcome
+from people.models import User, uuid7
 from people.presentation import amounts
 
 # Stripe's clock and ours differ by less.

@@ -8,10 +8,12 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Q
 
-from contributors.models import Contributor, User
+from contributors.models import Contributor
+from contributors.operations.deciding import require_stranger
 from contributors.queries.people import manages
 from payouts.models import Hold, HoldReason, Notice, Payout
-from payouts.operations.audit import (
+from payouts.queries.hold_reasons import PLACED_BY_PEOPLE, ROLES, RULES, Release, why_not_release
+from people.actor import (
     ADMIN,
     CHECKER,
     COMPLIANCE,
@@ -22,9 +24,8 @@ from payouts.operations.audit import (
     require_fresh_factor,
     require_role,
     require_settled_role,
-    require_stranger,
 )
-from payouts.queries.hold_reasons import PLACED_BY_PEOPLE, ROLES, RULES, Release, why_not_release
+from people.models import User
 
 STAFF = (MAKER, CHECKER, COMPLIANCE, ADMIN)
 REFUSED_BY_RAIL = {HoldReason.COUNTRY_UNSUPPORTED, HoldReason.CURRENCY_UNSUPPORTED}

@@ -10,10 +10,12 @@ from datetime import datetime
 
 from django.db import transaction
 
-from contributors.models import Contributor, ContributorLink, IdentifyingDetail, User
+from contributors.models import Contributor, ContributorLink, IdentifyingDetail
 from contributors.operations import links
+from contributors.operations.deciding import require_stranger
 from payouts.models import Notice
-from payouts.operations.audit import (
+from payouts.rails.bank import sealing
+from people.actor import (
     ADMIN,
     COMPLIANCE,
     NOBODY,
@@ -22,9 +24,8 @@ from payouts.operations.audit import (
     require_fresh_factor,
     require_role,
     require_settled_role,
-    require_stranger,
 )
-from payouts.rails.bank import sealing
+from people.models import User
 
 
 def note_iban(*, contributor: Contributor, iban: str, at: datetime) -> None:

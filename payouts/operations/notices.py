@@ -19,13 +19,14 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
-from contributors.models import Contributor, Membership, User
+from contributors.models import Contributor, Membership
 from contributors.queries.links import suspicions
 from contributors.queries.people import manages
 from ledger.money import asset
 from ledger.queries import books
 from payouts.models import Difference, LeftOut, MutedNotice, Notice, PayoutRun, PolicyProposal, TaxProfile
 from payouts.operations.notice_kinds import KINDS, OPTIONAL
+from people.models import User
 from people.presentation import amounts, dates
 
 log = structlog.get_logger(__name__)

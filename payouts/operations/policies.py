@@ -8,10 +8,10 @@ from typing import Any
 
 from django.db import transaction
 
-from contributors.models import User
 from ledger.money import asset
 from payouts.models import PayoutPolicy, PolicyProposal
-from payouts.operations.audit import (
+from payouts.queries.policies import FIGURES, terms_in_force
+from people.actor import (
     ADMIN,
     CHECKER,
     MAKER,
@@ -22,7 +22,7 @@ from payouts.operations.audit import (
     require_role,
     require_settled_role,
 )
-from payouts.queries.policies import FIGURES, terms_in_force
+from people.models import User
 
 
 class UnableToAdoptPolicy(Exception):

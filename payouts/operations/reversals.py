@@ -14,13 +14,16 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
 
-from contributors.models import User
+from contributors.operations.deciding import require_stranger
 from ledger.money import from_minor
 from ledger.operations import payouts
 from payouts.attempts.pace import LIVE, Clock, Pace, after, database_clock
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import Difference, Notice, Payout, PayoutAttempt, Rail, Reversal
-from payouts.operations.audit import (
+from payouts.operations.differences import open_difference
+from payouts.rails.stripe import calls, client, errors, values
+from payouts.rails.stripe.errors import Outcome
+from people.actor import (
     ADMIN,
     CHECKER,
     NOBODY,
@@ -29,11 +32,8 @@ from payouts.operations.audit import (
     require_fresh_factor,
     require_role,
     require_settled_role,
-    require_stranger,
 )
-from payouts.operations.differences import open_difference
-from payouts.rails.stripe import calls, client, errors, values
-from payouts.rails.stripe.errors import Outcome
+from people.models import User
 
 log = structlog.get_logger(__name__)
 

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Q, Sum
 
-from contributors.models import User
 from ledger.money import asset
 from payouts.attempts.content import content_hash, row_sha256
 from payouts.models import LeftOut, Payout, PayoutRun
-from payouts.operations.audit import ADMIN, MAKER, NOBODY, Presence, audit, require_role
+from people.actor import ADMIN, MAKER, NOBODY, Presence, audit, require_role
+from people.models import User
 
 A_DAY = timedelta(days=1)
 

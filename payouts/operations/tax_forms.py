@@ -11,20 +11,13 @@ from datetime import date, datetime
 
 from django.db import transaction
 
-from contributors.models import PPB, Contributor, User
+from contributors.models import PPB, Contributor
+from contributors.operations.deciding import require_stranger
 from payouts.models import PayoutAccount, TaxProfile
 from payouts.operations.accounts import refresh_holds
-from payouts.operations.audit import (
-    COMPLIANCE,
-    NOBODY,
-    Presence,
-    audit,
-    require_fresh_factor,
-    require_role,
-    require_settled_role,
-    require_stranger,
-)
 from payouts.operations.links import note_tax_number
+from people.actor import COMPLIANCE, NOBODY, Presence, audit, require_fresh_factor, require_role, require_settled_role
+from people.models import User
 from people.presentation import dates
 from people.presentation.countries import COUNTRIES
 

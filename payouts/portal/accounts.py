@@ -10,7 +10,6 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from contributors.portal.guard import contributor_required
 from payouts.forms.portal import BankDetailsForm
-from payouts.forms.presence import presence_of
 from payouts.models import Rail
 from payouts.operations import accounts, banks
 from payouts.portal import contributor_of
@@ -18,6 +17,7 @@ from payouts.queries import payees, standing, words
 from payouts.queries.policies import terms_in_force
 from payouts.rails.choice import rail_of
 from people.console.guard import recently_authenticated, user_of
+from people.console.presence import presence_of
 from people.console.refusals import explained
 
 

@@ -15,9 +15,10 @@ from payouts.forms.portal import NoticesForm
 from payouts.operations.notice_kinds import KINDS, OPTIONAL
 from payouts.operations.notices import choose_notices
 from payouts.portal import contributor_of, membership_of
-from payouts.queries import payees, words
+from payouts.queries import payees
 from people.console.guard import user_of
 from people.console.refusals import explained
+from people.presentation import codes
 
 NOTICES_PAGE = 30
 
@@ -45,7 +46,7 @@ def notices(request: HttpRequest) -> HttpResponse:
             return redirect("payouts:notices")
     page = Paginator(payees.notices_of(contributor), NOTICES_PAGE).get_page(request.GET.get("page"))
     rows = [
-        (KINDS[row.kind].subject if row.kind in KINDS else words.spaced(row.kind).capitalize(), row) for row in page
+        (KINDS[row.kind].subject if row.kind in KINDS else codes.spaced(row.kind).capitalize(), row) for row in page
     ]
     context = {
         "page_obj": page, "rows": rows, "form": form, "may_change": may_change,

@@ -17,7 +17,6 @@ from contributors.portal.guard import contributor_required
 from ledger.money import asset, format_amount, from_minor
 from payouts.exports import remittance, tables
 from payouts.forms.portal import ThresholdForm
-from payouts.forms.presence import presence_of
 from payouts.models import HoldReason, Payout, PayoutAccount, Rail
 from payouts.operations import accounts
 from payouts.operations.holds import pause_own_payouts, resume_own_payouts
@@ -27,6 +26,7 @@ from payouts.queries.policies import terms_in_force
 from payouts.rails import amounts as money
 from payouts.rails.choice import rail_of
 from people.console.guard import recently_authenticated, user_of
+from people.console.presence import presence_of
 from people.console.refusals import explained
 from people.presentation import amounts, csv, dates
 

@@ -100,7 +100,7 @@ SELECT c.id, s.code, b.posted, greatest(c.created_at, max(u.last_login), max(u.d
   JOIN ledger_balance b ON b.account_id = a.id
   JOIN contributors_contributor c ON c.id = split_part(a.owner, ':', 2)::bigint
   LEFT JOIN contributors_membership m ON m.contributor_id = c.id
-  LEFT JOIN contributors_user u ON u.id = m.user_id
+  LEFT JOIN people_user u ON u.id = m.user_id
   LEFT JOIN payouts_payout p ON p.contributor_id = c.id AND p.state = 'settled'
  WHERE a.kind = 'contributor_payable' AND b.posted > 0
  GROUP BY c.id, s.code, b.posted

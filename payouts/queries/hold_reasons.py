@@ -6,8 +6,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from contributors.models import User
 from payouts.models.accounts import Hold, HoldReason
+from people.models import User
 
 
 class Owner(enum.StrEnum):

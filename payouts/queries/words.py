@@ -6,9 +6,10 @@ decides anything: a name that is not in a table is shown as it is, in words, nev
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from people.presentation import codes
 
 
 @dataclass(frozen=True)
@@ -171,17 +172,12 @@ def requirement(key: str) -> str:
     for prefix in sorted(_REQUIREMENTS, key=len, reverse=True):
         if key.startswith(prefix):
             return _REQUIREMENTS[prefix]
-    return spaced(key)
+    return codes.spaced(key)
 
 
 def requirements(keys: Iterable[str]) -> list[str]:
     """Each thing that is asked for, once, in the order in which Stripe asked."""
     return list(dict.fromkeys(requirement(key) for key in keys))
-
-
-def spaced(name: str) -> str:
-    """A code such as `past_due.tax-form` in readable words, for a name that no table knows."""
-    return re.sub(r"[._\-]+", " ", name).strip().lower()
 
 
 def listed(parts: list[str]) -> str:
@@ -192,4 +188,4 @@ def listed(parts: list[str]) -> str:
 
 
 def said(table: dict[str, Said], name: str) -> Said:
-    return table.get(name) or Said(spaced(name).capitalize(), "", "neutral")
+    return table.get(name) or Said(codes.spaced(name).capitalize(), "", "neutral")

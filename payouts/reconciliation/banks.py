@@ -14,9 +14,9 @@ from django.db.models import Sum
 from ledger.models import Line
 from ledger.money import from_minor
 from payouts.models import BankFile, BankLine, Difference, Payout, PayoutAttempt, PayoutRun, Rail, Reconciliation
-from payouts.operations import audit
 from payouts.queries import balances
 from payouts.reconciliation.comparison import Findings, UnableToReconcile, store_findings
+from people import actor
 
 
 def reconcile_bank_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
@@ -69,5 +69,5 @@ def reconcile_bank_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
         if run.state == PayoutRun.State.EXECUTING and n_open == 0:
             run.state, run.reconciled_at, run.finished_at = PayoutRun.State.RECONCILED, at, run.finished_at or at
             run.save(update_fields=["state", "reconciled_at", "finished_at"])
-            audit.audit(by=None, action="reconcile_run", subject=f"run:{run.public_id}", at=at)
+            actor.audit(by=None, action="reconcile_run", subject=f"run:{run.public_id}", at=at)
     return record

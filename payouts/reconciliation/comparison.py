@@ -18,9 +18,9 @@ from ledger.money import from_minor
 from ledger.operations import programme
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun, Rail, Reconciliation, Reversal, TopUp
-from payouts.operations import audit
 from payouts.queries.balances import ledger_in_transit, ledger_stripe_balance, live_in_transit
 from payouts.rails.stripe import calls, errors, values
+from people import actor
 
 # Further back a person asks for a day by itself.
 DAYS_BACK_MAX = 31
@@ -309,7 +309,7 @@ def _conclude(
         if run is not None and run.state == PayoutRun.State.EXECUTING and n_open == 0:
             run.state, run.reconciled_at, run.finished_at = PayoutRun.State.RECONCILED, at, run.finished_at or at
             run.save(update_fields=["state", "reconciled_at", "finished_at"])
-            audit.audit(by=None, action="reconcile_run", subject=f"run:{run.public_id}", at=at)
+            actor.audit(by=None, action="reconcile_run", subject=f"run:{run.public_id}", at=at)
         crashpoint(CrashPoint.RECONCILIATION_WRITTEN)
     return record
 

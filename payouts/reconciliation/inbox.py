@@ -14,14 +14,15 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from contributors.models import User
 from payouts.attempts import recording
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import BankPayout, Notice, Payout, PayoutAccount, PayoutAttempt, WebhookEvent
-from payouts.operations import audit, funding, reversals
+from payouts.operations import funding, reversals
 from payouts.operations.accounts import disconnect_account, sync_account
 from payouts.rails.stripe import calls, client, errors
 from payouts.rails.stripe.values import ToppedUp, Transfer
+from people import actor
+from people.models import User
 
 DEAD_AFTER = timedelta(hours=24)
 RETRY_FIRST = timedelta(seconds=5)
@@ -113,17 +114,17 @@ class UnableToReplay(Exception):
 
 @transaction.atomic
 def replay_webhook(
-    *, event: WebhookEvent, at: datetime, by: User | None = None, seen: audit.Presence = audit.NOBODY
+    *, event: WebhookEvent, at: datetime, by: User | None = None, seen: actor.Presence = actor.NOBODY
 ) -> WebhookEvent:
     """Take a dead event up again: tried once more, and dead again if nothing here knows its object even now."""
     if by is not None:
-        audit.require_role(by, "finance_maker", "finance_checker", "compliance", "admin")
+        actor.require_role(by, "finance_maker", "finance_checker", "compliance", "admin")
     taken = WebhookEvent.objects.filter(pk=event.pk, state=WebhookEvent.State.DEAD).update(
         state=WebhookEvent.State.RETRYING, next_try_at=at
     )
     if not taken:
         raise UnableToReplay("Only a dead letter is taken up again; this event is not one.")
-    audit.audit(by=by, action="replay_webhook", subject=f"event:{event.event_id}", at=at, seen=seen)
+    actor.audit(by=by, action="replay_webhook", subject=f"event:{event.event_id}", at=at, seen=seen)
     event.refresh_from_db()
     return event
 

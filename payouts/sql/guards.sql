@@ -168,43 +168,20 @@ END $$;
 CREATE OR REPLACE TRIGGER difference_is_signed_off_by_another BEFORE UPDATE OF signed_off_by_id ON payouts_difference
   FOR EACH ROW EXECUTE FUNCTION payouts_sign_off_is_by_another();
 
--- The audit log: every row carries the hash of the one before it. One advisory lock orders the writers, and the trigger
--- sets sequence and hashes itself, so that nobody can choose them.
-CREATE OR REPLACE FUNCTION payouts_audit_text(e payouts_auditevent) RETURNS bytea LANGUAGE sql STABLE
-    SET search_path = pg_catalog, public SET timezone = 'UTC' AS $$
-  SELECT convert_to(jsonb_build_array(e.sequence, to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'),
-    e.actor_id, e.action, e.subject, e.before, e.after, host(e.ip), e.mfa_age_seconds, e.request_id)::text, 'UTF8')
-$$;
-CREATE OR REPLACE FUNCTION payouts_chain_audit_event() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
-DECLARE
-  last record;
-BEGIN
-  PERFORM pg_advisory_xact_lock(7462, 1);
-  SELECT sequence, hash INTO last FROM payouts_auditevent ORDER BY sequence DESC LIMIT 1;
-  NEW.sequence := coalesce(last.sequence, 0) + 1;
-  NEW.prev_hash := coalesce(last.hash, decode(repeat('00', 32), 'hex'));
-  NEW.hash := sha256(NEW.prev_hash || payouts_audit_text(NEW));
-  RETURN NEW;
-END $$;
-CREATE OR REPLACE TRIGGER audit_event_is_chained BEFORE INSERT ON payouts_auditevent
-  FOR EACH ROW EXECUTE FUNCTION payouts_chain_audit_event();
-CREATE OR REPLACE TRIGGER audit_event_is_append_only BEFORE UPDATE OR DELETE ON payouts_auditevent
-  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
-
 -- A row trigger does not see a TRUNCATE; of these tables nobody removes everything, a superuser included.
 DO $$
 DECLARE
   name text;
 BEGIN
   FOREACH name IN ARRAY ARRAY['payouts_payoutrun', 'payouts_payout', 'payouts_payoutattempt', 'payouts_reversal',
-                              'payouts_hold', 'payouts_difference', 'payouts_reconciliation', 'payouts_auditevent',
+                              'payouts_hold', 'payouts_difference', 'payouts_reconciliation',
                               'payouts_webhookevent', 'payouts_topup', 'payouts_bankpayout'] LOOP
     EXECUTE format('CREATE OR REPLACE TRIGGER is_never_emptied BEFORE TRUNCATE ON %I
                     FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change()', name);
   END LOOP;
 END $$;
 
-REVOKE UPDATE, DELETE, TRUNCATE ON payouts_auditevent, payouts_reversal, payouts_payoutpolicy, payouts_taxprofile,
+REVOKE UPDATE, DELETE, TRUNCATE ON payouts_reversal, payouts_payoutpolicy, payouts_taxprofile,
   payouts_reconciliation FROM tributary_app;
 REVOKE DELETE, TRUNCATE ON payouts_payoutrun, payouts_payoutattempt, payouts_hold, payouts_difference,
   payouts_topup, payouts_bankpayout FROM tributary_app;

@@ -10,6 +10,7 @@ from ledger.templatetags.amounts import amount
 from payouts.models import PayoutRun
 from payouts.queries import words
 from payouts.queries.runs import Review, RunSummary
+from people.presentation import codes
 from people.presentation.amounts import NOTHING
 from people.templatetags import design
 
@@ -46,12 +47,6 @@ def state_sentence(vocabulary: str, name: str) -> str:
     return words.said(VOCABULARIES[vocabulary], name).sentence
 
 
-@register.filter
-def spaced(name: str) -> str:
-    """`{{ code|spaced }}`: a code in readable words, the first one with a capital letter."""
-    return words.spaced(name).capitalize()
-
-
 @register.simple_tag
 def state_label(vocabulary: str, name: str) -> str:
     """`{% state_label "payout" name %}`: the state in words without a badge, for an option of a list."""
@@ -61,7 +56,7 @@ def state_label(vocabulary: str, name: str) -> str:
 @register.simple_tag
 def pause_words(run: PayoutRun) -> str:
     """`{% pause_words run %}`: why the run is paused, and what has to happen."""
-    return words.PAUSES.get(run.pause_code, words.spaced(run.pause_code).capitalize())
+    return words.PAUSES.get(run.pause_code, codes.spaced(run.pause_code).capitalize())
 
 
 @register.filter

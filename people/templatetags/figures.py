@@ -10,7 +10,7 @@ from django.template.defaultfilters import stringfilter
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from people.presentation import amounts, dates, percent
+from people.presentation import amounts, codes, dates, percent
 from people.presentation.amounts import NOTHING
 
 register = template.Library()
@@ -83,3 +83,9 @@ def identifier(value: str) -> SafeString:
 def size(value: int | None) -> str:
     """`{{ size_bytes|size }}`: "1.4 MiB"."""
     return NOTHING if (value := _present(value)) is None else amounts.size(value)
+
+
+@register.filter
+def spaced(name: str) -> str:
+    """`{{ code|spaced }}`: a code in readable words, the first one with a capital letter."""
+    return codes.spaced(name).capitalize()

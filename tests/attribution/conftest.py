@@ -18,9 +18,11 @@ from pytest_django import DjangoDbBlocker
 
 from attribution.models import AttributionIndex, ModelService, ModelVersion
 from attribution.operations import indexes, model_services, model_versions, reports
-from contributors.models import Contributor, User, Work
+from contributors.models import Contributor, Work
 from contributors.operations import consents, people
 from contributors.operations.works import NewWork, register_dataset, register_works
+from people.models import User
+from people.operations import users
 from tests.databases import cloned_database, on_database
 
 ITEM_TOKENS = 48
@@ -115,7 +117,7 @@ def new_work(address: Any) -> NewWork:
 def register_people(addresses: tuple[Any, ...]) -> tuple[User, list[Contributor], list[Work]]:
     """One contributor for each address, who consents to its use in training."""
     at = REGISTERED_AT
-    user = people.register_user(email="editor@example.org", password="a long enough phrase", at=at)
+    user = users.register_user(email="editor@example.org", password="a long enough phrase", at=at)
     contributors, works = [], []
     for address in addresses:
         contributor = people.register_contributor(

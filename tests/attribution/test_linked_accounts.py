@@ -15,8 +15,8 @@ from attribution.operations import attributions, measurements, renewals
 from attribution.queries import generations
 from contributors.models import PPB, Contributor, ContributorLink, Work
 from contributors.operations import links, people
-from contributors.operations.people import register_user
 from influence.shares import BILLION, GroupScore, apportion_scores
+from people.operations.users import register_user
 from tests.attribution.conftest import Committed, Programme
 
 

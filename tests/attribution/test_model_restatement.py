@@ -8,13 +8,13 @@ import pytest
 
 from attribution.models import Attribution, AttributionIndex, Generation
 from attribution.operations import attributions, indexes
-from contributors.models import User
-from contributors.operations import people
 from influence.shares import BILLION
 from ledger import tasks
 from ledger.models import Accrual, Entry, Restatement
 from ledger.operations import accruals, corrections, periods, plans
 from ledger.queries.invariants import check_all
+from people.models import User
+from people.operations import users
 from tests.attribution.conftest import SMALL_INDEX, Programme
 from tests.ledger.test_archived_receipts import detach_documents
 from tests.worlds.books import TERMS
@@ -34,7 +34,7 @@ def accrued(indexed: Programme) -> tuple[User, User]:
     """Five generations attributed by the first index and accrued; returns who proposes and who confirms."""
     at = indexed.at
     maker, checker = (
-        people.register_user(
+        users.register_user(
             email=f"{name}@finance.example",
             password="a long enough phrase",
             name=name,

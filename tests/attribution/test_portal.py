@@ -9,8 +9,9 @@ from django.conf import settings
 from django.test import Client
 
 from attribution.queries import model_versions
-from contributors.models import User
 from contributors.operations import consents, people
+from people.models import User
+from people.operations import users
 from tests.attribution.conftest import Programme
 
 pytestmark = pytest.mark.django_db
@@ -60,7 +61,7 @@ def test_the_card_says_what_the_withdrawal_means_here(
 
 
 def test_the_card_of_somebody_elses_work_is_not_found(programme: Programme) -> None:
-    stranger = people.register_user(email="stranger@example.org", password="a long enough phrase", at=programme.at)
+    stranger = users.register_user(email="stranger@example.org", password="a long enough phrase", at=programme.at)
     people.register_contributor(
         user=stranger, kind="person", legal_name="A Stranger", display_name="Stranger", country="US", at=programme.at
     )

@@ -115,11 +115,11 @@ def test_a_removed_trigger_is_noticed_and_comes_back_on_the_next_run(
 
 
 def test_a_privilege_given_by_hand_is_taken_back(committed_database: CommittedDatabase) -> None:
-    _run(f"GRANT DELETE ON payouts_auditevent TO {APP_ROLE}")
+    _run(f"GRANT DELETE ON people_auditevent TO {APP_ROLE}")
     assert scripts.is_catalogue_changed()
     _apply()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT has_table_privilege(%s, 'payouts_auditevent', 'DELETE')", [APP_ROLE])
+        cursor.execute("SELECT has_table_privilege(%s, 'people_auditevent', 'DELETE')", [APP_ROLE])
         assert cursor.fetchone() == (False,)
 
 

@@ -10,8 +10,8 @@ from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.test import Client
 
-from contributors.admin import ReadOnlyAdmin
-from contributors.models import User
+from people.admin import ReadOnlyAdmin
+from people.models import User
 from tests.worlds import people
 
 

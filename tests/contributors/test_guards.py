@@ -12,8 +12,10 @@ from django.core.cache import cache
 from django.test import Client, override_settings
 
 from config import settings as product
-from contributors.models import Contributor, User
-from contributors.operations.people import add_member, enrol_totp
+from contributors.models import Contributor
+from contributors.operations.people import add_member
+from people.models import User
+from people.operations.users import enrol_totp
 from tests.worlds import people
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.contributors.guarded_urls")]

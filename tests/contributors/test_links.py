@@ -9,11 +9,12 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test import Client
 
-from contributors.models import PPB, Contributor, ContributorLink, Holder, IdentifyingDetail, LinkedContributor, User
+from contributors.models import PPB, Contributor, ContributorLink, Holder, IdentifyingDetail, LinkedContributor
 from contributors.operations import links, splits, works
 from contributors.operations.links import UnableToDecideLink, UnableToLink
 from contributors.operations.people import register_holder
 from contributors.queries.links import counted_as_one, linked_accounts, suspicions
+from people.models import User
 from tests.worlds import people
 
 pytestmark = pytest.mark.django_db

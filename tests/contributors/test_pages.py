@@ -13,10 +13,11 @@ from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from contributors.models import Consent, Contributor, Dataset, User, Work
+from contributors.models import Consent, Contributor, Dataset, Work
 from contributors.operations.consents import grant_consent
 from contributors.operations.people import add_member
 from contributors.operations.works import NewWork, register_works
+from people.models import User
 from tests.worlds import people
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.contributors.guarded_urls")]

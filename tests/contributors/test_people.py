@@ -11,19 +11,18 @@ from allauth.mfa.models import Authenticator
 from django.contrib.auth.models import Group
 from django.db import Error, IntegrityError, connection, transaction
 
-from contributors.models import PPB, STAFF_ROLES, Contributor, Holder, Membership, Split, User
+from contributors.models import PPB, Contributor, Holder, Membership, Split
 from contributors.operations.people import (
     UnableToRecordSplitSheet,
     UnableToRegisterContributor,
-    UnableToRegisterUser,
     add_member,
-    enrol_totp,
     record_split_sheet,
     register_contributor,
     register_holder,
-    register_user,
 )
 from contributors.queries import splits
+from people.models import STAFF_ROLES, User
+from people.operations.users import UnableToRegisterUser, enrol_totp, register_user
 from tests.worlds import people
 
 pytestmark = pytest.mark.django_db

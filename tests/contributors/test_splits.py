@@ -10,11 +10,12 @@ from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from django.utils.timezone import now
 
-from contributors.models import PPB, Contributor, Dataset, Holder, Split, SplitDispute, SplitProposal, User
+from contributors.models import PPB, Contributor, Dataset, Holder, Split, SplitDispute, SplitProposal
 from contributors.operations import splits
 from contributors.operations.people import register_holder
 from contributors.operations.works import register_works
 from contributors.queries.splits import split_of
+from people.models import User
 from tests.worlds import people
 
 pytestmark = pytest.mark.django_db

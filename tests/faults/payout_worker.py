@@ -108,25 +108,27 @@ def sweep() -> None:
 
 
 def approve(run_id: int, by: int) -> None:
-    from contributors.models import User
     from payouts.models import PayoutRun
-    from payouts.operations import approval, audit
+    from payouts.operations import approval
+    from people import actor
+    from people.models import User
 
     run = PayoutRun.objects.get(pk=run_id)
     approval.approve_run(
         run=run, by=User.objects.get(pk=by), typed_total=run.total_minor, content_hash=bytes(run.content_hash or b""),
-        at=datetime.now(UTC), seen=audit.Presence(mfa_age_seconds=1),
+        at=datetime.now(UTC), seen=actor.Presence(mfa_age_seconds=1),
     )  # fmt: skip
 
 
 def start(run_id: int, by: int) -> None:
-    from contributors.models import User
     from payouts.models import PayoutRun
-    from payouts.operations import approval, audit
+    from payouts.operations import approval
+    from people import actor
+    from people.models import User
 
     approval.start_execution(
         run=PayoutRun.objects.get(pk=run_id), by=User.objects.get(pk=by), at=datetime.now(UTC),
-        seen=audit.Presence(mfa_age_seconds=1),
+        seen=actor.Presence(mfa_age_seconds=1),
     )  # fmt: skip
 
 
@@ -148,13 +150,14 @@ def apply(event_id: int) -> None:
 
 
 def reverse(payout_id: int, by: int) -> None:
-    from contributors.models import User
     from payouts.models import Payout
-    from payouts.operations import audit, reversals
+    from payouts.operations import reversals
+    from people import actor
+    from people.models import User
 
     reversals.reverse_payout(
         payout=Payout.objects.get(pk=payout_id), amount_minor=100, by=User.objects.get(pk=by), reason="a test",
-        at=datetime.now(UTC), seen=audit.Presence(mfa_age_seconds=1),
+        at=datetime.now(UTC), seen=actor.Presence(mfa_age_seconds=1),
     )  # fmt: skip
 
 
@@ -172,10 +175,10 @@ def reconcile(run_id: int) -> None:
 
 
 def _somebody(pk: int) -> dict[str, Any]:
-    from contributors.models import User
-    from payouts.operations import audit
+    from people import actor
+    from people.models import User
 
-    return {"by": User.objects.get(pk=pk), "at": datetime.now(UTC), "seen": audit.Presence(mfa_age_seconds=1)}
+    return {"by": User.objects.get(pk=pk), "at": datetime.now(UTC), "seen": actor.Presence(mfa_age_seconds=1)}
 
 
 def export(run_id: int, by: int) -> None:

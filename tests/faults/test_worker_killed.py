@@ -17,11 +17,11 @@ from django.conf import settings
 from django.db.models import Count
 
 from attribution.models import Attribution, Generation
-from contributors.operations import people
 from ledger.models import Accrual
 from ledger.money import PPB, parse_amount
 from ledger.operations import periods, plans
 from ledger.queries import invariants
+from people.operations import users
 from tests.attribution.conftest import Committed, committed, indexed_database, trained
 
 __all__ = ["committed", "indexed_database", "trained"]
@@ -33,7 +33,7 @@ KILLS = 4
 def adopt_plan(committed: Committed) -> None:
     at = committed.programme.at
     maker, checker = (
-        people.register_user(
+        users.register_user(
             email=f"{name}@finance.example",
             password="a long enough phrase",
             name=name,

@@ -25,13 +25,15 @@ from config import settings as product
 from config.demo import flow
 from config.engine import servers
 from config.engine.installation import Running, installation
-from contributors.models import User
 from contributors.operations import people
 from ledger.models import Accrual, Period
 from ledger.money import PPB, parse_amount
 from ledger.operations import accruals, closing, periods, plans, sealing
 from ledger.operations.programme import add_capital
-from payouts.operations import accounts, audit, funding, policies
+from payouts.operations import accounts, funding, policies
+from people import actor
+from people.models import User
+from people.operations import users
 from tests.attribution.conftest import Programme, Trained, start_programme
 from tests.databases import cloned_database
 from tests.worlds.people import totp_code
@@ -66,10 +68,10 @@ class Site:
 
 
 def _staff(name: str, role: str) -> User:
-    user = people.register_user(
+    user = users.register_user(
         email=f"{name.lower()}@finance.example", password=PASSWORD, name=name, roles=(role,), at=timezone.now()
     )
-    people.enrol_totp(user=user, secret=TOTP_SECRET)
+    users.enrol_totp(user=user, secret=TOTP_SECRET)
     return user
 
 
@@ -109,7 +111,7 @@ def _earn_a_month(programme: Programme, trained: Trained, calendar: flow.Calenda
 
 
 def _prepare_payouts(maker: User, checker: User, programme: Programme) -> None:
-    seen = audit.Presence(mfa_age_seconds=0)
+    seen = actor.Presence(mfa_age_seconds=0)
     policies.adopt_policy(
         currency="USD", minimum_minor=500, maturity_days=0, bank_change_days=0, by=maker, approved_by=checker,
         at=timezone.now(), seen=seen,
@@ -199,7 +201,7 @@ def _tell_the_story(trained: Trained) -> _Story:
     index = indexes.audit_index(index=index, at=timezone.now(), coalitions=10)
     assert index.weight_ppb > 0, index.audit
     _earn_a_month(programme, trained, calendar, maker, checker)
-    contributor = people.register_user(
+    contributor = users.register_user(
         email="washington@authors.example", password=PASSWORD, name="G. Washington", at=timezone.now()
     )
     people.add_member(contributor=programme.contributors[0], user=contributor, role="owner", at=timezone.now())

@@ -10,12 +10,12 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.test import Client
 
-from contributors.operations.people import register_user
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import AdvanceProposal, Contract, Entry
 from ledger.operations import advances, contracts
 from ledger.queries.invariants import check_all
+from people.operations.users import register_user
 from tests.databases import CommittedDatabase
 from tests.ledger.test_receipts import text_of
 from tests.worlds.books import CENT, World, build_world

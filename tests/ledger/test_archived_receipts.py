@@ -7,13 +7,14 @@ from django.db import connection
 
 from attribution.models import Generation
 from config.engine.roles import APP_ROLE, OWNER_ROLE
-from contributors.operations.people import register_contributor, register_user
+from contributors.operations.people import register_contributor
 from ledger import journal
 from ledger.models import Period, Void
 from ledger.operations import corrections, credit_exports
 from ledger.queries import archived, receipts
 from ledger.statements.build import build_statement
 from ledger.statements.csv import statement_csv
+from people.operations.users import register_user
 from tests.ledger.test_api import read
 from tests.ledger.test_receipts import text_of
 from tests.worlds.programme import AT, OCTOBER, Programme

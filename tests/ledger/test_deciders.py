@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from contributors.models import PPB, User
-from contributors.operations.people import add_member, register_holder, register_user
+from contributors.models import PPB
+from contributors.operations.people import add_member, register_holder
 from contributors.operations.splits import contest_share
 from ledger.journal import AccountKey
 from ledger.models import ManualEntry
 from ledger.operations import advances, contests, contracts, plans, taxes
 from ledger.operations.manual import post_manual_entry, propose_manual_entry
+from people.models import User
+from people.operations.users import register_user
 from tests.worlds.books import CENT, TERMS, World, build_world
 from tests.worlds.contracts import contract
 from tests.worlds.manual import finance

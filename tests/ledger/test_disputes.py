@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
-from contributors.models import User
-from contributors.operations.people import register_user
 from ledger.models import Line, ReceiptDispute
 from ledger.operations import disputes as operation
 from ledger.operations.disputes import (
@@ -16,6 +14,8 @@ from ledger.operations.disputes import (
     dispute_receipt,
     withdraw_dispute,
 )
+from people.models import User
+from people.operations.users import register_user
 from tests.worlds.programme import AT, Programme
 
 pytestmark = pytest.mark.django_db

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from contributors.models import uuid7
 from ledger import journal
 from ledger.documents import on_the_wire
 from ledger.journal import AccountKey, Document, UnableToPost, post
 from ledger.models import Account, Balance, Entry, Line, Period
 from ledger.money import UNITS_MAX
 from ledger.operations.periods import open_periods
+from people.models import uuid7
 
 pytestmark = pytest.mark.django_db
 

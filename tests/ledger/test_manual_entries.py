@@ -8,7 +8,6 @@ import psycopg2
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from contributors.operations.people import register_user
 from ledger import journal
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Account, Entry, ManualEntry
@@ -20,6 +19,7 @@ from ledger.operations.manual import (
     reject_manual_entry,
 )
 from ledger.queries.invariants import check_all
+from people.operations.users import register_user
 from tests.databases import CommittedDatabase
 from tests.worlds.books import CENT, World, build_world
 from tests.worlds.manual import finance, post_by_hand

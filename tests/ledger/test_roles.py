@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from attribution.models import AttributionIndex, Generation
-from contributors.models import PPB, STAFF_ROLES, Contributor, ContributorLink, SplitDispute, User
+from contributors.models import PPB, Contributor, ContributorLink, SplitDispute
 from contributors.operations import links, people, splits
 from ledger import operations
 from ledger.journal import AccountKey
@@ -42,6 +42,8 @@ from ledger.operations import (
     voids,
 )
 from ledger.operations.manual import post_manual_entry, propose_manual_entry, reject_manual_entry
+from people.models import STAFF_ROLES, User
+from people.operations import users
 from tests.worlds.books import CENT, TERMS, World, build_world
 from tests.worlds.contracts import contract
 
@@ -215,7 +217,7 @@ def _attributed_before(world: World) -> Generation:
 
 def by_role(world: World, *roles: str) -> User:
     name = "-".join(roles) or "nobody"
-    return people.register_user(email=f"{name}@example.org", password="a long enough phrase", roles=roles, at=world.at)
+    return users.register_user(email=f"{name}@example.org", password="a long enough phrase", roles=roles, at=world.at)
 
 
 @pytest.fixture

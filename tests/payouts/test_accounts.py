@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import stripe
 
-from payouts.models import AuditEvent, Hold, PayoutAccount
-from payouts.operations import accounts, audit, holds
-from payouts.operations.audit import Presence
+from payouts.models import Hold, PayoutAccount
+from payouts.operations import accounts, holds
 from payouts.queries import payees
+from people import actor
+from people.actor import Presence
+from people.models import AuditEvent
 from tests.worlds.payouts import SEEN, World
 
 
@@ -75,7 +77,7 @@ def test_a_hold_has_one_owner_and_takes_a_fresh_second_factor_to_release(paying:
     )
     with pytest.raises(holds.UnableToPlaceHold):
         holds.place_hold(contributor=contributor, reason="dispute_or_claim", by=paying.maker, at=paying.at)
-    with pytest.raises(audit.UnableToTrustPresence):
+    with pytest.raises(actor.UnableToTrustPresence):
         holds.release_hold(hold=hold, by=paying.checker, at=paying.at, seen=Presence(mfa_age_seconds=400))
     holds.release_hold(hold=hold, by=paying.checker, at=paying.at, seen=SEEN)
     assert not payees.open_holds(contributor)

@@ -24,11 +24,12 @@ from payouts.operations import approval, bank_files, bank_lines, banks, building
 from payouts.operations.accounts import UnableToOpenAccount, open_payout_account, refresh_holds
 from payouts.operations.bank_lines import Reported
 from payouts.operations.holds import place_hold
-from payouts.queries import balances, records
+from payouts.queries import balances
 from payouts.queries.runs import review
 from payouts.rails.bank import pain, sealing
 from payouts.reconciliation import comparison
 from payouts.reconciliation.banks import reconcile_bank_run
+from people.queries import audit as audit_queries
 from tests.worlds.payouts import SEEN, World, states
 
 IBAN_OF_A_PAYEE = "GB33BUKB20201555555555"
@@ -253,7 +254,7 @@ def test_reading_a_file_again_gives_the_same_bytes_and_is_written_down(world: Wo
     again = bank_files.read_bank_file(file=file, by=world.checker, at=world.at + timedelta(days=9), seen=SEEN)
     assert first == again
     assert hashlib.sha256(first).digest() == bytes(file.sha256)
-    assert records.audit_events(f"run:{file.run.public_id}").filter(action="read_bank_file").count() == 2
+    assert audit_queries.audit_events(f"run:{file.run.public_id}").filter(action="read_bank_file").count() == 2
 
 
 def test_an_attempt_is_exported_once(world: World) -> None:

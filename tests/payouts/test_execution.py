@@ -12,10 +12,11 @@ from ledger.money import from_minor
 from payouts.attempts import crew, execution, recording
 from payouts.attempts.pace import LIVE
 from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun
-from payouts.operations import approval, audit, closing, holds
+from payouts.operations import approval, closing, holds
 from payouts.rails.stripe import calls, errors, values
 from payouts.rails.stripe.client import boot_clock
 from payouts.reconciliation import comparison
+from people import actor
 from stripe_sandbox.models import PLATFORM
 from tests.worlds.payouts import SEEN, World, only, states
 
@@ -257,7 +258,7 @@ def test_a_second_transfer_for_an_attempt_freezes_the_run(paying: World, run: Pa
     run.refresh_from_db()
     assert run.is_frozen
     assert Difference.objects.get().type == "duplicate_group"
-    with pytest.raises(audit.UnableToAct):
+    with pytest.raises(actor.UnableToAct):
         approval.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)
     approval.resume_run(run=run, by=paying.compliance, at=paying.at, seen=SEEN)
     assert not comparison.reconcile_run(run=run, at=paying.at).is_clean, "only a person explains a double payment"
@@ -314,7 +315,7 @@ def test_a_row_that_differs_from_what_was_approved_freezes_the_run(
     run = paying.pay(run)
     assert run.is_frozen
     assert states(run) == ["approved"]
-    with pytest.raises(audit.UnableToAct):
+    with pytest.raises(actor.UnableToAct):
         approval.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)
 
 

@@ -9,9 +9,10 @@ import pytest
 from django.db import DatabaseError, connection, models, transaction
 
 from payouts.attempts import content
-from payouts.models import AuditEvent, Difference, Payout, PayoutAttempt, PayoutRun
+from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun
 from payouts.operations import holds
-from payouts.queries import records
+from people.models import AuditEvent
+from people.queries import audit as audit_queries
 from tests.worlds.payouts import SEEN, World, only
 
 
@@ -320,18 +321,18 @@ def test_the_audit_log_is_append_only_and_chained(world: World) -> None:
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     for before, after in itertools.pairwise(events):
         assert bytes(after.prev_hash) == bytes(before.hash)
-    assert records.first_broken_audit_event() is None
-    assert "permission denied" in attack("UPDATE payouts_auditevent SET action = 'x'")
-    assert "permission denied" in attack("DELETE FROM payouts_auditevent")
+    assert audit_queries.first_broken_audit_event() is None
+    assert "permission denied" in attack("UPDATE people_auditevent SET action = 'x'")
+    assert "permission denied" in attack("DELETE FROM people_auditevent")
 
 
 def test_nobody_chooses_a_place_or_a_hash_in_the_audit_log(world: World) -> None:
     run_sql(
-        "INSERT INTO payouts_auditevent (sequence, at, action, subject, before, after, request_id, prev_hash, hash) "
+        "INSERT INTO people_auditevent (sequence, at, action, subject, before, after, request_id, prev_hash, hash) "
         "VALUES (999, now(), 'forged', 'x', '{}', '{}', '', '\\x01', '\\x02')"
     )
     assert AuditEvent.objects.get(action="forged").sequence != 999
-    assert records.first_broken_audit_event() is None
+    assert audit_queries.first_broken_audit_event() is None
 
 
 @pytest.mark.parametrize("table", ["payouts_payoutpolicy", "payouts_reconciliation", "payouts_taxprofile"])
@@ -341,7 +342,7 @@ def test_records_of_rules_and_comparisons_are_append_only(world: World, table: s
 
 
 def test_the_application_truncates_nothing(world: World) -> None:
-    for table in ("payouts_payout", "payouts_payoutattempt", "payouts_auditevent", "payouts_webhookevent"):
+    for table in ("payouts_payout", "payouts_payoutattempt", "people_auditevent", "payouts_webhookevent"):
         assert "permission denied" in attack(f"TRUNCATE {table} CASCADE")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from payouts.models import AuditEvent, PayoutRun
+from payouts.models import PayoutRun
 from payouts.operations import approval, holds
+from people.models import AuditEvent
 from tests.payouts.test_guards import APPROVE, INSERT_ATTEMPT, attack, columns_but, executing, run_sql
 from tests.worlds.payouts import SEEN, World
 
@@ -14,7 +15,7 @@ __all__ = ["executing"]
 
 EMPTIED_NEVER = [
     "payouts_payoutrun", "payouts_payout", "payouts_payoutattempt", "payouts_reversal", "payouts_hold",
-    "payouts_difference", "payouts_reconciliation", "payouts_auditevent", "payouts_webhookevent", "payouts_topup",
+    "payouts_difference", "payouts_reconciliation", "people_auditevent", "payouts_webhookevent", "payouts_topup",
     "payouts_bankpayout",
 ]  # fmt: skip
 
@@ -114,8 +115,8 @@ def test_the_audit_log_and_holds_stay(world: World) -> None:
     holds.place_hold(contributor=contributor, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
     assert AuditEvent.objects.exists()
     become_superuser()
-    assert attack("UPDATE payouts_auditevent SET action = 'x'") == "payouts_auditevent_is_append_only"
-    assert attack("DELETE FROM payouts_auditevent") == "payouts_auditevent_is_append_only"
+    assert attack("UPDATE people_auditevent SET action = 'x'") == "people_auditevent_is_append_only"
+    assert attack("DELETE FROM people_auditevent") == "people_auditevent_is_append_only"
     assert attack("DELETE FROM payouts_hold") == "payouts_hold_is_append_only"
 
 

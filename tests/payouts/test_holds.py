@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from contributors.models import STAFF_ROLES, Contributor
+from contributors.models import Contributor
 from payouts.models import Hold, HoldReason, LeftOut, PayoutAccount
-from payouts.operations import accounts, audit, banks, building, holds, runs
-from payouts.queries import balances, payees, records
+from payouts.operations import accounts, banks, building, holds, runs
+from payouts.queries import balances, payees
 from payouts.queries.hold_reasons import (
     DISABLED_REASONS,
     PLACED_BY_PEOPLE,
@@ -22,6 +22,9 @@ from payouts.queries.hold_reasons import (
 from payouts.rails import amounts
 from payouts.rails.stripe import calls
 from payouts.reconciliation import sweeping
+from people import actor
+from people.models import STAFF_ROLES
+from people.queries import audit as audit_queries
 from tests.worlds.payouts import SEEN, World
 
 R = HoldReason
@@ -110,7 +113,7 @@ def test_who_releases_a_hold_follows_from_its_rule(world: World, reason: HoldRea
         try:
             holds.release_hold(hold=hold, by=by, at=world.at, note="seen to", seen=SEEN)
             released.add(name)
-        except (audit.UnableToAct, holds.UnableToReleaseHold):
+        except (actor.UnableToAct, holds.UnableToReleaseHold):
             Hold.objects.filter(pk=hold.pk).update(released_at=world.at)
     hold = holds.place_hold(contributor=contributor, reason=reason, at=world.at)
     try:
@@ -136,7 +139,7 @@ def test_compliance_lifts_a_contributors_own_pause_with_a_reason_alone(world: Wo
         holds.release_hold(hold=hold, by=world.compliance, at=world.at, note=" ", seen=SEEN)
     holds.release_hold(hold=hold, by=world.compliance, at=world.at, note="a court's order", seen=SEEN)
     assert open_reasons(contributor) == set()
-    lifted = records.audit_events(f"contributor:{contributor.pk}").get(action="release_hold")
+    lifted = audit_queries.audit_events(f"contributor:{contributor.pk}").get(action="release_hold")
     assert (lifted.actor, lifted.after) == (world.compliance, {"note": "a court's order"})
 
 

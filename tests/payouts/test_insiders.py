@@ -10,20 +10,10 @@ from django.conf import settings
 from contributors.operations.links import UnableToDecideLink
 from contributors.operations.people import add_member
 from payouts.models import Hold, PayoutAccount, PayoutRun
-from payouts.operations import (
-    audit,
-    bank_files,
-    bank_lines,
-    banks,
-    building,
-    closing,
-    holds,
-    links,
-    reversals,
-    runs,
-    staff,
-)
+from payouts.operations import bank_files, bank_lines, banks, building, closing, holds, links, reversals, runs
 from payouts.operations.accounts import refresh_holds
+from people import actor
+from people.operations import staff
 from tests.payouts.test_bank_rail import NEW_IBAN, executing, export, line, payee, sent
 from tests.worlds.payouts import SEEN, World, only, states
 
@@ -39,13 +29,13 @@ def test_nobody_of_staff_acts_on_the_payouts_of_a_contributor_that_they_act_for(
     for person in (world.checker, world.compliance):
         add_member(contributor=contributor, user=person, role="viewer", at=world.at)
     hold = holds.place_hold(contributor=contributor, reason="manual_admin", by=world.maker, at=world.at, seen=SEEN)
-    with pytest.raises(audit.UnableToActForOneself, match=f"You act for {contributor}"):
+    with pytest.raises(actor.UnableToActForOneself, match=f"You act for {contributor}"):
         holds.release_hold(hold=hold, by=world.checker, at=world.at, seen=SEEN)
-    with pytest.raises(audit.UnableToActForOneself):
+    with pytest.raises(actor.UnableToActForOneself):
         banks.choose_rail(
             contributor=contributor, rail="manual_bank_file", by=world.checker, reason="mine", at=world.at, seen=SEEN
         )
-    with pytest.raises(audit.UnableToActForOneself):
+    with pytest.raises(actor.UnableToActForOneself):
         world.tax_form(contributor)
     assert holds.release_hold(hold=hold, by=world.second_checker, at=world.at, seen=SEEN).released_at
 
@@ -57,7 +47,7 @@ def test_who_acts_for_a_payee_approves_no_run_that_pays_them(world: World) -> No
     add_member(contributor=contributor, user=world.second_checker, role="viewer", at=world.at)
     run = world.in_review()
     for _ in ("the first", "the second"):
-        with pytest.raises(audit.UnableToActForOneself, match=f"You act for {contributor}"):
+        with pytest.raises(actor.UnableToActForOneself, match=f"You act for {contributor}"):
             world.approve(run, by=world.second_checker)
         run = world.approve(run, by=world.checker if run.approved_by is None else world.second_checker_as_maker())
     assert run.state == PayoutRun.State.APPROVED
@@ -80,7 +70,7 @@ def test_who_acts_for_a_payee_does_not_withdraw_the_file_that_pays_them(world: W
     contributor = payee(world, 7000)
     add_member(contributor=contributor, user=world.second_checker, role="owner", at=world.at)
     file = export(world, executing(world))
-    with pytest.raises(audit.UnableToActForOneself, match=f"You act for {contributor}"):
+    with pytest.raises(actor.UnableToActForOneself, match=f"You act for {contributor}"):
         bank_files.withdraw_bank_file(file=file, by=world.second_checker, reason="lost", at=world.at, seen=SEEN)
 
 
@@ -88,11 +78,11 @@ def test_who_acts_for_a_payee_neither_takes_their_payout_back_nor_decides_what_b
     contributor = paying.contributor(1000)
     add_member(contributor=contributor, user=paying.second_checker, role="owner", at=paying.at)
     payout = only(paying.pay(paying.executing()))
-    with pytest.raises(audit.UnableToActForOneself, match=f"You act for {contributor}"):
+    with pytest.raises(actor.UnableToActForOneself, match=f"You act for {contributor}"):
         reversals.reverse_payout(
             payout=payout, amount_minor=1000, by=paying.second_checker, reason="x", at=paying.at, seen=SEEN
         )
-    with pytest.raises(audit.UnableToActForOneself, match=f"You act for {contributor}"):
+    with pytest.raises(actor.UnableToActForOneself, match=f"You act for {contributor}"):
         closing.decide_unknown(
             payout=payout, paid_transfer_id=None, by=paying.second_checker, note="none", at=paying.at, seen=SEEN
         )
@@ -105,7 +95,7 @@ def test_who_acts_for_a_payee_does_not_explain_away_what_differs_about_their_pay
     short = line(run.payouts.get(), amount_minor=6999)
     bank_lines.record_bank_lines(lines=[short], by=world.checker, at=world.at, seen=SEEN)
     difference = run.differences.get()
-    with pytest.raises(audit.UnableToActForOneself, match=f"You act for {contributor}"):
+    with pytest.raises(actor.UnableToActForOneself, match=f"You act for {contributor}"):
         closing.sign_off(difference=difference, by=world.second_checker, note="a fee", at=world.at, seen=SEEN)
     signed = closing.sign_off(difference=difference, by=world.checker, note="a fee", at=world.at, seen=SEEN)
     assert signed.state == "signed_off"
@@ -215,12 +205,12 @@ def test_nobody_of_compliance_decides_whether_their_own_accounts_are_one(world: 
     one, other = world.contributor(1000), world.contributor(1000)
     colleague = world._user("colleague", "compliance")
     add_member(contributor=other, user=colleague, role="viewer", at=world.at)
-    with pytest.raises(audit.UnableToActForOneself):
+    with pytest.raises(actor.UnableToActForOneself):
         links.dismiss_suspicion(accounts=[one, other], reason="My brother's.", by=colleague, at=world.at, seen=SEEN)
     link = links.propose_link(
         accounts=[one, other], reason="One bank account.", by=world.compliance, at=world.at, seen=SEEN
     )
-    with pytest.raises(audit.UnableToActForOneself):
+    with pytest.raises(actor.UnableToActForOneself):
         links.decide_link(link=link, agree=False, by=colleague, at=world.at, seen=SEEN)
 
 

@@ -8,13 +8,15 @@ from datetime import timedelta
 import pytest
 from django.core import mail
 
-from contributors.models import Contributor, ContributorLink, IdentifyingDetail, User
+from contributors.models import Contributor, ContributorLink, IdentifyingDetail
 from contributors.queries.links import linked_accounts, suspicions
-from payouts.models import AuditEvent, Notice, PayoutAccount
-from payouts.operations import audit, banks, links, notices, tax_forms
+from payouts.models import Notice, PayoutAccount
+from payouts.operations import banks, links, notices, tax_forms
 from payouts.operations.accounts import apply_account
-from payouts.operations.audit import NOBODY
 from payouts.rails.stripe import calls
+from people import actor
+from people.actor import NOBODY
+from people.models import AuditEvent, User
 from tests.worlds.payouts import SEEN, World
 
 IBAN = "GB33BUKB20201555555555"
@@ -101,7 +103,7 @@ def test_a_link_takes_two_people_of_compliance_is_told_to_each_account_and_logge
     one, other = paid_to(world, IBAN), paid_to(world, IBAN)
     link = proposed(world, one, other)
     assert linked_accounts(world.at) == {}
-    with pytest.raises(audit.UnableToTrustPresence):
+    with pytest.raises(actor.UnableToTrustPresence):
         links.decide_link(link=link, agree=True, by=colleague, at=world.at, seen=NOBODY)
     links.decide_link(link=link, agree=True, by=colleague, at=world.at, seen=SEEN)
     assert set(linked_accounts(world.at)) == {one.pk, other.pk}
@@ -135,13 +137,13 @@ def test_who_is_not_of_compliance_neither_proposes_nor_decides(world: World) -> 
     one, other = paid_to(world, IBAN), paid_to(world, IBAN)
     link = proposed(world, one, other)
     for by in (world.maker, world.checker):
-        with pytest.raises(audit.UnableToAct):
+        with pytest.raises(actor.UnableToAct):
             links.propose_link(accounts=[one, other], reason="So.", by=by, at=world.at, seen=SEEN)
-        with pytest.raises(audit.UnableToAct):
+        with pytest.raises(actor.UnableToAct):
             links.dismiss_suspicion(accounts=[one, other], reason="So.", by=by, at=world.at, seen=SEEN)
-        with pytest.raises(audit.UnableToAct):
+        with pytest.raises(actor.UnableToAct):
             links.decide_link(link=link, agree=True, by=by, at=world.at, seen=SEEN)
-        with pytest.raises(audit.UnableToAct):
+        with pytest.raises(actor.UnableToAct):
             links.propose_end_of_link(link=link, reason="So.", by=by, at=world.at, seen=SEEN)
 
 

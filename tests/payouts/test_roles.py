@@ -15,12 +15,11 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
 
-from contributors.models import STAFF_ROLES, ContributorLink, User
+from contributors.models import ContributorLink
 from payouts import operations
 from payouts.models import BankFile, Difference, Hold, Payout, PayoutRun, PolicyProposal
 from payouts.operations import (
     approval,
-    audit,
     bank_files,
     bank_lines,
     banks,
@@ -28,16 +27,19 @@ from payouts.operations import (
     closing,
     funding,
     holds,
+    limits,
     links,
     policies,
     reversals,
     runs,
-    staff,
     tax_forms,
 )
-from payouts.operations.audit import Presence, UnableToAct, UnableToTrustPresence
-from payouts.queries import records
 from payouts.queries.policies import FIGURES, terms_in_force
+from people import actor
+from people.actor import Presence, UnableToAct, UnableToTrustPresence
+from people.models import STAFF_ROLES, User
+from people.operations import staff
+from people.queries import audit as audit_queries
 from tests.worlds.payouts import SEEN, World
 
 MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = STAFF_ROLES
@@ -239,7 +241,7 @@ def test_a_role_of_yesterday_moves_no_money(world: World, name: str) -> None:
     stage = Stage(world)
     by = world._user("newcomer", sorted(allowed)[0])
     User.objects.filter(pk=by.pk).update(roles_changed_at=world.at - timedelta(hours=23))
-    with pytest.raises(audit.UnableToActYet):
+    with pytest.raises(actor.UnableToActYet):
         act(stage, {"by": by, "at": world.at, "seen": SEEN})
 
 
@@ -271,7 +273,7 @@ def test_one_person_approves_no_more_at_once_than_the_policy_allows(world: World
     world.policy(approval_limit_minor=5000)
     world.contributor(5001)
     run = world.in_review()
-    with pytest.raises(staff.UnableToApproveThatMuch, match=r"at most USD 50\.00 at once"):
+    with pytest.raises(limits.UnableToApproveThatMuch, match=r"at most USD 50\.00 at once"):
         world.approve(run)
 
 
@@ -281,7 +283,7 @@ def test_one_person_approves_no_more_in_a_day_and_another_may(world: World) -> N
     first = world.approved()
     runs.cancel_run(run=first, by=world.maker, at=world.at, seen=SEEN)
     run = world.in_review()
-    with pytest.raises(staff.UnableToApproveThatMuch, match=r"approved USD 50\.00 today"):
+    with pytest.raises(limits.UnableToApproveThatMuch, match=r"approved USD 50\.00 today"):
         world.approve(run, at=world.at + timedelta(hours=1))
     assert world.approve(run, by=world.second_checker).state == PayoutRun.State.APPROVED
 
@@ -301,7 +303,7 @@ def test_a_role_that_was_just_given_moves_no_money_for_a_day(world: World) -> No
     )
     world.contributor(1000)
     run = world.in_review()
-    with pytest.raises(audit.UnableToActYet, match="roles changed"):
+    with pytest.raises(actor.UnableToActYet, match="roles changed"):
         world.approve(run, by=person, at=world.at + timedelta(hours=23))
     assert world.approve(run, by=person, at=world.at + timedelta(hours=25)).state == PayoutRun.State.APPROVED
 
@@ -366,14 +368,14 @@ def test_the_command_verifies_the_audit_log_and_finds_a_changed_line(
     world.in_review()
     call_command("verify_audit_log")
     assert "The chain holds" in capsys.readouterr().out
-    changed = records.audit_events().last()
+    changed = audit_queries.audit_events().last()
     assert changed is not None
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute(f"SET LOCAL ROLE {OWNER_ROLE}")
-        cursor.execute("ALTER TABLE payouts_auditevent DISABLE TRIGGER USER")
-        cursor.execute("UPDATE payouts_auditevent SET action = 'nothing' WHERE id = %s", [changed.pk])
-        cursor.execute("ALTER TABLE payouts_auditevent ENABLE TRIGGER USER")
+        cursor.execute("ALTER TABLE people_auditevent DISABLE TRIGGER USER")
+        cursor.execute("UPDATE people_auditevent SET action = 'nothing' WHERE id = %s", [changed.pk])
+        cursor.execute("ALTER TABLE people_auditevent ENABLE TRIGGER USER")
         cursor.execute(f"SET LOCAL ROLE {APP_ROLE}")
     with pytest.raises(CommandError, match=f"broken at line {changed.sequence}"):
         call_command("verify_audit_log")

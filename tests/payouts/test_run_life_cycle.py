@@ -10,11 +10,14 @@ from django.db import DatabaseError, transaction
 from ledger.models import Entry
 from ledger.money import from_minor
 from ledger.operations import taxes
-from payouts.models import AuditEvent, LeftOut, Notice, Payout, PayoutRun
-from payouts.operations import accounts, approval, audit, building, closing, holds, runs
-from payouts.operations.audit import Presence
-from payouts.queries import payees, records, standing
+from payouts.models import LeftOut, Notice, Payout, PayoutRun
+from payouts.operations import accounts, approval, building, closing, holds, runs
+from payouts.queries import payees, standing
 from payouts.reconciliation import comparison
+from people import actor
+from people.actor import Presence
+from people.models import AuditEvent
+from people.queries import audit as audit_queries
 from tests.worlds.payouts import SEEN, World, only, states
 
 
@@ -37,7 +40,7 @@ def test_a_run_is_built_reviewed_approved_executed_reconciled_and_closed(paying:
     assert Notice.objects.filter(kind="payout_transferred").count() == 3
     closed = closing.close_run(run=run, by=paying.checker, at=paying.at, seen=SEEN)
     assert closed.state == PayoutRun.State.CLOSED
-    assert records.first_broken_audit_event() is None
+    assert audit_queries.first_broken_audit_event() is None
     actions = AuditEvent.objects.order_by("sequence").values_list("action", flat=True)
     assert [a for a in actions if "run" in a or "execution" in a] == [
         "build_run", "submit_run", "approve_run", "start_execution", "reconcile_run", "close_run",
@@ -149,7 +152,7 @@ def test_an_approval_of_something_else_is_refused(world: World, change: dict[str
 def test_approving_takes_a_fresh_second_factor(world: World, age: int | None) -> None:
     world.contributor(1_000)
     run = world.in_review()
-    with pytest.raises(audit.UnableToTrustPresence):
+    with pytest.raises(actor.UnableToTrustPresence):
         approval.approve_run(
             run=run, by=world.checker, typed_total=run.total_minor, content_hash=bytes(run.content_hash or b""),
             at=world.at, seen=Presence(mfa_age_seconds=age),
@@ -158,10 +161,10 @@ def test_approving_takes_a_fresh_second_factor(world: World, age: int | None) ->
 
 def test_a_person_without_the_role_does_nothing(world: World) -> None:
     world.contributor(1_000)
-    with pytest.raises(audit.UnableToAct):
+    with pytest.raises(actor.UnableToAct):
         building.build_run(currency="USD", cut_off=world.at, by=world.owner, at=world.at)
     run = world.in_review()
-    with pytest.raises(audit.UnableToAct):
+    with pytest.raises(actor.UnableToAct):
         world.approve(run, by=world.compliance)
 
 

@@ -11,7 +11,8 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from contributors.models import Contributor
 from payouts.models import HoldReason, PayoutAccount, TaxProfile
 from payouts.operations import accounts, tax_forms
-from payouts.queries import payees, records
+from payouts.queries import payees
+from people.queries import audit as audit_queries
 from tests.worlds.payouts import World, only
 
 
@@ -35,10 +36,10 @@ def test_of_the_number_only_the_end_is_kept_anywhere(world: World) -> None:
     contributor = world.contributor(1_000)
     profile = world.tax_form(contributor, form="w9", country="US", number="123-45-6789")
     assert (profile.number_last4, profile.number_masked) == ("6789", "•••• 6789")
-    line = records.audit_events(f"contributor:{contributor.pk}").get(action="record_tax_form")
+    line = audit_queries.audit_events(f"contributor:{contributor.pk}").get(action="record_tax_form")
     assert line.after["number"] == "•••• 6789"
     with connection.cursor() as cursor:
-        for table in ("payouts_taxprofile", "payouts_auditevent", "payouts_notice"):
+        for table in ("payouts_taxprofile", "people_auditevent", "payouts_notice"):
             cursor.execute(f"SELECT count(*) FROM {table} t WHERE t::text ~ '12345|123-45'")
             assert cursor.fetchone() == (0,), table
     with pytest.raises(IntegrityError, match="of_a_tax_number_only_the_end_is_kept"), transaction.atomic():

@@ -14,11 +14,12 @@ from django.test import RequestFactory
 from payouts.api import webhooks
 from payouts.crashpoints import CrashPoint
 from payouts.models import BankPayout, Difference, Hold, Payout, PayoutRun, WebhookEvent
-from payouts.operations import approval, audit, closing, holds, reversals
+from payouts.operations import approval, closing, holds, reversals
 from payouts.rails.stripe import calls
 from payouts.rails.stripe.webhooks import sign
 from payouts.reconciliation import comparison, inbox, sweeping
 from payouts.reconciliation.inbox import apply_webhook, back_fill, record_webhook, replay_webhook
+from people import actor
 from tests.worlds.payouts import SEEN, World, only, states
 
 
@@ -210,7 +211,7 @@ def test_a_listed_person_is_held_until_compliance_says_otherwise(paying: World) 
     apply(event_of("account.updated", account, account=account), paying, endpoint="connect")
     hold = Hold.objects.get(contributor=contributor, reason="sanctions_listed")
     assert hold.released_at is None
-    with pytest.raises(audit.UnableToAct):
+    with pytest.raises(actor.UnableToAct):
         holds.release_hold(hold=hold, by=paying.checker, at=paying.at, seen=SEEN)
     run = paying.built()
     assert run.left_out.get().hold_reason == "sanctions_listed"

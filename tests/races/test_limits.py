@@ -11,7 +11,7 @@ import pytest
 from django.db import connections, transaction
 
 from payouts.models import PayoutRun
-from payouts.operations import banks, building, runs, staff
+from payouts.operations import banks, building, limits, runs
 from tests.databases import CommittedDatabase
 from tests.worlds.payouts import SEEN, World
 
@@ -65,7 +65,7 @@ def test_two_approvals_of_one_person_at_once_are_counted_one_after_the_other(wor
     world.contributor(5_000)
     first, checker = world.in_review(), world.checker
     answer = during(lambda: world.approve(first, by=checker), lambda: world.approve(other, by=checker))
-    assert isinstance(answer, staff.UnableToApproveThatMuch)
+    assert isinstance(answer, limits.UnableToApproveThatMuch)
 
 
 def test_two_rails_submitted_at_once_count_towards_one_limit_of_a_second_approver(world: World) -> None:

@@ -14,13 +14,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from attribution.models import Attribution, AttributionIndex, Generation, ModelService, ModelVersion
-from contributors.models import PPB, Contributor, Holder, User
-from contributors.operations.people import register_contributor, register_holder, register_user
+from contributors.models import PPB, Contributor, Holder
+from contributors.operations.people import register_contributor, register_holder
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import RoyaltyPlan
 from ledger.money import apportion, tie_key, whole_minor
 from ledger.operations import accruals, closing, model_services, payouts, periods, plans, programme, sealing
+from people.models import User
+from people.operations.users import register_user
 from tests.worlds.manual import finance
 
 CENT = 10_000_000

@@ -13,8 +13,9 @@ from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.test import Client
 
-from contributors.models import Contributor, User
-from contributors.operations.people import enrol_totp
+from contributors.models import Contributor
+from people.models import User
+from people.operations.users import enrol_totp
 
 TOTP_SECRET = "JBSWY3DPEHPK3PXP"
 LogIn = Callable[..., Client]
@@ -53,7 +54,8 @@ def log_in() -> LogIn:
 
 def member_of(contributor: Contributor) -> User:
     """A user who acts for this contributor alone."""
-    from contributors.operations.people import add_member, register_user
+    from contributors.operations.people import add_member
+    from people.operations.users import register_user
 
     user = register_user(
         email=f"member{contributor.pk}@example.org", password="a long enough one", at=contributor.created_at

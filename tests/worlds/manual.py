@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from contributors.models import User
-from contributors.operations.people import register_user
 from ledger.journal import AccountKey
 from ledger.operations.manual import post_manual_entry, propose_manual_entry
+from people.models import User
+from people.operations.users import register_user
 
 
 def finance(at: datetime) -> list[User]:

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from contributors.models import Contributor, User
-from contributors.operations.people import register_contributor, register_user
+from contributors.models import Contributor
+from contributors.operations.people import register_contributor
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.money import from_minor
@@ -20,9 +20,11 @@ from ledger.operations import periods, programme
 from payouts.attempts import crew
 from payouts.models import Payout, PayoutAccount, PayoutRun, TaxProfile
 from payouts.operations import accounts, approval, building, funding, policies, runs, tax_forms
-from payouts.operations.audit import Presence
 from payouts.queries import balances
 from payouts.rails.stripe import calls
+from people.actor import Presence
+from people.models import User
+from people.operations.users import register_user
 from tests.sandbox_server import StripeSandbox
 from tests.worlds.manual import post_by_hand
 

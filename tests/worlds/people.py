@@ -14,9 +14,11 @@ from datetime import datetime
 from django.test import Client
 from PIL import Image, ImageDraw
 
-from contributors.models import Contributor, Dataset, User
-from contributors.operations.people import enrol_totp, register_contributor, register_user
+from contributors.models import Contributor, Dataset
+from contributors.operations.people import register_contributor
 from contributors.operations.works import NewWork, register_dataset
+from people.models import User
+from people.operations.users import enrol_totp, register_user
 
 PASSWORD = "correct horse battery 9"
 TOTP_PERIOD = 30  # seconds

@@ -24,12 +24,14 @@ from attribution.models import Attribution, AttributionIndex, Generation, ModelS
 from attribution.operations import model_services, model_versions, reports
 from attribution.operations.attributions import general_key
 from attribution.queries.generations import Group
-from contributors.models import PPB, Contributor, Holder, User, Work
+from contributors.models import PPB, Contributor, Holder, Work
 from contributors.operations import consents, people
 from contributors.operations.works import NewWork, register_dataset, register_works
 from influence.shares import apportion_scores
 from ledger.models import Period, RoyaltyPlan
 from ledger.operations import accruals, closing, payouts, periods, plans, sealing
+from people.models import User
+from people.operations import users
 from tests.worlds.books import TERMS
 
 OCTOBER, NOVEMBER = 202610, 202611
@@ -219,7 +221,7 @@ def build_programme(directory: Path, *, seed: int = 7, price: int = 50_000_000) 
     members, contributors, works = [], [], []
     drawn = random.Random(seed)
     for place, (name, titles) in enumerate(AUTHORS):
-        user = people.register_user(email=f"author{place}@example.org", password=PASSWORD, name=name, at=REGISTERED)
+        user = users.register_user(email=f"author{place}@example.org", password=PASSWORD, name=name, at=REGISTERED)
         contributor = people.register_contributor(
             user=user, kind="person", legal_name=f"{name} Estate", display_name=name, country="US", at=REGISTERED
         )
@@ -234,13 +236,13 @@ def build_programme(directory: Path, *, seed: int = 7, price: int = 50_000_000) 
         members.append(user)
         contributors.append(contributor)
     staff = {
-        role: people.register_user(
+        role: users.register_user(
             email=f"{role}@example.org", password=PASSWORD, name=role, roles=[role], at=REGISTERED
         )
         for role in ("finance_maker", "finance_checker", "auditor", "compliance")
     }
     for user in staff.values():
-        people.enrol_totp(user=user, secret=TOTP_SECRET)
+        users.enrol_totp(user=user, secret=TOTP_SECRET)
     periods.open_periods(at=datetime(2026, 10, 5, tzinfo=UTC))
     periods.open_periods(at=AT)
     services, keys, versions, indexes = [], [], [], []

@@ -28,7 +28,7 @@ from config.demo import flow, people, progress
 from config.engine import servers
 from config.engine.installation import Running, installation
 from config.engine.processes import UnableToStart
-from contributors.models import User
+from people.models import User
 
 FIRST_PAGE_SECONDS_MAX = 30.0
 SHOW_FAILURE_SECONDS = 6.0

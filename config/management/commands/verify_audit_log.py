@@ -6,15 +6,15 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from payouts.models import AuditEvent
-from payouts.queries import records
+from people.models import AuditEvent
+from people.queries import audit
 
 
 class Command(BaseCommand):
     help = "Compute every hash of the audit log again, and check that each line follows from the one before it."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        broken_at = records.first_broken_audit_event()
+        broken_at = audit.first_broken_audit_event()
         if broken_at is not None:
             raise CommandError(f"The chain is broken at line {broken_at}: it or the line before it was changed.")
         last = AuditEvent.objects.order_by("-sequence").first()

@@ -10,8 +10,9 @@ from django.test import Client
 from django.urls import reverse
 
 from contributors.operations.people import add_member
-from payouts.models import AuditEvent, Payout, PayoutRun
+from payouts.models import Payout, PayoutRun
 from payouts.operations import runs
+from people.models import AuditEvent
 from tests.worlds.browser import LogIn, words_of
 from tests.worlds.payouts import SEEN, World
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from django.conf import settings
 from django.test import Client, override_settings
 
-from contributors.operations.people import register_user
+from people.operations.users import register_user
 
 
 def test_guessing_a_password_is_slowed_down(db: None, at: datetime) -> None:

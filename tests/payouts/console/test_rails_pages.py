@@ -18,7 +18,6 @@ from django.urls import reverse
 from contributors.models import Contributor
 from payouts.exports import remittance, tables
 from payouts.models import (
-    AuditEvent,
     BankFile,
     Hold,
     MutedNotice,
@@ -32,6 +31,7 @@ from payouts.models import (
     WebhookEvent,
 )
 from payouts.operations import approval, bank_reports, banks, building, holds, reversals, runs
+from people.models import AuditEvent
 from tests.people.presentation.papers import text_of as paper_text_of
 from tests.worlds.browser import LogIn, member_of, words_of
 from tests.worlds.payouts import SEEN, World, only
@@ -310,7 +310,7 @@ def test_a_policy_is_proposed_and_adopted_on_pages(world: World, log_in: LogIn) 
 
 def test_roles_are_changed_by_an_administrator_alone(world: World, log_in: LogIn) -> None:
     admin, other = world._user("admin", "admin"), world._user("other", "auditor")
-    address = reverse("payouts:change_roles", args=[other.pk])
+    address = reverse("people:change_roles", args=[other.pk])
     assert "takes an administrator" in words_of(log_in(world.checker).get(address))
     page = log_in(admin).get(address)
     assert '<input type="hidden" name="known" value="auditor"' in page.content.decode()

@@ -8,8 +8,9 @@ import pytest
 from django.db import connection
 from django.urls import reverse
 
-from payouts.models import AuditEvent, Difference, Payout, PayoutRun, WebhookEvent
+from payouts.models import Difference, Payout, PayoutRun, WebhookEvent
 from payouts.reconciliation import comparison
+from people.models import AuditEvent
 from tests.worlds.browser import LogIn, words_of
 from tests.worlds.payouts import World
 
@@ -110,13 +111,13 @@ def test_the_audit_log_shows_who_did_what_and_its_chain_holds(world: World, log_
     world.contributor(1234)
     run = world.in_review()
     client = log_in(world._user("auditor", "auditor"))
-    page = words_of(client.get(reverse("payouts:audit"), {"q": f"run:{run.public_id}"}))
+    page = words_of(client.get(reverse("people:audit"), {"q": f"run:{run.public_id}"}))
     assert "Submit run" in page
     assert "Build run" in page
     assert "60 s before" in page
-    page = words_of(client.get(reverse("payouts:audit"), {"check": ""}))
+    page = words_of(client.get(reverse("people:audit"), {"check": ""}))
     assert f"The hash of each of the {AuditEvent.objects.count()} lines was computed again" in page
-    lines = client.get(reverse("payouts:audit_csv")).content.decode().splitlines()
+    lines = client.get(reverse("people:audit_csv")).content.decode().splitlines()
     assert len(lines) == AuditEvent.objects.count() + 1
 
 
@@ -127,11 +128,11 @@ def test_a_line_changed_behind_the_applications_back_is_found(world: World, log_
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute("SET LOCAL ROLE tributary_owner")
-        cursor.execute("ALTER TABLE payouts_auditevent DISABLE TRIGGER USER")
-        cursor.execute("UPDATE payouts_auditevent SET action = 'nothing' WHERE sequence = %s", [event.sequence])
-        cursor.execute("ALTER TABLE payouts_auditevent ENABLE TRIGGER USER")
+        cursor.execute("ALTER TABLE people_auditevent DISABLE TRIGGER USER")
+        cursor.execute("UPDATE people_auditevent SET action = 'nothing' WHERE sequence = %s", [event.sequence])
+        cursor.execute("ALTER TABLE people_auditevent ENABLE TRIGGER USER")
         cursor.execute("SET LOCAL ROLE tributary_app")
-    page = words_of(log_in(world.checker).get(reverse("payouts:audit"), {"check": ""}))
+    page = words_of(log_in(world.checker).get(reverse("people:audit"), {"check": ""}))
     assert f"The chain is broken at line {event.sequence}" in page
 
 

@@ -8,7 +8,6 @@ import pytest
 from django.urls import reverse
 
 from contributors.models import Contributor
-from contributors.operations.people import enrol_totp
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import Entry
@@ -16,9 +15,11 @@ from ledger.money import from_minor
 from ledger.queries import earnings, receipts
 from ledger.queries.balances import balances_of
 from ledger.templatetags.amounts import amount_text
-from payouts.models import AuditEvent, PayoutAccount
+from payouts.models import PayoutAccount
 from payouts.operations import holds
 from payouts.queries import payees
+from people.models import AuditEvent
+from people.operations.users import enrol_totp
 from tests.people.presentation.papers import text_of as paper_text_of
 from tests.worlds.browser import TOTP_SECRET, LogIn, member_of, words_of
 from tests.worlds.payouts import SEEN, World

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django import forms
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
-from payouts.console import done
 from people.console.refusals import Refused, explained
 
 
@@ -41,7 +41,7 @@ def act(
             with explained(request, silent=True) as refused:
                 sentence = do(form.cleaned_data)
             if not refused:
-                done(request, sentence)
+                messages.success(request, sentence)
                 return redirect(to or page.back)
             status = refused.status
     return render(request, "people/console/act.html", {"act": page, "form": form, "refused": refused}, status=status)

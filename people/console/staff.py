@@ -1,4 +1,4 @@
-"""Who has which role in finance, whether a second factor is set up, and changing roles."""
+"""The pages of staff: roles and second factors of each person, and changing roles."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from contributors.models import STAFF_ROLES, User
-from payouts.console import ADMIN, actor_required, reader_required
-from payouts.console.acts import Act, act
-from payouts.forms.presence import presence_of
-from payouts.forms.rules import RolesForm
-from payouts.operations import staff as staff_operations
-from people.console.guard import SECOND_FACTORS, recently_authenticated, user_of
+from people.actor import ADMIN, CHECKER, COMPLIANCE, MAKER
+from people.console.acts import Act, act
+from people.console.guard import SECOND_FACTORS, recently_authenticated, staff_required, user_of
+from people.console.presence import presence_of
+from people.forms.roles import RolesForm
+from people.models import STAFF_ROLES, User
+from people.operations import staff as staff_operations
 
 
 @require_GET
-@reader_required
+@staff_required(*STAFF_ROLES)
 def staff(request: HttpRequest) -> HttpResponse:
     people = User.objects.filter(groups__name__in=STAFF_ROLES).distinct().prefetch_related("groups").order_by("email")
     enrolled = set(
@@ -29,7 +29,7 @@ def staff(request: HttpRequest) -> HttpResponse:
     )
     return render(
         request,
-        "payouts/console/staff.html",
+        "people/console/staff.html",
         {
             "people": [(person, sorted(person.role_names), person.pk in enrolled) for person in people],
             "may_change": user_of(request).has_role(ADMIN),
@@ -38,7 +38,7 @@ def staff(request: HttpRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@actor_required
+@staff_required(MAKER, CHECKER, COMPLIANCE, ADMIN)
 @recently_authenticated
 def change_roles(request: HttpRequest, user_id: int) -> HttpResponse:
     user = User.objects.filter(pk=user_id).first()
@@ -49,7 +49,7 @@ def change_roles(request: HttpRequest, user_id: int) -> HttpResponse:
         refusal = "Nobody changes their own roles; another administrator does."
     page = Act(
         f"Roles of {user}", "A role that was just given moves no money before the cool-down has passed. Without a role "
-        "the console is closed to this person.", "Change the roles", reverse("payouts:staff"), "Staff",
+        "the console is closed to this person.", "Change the roles", reverse("people:staff"), "Staff",
         facts=[("E-mail", user.email), ("Roles now", ", ".join(sorted(user.role_names)) or "none")],
         not_this_person=refusal,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Who may do what in finance, changed by an administrator; and the limits of what one person may do.
+"""Staff roles, changed by an administrator.
 
 A role that was just given does not move money yet: whoever takes over an administrator's session gains a day's warning.
 """
@@ -6,18 +6,13 @@ A role that was just given does not move money yet: whoever takes over an admini
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime
 
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
-from django.db.models import Q, Sum
 
-from contributors.models import STAFF_ROLES, User
-from ledger.money import asset
-from payouts.models import PayoutRun
-from payouts.operations.audit import ADMIN, NOBODY, Presence, audit, require_fresh_factor, require_role
-from payouts.queries.policies import terms_in_force
-from people.presentation import amounts
+from people.actor import ADMIN, NOBODY, Presence, audit, require_fresh_factor, require_role
+from people.models import STAFF_ROLES, User
 
 
 class UnableToChangeRoles(Exception):
@@ -25,13 +20,6 @@ class UnableToChangeRoles(Exception):
 
     status = 409
     problem = "roles-not-changed"
-
-
-class UnableToApproveThatMuch(Exception):
-    """More than one person may approve, at once or in a day."""
-
-    status = 403
-    problem = "approval-limit"
 
 
 @transaction.atomic
@@ -59,7 +47,7 @@ def change_roles(
         raise UnableToChangeRoles("Say why.")
     # One change at a time, by who administers still: two who dismiss each other leave one.
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('payouts roles'))")
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('people roles'))")
     if not by.groups.filter(name=ADMIN).exists():
         raise UnableToChangeRoles("Your own roles have just been changed; you administer no more.")
     user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
@@ -77,31 +65,3 @@ def change_roles(
         before={"roles": before}, after={"roles": sorted(roles), "reason": reason.strip()[:500]},
     )  # fmt: skip
     return User.objects.get(pk=user.pk)
-
-
-def require_within_limits(run: PayoutRun, by: User, at: datetime) -> None:
-    """The policy's limits of one person: in one approval, and in one UTC day."""
-    terms = terms_in_force(run.currency)
-    if terms.approval_limit_minor is not None and run.total_minor > terms.approval_limit_minor:
-        raise UnableToApproveThatMuch(
-            f"One person approves at most {_money(terms.approval_limit_minor, run.currency)} at once. Split the run."
-        )
-    if terms.daily_approval_minor is None:
-        return
-    # Two approvals of one person at the same moment are counted one after the other.
-    User.objects.select_for_update(no_key=True).get(pk=by.pk)
-    begins = datetime.combine(at.astimezone(UTC).date(), time.min, UTC)
-    mine = Q(approved_by=by, approved_at__gte=begins, approved_at__lt=begins + timedelta(days=1)) | Q(
-        second_approved_by=by, second_approved_at__gte=begins, second_approved_at__lt=begins + timedelta(days=1)
-    )
-    approved = PayoutRun.objects.filter(mine, currency=run.currency).exclude(pk=run.pk)
-    sum_minor = approved.aggregate(sum=Sum("total_minor"))["sum"] or 0
-    if sum_minor + run.total_minor > terms.daily_approval_minor:
-        raise UnableToApproveThatMuch(
-            f"One person approves at most {_money(terms.daily_approval_minor, run.currency)} in a day; you have "
-            f"approved {_money(sum_minor, run.currency)} today. Somebody else can approve this run."
-        )
-
-
-def _money(minor: int, currency: str) -> str:
-    return amounts.text_of_minor(minor, asset(currency))

@@ -1,17 +1,16 @@
-"""Who does what: the roles an act needs, how settled they and how fresh the second factor must be, whom it must not be
-about, and the line in the audit log."""
+"""Authorise staff actions (role, cool-down, recent second factor, conflict of interest) and log them."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import QuerySet
+from django.conf import settings
 
-from contributors.models import User
-from contributors.operations.deciding import acts_for, too_recent
-from payouts.models import AuditEvent, Payout
+from people.models import AuditEvent, User
+from people.presentation import dates
 
 MAKER, CHECKER, COMPLIANCE, ADMIN = "finance_maker", "finance_checker", "compliance", "admin"
 MFA_AGE_SECONDS_MAX = 300
@@ -75,16 +74,18 @@ def require_settled_role(by: User, at: datetime) -> None:
         raise UnableToActYet(refusal)
 
 
-def require_stranger(by: User, contributor_id: int) -> None:
-    """Refuse an act about a contributor to who acts for that contributor."""
-    if refusal := acts_for(by=by, contributors=[contributor_id]):
-        raise UnableToActForOneself(refusal)
+def lacks_role(*, by: User, roles: Collection[str]) -> str:
+    """Why somebody who is in none of these staff groups may not do this; "" for who is in one."""
+    return "" if by.has_role(*roles) else f"This takes the role {' or '.join(roles)}."
 
 
-def acts_for_payee(by: User, payouts: QuerySet[Payout]) -> str:
-    """Why who acts for a payee of these payouts decides nothing about them; "" for who acts for none."""
-    own = payouts.filter(contributor__memberships__user=by).values_list("contributor_id", flat=True)
-    return acts_for(by=by, contributors=list(own))
+def too_recent(*, by: User, at: datetime) -> str:
+    """Why somebody whose roles changed within ROLE_COOL_DOWN_HOURS moves no money yet; "" where they have settled."""
+    changed_at = User.objects.values_list("roles_changed_at", flat=True).get(pk=by.pk)
+    ends = changed_at and changed_at + timedelta(hours=settings.ROLE_COOL_DOWN_HOURS)
+    if changed_at is None or ends is None or at >= ends:
+        return ""
+    return f"Your roles changed on {dates.moment(changed_at)}; you can do this from {dates.moment(ends)}."
 
 
 def audit(
@@ -97,7 +98,7 @@ def audit(
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
 ) -> None:
-    """Write one line of the audit log, in the caller's transaction: it stands exactly when the act does."""
+    """Write one line of the audit log, committed or rolled back together with the act."""
     event = AuditEvent(
         at=at, actor=by, action=action, subject=subject, before=before or {}, after=after or {},
         ip=seen.ip, mfa_age_seconds=seen.mfa_age_seconds, request_id=seen.request_id,

@@ -6,7 +6,7 @@ import time
 
 from django.http import HttpRequest
 
-from payouts.operations.audit import Presence
+from people.actor import Presence
 from people.console.guard import second_factor_used_at
 
 

@@ -1,0 +1,15 @@
+"""Conflicts of interest of staff with the payees of a run."""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+
+from contributors.operations.deciding import acts_for
+from payouts.models import Payout
+from people.models import User
+
+
+def acts_for_payee(by: User, payouts: QuerySet[Payout]) -> str:
+    """Why who acts for a payee of these payouts decides nothing about them; "" for who acts for none."""
+    own = payouts.filter(contributor__memberships__user=by).values_list("contributor_id", flat=True)
+    return acts_for(by=by, contributors=list(own))

@@ -1,0 +1,51 @@
+"""Registering people who log in, and their second factor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from allauth.account.models import EmailAddress
+from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import transaction
+
+from people.models import STAFF_ROLES, User
+
+
+class UnableToRegisterUser(Exception):
+    status = 422
+    problem = "user-refused"
+
+
+@transaction.atomic
+def register_user(*, email: str, password: str, at: datetime, name: str = "", roles: Sequence[str] = ()) -> User:
+    """Register a person whose address is known to be theirs; `roles` are staff groups.
+
+    Somebody who signs up on the web proves the address by a message in its place.
+    """
+    email = email.strip().lower()
+    try:
+        validate_email(email)
+    except ValidationError as error:
+        raise UnableToRegisterUser(f"“{email}” is not an e-mail address.") from error
+    if unknown := sorted(set(roles) - set(STAFF_ROLES)):
+        raise UnableToRegisterUser(f"There is no role {', '.join(unknown)}; there are {', '.join(STAFF_ROLES)}.")
+    if User.objects.filter(email=email).exists():
+        raise UnableToRegisterUser(f"{email} is already registered.")
+    user = User.objects.create_user(email, password, name=name, date_joined=at)
+    EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
+    user.groups.set(Group.objects.filter(name__in=roles))
+    return user
+
+
+@transaction.atomic
+def enrol_totp(*, user: User, secret: str) -> None:
+    """Set up an authenticator app for a person who holds `secret` (base 32); replaces one set up before."""
+    # Both are built when allauth's models are ready, which is after this module.
+    from allauth.mfa.models import Authenticator
+    from allauth.mfa.totp.internal.auth import TOTP
+
+    Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).delete()
+    TOTP.activate(user, secret)
