@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -56,6 +57,19 @@ class RefuseCharsets(MiddlewareMixin):
                 return problem_answer(400, "unknown-charset", detail)
             return HttpResponseBadRequest(detail, content_type="text/plain; charset=utf-8")
         return None
+
+
+class StoreNothingPrivate(MiddlewareMixin):
+    """Forbids every cache, the browser's too, to keep a page made for a logged-in person.
+
+    A view that sets Cache-Control itself keeps its own.
+    """
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        known = settings.SESSION_COOKIE_NAME in request.COOKIES and request.user.is_authenticated
+        if known and "Cache-Control" not in response:
+            response["Cache-Control"] = "private, no-store"
+        return response
 
 
 class ExplainForms(MiddlewareMixin):

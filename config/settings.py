@@ -81,6 +81,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "config.middleware.StoreNothingPrivate",
     "django.contrib.messages.middleware.MessageMiddleware",
     "config.middleware.RefuseNul",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",

@@ -48,6 +48,7 @@ class TargetForm(forms.Form):
         field = self.fields["target"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = [
+            *([] if self.initial.get("target") else [("", "Choose which works")]),
             *([(f"{WORK_PREFIX}{self.one_work.public_id}", f"Only “{self.one_work}”")] if self.one_work else []),
             ("all", "All my works, also those I register later"),
             *((key, f"Only “{dataset.name}”") for key, dataset in self.datasets.items()),

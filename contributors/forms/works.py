@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import mimetypes
 from pathlib import PurePath
 from typing import Any
 
@@ -17,6 +19,17 @@ from contributors.operations.works import NewWork
 FILES_MAX = 100
 UPLOAD_BYTES_MAX = 64 * 1024 * 1024
 LICENCES = ("All rights reserved", "CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC0-1.0", "Public domain")
+_BEGINNING_BYTES = 4096
+_GENERAL_KINDS = {"audio": "audio", "video": "video", "image": "a picture in another format", "font": "a font"}
+_KINDS = {
+    "application/pdf": "a PDF",
+    "application/epub+zip": "an e-book (EPUB)",
+    "application/zip": "a ZIP archive",
+    "application/msword": "a Word document",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "a Word document",
+    "application/vnd.oasis.opendocument.text": "an OpenDocument text",
+}
+_READ_IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 _IMAGE_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 
 
@@ -73,6 +86,14 @@ class UploadForm(forms.Form):
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset = contributor.datasets.order_by("name")
 
+    def clean_uploads(self) -> list[UploadedFile[Any]]:
+        """Refuse files of another kind by their name and kind."""
+        files: list[UploadedFile[Any]] = self.cleaned_data["uploads"]
+        refused = [f"{file.name} is {kind}." for file in files if (kind := _foreign_kind(file))]
+        if refused:
+            raise forms.ValidationError([*refused[:-1], f"{refused[-1]} We accept text, PNG, JPEG, WebP and GIF."])
+        return files
+
     def works(self) -> list[NewWork]:
         """The files as works. What is too long is read no further than shows it; the operation refuses it by name."""
         files: list[UploadedFile[Any]] = self.cleaned_data["uploads"]
@@ -89,6 +110,32 @@ class UploadForm(forms.Form):
                 )
             )
         return works
+
+
+def _foreign_kind(file: UploadedFile[Any]) -> str:
+    """Name the kind of a file that is neither text nor a picture that we read; "" for every other file.
+
+    A file counts as foreign only when its content is binary and its name says its kind. A text file in another
+    encoding stays with the operation, which names the byte.
+    """
+    beginning = file.read(_BEGINNING_BYTES)
+    file.seek(0)
+    if _looks_like_image(beginning) or _looks_like_text(beginning):
+        return ""
+    kind = mimetypes.guess_type(file.name or "")[0] or "text"
+    general = kind.partition("/")[0]
+    if general == "text" or kind in _READ_IMAGES:
+        return ""
+    return _KINDS.get(kind) or _GENERAL_KINDS.get(general) or f"of the type {kind}"
+
+
+def _looks_like_text(beginning: bytes) -> bool:
+    # The last character of the beginning may be cut, so it is decoded as a part of a longer text.
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(beginning)
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in beginning
 
 
 def _looks_like_image(content: bytes) -> bool:

@@ -35,7 +35,7 @@ def consent(request: ContributorRequest) -> HttpResponse:
 
 @contributor_required(change=True)
 def grant(request: ContributorRequest) -> HttpResponse:
-    initial = {"scopes": ["train_generative"], "target": request.GET.get("target", "all")}
+    initial = {"target": request.GET.get("target", "")}
     form = GrantForm(request.contributor, request.POST or None, initial=initial)
     if form.is_valid():
         at = timezone.now()

@@ -101,9 +101,7 @@ def upload(request: ContributorRequest) -> HttpResponse:
             registered = register_works(dataset=form.cleaned_data["dataset"], works=form.works(), at=timezone.now())
         except UnableToRegisterWorks as error:
             refused = error.members["works"]
-            form.add_error(
-                None, str(error) if not refused else "Nothing was registered. Mend or leave out these files."
-            )
+            form.add_error(None, str(error) if not refused else "Nothing was registered. Fix or remove these files.")
         else:
             copies = sum(1 for work in registered if work.cluster_id is not None)
             messages.success(

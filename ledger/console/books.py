@@ -29,6 +29,14 @@ def kind_title(kind: str) -> str:
     return kind.replace("_", " ").capitalize()
 
 
+def normal_sign(kind: str) -> int:
+    """Return the factor that turns a balance positive on the normal side of its kind of account.
+
+    The journal keeps credits positive. A page shows an asset that was debited as a positive sum.
+    """
+    return -1 if CHART[kind].normal_side == "D" else 1
+
+
 # --- trial balance ------------------------------------------------------------------------------------------------
 @staff_required(*READERS)
 @require_GET
@@ -71,7 +79,7 @@ def accounts(request: HttpRequest, currency: str, kind: str) -> HttpResponse:
         raise Http404("There is no such kind of account.")
     found = books.accounts_of_kind(kind, currency, limit=ACCOUNTS_SHOWN_MAX)
     owners = owners_in_words(account.owner for account, _ in found)
-    sign = -1 if CHART[kind].normal_side == "D" else 1
+    sign = normal_sign(kind)
     context = {
         "title": kind_title(kind),
         "currency": currency,
@@ -108,8 +116,9 @@ def journal(request: HttpRequest) -> HttpResponse:
         account=account_id,
         before=before,
     )
+    amounts = books.moved([entry.pk for entry in found])
     context = {
-        "entries": found,
+        "entries": [(entry, amounts.get(entry.pk, [])) for entry in found],
         "next_before": next_before,
         "before": before,
         "account": account,
@@ -151,8 +160,9 @@ def entry(request: HttpRequest, entry_id: int) -> HttpResponse:
 def _shown(line: Line, owners: dict[str, str]) -> ShownLine:
     account = line.account
     return ShownLine(
-        account, kind_title(account.kind), owners[account.owner], account.asset.code, line.amount, line.balance_after
-    )
+        account, kind_title(account.kind), owners[account.owner], account.asset.code, line.amount,
+        normal_sign(account.kind) * line.balance_after,
+    )  # fmt: skip
 
 
 @staff_required(*READERS)

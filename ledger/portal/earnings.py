@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.http import Http404, HttpResponse
@@ -151,7 +152,7 @@ def _block(key: str, caption: str, rows: list[Row]) -> Block:
     if key == "work" and len(codes) == 1 and len(bars) > 1:
         chart = BarChart(
             title="The works that earned most",
-            labels=_short(row.name for row in bars),
+            labels=_distinct([row.name for row in bars]),
             series=[Series("By attribution", [row.amount for row in bars])],
             currency=bars[0].currency,
             scale=asset(bars[0].currency).scale,
@@ -161,8 +162,14 @@ def _block(key: str, caption: str, rows: list[Row]) -> Block:
     return Block(key, caption, rows, chart)
 
 
-def _short(names: Iterable[str]) -> list[str]:
-    return [name if len(name) <= 16 else f"{name[:15].rstrip()}…" for name in names]
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Number the names that occur twice: two works may have one title."""
+    seen: Counter[str] = Counter()
+    distinct = []
+    for name in names:
+        seen[name] += 1
+        distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return distinct
 
 
 def _receipts(number: int, **chosen: object) -> str:

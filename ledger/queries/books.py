@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 
@@ -133,6 +134,15 @@ def entries(
         found = found.filter(pk__lt=before)
     page = list(found[: limit + 1])
     return page[:limit], page[limit - 1].pk if len(page) > limit else None
+
+
+def moved(entry_ids: Sequence[int]) -> dict[int, list[tuple[str, int]]]:
+    """Sum the debits of each entry by currency, as (currency code, units at the currency's scale)."""
+    debits = Line.objects.filter(entry_id__in=entry_ids, amount__lt=0).values_list("entry_id", "account__asset__code")
+    found: dict[int, list[tuple[str, int]]] = {}
+    for entry_id, code, debited in debits.annotate(debited=Sum("amount")).order_by("entry_id", "account__asset__code"):
+        found.setdefault(entry_id, []).append((code, -debited))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

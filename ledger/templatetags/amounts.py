@@ -27,6 +27,12 @@ def amount_in_full(units: int | None, currency: str) -> str:
 
 
 @register.filter
+def amount_aligned(units: int | None, currency: str) -> SafeString | str:
+    """`{{ units|amount_aligned:currency }}`: as `amount`, with every digit of the scale, for a column of small sums."""
+    return NOTHING if units is None else amounts.html_in_full(int(units), asset(currency))
+
+
+@register.filter
 def amount_payable(units: int | Literal[""] | None, currency: str) -> SafeString | str:
     """`{{ units|amount_payable:currency }}`: cut (never rounded up) to whole minor units, the part a payout carries."""
     if units is None or units == "":

@@ -61,7 +61,9 @@ def top_works(request: HttpRequest) -> HttpResponse:
     rows = earnings.earnings_by_work(contributor.pk, period) if period else []
     named = [row for row in rows if row.work is not None and row.amount > 0]
     month = dates.month_of_number(period) if period else ""
-    return render(request, "payouts/portal/home_works.html", {"rows": named[:WORKS_SHOWN], "month": month})
+    # htmx swaps the part into the home page; a browser without script follows the link and needs a whole page.
+    template = "home_works.html" if request.headers.get("HX-Request") else "home_works_page.html"
+    return render(request, f"payouts/portal/{template}", {"rows": named[:WORKS_SHOWN], "month": month})
 
 
 def _chart(months: list[earnings.MonthEarnings], currency: str, today: date) -> BarChart:

@@ -25,6 +25,13 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from people.models import User
 
 View = Callable[..., HttpResponseBase]
+TEAMS = {
+    "finance_maker": "the finance team",
+    "finance_checker": "the finance team",
+    "compliance": "compliance",
+    "auditor": "auditors",
+    "admin": "administrators",
+}
 SECOND_FACTORS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 
 
@@ -39,7 +46,7 @@ def staff_required(*roles: str) -> Callable[[View], View]:
             if not user.is_authenticated:
                 return redirect_to_login(request.get_full_path())
             if not user.has_role(*roles):
-                raise PermissionDenied(f"This page is for {', '.join(roles)}.")
+                raise PermissionDenied(_refusal(roles))
             if not _enrolled(request):
                 messages.warning(request, "Finance staff log in with a second factor. Set one up to go on.")
                 return HttpResponseRedirect(reverse("mfa_activate_totp"))
@@ -50,6 +57,13 @@ def staff_required(*roles: str) -> Callable[[View], View]:
         return guarded
 
     return decorate
+
+
+def _refusal(roles: tuple[str, ...]) -> str:
+    """Name the teams that may see a page, in words."""
+    teams = list(dict.fromkeys(TEAMS[role] for role in roles))
+    named = teams[0] if len(teams) == 1 else f"{', '.join(teams[:-1])} and {teams[-1]}"
+    return f"This page is for {named}. Ask an administrator if you need it."
 
 
 def user_of(request: HttpRequest) -> User:

@@ -67,6 +67,16 @@ def html(units: int, currency: Currency) -> SafeString:
     return format_html('<span class="money"><span class="code">{}</span> {}{}</span>', currency.code, head, rest)
 
 
+def html_in_full(units: int, currency: Currency) -> SafeString:
+    """Write an amount for a column: every digit of the scale, so that decimal points stand below each other."""
+    digits = grouped(units, currency.scale)
+    end = len(digits) - (currency.scale - currency.exponent)
+    rest = format_html('<span class="fraction">{}</span>', digits[end:]) if digits[end:] else ""
+    return format_html(
+        '<span class="money"><span class="code">{}</span> {}{}</span>', currency.code, digits[:end], rest
+    )
+
+
 def cut_to_minor(units: int, currency: Currency) -> int:
     """Cut `units` to whole minor units, towards zero: the part that a payout can carry."""
     minor: int = 10 ** (currency.scale - currency.exponent)

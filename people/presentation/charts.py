@@ -13,6 +13,9 @@ from typing import Any
 from people.presentation.amounts import exact_decimal
 
 HEIGHT, TOP, BOTTOM, LEFT = 220.0, 12.0, 34.0, 64.0
+ROW, BAR = 44.0, 14.0  # A lying bar has its label above it.
+UPRIGHT_LABEL_MAX = 12
+LETTER = 6.8  # The mean width in pixels of a letter of a label.
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,18 @@ class BarChart:
         totals = self.totals
         if not any(totals):
             return f"{self.title}: nothing yet."
+        if len(totals) == 1:
+            return f"{self.written(totals[0])} in {self.labels[0]}."
         best = max(range(len(totals)), key=totals.__getitem__)
+        last = "" if best == len(totals) - 1 else f", {self.written(totals[-1])} in {self.labels[-1]}"
         return (
-            f"{self.written(sum(totals))} in all; the most in {self.labels[best]} ({self.written(totals[best])}), "
-            f"{self.written(totals[-1])} in {self.labels[-1]}."
+            f"{self.written(sum(totals))} in all; the most in {self.labels[best]} ({self.written(totals[best])}){last}."
         )
+
+    @property
+    def lies(self) -> bool:
+        """True when the labels are too long to stand below upright bars."""
+        return max(map(len, self.labels), default=0) > UPRIGHT_LABEL_MAX
 
 
 def _ceiling(value: int) -> int:
@@ -87,8 +97,40 @@ def _tick(chart: BarChart, value: int) -> str:
     return chart.decimal(value, places=0) if chart.currency else f"{value:,}"
 
 
+def _shortened(label: str, letters: int) -> str:
+    """Cut a label in its middle, because titles of a series differ at their ends."""
+    if len(label) <= letters:
+        return label
+    tail = (letters - 1) // 2
+    return f"{label[: letters - 1 - tail].rstrip()}…{label[-tail:].lstrip()}"
+
+
+def _lying(chart: BarChart, width: float) -> dict[str, Any]:
+    """Compute the coordinates of bars that lie below each other, each with its whole label and its amount above."""
+    most = max(1, *chart.totals)
+    bars: list[dict[str, Any]] = []
+    labels: list[dict[str, Any]] = []
+    for i, (label, total) in enumerate(zip(chart.labels, chart.totals, strict=True)):
+        left, top, written = 0.0, ROW * i, chart.written(total)
+        for k, series in enumerate(chart.series):
+            length = width * series.values[i] / most
+            if length > 0:
+                bars.append({
+                    "x": f"{left:.1f}", "y": f"{top + 22:.1f}", "width": f"{max(length, 1.0):.1f}",
+                    "height": f"{BAR:.1f}", "fill": k + 1,
+                })  # fmt: skip
+                left += length
+        letters = max(8, int(width / LETTER) - len(written) - 3)
+        labels.append({"x": "0", "y": f"{top + 15:.0f}", "text": _shortened(label, letters), "anchor": "start"})
+        labels.append({"x": f"{width:.0f}", "y": f"{top + 15:.0f}", "text": written, "anchor": "end"})
+    height = f"{ROW * len(chart.labels):.0f}"
+    return {"width": f"{width:.0f}", "height": height, "bars": bars, "labels": labels, "ticks": [], "lies": True}
+
+
 def geometry(chart: BarChart, width: float) -> dict[str, Any]:
     """Compute the coordinates of every drawn part, in pixels, for a chart of this width."""
+    if chart.lies:
+        return _lying(chart, width)
     plot = HEIGHT - TOP - BOTTOM
     top_value = _ceiling(max(chart.totals, default=0))
     pitch = (width - LEFT) / max(1, len(chart.labels))
@@ -108,13 +150,14 @@ def geometry(chart: BarChart, width: float) -> dict[str, Any]:
                     "height": f"{max(height, 1.0):.1f}", "fill": k + 1,
                 })  # fmt: skip
         if (len(chart.labels) - 1 - i) % every == 0:
-            labels.append({"x": f"{middle:.1f}", "text": label})
+            text_y = f"{HEIGHT - 10:.0f}"
+            labels.append({"x": f"{middle:.1f}", "y": text_y, "text": label, "anchor": "middle"})
     ticks = [
         {"y": f"{TOP + plot * (1 - part / 2):.1f}", "text": _tick(chart, top_value * part // 2)} for part in range(3)
     ]
     return {
         "width": f"{width:.0f}", "height": f"{HEIGHT:.0f}", "left": int(LEFT), "right": int(width),
-        "base": int(HEIGHT - BOTTOM), "text_y": int(HEIGHT - 10), "bars": bars, "labels": labels, "ticks": ticks,
+        "base": int(HEIGHT - BOTTOM), "bars": bars, "labels": labels, "ticks": ticks,
     }  # fmt: skip
 
 

@@ -30,6 +30,7 @@ ICONS = {
     "key": '<circle cx="5" cy="11" r="3"/><path d="M7.2 8.8L13.5 2.5M11 5l2 2"/>',
     "river": '<path d="M8 1.5v13M2.5 2c0 4.5 5.5 3.5 5.5 8.5M13.5 2c0 3-5.5 2.5-5.5 6"/>',
 }
+ALERTS = {"error": ("alert-bad", "warning"), "warning": ("alert-warn", "warning"), "success": ("alert-good", "check")}
 TONE_ICONS = {"good": "check", "warn": "clock", "bad": "cross", "info": "info", "neutral": "dash"}
 
 
@@ -77,6 +78,18 @@ def nav_group(content: str, title: str) -> SafeString:
 def has_role(user: Any, names: str) -> bool:
     """`{% if user|has_role:"finance_maker finance_checker" %}`."""
     return bool(user.is_authenticated and user.has_role(*names.split()))
+
+
+@register.filter
+def alert_class(level: str) -> str:
+    """Return the CSS class of a flash message's level."""
+    return ALERTS.get(level, ("", "info"))[0]
+
+
+@register.filter
+def alert_icon(level: str) -> str:
+    """Return the icon of a flash message's level."""
+    return ALERTS.get(level, ("", "info"))[1]
 
 
 @register.filter

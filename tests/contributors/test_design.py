@@ -83,7 +83,7 @@ def test_a_chart_of_a_currency_without_minor_units_is_written_at_its_own_scale()
         title="Earned", labels=["Oct"], series=[charts.Series("Direct", [1_250 * 10**7])], currency="JPY", scale=7
     )
     shown = rendered("{% bar_chart chart %}", chart=yen)
-    assert "JPY 1,250 in all" in shown
+    assert "JPY 1,250 in Oct." in shown
     assert [tick["text"] for tick in charts.geometry(yen, 720)["ticks"]] == ["0", "1,000", "2,000"]
     with pytest.raises(AssertionError, match="scale of its currency"):
         charts.BarChart(title="T", labels=["a"], series=[charts.Series("s", [1])], currency="JPY")
@@ -91,10 +91,32 @@ def test_a_chart_of_a_currency_without_minor_units_is_written_at_its_own_scale()
 
 def test_a_chart_carries_its_sentence_and_its_table() -> None:
     shown = rendered("{% bar_chart chart %}", chart=chart())
-    assert "USD 4.50 in all; the most in Oct 2026 (USD 3.50), USD 3.50 in Oct 2026." in shown
+    assert "USD 4.50 in all; the most in Oct 2026 (USD 3.50)." in shown
     assert shown.count("<td") == 4
     assert shown.count('<rect class="series-1"') == 2 * 2 + 1
     assert "style=" not in shown
+
+
+def test_a_single_bar_is_told_once() -> None:
+    one = charts.BarChart(
+        title="Earned", labels=["Nov 2026"], series=[charts.Series("s", [5 * 10**8])], currency="USD", scale=9, places=2
+    )
+    assert one.sentence() == "USD 0.50 in Nov 2026."
+
+
+def test_long_labels_stand_whole_above_lying_bars() -> None:
+    titles = ["Annual message to Congress, 1 December 1862", "Annual message to Congress, 8 December 1863"]
+    lying = charts.BarChart(
+        title="Earned", labels=titles, series=[charts.Series("s", [3, 1])], unit="receipts", label_heading="Work"
+    )
+    wide, small = charts.geometry(lying, 720), charts.geometry(lying, 340)
+    assert [label["text"] for label in wide["labels"]] == [titles[0], "3 receipts", titles[1], "1 receipts"]
+    assert len({label["text"] for label in small["labels"]}) == 4
+    assert all(len(label["text"]) * charts.LETTER < 340 for label in small["labels"])
+    assert [bar["width"] for bar in small["bars"]] == ["340.0", "113.3"]
+    assert "".join(titles) in "".join(
+        re.findall(r"<th scope=\"row\">([^<]*)", rendered("{% bar_chart chart %}", chart=lying))
+    )
 
 
 def test_the_bars_of_a_chart_stack_up_to_their_sum() -> None:

@@ -92,6 +92,41 @@ def test_an_upload_with_a_bad_file_names_it_and_registers_nothing(as_ada: Client
     assert not Work.objects.exists()
 
 
+def test_a_file_of_another_kind_is_refused_by_its_name_and_kind(as_ada: Client, essays: Dataset) -> None:
+    sound = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\xff\xff"
+    sent = {
+        "dataset": str(essays.public_id),
+        "uploads": files(("tone.wav", sound), ("paper.pdf", b"%PDF-1.7\x00\xff"), ("good.txt", "Żółć".encode() * 4000)),
+    }
+    response = as_ada.post("/portal/works/upload/", sent)
+    page = response.content.decode()
+    assert response.status_code == 422
+    assert "tone.wav is audio." in page
+    assert "paper.pdf is a PDF. We accept text, PNG, JPEG, WebP and GIF." in page
+    assert "good.txt" not in page
+    assert not Work.objects.exists()
+
+
+def test_a_permission_form_opens_with_nothing_chosen(as_ada: Client, essays: Dataset) -> None:
+    page = shown(as_ada, "/portal/consent/grant/")
+    assert " checked" not in page
+    assert re.search(r'<option value="" selected>\s*Choose which works', page)
+    assert as_ada.post("/portal/consent/grant/", {"target": "", "scopes": ["search"]}).status_code == 422
+    assert "Choose which works" not in shown(as_ada, f"/portal/consent/grant/?target={essays.public_id}")
+
+
+def test_a_message_is_an_item_of_a_list_inside_the_status(as_ada: Client, essays: Dataset) -> None:
+    as_ada.post("/portal/works/upload/", {"dataset": str(essays.public_id), "uploads": files(("a.txt", b"words"))})
+    page = shown(as_ada, "/portal/works/")
+    assert re.search(r'<div role="status"> <ul class="messages"> <li class="alert alert-good">', page)
+    assert '<ul class="messages" role' not in page
+
+
+def test_no_cache_keeps_a_page_of_a_person_who_is_logged_in(as_ada: Client) -> None:
+    assert as_ada.get("/portal/works/").headers["Cache-Control"] == "private, no-store"
+    assert "Cache-Control" not in Client(headers={"Host": "127.0.0.1"}).get("/portal/works/").headers
+
+
 def test_an_upload_without_or_with_too_many_files_is_refused(as_ada: Client, essays: Dataset) -> None:
     many = files(*((f"{i}.txt", b"x") for i in range(101)))
     for uploads, said in (([], "required"), (many, "At most 100 files"), (files(("e.txt", b"")), "empty")):

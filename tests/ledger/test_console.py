@@ -87,6 +87,27 @@ def test_the_trial_balance_s_csv_sums_to_zero(accrued: Programme) -> None:
     assert {row["hash"] for row in rows} == {bytes(Entry.objects.latest("id").hash).hex()}
 
 
+def test_the_journal_lists_the_amount_of_each_entry(accrued: Programme) -> None:
+    page = text_of(accrued.staff_client("auditor").get("/console/journal/").content)
+    for entry in Entry.objects.all():
+        debits = -sum(line.amount for line in entry.lines.all() if line.amount < 0)
+        assert debits
+        assert f"USD {grouped(debits, 9).rstrip('0')}" in page
+
+
+def test_a_balance_is_positive_on_the_normal_side_of_its_account(accrued: Programme) -> None:
+    page = accrued.staff_client("auditor").get("/console/journal/1/")
+    shown = {line.account.kind: line.balance_after for line in page.context["lines"]}
+    assert shown["service_unbilled"] > 0
+    assert shown["contributor_accrued"] > 0
+
+
+def test_a_refused_page_names_the_teams_in_words(accrued: Programme) -> None:
+    refused = text_of(accrued.client(0).get("/console/journal/").content)
+    assert "This page is for the finance team, auditors and administrators." in refused
+    assert "finance_maker" not in refused
+
+
 def test_accounts_of_a_kind_are_named_by_their_owner(accrued: Programme) -> None:
     page = text_of(accrued.staff_client("auditor").get("/console/accounts/USD/contributor_accrued/").content)
     for contributor in accrued.contributors:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 
 import pytest
 
@@ -75,23 +76,33 @@ def test_money_that_has_not_matured_is_pending_and_no_payout_may_take_it(accrued
 
 
 # --- receipts -----------------------------------------------------------------------------------------------------
-def test_the_list_shows_every_credit_once_newest_entry_first(accrued: Programme) -> None:
+def test_the_list_shows_every_credit_once_newest_generation_first(accrued: Programme) -> None:
     for place in range(3):
         page = receipts.receipts_of(accrued.contributors[place].pk, limit=100)
         assert {str(row.generation_id): row.amount for row in page.rows} == own_credits(accrued, place)
         assert page.next_after == ""
-    accrued.attribute(accrued.generate(5))
+    # Posted later, generated between the others.
+    accrued.attribute(accrued.generate(5, every=timedelta(hours=7)))
     accrued.accrue()
     rows = receipts.receipts_of(accrued.contributors[0].pk, limit=100).rows
-    assert [row.entry_id for row in rows] == sorted((row.entry_id for row in rows), reverse=True)
+    moments = [row.occurred_at for row in rows]
+    assert moments == sorted(moments, reverse=True)
+    assert [row.entry_id for row in rows] != sorted((row.entry_id for row in rows), reverse=True)
 
 
-def test_pages_follow_each_other_without_a_gap_or_a_repetition(accrued: Programme) -> None:
+@pytest.mark.parametrize("walks", [False, True])
+def test_pages_follow_each_other_without_a_gap_or_a_repetition(
+    accrued: Programme, monkeypatch: pytest.MonkeyPatch, walks: bool
+) -> None:
     for n in (3, 2, 6):
-        accrued.attribute(accrued.generate(n), scores=[1.0, 0.6, 0.2])
+        # Every third generation has the moment of another one.
+        accrued.attribute(accrued.generate(n, every=timedelta(hours=9)), scores=[1.0, 0.6, 0.2])
         accrued.accrue()
     contributor = accrued.contributors[0].pk
     whole = receipts.receipts_of(contributor, limit=200).rows
+    if walks:
+        monkeypatch.setattr("ledger.queries.receipts.BATCHES_MAX", 1)
+        monkeypatch.setattr("ledger.queries.receipts.GENERATIONS_MAX", 5)
     for limit in (1, 4, 7, 29):
         found, after = [], ""
         while True:
@@ -103,7 +114,7 @@ def test_pages_follow_each_other_without_a_gap_or_a_repetition(accrued: Programm
         assert found == whole
 
 
-def test_a_contributor_who_is_rarely_credited_is_searched_on_batch_by_batch(
+def test_a_contributor_who_is_rarely_credited_is_searched_on_part_by_part(
     programme: Programme, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(7):
@@ -111,6 +122,7 @@ def test_a_contributor_who_is_rarely_credited_is_searched_on_batch_by_batch(
         programme.attribute(programme.generate(1, version=1), scores=[1.0, 0.0, 0.0])
         programme.accrue()
     monkeypatch.setattr("ledger.queries.receipts.BATCHES_MAX", 3)
+    monkeypatch.setattr("ledger.queries.receipts.GENERATIONS_MAX", 6)
     contributor, found, after, pages = programme.contributors[0].pk, [], "", 0
     while pages == 0 or after:
         page = receipts.receipts_of(contributor, model=programme.versions[1].public_id, after=after)

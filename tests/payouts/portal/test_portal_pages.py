@@ -78,6 +78,14 @@ def test_payable_money_under_a_hold_is_shown_as_held_with_the_reason(world: Worl
     assert "A person releases it" in page
 
 
+def test_the_works_that_earned_most_are_a_page_where_no_script_fetches_them(world: World, log_in: LogIn) -> None:
+    client = log_in(member_of(world.contributor(1234)))
+    page = client.get(reverse("payouts:top_works")).content.decode()
+    assert "<title>Works that earned most" in page
+    assert 'class="masthead' in page
+    assert "<title>" not in client.get(reverse("payouts:top_works"), headers={"HX-Request": "true"}).content.decode()
+
+
 def test_the_way_to_the_threshold_says_what_is_missing(world: World, log_in: LogIn) -> None:
     contributor = world.contributor(310)
     response = log_in(member_of(contributor)).get(reverse(HOME))
