@@ -88,3 +88,10 @@ def stripe_sandbox(
             monkeypatch.setenv(name, value)
             monkeypatch.setattr(settings, name, [value] if name.endswith("_SECRETS") else value)
         yield server
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the seed of the order, which repeats a failure that depends on it."""
+    seed = config.getoption("randomly_seed", None)
+    if seed is not None:
+        terminalreporter.write_line(f"The tests ran in random order; --randomly-seed={seed} repeats it.")
