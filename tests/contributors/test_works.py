@@ -277,7 +277,9 @@ def test_many_copies_make_a_bounded_number_of_pairs(ada: Contributor, at: dateti
 def test_the_candidates_are_found_by_the_index_of_bands(essays: Dataset, at: datetime) -> None:
     register_works(dataset=essays, works=[people.text_work(i) for i in range(50)], at=at)
     with connection.cursor() as cursor:
+        # On a small table the planner's choice depends on statistics that other tests leave.
         cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute("SET LOCAL enable_bitmapscan = off")
         cursor.execute(
             "EXPLAIN SELECT work_id FROM contributors_fingerprintband WHERE key = 5 AND work_id < 9 "
             "ORDER BY work_id LIMIT 3"
@@ -288,11 +290,11 @@ def test_the_candidates_are_found_by_the_index_of_bands(essays: Dataset, at: dat
 
 def test_bands_of_the_longest_text_take_bounded_memory_and_time() -> None:
     content = " ".join(f"{i:x}" for i in range(880_000)).encode()[: 5 * MIB]
-    started = time.monotonic()
+    started = time.process_time()
     signature = fingerprints.fingerprint("text", content)
     assert len(signature) == 512
     assert len(fingerprints.bands("text", signature)) == 32
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
 
 
 def test_what_a_work_is_never_changes_but_its_title_may(essays: Dataset, at: datetime) -> None:
