@@ -1,4 +1,4 @@
-"""What `manage.py check --deploy` says of the settings that money depends on."""
+"""Findings of `manage.py check --deploy` about the settings that money depends on."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Named points at which a test may kill this process, and the only list of them.
 
 `TRIBUTARY_CRASH_AT=name` makes the process send itself SIGKILL when it first passes that point; `name:3` the third
-time. Unset, a point costs one comparison. The fault tests walk through every name, so that what happens when a worker
-dies there is known, and the list is the measure of what they cover.
+time. Unset, a point costs one comparison. The fault tests walk through every name, so that the effect of a worker's
+death there is known. The list is the measure of their coverage.
 """
 
 from __future__ import annotations

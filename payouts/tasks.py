@@ -1,4 +1,4 @@
-"""Hints and sweeps. A message says that there may be work; the rows say what it is."""
+"""Hints and sweeps. A message says that there may be work; the rows hold the work itself."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from payouts.models import PayoutRun, TopUp
 from payouts.operations import notices
 from payouts.reconciliation import comparison, inbox, sweeping
 
-# Below the task's time limit; what is left is found by the sweep.
+# Below the task's time limit; the sweep finds the rest.
 EXECUTION_SECONDS_MAX = 600.0
 
 
 @shared_task
 def execute_run(run_id: int) -> None:
-    """Pay what is due in a run; reconcile it when that was all."""
+    """Pay the due payouts of a run; reconcile it when those were all."""
     progress = crew.execute_run(run_id=run_id, seconds_max=EXECUTION_SECONDS_MAX)
     if progress.live == 0:
         sweeping.sweep_stuck(at=timezone.now(), threads=1)
@@ -24,7 +24,7 @@ def execute_run(run_id: int) -> None:
 
 @shared_task
 def sweep_payouts() -> None:
-    """Claim again what a dead worker left, and finish what waited for its time."""
+    """Claim again the payouts that a dead worker left, and finish work that waited for its time."""
     sweeping.sweep_stuck(at=timezone.now())
 
 
@@ -51,7 +51,7 @@ def reconcile_last_day() -> None:
 
 @shared_task
 def send_notices() -> None:
-    """Write the notices that follow from the rows, and mail what was not mailed yet."""
+    """Write the notices that follow from the rows, and mail those that were not mailed yet."""
     notices.notice_what_is_due(at=timezone.now())
     notices.send_due_notices(at=timezone.now())
 

@@ -1,4 +1,4 @@
-"""What Stripe calls: two webhook endpoints. Verify, store once, answer; nothing else happens in the request."""
+"""The two webhook endpoints that Stripe calls. Verify, store once, answer; nothing else happens in the request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from payouts.reconciliation import inbox
 log = structlog.get_logger(__name__)
 
 RECEIVED = Counter("tributary_webhooks_received", "Webhook deliveries by endpoint and answer", ["endpoint", "answer"])
-# Never the signature itself: what is kept helps to find a delivery in Stripe's log.
+# Never the signature itself: these headers help to find a delivery in Stripe's log.
 KEPT_HEADERS = ("User-Agent", "Stripe-Webhook-Id", "Content-Type")
 
 
@@ -60,7 +60,7 @@ def _receive(request: HttpRequest, endpoint: WebhookEvent.Endpoint, secrets: Seq
         return _answer(endpoint, 400, str(error))
     crashpoint(CrashPoint.WEBHOOK_STORED)
     if stored is not None:
-        # Only a hint; the sweep applies what no message reached.
+        # Only a hint; the sweep applies the events that no message reached.
         with contextlib.suppress(Exception):
             current_app.send_task("payouts.tasks.apply_webhook", args=[stored], queue="payouts", retry=False)
     return _answer(endpoint, 200, "stored" if stored is not None else "known")
@@ -70,8 +70,8 @@ REFUSED_PER_MINUTE_MAX = 60
 
 
 def _too_many_refused(request: HttpRequest) -> bool:
-    """Count one more refused delivery of this address. What is rightly signed is never counted and always taken: an
-    attacker behind the same proxy must not be able to shut Stripe out."""
+    """Count one more refused delivery of this address. A rightly signed delivery is never counted and always taken.
+    Otherwise an attacker behind the same proxy could shut Stripe out."""
     key = f"webhook-refused:{request.META.get('REMOTE_ADDR', '')}:{int(timezone.now().timestamp()) // 60}"
     with contextlib.suppress(Exception):
         cache.add(key, 0, timeout=120)

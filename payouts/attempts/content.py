@@ -1,4 +1,5 @@
-"""What an approver agrees to, as bytes: the digest of a payout, and that of a run over all of its payouts."""
+"""The content that an approver agrees to, as bytes: the digest of a payout, and that of a run over all of its
+payouts."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ def _digest(value: Any) -> bytes:
 
 
 def row_sha256(payout: Payout) -> bytes:
-    """The digest of what an approver agrees to for one payout, the destination included."""
+    """Digest the content that an approver agrees to for one payout, the destination included."""
     return _digest(
         [
             payout.public_id.hex, payout.contributor_id, payout.account_id, payout.rail, payout.currency,

@@ -1,8 +1,8 @@
-"""Many payouts at once: one book-keeper, who alone claims and records, and runners, who wait for Stripe.
+"""Many payouts at once: one book-keeper, the only one to claim and record, and runners, which wait for Stripe.
 
 The rules are those of `execution`; here they are only applied to several payouts at a time, because a transaction for
-each claim and each answer costs more than the call to Stripe. What the book-keeper holds in memory is at most what
-`LINGER_SECONDS` let gather; a worker that is killed loses answers, which the look-up finds, and no money.
+each claim and each answer costs more than the call to Stripe. The book-keeper holds in memory at most the answers that
+`LINGER_SECONDS` let gather. A killed worker loses answers, which the look-up finds, and no money.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def execute_run(
 ) -> Progress:
     """Work off everything that is due now, with several threads; stop when nothing is, or the time is up.
 
-    What becomes due later (an answer to look up, a rate to wait for) is found by the sweep.
+    The sweep finds payouts that become due later (an answer to look up, a rate to wait for).
     """
     stop_at = time.monotonic() + seconds_max
     if threads <= 1:
@@ -80,7 +80,7 @@ class _Crew:
     error: BaseException | None = None
 
     def work(self, stop_at: float) -> int:
-        """The book-keeper: claims while there is time and room, hands out, records what comes back."""
+        """Keep the books: claim while there is time and room, hand out, record the answers."""
         runners = [
             threading.Thread(target=self._run, name=f"pay-{number}", daemon=True) for number in range(self.threads)
         ]
@@ -119,7 +119,7 @@ class _Crew:
         return due.looked_at > 0
 
     def _gather(self) -> list[_Done]:
-        """What came back: waits for a first answer, then a little for others, to record them together."""
+        """Gather answers: wait for a first one, then a little for others, to record them together."""
         gathered: list[_Done] = []
         until = time.monotonic() + LINGER_SECONDS
         while len(gathered) < min(BATCH_MAX, self.out):
@@ -139,7 +139,7 @@ class _Crew:
             crashpoint(CrashPoint.RESULT_COMMITTED)
 
     def _run(self) -> None:
-        """A runner. After an error nothing more is sent; what was claimed is found again when its lease ends."""
+        """A runner. After an error nothing more is sent; a claimed payout is found again when its lease ends."""
         try:
             while (claim := self.todo.get()) is not None:
                 try:

@@ -1,6 +1,6 @@
-"""Paying: claim and write down, commit, send, write down what came of it. And, after a crash, looking before leaping.
+"""Paying: claim and write down, commit, send, write down the result. And, after a crash, looking before leaping.
 
-The row is the queue. Whoever claims a payout holds a lease on it; a task that was lost or came twice changes nothing.
+The row is the queue. The claimant of a payout holds a lease on it; a task that was lost or came twice changes nothing.
 An idempotency key alone does not make this safe: a key is forgotten after a day, and a stored failure is repeated for
 ever. So a new key exists only once the old one is proven dead (the index `one_open_attempt`), and after any doubt the
 transfers of the payout's own group are listed before anything is sent again.
@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 
 
 class _Differs(Exception):
-    """A payout is not what was approved."""
+    """A payout differs from its approved content."""
 
     def __init__(self, run_id: int) -> None:
         super().__init__("A payout differs from what was approved.")
@@ -54,7 +54,7 @@ class _Differs(Exception):
 def pay_next(*, run_id: int | None = None, clock: Clock = database_clock, pace: Pace = LIVE) -> bool:
     """Take one payout that is due and bring it as far as it goes now. False when none is due.
 
-    Never raises for what Stripe answers; raises UnableToX only for a broken installation.
+    Raises UnableToX only for a broken installation, and never for an answer of Stripe.
     """
     due = claim_due(run_id=run_id, clock=clock, pace=pace, limit=1)
     for claim in due.claims:
@@ -143,7 +143,8 @@ def _take_over(payouts: list[Payout], token: uuid.UUID, lease_until: datetime) -
 def _begin_attempts(
     payouts: list[Payout], *, now: datetime, token: uuid.UUID, lease_until: datetime
 ) -> list[PayoutAttempt]:
-    """Write down the intents of locked payouts, but for those whose contributor is held or no longer has as much."""
+    """Write down the intents of locked payouts. A payout is skipped if its contributor is held or no longer has as
+    much."""
     if not payouts:
         return []
     runs = _checked_runs(payouts)
@@ -170,7 +171,7 @@ def _begin_attempts(
 
 
 def _checked_runs(payouts: list[Payout]) -> dict[int, PayoutRun]:
-    """The runs of these payouts. Raises _Differs where one is not what was approved."""
+    """The runs of these payouts. Raises _Differs where one differs from its approved content."""
     runs = PayoutRun.objects.in_bulk({payout.run_id for payout in payouts})
     for payout in payouts:
         run = runs[payout.run_id]
@@ -194,7 +195,7 @@ def _attempt(payout: Payout, run: PayoutRun, number: int, now: datetime) -> Payo
 
 
 def _reserve(attempts: list[PayoutAttempt], now: datetime) -> list[PayoutAttempt]:
-    """Reserve the money of each; those whose contributor no longer has as much are held and left out."""
+    """Reserve the money of each; a payout is held and skipped if its contributor no longer has as much."""
     reserves = [reserve_of(attempt.payout, attempt.idempotency_key) for attempt in attempts]
     try:
         with transaction.atomic():
@@ -217,15 +218,15 @@ def _reserve(attempts: list[PayoutAttempt], now: datetime) -> list[PayoutAttempt
 
 # --- the wire -----------------------------------------------------------------------------------------------------
 def send_or_recover(claim: Claim, clock: Clock, pace: Pace) -> values.Transfer | None:
-    """Do what a claim asks for. Returns the transfer that answered, for the caller to record; anything else is
-    recorded here."""
+    """Do the step that a claim asks for. Returns the transfer that answered, for the caller to record; any other
+    result is recorded here."""
     if claim.is_recovery:
         return _recover(claim, clock, pace)
     return _send(claim, clock, pace)
 
 
 class _Intent(NamedTuple):
-    """What was committed for a claim, and whether it may go on the wire, as of one moment."""
+    """The committed terms of a claim, and whether it may go on the wire, as of one moment."""
 
     body: str
     body_sha256: memoryview
@@ -277,7 +278,7 @@ def _recover(claim: Claim, clock: Clock, pace: Pace) -> values.Transfer | None:
         _release(claim, after_seconds=pace.no_answer_quiet, clock=clock)
         return None
     crashpoint(CrashPoint.LOOK_UP_ANSWERED)
-    # What came back whole of an earlier attempt is history.
+    # A transfer of an earlier attempt that was reversed in full is history.
     found = [
         transfer
         for transfer in found
@@ -295,7 +296,7 @@ def _recover(claim: Claim, clock: Clock, pace: Pace) -> values.Transfer | None:
 
 def _hold_if_unsent(claim: Claim, clock: Clock) -> bool:
     """A hold came after the claim: where nothing was sent before, the payout is taken out of its run at once, and its
-    money is payable again. What may have gone on the wire is only looked for, however long that takes."""
+    money is payable again. A request that may have gone on the wire is only looked for, however long that takes."""
     with transaction.atomic(durable=True):
         rows = held_and_current(claim)
         if rows is None:

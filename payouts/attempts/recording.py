@@ -1,7 +1,7 @@
 """Writing down how an attempt ended: result, journal entry and notice in one transaction.
 
-A success is recorded by whoever learns of it, with or without the lease, and once. A refusal or an unknown answer is
-recorded only by the worker that still holds the lease, for the attempt that is still current.
+Any process that learns of a success records it, with or without the lease. It is recorded once. A refusal or an unknown
+answer is recorded only by the worker that still holds the lease, for the attempt that is still current.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Freeze(Exception):
 
 
 def reserve_of(payout: Payout, attempt_key: str) -> Reserve:
-    """What an attempt takes out of what is payable, before anybody is told to pay."""
+    """Build the reserve that takes an attempt's money out of the payable balance, before anybody is told to pay."""
     terms = {"jurisdiction": payout.tax_jurisdiction} if payout.tax_jurisdiction else {}
     return Reserve(
         payout.contributor_id, payout.currency, from_minor(payout.gross_minor, payout.currency),
@@ -83,7 +83,7 @@ def attempt_of(payout_id: int, transfer: values.Transfer) -> int | None:
 def record_transfer(*, attempt_id: int, transfer: values.Transfer, at: datetime) -> bool:
     """The money has moved. Returns whether this call wrote it down; False when somebody had, or when it is odd.
 
-    A transfer that is not what was asked for, or a second one for an attempt, is never booked as if it were: it
+    A transfer that differs from the request, or a second one for an attempt, is never booked as the requested one. It
     becomes a difference, and the run is frozen.
     """
     try:
@@ -230,7 +230,7 @@ def _put_on_the_list(attempt_id: int, oddity: _Oddity, at: datetime) -> None:
 
 # --- what did not succeed -----------------------------------------------------------------------------------------
 def record_failure(*, claim: Claim, error: errors.UnableToUseStripe, at: datetime, pace: Pace) -> None:
-    """Anything but success: what it means stands in the gateway's error table."""
+    """Record any result but success; the gateway's error table gives its meaning."""
     code: PayoutRun.PauseCode | None = None
     if error.verdict.action == Action.PAUSE_RUN:
         code = PayoutRun.PauseCode.CONFIGURATION if error.http_status in (401, 403) else PayoutRun.PauseCode.BALANCE
@@ -276,7 +276,7 @@ def _write_failure(claim: Claim, error: errors.UnableToUseStripe, at: datetime, 
             _refuse(payout, attempt, verdict, at)
             return
         case Outcome.REFUSED if error.http_status in (401, 403) and verdict.hold is None:
-            # Says something about our key, nothing about what an earlier send did.
+            # It says something about our key, and nothing about the effect of an earlier send.
             wait = pace.look_up_again
         case Outcome.REFUSED:
             _unknown(payout, attempt)
@@ -322,7 +322,7 @@ def _refuse(payout: Payout, attempt: PayoutAttempt, verdict: errors.Verdict, at:
 
 
 def hold_payout(payout: Payout, reason: HoldReason, *, note: str, at: datetime) -> None:
-    """Take a locked payout out of its run, with a hold on the person. What is payable waits for a later run."""
+    """Take a locked payout out of its run, with a hold on the person. The payable money waits for a later run."""
     payout.state, payout.reason, payout.reason_note = Payout.State.HELD, reason, note[:500]
     payout.lease_until = payout.lease_token = payout.next_try_at = None
     payout.save(update_fields=["state", "reason", "reason_note", "lease_until", "lease_token", "next_try_at"])
@@ -344,8 +344,8 @@ def hold_payout(payout: Payout, reason: HoldReason, *, note: str, at: datetime) 
 
 
 def hold_unsent(*, payout: Payout, attempt: PayoutAttempt, reason: HoldReason, at: datetime) -> None:
-    """Close a locked attempt of which nothing was executed, because of a hold: the payout is held for its reason, and
-    what the attempt reserved is payable again."""
+    """Close a locked attempt of which nothing was executed, because of a hold. The payout is held for its reason, and
+    the attempt's reserve is payable again."""
     note = "Held after it was claimed and before it was sent; nothing reached the rail."
     attempt.state, attempt.finished_at = PayoutAttempt.State.REFUSED, at
     attempt.error_code, attempt.error_message = "held", note

@@ -1,4 +1,4 @@
-"""What stands on a remittance: one payout, from the payable balance to the transfer, each figure with its entry."""
+"""The content of a remittance: one payout, from the payable balance to the transfer, each figure with its entry."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def payouts_table(run: PayoutRun) -> Table:
 
 
 def run_left_out(run: PayoutRun) -> bytes:
-    """Who has money and is not paid by the run, and why."""
+    """List the contributors with money that the run does not pay, and why."""
     return csv.table(*left_out_table(run))
 
 
@@ -124,9 +124,10 @@ AMOUNTS = {"gross", "tax_withheld", "amount", "paid", "taken_back"}
 
 
 def run_workbook(run: PayoutRun) -> bytes:
-    """A run as one XLSX file: payouts, who was left out, attempts. Amounts are numbers with the currency's decimals.
+    """A run as one XLSX file: payouts, skipped contributors, attempts. Amounts are numbers with the currency's
+    decimals.
 
-    Text is written as text, never as a formula, whatever it begins with. The same rows give the same bytes.
+    Text with any first character is written as text, never as a formula. The same rows give the same bytes.
     """
     import xlsxwriter
 
@@ -152,7 +153,8 @@ def run_workbook(run: PayoutRun) -> bytes:
                 if cell is None or cell == "":
                     continue
                 if header[column] in AMOUNTS:
-                    # What is owed to the last billionth has more decimals than a cell keeps exactly: as text then.
+                    # An amount owed to the last billionth has more decimals than a cell keeps exactly, so it is written
+                    # as text.
                     text = str(cell)
                     if len(text.lstrip("-").replace(".", "")) > DIGITS_MAX:
                         sheet.write_string(number, column, text)
@@ -184,7 +186,7 @@ def run_json_lines(run: PayoutRun) -> bytes:
 
 
 def dormant(rows: Iterable[Dormant]) -> bytes:
-    """Who is owed money and was not heard of: for the report on unclaimed property."""
+    """List contributors that are owed money and were not heard of, for the report on unclaimed property."""
     header = ["contributor", "legal_name", "country", "currency", "amount", "last_contact"]
     return csv.table(
         header,

@@ -1,1 +1,1 @@
-"""What people type about payouts, checked and turned into minor units, dates and reasons."""
+"""Forms that check typed input about payouts and turn it into minor units, dates and reasons."""

@@ -1,4 +1,4 @@
-"""What several forms share: an amount, a day, a reason, being sure."""
+"""Fields that several forms share: an amount, a day, a reason, being sure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What staff types about people who are paid: holds, rails, tax forms, accounts of one person."""
+"""Forms for staff about payees: holds, rails, tax forms, accounts of one person."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class PlaceHoldForm(forms.Form):
 
 
 class ChooseRailForm(forms.Form):
-    # What the page offered: sent twice, or after somebody else's change, it asks for the same and not for the way back.
+    # The rail that the page offered. Sent twice, or after somebody else's change, the form asks for the same rail and
+    # not for the way back.
     rail = forms.ChoiceField(choices=Rail.choices, widget=forms.HiddenInput)
     reason = forms.CharField(
         max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="Why", help_text="Kept in the audit log."
@@ -57,7 +58,7 @@ class ChooseRailForm(forms.Form):
 
 
 class TaxFormForm(forms.Form):
-    """What a tax form says. Which of it can be right, the operation decides."""
+    """The values of a tax form. The operation decides which of them can be right."""
 
     form = forms.ChoiceField(
         label="Form",
@@ -132,7 +133,7 @@ class DifferentPeopleForm(LinkForm):
 
 class DecideLinkForm(forms.Form):
     decision = forms.ChoiceField(label="Decision", widget=forms.RadioSelect)
-    # What the page was about: a link that was proposed, or its end.
+    # The subject of the page: a proposed link, or its end.
     known = forms.CharField(max_length=20, widget=forms.HiddenInput)
 
     def __init__(self, *arguments: Any, is_own: bool, is_end: bool, **options: Any) -> None:

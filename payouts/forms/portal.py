@@ -1,4 +1,4 @@
-"""What a contributor types: from which sum on, to which account, and which mails."""
+"""Forms for a contributor: the threshold, the account, and the mails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ThresholdForm(forms.Form):
 class BankDetailsForm(forms.Form):
     """The account that bank transfers go to."""
 
-    # For whom the page was opened: another window may have chosen another contributor since.
+    # The contributor that the page was opened for: another window may have chosen another contributor since.
     contributor = forms.UUIDField(widget=forms.HiddenInput)
     holder_name = forms.CharField(
         max_length=70, label="Account holder",

@@ -1,4 +1,4 @@
-"""What finance types about runs and the money for them: built, approved, ordered, taken back."""
+"""Forms for finance about runs and the money for them: built, approved, ordered, reversed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class BuildRunForm(forms.Form):
 
 
 class ApproveForm(forms.Form):
-    """What an approver signs: the total, typed by hand, and the hash of the content that was on the page."""
+    """An approver's signature: the total, typed by hand, and the hash of the content that was on the page."""
 
     content_hash = forms.RegexField(r"^[0-9a-f]{64}$", widget=forms.HiddenInput)
 
@@ -62,7 +62,7 @@ class ApproveForm(forms.Form):
 
 
 class DecideUnknownForm(forms.Form):
-    """What a person found at Stripe about an attempt whose answer never came."""
+    """A person's finding at Stripe about an attempt that never got an answer."""
 
     paid_transfer_id = forms.RegexField(
         r"^tr_[A-Za-z0-9_]+$",
@@ -122,7 +122,7 @@ class ReverseForm(forms.Form):
             max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="Why",
             help_text="Kept in the audit log, for whoever asks later.",
         )  # fmt: skip
-        # What the page says is left, so that a form sent twice does not take a part back twice.
+        # The remainder that the page showed, so that a form sent twice does not reverse a part twice.
         self.fields["known_left"] = forms.IntegerField(widget=forms.HiddenInput, initial=left_minor)
 
     def clean_amount_minor(self) -> int:
@@ -150,7 +150,7 @@ class ExportForm(forms.Form):
 
 
 class BankLinesForm(forms.Form):
-    """What the bank reports, as a table."""
+    """The bank's report, as a table."""
 
     file = forms.FileField(
         label="The bank's report (CSV)",

@@ -1,4 +1,4 @@
-"""What is paid to whom, in which run, by which attempt, and whether it arrived.
+"""Records of each payment: its payee, its run, its attempts, and whether it arrived.
 
 The rules are constraints and triggers (sql/guards.sql, sql/rails.sql): a row that breaks one cannot be written, by
 anybody. Amounts of a payout are whole minor units of its currency (`_minor`); the ledger's are units at the asset's

@@ -1,4 +1,4 @@
-"""Where money goes and what stops it: payout accounts, tax profiles, payout policies, holds."""
+"""Destinations of money and reasons that stop it: payout accounts, tax profiles, payout policies, holds."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class PayoutAccount(models.Model):
 
     @property
     def destination(self) -> str:
-        """What a payout freezes as the place where it goes; empty where there is none yet."""
+        """Return the destination that a payout freezes; empty where there is none yet."""
         return self.bank_fingerprint if self.rail == Rail.MANUAL_BANK_FILE else self.provider_account_id or ""
 
     @property
@@ -83,7 +83,8 @@ class PayoutAccount(models.Model):
 
 
 class TaxProfile(models.Model):
-    """What is withheld from a contributor, and on which form. A change is a new row; the latest one counts."""
+    """The withholding from a contributor, and the form that it rests on. A change is a new row; the latest one
+    counts."""
 
     class Form(models.TextChoices):
         NONE = "none", "No form"
@@ -128,7 +129,8 @@ class TaxProfile(models.Model):
 
 
 class PayoutPolicy(models.Model):
-    """What a run of one currency obeys. Append-only and numbered: a run freezes the version that it was built under."""
+    """The rules for runs of one currency. Append-only and numbered: a run freezes the version that it was built
+    under."""
 
     currency = models.CharField(max_length=3)
     version = models.IntegerField()
@@ -251,7 +253,7 @@ class Hold(models.Model):
     contributor = models.ForeignKey("contributors.Contributor", on_delete=models.PROTECT, related_name="holds")
     payout = models.ForeignKey("payouts.Payout", on_delete=models.PROTECT, null=True, blank=True, related_name="holds")
     reason = models.CharField(max_length=32, choices=HoldReason.choices)
-    # What the person who placed it, or Stripe, said; shown to staff.
+    # The words of the person that placed it, or of Stripe; shown to staff.
     note = models.CharField(max_length=500, blank=True)
     placed_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     placed_at = models.DateTimeField()

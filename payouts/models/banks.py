@@ -1,4 +1,4 @@
-"""The manual rail: where a bank transfer goes, the file that orders it, and what the bank says became of it."""
+"""The manual rail: the destination of a bank transfer, the file that orders it, and the bank's report on it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from people.models import uuid7
 class BankDetails(models.Model):
     """A bank account that a contributor named. Append-only: a change is a new row, and starts a cool-down.
 
-    The account number is sealed (payouts/rails/bank/sealing.py): a copy of the database alone does not tell it. The
-    fingerprint is what a payout freezes as its destination, so that an approver agrees to exactly this account.
+    The account number is sealed (payouts/rails/bank/sealing.py): a copy of the database alone does not tell it. A
+    payout freezes the fingerprint as its destination, so that an approver agrees to exactly this account.
     """
 
     account = models.ForeignKey("payouts.PayoutAccount", on_delete=models.PROTECT, related_name="bank_details")
@@ -92,7 +92,7 @@ class BankFile(models.Model):
 
 
 class BankLine(models.Model):
-    """What the bank reported of one payment order. Append-only, once for each reference of the bank."""
+    """The bank's report on one payment order. Append-only, once for each reference of the bank."""
 
     class Kind(models.TextChoices):
         EXECUTED = "executed"

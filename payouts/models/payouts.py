@@ -1,4 +1,4 @@
-"""Payouts, the attempts at each, and what came back or arrived of them."""
+"""Payouts, the attempts at each, and the parts of them that came back or arrived."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from people.models import uuid7
 
 
 class Payout(models.Model):
-    """What one contributor gets in one run. Its amounts and destination never change once the run left draft."""
+    """The payment to one contributor in one run. Its amounts and destination never change once the run left draft."""
 
     # ready <-> approved -> sending -> transferred | refused | unknown
     #              |  ^                 ^    unknown -> transferred | approved (next attempt)
@@ -168,7 +168,7 @@ class PayoutAttempt(models.Model):
     # How often it may have gone on the wire, and how many of those Stripe answered with "not executed".
     sends = models.IntegerField(default=1)
     sends_not_executed = models.IntegerField(default=0)
-    # The key's stored answer is a failure: said when, and what.
+    # The key's stored answer is a failure: its time and its content.
     failure_stored_at = models.DateTimeField(null=True, blank=True)
     empty_look_up_at = models.DateTimeField(null=True, blank=True)
     http_status = models.IntegerField(null=True, blank=True)

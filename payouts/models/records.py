@@ -128,7 +128,7 @@ class Difference(models.Model):
         "payouts.Payout", on_delete=models.PROTECT, null=True, blank=True, related_name="differences"
     )
     currency = models.CharField(max_length=3)
-    # What it is about: a transfer, a balance transaction, an attempt's key, an account of the ledger.
+    # Its subject: a transfer, a balance transaction, an attempt's key, an account of the ledger.
     subject = models.CharField(max_length=120)
     expected = models.CharField(max_length=200, blank=True)
     found = models.CharField(max_length=200, blank=True)
@@ -161,7 +161,7 @@ class Notice(models.Model):
         "contributors.Contributor", on_delete=models.PROTECT, null=True, blank=True, related_name="notices"
     )
     kind = models.CharField(max_length=40)
-    # What it is about, for example "payout:<id>": the same thing is told once.
+    # Its subject, for example "payout:<id>": the same thing is told once.
     subject = models.CharField(max_length=120)
     words = models.CharField(max_length=1000)
     created_at = models.DateTimeField()

@@ -1,4 +1,4 @@
-"""Runs, who is left out of them, and the money that is put at Stripe for them."""
+"""Runs, the contributors that they skip, and the money that is put at Stripe for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PayoutRun(models.Model):
     #                              +-- (approval expired, split) -- approved
     # draft, set_aside, in_review, approved -> cancelled;   in_review, approved -> rejected
     # set_aside (split off, waits for its sibling) -> draft
-    # A rejected run stays as it was judged; what replaces it is a new run that names it in `supersedes`.
+    # A rejected run stays as it was judged; a new run replaces it and names it in `supersedes`.
     # Settled and partly failed are read off the payouts, not stored.
     class State(models.TextChoices):
         DRAFT = "draft"
@@ -111,8 +111,8 @@ class PayoutRun(models.Model):
     class Meta:
         indexes = [models.Index(fields=["-created_at"], name="payout_run_recent")]
         constraints = [
-            # A contributor is paid on one rail, and `one_live_payout` watches over both: a bank that takes days to
-            # confirm a file need not stop those who are paid through Stripe.
+            # A contributor is paid on one rail, and `one_live_payout` watches over both. A bank that takes days to
+            # confirm a file need not stop the payouts through Stripe.
             models.UniqueConstraint(
                 fields=["currency", "rail"],
                 condition=Q(state__in=["draft", "calculating", "in_review", "approved", "executing", "paused"]),
@@ -174,7 +174,7 @@ class PayoutRun(models.Model):
 
 
 class LeftOut(models.Model):
-    """Somebody with money whom a run does not pay, why, and what to do about it."""
+    """A contributor with money that a run does not pay, the reason, and the remedy."""
 
     class Reason(models.TextChoices):
         BELOW_THRESHOLD = "below_threshold"
@@ -190,7 +190,7 @@ class LeftOut(models.Model):
     run = models.ForeignKey(PayoutRun, on_delete=models.PROTECT, related_name="left_out")
     contributor = models.ForeignKey("contributors.Contributor", on_delete=models.PROTECT, related_name="left_out")
     currency = models.CharField(max_length=3)
-    # Units at the asset's scale: what stays owed to the last billionth.
+    # Units at the asset's scale: the amount that stays owed, to the last billionth.
     amount = models.BigIntegerField()
     reason = models.CharField(max_length=20, choices=Reason.choices)
     hold_reason = models.CharField(max_length=32, choices=HoldReason.choices, blank=True)

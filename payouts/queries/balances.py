@@ -22,7 +22,7 @@ LEDGER_RAILS = {"stripe_transfer": "stripe", "manual_bank_file": "manual"}
 
 @dataclass(frozen=True)
 class Owed:
-    """What the ledger says of one contributor, in units of the currency's scale."""
+    """The ledger's figures for one contributor, in units of the currency's scale."""
 
     contributor_id: int
     balance: int
@@ -31,7 +31,7 @@ class Owed:
 
     @property
     def available(self) -> int:
-        """What a run may pay: what matured, less what the contributor owes back."""
+        """Return the units that a run may pay: the matured balance, less the contributor's debt."""
         return self.matured - self.receivable
 
 
@@ -48,11 +48,12 @@ SELECT split_part(a.owner, ':', 2)::bigint, p.posted, coalesce(-r.posted, 0)
 
 
 def owed_to_contributors(currency: str, matured_before: datetime) -> list[Owed]:
-    """Everybody whom the programme owes something in `currency`, or who owes it something, by contributor."""
+    """List by contributor the debts in `currency` between the programme and its contributors, in either direction."""
     with connection.cursor() as cursor:
         cursor.execute(_OWED, [currency])
         rows = cursor.fetchall()
-    # What matured is read after what is owed back: a posting between the two can lower what a run pays, never raise it.
+    # The matured balance is read after the debt: a posting between the two can lower the payment of a run, never raise
+    # it.
     keys = {row[0]: AccountKey("contributor_payable", currency, f"contributor:{row[0]}") for row in rows}
     matured = journal.matured_balances(list(keys.values()), matured_before)
     return [
@@ -62,7 +63,7 @@ def owed_to_contributors(currency: str, matured_before: datetime) -> list[Owed]:
 
 
 def ledger_stripe_balance(currency: str) -> int:
-    """What the ledger says is at Stripe, in units; positive when money is there."""
+    """Return the ledger's balance at Stripe, in units; positive when money is there."""
     return journal.owed(AccountKey("stripe_balance", currency))
 
 
@@ -71,7 +72,7 @@ def ledger_in_transit(currency: str, rail: str = "stripe_transfer") -> int:
 
 
 def live_in_transit(currency: str, rail: str = "stripe_transfer") -> int:
-    """What our own rows say is reserved and neither gone nor given back, in units."""
+    """Sum the units that our own rows show as reserved and neither gone nor given back."""
     open_attempts = PayoutAttempt.objects.filter(
         kind=PayoutAttempt.Kind.PAY, payout__currency=currency, provider=rail,
         state__in=[PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN],
@@ -85,7 +86,7 @@ DORMANT_MONTHS = 36
 
 @dataclass(frozen=True)
 class Dormant:
-    """Somebody who is owed money and has not been heard of. `amount` in units of the currency's scale."""
+    """A contributor that is owed money and has not been heard of. `amount` in units of the currency's scale."""
 
     contributor: Contributor
     currency: str
@@ -110,10 +111,11 @@ HAVING greatest(c.created_at, max(u.last_login), max(u.date_joined), max(p.settl
 
 
 def dormant(*, at: datetime, months: int = DORMANT_MONTHS) -> list[Dormant]:
-    """Who is owed something and was last heard of more than `months` months ago, the longest silence first.
+    """List contributors that are owed something and were last heard of more than `months` months ago, the longest
+    silence first.
 
-    Heard of: a log-in of somebody who acts for the contributor, or a payout that arrived. Royalties that go on being
-    credited are no sign of life.
+    A sign of life is a log-in of a person that acts for the contributor, or a payout that arrived. Royalties that go on
+    being credited are no sign of life.
     """
     before = at - timedelta(days=months * 365.25 / 12)
     with connection.cursor() as cursor:

@@ -1,5 +1,5 @@
-"""Why somebody is not paid, in plain words: who owns each reason, who may release it, and what the contributor can do
-about it. One table; the operations obey it, and the portal, the console and the notices read it."""
+"""Reasons for which a contributor is not paid, in plain words: the owner of each, the roles that may release it, and
+the contributor's remedy. One table; the operations obey it, and the portal, the console and the notices read it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Owner(enum.StrEnum):
 
 
 class Release(enum.StrEnum):
-    """Who ends a hold by hand. What would be placed again at the next look nobody releases: its reason must go."""
+    """The right to end a hold by hand. Nobody releases a hold that would be placed again at the next look: its reason
+    must go."""
 
     NOBODY = "nobody: it ends by itself"
     CONTRIBUTOR = "the contributor; compliance with a reason"
@@ -26,7 +27,7 @@ class Release(enum.StrEnum):
     COMPLIANCE = "compliance"
 
 
-# The staff roles behind each. A contributor's own pause is lifted in the portal, by whoever manages the contributor.
+# The staff roles behind each. A contributor's own pause is lifted in the portal, by a manager of the contributor.
 ROLES: dict[Release, tuple[str, ...]] = {
     Release.NOBODY: (),
     Release.CONTRIBUTOR: ("compliance",),
@@ -37,8 +38,8 @@ ROLES: dict[Release, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class HoldRule:
-    """`automatic`: placed and released by what Stripe, a bank, a form or the ledger says. `release`: who may end it by
-    hand all the same."""
+    """`automatic`: information from Stripe, a bank, a form or the ledger places and releases it. `release`: the right
+    to end it by hand all the same."""
 
     owner: Owner
     automatic: bool
@@ -147,8 +148,8 @@ RULES: dict[HoldReason, HoldRule] = {
     ),
 }  # fmt: skip
 
-# What a person may place by hand. The others come and go with what Stripe, a bank, a form or the ledger says, and a
-# contributor pauses for itself.
+# The reasons that a person may place by hand. The others come and go with the word of Stripe, a bank, a form or the
+# ledger, and a contributor pauses for itself.
 PLACED_BY_PEOPLE = frozenset(
     {R.SANCTIONS_LISTED, R.DISPUTE_OR_CLAIM, R.ATTRIBUTION_UNDER_REVIEW, R.FRAUD_REVIEW, R.MANUAL_ADMIN}
 )
@@ -178,7 +179,7 @@ def reason_of_disabling(disabled_reason: str) -> HoldReason | None:
 
 
 def why_not_release(hold: Hold, by: User) -> str:
-    """The sentence that tells a member of staff why they cannot end this hold by hand; "" for somebody who may."""
+    """Tell a member of staff why they cannot end this hold by hand; "" for somebody with the right to."""
     rule = RULES[HoldReason(hold.reason)]
     if hold.released_at is not None:
         return "The hold has ended already."

@@ -104,7 +104,7 @@ def attempts_of(payout: Payout) -> QuerySet[PayoutAttempt]:
 
 
 def needs_person() -> QuerySet[Payout]:
-    """Payouts whose fate the machine may not decide."""
+    """List the payouts that the machine may not decide."""
     return (
         Payout.objects.filter(needs_person_since__isnull=False)
         .select_related("run", "contributor")

@@ -11,7 +11,7 @@ from payouts.rails import amounts
 
 @dataclass(frozen=True)
 class Terms:
-    """The figures of a policy version, as a run freezes them. Version 0 is what holds where nobody adopted one."""
+    """The figures of a policy version, as a run freezes them. Version 0 holds where nobody adopted one."""
 
     currency: str
     version: int

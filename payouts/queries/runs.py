@@ -100,7 +100,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Review:
-    """What an approver should look at: the run against the last one of its currency and rail that was paid."""
+    """Points for an approver to look at: the run against the last paid run of its currency and rail."""
 
     previous: PayoutRun | None
     previous_total_minor: int

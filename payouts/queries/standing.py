@@ -1,4 +1,4 @@
-"""Where a contributor stands: five numbers that add up, the way to the next payout, and what blocks it.
+"""A contributor's standing: five numbers that add up, the way to the next payout, and the obstacle to it.
 
 Reads only. A hold is known here and not in the ledger, so that payable money under a hold is shown as held.
 """
@@ -20,7 +20,7 @@ from payouts.rails.choice import rail_of
 
 @dataclass(frozen=True, slots=True)
 class Purse:
-    """One currency of a contributor, in ledger units. The parts sum to what was earned; `withheld` went to tax."""
+    """One currency of a contributor, in ledger units. The parts sum to the earned amount; `withheld` went to tax."""
 
     currency: str
     pending: int
@@ -38,7 +38,7 @@ class Purse:
 
     @property
     def ready(self) -> int:
-        """What counts towards the threshold: matured, under a hold or not."""
+        """Return the units that count towards the threshold: matured, under a hold or not."""
         return self.payable + self.under_hold
 
     @property
@@ -110,7 +110,7 @@ def least_payout_minor(contributor: Contributor, account: PayoutAccount | None, 
 
 
 def task_of(contributor: Contributor) -> Task | None:
-    """What blocks the next payout, the first thing first; None where only time or the threshold does."""
+    """Return the first thing that blocks the next payout; None where only time or the threshold does."""
     account = payees.account_of(contributor)
     if rail_of(contributor, account) == Rail.MANUAL_BANK_FILE:
         return _task_by_bank(contributor, account)
@@ -174,12 +174,12 @@ def _task_by_bank(contributor: Contributor, account: PayoutAccount | None) -> Ta
 
 
 def asked_by_stripe(account: PayoutAccount) -> list[str]:
-    """What Stripe waits for, in words, what is overdue first."""
+    """List the facts that Stripe waits for, in words, the overdue ones first."""
     required = account.requirements
     return words.requirements([*required.get("past_due", []), *required.get("currently_due", [])])
 
 
 def deadline_of(account: PayoutAccount) -> datetime | None:
-    """Until when Stripe goes on paying without what it asks for."""
+    """Return the time until which Stripe goes on paying without the facts that it asks for."""
     seconds = account.requirements.get("current_deadline") or account.requirements.get("deadline")
     return datetime.fromtimestamp(int(seconds), tz=UTC) if seconds else None

@@ -1,4 +1,4 @@
-"""What finance and contributors read in place of a state's name, a hold's code or Stripe's name of a field.
+"""Words for finance and contributors in place of a state's name, a hold's code or Stripe's name of a field.
 
 One table a vocabulary, so that the portal, the console, the CSV and the remittance say the same thing. Nothing here
 decides anything: a name that is not in a table is shown as it is, in words, never swallowed.
@@ -49,7 +49,7 @@ PAYOUT_STATES = {
     "partially_reversed": Said("Partly reversed", "Part of the transfer was taken back.", "warn"),
 }
 
-# The same states as the person who is paid reads them.
+# The same states in words for the payee.
 PAYOUT_STATES_TO_PAYEE = {
     "ready": Said("In a run", "In a payout run that waits for approval.", "info"),
     "approved": Said("Approved", "Approved. The transfer is about to be sent.", "info"),
@@ -130,7 +130,7 @@ WEBHOOK_STATES = {
     "dead": Said("Dead letter", "Nothing here knew its object for 24 hours.", "bad"),
 }
 
-# What Stripe calls a field -> what a person calls it. The longest prefix wins.
+# Stripe's name of a field -> a person's name for it. The longest prefix wins.
 _REQUIREMENTS = {
     "individual.dob": "your date of birth",
     "individual.first_name": "your name",

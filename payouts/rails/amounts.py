@@ -1,6 +1,6 @@
-"""What a rail can pay: the least amount, and the multiple that an amount must be of. Data, not code.
+"""Limits of a rail: the least amount, and the multiple that an amount must be of. Data, not code.
 
-Amounts here are minor units (cents; whole yen; fils). What is left below a multiple stays owed in the ledger.
+Amounts here are minor units (cents; whole yen; fils). The remainder below a multiple stays owed in the ledger.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which rail pays whom. Data, not code: countries that Stripe pays from here, and what a bank file can order.
+"""The rail of each payee. Data, not code: countries that Stripe pays from here, and countries that a bank file reaches.
 
 A contributor is paid on one rail, kept with the payout account: by Stripe wherever Stripe pays the country, by a bank
 transfer elsewhere, or where finance chose so.
@@ -30,7 +30,7 @@ RAIL_NAMES = {Rail.STRIPE_TRANSFER: "Stripe", Rail.MANUAL_BANK_FILE: "bank trans
 
 
 def rail_of_country(country: str) -> Rail:
-    """The rail of somebody who has not been given another."""
+    """Return the rail of a contributor in this country that was given no other."""
     return Rail.STRIPE_TRANSFER if country in STRIPE_COUNTRIES else Rail.MANUAL_BANK_FILE
 
 
@@ -40,7 +40,7 @@ def rail_of(contributor: Contributor, account: PayoutAccount | None) -> Rail:
 
 
 def takes_iban(country: str) -> bool:
-    """Whether accounts of the country have an IBAN, which is what a bank file can name."""
+    """Tell whether accounts of the country have an IBAN, the number that a bank file can name."""
     from schwifty import registry
 
     return country in registry.get_countries()

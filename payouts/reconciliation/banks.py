@@ -1,7 +1,7 @@
-"""A run by bank transfer, compared with what the bank reported and with the ledger.
+"""A run by bank transfer, compared with the bank's report and with the ledger.
 
-There is no list of the bank to ask: its lines are recorded by a second person, and must account for every order of
-every file, to the minor unit; what the ledger booked and keeps in transit must say the same.
+The bank has no list to ask. A second person records its lines, which must account for every order of every file, to the
+minor unit. The ledger's entries and its balance in transit must say the same.
 """
 
 from __future__ import annotations

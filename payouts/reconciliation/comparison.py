@@ -1,7 +1,7 @@
 """Our rows, the ledger and Stripe, compared: attempt, transfer and balance transaction; balance with balance.
 
-What does not agree is a difference: typed, in a queue, open until it is no longer found or a second person explains
-it. A run is reconciled when none of its differences is open.
+A mismatch is a difference: typed, in a queue, open until it is no longer found or a second person explains it. A run is
+reconciled when none of its differences is open.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class UnableToReconcile(Exception):
 
 @dataclass
 class Findings:
-    """What a comparison found, by (type, subject), and the figures for the record."""
+    """Findings of a comparison, by (type, subject), and the figures for the record."""
 
     currency: str
     run: PayoutRun | None = None
     items: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    # What a day's comparison looked at, by subject. None: everything of the run.
+    # The subjects that a day's comparison looked at. None: everything of the run.
     looked_at: set[str] | None = None
     n_attempts: int = 0
     n_transfers: int = 0
@@ -119,7 +119,7 @@ def _match(
 
 
 def _match_terms(findings: Findings, attempt: PayoutAttempt, transfer: values.Transfer) -> None:
-    """How much, of what, and to whom."""
+    """Compare the amount, the currency and the destination of a transfer."""
     kind = Difference.Type
     for type_, ours, theirs in (
         (kind.AMOUNT, attempt.amount_minor, transfer.amount_minor),
@@ -140,8 +140,8 @@ def _find_doubles(findings: Findings, transfers: list[values.Transfer]) -> None:
 
 
 def reconcile_day(*, currency: str, day: date, at: datetime) -> Reconciliation:
-    """Compare a UTC day of Stripe's transfers and balance transactions in one currency with what we have of it, a
-    day's overlap before it, and book the fees that Stripe took from the balance."""
+    """Compare a UTC day of Stripe's transfers and balance transactions in one currency with our records of it. The
+    comparison includes a day's overlap before it, and books the fees that Stripe took from the balance."""
     start = datetime.combine(day, time.min, UTC)
     since, until = start - timedelta(days=1), start + timedelta(days=1)
     findings = Findings(currency)
@@ -283,7 +283,7 @@ def _compare_balances(findings: Findings) -> tuple[int, int, int, int]:
     if transit != live:
         findings.add(Difference.Type.IN_TRANSIT, "payouts_in_transit", "The ledger's transit account is not what our "
                      "open attempts reserve.", expected=live, found=transit)  # fmt: skip
-    # What is under way may have left Stripe already, and the ledger not yet.
+    # Money under way may have left Stripe already, and the ledger not yet.
     if not before - live <= stripe <= before:
         findings.add(Difference.Type.LEDGER_BALANCE, "stripe_balance", "The ledger's balance at Stripe is not "
                      "Stripe's.", expected=before, found=stripe)  # fmt: skip
@@ -314,13 +314,13 @@ def _conclude(
     return record
 
 
-# Compared anew each time, whatever the days.
+# Compared anew each time, for any days.
 OF_THE_WHOLE = (Difference.Type.LEDGER_BALANCE, Difference.Type.IN_TRANSIT)
 
 
 def store_findings(findings: Findings, run: PayoutRun | None, at: datetime) -> int:
-    """Open what is new, resolve what was looked at and is no longer found, count what is open. A difference that was
-    signed off with the same figures stays explained."""
+    """Open new differences, resolve the compared ones that are no longer found, and count the open ones. A difference
+    that was signed off with the same figures stays explained."""
     scope = Difference.objects.select_for_update(no_key=True).filter(currency=findings.currency, run=run)
     explained = {
         (row.type, row.subject, row.found)
@@ -339,7 +339,7 @@ def store_findings(findings: Findings, run: PayoutRun | None, at: datetime) -> i
             expected=item["expected"], found=item["found"], words=item["words"], found_at=at,
         )  # fmt: skip
     for (type_, subject), row in still_open.items():
-        # What execution itself put on the list is for a person, whatever a later comparison sees.
+        # Differences that execution itself listed are for a person; no later comparison resolves them.
         by_comparison = type_ not in (Difference.Type.DUPLICATE_GROUP, Difference.Type.UNEXPECTED_REVERSAL)
         is_looked_at = findings.looked_at is None or subject in findings.looked_at or type_ in OF_THE_WHOLE
         if (type_, subject) not in findings.items and by_comparison and is_looked_at:

@@ -1,8 +1,8 @@
 """Stripe's events: stored once, and then believed only as hints. The object is fetched again.
 
-An event may come late, twice, out of order or for something this side has not committed yet. What is applied is the
-object's state at Stripe now, monotone, under one advisory lock per object; so order does not matter, and an event for
-a transfer whose answer was lost is crash recovery by another road.
+An event may come late, twice, out of order or for something this side has not committed yet. The object's present state
+at Stripe is applied, monotone, under one advisory lock per object. So order does not matter, and an event for a
+transfer with a lost answer is crash recovery by another road.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RETRY_LAST = timedelta(minutes=30)
 
 
 class UnableToRecordWebhook(Exception):
-    """The event is of the other mode than this installation's, or lacks what every event has."""
+    """The event is of the other mode than this installation's, or lacks a field that every event has."""
 
     status = 400
     problem = "event-refused"
@@ -74,7 +74,8 @@ def record_webhook(
 
 
 def apply_webhook(*, event_id: int, at: datetime) -> str:
-    """Act on a stored event, once; returns its state. What is not known here is tried again; dead after a day."""
+    """Act on a stored event, once; returns its state. An event about an object unknown here is tried again; dead after
+    a day."""
     event = WebhookEvent.objects.get(pk=event_id)
     if event.state not in WebhookEvent.WAITING:
         return event.state
@@ -92,7 +93,7 @@ def apply_webhook(*, event_id: int, at: datetime) -> str:
 
 
 def put_off(*, event_id: int, error: str, at: datetime) -> str:
-    """Try a stored event again later, whatever stood in its way; returns its state. Dead after a day."""
+    """Try a stored event again later, after any kind of failure; returns its state. Dead after a day."""
     return _try_later(WebhookEvent.objects.get(pk=event_id), error, at)
 
 
@@ -162,7 +163,7 @@ def _apply(event: WebhookEvent, at: datetime) -> bool:
         account = _account(event.account)
         _on_object(name, lambda: sync_bank_payout(account=account, payout_id=name, at=at))
         if Payout.objects.filter(account=account, state__in=[Payout.State.SENDING, Payout.State.UNKNOWN]).exists():
-            # Its money may be part of what went to the bank, and cannot be told by its payment before that is known.
+            # Its money may be part of the payout to the bank, and cannot be told by its payment before that is known.
             raise _NotYet("The answer to a transfer to this account is still missing.")
     else:
         return False
@@ -190,10 +191,10 @@ def _account(provider_account_id: str) -> PayoutAccount:
 
 # --- pure functions of the remote state ---------------------------------------------------------------------------
 def _sync_transfer(transfer: Transfer, at: datetime) -> None:
-    """Adopt a transfer (its answer may have been lost) and what was taken back of it.
+    """Adopt a transfer (its answer may have been lost) and its reversals.
 
-    A second transfer of a payout, or an odd one, is not adopted; what was taken back of it is then none of the
-    payout's reversals, and record_reversal only puts it on the list.
+    A second transfer of a payout, or an odd one, is not adopted. Its reversals are then none of the payout's, and
+    record_reversal only puts them on the list.
     """
     attempt = PayoutAttempt.objects.filter(provider_transfer_id=transfer.id).select_related("payout").first()
     if attempt is None:
@@ -249,7 +250,8 @@ def sync_bank_payout(*, account: PayoutAccount, payout_id: str, at: datetime) ->
 
 
 def _parts(account: str, payout_id: str) -> set[str]:
-    """What a payout to the bank carries: payments, by id, also those of payouts that a bank had sent back before."""
+    """Return the ids of the payments in a payout to the bank, including payments of payouts that a bank had sent back
+    before."""
     parts: set[str] = set()
     todo, seen = [payout_id], {payout_id}
     while todo:
@@ -264,7 +266,7 @@ def _parts(account: str, payout_id: str) -> set[str]:
 def _follow(payout: Payout, bank: BankPayout, at: datetime) -> None:
     before = payout.bank_payout
     if before is not None and (before.made_at or before.synced_at) > (bank.made_at or bank.synced_at):
-        # The bank sent the money back, and Stripe paid it again: what became of the first payout is history.
+        # The bank sent the money back, and Stripe paid it again: the fate of the first payout is history.
         return
     payout.bank_payout = bank
     wanted = {"paid": Payout.State.SETTLED, "failed": Payout.State.BANK_FAILED}.get(bank.state)

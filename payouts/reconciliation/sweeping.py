@@ -1,4 +1,4 @@
-"""What makes lost messages harmless: every so often, somebody looks for what is due."""
+"""Sweeps that make lost messages harmless: at intervals they look for due work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOP_UPS_MAX = 20
 
 
 def sweep_webhooks(*, at: datetime, limit: int = 200) -> int:
-    """Apply what was stored and not yet applied. Returns how many events were looked at."""
+    """Apply the stored events that were not yet applied. Returns the number of events looked at."""
     waiting = WebhookEvent.objects.filter(
         Q(next_try_at__isnull=True) | Q(next_try_at__lte=at), state__in=WebhookEvent.WAITING
     ).order_by("pk")
@@ -50,7 +50,8 @@ def sweep_stuck(
     clock: Clock = database_clock,
     pace: Pace = LIVE,
 ) -> crew.Progress:
-    """Claim what expired leases left, finish reversals and top-ups, end old approvals, reconcile runs that ended."""
+    """Claim the payouts that expired leases left, finish reversals and top-ups, end old approvals, reconcile runs that
+    ended."""
     crashpoint(CrashPoint.SWEEP_BEGUN)
     steps, progress = _Steps(), crew.Progress(0, 0)
     with steps.one("expire_approvals"):
@@ -76,7 +77,8 @@ def sweep_stuck(
 
 
 class _Steps:
-    """What breaks in one step keeps none of the others from its work, and is raised when all had their turn."""
+    """Steps that run apart: an error in one keeps none of the others from its work, and is raised when all had their
+    turn."""
 
     def __init__(self) -> None:
         self._errors: list[Exception] = []
@@ -130,7 +132,7 @@ def sweep_accounts(*, at: datetime, limit: int = ACCOUNTS_MAX) -> int:
         except errors.UnableToUseStripe as error:
             log.warning("account_not_read", account=account.pk, error=str(error))
     by_bank = list(due.filter(rail=Rail.MANUAL_BANK_FILE).order_by("synced_at", "pk")[:limit])
-    # What only dates decide is looked at more often: a hold that is due to end should end.
+    # Holds that only dates decide are looked at more often: a hold that is due to end should end.
     ending = Hold.objects.filter(released_at__isnull=True, ends_at__lte=at).values("contributor_id")
     for account in {*by_bank, *PayoutAccount.objects.filter(contributor_id__in=ending)[:limit]}:
         refresh_holds(account=account, at=at)

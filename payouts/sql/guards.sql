@@ -1,4 +1,4 @@
--- What may never happen to a payout, whoever tries: no code path, no superuser of the application, no shell.
+-- The bans that hold for a payout against every code path, every superuser of the application and every shell.
 -- The rules that a CHECK or an index can say are in the models; here are those that need the row's past.
 
 -- Runs ---------------------------------------------------------------------------------------------------------------
@@ -11,7 +11,7 @@ CREATE OR REPLACE TRIGGER payout_run_is_never_deleted BEFORE DELETE ON payouts_p
 
 CREATE OR REPLACE FUNCTION payouts_freeze_run() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
 BEGIN
-  -- What the approver looks at is settled by going into review, and comes loose only by going back to draft.
+  -- The reviewed content is settled by going into review, and comes loose only by going back to draft.
   IF OLD.state NOT IN ('draft', 'calculating', 'set_aside') AND NEW.state <> 'draft' AND (
        NEW.content_hash IS DISTINCT FROM OLD.content_hash OR NEW.n_payouts IS DISTINCT FROM OLD.n_payouts
        OR NEW.total_minor IS DISTINCT FROM OLD.total_minor OR NEW.configuration IS DISTINCT FROM OLD.configuration
@@ -141,7 +141,7 @@ CREATE OR REPLACE TRIGGER webhook_event_keeps_what_was_received BEFORE UPDATE ON
     (NEW.endpoint, NEW.event_id, NEW.account, NEW.type, NEW.object_id, NEW.created, NEW.livemode, NEW.payload,
      NEW.headers, NEW.received_at))
   EXECUTE FUNCTION rows_refuse_change();
--- What Stripe made of a top-up is written once: a second one of the same request never takes its place.
+-- Stripe's result of a top-up is written once: a second one of the same request never takes its place.
 CREATE OR REPLACE TRIGGER top_up_keeps_its_answer BEFORE UPDATE ON payouts_topup
   FOR EACH ROW WHEN (
     (OLD.public_id, OLD.currency, OLD.amount_minor, OLD.requested_by_id, OLD.requested_at)

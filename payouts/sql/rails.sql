@@ -21,7 +21,7 @@ CREATE OR REPLACE TRIGGER bank_file_is_never_deleted BEFORE DELETE ON payouts_ba
 CREATE OR REPLACE TRIGGER payout_attempt_keeps_its_bank_file BEFORE UPDATE OF bank_file_id ON payouts_payoutattempt
   FOR EACH ROW WHEN (OLD.bank_file_id IS DISTINCT FROM NEW.bank_file_id) EXECUTE FUNCTION rows_refuse_change();
 
--- Who handed a file to the bank does not confirm what the bank did with it.
+-- The person that handed a file to the bank does not confirm the bank's result.
 CREATE OR REPLACE FUNCTION payouts_confirmation_is_by_another() RETURNS trigger LANGUAGE plpgsql
     SET search_path = pg_catalog, public AS $$
 BEGIN

@@ -43,7 +43,7 @@ def state(vocabulary: str, name: str) -> SafeString:
 
 @register.simple_tag
 def state_sentence(vocabulary: str, name: str) -> str:
-    """`{% state_sentence "run" run.state %}`: what the state means."""
+    """`{% state_sentence "run" run.state %}`: the meaning of the state."""
     return words.said(VOCABULARIES[vocabulary], name).sentence
 
 
@@ -55,7 +55,7 @@ def state_label(vocabulary: str, name: str) -> str:
 
 @register.simple_tag
 def pause_words(run: PayoutRun) -> str:
-    """`{% pause_words run %}`: why the run is paused, and what has to happen."""
+    """`{% pause_words run %}`: the reason for the run's pause, and the step that must follow."""
     return words.PAUSES.get(run.pause_code, codes.spaced(run.pause_code).capitalize())
 
 
@@ -71,7 +71,7 @@ def by_state(summary: RunSummary) -> list[tuple[str, int, int]]:
 
 @register.filter
 def exceptions(summary: RunSummary) -> str:
-    """`{{ summary|exceptions }}`: what does not go its way, in words; empty where all does."""
+    """`{{ summary|exceptions }}`: the payouts that do not go their way, in words; empty where all do."""
     found = [
         (summary.by_state.get(state, 0), words.PAYOUT_STATES[state].label.lower())
         for state in ("refused", "held", "unknown", "bank_failed", "reversed", "partially_reversed")
@@ -82,5 +82,5 @@ def exceptions(summary: RunSummary) -> str:
 
 @register.filter
 def n_accounts_changed(review: Review) -> int:
-    """`{{ review|n_accounts_changed }}`: people whose bank or Stripe account is not what it was, each once."""
+    """`{{ review|n_accounts_changed }}`: people with a changed bank or Stripe account, each once."""
     return len({payout.pk for payout in (*review.bank_changed, *review.destination_changed)})

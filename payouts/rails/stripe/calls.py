@@ -100,7 +100,7 @@ def _sent(request: TransferRequest, deadline: float, call: Callable[[], Any], re
         with our_errors("write", guard), guarded(guard):
             return read(call().to_dict())
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # An answer that cannot be read says nothing about what happened.
+        # An unreadable answer says nothing about the effect of the request.
         raise UnableToUseStripe(f"Stripe's answer could not be read: {error!r}") from error
 
 

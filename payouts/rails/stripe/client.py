@@ -1,9 +1,8 @@
 """The Stripe clients, and the last check before a request is written to the socket.
 
-No retry of the SDK's own for what an attempt sends: retrying is its state machine's business. The socket
-takes its slot of the limiter immediately before it writes, whoever calls and also for a retry of the SDK's; then it
-asks `Guard`: a worker that was stopped and woken later must not pay, and what is written must be the bytes that were
-committed beforehand.
+The SDK never retries a request of an attempt: retrying is the business of the attempt's state machine. The socket takes
+its slot of the limiter immediately before it writes, for every caller and each retry of the SDK. Then it asks `Guard`.
+A worker that was stopped and woken later must not pay. The written bytes must be those that were committed beforehand.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class _Refused(Exception):
 
 
 def bucket_of(method: str) -> str:
-    """Stripe counts what reads and what writes apart."""
+    """Return the bucket of a method: Stripe counts reads and writes apart."""
     return "read" if method == "GET" else "write"
 
 
@@ -174,17 +173,18 @@ def is_live() -> bool:
 
 
 def sender() -> stripe.StripeClient:
-    """For what an attempt sends to a payee or takes back: the restricted key with that right, and no retry."""
+    """Return the client for the payments and reversals of an attempt: the restricted key with that right, and no
+    retry."""
     return _client(settings.STRIPE_SECRET_KEY, 0)
 
 
 def writer() -> stripe.StripeClient:
-    """For what somebody sets up and waits for: a connection that broke on the way is no reason to bother them."""
+    """Return the client for set-up calls that somebody waits for: it retries a connection that broke on the way."""
     return _client(settings.STRIPE_SECRET_KEY, RETRIES)
 
 
 def reader() -> stripe.StripeClient:
-    """For GETs: the key that can only read, with the SDK's retries."""
+    """Return the client for GETs: the key that can only read, with the SDK's retries."""
     return _client(settings.STRIPE_READ_KEY or settings.STRIPE_SECRET_KEY, RETRIES)
 
 

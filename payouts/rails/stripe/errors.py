@@ -1,4 +1,4 @@
-"""What an answer of Stripe means for money: one table, and the error that carries its verdict.
+"""The meaning of Stripe's answers for money: one table, and the error that carries its verdict.
 
 The table is keyed by HTTP status and error code, never by the SDK's exception classes: a 409 arrives as a plain
 APIError there, and a refusal for lack of balance looks like a malformed request.
@@ -23,11 +23,11 @@ class Outcome(enum.StrEnum):
 
 
 class Action(enum.StrEnum):
-    """What the executor does about it."""
+    """The executor's reaction to an answer."""
 
     SAME_KEY = "same_key"  # the same bytes again, a little later
     SLOW_DOWN = "slow_down"  # the same, and everybody halves their rate
-    LOOK_UP = "look_up"  # wait, then ask what exists
+    LOOK_UP = "look_up"  # wait, then look up the existing objects
     PAUSE_RUN = "pause_run"  # nothing else will go through either; a person must act
     FREEZE_RUN = "freeze_run"  # stop, and page; compliance looks
     HOLD_PAYEE = "hold_payee"  # this person cannot be paid now; the others can
@@ -88,7 +88,7 @@ TABLE: dict[tuple[int, str | None], Verdict] = {
     (400, "action_blocked"): FOR_RISK,
     (403, "request_blocked"): FOR_RISK,
     (403, "action_blocked"): FOR_RISK,
-    # What Stripe refuses for a reason that no row names: this payee waits for a person, the others are paid.
+    # A refusal by Stripe for a reason that no row names: this payee waits for a person, the others are paid.
     (400, None): _held(HoldReason.REFUSED_BY_STRIPE),
     (402, None): _held(HoldReason.REFUSED_BY_STRIPE),
     (404, None): _held(HoldReason.REFUSED_BY_STRIPE),
@@ -122,7 +122,7 @@ def classify(status: int | None, code: str | None, *, kind: str | None = None, m
 
 
 class UnableToUseStripe(Exception):
-    """Stripe did not do what was asked, or nobody knows. `verdict` says what that means for money."""
+    """Stripe did not fulfil the request, or the result is unknown. `verdict` gives its meaning for money."""
 
     status = 502
     problem = "stripe-failed"

@@ -1,9 +1,9 @@
 """One limit on requests to Stripe for all workers together, kept in Valkey.
 
 Requests are given slots, `1 / rate` apart with a small burst, and the caller sleeps until its slot. After a 429 the
-rate halves and climbs back slowly. A slot is good for a moment only: whoever comes late to it (the worker was stopped,
-or the machine was busy) takes another, so that slots missed together are not used together. That moment is so short
-that no second, wherever it begins, sees more than PER_SECOND_MAX requests: rate x (1 + moment) + burst + 1.
+rate halves and climbs back slowly. A slot is good for a moment only. A late caller (the worker was stopped, or the
+machine was busy) takes another slot, so that slots missed together are not used together. That moment is so short that
+no second, wherever it begins, sees more than PER_SECOND_MAX requests: rate x (1 + moment) + burst + 1.
 
 Stripe's limit is 100 reads and 100 writes a second in live mode. Where Valkey does not answer, nothing is sent: the
 attempt is written down already, and goes out under its key once there is a limiter again.
@@ -49,7 +49,7 @@ redis.call('HSET', KEYS[1], 'next', string.format('%.0f', next + interval))
 redis.call('PEXPIRE', KEYS[1], 3600000)
 return string.format('%.0f', wait)
 """
-# KEYS: the bucket. ARGV: rate, lowest rate, recovery. Halves what the rate is now.
+# KEYS: the bucket. ARGV: rate, lowest rate, recovery. Halves the present rate.
 _SLOW_DOWN = """
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
@@ -75,7 +75,7 @@ class UnableToTakeSlot(Exception):
 
 @dataclass(frozen=True)
 class Limit:
-    """What one kind of request may use."""
+    """The limit of one kind of request."""
 
     name: str
     per_second: float
@@ -103,7 +103,7 @@ def _client() -> redis.Redis:
     with _lock:
         if url not in _clients:
             pool = redis.ConnectionPool.from_url(url, socket_timeout=5, socket_connect_timeout=5)
-            # Beside the cache, not in it: emptying the cache must not forget who was promised which slot.
+            # Beside the cache, not in it: emptying the cache must not forget the promised slots.
             pool.connection_kwargs["db"] = DATABASE
             _clients[url] = redis.Redis(connection_pool=pool)
         return _clients[url]

@@ -1,4 +1,4 @@
-"""What the product knows of Stripe's objects, as values of our own: amounts in minor units, currencies in capitals."""
+"""The known parts of Stripe's objects, as values of our own: amounts in minor units, currencies in capitals."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class TransferRequest:
 
 
 def _nested(body: str) -> dict[str, Any]:
-    """Form pairs with one level of brackets -> what the SDK encodes back into the same pairs."""
+    """Turn form pairs with one level of brackets into values that the SDK encodes back into the same pairs."""
     params: dict[str, Any] = {}
     for name, value in urllib.parse.parse_qsl(body, keep_blank_values=True, strict_parsing=True):
         stem, bracket, inner = name.partition("[")
