@@ -1,4 +1,4 @@
-"""In which coordinates gradients are looked at: a layer's Kronecker eigenbasis, and what of it is kept and whitened.
+"""Coordinates of gradients: a layer's Kronecker eigenbasis, its kept eigen-coordinates and their whitening.
 
 Knows nothing of how a basis is fitted or a gradient comes about.
 """
@@ -33,7 +33,7 @@ class LayerFactors:
 
 @dataclass(frozen=True)
 class LayerBasis:
-    """Which eigen-coordinates of a layer are kept (flat positions in (O, I)) and what whitens each of them."""
+    """The kept eigen-coordinates of a layer (flat positions in (O, I)) and the whitening factor of each."""
 
     factors: LayerFactors
     positions: Tensor
@@ -60,7 +60,7 @@ class LayerBasis:
     def route(self, places: int) -> Route | None:
         """How to come by the same coordinates of a sum over about so many positions in fewer products; None where there
         is no such way."""
-        # Lengths vary, and what is cheapest for one is nearly so for another.
+        # Lengths vary, and the cheapest way for one is nearly the cheapest for another.
         about = 1 << (places - 1).bit_length()
         if about not in self._routes:
             inputs, outputs = (side.to(self.precision) for side in (self.factors.inputs, self.factors.outputs))
@@ -114,7 +114,7 @@ class Basis:
         return Basis(layers, projection, self.energy, precision)
 
     def projected(self, whitened: Tensor) -> Tensor:
-        """(B, k), or what is given before a projection is fitted."""
+        """Return whitened coordinates after the projection, (B, k); unchanged before a projection is fitted."""
         if self._factor is None:
             return whitened
         return (whitened.to(self.precision) @ self._factor).float()

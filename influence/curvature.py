@@ -37,7 +37,7 @@ WHITENED_CELLS = 2**22
 
 @dataclass(slots=True)
 class Energy:
-    """Which part of whitened gradients a projection holds: a basis that no longer fits what is added shows here."""
+    """The part of whitened gradients that a projection holds. It falls when the basis no longer fits new items."""
 
     whole: float = 0.0
     held: float = 0.0
@@ -78,7 +78,7 @@ def moments(
     progress: Progress | None = None,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """First pass: per layer the sums of the inputs' and the output gradients' second moments, float64 (Gradient).
-    Whatever the precision of the model's passes, no product of these is made in less than float32."""
+    At any precision of the model's passes, these products are made in float32 or better."""
     sums: dict[str, tuple[Tensor, Tensor]] = {}
     for traced in _passes(tracer, examples, batch, seed, precision, "factors", progress):
         for name, gradient in traced.items():
@@ -118,7 +118,7 @@ def squares(
 def factors_of(
     bases: Mapping[str, tuple[Tensor, Tensor]], squared: Mapping[str, Tensor], *, count: int
 ) -> dict[str, LayerFactors]:
-    """The eigenvalues are means over `count` examples, whatever the number of parts they were summed in."""
+    """Compute each layer's factors. Eigenvalues are means over `count` examples, for any number of summed parts."""
     return {name: LayerFactors(*bases[name], (squared[name] / count).float()) for name in bases}
 
 
@@ -264,8 +264,8 @@ def _passes(
 def _leading_eigenvectors(gram: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest eigenvalues, descending, and their vectors (n, k).
 
-    Of a large matrix by subspace iteration (Halko et al. 2011): eight rounds hold more than .99 of what the exact
-    vectors hold, in a tenth of the time. A basis need not be better than that.
+    A large matrix is solved by subspace iteration (Halko et al. 2011). Eight rounds hold more than .99 of the energy
+    that the exact vectors hold, in a tenth of the time. A basis need not be better than that.
     """
     block = k + OVERSAMPLING
     if len(gram) <= 4 * block:

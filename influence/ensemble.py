@@ -1,8 +1,8 @@
 """The ensemble of an index: for each checkpoint the model at theta_t, differentiated, and the basis of its features.
 
-Decides which configuration leads to which numbers, how quadrature nodes are laid side by side so that one inner product
-is their weighted sum, and what of it must be kept to embed a query later as the items were embedded. Knows nothing of
-holders, shards or directories.
+Decides which configuration leads to which numbers. Lays quadrature nodes side by side so that one inner product is
+their weighted sum. Keeps the tensors that embed a later query as the items were embedded. Knows nothing of holders,
+shards or directories.
 """
 
 from __future__ import annotations
@@ -199,7 +199,8 @@ def method_of(model: LoadedModel, config: IndexConfig) -> str:
 
 
 def to_tensors(nodes: Sequence[Node]) -> dict[str, Tensor]:
-    """What embeds a query as the items were: eigenvectors, kept coordinates, projection, and theta_t where it moved."""
+    """Collect the tensors that embed a query as the items were: eigenvectors, kept coordinates, projection, and theta_t
+    where it moved."""
     tensors = {"root_weights": torch.tensor([node.root_weight for node in nodes], dtype=torch.float64)}
     for number, node in enumerate(nodes):
         assert node.basis.projection is not None

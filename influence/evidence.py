@@ -1,4 +1,4 @@
-"""The passage of a work that has most wording in common with an output: what a reader is shown beside a score.
+"""The passage of a work that shares the most wording with an output. Readers see it beside a score.
 
 It illustrates and proves nothing: the score comes from gradients of the whole work, and a work can teach a model much
 that shares no wording with an output. Pure text; imports neither torch nor Django.
@@ -76,7 +76,7 @@ def _weigh(words: Sequence[str], wanted: set[tuple[str, ...]]) -> tuple[list[flo
 
 
 def _heaviest(weights: Sequence[float], window: int) -> int:
-    """Where the heaviest window begins; of several in a row the middle one, so that what weighs stands in its midst."""
+    """Find the start of the heaviest window. Of several in a row take the middle one, to centre the weight."""
     total = best = sum(weights[:window])
     first = last = 0
     for start in range(1, len(weights) - window + 1):

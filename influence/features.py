@@ -19,7 +19,7 @@ def report_features(values: Iterable[float], *, index: str) -> dict[str, str]:
     """The member `features` of a generation for POST /api/v1/generations.
 
     `values`: M x K numbers, ensemble member after member; `index`: the id of the index that GET /api/v1/model-versions
-    names for the model version. Raises ValueError for what the API would refuse.
+    names for the model version. Raises ValueError for values that the API would refuse.
     """
     numbers = array("f", values)
     if not 1 <= len(numbers) <= FEATURES_MAX:

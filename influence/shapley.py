@@ -1,7 +1,7 @@
 """Features to contributor scores: products with holders' sums, so that a value does not depend on how works are split.
 
-The value of holder c for query q is the signed sum of its items' inner products with q, hence one product of two
-matrices, (C, K) and (K, B), whatever the number of works. Sums are made in sums.py; clipping happens later and once per
+The value of holder c for query q is the signed sum of its items' inner products with q. It is therefore one product of
+two matrices, (C, K) and (K, B), for any number of works. Sums are made in sums.py; clipping happens later and once per
 generation (shares.py). Knows nothing of files or Django. Faithful Group Shapley: arXiv 2505.19013.
 """
 
@@ -20,7 +20,7 @@ Groups = Sequence[Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Divided:
-    """Scores of M members, apart: what a holder taught in general (M, C), and about each query (B, M, C)."""
+    """Scores of M members, apart: a holder's general influence (M, C), and its influence on each query (B, M, C)."""
 
     general: Tensor
     specific: Tensor

@@ -1,4 +1,4 @@
-"""Scores to parts per billion that sum exactly: the last step, and the one a payee can repeat from what is stored.
+"""Scores to parts per billion that sum exactly: the last step, and one that a payee can repeat from stored values.
 
 Every number is taken to the float4 that the database keeps and is an exact fraction from there on, so that the same
 stored scores give the same integers anywhere. Imports neither torch nor Django.
@@ -18,7 +18,7 @@ BILLION = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Shares in the order of holder_ids; together with what nobody is shown to have caused they sum to a billion."""
+    """Shares in the order of holder_ids. With the unattributed part they sum to a billion."""
 
     holder_ids: tuple[int, ...]
     ppb: tuple[int, ...]
@@ -52,10 +52,10 @@ def apportion_scores(
 ) -> Shares:
     """Parts per billion in proportion to the positive scores.
 
-    A positive score below `noise_z` standard errors keeps its part of the whole but does not earn it: that part is
-    unattributed and goes to the floor pool, instead of making others' shares larger. `key` (the generation's id)
-    decides between equal remainders. A group is clipped once and gets what one holder in its place would get, named
-    like the first of it; its holders divide that in proportion to their own positive scores.
+    A positive score below `noise_z` standard errors keeps its part of the whole but does not earn it. That part is
+    unattributed and goes to the base pool, instead of making others' shares larger. `key` (the generation's id)
+    decides between equal remainders. A group is clipped once and gets the share of one holder in its place, named like
+    the first of it. Its holders divide that in proportion to their own positive scores.
     """
     if not len(holder_ids) == len(scores) == len(standard_errors):
         raise UnableToShare("There must be one score and one standard error for each holder.")
@@ -66,7 +66,7 @@ def apportion_scores(
     if len(grouped) != sum(len(group.holder_ids) for group in groups) or not exact.keys() >= grouped:
         raise UnableToShare("A group names a holder that another one names, or that has no score.")
     errors = dict(zip(holder_ids, map(_as_stored, standard_errors), strict=True))
-    # Who counts: holders of no group, and of each group the first in place of all.
+    # Counted: holders of no group, and of each group the first in place of all.
     counted = {holder_id: exact[holder_id] for holder_id in holder_ids if holder_id not in grouped}
     for group in groups:
         counted[min(group.holder_ids)] = _as_stored(group.score)
@@ -80,7 +80,7 @@ def apportion_scores(
 
 
 def _earned(scores: Mapping[int, Fraction], floors: Mapping[int, Fraction], key: str) -> tuple[dict[int, int], int]:
-    """The parts of those who count, by the first holder of each, and what is nobody's."""
+    """Divide between counted holders: their parts, keyed by the first holder of each, and the unattributed rest."""
     if any(floor < 0 for floor in floors.values()):
         raise UnableToShare("A standard error is negative.")
     positive = {unit: max(score, Fraction(0)) for unit, score in scores.items()}
@@ -95,7 +95,7 @@ def _earned(scores: Mapping[int, Fraction], floors: Mapping[int, Fraction], key:
 
 
 def _divided(whole: int, group: GroupScore, scores: Mapping[int, Fraction], key: str) -> dict[int, int]:
-    """What a group got, by holder."""
+    """Divide a group's share, by holder."""
     weights = [max(scores[holder_id], Fraction(0)) for holder_id in group.holder_ids]
     if not any(weights):
         # Only where the group's score is not above the rounding of theirs.

@@ -1,8 +1,8 @@
-"""What a kind of model must give so that its generations can be attributed; nothing about how influence is computed.
+"""Adapters: the interface through which the generations of a kind of model can be attributed.
 
 An adapter turns examples (training items or generations) into per-example utilities that can be differentiated. The
-numerical core asks for nothing else, so a classifier, a diffusion model or an encoder each needs one module here.
-A model's factory returns a LoadedModel: the adapter together with what is known about the training run.
+numerical core asks for nothing else, so a classifier, a diffusion model or an encoder each needs one module here. No
+adapter computes influence. A model's factory returns a LoadedModel: the adapter and the facts of the training run.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def values_of(examples: Sequence[Example], shape: Sequence[int]) -> Tensor:
 
 
 def _values(example: Example) -> Tensor:
-    # A copy: what torch makes of bytes must not be written to.
+    # A copy: tensors that torch makes of bytes must not be written to.
     return torch.frombuffer(bytearray(example.data), dtype=torch.float32)
 
 
@@ -72,7 +72,7 @@ class Utilities:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module computes: an adapter brings there what it makes of examples."""
+    """Return the device of a module's parameters. An adapter moves its inputs there."""
     first = next(itertools.chain(module.parameters(), module.buffers()), None)
     return torch.device("cpu") if first is None else first.device
 
@@ -88,11 +88,11 @@ def drawn_labels(logits: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class Adapter(Protocol):
-    """A kind of model, around one module whose parameters the numerical core may replace by those of a checkpoint.
+    """A kind of model, around one module. The numerical core may load any checkpoint's parameters into it.
 
-    The core may also bring the module to another device, where the adapter then makes its inputs (`device_of`); the
-    generator of `sampled_utility` is on that device. An adapter that has `also_traced`, a set of "embedding" and
-    "norm", has these kinds of layers traced besides.
+    The core may also move the module to another device. The adapter then makes its inputs there (`device_of`), and the
+    generator of `sampled_utility` is on that device. An adapter may have `also_traced`, a set of "embedding" and
+    "norm": these kinds of layers are then traced as well.
     """
 
     name: str
@@ -147,8 +147,8 @@ class Untokenised:
 
 
 class Utf8:
-    """A tokeniser whose tokens are the bytes of the text: for models that read bytes, and for black boxes, of whose own
-    tokens nobody knows anything."""
+    """Tokeniser with one token per byte of the text. Serves models that read bytes, and black boxes, of which nobody
+    knows the tokens."""
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
@@ -178,7 +178,7 @@ class Retrain(Protocol):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a factory rebuilds from a model version's directory."""
+    """A model that a factory rebuilds from a model version's directory."""
 
     adapter: Adapter
     checkpoints: tuple[Mapping[str, Tensor], ...]

@@ -20,7 +20,7 @@ from influence.adapters import Example, UnableToEmbed, Utilities, device_of, dra
 class CausalLM:
     """Adapter around a module called as `module(tokens)` or `module(input_ids=..., attention_mask=...)`.
 
-    `vocabulary` and `context` bound what is accepted: `context` counts every token of an example, prompt included.
+    `vocabulary` and `context` limit the examples. `context` counts every token of an example, prompt included.
     """
 
     name = "causal_lm"
@@ -45,9 +45,9 @@ class CausalLM:
 
     @classmethod
     def of_transformers(cls, model: Any, *, left_out: Iterable[str] = (), **changed: Any) -> CausalLM:
-        """Around a causal language model of Hugging Face's transformers, which need not be installed for this module.
+        """Wrap a causal language model of Hugging Face's transformers. transformers need not be installed.
 
-        An output head whose weight is that of the input embedding is left out: its gradient is not a layer's own.
+        An output head that shares the weight of the input embedding is not traced: its gradient is not a layer's own.
         """
         embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
         tied = head is not None and head.weight is embedding.weight
@@ -87,8 +87,8 @@ class CausalLM:
         tokens, scored, real = self._batch(examples)
         logits = self._logits(tokens, real)
         log_likelihood = self._log_likelihood(logits, drawn_labels(logits, generator))
-        # Labels at different positions are independent, so that only a division by the square root of their number
-        # gives a gradient whose outer product is the Gauss-Newton matrix of the *mean* over positions.
+        # Labels at different positions are independent. Only after a division by the square root of their number does
+        # the gradient have the Gauss-Newton matrix of the *mean* over positions as its outer product.
         return Utilities((log_likelihood * scored).sum(1) / scored.sum(1).sqrt(), real)
 
     def _batch(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,8 +1,8 @@
-"""Diffusion and flow models: any module that says, of values with noise in them, what the noise is or where they flow.
+"""Diffusion and flow models: any module that predicts, from noisy values, their noise or their flow.
 
-The utility of an example is the negative mean loss at a few fixed times with fixed noise: a bound of its likelihood up
-to a constant (Ho et al. 2020; Lipman et al. 2023), the same for every example, so that two of them are compared under
-the same draws. A condition (a class, a style) is the example's one token. The module is called once for each time.
+The utility of an example is the negative mean loss at a few fixed times with fixed noise. It is a bound of the
+likelihood up to a constant (Ho et al. 2020; Lipman et al. 2023). The draws are the same for every example, so that two
+examples are comparable. A condition (a class, a style) is the example's one token. The module is called once per time.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class Diffusion:
         return Utilities(-torch.stack(losses).mean(0))
 
     def sampled_utility(self, examples: Sequence[Example], generator: torch.Generator) -> Utilities:
-        # A squared error divided by the number of values is the log-likelihood of a Gaussian whose variance is half
-        # that number. Its draws at different times are independent: a division by the square root of their number.
+        # A squared error divided by the number of values is the log-likelihood of a Gaussian with half that number as
+        # its variance. Its draws at different times are independent: divide by the square root of their number.
         scale = (math.prod(self.shape) / 2) ** 0.5
         losses = []
         for predicted, _ in self._predictions(examples):
@@ -108,7 +108,7 @@ class Diffusion:
     def _predict(
         self, values: Tensor, times: Tensor, noise: Tensor, examples: Sequence[Example]
     ) -> tuple[Tensor, Tensor]:
-        """What the module says and what it should have said, both (B, *shape)."""
+        """Return the module's predictions and their targets, both (B, *shape)."""
         t = times.view(-1, *[1] * len(self.shape))
         if self.kind == "flow":
             mixed, goal = (1 - t) * values + t * noise, noise - values

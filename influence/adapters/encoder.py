@@ -1,7 +1,7 @@
-"""Encoders for black-box models: a vector for each example, whatever made it, and no gradient.
+"""Encoders for black-box models: a vector for each example, by any means, and no gradient.
 
-Scores made of them are similarity. They say what an item and a generation have in common in the eyes of the encoder,
-not what the item caused, and everything that shows them calls them so.
+Their scores are similarity. They measure the likeness of an item and a generation in the eyes of the encoder. They do
+not measure influence, and every page that shows them calls them similarity.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GRAM_CHARACTERS = (3, 4, 5)
 
 
 class Encoder:
-    """Adapter around a module that gives vectors (B, dimensions) for what `read` makes of B examples.
+    """Adapter around a module that gives vectors (B, dimensions) for the result of `read` on B examples.
 
     Without `read` the module is given the examples' values (B, *shape): with nn.Identity, embeddings that somebody else
     computed. Vectors are compared by their cosine.

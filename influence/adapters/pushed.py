@@ -3,8 +3,9 @@
 A model version of this kind is a directory with the features of its training items, `items.npy` (N, M, K) float32 in
 the order of the manifest's ordinals, from 0, for M ensemble members; `mean_query.npy` (M, K), the mean features of the
 model's own generations; and `features.json`: {"measures": "influence" or "similarity"}. The inner product of an item's
-and a generation's features must be the item's value for the generation; how they come about is the service's affair,
-and what it says they measure is what receipts say. `write_features` writes such a directory.
+model's own generations; and `features.json`: {"measures": "influence" or "similarity"}. The inner product of an item's
+and a generation's features must be the item's value for the generation. The service decides how to compute them, and
+receipts repeat its word on the measure. `write_features` writes such a directory.
 """
 
 from __future__ import annotations
@@ -77,14 +78,14 @@ def load(directory: Path) -> LoadedModel:
         digest = hashlib.file_digest(opened, "sha256").digest()
     return LoadedModel(
         adapter=Pushed(items, mean_query=mean_query, measures=described["measures"]),
-        # In place of a checkpoint, which nobody here ever sees: what was computed with it.
+        # In place of a checkpoint, which nobody here ever sees: the digest of the features computed with it.
         checkpoints=({"items.sha256": torch.tensor(list(digest), dtype=torch.uint8)},),
         initial=None,
     )
 
 
 def write_features(directory: Path, *, items: Any, mean_query: Any | None, measures: str) -> None:
-    """What the service does once, where its model is: items (N, M, K) or (N, K), mean query (M, K) or (K,)."""
+    """Write such a directory, once, where the model is: items (N, M, K) or (N, K), mean query (M, K) or (K,)."""
     directory.mkdir(parents=True, exist_ok=True)
     values = np.asarray(items, dtype=np.float32)
     values = values[:, None] if values.ndim == 2 else values

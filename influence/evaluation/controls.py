@@ -1,8 +1,9 @@
-"""What stands beside an audited index: simple baselines, and a contributor of noise and a copier planted in a training.
+"""Comparisons for an evaluated index: simple baselines, and a planted contributor of noise and a planted copier.
 
-The baselines need no retraining of their own: they are held against the same retrained models. The controls need one:
-a model is trained on the items of one coalition, on random tokens that one more contributor hands in, and on exact
-copies of a present contributor's items that another one does. An index of that model says what both would be paid.
+The baselines need no retraining of their own: they are held against the same retrained models. The controls need one.
+That model is trained on the items of one coalition and on the items of two more contributors. One hands in random
+tokens. The other hands in exact copies of a present contributor's items. An index of that model gives the shares that
+both would be paid.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ NOISE_Z = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """Shares by the specific part, noise floor applied: of the noise, of the copier and of whom it copied."""
+    """Shares by the specific part, noise floor applied: of the noise, of the copier and of the copied contributor."""
 
     noise: float
     noise_items: float
@@ -58,7 +59,7 @@ def plant(
 ) -> Controls | None:
     """Train with both planted, index, and score. None where noise cannot be made: only token sequences are drawn.
 
-    What was trained and built is kept in `cache`.
+    The trained model and its index are kept in `cache`.
     """
     if model.retrain is None or model.adapter.name != "causal_lm":
         return None
@@ -85,7 +86,7 @@ def plant(
     else:
         index = scorers.build(path, model=alone, items=planted, config=config, mean_of=queries)
     scores = index.score(index.embed(queries))
-    # As in shares.py: what is positive but below the noise floor keeps its part of the pool and does not earn it.
+    # As in shares.py: a positive score below the noise floor keeps its part of the pool and does not earn it.
     shares = positive_shares(scores.specific) * (scores.specific >= NOISE_Z * scores.specific_se)
     column = {holder: place for place, holder in enumerate(index.holder_ids)}
     of = {holder: float(shares[:, column[holder]].mean()) for holder in (noise, copier, copied)}
@@ -120,8 +121,8 @@ def lexical_scores(
 def embedding_scores(
     *, model: LoadedModel, items: Sequence[IndexItem], holder_ids: Sequence[int], queries: Sequence[Example]
 ) -> Array | None:
-    """Holders' scores (Q, C) by cosine of embeddings: what the last Linear layer reads, mean over positions. None where
-    the model has no such layer."""
+    """Compute holders' scores (Q, C) by cosine of embeddings: the inputs of the last Linear layer, mean over positions.
+    None where the model has no such layer."""
     if not _linear_layers(model):
         return None
     found = F.normalize(_hidden(model, [item.example for item in items]), dim=1)

@@ -68,7 +68,7 @@ def audit(
 ) -> dict[str, Any]:
     """Retrain coalitions of the index's holders and report, as plain JSON, how well its scores predict the outcome.
 
-    The weight follows from the specific part on the model's own generations, because that is what is paid for.
+    The weight follows from the specific part on the model's own generations, because shares are paid on them.
     With `controls`, one more model is trained with a contributor of noise and a copier planted in it.
     """
     started = time.monotonic()
@@ -140,9 +140,9 @@ def choose(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """LDS of each candidate's specific part, on coalitions that the audit of this seed and number does not use.
+    """LDS of each candidate's specific part, on coalitions that the evaluation of this seed and number does not use.
 
-    Whoever takes the best of several measures luck as well: the coalitions that choose must not be those that report.
+    The best of several measures is partly lucky: the coalitions that choose must not be those that report.
     """
     reported = set(choose_coalitions(holder_ids, count=coalitions, seed=seed))
     possible = math.comb(len(holder_ids), len(holder_ids) // 2) - len(reported)
@@ -170,7 +170,7 @@ def retrained_utilities(
     seed: int,
     progress: Progress | None,
 ) -> Array:
-    """What models retrained on each coalition's items make of the queries, (coalitions, queries)."""
+    """Retrain a model on each coalition's items and return its utilities of the queries, (coalitions, queries)."""
     task = _task_of(model.retrain, items, queries, coalitions, seed)
     with _telling_why():
         return retrain_subsets(task, cache, processes=processes, progress=progress)
@@ -289,10 +289,10 @@ def _present(holder_ids: Sequence[int], coalitions: Sequence[Collection[int]]) -
 def _compare(
     present: Array, beside: Mapping[str, Array], scores: Scores, utilities: Array, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Undivided scores and baselines against the utilities, the specific part against what sets a query apart.
+    """Compare undivided scores and baselines with the utilities, the specific part with the differences of a query.
 
-    How many items a coalition has moves all utilities together, which pro rata predicts, too: the difference from the
-    mean over queries does not contain that, and it is what the specific shares are paid for.
+    The number of items in a coalition moves all utilities together, and pro rata predicts that, too. The difference
+    from the mean over queries does not contain it, and the specific shares are paid for that difference.
     """
     apart = utilities - utilities.mean(1, keepdims=True)
     return {

@@ -1,8 +1,8 @@
-"""The truth that an audit compares with: models retrained on parts of the items, and what each then makes of queries.
+"""The truth of an evaluation: models retrained on parts of the items, and the utilities of the queries under each.
 
 Retraining runs in processes of its own (`python -m influence.evaluation.retraining DIRECTORY MODELS`), one thread each.
-What every retrained model made of the queries is kept as a file named after all that decides it, so that a killed run
-goes on where it stopped and a larger one takes over what a smaller one found. Knows nothing of holders or Django.
+The utilities of every retrained model are a file named after everything that decides them. A killed run therefore goes
+on where it stopped, and a larger run reuses the results of a smaller one. Knows nothing of holders or Django.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class UnableToRetrain(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """Which parts of the examples a model is retrained on, and what it is asked then. Pickled once for all workers."""
+    """Subsets of examples to retrain models on, and the queries for those models. Pickled once for all workers."""
 
     retrain: Retrain
     examples: tuple[Example, ...]
@@ -55,12 +55,12 @@ class Task:
 
     @cached_property
     def sha256(self) -> str:
-        """Of what all subsets have in common; the same in every process, which pickled bytes are not."""
+        """Digest of everything that all subsets share. The same in every process, unlike pickled bytes."""
         return self._digest(self.examples, self.queries)
 
     @cached_property
     def sha256_of_models(self) -> str:
-        """Of what the models of all subsets have in common, whatever they are asked."""
+        """Digest of everything that the models of all subsets share, for any queries."""
         return self._digest(self.examples)
 
     def _digest(self, *parts: Sequence[Example]) -> str:
@@ -239,7 +239,7 @@ def positions_of(holder_ids: Sequence[int], coalition: Sequence[int]) -> tuple[i
 
 
 if __name__ == "__main__":
-    # The module under its own name, so that what is unpickled is of the classes that were pickled.
+    # The module under its own name, so that unpickled objects have the classes that were pickled.
     from influence.evaluation import retraining as itself
 
     itself._work(Path(sys.argv[1]), Path(sys.argv[2]))

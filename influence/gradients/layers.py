@@ -1,4 +1,4 @@
-"""Per-example gradients of each kind of layer, from what it was given and what came back: hooks, and no more than that.
+"""Per-example gradients of each kind of layer, from its recorded inputs and output gradients.
 
 Every kind brings its weight into one form, a matrix (O, I) with the bias as one more column, and its gradient for an
 example into that form (influence/gradients/matrices.py). A layer that would silently give a wrong gradient is refused
@@ -25,7 +25,7 @@ LOOKUP_CELLS_MAX = 2**23
 
 
 class UnableToTrace(Exception):
-    """The module has a layer whose gradients are not handled; the message names it."""
+    """The module has a layer of an unsupported kind; the message names it."""
 
     status = 422
     problem = "unable-to-trace"
@@ -34,7 +34,7 @@ class UnableToTrace(Exception):
 # --- layers ---------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a layer: what went in, and the gradient of the utilities by what came out."""
+    """One call of a layer: its inputs, and the gradient of the utilities by its outputs."""
 
     layer: nn.Module
     inputs: Tensor
@@ -94,7 +94,7 @@ class TracedLayer:
 
 
 class TransposedLinear(TracedLayer):
-    """Conv1D of Hugging Face's GPT-2: a Linear whose weight is stored (I, O)."""
+    """Conv1D of Hugging Face's GPT-2: a Linear with its weight stored (I, O)."""
 
     def weight_matrix(self, weight: Tensor) -> Tensor:
         return weight.T
@@ -136,7 +136,7 @@ class Convolution(TracedLayer):
 
 
 class Table(TracedLayer):
-    """Embedding: a Linear whose inputs are unit vectors, hence a look-up."""
+    """Embedding: a Linear with unit vectors as inputs, hence a look-up."""
 
     kind = "embedding"
 

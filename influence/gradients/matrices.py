@@ -32,8 +32,8 @@ class Gradient(Protocol):
 
 
 class Stairs(NamedTuple):
-    """What of a Kronecker basis a gradient is asked for, a step at a time. One side is turned by all `vectors` (of it,
-    n) and summed over positions with the other as it is; then each step turns n' of the n by its own vectors (of the
+    """The part of a Kronecker basis that a gradient is asked for, in steps. One side is turned by all `vectors` (of it,
+    n) and summed over positions with the other as it is. Then each step turns n' of the n by its own vectors (of the
     other side, m')."""
 
     inputs_first: bool
@@ -90,7 +90,7 @@ class Outer(NamedTuple):
             turned, other = self._turned_inputs(stairs.vectors), self.gradients
         else:
             turned, other = self.gradients @ stairs.vectors.to(self.gradients.dtype), self.inputs
-        # Vectors may be filled up with nothing: what is left after the steps.
+        # Vectors may be padded with zeros: the rest after the steps.
         counts = [count for count, _ in stairs.steps]
         turned = turned[..., : sum(counts)]
         constant = turned.sum(1) if self.has_bias and not stairs.inputs_first else None

@@ -1,8 +1,8 @@
 """The cheapest way from a layer's gradients to those of its eigen-coordinates that are kept.
 
-Eigenvalues of a Kronecker product fall off along both sides, so that what is kept of (O, I) is a staircase, and most of
-the rectangle around it is not. Its broad steps are best taken from one side and its narrow ones from the other. Knows
-numbers of products, and nothing of how coordinates were chosen or a gradient comes about.
+Eigenvalues of a Kronecker product fall off along both sides. The kept part of (O, I) is therefore a staircase, and most
+of the rectangle around it is not kept. Its broad steps are best taken from one side and its narrow ones from the other.
+Knows numbers of products, and nothing of how coordinates were chosen or a gradient comes about.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLUMNS_BESIDES = 8
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Stairs whose parts, side by side, hold every kept coordinate, and where each is among them."""
+    """Stairs that together hold every kept coordinate, and the place of each in their parts laid side by side."""
 
     stairs: tuple[Stairs, ...]
     cells: Tensor
@@ -103,7 +103,7 @@ class _Part:
         return Stairs(self.inputs_first, _columns(*first, used), steps)
 
     def number(self, cells: Array, before: int) -> int:
-        """Write where each coordinate is in what the steps give side by side, after so many others."""
+        """Write the place of each coordinate in the steps' results laid side by side, after `before` others."""
         for used, needed, number in self.steps:
             columns, width = np.flatnonzero(needed), _filled(number)
             there = np.ix_(np.asarray(used), columns)
@@ -114,7 +114,7 @@ class _Part:
 
 
 def _cost_at_least(mask: Array, height: int, width: int, places: int) -> int:
-    """Of stairs without a step that needs what it does not keep."""
+    """Cost of stairs without a step that needs a coordinate outside the kept ones."""
     turned = int(np.count_nonzero(mask.any(1)))
     return places * turned * (height + width) + int(np.count_nonzero(mask)) * width
 

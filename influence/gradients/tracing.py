@@ -1,6 +1,6 @@
 """A model run so that every traced layer's gradients come out: hooks around one backward pass, and no parameter's own.
 
-What a layer makes of its inputs and output gradients is its own to know (influence/gradients/layers.py).
+Each kind of layer computes its gradient from its inputs and output gradients (influence/gradients/layers.py).
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Tracer:
     def run(
         self, utilities: Callable[[Adapter], Utilities], *, precision: torch.dtype = torch.float32
     ) -> dict[str, Gradient]:
-        """The gradients of the utilities of B examples, by layer. With a precision below float32 the model multiplies
-        in it as in mixed training (torch.autocast), and what the layers recorded is of it."""
+        """Return the gradients of the utilities of B examples, by layer. With a precision below float32 the model
+        multiplies in it as in mixed training (torch.autocast), and the layers' records have that precision."""
         self._calls = {name: [] for name in self.layers}
         mixed = nullcontext() if precision == torch.float32 else torch.autocast(self.device.type, precision)
         with torch.enable_grad():
@@ -79,7 +79,7 @@ class Tracer:
             for module, inputs, _ in self._calls[name]:
                 gradient: Tensor | None = next(found)
                 if gradient is None:
-                    # A call whose result the utility does not depend on.
+                    # The utility does not depend on the result of this call.
                     continue
                 if not len(inputs) == len(gradient) == len(answer.values):
                     raise UnableToTrace(
@@ -98,7 +98,7 @@ class Tracer:
             beginning = not output.requires_grad
             if beginning:
                 output = output.detach().requires_grad_()
-            # The edge rather than the tensor: what follows may overwrite the tensor in place.
+            # The edge rather than the tensor: a later operation may overwrite the tensor in place.
             self._calls[name].append((module, inputs[0].detach(), get_gradient_edge(output)))
             return output.clone() if beginning else None
 
@@ -125,5 +125,5 @@ def _with_ties(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tens
 
 
 def _recorded(values: Tensor, precision: torch.dtype) -> Tensor:
-    """Ids stay what they are."""
+    """Convert recorded values to the precision; ids stay unchanged."""
     return wide(values) if precision == torch.float32 or not values.is_floating_point() else values.to(precision)

@@ -1,8 +1,8 @@
 """A directory of files under one manifest: either all of it is there and unchanged, or it cannot be opened.
 
-Decides how such a directory appears (written beside, renamed once complete), how it is changed (new files under new
-names, then the manifest in one step; the manifest before is kept, so that every revision can be opened) and how it is
-checked. Knows nothing of what the files mean.
+Decides how such a directory appears: it is written beside its place and renamed once complete. Decides how it changes:
+new files under new names, then the manifest in one step. The manifest before is kept, so that every revision can be
+opened. Decides how it is checked. Knows nothing of the contents of the files.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class UnableToOpenIndex(Exception):
 
 @contextmanager
 def appearing(directory: Path) -> Iterator[Path]:
-    """A directory to write to that takes the name `directory` when the block ends well, and vanishes otherwise.
+    """Yield a directory to write to. It takes the name `directory` when the block ends well, and vanishes otherwise.
 
-    What a killed process left behind is removed by the next one. Two cannot write the same directory at once.
+    Leftovers of a killed process are removed by the next one. Two processes cannot write the same directory at once.
     """
     draft = directory.with_name(f".{directory.name}.draft")
     with changing(directory):
@@ -57,7 +57,7 @@ def appearing(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def changing(directory: Path) -> Iterator[None]:
-    """Only one process builds or changes an index at a time. What a killed one held is free again."""
+    """Let only one process build or change an index at a time. A killed process frees the lock."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with directory.with_name(f".{directory.name}.lock").open("a") as lock:
         try:
@@ -91,7 +91,7 @@ def write_manifest(directory: Path, manifest: Manifest, files: Iterable[str]) ->
 
 
 def go_back(directory: Path, *, sha256: str) -> None:
-    """Make the revision of this manifest the current one again; what came after it is forgotten."""
+    """Make the revision of this manifest the current one again; later revisions are forgotten."""
     current = directory / MANIFEST
     raw = _raw_manifest(directory, sha256)
     if current.read_bytes() == raw:
@@ -103,7 +103,7 @@ def go_back(directory: Path, *, sha256: str) -> None:
 
 
 def drop_strangers(directory: Path) -> None:
-    """Remove what no manifest names: what a build worked with, or a killed change left."""
+    """Remove files that no manifest names: working files of a build, or leftovers of a killed change."""
     manifests = [path for path in directory.glob("manifest*.json") if not path.is_symlink()]
     named = {name for path in manifests for name in json.loads(path.read_bytes())["files"]}
     for path in directory.iterdir():
@@ -138,7 +138,7 @@ def _unreadable(directory: Path) -> UnableToOpenIndex:
 
 
 def read_manifest(directory: Path, *, form: str, sha256: str | None = None) -> tuple[Manifest, str]:
-    """The manifest and its sha256, after every file was found to be what the manifest says.
+    """Read the manifest and its sha256 after a check of every file against the manifest.
 
     With `sha256` the manifest of that digest, the current one or an earlier revision's.
     """

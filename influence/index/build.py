@@ -4,7 +4,7 @@ A step reads files that earlier stages left, computes, and writes files of its o
 are complete: its last file is the sign that it is done. A killed build therefore goes on where it stopped, a step done
 twice writes the same bytes, and processes that share the directory share the work. The finished directory takes its
 name in one step. Memory is bounded by a part of the fit or a shard, never by the number of items (but for their labels,
-32 bytes each). Knows nothing of Django, of who starts a step, or of rows that say how far it came.
+32 bytes each). Knows nothing of Django, of the caller that starts a step, or of rows that record its progress.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _drafts_of(directory: Path) -> list[Path]:
 
 
 def planned_works(draft: Path) -> Array:
-    """(3, W): holder, work and cluster of the works whose items a planned build is of, as it has them."""
+    """Return holder, work and cluster (3, W) of the works with items in a planned build, as the build has them."""
     return labels_of_works(np.load(draft / LABELS, mmap_mode="r"))
 
 
@@ -178,7 +178,7 @@ class Build:
         files = [self.draft / self._sign(Step("sample", step.member, part)) for part in range(parts)]
         mapped = [np.load(file, mmap_mode="r") for file in files]
         nodes, energy = range(len(mapped[0])), curvature.Energy()
-        # One node at a time: a sample is a hundred times larger than what is made of it.
+        # One node at a time: a sample is a hundred times larger than its result.
         sample = (torch.from_numpy(np.concatenate([part[node] for part in mapped])) for node in nodes)
         fitted, known = ensemble.fit_basis(
             self.model, self._state(step), self.config, self._load("factors", step.member), sample, energy=energy
@@ -324,7 +324,7 @@ class Build:
         return loaded
 
     def _summed(self, stage: str, member: int) -> Tensors:
-        """Parts added in order, so that the sum does not depend on who finished first."""
+        """Add parts in their order, so that the sum does not depend on the order in which they finished."""
         parts, _, _ = self._counts()
         total = self._load(stage, member)
         for part in range(1, parts):
@@ -348,7 +348,7 @@ def plan(
     """Decide all that steps will need, or take up the plan of a build that was cut off.
 
     A draft of other items, another model or another configuration is thrown away. Each plan has a draft of its own
-    name: what a step of another plan still writes never comes into it.
+    name: late writes of another plan's step never come into it.
     """
     if not len(source):
         raise UnableToBuildIndex("There is no training item.")
@@ -383,7 +383,7 @@ def plan(
         draft.mkdir(parents=True)
         labels = source.labels()
         save_array(draft / LABELS, labels)
-        # By holder, then work, then the source's order: what a holder has lies together.
+        # By holder, then work, then the source's order: all items of a holder lie together.
         save_array(draft / ORDER, np.lexsort((labels[1], labels[0])))
         _write_json(draft / PLAN, decided)
     return Build(directory, model=model, source=source)
@@ -426,7 +426,7 @@ def load_members(directory: Path, model: LoadedModel, config: IndexConfig, layer
 
 
 def digest_of_state(state: Mapping[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and bytes of a checkpoint's tensors, whatever file they came from."""
+    """sha256 over names, types, shapes and bytes of a checkpoint's tensors, for any file format they came from."""
     digest = hashlib.sha256()
     for name in sorted(state):
         values = state[name].detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""The configuration of an index: which attributor makes its scores, and what decides their numbers besides the model.
+"""The configuration of an index: its attributor, and everything besides the model that decides its numbers.
 
 Two indexes of one model version differ in their configuration or not at all. Each attributor reads some fields only;
 one that it does not read cannot be given, so that nobody believes to have changed a number that does not depend on it.
@@ -137,7 +137,7 @@ class IndexConfig:
             raise ValueError(f"lexical_weight must lie between 0 and 100, not {self.lexical_weight}")
 
     def to_json(self) -> dict[str, Any]:
-        """What the attributor reads, as plain JSON."""
+        """Return the fields that the attributor reads, as plain JSON."""
         read = READ_BY[self.attributor] | COMMON
         if self.precision == PRECISIONS[0]:
             # It is younger than indexes: one that was built before it keeps its configuration and that one's digest.
@@ -147,7 +147,7 @@ class IndexConfig:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> IndexConfig:
-        """Raises TypeError or ValueError, in words, for what is not a configuration of its attributor."""
+        """Read a configuration. Raises TypeError or ValueError, in words, when its attributor cannot have it."""
         attributor = stored.get("attributor", cls().attributor)
         read = READ_BY.get(attributor, frozenset()) | COMMON
         unread = sorted(name for name in stored if attributor in READ_BY and name not in read)

@@ -1,4 +1,4 @@
-"""Several processes that build one index together: who does what, and when all may go on.
+"""Several processes that build one index together: the division of the steps, and the wait at the end of a stage.
 
 Steps of a build are functions of files, so that processes exchange nothing but "done": torch.distributed brings them
 together and holds them at the end of each stage. They must see the same directory.
@@ -48,9 +48,9 @@ ALONE = Ranks()
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """The ranks that torchrun started (it sets RANK and WORLD_SIZE).
+    """Join the ranks that torchrun started (it sets RANK and WORLD_SIZE).
 
-    They meet by gloo whatever they compute on: nothing but "done" goes from one to the other, which needs no GPU.
+    They meet by gloo on any device: nothing but "done" goes from one to the other, which needs no GPU.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:

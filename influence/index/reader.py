@@ -1,11 +1,11 @@
 """The index of one model version: built once, opened by every worker, asked for each generation.
 
-A directory: `manifest.json` (what it was built from and the sha256 of every file), a basis for each ensemble member,
-shards of items (shards.py), the holders' sums (sums.py) and the mean query. Scoring touches the sums only, whatever the
-number of works; items are read for evidence, and of those only the asked holders'. Sums are taken over the stored int8
-rows, so that work scores add up to their holder's score and items can be taken out again exactly. A change (works added
-or removed) is a new revision: new files beside the old ones and a manifest of its own, so that every revision that ever
-paid can still be opened.
+A directory holds `manifest.json` (the inputs of the build and the sha256 of every file), a basis for each ensemble
+member, shards of items (shards.py), the holders' sums (sums.py) and the mean query. Scoring touches the sums only, for
+any number of works. Items are read for evidence only, and only those of the asked holders. Sums are taken over the
+stored int8 rows. Work scores therefore add up to their holder's score, and items can be taken out again exactly. A
+change (works added or removed) is a new revision: new files beside the old ones and a manifest of its own. Every
+revision that ever paid can still be opened.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ fitted on."""
 class Scores:
     """Predicted gain in the mean log-likelihood of a token, in nats, float32, columns in the order of holder_ids.
 
-    `specific` (B, C) is what a holder taught about each generation beyond the average, `general` (C,) what it taught
-    for the average generation; each with its standard error over the ensemble. Where groups of holders were asked for,
-    their columns come after the holders'.
+    `specific` (B, C) is a holder's contribution to each generation beyond the average. `general` (C,) is its
+    contribution to the average generation. Each has its standard error over the ensemble. Where groups of holders were
+    asked for, their columns come after the holders'.
     """
 
     holder_ids: tuple[int, ...]
@@ -79,7 +79,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How well the basis still fits the items: what was added in the basis of others, and how much of it is held."""
+    """Fit of the basis to the items: how many were added since the fit, and how much of them the basis holds."""
 
     items: int
     added: int
@@ -153,7 +153,7 @@ class Index:
 
     @cached_property
     def _general(self) -> Tensor:
-        # The same for every generation: half of what a single query would cost.
+        # The same for every generation: half of the cost of a single query.
         return shapley.scores(self._sums, torch.from_numpy(self.mean_query[None]))[0]
 
     @cached_property
@@ -166,7 +166,7 @@ class Index:
         return labels_of_works(self._items.labels_at(self._items.alive))
 
     def score(self, features: Array, *, groups: Groups = ()) -> Scores:
-        """Scores of every holder for features (B, M, K); costs B x M x C x K, whatever the number of works."""
+        """Score every holder for features (B, M, K); costs B x M x C x K, for any number of works."""
         divided = self.divided(features).with_groups(self.holder_ids, groups)
         specific, specific_se = shapley.ensemble(divided.specific)
         general, general_se = shapley.ensemble(divided.general)
@@ -280,7 +280,7 @@ def extend_index(
 
 
 def append_items(index: Index, items: Sequence[IndexItem], report: Progress) -> None:
-    """A new revision of an opened index, with more items; for whoever holds `artefacts.changing`."""
+    """Write a new revision of an opened index, with more items. The caller holds `artefacts.changing`."""
     assert index._model is not None, "What embeds items was opened with its model."
     _check_items(index._model, items)
     if not items:
@@ -309,7 +309,7 @@ def remove_works(path: Path, *, work_ids: Sequence[int], model: LoadedModel | No
 
 
 def take_out(index: Index, work_ids: Sequence[int]) -> None:
-    """A new revision of an opened index, without these works; for whoever holds `artefacts.changing`."""
+    """Write a new revision of an opened index, without these works. The caller holds `artefacts.changing`."""
     items = index._items
     gone = items.where(1, np.asarray(sorted(set(work_ids)), dtype=np.int64))
     unknown = set(work_ids) - set(items.labels_at(gone)[1].tolist())
@@ -376,7 +376,7 @@ def _write_revision(index: Index, before: Items, after: Items, *, changed: Array
 
 
 def _contribution(items: Items, changed: Array, clusters: Array) -> sums.HolderSums | None:
-    """What the changed items that count here, and those of their clusters, give to whom."""
+    """Compute the sums that the changed items that count here, and those of their clusters, give to each holder."""
     counting = changed[np.isin(changed, items.removed, invert=True) & (changed < len(items))]
     concerned = np.union1d(counting, items.where(2, clusters)) if len(clusters) else counting
     if not len(concerned):

@@ -1,8 +1,8 @@
-"""The rows of one holder, gone through for evidence: what each work scores, and which works score most.
+"""The rows of one holder, scanned for evidence: the score of each work, and the works that score most.
 
-Rows are int8 and read as floats a block at a time. Of many rows the leaders alone are wanted: a first pass multiplies
-int8 by the query in bfloat16, which costs little more than reading them, with a bound for its error; what cannot be
-among the leaders is then left out, and the rest scored as exactly as ever. Knows nothing of models or manifests.
+Rows are int8 and read as floats a block at a time. Of many rows only the leaders are wanted. A first pass multiplies
+int8 by the query in bfloat16, which costs little more than reading them, with a bound for its error. Works that cannot
+be among the leaders are then skipped, and the rest are scored exactly. Knows nothing of models or manifests.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _leaders(items: Items, positions: Array, queries: Tensor, n: int) -> Array |
         last = piece.works[-1]
         highest = piece.scores + piece.errors
         may: Array = np.any(highest >= enough[:, None], axis=0)
-        # What a piece begins or ends with may go on in its neighbours: its score is known when they are added up.
+        # The first and the last work of a piece may go on in its neighbours: its score is known after adding them up.
         may[[0, -1]] = True
         chosen = np.flatnonzero(may)
         if len(inside := chosen[1:-1]):
@@ -104,7 +104,7 @@ class _Pieces:
 def _pieces(items: Items, positions: Array, queries: Tensor) -> Iterator[_Pieces]:
     rounded = queries.to(torch.bfloat16)
     k = queries.shape[2]
-    # |x (q - q')| <= |x| |q - q'| with |x| <= 127 sqrt(k), and what float32 loses over k products.
+    # |x (q - q')| <= |x| |q - q'| with |x| <= 127 sqrt(k), and the rounding loss of float32 over k products.
     lost = (queries - rounded.float()).norm(dim=2) + k * 2.0**-24 * queries.norm(dim=2)
     missed = (127 * k**0.5 * lost).numpy()
     done, ones = 0, torch.ones(ROUGH_ITEMS, dtype=torch.bfloat16)
@@ -115,7 +115,7 @@ def _pieces(items: Items, positions: Array, queries: Tensor) -> Iterator[_Pieces
             rows = torch.from_numpy(np.ascontiguousarray(stored[:, member]))
             found = torch._weight_int8pack_mm(rounded[:, member].contiguous(), rows, ones[: len(rows)]).float().numpy()
             scores += found * scale[:, member]
-            # In place: passes over memory are what is counted here.
+            # In place: passes over memory decide the time here.
             np.multiply(np.abs(found, out=found), HALF_ULP, out=found)
             found += missed[:, member, None]
             found *= scale[:, member]

@@ -1,9 +1,9 @@
-"""Items on disk: features in int8 with a scale per row and member, and whose they are; memory-mapped, read by holder.
+"""Items on disk: int8 features with a scale per row and member, and their holders; memory-mapped, read by holder.
 
 A shard holds at most 65,536 items in three files: `.i8.npy` (n, M, K), `.scale.npy` (n, M), `.labels.npy` (3, n) with
-holder, work and cluster. Its rows are ordered by holder and then by work, so that what a holder has is one stretch,
-found by bisection, and nobody else's rows are looked at. Items keep their position for ever; what is taken out is
-listed by position.
+holder, work and cluster. Its rows are ordered by holder and then by work. All rows of a holder are one stretch, found
+by bisection, and nobody else's rows are looked at. Items keep their position for ever; removed items are listed by
+position.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ENDINGS = ("i8", "scale", "labels")
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What the manifest says of a shard: enough to know whether a holder can be in it."""
+    """The manifest's entry for a shard: enough to know whether a holder can be in it."""
 
     name: str
     items: int
@@ -77,7 +77,7 @@ def write_shard(directory: Path, name: str, features: Array, labels: Array, *, d
         scale[part] = largest / divisor
     save_array(directory / f"{name}.i8.npy", rounded)
     save_array(directory / f"{name}.scale.npy", scale)
-    # Last: whoever finds the labels finds the rest.
+    # Last: a process that finds the labels also finds the rest.
     save_array(directory / f"{name}.labels.npy", labels.astype(np.int64))
     return describe_shard(directory, name)
 

@@ -18,7 +18,7 @@ from influence.index.shards import Array
 
 @dataclass(frozen=True, slots=True)
 class IndexItem:
-    """A training item, the work it was cut from, who holds the work and the work's duplicate cluster, if any."""
+    """A training item, the work it was cut from, the holder of the work and the work's duplicate cluster, if any."""
 
     example: Example
     work_id: int

@@ -1,8 +1,8 @@
 """Holders' sums on disk: summed shard by shard, merged block by block, changed without a look at anybody else's rows.
 
-A base of every holder's sum is kept twice: as float32 (M, C, K), which is what a query multiplies with, and as float64
-(C, M, K), from which works can be taken out again without a trace of rounding. A change is an overlay: the complete
-sums of the holders that it touched. Knows the order of rows and nothing of how they were computed.
+A base of every holder's sum is kept twice. The float32 copy (M, C, K) is multiplied with queries. From the float64 copy
+(C, M, K) works can be taken out again without a trace of rounding. A change is an overlay: the complete sums of the
+holders that it touched. Knows the order of rows and nothing of how they were computed.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def owners_of_clusters(labels: Array) -> Array:
 
 
 def ownership(labels: Array, owners: Array) -> tuple[Array, Array, Array]:
-    """(rows, holders, parts): which part of which item counts for whom, ordered by item.
+    """Return (rows, holders, parts): the part of each item that counts for each holder, ordered by item.
 
-    An item of a duplicate cluster counts for every distinct holder of the cluster in equal parts: copies are merged
+    An item of a duplicate cluster counts for every distinct holder of the cluster in equal parts. Copies are merged
     before anything is clipped, and linearly, so that nobody gains by handing a work in twice.
     """
     alone = labels[2] == NO_CLUSTER
@@ -103,7 +103,7 @@ def load(directory: Path, name: str) -> HolderSums:
 
 
 def merge(directory: Path, parts: Sequence[str]) -> None:
-    """The base from the shards' sums, in blocks of holders: memory is bounded whatever the number of holders."""
+    """Merge the shards' sums into the base, in blocks of holders: memory is bounded for any number of holders."""
     found = [load(directory, part) for part in parts]
     holders = np.unique(np.concatenate([part.holders for part in found]))
     members, k = found[0].sums.shape[1:]
@@ -154,7 +154,7 @@ def exact_of(directory: Path, wanted: Array, overlay: str | None) -> HolderSums:
 
 
 def overlay_with(directory: Path, touched: HolderSums, overlay: str | None) -> HolderSums:
-    """All that differs from the base: what was changed before, and what is changed now."""
+    """Collect all that differs from the base: earlier changes and this one."""
     if overlay is None:
         return touched
     before = load(directory, overlay)

@@ -1,4 +1,4 @@
-"""Which works of a holder weigh most: the evidence of a receipt, whatever kind of index the scores come from."""
+"""The works of a holder that weigh most: the evidence of a receipt, for any kind of index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def best_works(
     """For each row and each holder asked for there: its n works with the largest score, best first.
 
     `work_scores` (holder, rows) gives a holder's works (W,) and their scores (W, rows). It is called once a holder, so
-    that the items of a holder whom several generations ask for are read once.
+    that the items of a holder are read once for all generations that ask for it.
     """
     best: list[dict[int, list[WorkScore]]] = [{} for _ in holder_ids]
     for holder in sorted({holder for asked in holder_ids for holder in asked}):

@@ -1,8 +1,8 @@
-"""Every way of scoring holders for a generation, behind one interface, each in a directory that says what it is.
+"""Every way of scoring holders for a generation, behind one interface, each in a directory that names its method.
 
-An attributor is an opened index: it turns generations into features and features into scores of holders and of works,
-additive over training items whatever the method. Which one an index has is written in its manifest, together with the
-hashes of checkpoints and configuration; features and scores of different indexes are never mixed or compared.
+An attributor is an opened index: it turns generations into features and features into scores of holders and of works.
+Scores are additive over training items for every method. The manifest of an index names its attributor, beside the
+hashes of checkpoints and configuration. Features and scores of different indexes are never mixed or compared.
 
     midpoint   whitened gradients (influence/index/reader.py); plain influence where the initial checkpoint is unknown
     lexical    hashed n-grams of words, TF-IDF
@@ -54,7 +54,7 @@ _BY_FORMAT = {module.FORMAT: module for module in _BY_ATTRIBUTOR.values()}
 
 
 class Attributor(Protocol):
-    """An opened index. Features are whatever `embed` gives: an array, a sparse matrix or several of them; callers hand
+    """An opened index. Features are the result of `embed`: an array, a sparse matrix or several of them. Callers hand
     them back to the same index and look at nothing but, by `features[rows]`, some of their rows."""
 
     path: Path
@@ -81,8 +81,8 @@ class Attributor(Protocol):
         ...
 
     def score(self, features: Any, *, groups: Groups = ()) -> Scores:
-        """Scores of every holder, then of every group of them as of one holder with all its holders' works; what it
-        costs does not depend on the number of works."""
+        """Score every holder, then every group of them as one holder with all its holders' works. The cost does not
+        depend on the number of works."""
         ...
 
     def work_scores(self, features: Any, holder_id: int, rows: Sequence[int]) -> tuple[Any, Any]:
@@ -126,13 +126,13 @@ def gradient_part(directory: Path, config: IndexConfig) -> tuple[Path, IndexConf
 
 
 def discard_other_parts(directory: Path, *, config: IndexConfig, items: Source) -> None:
-    """Before a build begins, or begins again: forget what a build of other items had finished of the same index."""
+    """Before a build begins, or begins again: remove finished parts of this index that were built of other items."""
     if config.attributor == "hybrid":
         hybrid.discard_other_parts(directory, config=config, source=items)
 
 
 def open_attributor(path: Path, *, model: LoadedModel | None = None, sha256: str | None = None) -> Attributor:
-    """Open whatever index the directory is, after every file was checked against its manifest.
+    """Open the index in the directory, of any attributor, after a check of every file against its manifest.
 
     With `sha256` the manifest must be the one on record. Without a model it scores features and embeds nothing.
     """
@@ -162,7 +162,7 @@ def condition_of(opened: Attributor) -> Condition | None:
 
 
 def go_back(path: Path, *, sha256: str) -> None:
-    """Make an earlier revision the current one again; what came after it was never recorded."""
+    """Make an earlier revision the current one again; later revisions were never recorded."""
     artefacts.go_back(path, sha256=sha256)
 
 

@@ -71,11 +71,11 @@ class HybridIndex:
         return HybridFeatures(self.midpoint.embed(examples), self.lexical.vectors(examples))
 
     def score(self, features: HybridFeatures, *, groups: Groups = (), lexical_weight: float | None = None) -> Scores:
-        """Specific scores are of both, general ones of the midpoint: wording says little about what was taught to all.
+        """Score holders: specific scores are of both parts, general ones of the midpoint only.
 
-        `lexical_weight` in place of the index's own is for whoever is choosing one. The standard error is that of the
-        ensemble and, of wording, which no ensemble compares, that of chance: what as many items that have nothing to do
-        with the output would add up to.
+        Wording says little about general influence. `lexical_weight` replaces the index's own while a caller chooses
+        one. The standard error of the midpoint part is that of the ensemble. No ensemble compares wording: its standard
+        error is chance, the sum of as many items that have nothing to do with the output.
         """
         weight = self.config.lexical_weight if lexical_weight is None else lexical_weight
         divided = self.midpoint.divided(features.midpoint)
@@ -108,11 +108,11 @@ class HybridIndex:
         return best_works(lambda holder, rows: self.work_scores(features, holder, rows), holder_ids, n)
 
     def _scale(self, features: HybridFeatures) -> tuple[Array, Array]:
-        """(B, M): by what a lexical score is multiplied to have the spread over items of a member's scores. (B,): the
-        spread that it then has, mean over members.
+        """Return two arrays. (B, M): factors that give lexical scores the spread over items of a member's scores.
+        (B,): the resulting spread, mean over members.
 
         The midpoint's spread comes from the second moment of all items (K x K for each member), the lexical one from a
-        sample; both were frozen at the build, and neither costs more when there are more works.
+        sample. Both were frozen at the build, and neither costs more when there are more works.
         """
         queries = (features.midpoint - self.midpoint.mean_query).astype(np.float64)
         moments, means = self._moments[:, :-1], self._moments[:, -1]
@@ -138,8 +138,8 @@ def build_index(
     mean_of: Sequence[Example] = (),
     progress: Progress | None = None,
 ) -> HybridIndex:
-    """Build both parts, then what compares them. A part that a killed build had finished is not built again, unless it
-    is of other items."""
+    """Build both parts, then the scales that compare them. A part that a killed build had finished is not built again,
+    unless it is of other items."""
     draft, source = draft_of(directory), source_of(items)
     directory.parent.mkdir(parents=True, exist_ok=True)
     with artefacts.changing(directory):
@@ -199,13 +199,14 @@ def _open_parts(path: Path, model: LoadedModel | None, named: Mapping[str, str])
 
 
 def _forget_cut_off_change(path: Path, manifest: Manifest) -> None:
-    """A part may be a revision ahead of what was last completed: the next change starts from where both stood."""
+    """Drop a cut-off change. A part may be a revision ahead of the last complete state of both: the next change starts
+    from that state."""
     for name in PARTS:
         artefacts.go_back(path / name, sha256=manifest["parts"][name])
 
 
 def discard_other_parts(directory: Path, *, config: IndexConfig, source: Source) -> None:
-    """Throw away what a build of other items or of another configuration had finished."""
+    """Throw away the finished parts of a build of other items or of another configuration."""
     for name in PARTS:
         part = draft_of(directory) / name
         if part.exists():

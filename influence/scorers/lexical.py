@@ -1,8 +1,8 @@
 """Similarity of wording: TF-IDF over hashed runs of tokens or words, sparse, additive over items. It calls no model.
 
-The score of an item for a generation is the cosine of their vectors; a holder's is the sum over its items, so that the
-holders' sums are all that a query touches. It says what a work has in common with an output, not what the work caused:
-it stands beside influence as a baseline, serves black-box models, and is one half of the hybrid. Tokens are the model's
+The score of an item for a generation is the cosine of their vectors. A holder's score is the sum over its items, so
+that a query touches only the holders' sums. It measures the wording that a work shares with an output, not influence.
+It stands beside influence as a baseline, serves black-box models, and is one half of the hybrid. Tokens are the model's
 own; words are those of the output as its tokeniser writes it, and neither case nor punctuation counts.
 """
 
@@ -49,7 +49,7 @@ class LexicalIndex:
         self._mean_query: Array = np.load(path / MEAN_QUERY)
         holders = np.load(path / manifest["holders_file"])
         self.holder_ids: tuple[int, ...] = tuple(int(holder) for holder in holders)
-        # By term: a query reads the rows of its own terms, whatever the number of terms that the holders used.
+        # By term: a query reads the rows of its own terms only, for any number of terms that the holders used.
         self._sums = _load_sparse(path, manifest["sums_file"], (self.config.buckets, len(holders)))
         self._general = self._mean_query @ self._sums
 
@@ -122,7 +122,7 @@ class LexicalIndex:
     @cached_property
     def _sample(self) -> Any:
         rows = np.load(self.path / SPREAD_ROWS)
-        # Whatever was taken out since: the measure stays that of the day when the index was built.
+        # Later removals do not matter: the measure stays that of the day when the index was built.
         return sparse.vstack([found for _, found in self._items.chunks(rows)]).tocsr()
 
 

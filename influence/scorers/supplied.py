@@ -27,7 +27,7 @@ FORMAT = "tributary-supplied/1"
 
 
 class SuppliedIndex(Index):
-    """An opened index whose features (B, M, K) are the adapter's vectors."""
+    """An opened index with the adapter's vectors as features (B, M, K)."""
 
     def embed(self, examples: Sequence[Example]) -> Array:
         for position, example in enumerate(examples):
