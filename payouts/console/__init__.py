@@ -1,7 +1,7 @@
 """The finance console's pages of this app: board, runs, approval and execution, reconciliation, audit log.
 
-Who may see a page stands in its guard; who may do something is decided by the operation alone, which also refuses a
-forged request. A page only says beforehand what the operation would answer.
+The guard of a page decides access to it. The operation alone decides on an action, and also refuses a forged request. A
+page only announces the operation's answer beforehand.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from people.console.guard import staff_required
 
 MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = "finance_maker", "finance_checker", "compliance", "auditor", "admin"
 READERS = (MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN)
-# Who may press a button at all; which of them may press which one, the operation decides.
+# The roles that may press a button at all; the operation decides on each button.
 ACTORS = (MAKER, CHECKER, COMPLIANCE, ADMIN)
 
 reader_required = staff_required(*READERS)

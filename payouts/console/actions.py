@@ -1,4 +1,4 @@
-"""What is done to a run. Money moves in two steps: a page that shows what will happen, and the form on it."""
+"""Actions on a run. Money moves in two steps: a page that shows the effect, and the form on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run by bank transfer: its files, handing them over, and what the bank says became of each order."""
+"""A run by bank transfer: its files, handing them over, and the bank's report on each order."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def withdraw(request: HttpRequest, file_id: UUID) -> HttpResponse:
 @recently_authenticated
 @of_run
 def record_lines(request: HttpRequest, run: PayoutRun) -> HttpResponse:
-    """Read the bank's report: all lines at once, each believed once. What fits nothing is said line by line."""
+    """Read the bank's report: all lines at once, each believed once. Lines that fit nothing are shown one by one."""
     form = BankLinesForm(request.POST or None, request.FILES or None)
     context: dict[str, Any] = {"run": run, "form": form, "columns": bank_reports.COLUMNS, "refused": None}
     context["not_this_person"] = (

@@ -1,4 +1,4 @@
-"""The console's home: what waits for a person, what is owed and where the money stands."""
+"""The console's home: the work that waits for a person, the amounts owed, and the places where the money stands."""
 
 from __future__ import annotations
 
@@ -85,6 +85,6 @@ def _totals() -> list[CurrencyTotals]:
 
 
 def _holds() -> list[tuple[str, str, int]]:
-    """Open holds: the reason, who acts, how many people."""
+    """List the open holds: the reason, the acting role, the number of people."""
     counted = Hold.objects.filter(released_at__isnull=True).values("reason").annotate(n=Count("pk")).order_by("-n")
     return [(row["reason"], str(RULES[HoldReason(row["reason"])].owner), row["n"]) for row in counted]

@@ -19,7 +19,7 @@ S = PayoutRun.State
 class Buttons:
     submit: bool
     approve: bool
-    # Why somebody who looks at a run in review cannot approve it; "" where there is nothing to say.
+    # The reason for which the reader of a run in review cannot approve it; "" where there is nothing to say.
     approve_not: str
     reject: bool
     cancel: bool
@@ -65,7 +65,7 @@ def is_over(run: PayoutRun) -> bool:
 
 
 def why_not_approve(run: PayoutRun, user: User) -> str:
-    """The reason for which this person does not approve this run; "" for somebody who may."""
+    """Return the reason for which this person may not approve this run; "" for an eligible approver."""
     if run.state != S.IN_REVIEW:
         return ""
     if user.pk == run.created_by_id:

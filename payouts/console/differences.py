@@ -1,4 +1,4 @@
-"""Reconciliation: what was compared, what did not agree, who explained it; and what Stripe told us."""
+"""Reconciliation: the comparisons, the differences, their explanations, and the events from Stripe."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def sign_off(request: HttpRequest, public_id: UUID) -> HttpResponse:
 @actor_required
 @recently_authenticated
 def decide(request: HttpRequest, public_id: UUID) -> HttpResponse:
-    """A payout whose answer never came: a person says what Stripe's dashboard shows."""
+    """Decide a payout that never got an answer: a person reports the findings on Stripe's dashboard."""
     payout = Payout.objects.select_related("run", "contributor").filter(public_id=public_id).first()
     if payout is None:
         raise Http404

@@ -1,4 +1,4 @@
-"""The money that runs are paid from: what is at Stripe, what is needed, and topping it up."""
+"""The money that runs are paid from: the balance at Stripe, the needed amount, and topping it up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Stripe told us: the inbox, one event in full, and taking a dead letter up again."""
+"""Events from Stripe: the inbox, one event in full, and taking a dead letter up again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Everybody who can be paid: where and how, what stops it, and what was paid. Holds are placed and released here."""
+"""Everybody that can be paid: the destination and the rail, the obstacles, and the past payments. Holds are placed and
+released here."""
 
 from __future__ import annotations
 
@@ -98,7 +99,7 @@ def payee_account(request: HttpRequest, public_id: UUID) -> HttpResponse:
 @require_GET
 @reader_required
 def holds(request: HttpRequest) -> HttpResponse:
-    """Every open hold, the oldest first: what stops whose money, since when, and who has to act."""
+    """List every open hold, the oldest first: the reason, the payee, the start, and the role that has to act."""
     reason, owner = request.GET.get("reason", ""), request.GET.get("owner", "")
     found = Hold.objects.filter(released_at__isnull=True).select_related("contributor", "placed_by", "payout__run")
     if reason in HoldReason.values:
@@ -131,7 +132,7 @@ def holds(request: HttpRequest) -> HttpResponse:
 @require_GET
 @reader_required
 def unclaimed(request: HttpRequest) -> HttpResponse:
-    """What is owed to people who have not been heard of for three years: for the report on unclaimed property."""
+    """List debts to people that have not been heard of for three years, for the report on unclaimed property."""
     months = _months(request)
     rows = balances.dormant(at=timezone.now(), months=months)
     return render(request, "payouts/console/unclaimed.html", {"rows": rows, "months": months})

@@ -1,4 +1,4 @@
-"""What runs obey, by currency: the figures in force, and changing them by two people."""
+"""The rules of runs, by currency: the figures in force, and changing them by two people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tax form that came in on paper or by mail: compliance records what it says, and the hold for a missing one ends."""
+"""A tax form that came in on paper or by mail: compliance records its content, and the hold for a missing one ends."""
 
 from __future__ import annotations
 

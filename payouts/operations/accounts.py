@@ -1,4 +1,4 @@
-"""A contributor's payout account: opened at Stripe, onboarded, read again. What it says becomes holds."""
+"""A contributor's payout account: opened at Stripe, onboarded, read again. Its state there becomes holds."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def sync_account(*, account: PayoutAccount, at: datetime) -> PayoutAccount:
 def apply_account(
     *, account: PayoutAccount, remote: values.Account, at: datetime, balance: values.Balance | None = None
 ) -> PayoutAccount:
-    """Take over what Stripe says of a locked account, in the caller's transaction."""
+    """Take over Stripe's state of a locked account, in the caller's transaction."""
     if remote.bank_number:
         last4 = remote.bank_fingerprint.rpartition(":")[2]
         note_bank_at_stripe(
@@ -139,7 +139,7 @@ def apply_account(
     if account.rail != Rail.STRIPE_TRANSFER:
         # Paid by bank transfer since: Stripe's view is kept for the day that this changes back.
         remote = dataclasses.replace(remote, bank_fingerprint="", country="", default_currency="")
-    # Who was paid by bank transfer before had an account too, which Stripe's first answer replaces.
+    # A payee by bank transfer had an account before too, which Stripe's first answer replaces.
     had_one = bool(account.bank_fingerprint) or account.bank_details.exists()
     if had_one and remote.bank_fingerprint and account.bank_fingerprint != remote.bank_fingerprint:
         account.bank_changed_at = at
@@ -199,8 +199,8 @@ def hold_as_account_says(
 ) -> None:
     """Make the automatic holds follow a locked account, in the caller's transaction.
 
-    `balance`: what lies at Stripe for the contributor, where it was read. `bank_replaced`: the account that the bank
-    refused is no longer the one that would be paid.
+    `balance`: the money that lies at Stripe for the contributor, where it was read. `bank_replaced`: the account that
+    the bank refused is no longer the one that would be paid.
     """
     contributor, terms = account.contributor, terms_in_force(account.contributor.currency)
     # A hold stops the payouts of every currency, so that the slowest policy of those with money counts.
@@ -245,7 +245,7 @@ def _as_stripe_says(account: PayoutAccount) -> list[HoldReason]:
     if account.disconnected_at is not None:
         return [HoldReason.ACCOUNT_DISCONNECTED]
     named = reason_of_disabling(account.disabled_reason)
-    # What was never begun is not "past due".
+    # An onboarding that was never begun is not "past due".
     if not account.details_submitted and named in (None, HoldReason.REQUIREMENTS_PAST_DUE):
         return [HoldReason.ONBOARDING_INCOMPLETE]
     if named is not None and named in FROM_STRIPE:
@@ -256,7 +256,7 @@ def _as_stripe_says(account: PayoutAccount) -> list[HoldReason]:
 
 
 def tax_problem(form: TaxProfile | None, *, at: datetime) -> HoldReason | None:
-    """What a missing or old tax form stops; None where it is in order."""
+    """Return the hold that a missing or old tax form causes; None where it is in order."""
     if form is None or form.form == TaxProfile.Form.NONE:
         return HoldReason.TAX_FORM_MISSING
     if form.valid_until is not None and form.valid_until < at.date():
@@ -266,7 +266,8 @@ def tax_problem(form: TaxProfile | None, *, at: datetime) -> HoldReason | None:
 
 @transaction.atomic
 def refresh_holds(*, account: PayoutAccount, at: datetime) -> PayoutAccount:
-    """Make the automatic holds follow what is known here: forms that ran out, cool-downs that ended, a new policy."""
+    """Make the automatic holds follow facts that are known here: forms that ran out, cool-downs that ended, a new
+    policy."""
     account = PayoutAccount.objects.select_for_update(no_key=True).get(pk=account.pk)
     if account.rail == Rail.MANUAL_BANK_FILE:
         account.synced_at = at

@@ -1,6 +1,6 @@
-"""Four eyes: approving what was frozen, starting it, stopping it.
+"""Four eyes: approving a frozen run, starting it, stopping it.
 
-The database refuses an approver who built or edited the run; this module refuses first, with a sentence.
+The database refuses an approver that built or edited the run; this module refuses first, with a sentence.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def approve_run(
     at: datetime,
     seen: Presence = NOBODY,
 ) -> PayoutRun:
-    """Approve what stands in review. `content_hash` is what the page showed, `typed_total` what the person typed
-    (minor units). Above the policy's limit the first approval is one of two."""
+    """Approve a run in review. `content_hash` is the hash that the page showed, `typed_total` the total that the person
+    typed (minor units). Above the policy's limit the first approval is one of two."""
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
@@ -124,7 +124,7 @@ def approve_run(
 
 
 def _live_elsewhere(run: PayoutRun) -> QuerySet[Payout]:
-    """Payouts under way in other runs to whom this run pays too: on the other rail, which was chosen since."""
+    """List the payouts under way in other runs to payees of this run: on the other rail, which was chosen since."""
     under_way = Payout.objects.filter(currency=run.currency, state__in=Payout.LIVE).exclude(run=run)
     return under_way.filter(contributor_id__in=run.payouts.values("contributor_id")).order_by("pk")
 
@@ -170,7 +170,7 @@ def reject_run(*, run: PayoutRun, by: User, reason: str, at: datetime, seen: Pre
 
 @transaction.atomic
 def expire_approvals(*, at: datetime) -> int:
-    """Put runs whose approval ran out back into review. Returns how many."""
+    """Put runs with an expired approval back into review. Returns how many."""
     expired = PayoutRun.objects.select_for_update(no_key=True).filter(approval_expires_at__lte=at)
     runs = list(expired.filter(state__in=[PayoutRun.State.APPROVED, PayoutRun.State.IN_REVIEW]).order_by("pk"))
     for run in runs:
@@ -214,7 +214,7 @@ def start_execution(*, run: PayoutRun, by: User, at: datetime, seen: Presence = 
 
 
 def _check_first_live_run(run: PayoutRun) -> None:
-    """The first run with real money is a small one: what it teaches should cost little."""
+    """Refuse a large first run with real money: its lessons should cost little."""
     if not client.is_live() or run.rail != Rail.STRIPE_TRANSFER:
         return
     done = (PayoutRun.State.RECONCILED, PayoutRun.State.CLOSED)
@@ -240,7 +240,8 @@ def _check_balance(run: PayoutRun) -> None:
 
 
 def hint_execution(run: PayoutRun) -> None:
-    """Tell the workers once the transaction is committed. Only a hint: the sweep finds what a lost one left."""
+    """Tell the workers once the transaction is committed. Only a hint: the sweep finds the work that a lost one
+    left."""
 
     def send() -> None:
         with contextlib.suppress(Exception):
@@ -251,7 +252,7 @@ def hint_execution(run: PayoutRun) -> None:
 
 @transaction.atomic
 def pause_run(*, run: PayoutRun, by: User, note: str, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """Send nothing more. What is under way is followed to its end by looking it up."""
+    """Send nothing more. Payouts under way are followed to their end by looking them up."""
     require_role(by, MAKER, CHECKER, COMPLIANCE, ADMIN)
     run = lock(run)
     if run.state != PayoutRun.State.EXECUTING:
@@ -287,8 +288,8 @@ def _pause(run: PayoutRun, code: str, note: str, at: datetime) -> None:
 
 @transaction.atomic
 def resume_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """Go on. What was refused for a reason of the whole run is tried again, each as a new attempt; but for whom
-    another run pays by now, who is held here."""
+    """Go on. Payouts refused for a reason of the whole run are tried again, each as a new attempt. A payee that another
+    run pays by now is held here instead."""
     require_role(by, MAKER, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)

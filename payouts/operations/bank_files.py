@@ -1,9 +1,9 @@
 """Paying by bank transfer: the order is written down as a file, one person hands it to the bank.
 
 The same states and guards as on Stripe's rail. The attempts, the entries that reserve the money and the file that
-orders it are one transaction; an attempt stands in one file for ever, and a file gives the same bytes each time. What
-cannot be known here is whether somebody uploaded it: so a file that was not marked as sent is withdrawn by two people
-or not at all.
+orders it are one transaction; an attempt stands in one file for ever, and a file gives the same bytes each time.
+Whether somebody uploaded it cannot be known here. So a file that was not marked as sent is withdrawn by two people or
+not at all.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def programme_account(currency: str) -> Party:
 def export_bank_file(
     *, run: PayoutRun, by: User, at: datetime, execution_on: date | None = None, seen: Presence = NOBODY
 ) -> BankFile:
-    """Write every approved payout of a run into one file: attempts, reserve entries and bytes, or nothing. Who is held
-    by now, or has less, leaves the run, also where that is everybody.
+    """Write every approved payout of a run into one file: attempts, reserve entries and bytes, or nothing. A payee that
+    is held by now, or has less, leaves the run, even where that is everybody.
 
     Raises UnableToExport, UnableToOrder where the schema refuses the file, UnableToUnseal for a lost key.
     """
@@ -100,7 +100,7 @@ def export_bank_file(
     debtor = programme_account(run.currency)
     with transaction.atomic():
         file = _export_payable(lock(run), debtor, execution_on or at.date(), by=by, at=at, seen=seen)
-    # Only now, when who cannot be ordered has left the run for good: a run in which nobody remains comes to its end.
+    # Only now, when every unpayable payee has left the run for good: a run in which nobody remains comes to its end.
     if file is None:
         raise UnableToExport("No payout of the run is left to order; who is held or has less now was taken out of it.")
     return file
@@ -109,7 +109,8 @@ def export_bank_file(
 def _export_payable(
     run: PayoutRun, debtor: Party, execution_on: date, *, by: User, at: datetime, seen: Presence
 ) -> BankFile | None:
-    """The file of those in a locked run whom nothing stops; the others are held. None where nobody is left."""
+    """Make the file of those payouts in a locked run that nothing stops; the others are held. None where nobody is
+    left."""
     if run.rail != Rail.MANUAL_BANK_FILE or run.state != PayoutRun.State.EXECUTING:
         raise UnableToExport("Only a run by bank transfer that is executing is exported.")
     if bytes(run.approved_hash or b"") != bytes(run.content_hash or b""):
@@ -130,7 +131,7 @@ def _export_payable(
 
 
 def _left(payouts: list[Payout], at: datetime) -> list[Payout]:
-    """Those whom nothing stops since the approval; a hold takes the others out of the run."""
+    """Return the payouts that nothing stops since the approval; a hold takes the others out of the run."""
     for payout in payouts:
         if bytes(payout.row_sha256) != row_sha256(payout):
             raise UnableToExport(
@@ -223,7 +224,7 @@ def _request(order: Order, payout: Payout, execution_on: date) -> str:
 
 
 def _reserve(payouts: list[Payout], keys: dict[int, str], at: datetime) -> list[int]:
-    """The entries that take the money of each, in order. Raises _Short with all who have less."""
+    """The entries that take the money of each, in order. Raises _Short with all payouts of payees that have less."""
     reserves = [reserve_of(payout, keys[payout.pk]) for payout in payouts]
     if (entries := _reserved(reserves, at)) is not None:
         return entries
@@ -261,7 +262,7 @@ def read_bank_file(*, file: BankFile, by: User, at: datetime, seen: Presence = N
 
 
 def _refuse_held(file: BankFile, at: datetime) -> None:
-    """Who was held after the file was made stands in it all the same: then nobody gets it to hand over any more.
+    """Refuse a file with a payee that was held after the file was made: nobody gets it to hand over any more.
 
     That it was handed over can still be said: it may have been before the hold, and that must not be lost.
     """
@@ -282,7 +283,7 @@ def _has_read(by: User, file: BankFile) -> bool:
 
 @transaction.atomic
 def mark_bank_file_sent(*, file: BankFile, by: User, at: datetime, seen: Presence = NOBODY) -> BankFile:
-    """Say that the bank has the file. Whoever says so does not confirm what became of it."""
+    """Say that the bank has the file. The person that says so does not confirm the result."""
     require_role(by, MAKER, CHECKER, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)

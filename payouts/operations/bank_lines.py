@@ -1,7 +1,7 @@
-"""What the bank says became of a transfer: executed, rejected, or returned later. Each line of it is believed once.
+"""The bank's report on a transfer: executed, rejected, or returned later. Each line of it is believed once.
 
-Recorded by another person than the one who handed the file over. A line that fits nothing, or not exactly, is never
-booked as if it did: it becomes a difference for a person.
+Another person than the sender of the file records it. A line that fits nothing, or not exactly, is never booked as if
+it did: it becomes a difference for a person.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class UnableToRecordBankLine(Exception):
 
 @dataclass(frozen=True)
 class Reported:
-    """One line of what the bank reports."""
+    """One line of the bank's report."""
 
     kind: str
     end_to_end_id: str
@@ -85,7 +85,7 @@ class Result:
 
 
 def record_bank_lines(*, lines: Iterable[Reported], by: User, at: datetime, seen: Presence = NOBODY) -> list[Result]:
-    """Record what the bank reports, line by line, each in a transaction of its own. Repeatable."""
+    """Record the bank's report, line by line, each in a transaction of its own. Repeatable."""
     require_role(by, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
@@ -202,7 +202,8 @@ def _rejected(line: Reported, payout: Payout, attempt: PayoutAttempt, at: dateti
 
 
 def _returned(line: Reported, payout: Payout, attempt: PayoutAttempt, at: datetime) -> None:
-    """The payee's bank sent it back days later: it settles what the contributor owes, the rest is payable again."""
+    """Book a transfer that the payee's bank sent back days later: it settles the contributor's debt, the rest is
+    payable again."""
     before, payout.reversed_minor = payout.reversed_minor, payout.reversed_minor + line.amount_minor
     is_whole = payout.reversed_minor == payout.amount_minor
     payout.state = Payout.State.REVERSED if is_whole else Payout.State.PARTIALLY_REVERSED

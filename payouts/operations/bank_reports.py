@@ -1,4 +1,4 @@
-"""The bank's report as CSV: one line for each order, read into values or refused with the line and what is wrong."""
+"""The bank's report as CSV: one line for each order, read into values or refused with the line and the error."""
 
 from __future__ import annotations
 

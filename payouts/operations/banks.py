@@ -101,7 +101,7 @@ def record_bank_details(
         bank_name=str(number.bank_name or "")[:140], recorded_by=by, recorded_at=at,
     )  # fmt: skip
     before, account.bank_fingerprint = account.bank_fingerprint, details.fingerprint
-    # Who was paid elsewhere before, by Stripe or to an account that is known no more, changes it too.
+    # A payee that was paid elsewhere before, by Stripe or to an account that is known no more, changes it too.
     if before or account.ready_at is not None:
         account.bank_changed_at = at
     account.save(update_fields=["bank_fingerprint", "bank_changed_at"])

@@ -1,7 +1,7 @@
-"""Building a run: who is paid how much and where, and who is not and why.
+"""Building a run: the amount and destination of each payee, and the reason for each contributor without a payout.
 
-A run pays matured payable: the balance less what was credited after the maturity delay began, less what the
-contributor owes back. Everybody with money either has a payout or a row that says why not.
+A run pays matured payable: the balance, less credits since the maturity delay began, less the contributor's debt.
+Everybody with money either has a payout or a row that says why not.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def build_run(
 
 
 def rebuild_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """Build the successor of a rejected run, of the same currency and cut-off, from what the ledger says now."""
+    """Build the successor of a rejected run, of the same currency and cut-off, from the ledger's present figures."""
     require_role(by, MAKER, ADMIN)
     if run.state != PayoutRun.State.REJECTED or PayoutRun.objects.filter(supersedes=run).exists():
         raise UnableToBuildRun("Only a rejected run without a successor is built again.")
@@ -204,8 +204,8 @@ class _Case:
         return payout
 
     def _withholding(self) -> tuple[int, str]:
-        """The rate and its basis: of the ledger's table where it has one for the form and its country, else what
-        was recorded with the form. Without a form on record nothing is withheld: whether one is needed, the policy
+        """Return the rate and its basis: from the ledger's table where it has one for the form and its country, else
+        from the record of the form. Without a form on record nothing is withheld: whether one is needed, the policy
         says."""
         if self.tax is None:
             return 0, ""

@@ -1,4 +1,4 @@
-"""What people do around a run: decide what no machine may, close it, sign off."""
+"""The steps of people around a run: decide a payout that no machine may decide, close the run, sign off."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def decide_unknown(
     seen: Presence = NOBODY,
     pace: Pace = LIVE,
 ) -> Payout:
-    """A person says what became of a payout whose answer is missing after the safe window: this transfer, or nothing.
+    """Record a person's decision on a payout without an answer after the safe window: this transfer, or nothing.
 
     "Nothing" is believed only when Stripe lists no transfer of the payout at this moment either, but for one that was
     taken back whole. Where it is a reversal that has no answer, Stripe's list of the transfer's reversals decides.
-    Raises UnableToDecide also for a transfer that is not what was approved: that one is taken back at Stripe first.
+    Raises UnableToDecide also for a transfer that differs from the approved one: it is reversed at Stripe first.
     """
     require_role(by, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
@@ -120,7 +120,7 @@ def _without_answer(payout: Payout, kind: PayoutAttempt.Kind) -> PayoutAttempt |
 
 
 def _decide_reversal(payout: Payout, *, by: User, note: str, at: datetime, seen: Presence) -> Payout:
-    """What Stripe lists as taken back is booked; where ours is not among it, nothing was taken back by it."""
+    """Book the reversals that Stripe lists; where ours is not among them, it took nothing back."""
     try:
         found = calls.list_reversals(transfer_id_of(payout))
     except errors.UnableToUseStripe as error:

@@ -10,6 +10,7 @@ from people.models import User
 
 
 def acts_for_payee(by: User, payouts: QuerySet[Payout]) -> str:
-    """Why who acts for a payee of these payouts decides nothing about them; "" for who acts for none."""
+    """Return the reason why a person that acts for a payee of these payouts decides nothing about them; "" for anybody
+    else."""
     own = payouts.filter(contributor__memberships__user=by).values_list("contributor_id", flat=True)
     return acts_for(by=by, contributors=list(own))

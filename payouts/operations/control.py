@@ -27,13 +27,13 @@ class Controls:
     gross: int
     tax: int
     net: int
-    # What the ledger says is payable to the payees of the run now, and how many of them it does not cover.
+    # The ledger's present payable to the payees of the run, and the payouts that it does not cover.
     owed: int
     short: list[Payout]
-    # What the ledger booked as transferred for the run, and what the payouts themselves add up to.
+    # The amount that the ledger booked as transferred for the run, and the sum of the payouts themselves.
     booked: int
     paid: int
-    # What the last comparison of this run found at Stripe; None before the first.
+    # The amount that the last comparison of this run found at Stripe; None before the first.
     at_stripe: int | None
 
     @property
@@ -73,7 +73,7 @@ def totals_of(run: PayoutRun) -> Controls:
 
 @dataclass(frozen=True, slots=True)
 class StripeBalance:
-    """What Stripe says is available, in ledger units; `available` is None where Stripe did not answer, for `why`."""
+    """The available balance at Stripe, in ledger units; `available` is None where Stripe did not answer, for `why`."""
 
     available: int | None
     why: str = ""
@@ -89,7 +89,7 @@ def stripe_available(currency: str) -> StripeBalance:
 
 
 def removed_payees(run: PayoutRun, previous: PayoutRun | None) -> list[Payout]:
-    """Who was paid by the last run and is not in this one."""
+    """List the payouts of the last run to payees that are not in this one."""
     if previous is None:
         return []
     gone = previous.payouts.filter(state__in=Payout.PAID).exclude(contributor__payouts__run=run)
@@ -97,7 +97,7 @@ def removed_payees(run: PayoutRun, previous: PayoutRun | None) -> list[Payout]:
 
 
 def _cover(run: PayoutRun) -> tuple[int, list[Payout]]:
-    """What the ledger owes the payees of the run, and the payouts that exceed what is owed to their payee."""
+    """Return the ledger's debt to the payees of the run, and the payouts that exceed the debt to their payee."""
     payouts = list(run.payouts.select_related("contributor").order_by("pk"))
     owners = {f"contributor:{payout.contributor_id}": payout for payout in payouts}
     accounts = Account.objects.filter(kind="contributor_payable", asset__code=run.currency, owner__in=list(owners))
@@ -109,7 +109,7 @@ def _cover(run: PayoutRun) -> tuple[int, list[Payout]]:
 
 
 def _booked(run: PayoutRun) -> int:
-    """What the entries of this run's successful attempts took out of transit."""
+    """Sum the amounts that the entries of this run's successful attempts took out of transit."""
     keys = PayoutAttempt.objects.filter(
         payout__run=run, kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED
     ).values_list("idempotency_key", flat=True)

@@ -1,4 +1,4 @@
-"""The list of what does not agree: a thing stands on it once, and what a person explained does not come back."""
+"""The list of differences: a thing stands on it once, and a difference that a person explained does not come back."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Funding the balance that runs are paid from: asked for once, looked up after any doubt, booked once Stripe has it.
 
-A top-up takes days, and Stripe remembers a key for one. So only its first answer comes from the request: from then on
-it is read by its id, and one whose answer was lost is searched for in Stripe's list before it is sent again.
+A top-up takes days, and Stripe remembers a key for one. So only its first answer comes from the request. From then on
+it is read by its id. One with a lost answer is searched for in Stripe's list before it is sent again.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def fund_platform(
 
 
 def finish_top_up(*, topup: TopUp, at: datetime, pace: Pace = LIVE) -> TopUp:
-    """Learn what became of a top-up that was written down, and book it. Repeatable.
+    """Learn the result of a top-up that was written down, and book it. Repeatable.
 
     Sent again, under its one key, only while Stripe is sure to remember that, and only where Stripe lists none.
     Afterwards one that Stripe does not list has failed, and stands on the list of differences for a person to look at.
@@ -157,7 +157,7 @@ def _record_failure(topup: TopUp, error: errors.UnableToUseStripe, *, at: dateti
     if topup.state != TopUp.State.REQUESTED:
         return topup
     outcome = error.verdict.outcome
-    # A 401 or 403 says something about our key, and nothing about what an earlier send did.
+    # A 401 or 403 says something about our key, and nothing about the effect of an earlier send.
     is_whole_story = topup.sends == topup.sends_not_executed + 1 or error.http_status not in (401, 403)
     topup.error_message = str(error)[:500]
     if outcome == Outcome.REFUSED and is_whole_story:
@@ -172,7 +172,7 @@ def _record_failure(topup: TopUp, error: errors.UnableToUseStripe, *, at: dateti
 @transaction.atomic
 def apply_top_up(*, topup: TopUp, made: values.ToppedUp, at: datetime, pace: Pace = LIVE) -> TopUp:
     """Book a top-up as Stripe reports it: once it succeeded, and once only; and book it back where the bank took it
-    back later. What is not as we wrote it down is not booked, and stands on the list of differences."""
+    back later. A top-up that differs from our record is not booked, and stands on the list of differences."""
     topup = TopUp.objects.select_for_update(no_key=True).get(pk=topup.pk)
     if (odd := _oddity(topup, made)) is not None:
         type_, expected, found, words = odd

@@ -51,7 +51,7 @@ def open_holds_q(at: datetime) -> Q:
 
 
 def first_holds(contributor_ids: Collection[int], *, at: datetime) -> dict[int, HoldReason]:
-    """Of each contributor whom a hold stops at `at`, the reason of the one that was placed first."""
+    """Map each contributor that a hold stops at `at` to the reason of the hold that was placed first."""
     found = Hold.objects.filter(open_holds_q(at), contributor_id__in=contributor_ids).order_by("-placed_at", "-pk")
     return {hold.contributor_id: HoldReason(hold.reason) for hold in found}
 
@@ -68,7 +68,7 @@ def place_hold(
     payout: Payout | None = None,
     seen: Presence = NOBODY,
 ) -> Hold:
-    """Stop payouts to a contributor. `by` None: the system, for what Stripe or the ledger says."""
+    """Stop payouts to a contributor. `by` None: the system, on the word of Stripe or the ledger."""
     if by is not None:
         # A stop is quickly placed and slowly released; a screening result is compliance's alone to state.
         require_role(by, *((COMPLIANCE,) if reason == HoldReason.SANCTIONS_LISTED else STAFF))
@@ -114,7 +114,7 @@ def _write_hold(
 
 @transaction.atomic
 def pause_own_payouts(*, contributor: Contributor, by: User, at: datetime, seen: Presence = NOBODY) -> Hold:
-    """The contributor does not want to be paid for now. What is earned stays owed."""
+    """The contributor does not want to be paid for now. Earned money stays owed."""
     _require_member(by, contributor)
     Contributor.objects.select_for_update(no_key=True).get(pk=contributor.pk)
     if Hold.objects.filter(
@@ -148,13 +148,15 @@ def _require_member(by: User, contributor: Contributor) -> None:
 
 @transaction.atomic
 def release_hold(*, hold: Hold, by: User, at: datetime, note: str = "", seen: Presence = NOBODY) -> Hold:
-    """End a hold by hand, as the table of payouts/queries/hold_reasons.py allows: finance its own, compliance those and
-    its own, and with a reason what a contributor asked for. What ends by itself is released by nobody."""
+    """End a hold by hand, as the table of payouts/queries/hold_reasons.py allows. Finance releases its own holds.
+    Compliance releases those and its own, and with a reason a hold that a contributor asked for. Nobody releases a hold
+    that ends by itself."""
     require_fresh_factor(seen)
     require_settled_role(by, at)
     hold = Hold.objects.select_for_update(no_key=True).get(pk=hold.pk)
     release = RULES[HoldReason(hold.reason)].release
-    # For what nobody releases, whoever releases anything is told so; the rest of staff lacks the role.
+    # For a hold that nobody releases, everybody with a right to release any is told so; the rest of staff lacks the
+    # role.
     require_role(by, *(ROLES[release] or ROLES[Release.FINANCE]))
     require_stranger(by, hold.contributor_id)
     if refusal := why_not_release(hold, by):
@@ -188,7 +190,7 @@ def sync_automatic_holds(
         if reason in wanted and hold is None:
             place_hold(contributor=contributor, reason=reason, at=at, ends_at=wanted[reason])
         elif reason not in wanted and hold is not None and RULES[reason].automatic:
-            # What the rail itself answered to a payment is not taken back by what a table of ours says.
+            # A rail's own answer to a payment is not undone by a table of ours.
             if hold.payout_id is not None and reason in REFUSED_BY_RAIL:
                 continue
             hold.released_at = at

@@ -1,6 +1,8 @@
-"""Accounts of one person: compliance finds, a second person agrees, the audit log says who, the accounts are told.
+"""Accounts of the same beneficial owner: compliance finds, a second person approves, the audit log names them, the
+accounts are told.
 
-What a link does is in contributors and attribution; what tells that two accounts are one person's is noted from here.
+The effect of a link is in contributors and attribution; the evidence that two accounts are one person's is noted from
+here.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from people.models import User
 
 
 def note_iban(*, contributor: Contributor, iban: str, at: datetime) -> None:
-    """Whoever names the same account for another contributor, under any name, may be the same person."""
+    """Note an account that is named for another contributor too, under any name: both may be the same person."""
     # Under each key, so that the same account is found while keys are replaced.
     for digest in sealing.digests(iban):
         links.note_detail(
@@ -39,7 +41,7 @@ def note_iban(*, contributor: Contributor, iban: str, at: datetime) -> None:
 
 
 def note_bank_at_stripe(*, contributor: Contributor, fingerprint: str, shown: str, at: datetime) -> None:
-    """The same by what Stripe tells of an account: equal for equal numbers, and nothing else."""
+    """Note the same by Stripe's fingerprint of an account: equal for equal numbers, and nothing else."""
     links.note_detail(
         contributor=contributor, kind=IdentifyingDetail.Kind.BANK_ACCOUNT, digest=f"stripe:{fingerprint}"[:100],
         shown=shown, at=at,
@@ -103,7 +105,7 @@ def propose_end_of_link(
 def decide_link(
     *, link: ContributorLink, agree: bool, by: User, at: datetime, known: str = "", seen: Presence = NOBODY
 ) -> ContributorLink:
-    """Agree to a link or to its end, or refuse it. The accounts are told what changed, and why.
+    """Agree to a link or to its end, or refuse it. The accounts are told the change, and its reason.
 
     `known`: the state that the page showed; where it is another now, nothing is decided.
     """

@@ -1,4 +1,4 @@
-"""What people are told, by kind: the subject of its mail, whom it goes to, and whether it may be switched off.
+"""Notices to people, by kind: the subject of its mail, the recipients, and whether it may be switched off.
 
 One table; the mail, the portal's list and its settings read it. A kind that is not here is shown and never mailed.
 """
@@ -54,5 +54,5 @@ KINDS: dict[str, Kind] = {
     "link_suspected": Kind("Several accounts may be one person's", "", "/console/links/", roles=COMPLIANCE),
     "bank_file_sent": Kind("A bank file waits for confirmation", "", "/console/", roles=CHECKERS),
 }  # fmt: skip
-# What a contributor may switch off as mail.
+# The kinds that a contributor may switch off as mail.
 OPTIONAL = {name: kind for name, kind in KINDS.items() if not kind.roles and not kind.essential}

@@ -1,7 +1,7 @@
-"""Telling people: notices that follow from what stands in the rows, and the mail of each notice, once.
+"""Telling people: notices that follow from the rows, and the mail of each notice, once.
 
-A mail is written down as tried before it is handed over, and as sent afterwards. Whoever dies in between leaves it to
-be tried again: its Message-ID is the same, so that a reader's mail program shows one.
+A mail is written down as tried before it is handed over, and as sent afterwards. A process that dies in between leaves
+it to be tried again. Its Message-ID is the same, so that a reader's mail program shows one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 TRIES_MAX = 8
 FIRST_WAIT = timedelta(minutes=1)
 LAST_WAIT = timedelta(hours=6)
-# What nobody was told in time is found in the portal; a mail of last week's state only confuses.
+# A notice that nobody got in time is found in the portal; a mail of last week's state only confuses.
 MAILED_FOR = timedelta(days=3)
 TAX_FORM_WARNED = timedelta(days=30)
 LEFT_OUT_KINDS = {"not_onboarded": "onboarding_needed", "below_threshold": "carried_over"}
@@ -50,8 +50,8 @@ class UnableToChooseNotices(Exception):
 
 # --- what is to be told -------------------------------------------------------------------------------------------
 def notice_what_is_due(*, at: datetime) -> int:
-    """Write the notices that follow from the rows: a run that waits, a difference, who was left out, a form that ends,
-    a month that was sealed.
+    """Write the notices that follow from the rows: a run that waits, a difference, a skipped contributor, a form that
+    ends, a sealed month.
 
     Repeatable: a notice is given once for its subject. Returns how many were new.
     """
@@ -123,7 +123,7 @@ def _of_suspicions(at: datetime) -> list[Notice]:
 
 
 def _of_left_out(at: datetime) -> list[Notice]:
-    """Once a run has begun, its list of who is left out is final."""
+    """List the notices to skipped contributors: once a run has begun, its list of them is final."""
     found = []
     for run in PayoutRun.objects.filter(started_at__gte=at - MAILED_FOR):
         rows = run.left_out.filter(reason__in=(*CARRIED_OVER, LeftOut.Reason.NOT_ONBOARDED), amount__gt=0)
@@ -151,7 +151,8 @@ def _of_rows(run: PayoutRun, rows: Iterable[LeftOut], told: set[str], at: dateti
 
 
 def _of_sealed_months(at: datetime) -> list[Notice]:
-    """The root goes to everybody whose accounts the month moved: who keeps the mail needs nobody's word for it."""
+    """List the notices of sealed months. The root goes to everybody with accounts that the month moved: a keeper of the
+    mail needs nobody's word for it."""
     found = []
     for month in books.sealed_periods().filter(sealed_at__gte=at - MAILED_FOR):
         subjects = {f"month:{month}:{pk}": pk for pk in books.contributors_moved_in(month)}
@@ -190,8 +191,8 @@ def _money(minor: int, currency: str) -> str:
 
 # --- mail ---------------------------------------------------------------------------------------------------------
 def send_due_notices(*, at: datetime, limit: int = 200, seconds_max: float = 60.0) -> int:
-    """Mail what was not mailed yet. Returns how many mails were handed over. A mail server that fails is tried again,
-    each time later, eight times in all."""
+    """Mail the notices that were not mailed yet. Returns how many mails were handed over. A mail server that fails is
+    tried again, each time later, eight times in all."""
     sent, stop_at = 0, time.monotonic() + seconds_max
     connection: BaseEmailBackend = get_connection()
     # One connection for all of them where the server answers; where it does not, each mail says so by itself.
@@ -213,7 +214,7 @@ def _take(at: datetime) -> Notice | None:
             Q(next_try_at__isnull=True) | Q(next_try_at__lte=at), sent_at__isnull=True, given_up_at__isnull=True
         )
         due = due.select_for_update(skip_locked=True, no_key=True).order_by("pk")
-        # What nobody can switch off is not behind what ten thousand people hear in one night.
+        # Notices that nobody can switch off do not wait behind the mails of one night to ten thousand people.
         notice = due.exclude(kind__in=OPTIONAL).first() or due.first()
         if notice is None:
             return None
@@ -231,7 +232,7 @@ def _mail(notice: Notice, connection: BaseEmailBackend, at: datetime) -> bool:
     try:
         _message(notice, addresses, connection).send()
     except Exception as error:
-        # Whatever a mail server does must not stop the others, nor this one from being tried again.
+        # No error of a mail server may stop the others, nor keep this one from being tried again.
         gives_up = notice.tries >= TRIES_MAX
         Notice.objects.filter(pk=notice.pk).update(
             error=f"{type(error).__name__}: {error}"[:500], given_up_at=at if gives_up else None
@@ -243,7 +244,8 @@ def _mail(notice: Notice, connection: BaseEmailBackend, at: datetime) -> bool:
 
 
 def _addresses(notice: Notice, at: datetime) -> list[str]:
-    """Whom the mail goes to; nobody for a kind without mail, one that was switched off, or one that is too old."""
+    """Return the addresses of the mail; none for a kind without mail, one that was switched off, or one that is too
+    old."""
     kind = KINDS.get(notice.kind)
     if kind is None or notice.created_at < at - MAILED_FOR:
         return []
@@ -283,7 +285,7 @@ def _message(notice: Notice, addresses: list[str], connection: BaseEmailBackend)
 # --- choice -------------------------------------------------------------------------------------------------------
 @transaction.atomic
 def choose_notices(*, contributor: Contributor, muted: Collection[str], by: User) -> None:
-    """Which kinds a contributor does not want as mail. What stops money is always mailed."""
+    """Store the kinds that a contributor does not want as mail. A notice about stopped money is always mailed."""
     if not manages(by, contributor):
         raise UnableToChooseNotices(f"{by} does not manage {contributor}.")
     if fixed := sorted(set(muted) - set(OPTIONAL)):

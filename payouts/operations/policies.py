@@ -1,4 +1,4 @@
-"""What a run obeys: thresholds, maturity, when a second approver is needed."""
+"""The rules of a run: thresholds, maturity, the need for a second approver."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _DELAYS = ("maturity_days", "bank_change_days", "probation_days")
 
 
 def _require_decider(by: User, at: datetime, seen: Presence) -> None:
-    """Who lifts a limit of approvals must be as sure as who approves."""
+    """Hold the person that lifts a limit of approvals to the checks of an approver."""
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)

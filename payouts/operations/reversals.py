@@ -1,4 +1,4 @@
-"""Taking a transfer back, and booking what came back, whoever took it.
+"""Reversing a transfer, and booking the returned money, also of reversals made by others.
 
 The same order as paying: the attempt is written down and committed before anything is sent, and after any doubt
 Stripe's list of the transfer's reversals is read before anything is sent again.
@@ -59,10 +59,10 @@ def reverse_payout(
     known_left: int | None = None,
     seen: Presence = NOBODY,
 ) -> PayoutAttempt:
-    """Take `amount_minor` of a paid payout back. Returns the attempt; the sweep finishes what has no answer yet.
+    """Take `amount_minor` of a paid payout back. Returns the attempt; the sweep finishes an attempt without an answer.
 
-    `known_left`: what the page said was left; where some came back since, nothing is done. A form that is sent twice
-    then takes a part back once.
+    `known_left`: the remainder that the page showed; where some came back since, nothing is done. A form that is sent
+    twice then takes a part back once.
     """
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
@@ -109,7 +109,7 @@ def reverse_payout(
 
 
 def transfer_id_of(payout: Payout) -> str:
-    """Of a paid payout: what Stripe calls its transfer."""
+    """Return Stripe's id of the transfer of a paid payout."""
     paid = payout.attempts.get(kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED)
     assert paid.provider_transfer_id is not None
     return paid.provider_transfer_id
@@ -149,7 +149,7 @@ def _record_failure(attempt: PayoutAttempt, error: errors.UnableToUseStripe, *, 
         case Outcome.REFUSED if is_whole_story:
             attempt.state, attempt.finished_at = PayoutAttempt.State.REFUSED, at
         case Outcome.REFUSED if error.http_status in (401, 403):
-            # Says something about our key, nothing about what an earlier send did.
+            # It says something about our key, and nothing about the effect of an earlier send.
             wait = pace.look_up_again
         case outcome:
             attempt.state = PayoutAttempt.State.UNKNOWN
@@ -165,7 +165,7 @@ def _record_failure(attempt: PayoutAttempt, error: errors.UnableToUseStripe, *, 
 
 
 def recover_reversals(*, clock: Clock = database_clock, pace: Pace = LIVE, limit: int = 100) -> int:
-    """Finish the reversals whose answer is missing. Returns how many were looked at."""
+    """Finish the reversals that lack an answer. Returns how many were looked at."""
     underway = [PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN]
     handled = 0
     while handled < limit:
@@ -196,7 +196,7 @@ def _recover(attempt: PayoutAttempt, *, clock: Clock, pace: Pace) -> None:
     try:
         found = calls.list_reversals(transfer_id_of(attempt.payout))
     except errors.UnableToUseStripe as error:
-        # Of what was sent it says nothing.
+        # It says nothing about the effect of the send.
         log.warning("reversal_look_up_failed", attempt=attempt.idempotency_key, error=str(error))
         Payout.objects.filter(pk=attempt.payout_id, lease_token=attempt.payout.lease_token).update(
             lease_until=None, lease_token=None, next_try_at=after(clock(), pace.no_answer_quiet)
@@ -249,8 +249,8 @@ def void_reversal(attempt: PayoutAttempt, *, at: datetime) -> None:
 def record_reversal(*, payout_id: int, reversal: values.TransferReversal, at: datetime) -> bool:
     """Money came back. Once for each reversal id; ours or somebody else's at Stripe, which becomes a difference.
 
-    Only what came back of the transfer that paid the payout is owed again. Another transfer of its group was never
-    booked, so neither is its reversal: that is a difference only.
+    Only money that came back of the transfer that paid the payout is owed again. Another transfer of its group was
+    never booked, so neither is its reversal: that is a difference only.
     """
     payout = Payout.objects.select_for_update(of=("self",), no_key=True).select_related("run").get(pk=payout_id)
     if Reversal.objects.filter(provider_reversal_id=reversal.id).exists():
@@ -281,7 +281,8 @@ def record_reversal(*, payout_id: int, reversal: values.TransferReversal, at: da
         words="A payment to you was taken back, wholly or in part. Your account shows what is owed to you now.",
         created_at=at,
     )  # fmt: skip
-    # The tax that belongs to what came back: of the whole, what all reversals together make, less what was given back.
+    # The tax that belongs to the returned amount: the tax on all reversals together, less the tax that was given back
+    # before.
     tax = payout.tax_minor * payout.reversed_minor // payout.amount_minor
     tax -= payout.tax_minor * before // payout.amount_minor
     entry = payouts.record_transfer_reversal(

@@ -97,8 +97,9 @@ def submit_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBOD
 
 
 def _alone(run: PayoutRun, at: datetime) -> int:
-    """What the limit for a second approver counts beside the run itself: the other parts of what it was split from, and
-    runs of the currency that went to one approver within a day. Many small runs need what one large run would."""
+    """Sum the amounts that the limit for a second approver counts beside the run itself. They are the other parts of
+    the split run, and runs of the currency that went to one approver within a day. Many small runs need the same
+    approvals as one large run."""
     dead = (PayoutRun.State.CANCELLED, PayoutRun.State.REJECTED)
     first = run
     while first.split_from is not None:
@@ -118,7 +119,7 @@ def exclude(
 ) -> tuple[PayoutRun, PayoutRun]:
     """Split a run in two: those named wait in a run of their own. Both parts are submitted and reviewed anew.
 
-    Returns (what is left, as a draft; what was set aside).
+    Returns (the remaining run, as a draft; the run set aside).
     """
     require_role(by, MAKER, ADMIN)
     run = lock(run)
@@ -166,7 +167,7 @@ def exclude(
 
 @transaction.atomic
 def take_up_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """Make a draft of what was set aside, once no other run of the currency is open."""
+    """Make a draft of a run that was set aside, once no other run of the currency is open."""
     require_role(by, MAKER, ADMIN)
     run = lock(run)
     if run.state != PayoutRun.State.SET_ASIDE:

@@ -1,4 +1,4 @@
-"""The tax form that somebody sent in: what it says is recorded by compliance, and it ends the hold for a missing one.
+"""The tax form that somebody sent in: compliance records its content, and it ends the hold for a missing one.
 
 The paper stays where it is kept. Of the tax number no more than its end comes here, enough to tell two forms apart, and
 a keyed digest, by which the same number on another account's form is noticed.
@@ -54,8 +54,8 @@ def record_tax_form(
     jurisdiction: str = US,
     seen: Presence = NOBODY,
 ) -> TaxProfile:
-    """State which form came in and what it says; a newer one replaces it. `withholding_ppb` is withheld where the
-    ledger's table of rates says nothing of the form and the country. Only the end of `number` is kept, and a digest."""
+    """Record a tax form and its content; a newer one replaces it. `withholding_ppb` is withheld where the ledger's
+    table of rates says nothing of the form and the country. Only the end of `number` is kept, and a digest."""
     require_role(by, COMPLIANCE)
     require_fresh_factor(seen)
     require_settled_role(by, at)

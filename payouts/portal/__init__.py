@@ -1,4 +1,4 @@
-"""What a contributor sees of payouts, and does about its own. One domain call a view, then translation."""
+"""A contributor's view of payouts, and the actions on its own. One domain call a view, then translation."""
 
 from __future__ import annotations
 

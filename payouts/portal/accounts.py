@@ -25,7 +25,7 @@ from people.console.refusals import explained
 @contributor_required(change=True)
 @recently_authenticated
 def set_up(request: HttpRequest) -> HttpResponse:
-    """Say what happens at Stripe, then open the account there and lead over.
+    """Explain the steps at Stripe, then open the account there and lead over.
 
     The answer to the POST is a page and no redirect: `form-action` of the content security policy would stop a form
     from ending up at another site.
@@ -49,7 +49,7 @@ def set_up(request: HttpRequest) -> HttpResponse:
 @contributor_required(change=True)
 @recently_authenticated
 def onboarding(request: HttpRequest) -> HttpResponse:
-    """A fresh single-use link to Stripe's form; also where Stripe sends somebody whose link had run out."""
+    """Lead to Stripe's form by a fresh single-use link; Stripe also sends people with an expired link here."""
     account = payees.account_of(contributor_of(request))
     if account is None or account.provider_account_id is None:
         return redirect("payouts:set_up")
@@ -94,7 +94,7 @@ def _read_account_again(request: HttpRequest) -> HttpResponse:
 @contributor_required(change=True)
 @recently_authenticated
 def bank_details(request: HttpRequest) -> HttpResponse:
-    """Name the account that bank transfers go to: for whom Stripe does not pay."""
+    """Name the account that bank transfers go to, for contributors that Stripe does not pay."""
     contributor, at = contributor_of(request), timezone.now()
     account = payees.account_of(contributor)
     if rail_of(contributor, account) != Rail.MANUAL_BANK_FILE:

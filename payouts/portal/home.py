@@ -1,4 +1,4 @@
-"""The contributor's home: what was earned, what comes next, what is allowed."""
+"""The contributor's home: the earned money, the next payout, the allowed uses."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _chart(months: list[earnings.MonthEarnings], currency: str, today: date) -> 
 
 
 def _consents(contributor: Contributor, at: datetime) -> list[tuple[str, str]]:
-    """For each scope its label and what is said of it: `all`, `some` (of the datasets) or `none`."""
+    """Return for each scope its label and its consent: `all`, `some` (of the datasets) or `none`."""
     everything, *datasets = consent_matrix(contributor, at)
     found = []
     for i, state in enumerate(everything.states):
@@ -104,7 +104,7 @@ def _consents(contributor: Contributor, at: datetime) -> list[tuple[str, str]]:
 
 
 def _first_step(contributor: Contributor) -> dict[str, str]:
-    """Why nothing is earned yet, and what has to happen first."""
+    """Return the reason why nothing is earned yet, and the step that must happen first."""
     trained = ManifestWork.objects.filter(work__dataset__contributor=contributor)
     newest = trained.select_related("manifest__model_version").order_by("-manifest__created_at", "-pk").first()
     n_works = works_of(contributor).count()

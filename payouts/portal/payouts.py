@@ -1,4 +1,4 @@
-"""The contributor's payouts: what comes next and what came, their papers, and from which sum on or whether at all."""
+"""The contributor's payouts: the next one and the past ones, their papers, the threshold, and the pause."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _payouts_page(request: HttpRequest, form: ThresholdForm, *, at: datetime, st
 
 
 def next_payout(request: HttpRequest, at: datetime) -> dict[str, Any]:
-    """What both pages say of the payout that comes next."""
+    """Return the facts that both pages show of the next payout."""
     contributor = contributor_of(request)
     latest = payees.payouts_of(contributor).first()
     left_out = next(iter(payees.left_out_of(contributor)), None)
