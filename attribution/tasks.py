@@ -14,7 +14,7 @@ from attribution.models import ModelVersion
 from attribution.operations import attributions, builds, evaluations, revisions
 
 BATCH = 64
-# Well inside the task's own limit: what is left is the next message's or the next sweep's.
+# Well inside the task's own limit: the next message or the next sweep does the rest.
 SECONDS_MAX = 120.0
 HINT_EXPIRES_SECONDS = 60
 
@@ -29,7 +29,7 @@ def attribute_received() -> int:
 
 @shared_task
 def sweep_received() -> int:
-    """Find what a lost message left behind."""
+    """Find the generations that a lost message left behind."""
     return _attribute_until_none_is_left()
 
 
@@ -41,7 +41,7 @@ STEP_SECONDS_MAX = 6 * 3600
 
 @shared_task(soft_time_limit=STEP_SECONDS_MAX, time_limit=STEP_SECONDS_MAX + 60)
 def take_build_step(step_id: int) -> bool:
-    """The hint that a step of a build can be done. Whoever finishes a stage tells of the steps of the next one."""
+    """Take the hint that a step of a build can be done. The end of a stage announces the steps of the next one."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     done = builds.take_step(step_id=step_id, at=timezone.now())
     if done:
@@ -51,7 +51,7 @@ def take_build_step(step_id: int) -> bool:
 
 @shared_task
 def sweep_builds() -> int:
-    """Tell of every step that could be done now: after a stage, and for what a lost message left behind."""
+    """Announce every step that could be done now: after a stage, and after a lost message."""
     steps = builds.steps_to_do()
     for step in steps:
         take_build_step.apply_async((step.pk,), expires=HINT_EXPIRES_SECONDS)

@@ -15,7 +15,7 @@ from attribution.operations.keys import prove
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a request comes from, in the place where REST framework expects a user."""
+    """The service behind a request, in the place where REST framework expects a user."""
 
     service: ModelService
     scopes: frozenset[str]
@@ -25,7 +25,7 @@ class Principal:
 
     @property
     def pk(self) -> int:
-        """What throttling counts by: the keys of one service share its allowance."""
+        """Key for throttling: all keys of one service share its allowance."""
         return self.service.pk
 
 
@@ -45,7 +45,7 @@ class ServiceKeyAuthentication(authentication.BaseAuthentication):
 
 
 def service_of(request: Request) -> ModelService:
-    """The service whose key the request carries."""
+    """Return the service that owns the key of the request."""
     principal: Any = request.user
     assert isinstance(principal, Principal), "A view that HasScope guards has a principal."
     return principal.service

@@ -72,7 +72,7 @@ PROBLEM_JSON = "application/problem+json"
 
 
 def problem_responses(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:
-    """What any operation may answer in place of its result."""
+    """Describe the problems that any operation may answer in place of its result."""
     meanings = {
         400: "The body is not JSON, or a parameter is not valid.",
         401: "No valid key was given.",
@@ -112,7 +112,7 @@ class ShallowJSONParser(parsers.JSONParser):
 
 
 class WritingView(APIView):
-    """What a service sends a body to: judged by its length before it is read."""
+    """Base of the views to which a service sends a body. The body's length is checked before it is read."""
 
     permission_classes = (HasScope,)
     parser_classes = (ShallowJSONParser,)

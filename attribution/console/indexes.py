@@ -1,4 +1,4 @@
-"""What administrators hand to the workers from a model version's page: builds, refits and audits of its indexes."""
+"""Work that administrators queue from a model version's page: builds, refits and evaluations of its indexes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def queue_build(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
 @recently_authenticated
 @require_POST
 def queue_again(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
-    """A build that nobody queued, or whose steps failed too often: what is done stays done."""
+    """Queue a build that nobody queued, or that failed too often: finished steps stay done."""
 
     def again(index: AttributionIndex) -> None:
         builds.queue_build(model_version=index.model_version, config=index.config, at=timezone.now())

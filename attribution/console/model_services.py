@@ -1,4 +1,4 @@
-"""The staff's pages about model services: who reports, with which keys, from which models, attributed how well."""
+"""The staff's pages about model services: their keys, their models, and how well these are attributed."""
 
 from __future__ import annotations
 

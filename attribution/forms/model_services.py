@@ -1,4 +1,4 @@
-"""What staff fill in about model services and their keys."""
+"""Forms in which staff describe model services and their keys."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def key_form(data: Any = None) -> IssueKeyForm:
 
 
 # --- indexes --------------------------------------------------------------------------------------------------------
-# What can be computed of a model, by its adapter; any other adapter is one of a model with gradients and no wording.
+# The attributors for each adapter; any other adapter is one of a model with gradients and no wording.
 ATTRIBUTORS = {
     "causal_lm": ("midpoint", "hybrid", "lexical"),
     "encoder": ("encoder",),

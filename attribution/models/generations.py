@@ -16,7 +16,7 @@ from people.models import uuid7
 
 
 class Generation(models.Model):
-    """One output that a service reported. What was reported never changes (trigger); only its state does."""
+    """One output that a service reported. The report never changes (trigger); only its state does."""
 
     # received -> attributed | unattributable; unattributable -> attributed when it is attributed again.
     # `unattributable` carries its reason in `error`.
@@ -42,26 +42,26 @@ class Generation(models.Model):
     output_sha256 = models.BinaryField(max_length=32)
     # The output's own tokens as the service reported them; null when the worker is to tokenise the text again.
     token_ids = PlainArrayField(models.IntegerField(), null=True, blank=True)
-    # What the service computed where its model runs, little-endian float32, and the index that it is meant for.
+    # Features that the service computed where its model runs, little-endian float32, and the index they are meant for.
     features = models.BinaryField(max_length=65_536, null=True, blank=True)
     features_index = models.ForeignKey(
         AttributionIndex, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
     )
     occurred_at = models.DateTimeField()
     received_at = models.DateTimeField()
-    # In billionths of the currency, whatever its minor unit: the ledger turns it into units of its asset.
+    # In billionths of the currency, for any minor unit: the ledger turns it into units of its asset.
     # Null under a plan that sets the price itself.
     gross = models.BigIntegerField(null=True, blank=True)
     currency = models.CharField(max_length=3, default="USD")
     request_sha256 = models.BinaryField(max_length=32)
-    # The digest of each part of the request, so that a conflict can name what differs.
+    # The digest of each part of the request, so that a conflict can name the parts that differ.
     request_parts = models.JSONField(default=dict)
     state = models.CharField(max_length=14, choices=State.choices, default=State.RECEIVED)
     error = models.CharField(max_length=500, blank=True)
 
     class Meta:
         indexes = [
-            # What the workers claim from: one model version at a time, the oldest first.
+            # The workers claim from here: one model version at a time, the oldest first.
             models.Index(
                 fields=["model_version", "received_at"], condition=Q(state="received"), name="generation_to_attribute"
             ),
@@ -87,7 +87,7 @@ class Generation(models.Model):
 
 
 class Attribution(models.Model):
-    """The stored result for one generation: who shaped it, by how much, and everything needed to compute it again.
+    """The stored result for one generation: its holders, their scores, and everything needed to compute it again.
 
     Append-only. The arrays run parallel to `holder_ids`, which holds every holder of the index in its order.
     """
@@ -104,7 +104,7 @@ class Attribution(models.Model):
     se = PlainArrayField(RealField())
     shares_ppb = PlainArrayField(models.BigIntegerField())
     unattributed_ppb = models.BigIntegerField()
-    # General influence (what was taught for every output): the shares that the floor pool follows.
+    # General influence (on every output alike): the shares that the base pool follows.
     general_scores = PlainArrayField(RealField())
     general_se = PlainArrayField(RealField())
     general_ppb = PlainArrayField(models.BigIntegerField())

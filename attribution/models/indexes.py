@@ -15,7 +15,7 @@ from people.models import uuid7
 
 
 class AttributionIndex(models.Model):
-    """The index of one model version under one configuration, and the audit that says what it is worth."""
+    """The index of one model version under one configuration, and the evaluation that measures its quality."""
 
     # building -> built -> audited | failed; audited <-> failed when audited again; each of them -> retired.
     # Only an audited index moves money by attribution; under any other, weight_ppb is 0.
@@ -35,7 +35,7 @@ class AttributionIndex(models.Model):
     }
 
     class Attributor(models.TextChoices):
-        """What makes the scores (influence/scorers/). Chosen by the configuration."""
+        """The method that makes the scores (influence/scorers/). Chosen by the configuration."""
 
         MIDPOINT = "midpoint", "Influence by gradients"
         LEXICAL = "lexical", "Similarity of wording"
@@ -51,7 +51,7 @@ class AttributionIndex(models.Model):
     config = models.JSONField(default=dict)
     config_sha256 = models.BinaryField(max_length=32)
     sha256 = models.BinaryField(max_length=32, null=True, blank=True)
-    # Ensemble members and numbers of each: what features must be that a service reports. Null: it takes none.
+    # Ensemble members and numbers of each: the shape of features that a service reports. Null: it takes none.
     feature_shape = ArrayField(models.IntegerField(), size=2, null=True, blank=True)
     state = models.CharField(max_length=8, choices=State.choices, default=State.BUILDING)
     audit = models.JSONField(null=True, blank=True)
@@ -66,7 +66,7 @@ class AttributionIndex(models.Model):
     # Fit of its basis to its items (influence.index.reader.Condition): counts, captured energy, reasons to refit.
     condition = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField()
-    # When it was handed to the workers; null for one that is built by whoever asked for it.
+    # When it was handed to the workers; null for an index that its caller builds itself.
     queued_at = models.DateTimeField(null=True, blank=True)
     audited_at = models.DateTimeField(null=True, blank=True)
     # While an audit waits for the workers or is made by them; and why the last one that was queued failed.
@@ -112,7 +112,7 @@ class AttributionIndex(models.Model):
 
     @property
     def method_words(self) -> str:
-        """What its scores are, for readers. Only what follows the model's training is called influence."""
+        """Name its scores for readers. Only scores that follow the model's training are called influence."""
         if self.attributor == self.Attributor.PUSHED:
             claim = "as influence" if self.measures_influence else "as similarity, not influence"
             return f"Features that the service computed, {claim}"
@@ -140,8 +140,8 @@ class AttributionIndex(models.Model):
 
 
 class BuildStep(models.Model):
-    """One step of a build that workers share (influence/index/build.py). Files say whether it is done; this row is what
-    a worker claims, by an advisory lock on it, and what the console shows."""
+    """One step of a build that workers share (influence/index/build.py). Files tell whether it is done. A worker claims
+    this row by an advisory lock on it, and the console shows it."""
 
     index = models.ForeignKey(AttributionIndex, on_delete=models.CASCADE, related_name="steps")
     # Every stage needs those before it; the last one, `assemble`, makes the index usable.
@@ -166,9 +166,9 @@ class BuildStep(models.Model):
 
 
 class IndexRevision(models.Model):
-    """A state of an index: what was taken out or put in since the one before. Append-only.
+    """A state of an index: the works taken out or put in since the state before. Append-only.
 
-    A work whose holder became another is both: taken out of the one and put in for the other.
+    A work that changed its holder is both: taken out of the old holder and put in for the new one.
 
     An attribution keeps the revision that made it; its files stay, so that it can be opened as it was.
     """

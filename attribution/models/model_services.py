@@ -12,7 +12,7 @@ from people.models import uuid7
 
 
 class ModelService(models.Model):
-    """An API caller: something that runs models and reports what they generate."""
+    """An API caller that runs models and reports their generations."""
 
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     name = models.CharField(max_length=100, unique=True)

@@ -12,7 +12,7 @@ from people.models import uuid7
 
 
 class ModelVersion(models.Model):
-    """One trained checkpoint of a service's model, with what is needed to load it again."""
+    """One trained checkpoint of a service's model, with everything needed to load it again."""
 
     # registered -> ready (its manifest is stored) -> retired; registered -> retired
     class State(models.TextChoices):
@@ -55,7 +55,7 @@ class ModelVersion(models.Model):
 
 
 class TrainingManifest(models.Model):
-    """Exactly what a model version was trained on."""
+    """The exact training data of a model version."""
 
     model_version = models.OneToOneField(ModelVersion, on_delete=models.PROTECT, related_name="manifest")
     sha256 = models.BinaryField(max_length=32)
@@ -85,7 +85,7 @@ class ManifestWork(models.Model):
 
 
 class TrainingItem(models.Model):
-    """What a model was trained on: a part of a work, in tokens of the model's own tokeniser."""
+    """A part of a work that a model was trained on, in tokens of the model's own tokeniser."""
 
     manifest = models.ForeignKey(TrainingManifest, on_delete=models.PROTECT, related_name="items")
     ordinal = models.IntegerField()

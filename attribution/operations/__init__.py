@@ -1,1 +1,1 @@
-"""What can be done with model services, their models and what they generate: one module a noun."""
+"""Operations on model services, their models and their generations: one module a noun."""

@@ -41,11 +41,11 @@ log = structlog.get_logger(__name__)
 
 
 def attribute_batch(*, limit: int = 64, at: datetime) -> int:
-    """Settle up to `limit` received generations of one model version; how many were. 0: there is nothing to do.
+    """Settle up to `limit` received generations of one model version; returns their number. 0: there is nothing to do.
 
-    A generation whose model version has no serving index stays received until it has one. Model versions take their
-    turn by who has waited longest. One that cannot be worked on (a damaged index, a factory that is gone) holds up no
-    other, and is raised only when there is nothing else left to do.
+    A generation of a model version without a serving index stays received until it has one. The model version with the
+    longest wait comes first. A damaged index or a missing factory holds up no other model version. Its error is raised
+    only when there is nothing else left to do.
     """
     assert 1 <= limit <= BATCH_MAX
     failures: list[Exception] = []
@@ -86,7 +86,7 @@ def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, a
 
 
 def groups_at(opened: Opened, at: datetime) -> Groups:
-    """Who counts as one, read once: a link that is decided meanwhile counts from the next batch on."""
+    """Read the groups of one beneficial owner, once: a link decided meanwhile counts from the next batch on."""
     return counted_as_one(opened.index.holder_ids, at)
 
 
@@ -181,7 +181,7 @@ class GeneralShares:
 
 
 def _evidence(measured: Measured, specific: shares.Shares) -> dict[str, list[list[float]]]:
-    """The works behind the shares; of a holder who earned nothing there is nothing to show."""
+    """Look up the works behind the shares; a holder without a share has no evidence."""
     earners = {holder for holder, part in zip(specific.holder_ids, specific.ppb, strict=True) if part}
     return {
         str(holder): [[work, round(score, 9)] for work, score in works]

@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 def queue_build(
     *, model_version: ModelVersion, config: Mapping[str, Any] | None = None, at: datetime
 ) -> AttributionIndex:
-    """Hand the build of an index to the workers; what failed before is tried again. See build_index for `config`."""
+    """Hand the build of an index to the workers; failed steps are tried again. See build_index for `config`."""
     with transaction.atomic():
         row = claim(model_version, Wanted.from_json(config or {}), at=at, queued=True)
         BuildStep.objects.get_or_create(index=row, stage=PLAN, member=0, part=0, defaults={"position": 0})
@@ -68,9 +68,9 @@ def steps_to_do(*, index: AttributionIndex | None = None, limit: int = 64) -> li
 
 
 def take_step(*, step_id: int, at: datetime) -> bool:
-    """Do one step; whether it was done here and now. False: another worker has it, it is done, or its turn is to come.
+    """Do one step. Returns False if another worker has it, it is done, or its turn is to come.
 
-    What goes wrong is counted and shown with the step, and raised.
+    A failure is counted and shown with the step, and raised.
     """
     with session_lock(LOCK_CLASS, step_id) as mine:
         step = BuildStep.objects.select_related("index__model_version__manifest").filter(pk=step_id).first()
@@ -116,7 +116,7 @@ def _do(step: BuildStep, *, at: datetime) -> None:
 
 
 def _plan(index: AttributionIndex) -> None:
-    """Decide the steps: those of the gradients, and one that does what is left."""
+    """Decide the steps: those of the gradients, and one for all the rest."""
     from influence import scorers as attributors
     from influence.index import build as building
 
@@ -162,7 +162,7 @@ def _open(index: AttributionIndex) -> _Opened:
         return _opened(index.pk, part[0], building.draft_of(part[0]))
     _opened.cache_clear()
     model = load_model(version=index.model_version)
-    # What goes on from finished gradients is of their items, whatever left or came back since.
+    # A build from finished gradients is of their items, even if works left or came back since.
     works = None if part is None else attributors.open_attributor(part[0]).works()
     return _Opened(model, ManifestItems(index.model_version, model, works=works), None)
 

@@ -1,7 +1,7 @@
 """One generation as a service reports it: read, judged by itself, and digested, before anything is looked up or stored.
 
-Decides what a well-formed generation is. Whether the plan in force wants a gross, and in which currency, is the
-ledger's to know.
+Decides whether a generation is well formed. The ledger decides whether the plan in force wants a gross, and in which
+currency.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ AGE_MAX = timedelta(days=35)
 CLOCK_SKEW_MAX = timedelta(minutes=5)
 PARTS = ("model_version", "occurred_at", "prompt", "output", "gross")
 
-# Up to a billion, in billionths: what fits the column and every currency's scale.
+# Up to a billion, in billionths: this fits the column and every currency's scale.
 _AMOUNT = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,9})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII)
@@ -38,7 +38,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class UnableToAccept(Exception):
-    """One generation of a batch was not stored. `problem` names the reason, `members` what belongs to it."""
+    """One generation of a batch was not stored. `problem` names the reason, `members` its further facts."""
 
     def __init__(self, problem: str, detail: str, *, status: int = 422, **members: Any) -> None:
         super().__init__(detail)
@@ -75,7 +75,7 @@ class Candidate:
 
 
 def read_candidate(generation: Any, *, at: datetime) -> Candidate:
-    """Raises UnableToAccept for what is not well formed."""
+    """Read one generation. Raises UnableToAccept when it is not well formed."""
     body = _object(generation, "", required=("external_id", "model_version", "occurred_at", "output"),
                    optional=("prompt", "features", "gross"))  # fmt: skip
     external_id = body["external_id"]
@@ -97,7 +97,7 @@ def read_candidate(generation: Any, *, at: datetime) -> Candidate:
         "model_version": _digest(model_version),
         "occurred_at": _digest(occurred_at.isoformat()),
         "prompt": _digest(prompt),
-        # What the service says of an output belongs to it; an output without features keeps the digest it always had.
+        # Reported features belong to their output. An output without features keeps the digest it always had.
         "output": _digest(told),
         "gross": _digest([gross, currency]),
     }
@@ -229,5 +229,5 @@ def _gross(value: Any) -> tuple[int | None, str]:
 
 
 def _digest(part: Any) -> str:
-    """128 bits are enough to name what differs; whether anything does, the full digest over all parts decides."""
+    """Digest a part. 128 bits are enough to name a difference; the full digest over all parts decides on equality."""
     return hashlib.sha256(json.dumps(part).encode()).hexdigest()[:32]

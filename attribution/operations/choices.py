@@ -1,4 +1,4 @@
-"""Choosing the configuration of an index by what retraining shows, on other coalitions than those that audit it."""
+"""Choose the configuration of an index by retraining, on other coalitions than those of its evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audits that workers make: queued on the index, made by whoever holds its lock, gone on with after a kill."""
+"""Evaluations that workers run: queued on the index, run by the holder of its lock, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 def queue_audit(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
-    """Hand the audit of an index to the workers; what it finds is acted upon as audit_index says."""
+    """Hand the evaluation of an index to the workers; audit_index describes the consequences of its result."""
     with transaction.atomic():
         ModelVersion.objects.select_for_update(no_key=True).get(pk=index.model_version_id)
         row = AttributionIndex.objects.select_related("model_version").get(pk=index.pk)
@@ -36,7 +36,7 @@ def queue_audit(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
 
 
 def audits_to_do() -> list[int]:
-    """Ids of the indexes whose audit is queued, whoever waits longest first."""
+    """List the ids of the indexes with a queued evaluation, longest wait first."""
     queued = AttributionIndex.objects.filter(audit_queued_at__isnull=False).order_by("audit_queued_at", "pk")
     return list(queued.values_list("pk", flat=True))
 
@@ -50,11 +50,10 @@ def take_audit(
     generations: int = AUDIT_GENERATIONS,
     controls: bool = True,
 ) -> bool:
-    """Make a queued audit; whether it was made here and now. False: another worker is at it, or it is done.
+    """Run a queued evaluation. Returns False if another worker has it or it is already done.
 
-    Without `coalitions` 16 are retrained, or all that there are of few holders. What goes wrong is shown with the
-    index, which then waits for nothing; a worker that is killed leaves the audit to the next one, and retrained models
-    are kept.
+    Without `coalitions` 16 are retrained, or all that there are of few holders. A failure is shown with the index,
+    which then waits for nothing. A killed worker leaves the evaluation to the next one. Retrained models are kept.
     """
     with session_lock(LOCK_CLASS, index_id) as mine:
         index = AttributionIndex.objects.select_related("model_version__manifest").filter(pk=index_id).first()

@@ -47,7 +47,7 @@ class Opened:
 
 
 class UnableToLoadModel(Exception):
-    """The checkpoint is not what was registered, its factory is not named any more, or its device is not there."""
+    """The checkpoint differs from the registered one, its factory is not named any more, or its device is missing."""
 
     status = 409
     problem = "unable-to-load-model"
@@ -55,7 +55,7 @@ class UnableToLoadModel(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A configuration in its parts: what decides the numbers, and what is decided around it."""
+    """A configuration in its parts: the settings that decide the numbers, and the settings around them."""
 
     index: IndexConfig
     noise_z: float
@@ -64,7 +64,7 @@ class Wanted:
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> Wanted:
-        """Raises UnableToBuild: the configuration is not one, by name of what is wrong with it."""
+        """Read a configuration. Raises UnableToBuild, with the name of the fault, when it is not one."""
         from influence.index.config import IndexConfig, is_number
 
         wanted = dict(config)
@@ -150,7 +150,7 @@ def _share_gradients(
 def assemble(
     row: AttributionIndex, *, model: LoadedModel, items: ManifestItems, at: datetime, progress: Progress | None = None
 ) -> AttributionIndex:
-    """Do what is left of a build of these items, and let the row say that it is built."""
+    """Finish the rest of a build of these items, and mark the row as built."""
     from influence import scorers as attributors
 
     wanted = Wanted.from_json(row.config)
@@ -171,7 +171,7 @@ def assemble(
 
 
 def own_generations(model: LoadedModel, wanted: Wanted) -> Sequence[Example]:
-    """Whose mean query the index keeps; none where the model's factory offers none."""
+    """Sample the generations for the index's mean query; none where the model's factory offers none."""
     return model.sample(wanted.own_generations, wanted.index.seed) if model.sample else ()
 
 
@@ -204,7 +204,7 @@ def claim(version: ModelVersion, wanted: Wanted, *, at: datetime, queued: bool =
         if queued:
             row.queued_at = at
             row.save(update_fields=["queued_at"])
-            # Planned anew: what is done is found done, what failed is tried again.
+            # Planned anew: finished steps are found done, failed ones are tried again.
             row.steps.all().delete()
         return row
 
@@ -222,7 +222,7 @@ def _record_built(row: AttributionIndex, built: Attributor, *, at: datetime) -> 
         row.serving = not AttributionIndex.objects.filter(model_version=row.model_version, serving=True).exists()
         row.condition = describe_condition(built)
         row.save(update_fields=["sha256", "method", "state", "serving", "condition", "feature_shape"])
-        # What it lacks and not what should be lacking now: works that left or came back meanwhile are followed later.
+        # The works it lacks, not those that it should lack now: works that left or came back meanwhile follow later.
         trained_on = ManifestWork.objects.filter(manifest__model_version=row.model_version)
         lacking = set(trained_on.values_list("work_id", flat=True)) - set(built.works()[1].tolist())
         IndexRevision.objects.create(
@@ -232,7 +232,7 @@ def _record_built(row: AttributionIndex, built: Attributor, *, at: datetime) -> 
 
 
 def describe_condition(built: Attributor) -> dict[str, Any]:
-    """What the console shows of how well the basis fits; empty for an index that has none."""
+    """Describe for the console how well the basis fits; empty for an index that has none."""
     from influence.scorers import condition_of
 
     condition = condition_of(built)
@@ -280,7 +280,7 @@ def audit_index(
         model=model,
         items=index_items(version=index.model_version, model=model, works=opened.index.works()),
         held_out=model.held_out(),
-        # Other generations than those whose mean the index keeps.
+        # Other generations than those behind the index's mean query.
         own_generations=model.sample(generations, seed + 1),
         cache=cache or audit_cache(version=index.model_version),
         coalitions=coalitions,
@@ -293,12 +293,12 @@ def audit_index(
 
 
 def audit_cache(*, version: ModelVersion) -> Path:
-    """Where retrained models' utilities are kept: they are the model version's, whatever index is held against them."""
+    """Path of retrained models' utilities. They belong to the model version and serve every index of it."""
     return Path(settings.TRIBUTARY_DATA) / "audits" / str(version.public_id)
 
 
 def record_audit(*, index: AttributionIndex, report: Mapping[str, Any], at: datetime) -> AttributionIndex:
-    """Store what an audit found (influence.evaluation.lds.audit's report), wherever it ran, and act on it."""
+    """Store the report of an evaluation (influence.evaluation.lds.audit), run anywhere, and act on it."""
     # Works may have left the index while it was audited: the basis and the method are the same.
     revisions = {bytes(sha256).hex() for sha256 in index.revisions.values_list("sha256", flat=True)}
     if report["index_sha256"] not in {bytes(index.sha256 or b"").hex(), *revisions}:
@@ -378,9 +378,9 @@ def _open(data: str, directory: str, sha256: str, model_version_id: int, index_i
 
 
 def index_items(*, version: ModelVersion, model: LoadedModel, works: Any = None) -> list[IndexItem]:
-    """The manifest's items as the model reads them, in order; refuses a work whose content changed, or a range that
-    does not fit it. With `works`, as Attributor.works gives them, those of an index under the index's holders. All of
-    them in memory, which an audit needs and a build does not."""
+    """Read the manifest's items as the model reads them, in order. Refuses a work with changed content, or a range that
+    does not fit it. With `works`, as Attributor.works gives them, reads those of an index under the index's holders.
+    All of them are in memory: an evaluation needs that and a build does not."""
     from influence.index.sources import read_all
 
     return read_all(ManifestItems(version, model, works=works))

@@ -1,4 +1,4 @@
-"""Service keys: what a key looks like, how one is proved, and what it allows.
+"""Service keys: their form, their proof, and their scopes.
 
 A key reads `trib_<prefix>_<secret>`. The prefix finds the row; the secret is 256 random bits, so that a plain SHA-256
 digest is enough: there is nothing to guess and nothing for a slow password hash to protect."""

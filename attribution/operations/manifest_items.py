@@ -1,6 +1,6 @@
 """The training items of a manifest as a build reads them: labels at once, texts a part at a time.
 
-Works that were removed from the model version's indexes (WorkRemoval) are left out. A work whose content changed, or a
+Works that were removed from the model version's indexes (WorkRemoval) are skipped. A work with changed content, or a
 range that does not fit it, is refused by name.
 """
 
@@ -103,7 +103,7 @@ class ManifestItems:
         if self._model.adapter.name == "pushed":
             from influence.adapters import Example
 
-            # What a service computed it names by the items' numbers; nobody here reads the works for it.
+            # A service names its features by the items' numbers; nobody here reads the works for them.
             return {ordinal: Example((ordinal,)) for ordinal in ordinals}
         grouped: dict[int, list[TrainingItem]] = defaultdict(list)
         for item in TrainingItem.objects.filter(manifest=self._version.manifest, ordinal__in=ordinals):
@@ -125,7 +125,7 @@ def _misfit(work: Work, item: TrainingItem) -> str:
 
 
 def _read_text(work: Work) -> str:
-    """The text of a work, which must be what was registered."""
+    """Read the text of a work, which must equal the registered text."""
     try:
         return works_queries.content(work).decode("utf-8")
     except works_queries.DamagedContent as damage:

@@ -1,7 +1,7 @@
-"""What an index says about generations: scores of holders, of groups, and of the works behind them. Nothing is stored.
+"""Scores of an index for generations: of holders, of groups, and of the works behind them. Nothing is stored.
 
-A generation that cannot be measured says why, in words for whoever reported it, and costs the others of its batch
-nothing.
+A generation that cannot be measured gives its reason, in words for the service that reported it. It costs the others of
+its batch nothing.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 EVIDENCE_HOLDERS = 20
 EVIDENCE_WORKS = 5
-# Longer than a task may take: whatever ends a worker ends its session with it, and this one only what is stuck.
+# Longer than a task may take: the end of a worker ends its session with it, and this limit ends only stuck sessions.
 MEASURE_SECONDS_MAX = 900
-# What a model's own code raises for an input it cannot take; torch raises RuntimeError. A worker that is told to stop,
-# or runs out of memory, raises something else, and the batch stays received.
+# Errors that a model's own code raises for an input it cannot take; torch raises RuntimeError. A worker that is told to
+# stop, or runs out of memory, raises something else, and the batch stays received.
 MODEL_ERRORS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the model says about one generation, before anything is stored. Floats as the index gave them."""
+    """The model's scores for one generation, before anything is stored. Floats as the index gave them."""
 
     holder_ids: tuple[int, ...]
     specific: list[float]
@@ -49,7 +49,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Unattributable:
-    """Why a generation cannot be attributed, in words for whoever reported it."""
+    """Reason why a generation cannot be attributed, in words for the service that reported it."""
 
     reason: str
 
@@ -81,7 +81,7 @@ def _example(opened: Opened, generation: Generation) -> Example | Unattributable
     if opened.model.adapter.name == "pushed":
         return _pushed_example(opened, generation)
     tokeniser = opened.model.tokeniser
-    # What the token ids of a black box stand for is known to the service alone: its outputs are compared by their text.
+    # Only the service knows the meaning of a black box's token ids: its outputs are compared by their text.
     token_ids = None if opened.model.adapter.name == "encoder" else generation.token_ids or None
     if not generation.output_text and not token_ids:
         return Unattributable("The output is empty.")
@@ -165,13 +165,13 @@ def _measure_together(opened: Opened, examples: dict[int, Example], groups: Grou
             groups=[Group(tuple(group), *parts) for group, parts in zip(groups, of_groups, strict=True)],
             top_works={holder: [(work.work_id, work.score) for work in works[row][holder]] for holder in leaders[row]},
             prompt_tokens=example.prompt_tokens,
-            # What is no text is scored as one.
+            # An example that is not text counts as one token.
             scored_tokens=max(len(example.tokens) - max(example.prompt_tokens, 1), 1),
         )
     return found
 
 
 def _leaders(holder_ids: Sequence[int], scores: Any) -> list[int]:
-    """The holders with the largest positive scores, best first: those whose works are looked up as evidence."""
+    """Find the holders with the largest positive scores, best first, to look up their works as evidence."""
     order = scores.argsort()[::-1][:EVIDENCE_HOLDERS]
     return [holder_ids[place] for place in order if scores[place] > 0]

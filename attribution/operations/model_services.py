@@ -1,4 +1,4 @@
-"""Model services and their keys: who may report, and with what credential."""
+"""Model services and their keys: which callers may report, and with which credential."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class UnableToSuspendService(Exception):
 
 
 def suspend_service(*, service: ModelService) -> ModelService:
-    """Refuse every key of the service until it is resumed. What it reported stays."""
+    """Refuse every key of the service until it is resumed. Its reports stay."""
     return _set_active(service, active=False)
 
 
@@ -73,7 +73,7 @@ def issue_key(
     expires_at: datetime | None = None,
     by: Any = None,
 ) -> tuple[ServiceKey, str]:
-    """A new key and its text, which is shown here and never again. `by` is the user who asked for it."""
+    """Issue a new key and return its text, which is shown here and never again. `by` is the user that asked for it."""
     wanted = sorted(set(scopes))
     unknown = set(wanted) - set(ServiceKey.Scope.values)
     if unknown or not wanted:

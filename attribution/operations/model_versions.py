@@ -1,4 +1,4 @@
-"""Model versions and what they were trained on: the checkpoint kept by its digest, the manifest with its consents."""
+"""Model versions and their training data: the checkpoint kept by its digest, the manifest with its consents."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def register_model_version(
     """Copy the checkpoint's files to where only their digest names them, and register the version.
 
     A file `initial.safetensors` is the checkpoint that training started from. Only adapters that exist and factories
-    that the settings name can be registered: what loads a model is never taken from outside.
+    that the settings name can be registered: code that loads a model is never taken from outside.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}", name):
         raise UnableToRegisterModelVersion("A name has up to 100 letters, digits and . _ : / - characters.")
@@ -94,7 +94,7 @@ class UnableToRetireModelVersion(Exception):
 
 
 def retire_model_version(*, model_version: ModelVersion) -> ModelVersion:
-    """Take no new generations of it. What was reported is still attributed, so that its index goes on serving."""
+    """Take no new generations of it. Reported ones are still attributed, so that its index goes on serving."""
     with transaction.atomic():
         version = ModelVersion.objects.select_for_update(no_key=True).get(pk=model_version.pk)
         if version.state == ModelVersion.State.RETIRED:
@@ -133,7 +133,7 @@ class UnableToRegisterManifest(Exception):
 
 
 def register_manifest(*, model_version: ModelVersion, items: Sequence[NewItem], at: datetime) -> TrainingManifest:
-    """Record exactly what a model version was trained on, each work with the consent in force when it was trained.
+    """Record the exact training data of a model version, each work with the consent in force when it was trained.
 
     Refused as a whole when one work lacks that consent: a model trained on it must not be reported for.
     """
@@ -231,7 +231,7 @@ def _keep(directory: Path) -> _Kept:
     incoming = models / f".incoming-{uuid.uuid4().hex}"
     try:
         incoming.mkdir()
-        # Hashed while it is copied: the digest is that of the bytes which are kept, whatever happens to the original.
+        # Hashed while it is copied: the digest is that of the kept bytes, even if the original changes.
         files = {name: _hash(path, copy_to=incoming / name) for name, path in _files_of(directory).items()}
         digest = _digest_of_files(files)
         target = models / digest.hex()

@@ -1,4 +1,4 @@
-"""Attribution again, many generations at a time: what an index that took over later says of what another attributed."""
+"""Attribution again, many generations at a time: a later index scores generations that another index attributed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from attribution.operations.measurements import Unattributable, let_the_model_ta
 def attribute_batch_again(*, index: AttributionIndex, generation_ids: Sequence[UUID], at: datetime) -> int:
     """A new revision by `index` for each settled generation of its model version; returns how many have one.
 
-    What the index cannot read, and what is no longer settled, keeps the revision that stands. In one transaction.
-    Raises UnableToAttribute where the index does not serve any more.
+    A generation that the index cannot read, or that is no longer settled, keeps the revision that stands. In one
+    transaction. Raises UnableToAttribute where the index does not serve any more.
     """
     with transaction.atomic():
-        # Opening the index takes its time as well, and whoever restates calls this in a transaction of its own.
+        # Opening the index takes its time as well, and a restatement calls this in a transaction of its own.
         let_the_model_take_its_time()
         opened = open_built(index=index)
         if not AttributionIndex.objects.filter(pk=index.pk, serving=True).exists():

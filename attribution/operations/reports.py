@@ -1,4 +1,4 @@
-"""Taking in what a model service reports: each generation is judged alone, stored once, and answered the same again."""
+"""Reports of model services: each generation is judged alone, stored once, and answered the same again."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class ReportResult:
 def report_generations(
     *, service: ModelService, generations: Sequence[Any], at: datetime, may_push_features: bool = False
 ) -> list[ReportResult]:
-    """Store what is new and well formed; answer each generation in the order given.
+    """Store the new and well-formed generations; answer each generation in the order given.
 
-    `may_push_features`: whether the caller may say itself what its outputs drew on (scope features:write).
+    `may_push_features`: whether the caller may report the features of its outputs itself (scope features:write).
 
-    Idempotent per (service, external id), also between processes: the unique constraint decides who was first, and
-    whoever comes second is compared with what is stored. A repeated report is answered even when it would be refused
-    as a new one (it has grown too old, its model version was retired).
+    Idempotent per (service, external id), also between processes: the unique constraint decides the first report, and
+    every later one is compared with the stored one. A repeated report is answered even when it would be refused as a
+    new one (it has grown too old, its model version was retired).
     """
     if not 1 <= len(generations) <= BATCH_MAX:
         raise UnableToReport(f"A batch holds 1 to {BATCH_MAX} generations, not {len(generations)}.")
@@ -122,7 +122,7 @@ def _name_model_versions(
 
 
 def _index_of(version: Any) -> AttributionIndex | None:
-    """The serving index that takes features of this model version, from what its query was annotated with."""
+    """Find the serving index that takes features of this model version, from the annotations of its query."""
     if version.index_pk is None:
         return None
     return AttributionIndex(pk=version.index_pk, public_id=version.index_public_id, feature_shape=version.index_shape)

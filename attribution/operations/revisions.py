@@ -63,9 +63,9 @@ def restore_works(*, model_version: ModelVersion, works: Sequence[Work], at: dat
 
 
 def follow_consent(*, model_version: ModelVersion, at: datetime) -> tuple[int, int]:
-    """Remove what may no longer be used for training, restore what may again; how many of each.
+    """Remove works that may no longer be used for training, restore those that may again; returns both numbers.
 
-    For programmes whose terms say so: elsewhere a model goes on crediting works that it was trained on.
+    For programmes with terms that say so: elsewhere a model goes on crediting works that it was trained on.
     """
     trained_on = ManifestWork.objects.filter(manifest__model_version=model_version)
     works = Work.objects.in_bulk(trained_on.values_list("work_id", flat=True))
@@ -80,7 +80,7 @@ def follow_consent(*, model_version: ModelVersion, at: datetime) -> tuple[int, i
 
 
 def indexes_to_revise() -> list[AttributionIndex]:
-    """Built indexes whose works are not those that should count, or count for another holder than theirs."""
+    """List built indexes that hold the wrong works, or that credit a work to the wrong holder."""
     built = _with_version(AttributionIndex.objects.filter(state__in=CHANGEABLE).order_by("pk"))
     return [index for index in built if any(_changes(index))]
 
@@ -108,12 +108,12 @@ def revise_indexes(*, at: datetime) -> int:
 
 
 def revise_index(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
-    """Bring an index in line with what should count, as a new revision; unchanged when it is.
+    """Bring an index in line with the works that should count, as a new revision; unchanged when it is.
 
-    One that all works have left credits nobody: what its generations bring goes where what is unattributed goes. Raises
-    BeingRevised while another process changes it.
+    An index that all works have left credits nobody: the money for its generations goes to the destination of the
+    unattributed part. Raises BeingRevised while another process changes it.
     """
-    # From the files to the row: what another process wrote meanwhile, it may not have recorded yet.
+    # From the files to the row: another process may have written meanwhile and not recorded it yet.
     with session_lock(LOCK_CLASS, index.pk) as mine:
         if not mine:
             raise BeingRevised("Another process is changing this index.")
@@ -138,7 +138,7 @@ def _revise(index: AttributionIndex, *, at: datetime) -> AttributionIndex:
     except UnableToBuild:
         if not gone - again:
             raise
-        # What leaves does not wait for what cannot be read: that is said, and tried again, by the next sweep.
+        # Removals do not wait for unreadable works: the next sweep reports these and tries them again.
         gone, again, proposals, items = gone - again, set(), [], []
     opened = scorers.open_attributor(directory, model=model)
     if counted := (again - gone) & set(opened.works()[1].tolist()):
@@ -164,7 +164,7 @@ def _revise(index: AttributionIndex, *, at: datetime) -> AttributionIndex:
 
 
 def refit_index(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
-    """Queue an index of the same configuration with a basis fitted again on what counts now.
+    """Queue an index of the same configuration with a basis fitted again on the items that count now.
 
     It takes over when it passes its audit, as any later index does. Refused while one of them is being built.
     """

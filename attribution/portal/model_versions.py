@@ -1,4 +1,4 @@
-"""What a contributor sees of the models trained on their works: a card on other apps' pages, or a page alone."""
+"""A contributor's view of the models trained on their works: a card on other apps' pages, or a page alone."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def attribution_of(generation_id: uuid.UUID, *, revision: int | None = None) -> 
 
 
 def general_key(index: AttributionIndex) -> str:
-    """What decides between equal remainders of general shares, which are the same for every generation of an index."""
+    """Key that decides between equal remainders of general shares, the same for every generation of an index."""
     return str(index.public_id)
 
 
@@ -83,12 +83,12 @@ def groups_of(attribution: Attribution) -> list[Group]:
 
 
 def group_of(attribution: Attribution, holder_id: int) -> Group | None:
-    """With whom a holder counted as one; None for one that counted alone."""
+    """Find the group of the same beneficial owner that a holder counted in; None for a holder that counted alone."""
     return next((group for group in groups_of(attribution) if holder_id in group.holder_ids), None)
 
 
 def positive_sum(attribution: Attribution) -> float:
-    """What shares are parts of: the positive scores of those who count, a group once."""
+    """Sum the whole that shares are parts of: the positive scores of counted holders, a group once."""
     groups = groups_of(attribution)
     grouped = {holder_id for group in groups for holder_id in group.holder_ids}
     alone = zip(attribution.holder_ids, attribution.scores, strict=True)
@@ -130,7 +130,7 @@ def top_works(
 ) -> dict[int, list[Evidence]]:
     """For each holder (all, or those asked for) the works behind its share, strongest first.
 
-    `with_passages` reads the works' contents; ask for it only for those to whom the works belong.
+    `with_passages` reads the works' contents; ask for it only for the owners of the works.
     """
     wanted = {
         int(holder): works[:limit]

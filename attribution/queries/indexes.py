@@ -13,7 +13,7 @@ from attribution.models import (
 
 @dataclass(frozen=True, slots=True)
 class BuildProgress:
-    """How far the workers are with an index: steps done, steps known, the stage at work, and what stands in the way."""
+    """Progress of the workers on an index: steps done, steps known, the stage at work, and the obstacle, if any."""
 
     done: int
     steps: int

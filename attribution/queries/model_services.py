@@ -22,7 +22,7 @@ class ServiceSummary:
 
 
 def services(*, at: datetime) -> list[ServiceSummary]:
-    """Every service by name, with what its list shows."""
+    """List every service by name, with the columns of its list."""
     in_force = ServiceKey.objects.in_force(at)
     rows = ModelService.objects.annotate(
         n_keys=Count("keys", filter=Q(keys__in=in_force), distinct=True),

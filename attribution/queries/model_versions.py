@@ -31,7 +31,7 @@ def models_trained_on(contributor: Contributor) -> QuerySet[ManifestWork]:
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A model that was trained on works of a contributor, and what a withdrawal since then means for it."""
+    """A model that was trained on works of a contributor, and the effect of a later withdrawal on it."""
 
     model_version: ModelVersion
     works: int
@@ -65,7 +65,7 @@ def trained_models(*, contributor: Contributor, at: datetime, work: Work | None 
 # --- services and their models --------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class VersionSummary:
-    """A model version, what it was trained on, what attributes its generations, and how many wait for that."""
+    """A model version, its training data, its attributing index, and the number of generations that wait for it."""
 
     model_version: ModelVersion
     manifest: TrainingManifest | None

@@ -1,4 +1,4 @@
--- What may change after it is written, and how: append-only rows, states that only go forward, credentials that stay.
+-- Permitted changes after a row is written: append-only rows, states that only go forward, credentials that stay.
 
 -- Attributions: append-only.
 REVOKE UPDATE, DELETE ON attribution_attribution FROM tributary_app;
@@ -7,7 +7,7 @@ CREATE OR REPLACE TRIGGER attribution_is_append_only BEFORE UPDATE OR DELETE ON 
 CREATE OR REPLACE TRIGGER attribution_is_not_truncated BEFORE TRUNCATE ON attribution_attribution
   FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change('rows are append-only');
 
--- Generations: what was reported stays; the state goes forward.
+-- Generations: the report stays; the state goes forward.
 REVOKE DELETE ON attribution_generation FROM tributary_app;
 CREATE OR REPLACE TRIGGER generation_is_kept BEFORE DELETE ON attribution_generation
   FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a reported generation is kept');
@@ -21,7 +21,7 @@ CREATE OR REPLACE TRIGGER generation_stays_as_reported BEFORE UPDATE ON attribut
          NEW.gross, NEW.currency, NEW.request_sha256, NEW.request_parts))
   EXECUTE FUNCTION rows_refuse_change('what was reported does not change');
 
--- Model versions and what they were trained on.
+-- Model versions and their training data.
 CREATE OR REPLACE TRIGGER model_version_stays_as_registered BEFORE UPDATE ON attribution_modelversion FOR EACH ROW
   WHEN ((OLD.id, OLD.public_id, OLD.service_id, OLD.name, OLD.adapter, OLD.factory, OLD.config, OLD.checkpoint_sha256,
          OLD.initial_sha256, OLD.trained_at, OLD.created_at)
@@ -59,7 +59,7 @@ CREATE OR REPLACE TRIGGER work_removal_stays_as_decided BEFORE UPDATE ON attribu
         OR OLD.restored_at IS NOT NULL)
   EXECUTE FUNCTION rows_refuse_change('a removal changes only by its end');
 
--- Service keys: the credential stays what was issued, and a revocation is final.
+-- Service keys: the issued credential stays, and a revocation is final.
 CREATE OR REPLACE TRIGGER service_key_stays_as_issued BEFORE UPDATE ON attribution_servicekey FOR EACH ROW
   WHEN ((OLD.id, OLD.service_id, OLD.prefix, OLD.digest, OLD.scopes, OLD.created_at, OLD.replaces_id, OLD.issued_by_id)
         IS DISTINCT FROM
