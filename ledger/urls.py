@@ -13,6 +13,7 @@ from ledger.console import (
     periods,
     plans,
     taxes,
+    transactions,
 )
 from ledger.console import (
     contracts as console_contracts,
@@ -102,6 +103,11 @@ urlpatterns = [
     path("console/manual-entries/new/", manual.manual_entry_new, name="manual_entry_new"),
     path("console/manual-entries/<int:manual_id>/", manual.manual_entry, name="manual_entry"),
     path("console/manual-entries/<int:manual_id>/decide/", manual.manual_entry_decide, name="manual_entry_decide"),
+    path("console/transactions/", transactions.transactions, name="transactions"),
+    path("console/transactions/new/", transactions.transaction_choose, name="transaction_choose"),
+    path("console/transactions/new/<slug:key>/", transactions.transaction_new, name="transaction_new"),
+    path("console/transactions/<int:proposal_id>/", transactions.transaction, name="transaction"),
+    path("console/transactions/<int:proposal_id>/decide/", transactions.transaction_decide, name="transaction_decide"),
     path("api/v1/generations/<uuid:generation_id>/void", voids.VoidView.as_view(), name="void_generation"),
     path("api/v1/generations/<uuid:generation_id>", ReceiptView.as_view(), name="generation"),
 ]

@@ -38,8 +38,7 @@ from contributors.operations import works as works_operations
 from contributors.operations.people import register_contributor
 from ledger.models import Accrual, Period
 from ledger.money import PPB, format_amount, parse_amount
-from ledger.operations import closing, periods, plans, programme, sealing
-from ledger.operations.model_services import prefund_service
+from ledger.operations import closing, periods, plans, sealing, verbs
 from ledger.queries.balances import balances_of
 from payouts.models import LeftOut, Payout, PayoutAttempt, PayoutRun
 from payouts.operations import accounts, approval, building, funding, policies, runs
@@ -347,11 +346,13 @@ class Demo:
                 },
             )  # fmt: skip
             plans.adopt_plan(plan=plan, by=checker, at=at)
-            prefund_service(
-                service=service, amount=self.generations * parse_amount(PRICE, CURRENCY), currency=CURRENCY,
-                reference="bank transfer 1", at=at,
+            verbs.post_verb(
+                verb="prefund_service", service=service, currency=CURRENCY, reference="bank transfer 1", at=at,
+                amount=self.generations * parse_amount(PRICE, CURRENCY),
             )  # fmt: skip
-            programme.add_capital(amount=parse_amount("1000", CURRENCY), currency=CURRENCY, reference="founding", at=at)
+            verbs.post_verb(
+                verb="capital", amount=parse_amount("1000", CURRENCY), currency=CURRENCY, reference="founding", at=at
+            )
         return service
 
     @contextlib.contextmanager

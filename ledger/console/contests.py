@@ -15,8 +15,7 @@ from contributors.operations.splits import UnableToContestShare
 from contributors.queries.splits import named_split
 from ledger.forms.disputes import DecideContestForm
 from ledger.models import Account
-from ledger.operations.claims import UnableToSettleClaim
-from ledger.operations.contests import DECIDERS, decide_contest
+from ledger.operations.contests import DECIDERS, UnableToSettleClaim, decide_contest
 from people.console.guard import recently_authenticated, staff_required
 
 READERS = ("finance_maker", "finance_checker", "compliance", "auditor", "admin")

@@ -97,7 +97,7 @@ def manual_entry(request: HttpRequest, manual_id: int) -> HttpResponse:
     context = {
         "manual": found,
         "tone": TONES[found.state],
-        "lines": _shown(found),
+        "lines": shown_lines([(AccountKey(*key), amount) for *key, amount in found.lines], found.state == "posted"),
         "may_post": user.has_role(*POSTERS) and not mine,
         "may_reject": user.has_role(*PROPOSERS),
         "is_proposer": mine,
@@ -105,15 +105,15 @@ def manual_entry(request: HttpRequest, manual_id: int) -> HttpResponse:
     return render(request, "ledger/console/manual_entry.html", context)
 
 
-def _shown(found: ManualEntry) -> list[ShownLine]:
-    keys = [(AccountKey(*key), amount) for *key, amount in found.lines]
+def shown_lines(keys: list[tuple[AccountKey, int]], is_posted: bool) -> list[ShownLine]:
+    """Return proposed lines (credit positive) with the balance of each account before and after."""
     owners = owners_in_words(key.owner for key, _ in keys)
     balances = journal.balances([key for key, _ in keys])
     shown = []
     for key, amount in keys:
         sign = -1 if journal.CHART[key.kind].normal_side == "D" else 1
         now = sign * balances[key]
-        after = now if found.state == "posted" else now + sign * amount
+        after = now if is_posted else now + sign * amount
         shown.append(ShownLine(kind_title(key.kind), owners[key.owner], key.asset, amount, now, after))
     return shown
 

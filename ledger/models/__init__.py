@@ -26,6 +26,7 @@ from ledger.models.pools import PeriodPool, PoolEstimate, PoolPart, pool_owner
 from ledger.models.previews import PlanPreview
 from ledger.models.royalties import FloorCorrection, FloorDistribution, Refusal, RoyaltyPlan, SweepMark, Unaccrued
 from ledger.models.taxes import WithholdingRate
+from ledger.models.verbs import VerbProposal
 
 __all__ = [
     "Account",
@@ -57,6 +58,7 @@ __all__ = [
     "RoyaltyPlan",
     "SweepMark",
     "Unaccrued",
+    "VerbProposal",
     "Void",
     "VoidProposal",
     "WithholdingRate",

@@ -16,11 +16,18 @@ from contributors.operations.splits import close_contest
 from ledger import journal
 from ledger.journal import AccountKey, post
 from ledger.models import Account, EntryKind, Period
-from ledger.operations.claims import UnableToSettleClaim, decide_dispute
 from ledger.operations.periods import dated
+from ledger.operations.verbs import post_verb
 from people.models import User
 
 DECIDERS = ("finance_checker", "compliance")
+
+
+class UnableToSettleClaim(Exception):
+    """The answer is missing, a month is being closed, or the person may not decide it."""
+
+    status = 409
+    problem = "claim-not-settleable"
 
 
 def hold_contested(*, at: datetime) -> int:
@@ -77,8 +84,9 @@ def decide_contest(*, dispute: SplitDispute, upheld: bool, answer: str, by: User
         winner = closed.claimant_id if upheld else closed.against_id
         held = Account.objects.filter(kind="on_hold", owner=f"dispute:split-{closed.pk}", balance__posted__gt=0)
         for account in held.select_related("asset", "balance").order_by("id"):
-            decide_dispute(
-                dispute=f"split-{closed.pk}",
+            post_verb(
+                verb="decide_dispute",
+                reference=f"split-{closed.pk}",
                 currency=account.asset.code,
                 awards={winner: account.balance.posted},
                 at=at,

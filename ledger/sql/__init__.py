@@ -3,8 +3,8 @@
 from pathlib import Path
 
 SCRIPTS = (
-    "guards", "posting", "plans", "pools", "contracts", "disputes", "manual", "withholding", "advances", "voids",
-    "advance_cancellations", "exports", "privileges",
+    "guards", "posting", "plans", "pools", "contracts", "disputes", "manual", "verbs", "withholding", "advances",
+    "voids", "advance_cancellations", "exports", "privileges",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from contributors.models import PPB
 from ledger import crashpoints
 from ledger.crashpoints import ClosePoint
 from ledger.models import Entry, Line, Period, ReserveInstalment
-from ledger.operations import claims, closing, reserves
+from ledger.operations import closing, reserves, verbs
 from ledger.operations.closing import close_period
 from ledger.operations.reserves import release_reserves
 from ledger.queries.invariants import check_all
@@ -69,7 +69,9 @@ def prepare(contributors: int) -> None:
         who = world.contributors[place].pk
         for code in ("solo", "past"):
             advance(world, code, CENT, place=place)
-        claims.absorb_deficit(contributor_id=who, amount=CENT, currency="USD", reference=f"d{place}", at=OCTOBER)
+        verbs.post_verb(
+            verb="absorb_deficit", contributor_id=who, amount=CENT, currency="USD", reference=f"d{place}", at=OCTOBER
+        )
     world.accrue_all()
 
 

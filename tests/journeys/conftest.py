@@ -29,7 +29,7 @@ from contributors.operations import people
 from ledger.models import Accrual, Period
 from ledger.money import PPB, parse_amount
 from ledger.operations import accruals, closing, periods, plans, sealing
-from ledger.operations.programme import add_capital
+from ledger.operations.verbs import post_verb
 from payouts.operations import accounts, funding, policies
 from people import actor
 from people.models import User
@@ -96,7 +96,7 @@ def _earn_a_month(programme: Programme, trained: Trained, calendar: flow.Calenda
         terms={"basis": "price", "price": parse_amount("2.00", "USD"), "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
     )  # fmt: skip
     plans.adopt_plan(plan=plan, by=checker, at=calendar.month_start)
-    add_capital(amount=parse_amount("1000", "USD"), currency="USD", reference="founding", at=calendar.now)
+    post_verb(verb="capital", amount=parse_amount("1000", "USD"), currency="USD", reference="founding", at=calendar.now)
     last_hour = calendar.month_end - timedelta(hours=1)
     results = programme.report(*_own_generations(programme, trained, last_hour))
     assert [result.status for result in results] == [201] * GENERATIONS

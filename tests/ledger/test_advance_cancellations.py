@@ -14,8 +14,9 @@ from contributors.models import PPB
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import AdvanceCancellation, AdvanceProposal, Entry, Period
-from ledger.operations import advances, claims, closing, contracts, exchange, payouts, periods
-from ledger.operations.programme import add_capital, top_up_stripe
+from ledger.operations import advances, closing, contracts, payouts, periods, verbs
+from ledger.operations.programme import top_up_stripe
+from ledger.operations.verbs import post_verb
 from ledger.queries.accounts import open_advances
 from ledger.queries.invariants import check_all
 from ledger.statements.build import build_statement
@@ -48,7 +49,7 @@ def close_october(at: datetime = NOVEMBER) -> None:
 
 def pay(world: World, gross: int, at: datetime, *, ends: str = "paid", key: str = "p") -> int:
     """A payout and its end; returns the entry that reserved it."""
-    add_capital(amount=gross, currency="USD", reference=key, at=at)
+    post_verb(verb="capital", amount=gross, currency="USD", reference=key, at=at)
     top_up_stripe(amount=gross, currency="USD", reference=key, at=at)
     who = world.contributors[0].pk
     entry = payouts.reserve_payout(
@@ -181,16 +182,16 @@ def test_an_advance_that_left_without_a_payout_is_not_taken_back(world: World, w
     open_ = advance(world, "book", 300 * CENT)
     who: dict[str, Any] = {"contributor_id": world.contributors[0].pk, "currency": "USD", "at": OCTOBER}
     if way_out == "exchange":
-        exchange.exchange_debt(
-            amount=300 * CENT, into="EUR", rate="0.9", source="ECB", reference="x", **who
+        verbs.post_verb(
+            verb="exchange_debt", amount=300 * CENT, into="EUR", rate="0.9", source="ECB", reference="x", **who
         )  # fmt: skip
     else:
-        claims.mark_dormant(reference="a", **who)
+        verbs.post_verb(verb="mark_dormant", reference="a", **who)
         # Unclaimed it is still the contributor's.
         assert advances.cancellable(AdvanceProposal.objects.get())[1] == "take_back"
-        claims.reclaim(reference="b", **who)
-        claims.mark_dormant(reference="c", **who)
-        claims.escheat(reference="d", **who)
+        verbs.post_verb(verb="reclaim", reference="b", **who)
+        verbs.post_verb(verb="mark_dormant", reference="c", **who)
+        verbs.post_verb(verb="escheat", reference="d", **who)
     with pytest.raises(advances.UnableToCancelAdvance, match=r"handed to the state.*written off"):
         cancel(open_, world)
     assert cancel(open_, world, way="write_off") == 300 * CENT
@@ -299,7 +300,8 @@ def test_not_even_a_superuser_cancels_alone_or_what_was_paid(committed_database:
             with pytest.raises(psycopg2.Error, match=refusal), superuser, superuser.cursor() as cursor:
                 cursor.execute(";".join(statements))
         pay(world, CENT, OCTOBER)
-        claims.absorb_deficit(contributor_id=world.contributors[0].pk, amount=1, currency="USD", reference="d",
+        verbs.post_verb(verb="absorb_deficit", contributor_id=world.contributors[0].pk, amount=1, currency="USD",
+            reference="d",
                                   at=OCTOBER)  # fmt: skip
         payouts.record_bank_return(
             contributor_id=world.contributors[0].pk, amount=CENT, currency="USD", return_id="b", at=OCTOBER

@@ -7,7 +7,7 @@ from contributors.models import PPB
 from ledger import journal
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry
-from ledger.operations import claims, closing, exchange, model_services, programme
+from ledger.operations import closing, exchange, programme, verbs
 from ledger.queries.invariants import check_all
 from tests.worlds.books import CENT, NOVEMBER, OCTOBER, World, build_world
 from tests.worlds.contracts import advance
@@ -32,18 +32,32 @@ def credit(world: World, kind: str, amount: int) -> None:
 def test_a_dispute_holds_the_amount_until_it_is_decided(world: World) -> None:
     first, second = (c.pk for c in world.contributors)
     for _ in range(2):
-        claims.open_dispute(
-            dispute="7", contributor_id=first, currency="USD", amount=300 * CENT, payable=True, at=world.at
+        verbs.post_verb(
+            verb="open_dispute",
+            reference="7",
+            contributor_id=first,
+            currency="USD",
+            amount=300 * CENT,
+            payable=True,
+            at=world.at,
         )
     assert world.balance("contributor_payable") == 700 * CENT
-    with pytest.raises(claims.UnableToSettleClaim, match="the dispute holds"):
-        claims.decide_dispute(dispute="7", currency="USD", awards={second: 299 * CENT}, at=world.at)
+    with pytest.raises(verbs.UnableToPostVerb, match="the dispute holds"):
+        verbs.post_verb(verb="decide_dispute", reference="7", currency="USD", awards={second: 299 * CENT}, at=world.at)
     for _ in range(2):
-        claims.decide_dispute(dispute="7", currency="USD", awards={first: CENT, second: 299 * CENT}, at=world.at)
+        verbs.post_verb(
+            verb="decide_dispute", reference="7", currency="USD", awards={first: CENT, second: 299 * CENT}, at=world.at
+        )
     assert [world.balance("contributor_payable", i) for i in range(2)] == [701 * CENT, 299 * CENT]
     with pytest.raises(UnableToPost, match="below its minimum"):
-        claims.open_dispute(
-            dispute="8", contributor_id=second, currency="USD", amount=300 * CENT, payable=True, at=world.at
+        verbs.post_verb(
+            verb="open_dispute",
+            reference="8",
+            contributor_id=second,
+            currency="USD",
+            amount=300 * CENT,
+            payable=True,
+            at=world.at,
         )
 
 
@@ -52,47 +66,53 @@ def test_money_of_an_unmatched_work_goes_to_the_owner_who_is_found(world: World)
     post_by_hand([(AccountKey("programme_cost", "USD"), -50), (work, 50)], world.at)
     arguments = {"work_id": 5, "contributor_id": world.contributors[1].pk, "currency": "USD", "at": world.at}
     for _ in range(2):
-        claims.find_owner(reference="claim 1", **arguments)  # type: ignore[arg-type]
+        verbs.post_verb(verb="find_owner", reference="claim 1", **arguments)  # type: ignore[arg-type]
     assert (journal.balance(work), world.balance("contributor_accrued", 1)) == (0, 50)
-    with pytest.raises(claims.UnableToSettleClaim, match="nothing on"):
-        claims.find_owner(reference="claim 2", **arguments)  # type: ignore[arg-type]
+    with pytest.raises(verbs.UnableToPostVerb, match="nothing on"):
+        verbs.post_verb(verb="find_owner", reference="claim 2", **arguments)  # type: ignore[arg-type]
 
 
 def test_a_deficit_is_owed_and_may_be_written_off(world: World) -> None:
     who = world.contributors[1].pk
-    claims.absorb_deficit(contributor_id=who, amount=20 * CENT, currency="USD", reference="d1", at=world.at)
+    verbs.post_verb(
+        verb="absorb_deficit", contributor_id=who, amount=20 * CENT, currency="USD", reference="d1", at=world.at
+    )
     assert journal.owed(world.key("contributor_receivable", 1)) == 20 * CENT
-    claims.write_off_contributor(contributor_id=who, currency="USD", reference="w1", at=world.at)
+    verbs.post_verb(verb="write_off_contributor", contributor_id=who, currency="USD", reference="w1", at=world.at)
     assert journal.owed(world.key("contributor_receivable", 1)) == 0
 
 
 def test_a_services_unpaid_invoice_may_be_written_off(world: World) -> None:
     world.attribute(world.generate(2))
     world.accrue_all()
-    model_services.invoice_service(service=world.service, currency="USD", reference="I", at=world.at)
-    claims.write_off_service(service=world.service, currency="USD", reference="w", at=world.at)
+    verbs.post_verb(verb="invoice_service", service=world.service, currency="USD", reference="I", at=world.at)
+    verbs.post_verb(verb="write_off_service", service=world.service, currency="USD", reference="w", at=world.at)
     assert journal.owed(AccountKey("service_receivable", "USD", f"service:{world.service.pk}")) == 0
 
 
 def test_dormant_money_stays_the_contributors_until_it_is_reclaimed_or_escheated(world: World) -> None:
     arguments = {"contributor_id": world.contributors[0].pk, "currency": "USD", "at": world.at}
-    claims.mark_dormant(reference="2026", **arguments)  # type: ignore[arg-type]
+    verbs.post_verb(verb="mark_dormant", reference="2026", **arguments)  # type: ignore[arg-type]
     assert (world.balance("contributor_payable"), world.balance("unclaimed")) == (0, 1000 * CENT)
-    claims.reclaim(reference="2026", **arguments)  # type: ignore[arg-type]
+    verbs.post_verb(verb="reclaim", reference="2026", **arguments)  # type: ignore[arg-type]
     assert (world.balance("contributor_payable"), world.balance("unclaimed")) == (1000 * CENT, 0)
-    claims.mark_dormant(reference="2027", **arguments)  # type: ignore[arg-type]
-    claims.escheat(reference="2027", **arguments)  # type: ignore[arg-type]
+    verbs.post_verb(verb="mark_dormant", reference="2027", **arguments)  # type: ignore[arg-type]
+    verbs.post_verb(verb="escheat", reference="2027", **arguments)  # type: ignore[arg-type]
     assert (world.balance("unclaimed"), journal.owed(AccountKey("bank", "USD"))) == (0, -1000 * CENT)
 
 
 def test_unidentified_cash_is_matched_and_tax_remitted(world: World) -> None:
     world.attribute(world.generate(2))
     world.accrue_all()
-    model_services.invoice_service(service=world.service, currency="USD", reference="I", at=world.at, tax=CENT,
+    verbs.post_verb(verb="invoice_service", service=world.service, currency="USD", reference="I", at=world.at, tax=CENT,
                                jurisdiction="DE")  # fmt: skip
-    programme.receive_unidentified(amount=11 * CENT, currency="USD", reference="wire", at=world.at)
-    programme.match_cash(service=world.service, amount=11 * CENT, currency="USD", reference="wire", at=world.at)
-    programme.remit_tax(jurisdiction="DE", tax="sales", amount=CENT, currency="USD", reference="Q4", at=world.at)
+    verbs.post_verb(verb="receive_unidentified", amount=11 * CENT, currency="USD", reference="wire", at=world.at)
+    verbs.post_verb(
+        verb="match_cash", service=world.service, amount=11 * CENT, currency="USD", reference="wire", at=world.at
+    )
+    verbs.post_verb(
+        verb="remit_tax", jurisdiction="DE", tax_kind="sales", amount=CENT, currency="USD", reference="Q4", at=world.at
+    )
     assert journal.owed(AccountKey("service_receivable", "USD", f"service:{world.service.pk}")) == 0
     assert journal.balance(AccountKey("suspense_cash", "USD")) == 0
     assert journal.balance(AccountKey("tax_payable", "USD", "jurisdiction:DE/sales")) == 0
@@ -101,8 +121,9 @@ def test_unidentified_cash_is_matched_and_tax_remitted(world: World) -> None:
 # --- exchange -----------------------------------------------------------------------------------------------------
 def test_a_debt_changes_its_currency_and_each_currency_balances_alone(world: World) -> None:
     for _ in range(2):
-        entry = exchange.exchange_debt(
-            contributor_id=world.contributors[0].pk, amount=1000 * CENT, currency="USD", into="JPY", rate="151.37",
+        entry = verbs.post_verb(
+            verb="exchange_debt", contributor_id=world.contributors[0].pk, amount=1000 * CENT, currency="USD",
+                into="JPY", rate="151.37",
             source="ECB 2026-11-20", reference="fx1", at=world.at,
         )  # fmt: skip
     assert world.balance("contributor_payable") == 0
@@ -113,7 +134,8 @@ def test_a_debt_changes_its_currency_and_each_currency_balances_alone(world: Wor
 
 def test_cash_changes_its_currency(world: World) -> None:
     programme.top_up_stripe(amount=100 * CENT, currency="USD", reference="t", at=world.at)
-    exchange.exchange_cash(amount=100 * CENT, currency="USD", into="EUR", rate="0.9", source="Stripe", reference="f",
+    verbs.post_verb(verb="exchange_cash", amount=100 * CENT, currency="USD", into="EUR", rate="0.9",
+        source="Stripe", reference="f",
                              at=world.at)  # fmt: skip
     assert [journal.owed(AccountKey("stripe_balance", code)) for code in ("USD", "EUR")] == [0, 90 * CENT]
 
@@ -121,7 +143,9 @@ def test_cash_changes_its_currency(world: World) -> None:
 @pytest.mark.parametrize(("into", "rate"), [("EUR", "0"), ("EUR", "-1"), ("EUR", "x"), ("USD", "1"), ("EUR", "1e-30")])
 def test_an_exchange_that_is_none_is_refused(world: World, into: str, rate: str) -> None:
     with pytest.raises(exchange.UnableToExchange):
-        exchange.exchange_cash(amount=5, currency="USD", into=into, rate=rate, source="s", reference="r", at=world.at)
+        verbs.post_verb(
+            verb="exchange_cash", amount=5, currency="USD", into=into, rate=rate, source="s", reference="r", at=world.at
+        )
 
 
 # --- advances -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from contributors.operations.splits import UnableToContestShare, contest_share
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import Entry
-from ledger.operations import claims, closing, contests
+from ledger.operations import closing, contests
 from ledger.queries.invariants import check_all
 from tests.ledger.test_receipts import text_of
 from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, World, build_world
@@ -126,7 +126,7 @@ def test_a_restatement_after_the_decision_is_recovered_as_any_other(world: World
 
 def test_a_decision_has_words_and_is_made_by_somebody_else_and_not_during_a_close(world: World, duo: Holder) -> None:
     dispute = contest(world, duo)
-    with pytest.raises(claims.UnableToSettleClaim, match="what was checked"):
+    with pytest.raises(contests.UnableToSettleClaim, match="what was checked"):
         contests.decide_contest(dispute=dispute, upheld=True, answer=" ", by=finance(NOVEMBER)[0], at=NOVEMBER)
     with pytest.raises(UnableToContestShare, match="somebody else than who raised it"):
         contests.decide_contest(dispute=dispute, upheld=True, answer="x", by=world.users[0], at=NOVEMBER)
@@ -134,7 +134,7 @@ def test_a_decision_has_words_and_is_made_by_somebody_else_and_not_during_a_clos
     from ledger.models import Period
 
     Period.objects.filter(pk=202610).update(state="closing")
-    with pytest.raises(claims.UnableToSettleClaim, match="close is finished"):
+    with pytest.raises(contests.UnableToSettleClaim, match="close is finished"):
         contests.decide_contest(dispute=dispute, upheld=True, answer="x", by=finance(NOVEMBER)[0], at=NOVEMBER)
     dispute.refresh_from_db()
     assert (dispute.state, Entry.objects.filter(kind="decide_dispute").count()) == ("open", 0)

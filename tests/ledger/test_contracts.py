@@ -10,7 +10,7 @@ from contributors.operations.splits import propose_split_sheet
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import Contract, ContractTerms, Entry, Period, ReserveInstalment
-from ledger.operations import claims, closing, contracts, payouts, reserves
+from ledger.operations import closing, contracts, payouts, reserves, verbs
 from ledger.queries.invariants import check_all
 from ledger.queries.previews import preview_terms
 from tests.worlds.books import CENT, NOVEMBER, OCTOBER, PRICE, World, build_world
@@ -296,7 +296,9 @@ def test_the_five_steps_come_in_order_and_each_takes_what_the_one_before_left(wo
     terms(
         world, "book", covers_rest=True, guarantee=100 * CENT, guarantee_currency="USD", reserve_ppb=PPB // 2, **HALVES
     )
-    claims.absorb_deficit(contributor_id=who, amount=20 * CENT, currency="USD", reference="d", at=world.at)
+    verbs.post_verb(
+        verb="absorb_deficit", contributor_id=who, amount=20 * CENT, currency="USD", reference="d", at=world.at
+    )
     book = advance(world, "book", 30 * CENT)
     paid = world.balance("contributor_payable")
     earn(world)

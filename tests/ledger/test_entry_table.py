@@ -11,7 +11,7 @@ import pytest
 
 from contributors.models import PPB
 from ledger.models import Entry, EntryKind, Line
-from ledger.operations import claims, closing, exchange, model_services, payouts, programme, reserves
+from ledger.operations import closing, payouts, programme, reserves, verbs
 from ledger.queries.invariants import check_all
 from tests.worlds.books import CENT, NOVEMBER, OCTOBER, World, build_world
 from tests.worlds.contracts import advance, cancel, terms
@@ -91,31 +91,31 @@ def tell(world: World) -> None:
     common: dict[str, Any] = {"currency": "USD", "at": at}
     service: dict[str, Any] = {"service": world.service, **common}
     book: dict[str, Any] = {"covers_rest": True, "guarantee": 200 * CENT, "guarantee_currency": "USD"}
-    programme.add_capital(amount=10**6 * CENT, reference="c", **common)
-    undone = programme.add_capital(amount=CENT, reference="twice", **common)
+    verbs.post_verb(verb="capital", amount=10**6 * CENT, reference="c", **common)
+    undone = verbs.post_verb(verb="capital", amount=CENT, reference="twice", **common)
     from ledger import journal
 
     journal.reverse(entry_id=undone.entry_id, idem_key="undo", effective=at.date(), reference="booked twice")
     programme.top_up_stripe(amount=10**5 * CENT, reference="t", **common)
-    programme.sweep_stripe(amount=CENT, reference="s", **common)
+    verbs.post_verb(verb="sweep_stripe", amount=CENT, reference="s", **common)
     programme.record_stripe_fee(amount=CENT, reference="f", **common)
     terms(world, "book", covers_rest=True, guarantee=200 * CENT, guarantee_currency="USD", reserve_ppb=PPB // 2,
           release_months=[1], release_ppb=[PPB])  # fmt: skip
     terms(world, "tour", place=1, guarantee_payer="service", guarantee_service=world.service, **book)
     advance(world, "book", 10 * CENT)
     cancel(advance(world, "tour", 7 * CENT, place=1), world)
-    claims.absorb_deficit(contributor_id=one, amount=5 * CENT, reference="d", **common)
-    model_services.prefund_service(amount=5 * CENT, reference="p", **service)
+    verbs.post_verb(verb="absorb_deficit", contributor_id=one, amount=5 * CENT, reference="d", **common)
+    verbs.post_verb(verb="prefund_service", amount=5 * CENT, reference="p", **service)
     made = world.generate(8)
     world.attribute(made, shares=[PPB // 2, PPB // 4, PPB // 4, 0], general=[PPB // 4] * 4)
     world.accrue_all()
-    model_services.invoice_service(reference="I", tax=CENT, jurisdiction="DE", **service)
-    model_services.apply_deposit(reference="I", **service)
-    model_services.collect_receivable(amount=CENT, reference="w1", **service)
-    programme.receive_unidentified(amount=CENT, reference="w2", **common)
-    programme.match_cash(amount=CENT, reference="w2", **service)
-    claims.write_off_service(reference="w3", **service)
-    programme.remit_tax(jurisdiction="DE", tax="sales", amount=CENT, reference="q", **common)
+    verbs.post_verb(verb="invoice_service", reference="I", tax=CENT, jurisdiction="DE", **service)
+    verbs.post_verb(verb="apply_deposit", reference="I", **service)
+    verbs.post_verb(verb="collect", amount=CENT, reference="w1", **service)
+    verbs.post_verb(verb="receive_unidentified", amount=CENT, reference="w2", **common)
+    verbs.post_verb(verb="match_cash", amount=CENT, reference="w2", **service)
+    verbs.post_verb(verb="write_off_service", reference="w3", **service)
+    verbs.post_verb(verb="remit_tax", jurisdiction="DE", tax_kind="sales", amount=CENT, reference="q", **common)
     for month in (202609, 202610):
         closing.close_period(period=month, at=NOVEMBER)
     world.at = common["at"] = NOVEMBER
@@ -129,42 +129,48 @@ def tell(world: World) -> None:
         )
         more: dict[str, Any] = {"currency": "USD", "net": 9 * CENT} if n == 0 else {}
         ending(reserve_entry=reserve, attempt_key=key, at=NOVEMBER, **more)
-    claims.absorb_deficit(contributor_id=two, amount=CENT, reference="d2", **common)
+    verbs.post_verb(verb="absorb_deficit", contributor_id=two, amount=CENT, reference="d2", **common)
     payouts.record_transfer_reversal(contributor_id=two, amount=9 * CENT, reversal_id="r", **common)
     payouts.reverse_withholding(contributor_id=two, amount=CENT, reversal_id="r", **common)
     payouts.record_bank_return(contributor_id=two, amount=CENT, return_id="b", **common)
-    claims.open_dispute(dispute="1", contributor_id=two, amount=5 * CENT, payable=True, **common)
-    claims.decide_dispute(dispute="1", awards={three: 5 * CENT}, **common)
+    verbs.post_verb(verb="open_dispute", reference="1", contributor_id=two, amount=5 * CENT, payable=True, **common)
+    verbs.post_verb(verb="decide_dispute", reference="1", awards={three: 5 * CENT}, **common)
     cost, work = (journal.AccountKey(*k) for k in (("programme_cost", "USD"), ("suspense_unmatched", "USD", "work:1")))
     post_by_hand([(cost, -3), (work, 2), (world.key("contributor_payable", 3), 1)], NOVEMBER)
-    claims.find_owner(work_id=1, contributor_id=four, reference="o", **common)
-    exchange.exchange_debt(
-        contributor_id=two, amount=CENT, into="EUR", rate="0.9", source="ECB", reference="x", **common
+    verbs.post_verb(verb="find_owner", work_id=1, contributor_id=four, reference="o", **common)
+    verbs.post_verb(
+        verb="exchange_debt",
+        contributor_id=two,
+        amount=CENT,
+        into="EUR",
+        rate="0.9",
+        source="ECB",
+        reference="x",
+        **common,
     )
-    exchange.exchange_cash(amount=CENT, into="EUR", rate="0.9", source="Stripe", reference="y", **common)
-    for act, reference in [
-        (claims.mark_dormant, "1"), (claims.reclaim, "1"), (claims.mark_dormant, "2"),
-        (claims.escheat, "2"),
+    verbs.post_verb(verb="exchange_cash", amount=CENT, into="EUR", rate="0.9", source="Stripe", reference="y", **common)
+    for verb, reference in [
+        ("mark_dormant", "1"), ("reclaim", "1"), ("mark_dormant", "2"), ("escheat", "2"),
     ]:  # fmt: skip
-        act(contributor_id=three, reference=reference, **common)
+        verbs.post_verb(verb=verb, contributor_id=three, reference=reference, **common)
     reserves.release_reserves(at=DECEMBER)
 
 
 # --- bad input: the reason is named, and no row is written --------------------------------------------------------
 NOTHING_THERE: list[tuple[str, Callable[[World], Any], str]] = [
-    ("zero", lambda w: programme.add_capital(amount=0, currency="USD", reference="r", at=w.at), "whole number but 0"),
-    ("range", lambda w: programme.add_capital(amount=2**63, currency="USD", reference="r", at=w.at), "beyond what"),
-    ("currency", lambda w: programme.add_capital(amount=1, currency="XXX", reference="r", at=w.at), "no currency 'XXX'"),
-    ("claim", lambda w: claims.find_owner(work_id=1, contributor_id=1, currency="USD", reference="r", at=w.at),
+    ("zero", lambda w: verbs.post_verb(verb="capital", amount=0, currency="USD", reference="r", at=w.at), "whole number but 0"),
+    ("range", lambda w: verbs.post_verb(verb="capital", amount=2**63, currency="USD", reference="r", at=w.at), "beyond what"),
+    ("currency", lambda w: verbs.post_verb(verb="capital", amount=1, currency="XXX", reference="r", at=w.at), "no currency 'XXX'"),
+    ("claim", lambda w: verbs.post_verb(verb="find_owner", work_id=1, contributor_id=1, currency="USD", reference="r", at=w.at),
      "nothing on"),
-    ("dispute", lambda w: claims.open_dispute(dispute="1", contributor_id=w.contributors[0].pk, currency="USD",
+    ("dispute", lambda w: verbs.post_verb(verb="open_dispute", reference="1", contributor_id=w.contributors[0].pk, currency="USD",
                                                   amount=1, payable=True, at=w.at), "below its minimum"),
-    ("awards", lambda w: claims.decide_dispute(dispute="1", currency="USD", awards={1: 5}, at=w.at), "awards sum"),
-    ("dormant", lambda w: claims.mark_dormant(contributor_id=1, currency="USD", reference="r", at=w.at), "nothing on"),
-    ("escheat", lambda w: claims.escheat(contributor_id=1, currency="USD", reference="r", at=w.at), "nothing on"),
-    ("write-off", lambda w: claims.write_off_contributor(contributor_id=1, currency="USD", reference="r", at=w.at),
+    ("awards", lambda w: verbs.post_verb(verb="decide_dispute", reference="1", currency="USD", awards={1: 5}, at=w.at), "awards sum"),
+    ("dormant", lambda w: verbs.post_verb(verb="mark_dormant", contributor_id=1, currency="USD", reference="r", at=w.at), "nothing on"),
+    ("escheat", lambda w: verbs.post_verb(verb="escheat", contributor_id=1, currency="USD", reference="r", at=w.at), "nothing on"),
+    ("write-off", lambda w: verbs.post_verb(verb="write_off_contributor", contributor_id=1, currency="USD", reference="r", at=w.at),
      "nothing on"),
-    ("rate", lambda w: exchange.exchange_cash(amount=5, currency="USD", into="EUR", rate="0", source="s",
+    ("rate", lambda w: verbs.post_verb(verb="exchange_cash", amount=5, currency="USD", into="EUR", rate="0", source="s",
                                                 reference="r", at=w.at), "is no exchange"),
     ("reserve", lambda w: payouts.reserve_payout(contributor_id=w.contributors[0].pk, currency="USD", gross=CENT,
                                                     tax=0, rail="stripe", attempt_key="k", at=w.at), "below its minimum"),

@@ -20,7 +20,7 @@ from ledger.exports.journal import UnableToExport, journal_text, span_of
 from ledger.journal import AccountKey, post
 from ledger.models import Entry, Line
 from ledger.money import format_amount
-from ledger.operations import exchange, periods, programme
+from ledger.operations import exchange, periods, verbs
 from tests.worlds.books import CENT, NOVEMBER, World, tell_story
 from tests.worlds.programme import Programme
 
@@ -32,9 +32,11 @@ BEAN_CHECK = Path(sys.executable).parent / "bean-check"
 def world() -> World:
     """Two months with three currencies, a restatement, payouts of each end, and money that changed its currency."""
     told = tell_story(NOVEMBER)
-    exchange.exchange_cash(amount=20_000 * CENT, currency="USD", into="EUR", rate="0.92", source="ECB 2026-11-20",
+    verbs.post_verb(verb="exchange_cash", amount=20_000 * CENT, currency="USD", into="EUR", rate="0.92",
+        source="ECB 2026-11-20",
                              reference="fx 1", at=told.at)  # fmt: skip
-    exchange.exchange_debt(contributor_id=told.contributors[1].pk, amount=3 * CENT, currency="USD", into="JPY",
+    verbs.post_verb(verb="exchange_debt", contributor_id=told.contributors[1].pk, amount=3 * CENT, currency="USD",
+        into="JPY",
                              rate="155.2", source='a "bank" \\ and = more', reference="fx 2", at=told.at)  # fmt: skip
     return told
 
@@ -100,7 +102,7 @@ def test_no_two_accounts_share_a_name(world: World, tmp_path: Path) -> None:
 
 def test_the_csv_is_rfc_4180_and_runs_no_formula(world: World) -> None:
     evil = '=HYPERLINK("http://x")\n"quoted"'
-    programme.add_capital(amount=CENT, currency="USD", reference=evil, at=world.at)
+    verbs.post_verb(verb="capital", amount=CENT, currency="USD", reference=evil, at=world.at)
     text = "".join(journal_text("csv", span_of()))
     assert text.startswith("\ufeff")
     text = text.removeprefix("\ufeff")
@@ -137,7 +139,7 @@ def test_an_empty_journal_and_an_unknown_format_are_named(at: datetime) -> None:
     with pytest.raises(UnableToExport, match="no entry yet"):
         span_of()
     periods.open_periods(at=at)
-    programme.add_capital(amount=1, currency="USD", reference="r", at=at)
+    verbs.post_verb(verb="capital", amount=1, currency="USD", reference="r", at=at)
     with pytest.raises(UnableToExport, match="is no format"):
         journal_text("xlsx", span_of())
 
@@ -173,5 +175,5 @@ def test_staff_download_it_from_the_console(accrued: Programme) -> None:
 def test_what_an_exchange_rests_on_is_kept_whole_or_refused(world: World) -> None:
     for source in ("", " ", "x" * 60):
         with pytest.raises(exchange.UnableToExchange, match="name a source"):
-            exchange.exchange_cash(amount=CENT, currency="USD", into="EUR", rate="0.9", source=source,
+            verbs.post_verb(verb="exchange_cash", amount=CENT, currency="USD", into="EUR", rate="0.9", source=source,
                                      reference=f"fx{len(source)}", at=world.at + timedelta(hours=1))  # fmt: skip

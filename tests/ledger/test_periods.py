@@ -7,7 +7,7 @@ from contributors.models import PPB
 from ledger import journal, proof
 from ledger.journal import AccountKey
 from ledger.models import Entry, FloorDistribution, Leaf, Period, Unaccrued
-from ledger.operations import closing, payouts, periods, programme, sealing
+from ledger.operations import closing, payouts, periods, sealing, verbs
 from ledger.operations.closing import UnableToClose, close_period
 from ledger.queries.invariants import check_all
 from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, build_world
@@ -31,8 +31,8 @@ def test_periods_open_from_the_oldest_generation_that_may_come_to_the_next_month
 
 
 def test_an_operation_opens_the_month_in_which_it_happens(at: datetime) -> None:
-    programme.add_capital(amount=1, currency="USD", reference="c", at=at)
-    programme.add_capital(amount=1, currency="USD", reference="d", at=at + timedelta(days=90))
+    verbs.post_verb(verb="capital", amount=1, currency="USD", reference="c", at=at)
+    verbs.post_verb(verb="capital", amount=1, currency="USD", reference="d", at=at + timedelta(days=90))
     assert Period.objects.get(pk=202703).state == "open"
 
 

@@ -26,6 +26,7 @@ from ledger.models import (
     ReceiptDispute,
     Restatement,
     RoyaltyPlan,
+    VerbProposal,
     VoidProposal,
     WithholdingRate,
 )
@@ -39,6 +40,7 @@ from ledger.operations import (
     pools,
     previews,
     taxes,
+    verb_proposals,
     voids,
 )
 from ledger.operations.manual import post_manual_entry, propose_manual_entry, reject_manual_entry
@@ -99,6 +101,10 @@ def manual(world: World) -> ManualEntry:
     return propose_manual_entry(**LINES, by=world.staff[0], at=world.at)
 
 
+def transaction(world: World) -> VerbProposal:
+    return verb_proposals.propose_verb(**VERB, by=world.staff[0], at=world.at)
+
+
 def rate(world: World) -> WithholdingRate:
     return taxes.propose_withholding_rate(**RATE, by=world.staff[0], at=world.at)
 
@@ -146,6 +152,7 @@ def disputed(world: World) -> ReceiptDispute:
 LINES: dict[str, Any] = {
     "lines": [(AccountKey("bank", "USD"), -CENT), (AccountKey("fees", "USD"), CENT)], "reason": "r", "reference": "r",
 }  # fmt: skip
+VERB: dict[str, Any] = {"verb": "capital", "reference": "r", "currency": "USD", "amount": CENT}
 RATE: dict[str, Any] = {"jurisdiction": "US", "rate_ppb": 0, "effective_from": date(2027, 1, 1)}
 
 # operation -> (who may, the act on rows that fit)
@@ -179,6 +186,9 @@ ACTS: dict[str, tuple[set[str], Act]] = {
     "propose_manual_entry": (FINANCE, lambda w, by: propose_manual_entry(**LINES, by=by, at=w.at)),
     "post_manual_entry": ({CHECKER}, lambda w, by: post_manual_entry(manual=manual(w), by=by, at=w.at)),
     "reject_manual_entry": (FINANCE, lambda w, by: reject_manual_entry(manual=manual(w), by=by, at=w.at)),
+    "propose_verb": (FINANCE, lambda w, by: verb_proposals.propose_verb(**VERB, by=by, at=w.at)),
+    "approve_verb": ({CHECKER}, lambda w, by: verb_proposals.approve_verb(proposal=transaction(w), by=by, at=w.at)),
+    "reject_verb": (FINANCE, lambda w, by: verb_proposals.reject_verb(proposal=transaction(w), by=by, at=w.at)),
     "propose_withholding_rate": (FINANCE | {COMPLIANCE}, lambda w, by: taxes.propose_withholding_rate(
         **RATE, by=by, at=w.at)),
     "adopt_withholding_rate": ({CHECKER, COMPLIANCE}, lambda w, by: taxes.adopt_withholding_rate(

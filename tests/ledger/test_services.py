@@ -5,7 +5,7 @@ import pytest
 from ledger import journal
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry
-from ledger.operations import model_services, programme
+from ledger.operations import programme, verbs
 from tests.worlds.books import CENT, PRICE, World, build_world
 
 pytestmark = pytest.mark.django_db
@@ -28,18 +28,18 @@ def test_an_invoice_bills_whole_cents_and_leaves_the_residue(at: datetime) -> No
     world.adopt(price=PRICE + 3)
     world.attribute(world.generate(3))
     world.accrue_all()
-    model_services.invoice_service(service=world.service, currency="USD", reference="INV-1", at=at)
+    verbs.post_verb(verb="invoice_service", service=world.service, currency="USD", reference="INV-1", at=at)
     assert (owed(world, "service_receivable"), owed(world, "service_unbilled")) == (3 * PRICE, 9)
-    with pytest.raises(model_services.UnableToBillService, match="less than a minor unit"):
-        model_services.invoice_service(service=world.service, currency="USD", reference="INV-2", at=at)
+    with pytest.raises(verbs.UnableToPostVerb, match="less than a minor unit"):
+        verbs.post_verb(verb="invoice_service", service=world.service, currency="USD", reference="INV-2", at=at)
 
 
 def test_an_invoice_may_carry_tax(world: World) -> None:
     arguments = {"service": world.service, "currency": "USD", "at": world.at}
-    with pytest.raises(model_services.UnableToBillService, match="owed to a jurisdiction"):
-        model_services.invoice_service(reference="INV-1", tax=CENT, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(verbs.UnableToPostVerb, match="owed to a jurisdiction"):
+        verbs.post_verb(verb="invoice_service", reference="INV-1", tax=CENT, **arguments)  # type: ignore[arg-type]
     for _ in range(2):
-        model_services.invoice_service(reference="INV-1", tax=3 * CENT, jurisdiction="DE", **arguments)  # type: ignore[arg-type]
+        verbs.post_verb(verb="invoice_service", reference="INV-1", tax=3 * CENT, jurisdiction="DE", **arguments)  # type: ignore[arg-type]
     assert owed(world, "service_receivable") == 3 * PRICE + 3 * CENT
     assert journal.balance(AccountKey("tax_payable", "USD", "jurisdiction:DE/sales")) == 3 * CENT
     assert Entry.objects.filter(kind="invoice_service").count() == 1
@@ -48,26 +48,26 @@ def test_an_invoice_may_carry_tax(world: World) -> None:
 def test_a_deposit_is_applied_as_far_as_it_goes_and_the_rest_is_collected(world: World) -> None:
     at, service = world.at, world.service
     for _ in range(2):
-        model_services.prefund_service(service=service, amount=2 * PRICE, currency="USD", reference="wire 1", at=at)
-    model_services.invoice_service(service=service, currency="USD", reference="INV-1", at=at)
-    model_services.apply_deposit(service=service, currency="USD", reference="INV-1", at=at)
-    assert (owed(world, "service_deposit"), owed(world, "service_receivable")) == (0, PRICE)
-    with pytest.raises(model_services.UnableToBillService, match="no deposit"):
-        model_services.apply_deposit(service=service, currency="USD", reference="INV-2", at=at)
-    with pytest.raises(model_services.UnableToBillService, match="less than what came in"):
-        model_services.collect_receivable(
-            service=service, amount=PRICE + CENT, currency="USD", reference="wire 2", at=at
+        verbs.post_verb(
+            verb="prefund_service", service=service, amount=2 * PRICE, currency="USD", reference="wire 1", at=at
         )
+    verbs.post_verb(verb="invoice_service", service=service, currency="USD", reference="INV-1", at=at)
+    verbs.post_verb(verb="apply_deposit", service=service, currency="USD", reference="INV-1", at=at)
+    assert (owed(world, "service_deposit"), owed(world, "service_receivable")) == (0, PRICE)
+    with pytest.raises(verbs.UnableToPostVerb, match="no deposit"):
+        verbs.post_verb(verb="apply_deposit", service=service, currency="USD", reference="INV-2", at=at)
+    with pytest.raises(verbs.UnableToPostVerb, match="less than what came in"):
+        verbs.post_verb(verb="collect", service=service, amount=PRICE + CENT, currency="USD", reference="wire 2", at=at)
     for _ in range(2):
-        model_services.collect_receivable(service=service, amount=PRICE, currency="USD", reference="wire 3", at=at)
+        verbs.post_verb(verb="collect", service=service, amount=PRICE, currency="USD", reference="wire 3", at=at)
     assert owed(world, "service_receivable") == 0
     assert journal.owed(AccountKey("bank", "USD")) == 3 * PRICE
 
 
 def test_the_programmes_own_money_moves_between_bank_and_stripe(at: datetime) -> None:
-    programme.add_capital(amount=1000, currency="USD", reference="founding", at=at)
+    verbs.post_verb(verb="capital", amount=1000, currency="USD", reference="founding", at=at)
     programme.top_up_stripe(amount=700, currency="USD", reference="tu_1", at=at)
-    programme.sweep_stripe(amount=200, currency="USD", reference="po_1", at=at)
+    verbs.post_verb(verb="sweep_stripe", amount=200, currency="USD", reference="po_1", at=at)
     for _ in range(2):
         programme.record_stripe_fee(amount=5, currency="USD", reference="txn_1", at=at)
     balances = {kind: journal.balance(AccountKey(kind, "USD")) for kind in ("bank", "stripe_balance", "fees")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from fractions import Fraction
-from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +16,8 @@ from ledger.journal import AccountKey, UnableToPost, post
 from ledger.models import Entry
 from ledger.money import ASSETS, asset
 from ledger.operations import periods
-from ledger.operations.exchange import UnableToExchange, exchange_cash, exchange_debt
+from ledger.operations.exchange import UnableToExchange
+from ledger.operations.verbs import post_verb
 from ledger.queries.invariants import check_all
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -70,8 +70,8 @@ def exchange_one(
     common: dict[str, Any] = {"amount": amount, "currency": currency, "into": into, "rate": rate, "source": f"ECB {n}",
               "reference": f"fx {n}", "at": AT}  # fmt: skip
     try:
-        exchange = exchange_cash if is_cash else partial(exchange_debt, contributor_id=1)
-        posted = exchange(**common)
+        verb: dict[str, Any] = {"verb": "exchange_cash"} if is_cash else {"verb": "exchange_debt", "contributor_id": 1}
+        posted = post_verb(**verb, **common)
     except (UnableToExchange, UnableToPost):
         # Too little to make a unit, or more than is owed: nothing moved.
         assert {code: journal.balance(held[code]) for code in (currency, into)} == before

@@ -20,7 +20,7 @@ from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import RoyaltyPlan
 from ledger.money import apportion, tie_key, whole_minor
-from ledger.operations import accruals, closing, model_services, payouts, periods, plans, programme, sealing
+from ledger.operations import accruals, closing, payouts, periods, plans, programme, sealing, verbs
 from people.models import User
 from people.operations.users import register_user
 from tests.worlds.manual import finance
@@ -192,10 +192,10 @@ def tell_story(at: datetime) -> World:
     closed and sealed month, payouts that succeed, are refused and come back, and the service's money."""
     october = OCTOBER
     world = build_world(october)
-    model_services.prefund_service(
-        service=world.service, amount=100 * CENT, currency="USD", reference="wire 1", at=october
+    verbs.post_verb(
+        verb="prefund_service", service=world.service, amount=100 * CENT, currency="USD", reference="wire 1", at=october
     )
-    programme.add_capital(amount=100_000 * CENT, currency="USD", reference="founding", at=october)
+    verbs.post_verb(verb="capital", amount=100_000 * CENT, currency="USD", reference="founding", at=october)
     programme.top_up_stripe(amount=90_000 * CENT, currency="USD", reference="tu_1", at=october)
     world.adopt(
         currency="EUR", basis="revenue_share", price=None, rate_ppb=PPB // 3, general_ppb=PPB // 4, cap_ppb=PPB // 3
@@ -212,8 +212,8 @@ def tell_story(at: datetime) -> World:
     world.attribute(world.generate(1, currency="EUR"))
     world.attribute(world.generate(1, currency="JPY"))
     world.accrue_all()
-    model_services.invoice_service(service=world.service, currency="USD", reference="INV-1", at=october)
-    model_services.apply_deposit(service=world.service, currency="USD", reference="INV-1", at=october)
+    verbs.post_verb(verb="invoice_service", service=world.service, currency="USD", reference="INV-1", at=october)
+    verbs.post_verb(verb="apply_deposit", service=world.service, currency="USD", reference="INV-1", at=october)
     world.at = at
     closing.close_period(period=202609, at=at)
     closing.close_period(period=202610, at=at)

@@ -16,7 +16,7 @@ from contributors.operations.people import register_contributor
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.money import from_minor
-from ledger.operations import periods, programme
+from ledger.operations import periods, programme, verbs
 from payouts.attempts import crew
 from payouts.models import Payout, PayoutAccount, PayoutRun, TaxProfile
 from payouts.operations import accounts, approval, building, funding, policies, runs, tax_forms
@@ -106,8 +106,11 @@ class World:
         """Book what earlier tests left in a shared sandbox, so that the ledger begins where Stripe stands."""
         units = from_minor(calls.balance().total(self.currency), self.currency)
         if missing := units - balances.ledger_stripe_balance(self.currency):
-            book = programme.top_up_stripe if missing > 0 else programme.sweep_stripe
-            book(amount=abs(missing), currency=self.currency, reference=f"tu_{next(_numbers)}", at=self.at)
+            booked: dict[str, Any] = {"currency": self.currency, "reference": f"tu_{next(_numbers)}", "at": self.at}
+            if missing > 0:
+                programme.top_up_stripe(amount=missing, **booked)
+            else:
+                verbs.post_verb(verb="sweep_stripe", amount=-missing, **booked)
 
     # --- contributors ---------------------------------------------------------------------------------------------
     def contributor(self, minor: int = 0, *, outcome: str | None = "complete", country: str = "US") -> Contributor:
