@@ -12,6 +12,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.utils.timezone import now
 
+from contributors.operations.people import add_member
 from ledger import journal
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry, Line, VerbProposal
@@ -19,7 +20,7 @@ from ledger.operations import programme as programme_operations
 from ledger.operations import verb_proposals, verbs
 from ledger.operations.verb_proposals import UnableToApproveVerb, UnableToProposeVerb
 from ledger.queries.invariants import check_all
-from people.models import AuditEvent
+from people.models import STAFF_ROLES, AuditEvent
 from tests.ledger.test_receipts import text_of
 from tests.worlds.manual import post_by_hand
 from tests.worlds.programme import AT, Programme
@@ -188,10 +189,8 @@ def test_compliance_proposes_and_approves_claims_and_no_other_verb(funded: Progr
 
 
 def test_a_member_of_the_contributor_does_not_decide_about_it(funded: Programme) -> None:
-    from contributors.operations import people
-
     checker = funded.staff["finance_checker"]
-    people.add_member(contributor=funded.contributors[2], user=checker, role="owner", at=AT)
+    add_member(contributor=funded.contributors[2], user=checker, role="owner", at=AT)
     proposal = propose(funded, "mark_dormant", {"currency": "USD", "contributor_id": LUCJA, "reference": "2026"})
     assert "You act for Łucja Żółć" in decide(funded, proposal, "approve")
     assert proposal.state == "proposed"
@@ -385,8 +384,6 @@ def test_every_operation_that_posts_is_reached_by_a_page_the_api_a_command_or_a_
 
 
 def test_a_row_of_the_table_names_accounts_and_roles_that_exist() -> None:
-    from contributors.models import STAFF_ROLES
-
     for key, verb in verbs.VERBS.items():
         assert key == verb.key
         assert {verb.debit, verb.credit} <= journal.CHART.keys()
