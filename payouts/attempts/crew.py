@@ -43,7 +43,7 @@ def execute_run(
     clock: Clock = database_clock,
     pace: Pace = LIVE,
 ) -> Progress:
-    """Work off everything that is due now, with several threads; stop when nothing is, or the time is up.
+    """Work off everything that is due now, with several threads; stop when nothing is, or after `seconds_max` seconds.
 
     The sweep finds payouts that become due later (an answer to look up, a rate to wait for).
     """

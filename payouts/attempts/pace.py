@@ -43,4 +43,5 @@ LIVE = Pace()
 
 
 def after(moment: datetime, seconds: float) -> datetime:
+    """Return the moment `seconds` seconds after another."""
     return moment + timedelta(seconds=seconds)

@@ -126,6 +126,7 @@ class ReverseForm(forms.Form):
         self.fields["known_left"] = forms.IntegerField(widget=forms.HiddenInput, initial=left_minor)
 
     def clean_amount_minor(self) -> int:
+        """Return the amount in minor units. Raises ValidationError for nothing, and for more than is left."""
         minor: int = self.cleaned_data["amount_minor"] or 0
         if not 0 < minor <= self.left_minor:
             raise forms.ValidationError("It must be more than nothing and no more than what is left of the transfer.")

@@ -53,12 +53,16 @@ class UnableToSetThreshold(Exception):
 
 
 def require_manager(by: User, contributor: Contributor) -> None:
+    """Raise UnableToOpenAccount unless `by` manages the contributor."""
     if not manages(by, contributor):
         raise UnableToOpenAccount(f"{by} does not manage {contributor}.")
 
 
 def open_payout_account(*, contributor: Contributor, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutAccount:
-    """Open the contributor's account at Stripe. Repeatable: the row comes first, and one key serves every try."""
+    """Open the contributor's account at Stripe. Repeatable: the row comes first, and one key serves every try.
+
+    Raises UnableToOpenAccount for a contributor paid by bank transfer, and where Stripe did not open the account.
+    """
     require_manager(by, contributor)
     known = PayoutAccount.objects.filter(contributor=contributor).first()
     if choice.rail_of(contributor, known) != Rail.STRIPE_TRANSFER:
@@ -94,7 +98,10 @@ def open_payout_account(*, contributor: Contributor, by: User, at: datetime, see
 
 
 def onboarding_link(*, account: PayoutAccount, by: User, at: datetime, seen: Presence = NOBODY) -> str:
-    """A fresh single-use address of Stripe's onboarding. Coming back from it means nothing: read the account."""
+    """Return a fresh single-use address of Stripe's onboarding. Coming back from it means nothing: read the account.
+
+    Raises UnableToOpenAccount where Stripe gives no link.
+    """
     require_manager(by, account.contributor)
     if account.provider_account_id is None:
         account = open_payout_account(contributor=account.contributor, by=by, at=at, seen=seen)
@@ -179,8 +186,11 @@ def disconnect_account(*, account: PayoutAccount, at: datetime) -> PayoutAccount
 def set_own_threshold(
     *, account: PayoutAccount, minimum_minor: int, by: User, at: datetime, seen: Presence = NOBODY
 ) -> PayoutAccount:
-    """The contributor's own least payout in minor units of their currency, for payouts in it; the larger of it and the
-    policy's counts."""
+    """Set the contributor's own least payout in minor units of their currency, for payouts in it. The larger of it and
+    the policy's counts.
+
+    Raises UnableToSetThreshold for a negative amount.
+    """
     require_manager(by, account.contributor)
     if minimum_minor < 0:
         raise UnableToSetThreshold("A threshold must not be negative.")

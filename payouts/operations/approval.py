@@ -88,8 +88,11 @@ def approve_run(
     at: datetime,
     seen: Presence = NOBODY,
 ) -> PayoutRun:
-    """Approve a run in review. `content_hash` is the hash that the page showed, `typed_total` the total that the person
-    typed (minor units). Above the policy's limit the first approval is one of two."""
+    """Approve a run in review. Above the policy's limit the first approval is one of two.
+
+    `content_hash` is the hash that the page showed, `typed_total` the total that the person typed (minor units). Raises
+    UnableToApprove where either differs from the run, and after 72 hours in review.
+    """
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
@@ -151,7 +154,10 @@ def _check_approver(run: PayoutRun, by: User) -> None:
 
 @transaction.atomic
 def reject_run(*, run: PayoutRun, by: User, reason: str, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """Send a run back with a reason. It stays as it was judged; `rebuild_run` makes its successor."""
+    """Send a run back with a reason. It stays as it was judged; `rebuild_run` makes its successor.
+
+    Raises UnableToReject for a run neither in review nor approved, and without a reason.
+    """
     require_role(by, CHECKER, ADMIN)
     run = lock(run)
     if run.state not in (PayoutRun.State.IN_REVIEW, PayoutRun.State.APPROVED):
@@ -181,7 +187,12 @@ def expire_approvals(*, at: datetime) -> int:
 
 
 def start_execution(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """Let the workers begin: after the rows are hashed again and Stripe's balance is seen to suffice."""
+    """Let the workers begin, after the rows are hashed again and Stripe's balance is seen to suffice.
+
+    Raises UnableToStart while payouts are frozen, and for a run that is not approved. Raises it also for an expired
+    approval, and for payouts that differ from the approved ones. Too large a first live run and too low or unreadable a
+    balance raise it too.
+    """
     require_role(by, MAKER, CHECKER, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
@@ -252,7 +263,10 @@ def hint_execution(run: PayoutRun) -> None:
 
 @transaction.atomic
 def pause_run(*, run: PayoutRun, by: User, note: str, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """Send nothing more. Payouts under way are followed to their end by looking them up."""
+    """Send nothing more. Payouts under way are followed to their end by looking them up.
+
+    Raises UnableToPause for a run that is not executing.
+    """
     require_role(by, MAKER, CHECKER, COMPLIANCE, ADMIN)
     run = lock(run)
     if run.state != PayoutRun.State.EXECUTING:
@@ -289,7 +303,10 @@ def _pause(run: PayoutRun, code: str, note: str, at: datetime) -> None:
 @transaction.atomic
 def resume_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
     """Go on. Payouts refused for a reason of the whole run are tried again, each as a new attempt. A payee that another
-    run pays by now is held here instead."""
+    run pays by now is held here instead.
+
+    Raises UnableToResume while payouts are frozen, for a run that is not paused, and for changed payouts.
+    """
     require_role(by, MAKER, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)

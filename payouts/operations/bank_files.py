@@ -72,7 +72,7 @@ class _Short(Exception):
 
 
 def programme_account(currency: str) -> Party:
-    """The account that bank transfers of a currency are paid from."""
+    """Return the account that bank transfers of a currency are paid from. Raises UnableToExport where none is set."""
     iban, _, bic = settings.PROGRAMME_ACCOUNTS.get(currency, "").partition("/")
     if not iban:
         raise UnableToExport(
@@ -245,7 +245,10 @@ def _reserved(reserves: list[Reserve], at: datetime) -> list[int] | None:
 
 @transaction.atomic
 def read_bank_file(*, file: BankFile, by: User, at: datetime, seen: Presence = NOBODY) -> bytes:
-    """The file's bytes, the same as ever. Each reading is in the audit log: the bytes name people's accounts."""
+    """Return the file's bytes, the same as ever. Each reading is in the audit log: the bytes name people's accounts.
+
+    Raises UnableToChangeBankFile for a withdrawn file, and UnableToUnseal for bytes without the recorded digest.
+    """
     require_role(by, MAKER, CHECKER, ADMIN)
     require_fresh_factor(seen)
     file = BankFile.objects.select_related("run").get(pk=file.pk)
@@ -283,7 +286,11 @@ def _has_read(by: User, file: BankFile) -> bool:
 
 @transaction.atomic
 def mark_bank_file_sent(*, file: BankFile, by: User, at: datetime, seen: Presence = NOBODY) -> BankFile:
-    """Say that the bank has the file. The person that says so does not confirm the result."""
+    """Say that the bank has the file. The person that says so does not confirm the result.
+
+    Raises UnableToChangeBankFile while payouts are frozen, and for a file sent or withdrawn already. Raises it also for
+    a run that is not executing.
+    """
     require_role(by, MAKER, CHECKER, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
@@ -305,7 +312,11 @@ def mark_bank_file_sent(*, file: BankFile, by: User, at: datetime, seen: Presenc
 
 @transaction.atomic
 def withdraw_bank_file(*, file: BankFile, by: User, reason: str, at: datetime, seen: Presence = NOBODY) -> BankFile:
-    """Declare a file dead that never reached the bank: its attempts are void, its money is payable again."""
+    """Declare a file dead that never reached the bank: its attempts are void, its money is payable again.
+
+    Raises UnableToChangeBankFile without a reason, and for a file sent or withdrawn already. Raises it also for a
+    person that made or downloaded the file. Raises UnableToActForOneself for a person that acts for a payee in it.
+    """
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)

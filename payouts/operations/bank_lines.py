@@ -85,7 +85,10 @@ class Result:
 
 
 def record_bank_lines(*, lines: Iterable[Reported], by: User, at: datetime, seen: Presence = NOBODY) -> list[Result]:
-    """Record the bank's report, line by line, each in a transaction of its own. Repeatable."""
+    """Record the bank's report, line by line, each in a transaction of its own. Repeatable.
+
+    Raises UnableToRecordBankLine for more than LINES_MAX lines.
+    """
     require_role(by, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)

@@ -29,6 +29,11 @@ class UnableToReadReport(Exception):
 
 
 def lines_of(content: bytes) -> list[Reported]:
+    """Read a CSV report into lines.
+
+    Raises UnableToReadReport for more than 4 MiB, and for text other than UTF-8 or with a NUL character. Raises it also
+    for missing columns, broken CSV, and a table without an outcome.
+    """
     if len(content) > BYTES_MAX:
         raise UnableToReadReport("The file is larger than 4 MiB; split it.")
     try:

@@ -45,7 +45,10 @@ class UnableToChooseRail(Exception):
 
 
 def checked_iban(text: str) -> IBAN:
-    """The account number, its length, structure and check digits verified."""
+    """Return the account number, with its length, structure and check digits verified.
+
+    Raises UnableToRecordBankDetails for an invalid IBAN.
+    """
     try:
         return IBAN(text, validate_bban=True)
     except SchwiftyException as error:
@@ -55,6 +58,7 @@ def checked_iban(text: str) -> IBAN:
 
 
 def checked_bic(text: str) -> str:
+    """Return the verified BIC. Raises UnableToRecordBankDetails for an invalid one."""
     try:
         return str(BIC(text).compact) if text.strip() else ""
     except SchwiftyException as error:
@@ -79,7 +83,11 @@ def record_bank_details(
     *, contributor: Contributor, holder_name: str, iban: str, by: User, at: datetime, bic: str = "",
     seen: Presence = NOBODY,
 ) -> BankDetails:  # fmt: skip
-    """Name the account that bank transfers go to. A changed one waits for the policy's cool-down."""
+    """Name the account that bank transfers go to. A changed one waits for the policy's cool-down.
+
+    Raises UnableToRecordBankDetails for a contributor paid through Stripe, without a holder's name, and for an invalid
+    IBAN or BIC.
+    """
     require_manager(by, contributor)
     account = PayoutAccount.objects.select_for_update(no_key=True).get(
         pk=account_on_rail(contributor=contributor, at=at).pk
@@ -119,7 +127,10 @@ def _fingerprint(number: IBAN, digest: str) -> str:
 
 
 def party_of(details: BankDetails) -> Party:
-    """The account in the clear, once it is proven to be the one of the fingerprint."""
+    """Return the account in the clear, once it is proven to be the one of the fingerprint.
+
+    Raises UnableToUnseal where it gives another fingerprint, and where no key opens it.
+    """
     content = sealing.unseal(details.sealed).decode()
     opened = json.loads(content)
     marks = [_fingerprint(IBAN(opened["iban"]), digest) for digest in sealing.digests(content)]
@@ -132,7 +143,10 @@ def party_of(details: BankDetails) -> Party:
 def choose_rail(
     *, contributor: Contributor, rail: Rail | str, by: User, reason: str, at: datetime, seen: Presence = NOBODY
 ) -> PayoutAccount:
-    """Pay a contributor on another rail from the next run on. Open payouts go where they were approved to go."""
+    """Pay a contributor on another rail from the next run on. Open payouts go where they were approved to go.
+
+    Raises UnableToChooseRail for an unknown rail, without a reason, and for the rail that is in use already.
+    """
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)

@@ -54,7 +54,10 @@ def build_run(
 
 
 def rebuild_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """Build the successor of a rejected run, of the same currency and cut-off, from the ledger's present figures."""
+    """Build the successor of a rejected run, of the same currency and cut-off, from the ledger's present figures.
+
+    Raises UnableToBuildRun for a run that is not rejected, or has a successor already.
+    """
     require_role(by, MAKER, ADMIN)
     if run.state != PayoutRun.State.REJECTED or PayoutRun.objects.filter(supersedes=run).exists():
         raise UnableToBuildRun("Only a rejected run without a successor is built again.")

@@ -143,7 +143,7 @@ def _decide_reversal(payout: Payout, *, by: User, note: str, at: datetime, seen:
 
 @transaction.atomic
 def close_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """File a reconciled run: nothing about it changes any more."""
+    """File a reconciled run: nothing about it changes any more. Raises UnableToClose for a run in another state."""
     require_role(by, MAKER, CHECKER, ADMIN)
     run = lock(run)
     if run.state != PayoutRun.State.RECONCILED:
@@ -156,7 +156,10 @@ def close_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY
 
 @transaction.atomic
 def sign_off(*, difference: Difference, by: User, note: str, at: datetime, seen: Presence = NOBODY) -> Difference:
-    """Accept a difference with an explanation: by somebody other than the run's creator."""
+    """Accept a difference with an explanation, by somebody other than the run's creator.
+
+    Raises UnableToSignOff for a difference that has ended, without an explanation, and for the run's creator.
+    """
     require_role(by, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)

@@ -55,7 +55,11 @@ def fund_platform(
 ) -> TopUp:
     """Move money from the programme's bank to its Stripe balance, and book it once Stripe has it.
 
-    `public_id`: the number that the page gave the top-up, so that a form sent twice asks for one.
+    `amount_minor`: minor units of `currency`. `public_id`: the number that the page gave the top-up, so that a form
+    sent twice asks for one.
+
+    Raises UnableToFund unless the amount is positive, and for a `public_id` used with other terms. Raises it also for a
+    top-up that failed.
     """
     require_role(by, MAKER, CHECKER, ADMIN)
     require_fresh_factor(seen)

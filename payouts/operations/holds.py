@@ -68,7 +68,11 @@ def place_hold(
     payout: Payout | None = None,
     seen: Presence = NOBODY,
 ) -> Hold:
-    """Stop payouts to a contributor. `by` None: the system, on the word of Stripe or the ledger."""
+    """Stop payouts to a contributor. `by` None: the system, on the word of Stripe or the ledger.
+
+    Raises UnableToPlaceHold for a reason that people do not place, and for an end before the beginning. Raises it also
+    for a contributor that is already held for the reason.
+    """
     if by is not None:
         # A stop is quickly placed and slowly released; a screening result is compliance's alone to state.
         require_role(by, *((COMPLIANCE,) if reason == HoldReason.SANCTIONS_LISTED else STAFF))
@@ -114,7 +118,10 @@ def _write_hold(
 
 @transaction.atomic
 def pause_own_payouts(*, contributor: Contributor, by: User, at: datetime, seen: Presence = NOBODY) -> Hold:
-    """The contributor does not want to be paid for now. Earned money stays owed."""
+    """Pause payouts at the contributor's own wish. Earned money stays owed.
+
+    Raises UnableToPlaceHold where they are paused already.
+    """
     _require_member(by, contributor)
     Contributor.objects.select_for_update(no_key=True).get(pk=contributor.pk)
     if Hold.objects.filter(
@@ -126,7 +133,7 @@ def pause_own_payouts(*, contributor: Contributor, by: User, at: datetime, seen:
 
 @transaction.atomic
 def resume_own_payouts(*, contributor: Contributor, by: User, at: datetime, seen: Presence = NOBODY) -> Hold:
-    """The contributor wants to be paid again."""
+    """End the contributor's own pause. Raises UnableToReleaseHold where there is none."""
     _require_member(by, contributor)
     hold = (
         Hold.objects.select_for_update(no_key=True)
@@ -150,7 +157,10 @@ def _require_member(by: User, contributor: Contributor) -> None:
 def release_hold(*, hold: Hold, by: User, at: datetime, note: str = "", seen: Presence = NOBODY) -> Hold:
     """End a hold by hand, as the table of payouts/queries/hold_reasons.py allows. Finance releases its own holds.
     Compliance releases those and its own, and with a reason a hold that a contributor asked for. Nobody releases a hold
-    that ends by itself."""
+    that ends by itself.
+
+    Raises UnableToReleaseHold where the table forbids it, and where that reason is missing.
+    """
     require_fresh_factor(seen)
     require_settled_role(by, at)
     hold = Hold.objects.select_for_update(no_key=True).get(pk=hold.pk)

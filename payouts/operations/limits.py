@@ -21,7 +21,10 @@ class UnableToApproveThatMuch(Exception):
 
 
 def require_within_limits(run: PayoutRun, by: User, at: datetime) -> None:
-    """The policy's limits of one person: in one approval, and in one UTC day."""
+    """Check the policy's limits of one person: in one approval, and in one UTC day.
+
+    Raises UnableToApproveThatMuch where the run exceeds either.
+    """
     terms = terms_in_force(run.currency)
     if terms.approval_limit_minor is not None and run.total_minor > terms.approval_limit_minor:
         raise UnableToApproveThatMuch(

@@ -107,7 +107,8 @@ def decide_link(
 ) -> ContributorLink:
     """Agree to a link or to its end, or refuse it. The accounts are told the change, and its reason.
 
-    `known`: the state that the page showed; where it is another now, nothing is decided.
+    `known`: the state that the page showed; where it is another now, nothing is decided, and UnableToDecideLink is
+    raised.
     """
     require_role(by, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)

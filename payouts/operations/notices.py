@@ -191,8 +191,8 @@ def _money(minor: int, currency: str) -> str:
 
 # --- mail ---------------------------------------------------------------------------------------------------------
 def send_due_notices(*, at: datetime, limit: int = 200, seconds_max: float = 60.0) -> int:
-    """Mail the notices that were not mailed yet. Returns how many mails were handed over. A mail server that fails is
-    tried again, each time later, eight times in all."""
+    """Mail the notices that were not mailed yet, for at most `seconds_max` seconds. Returns how many mails were handed
+    over. A mail server that fails is tried again, each time later, eight times in all."""
     sent, stop_at = 0, time.monotonic() + seconds_max
     connection: BaseEmailBackend = get_connection()
     # One connection for all of them where the server answers; where it does not, each mail says so by itself.
@@ -285,7 +285,10 @@ def _message(notice: Notice, addresses: list[str], connection: BaseEmailBackend)
 # --- choice -------------------------------------------------------------------------------------------------------
 @transaction.atomic
 def choose_notices(*, contributor: Contributor, muted: Collection[str], by: User) -> None:
-    """Store the kinds that a contributor does not want as mail. A notice about stopped money is always mailed."""
+    """Store the kinds that a contributor does not want as mail. A notice about stopped money is always mailed.
+
+    Raises UnableToChooseNotices unless `by` manages the contributor, and for a kind that cannot be switched off.
+    """
     if not manages(by, contributor):
         raise UnableToChooseNotices(f"{by} does not manage {contributor}.")
     if fixed := sorted(set(muted) - set(OPTIONAL)):

@@ -76,8 +76,11 @@ def adopt_policy(
     daily_approval_minor: int | None = None,
     seen: Presence = NOBODY,
 ) -> PayoutPolicy:
-    """Make a new version of a currency's policy, by two people; runs built from now on obey it. `seen`: `approved_by`
-    at the keyboard."""
+    """Make a new version of a currency's policy, by two people; runs built from now on obey it.
+
+    Amounts are minor units of the currency, periods are days. `seen`: `approved_by` at the keyboard. Raises
+    UnableToAdoptPolicy where one person is both.
+    """
     require_role(by, MAKER, CHECKER, ADMIN)
     _require_decider(approved_by, at, seen)
     if by.pk == approved_by.pk:
@@ -104,7 +107,10 @@ def adopt_policy(
 def propose_policy(
     *, currency: str, figures: Mapping[str, Any], reason: str, by: User, at: datetime, seen: Presence = NOBODY
 ) -> PolicyProposal:
-    """Ask for a new version. Nothing changes until somebody else adopts it; a newer proposal replaces an open one."""
+    """Ask for a new version. Nothing changes until somebody else adopts it; a newer proposal replaces an open one.
+
+    Raises UnableToAdoptPolicy for missing or unknown figures, and without a reason.
+    """
     require_role(by, MAKER, CHECKER, ADMIN)
     asset(currency)
     if set(figures) != set(FIGURES):
@@ -129,7 +135,10 @@ def propose_policy(
 def decide_policy(
     *, proposal: PolicyProposal, adopt: bool, by: User, at: datetime, seen: Presence = NOBODY
 ) -> PolicyProposal:
-    """Adopt a proposal, as somebody else than its author, or refuse it."""
+    """Adopt a proposal, as somebody else than its author, or refuse it.
+
+    Raises UnableToDecideProposal for one decided or replaced already, and where its author adopts it.
+    """
     _require_decider(by, at, seen)
     proposal = (
         PolicyProposal.objects.select_for_update(of=("self",), no_key=True)

@@ -59,10 +59,14 @@ def reverse_payout(
     known_left: int | None = None,
     seen: Presence = NOBODY,
 ) -> PayoutAttempt:
-    """Take `amount_minor` of a paid payout back. Returns the attempt; the sweep finishes an attempt without an answer.
+    """Take `amount_minor` (minor units) of a paid payout back. Returns the attempt; the sweep finishes an attempt
+    without an answer.
 
     `known_left`: the remainder that the page showed; where some came back since, nothing is done. A form that is sent
     twice then takes a part back once.
+
+    Raises UnableToReverse while payouts are frozen, without a reason, and for a bank transfer. Raises it also for an
+    unpaid payout, a changed remainder, more than the remainder, and a reversal under way.
     """
     require_role(by, CHECKER, ADMIN)
     require_fresh_factor(seen)

@@ -63,7 +63,10 @@ def count(run: PayoutRun) -> None:
 
 @transaction.atomic
 def submit_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """Freeze a draft and hand it to an approver: from here on its payouts, amounts and destinations are fixed."""
+    """Freeze a draft and hand it to an approver: from here on its payouts, amounts and destinations are fixed.
+
+    Raises UnableToSubmitRun for a run that is no draft, an empty run, and a destination changed since it was built.
+    """
     require_role(by, MAKER, ADMIN)
     wait_for_turn(run.currency)
     run = lock(run)
@@ -117,9 +120,12 @@ def _alone(run: PayoutRun, at: datetime) -> int:
 def exclude(
     *, run: PayoutRun, contributors: Collection[int], by: User, at: datetime, seen: Presence = NOBODY
 ) -> tuple[PayoutRun, PayoutRun]:
-    """Split a run in two: those named wait in a run of their own. Both parts are submitted and reviewed anew.
+    """Split a run in two: the named contributors wait in a run of their own. Both parts are submitted and reviewed
+    anew.
 
-    Returns (the remaining run, as a draft; the run set aside).
+    Returns (the remaining run, as a draft; the run set aside). Raises UnableToChangeRun for a run in another state than
+    draft, in review or approved. Raises UnableToExclude for a contributor that is not in the run, and where nobody
+    would be left.
     """
     require_role(by, MAKER, ADMIN)
     run = lock(run)
@@ -167,7 +173,10 @@ def exclude(
 
 @transaction.atomic
 def take_up_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """Make a draft of a run that was set aside, once no other run of the currency is open."""
+    """Make a draft of a run that was set aside, once no other run of the currency is open.
+
+    Raises UnableToChangeRun for a run that was not set aside, and while another run is open.
+    """
     require_role(by, MAKER, ADMIN)
     run = lock(run)
     if run.state != PayoutRun.State.SET_ASIDE:
@@ -184,7 +193,8 @@ def take_up_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBO
 
 @transaction.atomic
 def cancel_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutRun:
-    """End a run before anything is sent; everything stays payable."""
+    """End a run before anything is sent; everything stays payable. Raises UnableToChangeRun for a run that was started
+    or has ended."""
     require_role(by, MAKER, ADMIN)
     run = lock(run)
     allowed = (

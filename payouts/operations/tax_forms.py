@@ -54,8 +54,12 @@ def record_tax_form(
     jurisdiction: str = US,
     seen: Presence = NOBODY,
 ) -> TaxProfile:
-    """Record a tax form and its content; a newer one replaces it. `withholding_ppb` is withheld where the ledger's
-    table of rates says nothing of the form and the country. Only the end of `number` is kept, and a digest."""
+    """Record a tax form and its content; a newer one replaces it. Only the end of `number` is kept, and a digest.
+
+    `withholding_ppb` (parts per billion) is withheld where the ledger's table of rates says nothing of the form and the
+    country. Raises UnableToRecordTaxForm for impossible dates, a form that ran out, and a rate below 0 or not below
+    1,000,000,000.
+    """
     require_role(by, COMPLIANCE)
     require_fresh_factor(seen)
     require_settled_role(by, at)

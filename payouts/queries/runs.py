@@ -47,6 +47,7 @@ class RunSummary:
 
     @property
     def paid_minor(self) -> int:
+        """Sum the paid payouts, in minor units of the run's currency."""
         return sum(self.minor_by_state.get(state, 0) for state in Payout.PAID)
 
     @property
@@ -112,6 +113,12 @@ class Review:
 
 
 def review(run: PayoutRun, *, change_percent: int = 50, top: int = 20, bank_days: int = 30) -> Review:
+    """Compare a run with the last reconciled one of its currency and rail, and each payout with its payee's last paid
+    one.
+
+    Changes of more than `change_percent` per cent are listed, and bank accounts changed in the `bank_days` days before
+    the run was made. `top`: the number of largest payouts.
+    """
     ended = (PayoutRun.State.RECONCILED, PayoutRun.State.CLOSED)
     previous = (
         PayoutRun.objects.filter(currency=run.currency, rail=run.rail, state__in=ended)

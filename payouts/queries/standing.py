@@ -99,7 +99,8 @@ def purses_of(contributor: Contributor, *, at: datetime) -> list[Purse]:
 
 
 def least_payout_minor(contributor: Contributor, account: PayoutAccount | None, currency: str) -> int:
-    """From which sum on the contributor is paid: the policy's, the rail's or their own, whichever is largest."""
+    """Return the least payout of the contributor in minor units: the largest of the policy's, the rail's and their
+    own."""
     rail = rail_of(contributor, account)
     country = account.country if account else contributor.country
     return max(

@@ -20,7 +20,10 @@ from people import actor
 
 
 def reconcile_bank_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
-    """Match every order of a run with the bank's line and the journal's entry. With nothing open it is reconciled."""
+    """Match every order of a run with the bank's line and the journal's entry. With nothing open it is reconciled.
+
+    Raises UnableToReconcile until the bank has reported on every transfer of the run.
+    """
     waiting = [*Payout.LIVE, Payout.State.REFUSED]
     if run.started_at is None or run.payouts.filter(state__in=waiting).exists():
         raise UnableToReconcile("The bank has not reported on every transfer of the run.")

@@ -60,7 +60,10 @@ class Findings:
 
 def reconcile_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
     """Match every attempt of a run with its transfer and its balance transaction. With nothing open the run is
-    reconciled; otherwise the differences wait in their queue, and the next comparison may resolve them."""
+    reconciled. Otherwise the differences wait in their queue, and the next comparison may resolve them.
+
+    Raises UnableToReconcile until every payout of the run is at its end.
+    """
     waiting = [*Payout.LIVE, Payout.State.REFUSED]
     if run.started_at is None or run.payouts.filter(state__in=waiting).exists():
         raise UnableToReconcile("Some payouts of the run are not at their end.")

@@ -55,7 +55,10 @@ ON CONFLICT ON CONSTRAINT webhook_once DO NOTHING RETURNING id
 def record_webhook(
     *, endpoint: str, event: dict[str, Any], payload: str, headers: dict[str, str], at: datetime
 ) -> int | None:
-    """Store a verified event once. Returns its row, or None when it was there."""
+    """Store a verified event once. Returns its row, or None when it was there.
+
+    Raises UnableToRecordWebhook for an event of the other mode, and for one that lacks a field of every event.
+    """
     if bool(event.get("livemode")) != is_live():
         raise UnableToRecordWebhook("The event's livemode is not this installation's.")
     subject = (event.get("data") or {}).get("object") or {}
@@ -117,7 +120,10 @@ class UnableToReplay(Exception):
 def replay_webhook(
     *, event: WebhookEvent, at: datetime, by: User | None = None, seen: actor.Presence = actor.NOBODY
 ) -> WebhookEvent:
-    """Take a dead event up again: tried once more, and dead again if nothing here knows its object even now."""
+    """Take a dead event up again: tried once more, and dead again if nothing here knows its object even now.
+
+    Raises UnableToReplay for an event that is not dead.
+    """
     if by is not None:
         actor.require_role(by, "finance_maker", "finance_checker", "compliance", "admin")
     taken = WebhookEvent.objects.filter(pk=event.pk, state=WebhookEvent.State.DEAD).update(

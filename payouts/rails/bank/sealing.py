@@ -39,6 +39,7 @@ def seal(content: bytes) -> bytes:
 
 
 def unseal(sealed: bytes | memoryview) -> bytes:
+    """Open sealed bank details. Raises UnableToUnseal where none of BANK_DETAILS_KEYS opens them."""
     try:
         return _box().decrypt(bytes(sealed))
     except InvalidToken as error:

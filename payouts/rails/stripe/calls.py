@@ -50,6 +50,7 @@ def _text(value: Any) -> str:
 def transfer_request(
     *, amount_minor: int, currency: str, destination: str, transfer_group: str, metadata: Mapping[str, str]
 ) -> TransferRequest:
+    """Build the request for a transfer of `amount_minor` minor units."""
     return TransferRequest(
         _form(
             {
@@ -61,6 +62,7 @@ def transfer_request(
 
 
 def reversal_request(*, amount_minor: int, metadata: Mapping[str, str]) -> TransferRequest:
+    """Build the request that reverses `amount_minor` minor units of a transfer."""
     return TransferRequest(_form({"amount": amount_minor, "metadata": dict(metadata)}))
 
 
@@ -228,6 +230,7 @@ def _topped_up(raw: Mapping[str, Any]) -> ToppedUp:
 
 
 def create_topup(*, amount_minor: int, currency: str, description: str, idempotency_key: str) -> ToppedUp:
+    """Ask Stripe for a top-up of `amount_minor` minor units. The key also stands in its metadata."""
     with our_errors("write"):
         raw = (
             writer()

@@ -190,7 +190,11 @@ def reader() -> stripe.StripeClient:
 
 @contextlib.contextmanager
 def our_errors(bucket: str, guard: Guard | None = None) -> Iterator[None]:
-    """Stripe's exceptions as ours, with the verdict of the error table; everybody slows down where it says so."""
+    """Translate Stripe's exceptions to ours, with the verdict of the error table; everybody slows down where it says
+    so.
+
+    Raises UnableToUseStripe or a subclass; UnableToSend where the guard refused before anything was written.
+    """
     try:
         yield
     except stripe.StripeError as error:

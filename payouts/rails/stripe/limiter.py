@@ -82,8 +82,8 @@ class Limit:
 
     @property
     def late_seconds_max(self) -> float:
-        """How long a slot is good for. Of rates above 95 no moment would keep PER_SECOND_MAX; they are for servers
-        that have no such limit."""
+        """Return the seconds for which a slot is good. Of rates above 95 no moment would keep PER_SECOND_MAX; they are
+        for servers that have no such limit."""
         if self.per_second > PER_SECOND_MAX:
             return LATE_SECONDS_MAX
         spare = (PER_SECOND_MAX - BURST - 1) / self.per_second - 1
@@ -115,7 +115,8 @@ def _key(bucket: str) -> str:
 
 
 def take(bucket: Limit, *, wait_seconds_max: float = 20.0) -> None:
-    """Wait for a slot. Raises UnableToTakeSlot when there is none in time: then nothing may be sent."""
+    """Wait for a slot, at most `wait_seconds_max` seconds. Raises UnableToTakeSlot when there is none in time: then
+    nothing may be sent."""
     give_up = time.monotonic() + wait_seconds_max
     while True:
         asked = time.monotonic()
@@ -139,7 +140,7 @@ def take(bucket: Limit, *, wait_seconds_max: float = 20.0) -> None:
 
 
 def slow_down(bucket: Limit) -> None:
-    """Stripe answered 429: everybody halves."""
+    """Halve the rate for everybody, after Stripe answered 429. Raises UnableToTakeSlot where Valkey does not answer."""
     try:
         _client().eval(
             _SLOW_DOWN, 1, _key(bucket.name), str(bucket.per_second), str(RATE_MIN), str(RECOVERY_PER_SECOND)

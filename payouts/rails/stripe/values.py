@@ -72,6 +72,7 @@ class Balance:
     pending: dict[str, int]
 
     def total(self, currency: str) -> int:
+        """Sum the available and the pending money of a currency, in minor units."""
         return self.available.get(currency, 0) + self.pending.get(currency, 0)
 
 

@@ -19,7 +19,10 @@ class UnableToVerify(Exception):
 
 
 def verify_webhook(body: bytes, signature: str, secrets: Sequence[str]) -> dict[str, Any]:
-    """The event, once one of `secrets` signed it. Two may be active, so that one can be replaced."""
+    """Return the event, once one of `secrets` signed it. Two may be active, so that one can be replaced.
+
+    Raises UnableToVerify without a secret, for a signature of none of them, and for a body that is no event.
+    """
     if not secrets:
         raise UnableToVerify("No webhook secret is set.")
     for secret in secrets:
