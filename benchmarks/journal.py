@@ -4,7 +4,7 @@
 
 A line is one logical credit or debit. Every path writes the same generations, in one run, on one server with the same
 settings, each into tables of its own; the other ledgers (requirements-bench.txt) in a database and a process of their
-own, by their quickest interface. What counts are the ratios. The floors are given their bytes ready made and keep no
+own, by their quickest interface. Ratios are the result. The floors are given their bytes ready made and keep no
 guarantee; the others keep no running balance; ours starts from numbers in Python and keeps everything. Each database
 is made for the run and dropped after it. Below the table stand the goals, met or not.
 """

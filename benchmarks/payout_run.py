@@ -1,11 +1,11 @@
 """How long a payout run takes: calculated, frozen, executed under Stripe's limits, reconciled; and the webhook inbox.
-Each goal is printed with what was measured, met or not, and how much processor time who used.
+Each goal is printed with its measured value, met or not, and the processor time of each process.
 
     python -m benchmarks.payout_run [--quick] [--json FILE] [--payees N] [--latency-ms MS] [--rate PER_SECOND]
 
 Execution talks to the sandbox as a process of its own, over HTTP, through the real stripe-python, with the latency and
-the limit of the live service. The database is made for the run and dropped after it. What is owed comes from
-generations that were accrued, so that the calculation reads what a real ledger holds.
+the limit of the live service. The database is made for the run and dropped after it. The amounts owed come from
+generations that were accrued, so that the calculation reads the rows of a real ledger.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def measure(address: str, payees: int, credits: int, latency_ms: int, rate: floa
 
 # --- the programme ------------------------------------------------------------------------------------------------
 def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
-    """Staff, payees with accounts there and here, what they are owed, and the money at Stripe."""
+    """Set up staff, payees with accounts there and here, the amounts owed to them, and the money at Stripe."""
     import uuid
 
     import numpy as np
@@ -171,7 +171,7 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
             for n in range(start, min(start + 5000, payees)) if owed[n]
             for kind, sign in (("contributor_accrued", -1), ("contributor_payable", 1))
         ]  # fmt: skip
-        # A day ago: what a close makes payable today is paid from tomorrow on.
+        # A day ago: an amount that a close makes payable today is paid from tomorrow on.
         journal.post(
             kind="close_payable", idem_key=f"bench-payable:{start}", effective=(at - timedelta(days=1)).date(),
             lines=lines, reference="bench",
@@ -267,7 +267,7 @@ def _parent(pid: int) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process and everything below it used so far, those that ended included."""
+    """Sum the CPU seconds of a process and everything below it so far, ended processes included."""
     if not pid:
         return 0.0
     below: dict[int, list[int]] = {}

@@ -44,7 +44,7 @@ def create_account_link(call: Call) -> dict[str, Any]:
     }
 
 
-# What every component of a session answers with, by the kind of its configuration.
+# Answers of every component of a session, by the kind of its configuration.
 _PLAIN = ("account_management", "account_onboarding", "notification_banner")
 _COLLECTING = {"disable_stripe_user_authentication": False, "external_account_collection": True}
 _PAYOUTS = {

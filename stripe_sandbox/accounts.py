@@ -1,4 +1,4 @@
-"""Connected accounts: created, onboarded, restricted, rejected, disconnected; and what each of them may do.
+"""Connected accounts: created, onboarded, restricted, rejected, disconnected; and their capabilities.
 
 A person's details are accepted where Stripe's schema allows them and are not kept: the sandbox decides by the outcome
 that is chosen on the onboarding page or set through the controls, and holds no personal data.

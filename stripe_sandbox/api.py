@@ -31,7 +31,7 @@ def v1(request: HttpRequest) -> HttpResponse:
 
 
 def _spoil(request: HttpRequest, answered: Answer) -> None:
-    """What the chosen fault does to the answer on its way."""
+    """Apply the chosen fault to the answer on its way."""
     if answered.fault is None or answered.fault.kind not in {"drop_before", "drop_after", "timeout"}:
         return
     connection: socket.socket = request.META["gunicorn.socket"]

@@ -29,7 +29,7 @@ _pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="sandbox")
 
 
 def in_pool(work: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
-    """Run `work` on a thread that owns a database connection, and wait for what it returns."""
+    """Run `work` on a thread that owns a database connection, and wait for its result."""
 
     def job() -> Result:
         _check_connection()

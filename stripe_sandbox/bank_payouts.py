@@ -1,7 +1,7 @@
 """Payouts to the bank and the settings that rule them.
 
-An automatic payout takes everything that is available, once a day (week, month) at midnight; a manual one takes what
-it was asked for. What happens to a payout after that is decided by the clock alone.
+An automatic payout takes everything that is available, once a day (week, month) at midnight. A manual one takes the
+requested amount. After that the clock alone decides the course of a payout.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ def pay_out_automatically(*, account: Account, at: datetime) -> list[Payout]:
 
 
 def step(*, payout: Payout, at: datetime) -> None:
-    """The next thing that happens to a locked payout whose time has come."""
+    """Take the next step of a locked payout that is due."""
     account = Account.objects.get(reference=payout.account_id)
     if payout.status == "pending":
         payout.status, payout.next_step_at = "in_transit", payout.arrival_date

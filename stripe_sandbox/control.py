@@ -1,4 +1,4 @@
-"""The sandbox's own controls, which Stripe has not: the clock, faults, settings, what happens to an account, an audit.
+"""The sandbox's own controls, absent at Stripe: the clock, faults, settings, events of an account, an audit of money.
 
 They ask for the same key as the API and answer in plain JSON.
 """
@@ -87,7 +87,7 @@ def _add_faults(given: dict[str, Any]) -> None:
 
 
 def _account(*, method: str, given: dict[str, Any], reference: str) -> dict[str, Any]:
-    """POST {outcome}: what a person does on the onboarding page, or what Stripe does to an account."""
+    """POST {outcome}: act as the person on the onboarding page, or as Stripe towards an account."""
     with transaction.atomic():
         account = Account.objects.select_for_update(no_key=True).filter(reference=reference, is_platform=False).first()
         if account is None:
@@ -130,7 +130,7 @@ def _adjust(*, method: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _audit(*, method: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What happened to the money, counted from the rows: nobody can be paid twice without showing here."""
+    """Count the movements of money from the rows: a double payment always shows here."""
     sums = {"count": Count("pk"), "amount": Sum("amount"), "reversed": Sum("amount_reversed")}
     groups = Transfer.objects.exclude(transfer_group="").values("transfer_group", "currency").annotate(**sums)
     by_group: list[dict[str, Any]] = [{**one} for one in groups]

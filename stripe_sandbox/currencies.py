@@ -1,6 +1,6 @@
 """Currencies and countries as the sandbox knows them: data, in part simplified.
 
-Exchange rates are fixed, so that a test can compute what a conversion gives. Units per US dollar.
+Exchange rates are fixed, so that a test can compute the result of a conversion. Units per US dollar.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Webhooks on their way: whatever is owed is signed and sent, again and again, until the receiver takes it.
+"""Webhooks on their way: every owed delivery is signed and sent, again and again, until the receiver takes it.
 
-What is owed stands in the database since the change itself was committed, so a killed server loses nothing; a lease
-keeps two senders from one delivery, and one that ran out is taken up again. An event may therefore arrive twice, as
+Owed deliveries stand in the database since the change itself was committed, so a killed server loses nothing. A lease
+keeps two senders from one delivery, and an expired lease is taken up again. An event may therefore arrive twice, as
 Stripe's may. Source of the signature: https://docs.stripe.com/webhooks#verify-manually
 """
 
@@ -43,7 +43,7 @@ def sign(body: str, secret: str, timestamp: int) -> str:
 
 
 def claim() -> list[int]:
-    """Lease what is owed and due; the rows of another sender are passed over."""
+    """Lease the owed deliveries that are due; the rows of another sender are passed over."""
     if configuration.current().webhook_paused:
         return []
     moment = datetime.now(UTC)
@@ -87,7 +87,7 @@ def _post(url: str, body: str, secret: str) -> int:
 
 
 def send(key: int) -> None:
-    """Send one leased delivery and write down what came of it."""
+    """Send one leased delivery and record its result."""
     close_old_connections()
     try:
         found = Delivery.objects.select_related("event", "endpoint").filter(pk=key, delivered_at=None).first()

@@ -1,7 +1,7 @@
 """Events and webhook endpoints: each change of state is written down together with the change itself.
 
-The event and what is owed to each endpoint are committed with the change, so neither can exist without the other;
-`delivery` sends what is owed.
+The event and its deliveries to each endpoint are committed with the change, so neither can exist without the other;
+`delivery` sends them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EVENTS_KEPT = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Call:
-    """One accepted request: who asks, about which account, with which parameters, when."""
+    """One accepted request: its key, account, parameters and time."""
 
     key: str
     account: Account

@@ -1,6 +1,6 @@
 """Fault switches: how a request is made to go wrong on purpose.
 
-| kind | the effect happens | what the caller sees |
+| kind | the effect happens | the caller sees |
 |---|---|---|
 | drop_before | no | the connection closes |
 | drop_after | yes | the connection closes |

@@ -1,7 +1,7 @@
 """The way of a request through the sandbox: key, limit, schema, faults, idempotency, and only then the work.
 
-The order is Stripe's. What fails before the work began (401, 403, 404, 409, 429, a request that the schema does not
-allow) is not stored under the idempotency key; what fails in the work is, a 500 included, and is replayed.
+The order is Stripe's. A failure before the work began (401, 403, 404, 409, 429, a request that the schema does not
+allow) is not stored under the idempotency key. A failure in the work is stored and replayed, a 500 included.
 Source: https://docs.stripe.com/api/idempotent_requests
 
 The answer and the effect are one transaction: a server killed in between has done neither.
@@ -56,7 +56,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back, and what goes wrong on the way."""
+    """The answer to a request, and the fault applied on its way."""
 
     status: int
     body: str
@@ -220,6 +220,6 @@ def _lock_key(call: Call) -> None:
 
 
 def _fingerprint(asked: Asked) -> bytes:
-    """The method, the address and the parameters, whatever their order."""
+    """Digest the method, the address and the parameters, in any order of the parameters."""
     pairs = sorted(parse_qsl(asked.body.decode(), keep_blank_values=True))
     return hashlib.sha256(json.dumps([asked.method, asked.path, pairs]).encode()).digest()

@@ -1,4 +1,4 @@
-"""What time does: money becomes available, payouts leave and arrive, top-ups succeed, old keys are forgotten.
+"""Effects of time: money becomes available, payouts leave and arrive, top-ups succeed, old keys are forgotten.
 
 Each thing that is due is its own transaction under its own lock, so a killed server goes on with the rest, and the
 background clock and a moved clock may run at once.
@@ -94,7 +94,7 @@ def _next_due(after: datetime) -> datetime | None:
 
 
 def advance(*, seconds: int) -> datetime:
-    """Move the sandbox's clock forward; what falls due on the way happens in its order and at its own time."""
+    """Move the sandbox's clock forward. Steps that fall due on the way happen in their order and at their own time."""
     if not 0 <= seconds <= ADVANCE_SECONDS_MAX:
         raise ValueError(f"seconds must lie between 0 and {ADVANCE_SECONDS_MAX}")
     with _one_at_a_time:

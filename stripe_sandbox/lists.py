@@ -32,7 +32,7 @@ def _limit(params: dict[str, Any]) -> int:
 
 
 def in_time(rows: QuerySet[Row], field: str, given: Any) -> QuerySet[Row]:
-    """Rows whose time is the given one, or in the given range of {gt, gte, lt, lte}."""
+    """Filter rows by time: the given one, or the given range of {gt, gte, lt, lte}."""
     if given is None:
         return rows
     bounds = given if isinstance(given, dict) else {"exact": given}

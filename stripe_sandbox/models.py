@@ -1,4 +1,4 @@
-"""What the sandbox remembers: accounts, balances, movements, events, and what was answered under which key.
+"""The state of the sandbox: accounts, balances, movements, events, and the stored answer of each key.
 
 All state is in PostgreSQL, so that a killed server goes on where it stood. Money is in the currency's minor unit, as
 Stripe counts it. The sandbox is a stranger to the product: no table here points at one of the product's.
@@ -99,7 +99,7 @@ class Account(models.Model):
 
 
 class Capability(models.Model):
-    """What a connected account asked to be able to do, and whether it can."""
+    """An ability that a connected account asked for, and its state."""
 
     account = owner()
     name = models.CharField(max_length=60)
@@ -118,7 +118,7 @@ class Capability(models.Model):
 
 
 class Balance(models.Model):
-    """What an account holds in one currency. Whoever moves its money locks this row first."""
+    """The money of an account in one currency. Every movement of its money locks this row first."""
 
     account = owner()
     currency = models.CharField(max_length=3)
@@ -363,7 +363,7 @@ class Delivery(models.Model):
 
 
 class StoredAnswer(models.Model):
-    """What was answered under an idempotency key; the same key gets the same answer for 24 hours."""
+    """The answer under an idempotency key; the same key gets the same answer for 24 hours."""
 
     account = models.CharField(max_length=64)
     key = models.CharField(max_length=255)

@@ -41,7 +41,7 @@ def add(*, account: str, currency: str, available: int = 0, pending: int = 0) ->
 
 
 def take(*, account: str, currency: str, amount: int) -> None:
-    """Take from what is available. Raises UnableToServe (balance_insufficient) where it is not enough."""
+    """Take from the available balance. Raises UnableToServe (balance_insufficient) where it is not enough."""
     with connection.cursor() as cursor:
         cursor.execute(_TAKE, [amount, account, currency, amount])
         if cursor.rowcount != 1:

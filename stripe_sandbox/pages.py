@@ -1,4 +1,4 @@
-"""The hosted onboarding page, where a contributor would give Stripe what it asks for. Here an outcome is chosen."""
+"""The hosted onboarding page. Stripe would ask the contributor for details; here they choose an outcome."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Every way in which the sandbox says no, in Stripe's own shape.
 
-One exception carries what Stripe's error object carries. The constructors below name the refusals, so that the place
-that refuses reads as a sentence. Codes and texts: https://docs.stripe.com/error-codes.
+One exception carries the fields of Stripe's error object. The constructors below name the refusals, so that a refusing
+line reads as a sentence. Codes and texts: https://docs.stripe.com/error-codes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stripe's own request schema in front of the sandbox: what Stripe would not accept never gets past this module.
+"""Stripe's own request schema in front of the sandbox: requests that Stripe would refuse never pass this module.
 
 `stripe_schema/requests.json.gz` is cut from Stripe's OpenAPI specification (MIT, see LICENSE beside it). A form is
 untyped, so values are first read as the type that the schema asks for; then the whole request is validated.
@@ -95,7 +95,7 @@ def _patterns() -> list[tuple[re.Pattern[str], str]]:
 
 
 def find(method: str, path: str) -> tuple[Operation, dict[str, str]]:
-    """The operation that a concrete path means, and what stands in the path. Raises UnableToServe (404)."""
+    """Find the operation of a concrete path, and the parameters in the path. Raises UnableToServe (404)."""
     for pattern, template in _patterns():
         if (matched := pattern.match(path)) and (operation := operations().get((method, template))):
             return operation, matched.groupdict()
@@ -138,7 +138,7 @@ def _fits(value: Any, schema: Schema) -> bool:
 
 
 def coerce(value: Any, schema: Schema) -> Any:
-    """`value` with its strings read as the types of the schema; what cannot be read stays, and fails validation."""
+    """Read the strings in `value` as the types of the schema. Unreadable ones stay unchanged and fail validation."""
     if "anyOf" in schema:
         for option in schema["anyOf"]:
             read = coerce(value, option)
@@ -172,7 +172,7 @@ def _scalar(value: str, wanted: str | None) -> Any:
 
 
 def refusal(error: ValidationError) -> UnableToServe:
-    """What Stripe answers to a request that its schema does not allow."""
+    """Build Stripe's answer to a request that its schema does not allow."""
     path = [str(part) for part in error.absolute_path]
     name = path[0] + "".join(f"[{part}]" for part in path[1:]) if path else ""
     inside = f"{name}[{{}}]" if name else "{}"

@@ -1,4 +1,4 @@
-"""Rate limits and counts of what came in: kept in the memory of the one process that serves the sandbox.
+"""Rate limits and counts of requests, kept in the memory of the one process that serves the sandbox.
 
 A token bucket for each key, one for reading and one for writing, on the real clock: limits are about real time.
 """

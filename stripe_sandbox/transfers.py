@@ -285,7 +285,7 @@ def create_reversal(call: Call) -> dict[str, Any]:
 
 
 def _take_back(transfer: Transfer, reversal: Reversal, call: Call) -> None:
-    """Take the money out of the connected balance: from what is pending where it has not become available yet."""
+    """Take the money out of the connected balance: from the pending part where it is not available yet."""
     held = Balance.objects.select_for_update().get(
         account__reference=transfer.destination_id, currency=transfer.destination_currency
     )

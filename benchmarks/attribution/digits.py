@@ -1,7 +1,7 @@
 """The digits setting: ten contributors of scikit-learn's handwritten digits, and a model for each of their coalitions.
 
 All 1,024 coalitions are retrained, so that the Shapley value is known exactly and not estimated. Contributors differ in
-size and in the digits they have. Contributor 7 has random labels, and contributor 9 hands in what contributor 8 did.
+size and in the digits they have. Contributor 7 has random labels; contributor 9 hands in the items of contributor 8.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def initial_parameters(seed: int) -> list[Tensor]:
 def train(subsets: Sequence[Tensor], *, seed: int) -> list[Tensor]:
     """Models of M subsets of item positions, side by side: parameters with a first axis M.
 
-    The loss is summed over the subset and divided by the number of *all* items, plus weight decay: what a contributor
-    adds to the training is then the same whoever else is there, which is the game whose Shapley value is asked for.
+    The loss is summed over the subset and divided by the number of *all* items, plus weight decay. A contributor then
+    adds the same to the training in every coalition: this is the game of the wanted Shapley value.
     """
     digits = read_digits()
     longest = max(1, max(len(subset) for subset in subsets))
@@ -118,7 +118,7 @@ def utilities(parameters: Sequence[Tensor]) -> Tensor:
 
 
 def module_of(parameters: Sequence[Tensor], row: int = 0) -> nn.Sequential:
-    """One of the models as a torch module, which is what attributors and peers take."""
+    """Build a torch module of one of the models, for attributors and peers."""
     first, first_bias, second, second_bias = (part[row] for part in parameters)
     module = nn.Sequential(nn.Linear(64, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 10))
     names = ("0.weight", "0.bias", "2.weight", "2.bias")
@@ -129,7 +129,7 @@ def module_of(parameters: Sequence[Tensor], row: int = 0) -> nn.Sequential:
 
 # --- the truth ------------------------------------------------------------------------------------------------------
 def coalitions() -> Array:
-    """Who is present in each of the 1,024 coalitions, (1024, 10); row number s is the set of the bits of s."""
+    """List the members of each of the 1,024 coalitions, (1024, 10); row number s is the set of the bits of s."""
     numbers = np.arange(2**CONTRIBUTORS)[:, None]
     return np.asarray((numbers >> np.arange(CONTRIBUTORS)) & 1)
 
@@ -192,7 +192,7 @@ def _train_group(job: tuple[tuple[int, ...], int]) -> Array:
 
 
 def item_half_truth(cache: Path, *, count: int, seed: int) -> tuple[list[Tensor], Array]:
-    """Random halves of the items, and what models trained on them make of the queries, (count, Q)."""
+    """Random halves of the items, and the utilities of the queries under models trained on them, (count, Q)."""
     chance = torch.Generator().manual_seed(seed)
     n = len(read_digits().x)
     halves = [torch.randperm(n, generator=chance)[: n // 2].sort().values for _ in range(count)]

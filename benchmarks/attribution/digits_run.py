@@ -1,4 +1,4 @@
-"""The digits setting from truth to figures: the exact Shapley values of all contributors, and who comes near them.
+"""The digits setting from truth to figures: the exact Shapley values of all contributors, and each method beside them.
 
 Nothing is tuned here: damping is the product's default, or the weight decay that the training had.
 """
@@ -29,7 +29,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Rows:
-    """A classifier's adapter whose examples are numbers of rows of a table: training items first, then queries."""
+    """A classifier's adapter with row numbers of a table as examples: training items first, then queries."""
 
     name = "rows"
     left_out: frozenset[str] = frozenset()
@@ -121,7 +121,7 @@ def _setting(seed: int, cache: Path) -> ours.Setting:
     module = digits.module_of(digits.train([torch.arange(len(data.x))], seed=seed))
     adapter = Rows(module, torch.cat([data.x, data.query_x]), torch.cat([data.y, data.query_y]))
     state = {name: value.clone() for name, value in module.state_dict().items()}
-    # Weight decay pulls toward zero, whatever the training began with.
+    # Weight decay pulls toward zero, for any start of the training.
     pulled_to = {name: torch.zeros_like(value) for name, value in state.items()}
     model = LoadedModel(adapter=adapter, tokeniser=NoWords(), checkpoints=(state,), initial=pulled_to)
     count = len(data.x)

@@ -1,4 +1,4 @@
-"""What the figures are held against: columns of the tables, goals A1 to A8, and one measurement of speed alone."""
+"""Targets of the figures: columns of the tables, goals A1 to A8, and one measurement of speed alone."""
 
 from __future__ import annotations
 
@@ -64,15 +64,15 @@ DIGITS_COLUMNS = (
 
 
 def speed() -> dict[str, Any]:
-    """What does not depend on the model: a query, a scan and a change, as benchmarks.index measures them, each in a
-    process of its own, in processor time: on a busy machine time on the wall says what others do."""
+    """Measure the speeds that do not depend on the model: a query, a scan and a change, as in benchmarks.index. Each
+    runs in a process of its own, in processor time: on a busy machine wall time shows the load of others."""
     asked = {"query": {"holders": HOLDERS, "items": 2 * HOLDERS, "k": WIDTH}, "scan": {"items": 10**6, "k": WIDTH}}
     asked["changes"] = {"items": 2 * HOLDERS, "holders": 100, "k": WIDTH}
     return {name: alone(name, sizes) for name, sizes in asked.items()}
 
 
 def judge(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every goal that this run measured: its target, what was measured, and whether it was met."""
+    """Judge every goal that this run measured: its target, its measured value, and whether it was met."""
     judged: list[dict[str, Any]] = []
 
     def goal(name: str, what: str, target: str, measured: str, met: bool | None) -> None:
@@ -119,7 +119,7 @@ def _judge_text(rows: dict[str, Any], goal: Callable[..., None]) -> None:
         ratio = library["query"] / midpoint["query"]
         goal("A5", "one query end to end, against kronfluence", ">= 50 x", f"{ratio:.0f} x", ratio >= 50)
     fast = rows[FAST]
-    # What is fast counts for nothing unless it is as good as was asked.
+    # A fast method counts for nothing unless it is as good as the target.
     agreement = [fast[key] for key in _both("coalition_lds")]
     is_good = _reached(agreement, LDS_OF_MIDPOINT)
     for cost, what, library, target in (
@@ -138,7 +138,7 @@ def _judge_text(rows: dict[str, Any], goal: Callable[..., None]) -> None:
 
 def _judge_digits(rows: dict[str, Any], about: dict[str, Any], goal: Callable[..., None]) -> None:
     midpoint = rows["midpoint, weight decay"]
-    # What the product offers as its reference has three nodes; more of them are shown beside it.
+    # The product's reference has three nodes; more of them are shown beside it.
     path, finer = rows["path of 3, weight decay"], rows.get("path of 12, weight decay")
     for row, target in ((path, 0.80), (midpoint, 0.72)):
         value = row["shapley"]

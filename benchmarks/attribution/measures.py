@@ -1,4 +1,4 @@
-"""How near scores come to the truth: rank correlations over retrained models, and what contributors would get."""
+"""Closeness of scores to the truth: rank correlations over retrained models, and the shares contributors would get."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from influence.index.shards import Array
 
 @dataclass(frozen=True)
 class Scored:
-    """What a method says: of each query, how much every contributor (Q, C) and, where it can tell, item (Q, N) gave."""
+    """Scores of a method for each query: of every contributor (Q, C) and, where it can tell, of every item (Q, N)."""
 
     name: str
     kind: str

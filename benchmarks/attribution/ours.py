@@ -60,7 +60,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Built:
-    """An index of the product with what it cost, in CPU seconds."""
+    """An index of the product with its cost, in CPU seconds."""
 
     index: Any
     seconds: float
@@ -89,7 +89,7 @@ def build(setting: Setting, config: IndexConfig, *, mean_of: Sequence[Example] =
 
 
 def from_index(setting: Setting, name: str, built: Built) -> Scored:
-    """Scores of an opened index, with what one query costs from text to scores."""
+    """Score with an opened index, and measure the cost of one query from text to scores."""
     index = built.index
     started = time.process_time()
     features = index.embed(setting.queries)

@@ -193,7 +193,7 @@ def kronfluence(problem: Problem, directory: Path, *, damping: float | None = 1e
         query = time.process_time() - started - build
         scores("one", torch.utils.data.Subset(queries, [0]))
         one = time.process_time() - started - build - query
-    # Influence on the loss (what is measured) of adding an item's loss: both signs turn, so a helpful item is positive.
+    # Influence on the loss (the measured value) of adding an item's loss: both signs turn, so helpful is positive.
     return Answer(found.float().numpy(), build, query, one_query_seconds=one)
 
 

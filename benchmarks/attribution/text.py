@@ -1,7 +1,7 @@
 """The text setting: a GPT of 170,000 parameters trained on docstrings of eighteen Python packages.
 
-Every package is a contributor. Two controls are planted beside them: an exact copy of one contributor, and one whose
-items are random tokens. The packages are those that requirements.txt pins, so that the text is the same anywhere.
+Every package is a contributor. Two controls are planted beside them: an exact copy of one contributor, and one of
+random tokens. The packages are those that requirements.txt pins, so that the text is the same anywhere.
 """
 
 from __future__ import annotations

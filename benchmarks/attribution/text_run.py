@@ -61,7 +61,7 @@ class Texts:
 
 
 class TextTruth:
-    """What retrained models made of the queries: coalitions to choose on, coalitions to report on, halves of items."""
+    """Utilities of the queries under retrained models: coalitions to choose on and to report on, item halves."""
 
     def __init__(
         self, corpus: text.Corpus, queries: tuple[Example, ...], cache: Path, *, chosen_on: int, reported_on: int,
@@ -139,7 +139,7 @@ def run(cache: Path, *, quick: bool, processes: int, progress: Progress) -> dict
 def _scored(
     setting: ours.Setting, ensemble: ours.Setting, truth: TextTruth, own: slice, mean_of: list[Example], *, quick: bool
 ) -> tuple[list[Scored], dict[str, Any]]:
-    """Baselines and ours; damping and weight by the specific part of own generations, which is what is paid."""
+    """Score baselines and ours; damping and weight by the specific part of own generations, the paid part."""
     found = [ours.pro_rata(setting), ours.cosine(setting, _hidden(setting)), ours.gradient_dots(setting)]
     base = IndexConfig("hybrid", coordinates=EVERY_COORDINATE, k=K, fit_items=len(setting.items))
 
@@ -202,7 +202,7 @@ def figures(one: Scored, truth: TextTruth, parts: dict[str, slice]) -> dict[str,
     own = parts["own"]
     specific = one.specific[own]
     if one.standard_errors is not None:
-        # What is positive but below the noise floor keeps its part and does not earn it, as in the product.
+        # A positive score below the noise floor keeps its part and does not earn it, as in the product.
         shares = positive_shares(specific) * (specific >= NOISE_Z * one.standard_errors[own])
     else:
         shares = positive_shares(specific)
@@ -242,7 +242,7 @@ def _all_but_linear(setting: ours.Setting) -> tuple[str, ...]:
 
 
 def _with_feature_pass(setting: ours.Setting, one: Scored, index: Index) -> Scored:
-    """With the CPU seconds to embed every item once with a basis that is there: what a library's feature pass does."""
+    """Add the CPU seconds to embed every item once with a fitted basis: the feature pass of other libraries."""
     return replace(one, costs={**one.costs, "features": _feature_seconds(setting, index)})
 
 

@@ -1,8 +1,8 @@
-"""The index at scale: what a query, a scan, a build and a worker cost, beside what the memory alone would cost.
+"""The index at scale: the costs of a query, a scan, a build and a worker, beside the cost of the memory alone.
 
     python -m benchmarks.index [--quick] [--json FILE]
 
-Every part runs in a process of its own, with one torch thread, and states its peak of memory. What counts are ratios:
+Every part runs in a process of its own, with one torch thread, and states its peak of memory. Ratios are the result:
 to reading the same bytes once, to a tenth of the works, to a tenth of the items. The worker's part attributes sampled
 generations of the demo's model through the product's own operation, against a PostgreSQL of its own. Below the tables
 stand the goals, met or not; figures of a busy machine are worth their ratios only.

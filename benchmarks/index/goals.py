@@ -1,4 +1,4 @@
-"""What was measured, in words, and what it is held against."""
+"""The measured figures, in words, and their targets."""
 
 from __future__ import annotations
 

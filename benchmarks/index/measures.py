@@ -61,7 +61,7 @@ def milliseconds(act: Callable[[], Any], times: int = 15) -> float:
 
 
 def in_turn(*acts: Callable[[], Any], times: int) -> list[float]:
-    """As milliseconds, of several acts whose ratio is asked for: memory is now faster and now slower, for all alike."""
+    """Time several acts in turn, in milliseconds, to take their ratio: memory speed varies, for all of them alike."""
     found: list[list[float]] = [[] for _ in acts]
     for act in acts:
         act()

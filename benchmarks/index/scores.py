@@ -11,7 +11,7 @@ from benchmarks.index.measures import in_turn, milliseconds
 
 
 def synthetic(directory: Path, *, items: int, holders: int, k: int) -> Any:
-    """An index whose rows are noise, written and opened by the product's own code; the gradients alone are missing."""
+    """Make an index with rows of noise, written and opened by the product's own code; only gradients are missing."""
     import numpy as np
 
     from influence.index import artefacts, sums
@@ -90,7 +90,7 @@ def scan(*, items: int, k: int) -> dict[str, Any]:
 
 
 def changes(*, items: int, holders: int, k: int) -> dict[str, Any]:
-    """The sums of an index from which a holder's works were taken out, beside sums made afresh of what is left."""
+    """Compare the sums of an index after a holder's works were taken out with fresh sums of the rest."""
     import numpy as np
 
     from influence.index import sums

@@ -42,7 +42,7 @@ def _attribute(data: Path, generations: int, authors: int) -> dict[str, Any]:
         [tokeniser.item(chosen[item.work].content, item.token_start, item.token_end) for item in part]
         for part in (cut.items, cut.held_out)
     )
-    # The size of the demo's model, after a few steps: what it costs does not depend on how good it is.
+    # The size of the demo's model, after a few steps: its cost does not depend on its quality.
     few = examples[:128]
     training = model.Training(epochs=3)
     model.train(data / "m", items=few, held_out=held_out, tokeniser=tokeniser, training=training)

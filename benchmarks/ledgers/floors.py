@@ -1,4 +1,4 @@
-"""What PostgreSQL allows without any guarantee: COPY into a row-per-line table. And Django's ORM at its best."""
+"""PostgreSQL's speed without any guarantee: COPY into a row-per-line table. And Django's ORM at its best."""
 
 from __future__ import annotations
 

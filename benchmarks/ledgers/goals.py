@@ -1,4 +1,4 @@
-"""What the ledger set out to reach, and whether a run reached it. A goal that a run did not measure says so."""
+"""The goals of the ledger, and whether a run reached them. A goal that a run did not measure is shown as such."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ GOALS = (
 
 
 def judged(found: Found) -> list[dict[str, Any]]:
-    """Each goal with what was measured: `met` is None where the run has no figure for it."""
+    """Judge each goal with its measured value: `met` is None where the run has no figure for it."""
     rows = []
     for goal in GOALS:
         result = goal.measure(found)

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.ledgers.workload import GROSS, Meter, Workload, new_generation_id
 
-# What proves the books by every byte: each document's digest, the chain above, and each line against its documents.
+# The invariants that read every byte: each document's digest, the chain above, and each line against its documents.
 FULL_PROOF = ("I5", "I7", "I8")
 CHAIN = ("I7", "I8")
 
@@ -74,7 +74,7 @@ def post_documents(work: Workload, accounts: np.ndarray, source: int, batch: int
 
 
 def stored_bytes() -> int:
-    """What entries, lines and documents take on disk, with their indexes."""
+    """Measure entries, lines and documents on disk with their indexes, in bytes."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -216,7 +216,7 @@ def apportionment(work: Workload) -> dict[str, Any]:
 
 
 def _ties(trials: int = 30_000, heads: int = 5) -> dict[str, Any]:
-    """Equal shares of one unit too few: who gets it, over many generations, and whether chance explains the counts."""
+    """Divide one unit too few in equal shares, many times. Count the receivers and test the counts against chance."""
     from scipy.stats import chisquare
 
     from ledger.money import PPB, apportion_rows

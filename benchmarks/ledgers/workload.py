@@ -84,9 +84,9 @@ def new_generation_id() -> uuid.UUID:
 # --- time ---------------------------------------------------------------------------------------------------------
 @dataclass(slots=True)
 class Meter:
-    """What a path took: the seconds of each transaction, and the processor time of this process and of its backend.
+    """Cost of a path: the seconds of each transaction, and the processor time of this process and of its backend.
 
-    Processor time is what a busy machine does not distort; it is 0 for a backend on another machine.
+    A busy machine does not distort processor time. It is 0 for a backend on another machine.
     """
 
     backend: int
