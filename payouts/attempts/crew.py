@@ -1,6 +1,6 @@
 """Many payouts at once: one book-keeper, the only one to claim and record, and runners, which wait for Stripe.
 
-The rules are those of `execution`; here they are only applied to several payouts at a time, because a transaction for
+The rules are those of `execution`. Here they are only applied to several payouts at a time, because a transaction for
 each claim and each answer costs more than the call to Stripe. The book-keeper holds in memory at most the answers that
 `LINGER_SECONDS` let gather. A killed worker loses answers, which the look-up finds, and no money.
 """
@@ -29,7 +29,7 @@ LINGER_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Progress:
-    """How many claims a call worked off, and how many payouts are left that are not at their end."""
+    """Counts of a call: the claims worked off, and the payouts that are not at their end yet."""
 
     handled: int
     live: int
@@ -105,7 +105,7 @@ class _Crew:
         return self.handled
 
     def _hand_out(self) -> bool:
-        """Whether anything was due, or there is no room to ask."""
+        """True when anything was due, or there is no room to ask."""
         room = self.threads + BATCH_MAX - self.out
         if room < min(BATCH_MAX, self.threads):
             return True

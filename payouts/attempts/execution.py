@@ -2,7 +2,7 @@
 
 The row is the queue. The claimant of a payout holds a lease on it; a task that was lost or came twice changes nothing.
 An idempotency key alone does not make this safe: a key is forgotten after a day, and a stored failure is repeated for
-ever. So a new key exists only once the old one is proven dead (the index `one_open_attempt`), and after any doubt the
+ever. So a new key exists only once the old one is proven dead (the index `one_open_attempt`). After any doubt the
 transfers of the payout's own group are listed before anything is sent again.
 """
 
@@ -67,16 +67,15 @@ def pay_next(*, run_id: int | None = None, clock: Clock = database_clock, pace: 
 # --- Tx1 ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Due:
-    """How many payouts were due and looked at, and those of them that are now in the caller's hands."""
+    """Counts of a round: the due payouts looked at, and those of them that are now in the caller's hands."""
 
     looked_at: int
     claims: list[Claim]
 
 
 def claim_due(*, run_id: int | None, clock: Clock, pace: Pace, limit: int) -> Due:
-    """Claim up to `limit` payouts that are due, and for new work write down the intent: its attempt, with the exact
-    bytes and the key, and the entry that reserves its money. Commits before it returns: nothing goes on the wire
-    before that."""
+    """Claim up to `limit` due payouts. For new work write down the intent: its attempt, with the exact bytes and the
+    key, and the entry that reserves its money. Commits before it returns: nothing goes on the wire before that."""
     started = client.boot_clock()
     try:
         with transaction.atomic(durable=True):
@@ -295,8 +294,9 @@ def _recover(claim: Claim, clock: Clock, pace: Pace) -> values.Transfer | None:
 
 
 def _hold_if_unsent(claim: Claim, clock: Clock) -> bool:
-    """A hold came after the claim: where nothing was sent before, the payout is taken out of its run at once, and its
-    money is payable again. A request that may have gone on the wire is only looked for, however long that takes."""
+    """Handle a hold that came after the claim. Where nothing was sent before, the payout is taken out of its run at
+    once, and its money is payable again. A request that may have gone on the wire is only looked for, however long that
+    takes."""
     with transaction.atomic(durable=True):
         rows = held_and_current(claim)
         if rows is None:

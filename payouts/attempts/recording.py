@@ -170,7 +170,7 @@ def _mark_succeeded(answers: Sequence[tuple[int, values.Transfer]], at: datetime
 
 
 def _is_news(attempt: PayoutAttempt, payout: Payout, transfer: values.Transfer) -> bool:
-    """Whether the transfer is the answer that this locked attempt waits for. Raises _Freeze where it is odd."""
+    """Tell whether the transfer is the answer that this locked attempt waits for. Raises _Freeze where it is odd."""
     if attempt.state == PayoutAttempt.State.SUCCEEDED:
         if attempt.provider_transfer_id == transfer.id:
             return False
@@ -263,7 +263,7 @@ def _write_failure(claim: Claim, error: errors.UnableToUseStripe, at: datetime, 
     verdict = error.verdict
     attempt.http_status, attempt.error_code = error.http_status, error.code[:100]
     attempt.error_message = str(error)[:500]
-    # Every other time that it may have gone on the wire, Stripe said that it did nothing: then this answer is the
+    # Every other time that it may have gone on the wire, Stripe said that it did nothing. Then this answer is the
     # attempt's whole story, and a refusal is final at once.
     is_whole_story = attempt.sends == attempt.sends_not_executed + 1
     match verdict.outcome:
@@ -366,8 +366,8 @@ def give_back(attempt: PayoutAttempt, at: datetime) -> None:
 
 
 def void_attempt(*, payout: Payout, attempt: PayoutAttempt, at: datetime, pace: Pace) -> None:
-    """Close a locked attempt that is proven dead; the payout may be tried again under a new key, but not before every
-    lease under which the old key could still be used has ended."""
+    """Close a locked attempt that is proven dead. The payout may be tried again under a new key, but only after the end
+    of every lease under which the old key could still be used."""
     attempt.state, attempt.finished_at = PayoutAttempt.State.VOID, at
     attempt.save(update_fields=["state", "finished_at"])
     payout.state = Payout.State.APPROVED

@@ -29,7 +29,7 @@ from people.presentation import csv
 @reader_required
 @of_run
 def bank_files(request: HttpRequest, run: PayoutRun) -> HttpResponse:
-    """Where a run by bank transfer stands, and the next step."""
+    """Show the state of a run by bank transfer, and the next step."""
     if run.rail != Rail.MANUAL_BANK_FILE:
         raise Http404("This run is paid through Stripe.")
     return render(request, "payouts/console/bank_files.html", bank_context(request, run))

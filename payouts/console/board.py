@@ -25,7 +25,7 @@ from people.console.guard import user_of
 
 @dataclass(frozen=True, slots=True)
 class CurrencyTotals:
-    """Where the money of one currency stands in the ledger, in its units; `stripe` is money that is there."""
+    """The places of one currency's money in the ledger, in its units; `stripe` is money that is there."""
 
     currency: str
     accrued: int

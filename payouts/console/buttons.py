@@ -1,4 +1,4 @@
-"""Which buttons a person sees on a run, and the sentence that stands in place of one that would be refused.
+"""The buttons that a person sees on a run, and the sentence that stands in place of one that would be refused.
 
 The operation decides again; this only spares a click and explains.
 """
@@ -60,7 +60,7 @@ def buttons(run: PayoutRun, user: User) -> Buttons:
 
 
 def is_over(run: PayoutRun) -> bool:
-    """Whether every payout of the run is at its end: transferred, or held."""
+    """Tell whether every payout of the run is at its end: transferred, or held."""
     return not run.payouts.filter(state__in=(*Payout.LIVE, Payout.State.REFUSED)).exists()
 
 

@@ -58,7 +58,7 @@ def payees(request: HttpRequest) -> HttpResponse:
 
 
 def _account_of(contributor: Contributor) -> tuple[str, bool]:
-    """How somebody is paid, in words, and whether they are ready for it."""
+    """Describe in words the way a contributor is paid, and whether they are ready for it."""
     account = getattr(contributor, "payout_account", None)
     rail = rail_of(contributor, account)
     return RAIL_NAMES[rail], bool(account and account.is_onboarded)

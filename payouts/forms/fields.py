@@ -47,7 +47,7 @@ def day_field(label: str, text: str = "", *, required: bool = True) -> forms.Dat
 
 
 class ReasonForm(forms.Form):
-    """Why something is stopped, sent back or explained; kept in the audit log."""
+    """A reason for stopping, sending back or explaining something; kept in the audit log."""
 
     reason = forms.CharField(
         max_length=500,

@@ -17,7 +17,7 @@ from people.presentation.countries import COUNTRIES
 
 
 class PlaceHoldForm(forms.Form):
-    """Why somebody is not paid for now, and until when."""
+    """The reason for not paying a contributor for now, and the end of that."""
 
     reason = forms.ChoiceField(label="Reason", help_text="The contributor reads this reason in plain words.")
     note = forms.CharField(

@@ -12,7 +12,7 @@ from payouts.operations.notice_kinds import OPTIONAL
 
 
 class ThresholdForm(forms.Form):
-    """From which sum on a contributor wants to be paid."""
+    """The sum from which on a contributor wants to be paid."""
 
     def __init__(self, *arguments: Any, currency: str, least_text: str, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -59,7 +59,7 @@ class BankDetailsForm(forms.Form):
 
 
 class NoticesForm(forms.Form):
-    """Which kinds of notices come as mail."""
+    """The kinds of notices that come as mail."""
 
     wanted = forms.MultipleChoiceField(
         required=False, label="Also send me these by mail", widget=forms.CheckboxSelectMultiple

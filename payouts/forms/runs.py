@@ -15,7 +15,7 @@ from people.models import uuid7
 
 
 class BuildRunForm(forms.Form):
-    """Which currency is paid, and up to which moment credits count."""
+    """The currency to pay, and the moment up to which credits count."""
 
     currency = forms.ChoiceField()
     rail = forms.ChoiceField(
@@ -76,7 +76,7 @@ class DecideUnknownForm(forms.Form):
 
 
 class TopUpForm(forms.Form):
-    """How much of which currency."""
+    """The amount and its currency."""
 
     # Of the one top-up that this page asks for.
     number = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7)
@@ -108,7 +108,7 @@ class TopUpForm(forms.Form):
 
 
 class ReverseForm(forms.Form):
-    """How much of a transfer comes back, and why."""
+    """The amount of a transfer to take back, and the reason."""
 
     def __init__(self, *arguments: Any, currency: str, left_minor: int, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -134,7 +134,7 @@ class ReverseForm(forms.Form):
 
 
 class ExportForm(forms.Form):
-    """When the bank is to execute the orders."""
+    """The day for the bank to execute the orders."""
 
     execution_on = day_field("The bank executes on")
 

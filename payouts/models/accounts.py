@@ -17,7 +17,8 @@ class Rail(models.TextChoices):
 
 
 class PayoutAccount(models.Model):
-    """Where a contributor is paid: an account at Stripe, as Stripe last described it, or a bank account of its own.
+    """The destination of a contributor's payouts: an account at Stripe, as Stripe last described it, or a bank account
+    of its own.
 
     On Stripe's rail the bank details stay at Stripe. On the manual rail they are sealed in BankDetails.
     """
@@ -43,14 +44,14 @@ class PayoutAccount(models.Model):
     disabled_reason = models.CharField(max_length=64, blank=True)
     # Stripe's own lists of fields: currently_due, past_due, eventually_due, pending_verification, errors, deadline.
     requirements = models.JSONField(default=dict)
-    # Which bank account would be paid (Stripe's id and last four digits; on the manual rail the fingerprint of the
-    # bank details): a change starts a cool-down.
+    # The bank account that would be paid: Stripe's id and last four digits; on the manual rail the fingerprint of the
+    # bank details. A change starts a cool-down.
     bank_fingerprint = models.CharField(max_length=100, blank=True)
     bank_changed_at = models.DateTimeField(null=True, blank=True)
     disconnected_at = models.DateTimeField(null=True, blank=True)
     # When it could first be paid to: a probation of the first payout counts from here.
     ready_at = models.DateTimeField(null=True, blank=True)
-    # The contributor's own threshold, in minor units of the contributor's currency and for payouts in that alone; the
+    # The contributor's own threshold, in minor units of the contributor's currency and for payouts in that alone. The
     # larger of it and the policy's counts.
     minimum_minor = models.BigIntegerField(default=0)
     synced_at = models.DateTimeField(null=True, blank=True)
@@ -72,7 +73,7 @@ class PayoutAccount(models.Model):
 
     @property
     def is_onboarded(self) -> bool:
-        """Whether the rail would take a payment to this account now."""
+        """Tell whether the rail would take a payment to this account now."""
         if self.rail == Rail.MANUAL_BANK_FILE:
             return bool(self.bank_fingerprint)
         return (
@@ -219,7 +220,8 @@ class PolicyProposal(models.Model):
 
 
 class HoldReason(models.TextChoices):
-    """Why nothing is sent. payouts/queries/hold_reasons.py says each in plain words, with its owner and its way out."""
+    """The reason for sending nothing. payouts/queries/hold_reasons.py says each in plain words, with its owner and its
+    way out."""
 
     ONBOARDING_INCOMPLETE = "onboarding_incomplete"
     TRANSFERS_CAPABILITY_INACTIVE = "transfers_capability_inactive"

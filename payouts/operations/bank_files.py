@@ -1,7 +1,7 @@
 """Paying by bank transfer: the order is written down as a file, one person hands it to the bank.
 
 The same states and guards as on Stripe's rail. The attempts, the entries that reserve the money and the file that
-orders it are one transaction; an attempt stands in one file for ever, and a file gives the same bytes each time.
+orders it are one transaction. An attempt stands in one file for ever, and a file gives the same bytes each time.
 Whether somebody uploaded it cannot be known here. So a file that was not marked as sent is withdrawn by two people or
 not at all.
 """
@@ -279,7 +279,7 @@ def _refuse_held(file: BankFile, at: datetime) -> None:
 
 
 def _has_read(by: User, file: BankFile) -> bool:
-    """Whether the person has held the file's bytes, and so may have handed them over without saying so."""
+    """Tell whether the person has held the file's bytes, and so may have handed them over without saying so."""
     readings = AuditEvent.objects.filter(action="read_bank_file", subject=f"run:{file.run.public_id}", actor=by)
     return readings.filter(after__file=file.message_id).exists()
 

@@ -207,9 +207,9 @@ class _Case:
         return payout
 
     def _withholding(self) -> tuple[int, str]:
-        """Return the rate and its basis: from the ledger's table where it has one for the form and its country, else
-        from the record of the form. Without a form on record nothing is withheld: whether one is needed, the policy
-        says."""
+        """Return the rate and its basis. They come from the ledger's table where it has a rate for the form and its
+        country, else from the record of the form. Without a form on record nothing is withheld;
+        the policy says whether one is needed."""
         if self.tax is None:
             return 0, ""
         country = self.tax.country or self.contributor.country

@@ -36,7 +36,7 @@ def open_difference(
 
 
 def is_explained(*, type_: Difference.Type, currency: str, subject: str, found: str) -> bool:
-    """Whether a person signed it off, with the same figures."""
+    """Tell whether a person signed it off, with the same figures."""
     return Difference.objects.filter(
         type=type_, currency=currency, subject=subject[:120], found=found[:200], state=Difference.State.SIGNED_OFF
     ).exists()

@@ -220,7 +220,8 @@ def _book_back(topup: TopUp, *, at: datetime) -> None:
 
 
 def _oddity(topup: TopUp, made: values.ToppedUp) -> tuple[Difference.Type, str, str, str] | None:
-    """Why a top-up at Stripe is not booked as this one: (type, expected, found, words)."""
+    """Return the difference that keeps a top-up at Stripe from being booked as this one: (type, expected, found,
+    words)."""
     kind, arrived = Difference.Type, str(made.amount_minor)
     if topup.provider_topup_id not in (None, made.id):
         first = str(topup.provider_topup_id)

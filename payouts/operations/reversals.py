@@ -1,7 +1,7 @@
 """Reversing a transfer, and booking the returned money, also of reversals made by others.
 
-The same order as paying: the attempt is written down and committed before anything is sent, and after any doubt
-Stripe's list of the transfer's reversals is read before anything is sent again.
+The same order as paying: the attempt is written down and committed before anything is sent. After any doubt Stripe's
+list of the transfer's reversals is read before anything is sent again.
 """
 
 from __future__ import annotations

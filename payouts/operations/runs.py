@@ -44,9 +44,9 @@ def lock(run: PayoutRun) -> PayoutRun:
 
 
 def wait_for_turn(currency: str) -> None:
-    """One run of a currency is submitted, approved or resumed at a time, until commit: the limit for a second approver
-    and the rule that a person is paid by one run at a time look at the runs of every rail, and two at once would not
-    see each other. Taken before any run is locked."""
+    """Let one run of a currency be submitted, approved or resumed at a time, until commit. The limit for a second
+    approver looks at the runs of every rail. So does the rule that a person is paid by one run at a time. Two runs at
+    once would not see each other. Taken before any run is locked."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"payouts turn {currency}"])
 

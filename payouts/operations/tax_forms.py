@@ -1,7 +1,7 @@
 """The tax form that somebody sent in: compliance records its content, and it ends the hold for a missing one.
 
-The paper stays where it is kept. Of the tax number no more than its end comes here, enough to tell two forms apart, and
-a keyed digest, by which the same number on another account's form is noticed.
+The paper stays where it is kept. Only the end of the tax number comes here, enough to tell two forms apart, and a keyed
+digest. By the digest the same number on another account's form is noticed.
 """
 
 from __future__ import annotations

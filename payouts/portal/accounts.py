@@ -1,4 +1,4 @@
-"""Where a contributor is paid: the account at Stripe, or the bank account."""
+"""Show the destination of a contributor's payouts: the account at Stripe, or the bank account."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from people.console.refusals import explained
 def set_up(request: HttpRequest) -> HttpResponse:
     """Explain the steps at Stripe, then open the account there and lead over.
 
-    The answer to the POST is a page and no redirect: `form-action` of the content security policy would stop a form
+    The answer to the POST is a page and no redirect. The `form-action` of the content security policy would stop a form
     from ending up at another site.
     """
     contributor = contributor_of(request)

@@ -1,5 +1,5 @@
-"""Reasons for which a contributor is not paid, in plain words: the owner of each, the roles that may release it, and
-the contributor's remedy. One table; the operations obey it, and the portal, the console and the notices read it."""
+"""Reasons for not paying a contributor, in plain words: the owner of each, the roles that may release it, and the
+contributor's remedy. One table; the operations obey it, and the portal, the console and the notices read it."""
 
 from __future__ import annotations
 

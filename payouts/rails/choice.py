@@ -1,7 +1,7 @@
 """The rail of each payee. Data, not code: countries that Stripe pays from here, and countries that a bank file reaches.
 
-A contributor is paid on one rail, kept with the payout account: by Stripe wherever Stripe pays the country, by a bank
-transfer elsewhere, or where finance chose so.
+A contributor is paid on one rail, kept with the payout account. Stripe pays wherever it pays the country; a bank
+transfer pays elsewhere, or where finance chose so.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from contributors.models import Contributor
 from payouts.models import PayoutAccount, Rail
 
 # Self-serve cross-border payouts of a platform in the US, the UK, the EEA, Canada or Switzerland go to accounts in the
-# same regions (docs.stripe.com/connect/cross-border-payouts); elsewhere it takes an arrangement with Stripe.
-# A country that is missing here is paid by bank transfer, so that a change at Stripe never sends money astray.
+# same regions (docs.stripe.com/connect/cross-border-payouts). Elsewhere it takes an arrangement with Stripe. A country
+# that is missing here is paid by bank transfer, so that a change at Stripe never sends money astray.
 STRIPE_COUNTRIES = frozenset(
     {
         "AT", "BE", "BG", "CA", "CH", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GB", "GR", "HR", "HU", "IE",
@@ -35,7 +35,7 @@ def rail_of_country(country: str) -> Rail:
 
 
 def rail_of(contributor: Contributor, account: PayoutAccount | None) -> Rail:
-    """On which rail a contributor is paid: the account's, or the country's where there is none yet."""
+    """Return the rail of a contributor: the account's, or the country's where there is none yet."""
     return Rail(account.rail) if account else rail_of_country(contributor.country)
 
 

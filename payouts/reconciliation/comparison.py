@@ -203,7 +203,7 @@ def days_to_compare(*, currency: str, at: datetime) -> list[date]:
 def _find_at_stripe(
     findings: Findings, attempt: PayoutAttempt, listed: dict[str, values.Transfer], sources: set[str], since: datetime
 ) -> None:
-    """Whether Stripe has the transfer that we recorded, and its balance moved by it."""
+    """Check that Stripe has the transfer that we recorded, and that its balance moved by it."""
     name = attempt.provider_transfer_id or ""
     if name not in listed:
         # The answer may have been learnt long after the transfer was made, so that no day of these lists it.

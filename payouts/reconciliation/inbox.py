@@ -153,7 +153,7 @@ def back_fill(*, since: datetime, at: datetime, accounts: Iterable[str] = ("",))
 
 
 def _apply(event: WebhookEvent, at: datetime) -> bool:
-    """Whether this kind of event means anything here; raises _NotYet for an object that nobody knows."""
+    """Tell whether this kind of event means anything here; raises _NotYet for an object that nobody knows."""
     kind, name = event.type, event.object_id
     if kind.startswith("transfer."):
         _on_object(name, lambda: _sync_transfer(calls.retrieve_transfer(name), at))

@@ -1,4 +1,4 @@
-"""How payouts are written on a page: minor units with their currency, and a state as a badge in words."""
+"""Template tags for payouts on a page: minor units with their currency, and a state as a badge in words."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def _client(key: str, retries: int) -> stripe.StripeClient:
 
 
 def is_live() -> bool:
-    """Whether this installation moves real money: told by its key, as Stripe's own are."""
+    """Tell whether this installation moves real money: told by its key, as Stripe's own are."""
     return str(settings.STRIPE_SECRET_KEY).startswith(("sk_live_", "rk_live_"))
 
 

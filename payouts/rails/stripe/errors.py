@@ -1,7 +1,7 @@
 """The meaning of Stripe's answers for money: one table, and the error that carries its verdict.
 
-The table is keyed by HTTP status and error code, never by the SDK's exception classes: a 409 arrives as a plain
-APIError there, and a refusal for lack of balance looks like a malformed request.
+The table is keyed by HTTP status and error code, never by the SDK's exception classes. There a 409 arrives as a plain
+APIError, and a refusal for lack of balance looks like a malformed request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from payouts.models import HoldReason
 
 
 class Outcome(enum.StrEnum):
-    """Whether the request moved money, as far as this answer says."""
+    """The effect of the request on money, as far as this answer says."""
 
     REFUSED = "refused"  # it did not, and the same key will never do anything else
     NOT_EXECUTED = "not_executed"  # it did not this time; the same key may still
@@ -145,7 +145,7 @@ class UnableToUseStripe(Exception):
 
     @property
     def is_stored(self) -> bool:
-        """Whether Stripe will repeat exactly this answer to the same key."""
+        """Tell whether Stripe will repeat exactly this answer to the same key."""
         return self.replayed
 
 

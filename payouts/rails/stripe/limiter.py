@@ -5,7 +5,7 @@ rate halves and climbs back slowly. A slot is good for a moment only. A late cal
 machine was busy) takes another slot, so that slots missed together are not used together. That moment is so short that
 no second, wherever it begins, sees more than PER_SECOND_MAX requests: rate x (1 + moment) + burst + 1.
 
-Stripe's limit is 100 reads and 100 writes a second in live mode. Where Valkey does not answer, nothing is sent: the
+Stripe's limit is 100 reads and 100 writes a second in live mode. Where Valkey does not answer, nothing is sent. The
 attempt is written down already, and goes out under its key once there is a limiter again.
 """
 
@@ -132,8 +132,8 @@ def take(bucket: Limit, *, wait_seconds_max: float = 20.0) -> None:
             raise UnableToTakeSlot(f"The limiter did not answer: {error}") from error
         if wait < 0:
             raise UnableToTakeSlot(f"No slot for a request to Stripe within {wait_seconds_max:.0f} s.")
-        # The wait was counted from a moment between asking and now: from now it is never too short, and measured
-        # from the asking it is never called punctual when it was late.
+        # The wait was counted from a moment between asking and now. From now it is never too short; measured from the
+        # asking it is never called punctual when it was late.
         time.sleep(wait)
         if time.monotonic() - (asked + wait) <= bucket.late_seconds_max:
             return

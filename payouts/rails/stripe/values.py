@@ -39,7 +39,7 @@ class Transfer:
 
     @property
     def came_back(self) -> bool:
-        """Whether all of it was taken back."""
+        """True when all of it was taken back."""
         return self.reversed_minor >= self.amount_minor
 
 

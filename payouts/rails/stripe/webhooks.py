@@ -1,4 +1,4 @@
-"""Whether a delivery comes from Stripe: the signature, by any of the secrets that are active."""
+"""The proof that a delivery comes from Stripe: its signature, by any of the secrets that are active."""
 
 from __future__ import annotations
 
