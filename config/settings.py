@@ -104,6 +104,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "payouts.console.attention.count_in_navigation",
             ],
         },
     },
@@ -344,6 +345,12 @@ PROGRAMME_ACCOUNTS = env.dict("PROGRAMME_ACCOUNTS", default={})
 # What seals contributors' bank details: the first key seals, all of them open. Unset: derived from SECRET_KEY.
 BANK_DETAILS_KEYS = env.list("BANK_DETAILS_KEYS", default=[])
 WEBHOOK_BYTES_MAX = 256 * 1024
+
+# --- attention ----------------------------------------------------------------------------------------------------
+# A row that waits longer than this in a queue of the workers is shown to staff as stalled.
+STALLED_MINUTES = env.float("STALLED_MINUTES", 30.0)
+# For so long the count in the console's navigation may be old.
+ATTENTION_COUNT_SECONDS = env.int("ATTENTION_COUNT_SECONDS", 15)
 
 # --- operations ---------------------------------------------------------------------------------------------------
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")

@@ -5,6 +5,7 @@ from django.urls import path
 from payouts.api import webhooks
 from payouts.console import (
     actions,
+    attention,
     bank_files,
     board,
     differences,
@@ -42,6 +43,7 @@ urlpatterns = [
     path("portal/payouts/resume/", portal_payouts.resume, name="resume_own"),
     path("portal/notices/", portal_notices.notices, name="notices"),
     path("console/", board.console, name="console"),
+    path("console/attention/", attention.attention, name="attention"),
     path("console/runs/", runs.runs, name="runs"),
     path("console/runs/build/", runs.build, name="build"),
     path(_RUN, runs.run, name="run"),

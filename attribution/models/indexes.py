@@ -143,6 +143,9 @@ class BuildStep(models.Model):
     """One step of a build that workers share (influence/index/build.py). Files tell whether it is done. A worker claims
     this row by an advisory lock on it, and the console shows it."""
 
+    # A step that failed so often waits for a person.
+    FAILURES_MAX: ClassVar[int] = 3
+
     index = models.ForeignKey(AttributionIndex, on_delete=models.CASCADE, related_name="steps")
     # Every stage needs those before it; the last one, `assemble`, makes the index usable.
     position = models.SmallIntegerField()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PLAN, ASSEMBLE = "plan", "assemble"
 # Class of the advisory locks of build steps; the other half is the step's id.
 LOCK_CLASS = 0x6275
-FAILURES_MAX = 3
+FAILURES_MAX = BuildStep.FAILURES_MAX
 ERROR_CHARACTERS_MAX = 500
 State = AttributionIndex.State
 

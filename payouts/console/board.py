@@ -1,4 +1,4 @@
-"""The console's home: the work that waits for a person, the amounts owed, and the places where the money stands."""
+"""The console's home: open work, the amounts owed, and the places where the money stands."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from contributors.models import ContributorLink
-from contributors.queries.links import suspicions
 from ledger.queries import books
 from payouts.console import reader_required
-from payouts.console.buttons import why_not_approve
-from payouts.models import Hold, HoldReason, PayoutRun, PolicyProposal, Rail, WebhookEvent
-from payouts.queries import payees, records
+from payouts.console.attention import sections
+from payouts.models import Hold, HoldReason
+from payouts.queries import attention, records
 from payouts.queries import runs as runs_queries
 from payouts.queries.hold_reasons import RULES
 from people.console.guard import user_of
+
+# Of each kind of open work; the page "Needs attention" lists the rest.
+SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +38,20 @@ class CurrencyTotals:
 @require_GET
 @reader_required
 def console(request: HttpRequest) -> HttpResponse:
-    user = user_of(request)
+    user, at = user_of(request), timezone.now()
     runs = list(runs_queries.runs().exclude(state__in=["closed", "cancelled", "rejected"])[:50])
     summaries = runs_queries.run_summaries(runs)
-    in_review = [run for run in runs if run.state == PayoutRun.State.IN_REVIEW]
+    waiting = attention.groups(at=at, limit=SHOWN)
+    total = sum(group.count for group in waiting)
+    attention.remember(total)
     return render(
         request,
         "payouts/console/home.html",
         {
             "frozen": settings.PAYOUTS_FROZEN,
             "runs": [(run, summaries[run.pk]) for run in runs],
-            "to_approve": [run for run in in_review if not why_not_approve(run, user)],
-            "to_execute": [run for run in runs if run.state == PayoutRun.State.APPROVED],
-            "paused": [run for run in runs if run.state == PayoutRun.State.PAUSED],
-            "to_order": [r for r in runs if r.state == PayoutRun.State.EXECUTING and r.rail == Rail.MANUAL_BANK_FILE],
-            "proposals": PolicyProposal.objects.filter(state="open").select_related("proposed_by"),
-            "links": ContributorLink.objects.filter(state__in=["proposed", "ending"]).select_related("proposed_by"),
-            "n_suspicions": len(suspicions(timezone.now())),
-            "needs_person": payees.needs_person()[:20],
-            "n_differences": records.open_differences().count(),
-            "dead_letters": WebhookEvent.objects.filter(state=WebhookEvent.State.DEAD).count(),
+            "sections": sections(waiting, reader=user, at=at),
+            "n_open_items": total,
             "totals": _totals(),
             "holds": _holds(),
             "reconciliations": [(code, records.latest_reconciliation(code)) for code in _currencies()],

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CHECKERS = ("finance_checker", "admin")
+from payouts.queries import attention
+
 FINANCE = ("finance_maker", "finance_checker", "admin")
-COMPLIANCE = ("compliance", "admin")
-EVERYBODY_IN_FINANCE = (*FINANCE, "compliance")
 
 
 @dataclass(frozen=True)
@@ -44,15 +43,9 @@ KINDS: dict[str, Kind] = {
     "accounts_unlinked": Kind(
         "Your accounts count apart again", "Accounts are no longer counted as one", LINKS, essential=True
     ),
-    "run_awaiting_approval": Kind("A payout run waits for approval", "", "/console/", roles=CHECKERS),
-    "run_stopped": Kind("A payout run stopped", "", "/console/", roles=EVERYBODY_IN_FINANCE),
-    "payout_needs_person": Kind("A payout waits for a decision", "", "/console/reconciliation/", roles=FINANCE),
-    "difference_found": Kind("Reconciliation found a difference", "", "/console/reconciliation/", roles=FINANCE),
     "top_up_reversed": Kind("The bank took a top-up back", "", "/console/funding/", roles=FINANCE),
-    "policy_proposed": Kind("A payout policy waits for a second person", "", "/console/policies/", roles=CHECKERS),
-    "link_proposed": Kind("Linked accounts wait for a second person", "", "/console/links/", roles=COMPLIANCE),
-    "link_suspected": Kind("Several accounts may be one person's", "", "/console/links/", roles=COMPLIANCE),
-    "bank_file_sent": Kind("A bank file waits for confirmation", "", "/console/", roles=CHECKERS),
 }  # fmt: skip
+# Each kind of open work is mailed to the staff who act on it.
+KINDS |= {kind.name: Kind(kind.mail, "", "/console/attention/", roles=kind.roles) for kind in attention.KINDS}
 # The kinds that a contributor may switch off as mail.
 OPTIONAL = {name: kind for name, kind in KINDS.items() if not kind.roles and not kind.essential}

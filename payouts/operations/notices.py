@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
+from hashlib import sha256
 from urllib.parse import urlsplit
 
 import structlog
@@ -17,15 +19,16 @@ from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from contributors.models import Contributor, Membership
-from contributors.queries.links import suspicions
 from contributors.queries.people import manages
 from ledger.money import asset
 from ledger.queries import books
-from payouts.models import Difference, LeftOut, MutedNotice, Notice, PayoutRun, PolicyProposal, TaxProfile
+from payouts.models import LeftOut, MutedNotice, Notice, PayoutRun, TaxProfile
 from payouts.operations.notice_kinds import KINDS, OPTIONAL
+from payouts.queries import attention
+from people.inbox import OpenItem
 from people.models import User
 from people.presentation import amounts, dates
 
@@ -37,6 +40,8 @@ LAST_WAIT = timedelta(hours=6)
 # A notice that nobody got in time is found in the portal; a mail of last week's state only confuses.
 MAILED_FOR = timedelta(days=3)
 TAX_FORM_WARNED = timedelta(days=30)
+# Of each kind, so many items are told at once; the rest follows as these are decided.
+MAILED_ITEMS = 200
 LEFT_OUT_KINDS = {"not_onboarded": "onboarding_needed", "below_threshold": "carried_over"}
 CARRIED_OVER = (LeftOut.Reason.BELOW_THRESHOLD, LeftOut.Reason.IMMATURE)
 
@@ -50,15 +55,12 @@ class UnableToChooseNotices(Exception):
 
 # --- what is to be told -------------------------------------------------------------------------------------------
 def notice_what_is_due(*, at: datetime) -> int:
-    """Write the notices that follow from the rows: a run that waits, a difference, a skipped contributor, a form that
-    ends, a sealed month.
+    """Write the notices that follow from the rows: open work of staff, payees left out, tax forms that end, sealed
+    months.
 
     Repeatable: a notice is given once for its subject. Returns how many were new.
     """
-    wanted = [
-        *_of_runs(at), *_of_differences(at), *_of_left_out(at), *_of_tax_forms(at), *_of_proposals(at),
-        *_of_suspicions(at), *_of_sealed_months(at),
-    ]  # fmt: skip
+    wanted = [*_of_open_work(at), *_of_left_out(at), *_of_tax_forms(at), *_of_sealed_months(at)]
     Notice.objects.bulk_create(wanted, batch_size=1000, ignore_conflicts=True)
     return len(wanted)
 
@@ -68,58 +70,22 @@ def _untold(kind: str, subjects: Collection[str]) -> set[str]:
     return set(subjects) - set(known)
 
 
-def _of_runs(at: datetime) -> list[Notice]:
-    runs = PayoutRun.objects.filter(state=PayoutRun.State.IN_REVIEW).select_related("created_by")
-    named = {f"run:{run.public_id}:{run.submitted_at:%Y%m%d%H%M%S}": run for run in runs}
-    return [
-        Notice(
-            kind="run_awaiting_approval", subject=subject, created_at=at,
-            words=f"{named[subject]} pays {_money(named[subject].total_minor, named[subject].currency)} to "
-            f"{named[subject].n_payouts} people and waits for somebody other than {named[subject].created_by} to "
-            "approve it.",
-        )
-        for subject in sorted(_untold("run_awaiting_approval", named))
-    ]  # fmt: skip
+def _of_open_work(at: datetime) -> list[Notice]:
+    """Everything that waits for staff, by the inbox's own list; each item once."""
+    found = []
+    for group in attention.groups(at=at, limit=MAILED_ITEMS):
+        items = {item.subject: item for item in group.items}
+        found += [
+            Notice(kind=group.kind.name, subject=subject, created_at=at, words=_words(items[subject]))
+            for subject in sorted(_untold(group.kind.name, items))
+        ]
+    return found
 
 
-def _of_differences(at: datetime) -> list[Notice]:
-    rows = Difference.objects.filter(state=Difference.State.OPEN, found_at__gte=at - MAILED_FOR)
-    named = {f"difference:{row.public_id}": row for row in rows[:500]}
-    return [
-        Notice(
-            kind="difference_found", subject=subject, created_at=at,
-            words=f"{named[subject].words} ({named[subject].currency}, {named[subject].subject})"[:1000],
-        )
-        for subject in sorted(_untold("difference_found", named))
-    ]  # fmt: skip
-
-
-def _of_proposals(at: datetime) -> list[Notice]:
-    rows = PolicyProposal.objects.filter(state=PolicyProposal.State.OPEN).select_related("proposed_by")
-    named = {f"proposal:{row.public_id}": row for row in rows}
-    return [
-        Notice(
-            kind="policy_proposed", subject=subject, created_at=at,
-            words=f"{named[subject].proposed_by} proposes a {named[subject].currency} policy: {named[subject].reason}",
-        )
-        for subject in sorted(_untold("policy_proposed", named))
-    ]  # fmt: skip
-
-
-def _of_suspicions(at: datetime) -> list[Notice]:
-    # An account more is another subject.
-    named = {
-        f"suspicion:{one.contributors[0].pk}:{len(one.contributors)}:{one.noted_at:%Y%m%d%H%M%S%f}": one
-        for one in suspicions(at)
-    }
-    return [
-        Notice(
-            kind="link_suspected", subject=subject, created_at=at,
-            words=f"{len(named[subject].contributors)} accounts have the same {named[subject].kind} "
-            f"({named[subject].shown}). Are they one person's?",
-        )
-        for subject in sorted(_untold("link_suspected", named))
-    ]  # fmt: skip
+def _words(item: OpenItem) -> str:
+    """An item in one line: its title, what it says, and its proposer."""
+    said = f"{item.title.rstrip('.')}. {item.words}" if item.words else item.title
+    return (f"{said} ({item.person})" if item.person else said)[:1000]
 
 
 def _of_left_out(at: datetime) -> list[Notice]:
@@ -193,11 +159,12 @@ def _money(minor: int, currency: str) -> str:
 def send_due_notices(*, at: datetime, limit: int = 200, seconds_max: float = 60.0) -> int:
     """Mail the notices that were not mailed yet, for at most `seconds_max` seconds. Returns how many mails were handed
     over. A mail server that fails is tried again, each time later, eight times in all."""
-    sent, stop_at = 0, time.monotonic() + seconds_max
+    stop_at = time.monotonic() + seconds_max
     connection: BaseEmailBackend = get_connection()
     # One connection for all of them where the server answers; where it does not, each mail says so by itself.
     with contextlib.suppress(Exception):
         connection.open()
+    sent = _mail_open_work(connection, at)
     while sent < limit and time.monotonic() < stop_at:
         notice = _take(at)
         if notice is None:
@@ -207,20 +174,29 @@ def send_due_notices(*, at: datetime, limit: int = 200, seconds_max: float = 60.
     return sent
 
 
+def _due(at: datetime) -> QuerySet[Notice]:
+    """Notices whose mail is due, locked; those that another worker holds are left out."""
+    due = Notice.objects.filter(
+        Q(next_try_at__isnull=True) | Q(next_try_at__lte=at), sent_at__isnull=True, given_up_at__isnull=True
+    )
+    return due.select_for_update(skip_locked=True, no_key=True).order_by("pk")
+
+
+def _tried(notice: Notice, at: datetime) -> None:
+    notice.tries += 1
+    notice.next_try_at = at + min(FIRST_WAIT * 2 ** (notice.tries - 1), LAST_WAIT)
+    notice.save(update_fields=["tries", "next_try_at"])
+
+
 def _take(at: datetime) -> Notice | None:
     """One notice that is due, marked as tried before anything goes out."""
     with transaction.atomic(durable=True):
-        due = Notice.objects.filter(
-            Q(next_try_at__isnull=True) | Q(next_try_at__lte=at), sent_at__isnull=True, given_up_at__isnull=True
-        )
-        due = due.select_for_update(skip_locked=True, no_key=True).order_by("pk")
+        due = _due(at).exclude(kind__in=attention.BY_NAME)
         # Notices that nobody can switch off do not wait behind the mails of one night to ten thousand people.
         notice = due.exclude(kind__in=OPTIONAL).first() or due.first()
         if notice is None:
             return None
-        notice.tries += 1
-        notice.next_try_at = at + min(FIRST_WAIT * 2 ** (notice.tries - 1), LAST_WAIT)
-        notice.save(update_fields=["tries", "next_try_at"])
+        _tried(notice, at)
         return notice
 
 
@@ -229,18 +205,83 @@ def _mail(notice: Notice, connection: BaseEmailBackend, at: datetime) -> bool:
     if not addresses:
         Notice.objects.filter(pk=notice.pk).update(given_up_at=at)
         return False
+    return _send([notice], lambda: _message(notice, addresses, connection), at)
+
+
+def _send(notices: Sequence[Notice], message: Callable[[], EmailMessage], at: datetime) -> bool:
+    """Send the one mail of these notices and write down what became of it."""
     try:
-        _message(notice, addresses, connection).send()
+        message().send()
     except Exception as error:
         # No error of a mail server may stop the others, nor keep this one from being tried again.
-        gives_up = notice.tries >= TRIES_MAX
-        Notice.objects.filter(pk=notice.pk).update(
-            error=f"{type(error).__name__}: {error}"[:500], given_up_at=at if gives_up else None
-        )
-        log.warning("notice_not_mailed", notice=notice.pk, tries=notice.tries, error=str(error))
+        for notice in notices:
+            gives_up = notice.tries >= TRIES_MAX
+            Notice.objects.filter(pk=notice.pk).update(
+                error=f"{type(error).__name__}: {error}"[:500], given_up_at=at if gives_up else None
+            )
+            log.warning("notice_not_mailed", notice=notice.pk, tries=notice.tries, error=str(error))
         return False
-    Notice.objects.filter(pk=notice.pk).update(sent_at=at, error="")
+    Notice.objects.filter(pk__in=[notice.pk for notice in notices]).update(sent_at=at, error="")
     return True
+
+
+# --- mail of open work --------------------------------------------------------------------------------------------
+def _mail_open_work(connection: BaseEmailBackend, at: datetime) -> int:
+    """Mail the due notices of open work: one mail for all items that the same people can act on.
+
+    An item that was decided meanwhile is told to nobody. Returns the number of mails that went out.
+    """
+    with transaction.atomic(durable=True):
+        notices = list(_due(at).filter(kind__in=attention.BY_NAME)[:MAILED_ITEMS])
+        for notice in notices:
+            _tried(notice, at)
+    if not notices:
+        return 0
+    groups = {group.kind.name: group for group in attention.groups(at=at, limit=MAILED_ITEMS)}
+    items = {(name, item.subject): item for name, group in groups.items() for item in group.items}
+    mails: dict[tuple[str, ...], list[tuple[Notice, OpenItem | None]]] = {}
+    for notice in notices:
+        item = items.get((notice.kind, notice.subject))
+        group = groups.get(notice.kind)
+        is_open = item is not None or (group is not None and group.is_cut)
+        addresses = _staff(KINDS[notice.kind].roles, item.barred if item else ()) if is_open else []
+        if not addresses or notice.created_at < at - MAILED_FOR:
+            Notice.objects.filter(pk=notice.pk).update(given_up_at=at)
+            continue
+        mails.setdefault(tuple(addresses), []).append((notice, item))
+    sent = 0
+    for people, told in mails.items():
+        sent += _send([notice for notice, _ in told], partial(_digest, told, people, connection), at)
+    return sent
+
+
+def _staff(roles: Collection[str], barred: Collection[int]) -> list[str]:
+    people = User.objects.filter(groups__name__in=roles, is_active=True).exclude(pk__in=barred)
+    return sorted(set(people.values_list("email", flat=True)))
+
+
+def _digest(
+    told: Sequence[tuple[Notice, OpenItem | None]], people: Sequence[str], connection: BaseEmailBackend
+) -> EmailMessage:
+    first, page = told[0][0], "/console/attention/"
+    parts = []
+    for notice, item in told:
+        head = f"{KINDS[notice.kind].subject}\n" if len(told) > 1 else ""
+        parts.append(f"{head}{notice.words}\nSee {settings.SITE_URL}{item.url if item else page}")
+    if len(told) > 1:
+        parts.append(f"All that waits: {settings.SITE_URL}{page}")
+    subject = KINDS[first.kind].subject if len(told) == 1 else f"{len(told)} things need attention"
+    # The same set of notices has the same Message-ID, so that a second try shows as one mail.
+    numbers = "-".join(str(notice.pk) for notice, _ in told)
+    name = f"{first.pk}" if len(told) == 1 else f"{first.pk}-{sha256(numbers.encode()).hexdigest()[:16]}"
+    return EmailMessage(
+        subject=f"{settings.ACCOUNT_EMAIL_SUBJECT_PREFIX}{subject}",
+        body="\n\n".join(parts) + "\n",
+        to=[],
+        bcc=list(people),
+        connection=connection,
+        headers=_headers(name, first),
+    )
 
 
 def _addresses(notice: Notice, at: datetime) -> list[str]:
@@ -250,8 +291,7 @@ def _addresses(notice: Notice, at: datetime) -> list[str]:
     if kind is None or notice.created_at < at - MAILED_FOR:
         return []
     if kind.roles:
-        people = User.objects.filter(groups__name__in=kind.roles, is_active=True)
-        return sorted(set(people.values_list("email", flat=True)))
+        return _staff(kind.roles, ())
     if notice.contributor_id is None:
         return []
     if MutedNotice.objects.filter(contributor_id=notice.contributor_id, kind=notice.kind).exists():
@@ -270,16 +310,22 @@ def _message(notice: Notice, addresses: list[str], connection: BaseEmailBackend)
         parts.insert(0, f"To {notice.contributor.display_name}:")
     if notice.kind in OPTIONAL:
         parts.append(f"You can switch mails of this kind off: {settings.SITE_URL}/portal/notices/")
-    host = urlsplit(settings.SITE_URL).hostname or "localhost"
     return EmailMessage(
         subject=f"{settings.ACCOUNT_EMAIL_SUBJECT_PREFIX}{kind.subject}",
         body="\n\n".join(parts) + "\n",
         to=addresses if notice.contributor_id else [],
         bcc=[] if notice.contributor_id else addresses,
         connection=connection,
-        headers={"Message-ID": f"<notice-{notice.pk}-{int(notice.created_at.timestamp())}@{host}>",
-                 "Auto-Submitted": "auto-generated"},
-    )  # fmt: skip
+        headers=_headers(str(notice.pk), notice),
+    )
+
+
+def _headers(name: str, first: Notice) -> dict[str, str]:
+    host = urlsplit(settings.SITE_URL).hostname or "localhost"
+    return {
+        "Message-ID": f"<notice-{name}-{int(first.created_at.timestamp())}@{host}>",
+        "Auto-Submitted": "auto-generated",
+    }
 
 
 # --- choice -------------------------------------------------------------------------------------------------------

@@ -51,8 +51,11 @@ def badge(tone: str, text: object, icon_name: str = "") -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
-def nav_link(context: dict[str, Any], name: str, text: str) -> SafeString:
-    """`{% nav_link "contributors:works" "Works" %}`: an entry of the navigation, marked where the visitor is."""
+def nav_link(context: dict[str, Any], name: str, text: str, count: int | None = None) -> SafeString:
+    """`{% nav_link "contributors:works" "Works" %}`: an entry of the navigation, marked where the visitor is.
+
+    `count`, where it is not 0, stands behind the text as a number.
+    """
     try:
         address = reverse(name)
     except NoReverseMatch:
@@ -61,7 +64,8 @@ def nav_link(context: dict[str, Any], name: str, text: str) -> SafeString:
     # The two home pages are prefixes of every other page: they are current only where they are the page.
     here = path == address if address in {"/portal/", "/console/"} else path.startswith(address)
     current = mark_safe(' aria-current="page"') if here else ""
-    return format_html('<li><a href="{}"{}>{}</a></li>', address, current, text)
+    number = format_html(' <span class="nav-count">{}</span>', count) if count else ""
+    return format_html('<li><a href="{}"{}>{}{}</a></li>', address, current, text, number)
 
 
 @register.simple_block_tag

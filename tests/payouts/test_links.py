@@ -103,6 +103,10 @@ def test_a_link_takes_two_people_of_compliance_is_told_to_each_account_and_logge
     one, other = paid_to(world, IBAN), paid_to(world, IBAN)
     link = proposed(world, one, other)
     assert linked_accounts(world.at) == {}
+    notices.send_due_notices(at=world.at)
+    [asked] = [message for message in mail.outbox if "wait for a second person" in message.subject]
+    assert colleague.email in asked.bcc
+    assert world.compliance.email not in asked.bcc
     with pytest.raises(actor.UnableToTrustPresence):
         links.decide_link(link=link, agree=True, by=colleague, at=world.at, seen=NOBODY)
     links.decide_link(link=link, agree=True, by=colleague, at=world.at, seen=SEEN)
@@ -115,7 +119,7 @@ def test_a_link_takes_two_people_of_compliance_is_told_to_each_account_and_logge
         ("propose_link", world.compliance), ("decide_link", colleague),
     ]  # fmt: skip
     assert events[1].after == {"state": "in_force", "accounts": [one.pk, other.pk], "reason": ""}
-    assert notices.send_due_notices(at=world.at) >= 3
+    assert notices.send_due_notices(at=world.at) >= 2
     subjects = [message.subject.removeprefix("Tributary: ") for message in mail.outbox]
     assert subjects.count("Your accounts count as one") == 2
     assert subjects.count("Linked accounts wait for a second person") == 1

@@ -138,14 +138,21 @@ def test_finance_hears_of_a_run_that_waits_and_of_a_difference_once(world: World
     )
     for _ in range(2):
         notice_what_is_due(at=world.at)
-    told = Notice.objects.filter(contributor=None).order_by("kind")
+    told = Notice.objects.filter(kind__in=["difference_found", "run_awaiting_approval"]).order_by("kind")
     assert [notice.kind for notice in told] == ["difference_found", "run_awaiting_approval"]
-    assert f"{run} pays USD 12.34 to 1 people" in told[1].words
-    assert send(world) == 2
+    assert f"{run}. USD 12.34 to 1 payee, built by {world.maker}" in told[1].words
+    _ = world.checker
+    send(world)
     assert all(message.to == [] for message in mail.outbox)
-    waiting = next(message for message in mail.outbox if "waits for approval" in message.subject)
-    assert {world.maker.email, world.checker.email} <= set(waiting.bcc)
-    assert world.owner.email not in waiting.bcc
+    [waiting] = [message for message in mail.outbox if f"{run}. USD 12.34" in message.body]
+    assert waiting.subject == "Tributary: A payout run waits for approval"
+    assert f"{settings.SITE_URL}/console/runs/{run.public_id}/approve/" in waiting.body
+    # The maker built it, so that somebody else approves it.
+    assert world.checker.email in waiting.bcc
+    assert world.maker.email not in waiting.bcc
+    [found] = [message for message in mail.outbox if "Our amount is not Stripe's." in message.body]
+    assert {world.maker.email, world.checker.email} <= set(found.bcc)
+    assert world.owner.email not in found.bcc
 
 
 def test_who_is_carried_over_or_not_onboarded_hears_it_once_a_run(world: World) -> None:

@@ -57,7 +57,7 @@ def test_an_open_difference_is_announced_on_the_run_and_at_home(
     assert difference.run is not None
     client = log_in(world.checker)
     assert "1 open difference" in words_of(client.get(reverse("payouts:run", args=[difference.run.public_id])))
-    assert "1 open difference" in words_of(client.get(reverse("payouts:console")))
+    assert "Differences to explain 1" in words_of(client.get(reverse("payouts:console")))
 
 
 def test_a_lost_answer_is_decided_by_a_person_with_evidence(paying: World, log_in: LogIn) -> None:
@@ -149,4 +149,4 @@ def test_the_inbox_counts_what_stripe_told_us(world: World, log_in: LogIn) -> No
     page = words_of(client.get(reverse("payouts:inbox"), {"state": "dead"}))
     assert "Nothing here knows po_2." in page
     assert "po_0" not in page
-    assert "1 webhook that nothing here knew" in words_of(client.get(reverse("payouts:console")))
+    assert "Webhooks that nothing here knew 1" in words_of(client.get(reverse("payouts:console")))

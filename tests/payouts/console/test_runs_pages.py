@@ -251,9 +251,10 @@ def test_the_board_groups_runs_and_sums_each_currency(world: World, log_in: LogI
     assert "Waits for a person" in page
     assert "Sum in USD USD 12.34" in page
     home = words_of(client.get(reverse("payouts:console")))
-    assert "To approve" in home
+    assert "Runs to approve 1" in home
     assert "USD 12.34 to 1 payee, built by" in home
-    assert "To approve" not in words_of(log_in(world.maker).get(reverse("payouts:console")))
+    assert "You, as finance checker or admin" in home
+    assert "You built or changed this run" in words_of(log_in(world.maker).get(reverse("payouts:console")))
 
 
 @pytest.mark.parametrize("name", ["runs", "console"])

@@ -1,0 +1,105 @@
+"""Open work about models: failed builds and evaluations of indexes, and generations that wait too long."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.urls import reverse
+
+from attribution.models import AttributionIndex, BuildStep, Generation
+from people.inbox import COUNT_MAX, Kind, OpenItem
+
+# Who queues builds and evaluations, and looks after the workers.
+OPERATORS = ("admin",)
+INDEX = "attribution.AttributionIndex"
+
+
+def _unbuilt(at: datetime) -> QuerySet[AttributionIndex]:
+    failed = BuildStep.objects.filter(index=OuterRef("pk"), done_at__isnull=True, failures__gte=BuildStep.FAILURES_MAX)
+    rows = AttributionIndex.objects.filter(state=AttributionIndex.State.BUILDING).filter(Exists(failed))
+    return rows.select_related("model_version").order_by("pk")
+
+
+def _unevaluated(at: datetime) -> QuerySet[AttributionIndex]:
+    """Find indexes whose evaluation failed, was not passed while they serve, or was never asked for."""
+    states = AttributionIndex.State
+    rows = AttributionIndex.objects.filter(audit_queued_at__isnull=True).filter(
+        Q(state=states.BUILT) | Q(state=states.FAILED, serving=True) | ~Q(audit_error="") & ~Q(state=states.RETIRED)
+    )
+    return rows.select_related("model_version").order_by("pk")
+
+
+def _build(index: AttributionIndex) -> OpenItem:
+    return _of(index, "build", "Its build failed and waits to be queued again.", index.queued_at)
+
+
+def _evaluation(index: AttributionIndex) -> OpenItem:
+    if index.audit_error:
+        words = f"Its evaluation failed: {index.audit_error}"
+    elif index.state == AttributionIndex.State.FAILED:
+        words = "It serves and did not pass its evaluation, so that nothing is paid by attribution."
+    else:
+        words = "It is built and not evaluated, so that nothing is paid by attribution."
+    return _of(index, "evaluation", words, index.audited_at)
+
+
+def _of(index: AttributionIndex, what: str, words: str, since: datetime | None) -> OpenItem:
+    moment = since or index.created_at
+    return OpenItem(
+        subject=f"{what}:{index.public_id}:{index.state}:{moment:%Y%m%d%H%M%S}",
+        title=str(index),
+        words=words,
+        url=reverse("attribution:model_version", args=[index.model_version.public_id]),
+        since=moment,
+    )
+
+
+def _stalled(at: datetime) -> list[OpenItem]:
+    """Name the queue of received generations where its oldest row is older than the limit."""
+    late = at - timedelta(minutes=settings.STALLED_MINUTES)
+    waiting = Generation.objects.filter(state=Generation.State.RECEIVED, received_at__lt=late).order_by("received_at")
+    moments = list(waiting.values_list("received_at", flat=True)[:COUNT_MAX])
+    if not moments:
+        return []
+    number = f"{COUNT_MAX} or more" if len(moments) == COUNT_MAX else str(len(moments))
+    return [
+        OpenItem(
+            subject=f"received:{moments[0]:%Y%m%d%H%M%S%f}",
+            title=f"{number} received generation{'s' if len(moments) > 1 else ''} without an attribution",
+            words="Do the workers of the queue attribution run?",
+            url=reverse("attribution:services"),
+            since=moments[0],
+        )
+    ]
+
+
+KINDS = [
+    Kind(
+        name="build_failed",
+        heading="Failed builds of indexes",
+        mail="The build of an index failed",
+        roles=OPERATORS,
+        rows=_unbuilt,
+        item=_build,
+        covers={INDEX: frozenset({"building"})},
+    ),
+    Kind(
+        name="evaluation_lacking",
+        heading="Indexes without a passed evaluation",
+        mail="An index has no passed evaluation",
+        roles=OPERATORS,
+        rows=_unevaluated,
+        item=_evaluation,
+        covers={INDEX: frozenset({"built", "failed"})},
+    ),
+    Kind(
+        name="generations_stalled",
+        heading="Generations that wait for an attribution",
+        mail="Generations wait for an attribution",
+        roles=OPERATORS,
+        rows=_stalled,
+        covers={"attribution.Generation": frozenset({"received"})},
+    ),
+]

@@ -1,0 +1,76 @@
+"""Needs attention: everything of every app that waits for somebody of the staff, and its count in the navigation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from payouts.console import reader_required
+from payouts.queries import attention as queries
+from people.console.guard import user_of
+from people.inbox import Group, Kind, OpenItem, Reader
+
+LISTED = 50
+LISTED_OF_ONE_KIND = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An item as one reader sees it; `why_not` is "" where the reader can act on it."""
+
+    item: OpenItem
+    age: str
+    why_not: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    kind: Kind
+    rows: list[Row]
+    count: int
+    is_cut: bool
+
+
+def sections(groups: Iterable[Group], *, reader: Reader, at: datetime, mine: bool = False) -> list[Section]:
+    """Say of each item what its reader can do; with `mine`, leave out what the reader cannot act on."""
+    found = []
+    for group in groups:
+        rows = [Row(item, item.age(at), group.kind.why_not(item, reader)) for item in group.items]
+        kept = [row for row in rows if not (mine and row.why_not)]
+        if kept:
+            found.append(Section(group.kind, kept, len(kept) if mine else group.count, group.is_cut))
+    return found
+
+
+@require_GET
+@reader_required
+def attention(request: HttpRequest) -> HttpResponse:
+    user, at = user_of(request), timezone.now()
+    chosen = request.GET.get("kind", "")
+    chosen = chosen if chosen in queries.BY_NAME else ""
+    mine = request.GET.get("mine") == "1"
+    listed = queries.groups(at=at, limit=LISTED)
+    total = sum(group.count for group in listed)
+    queries.remember(total)
+    wanted = queries.groups(at=at, limit=LISTED_OF_ONE_KIND, kind=chosen) if chosen else listed
+    shown = sections(wanted, reader=user, at=at, mine=mine)
+    context = {
+        "sections": shown,
+        "kinds": [(group.kind, group.count) for group in listed],
+        "chosen": chosen,
+        "mine": mine,
+        "total": total,
+        "n_open_items": total,
+    }
+    return render(request, "payouts/console/attention.html", context)
+
+
+def count_in_navigation(request: HttpRequest) -> dict[str, Callable[[], int]]:
+    """Give templates `n_open_items`; it is counted where a template asks for it, as the console's navigation does."""
+    return {"n_open_items": lambda: queries.count(at=timezone.now())}
