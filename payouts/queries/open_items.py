@@ -29,7 +29,7 @@ from payouts.models import (
 from payouts.queries import payees, records, words
 from payouts.queries.policies import terms_in_force
 from people.inbox import COUNT_MAX, Kind, OpenItem
-from people.presentation import amounts
+from people.presentation import amounts, codes
 
 MAKERS = ("finance_maker", "admin")
 CHECKERS = ("finance_checker", "admin")
@@ -74,7 +74,7 @@ def _in_review(run: PayoutRun) -> OpenItem:
 
 def _paused(run: PayoutRun) -> OpenItem:
     moment = run.paused_at or run.created_at
-    said = words.PAUSES.get(run.pause_code, words.spaced(run.pause_code).capitalize())
+    said = words.PAUSES.get(run.pause_code, codes.spaced(run.pause_code).capitalize())
     return _run(
         run, moment, f"{said} {run.pause_note}".strip(),
         subject=f"run:{run.public_id}:{run.pause_code}:{moment.isoformat()}",

@@ -310,13 +310,13 @@ def _is_found_everywhere(name: str, world: World, log_in: LogIn) -> None:
     # Somebody is in each role that acts.
     _ = world.maker, world.checker, world.compliance, world._user("admin", "admin"), world._user("c", "compliance")
     client = log_in(world.checker)
-    before = count_shown(client.get(reverse("payouts:audit")).content.decode())
+    before = count_shown(client.get(reverse("people:audit")).content.decode())
     MAKE[name](world)
     cache.clear()
     now = timezone.now()
     [group] = attention.groups(at=now, limit=50, kind=name)
     item = group.items[-1]
-    after = count_shown(client.get(reverse("payouts:audit")).content.decode())
+    after = count_shown(client.get(reverse("people:audit")).content.decode())
     assert after == sum(found.count for found in attention.groups(at=now, limit=50))
     assert after > before or name in {"month_to_close", "month_to_seal"}
     for address in (reverse("payouts:attention"), f"{reverse('payouts:attention')}?kind={name}"):
