@@ -26,6 +26,7 @@ from ledger.models import (
     Restatement,
     RoyaltyPlan,
     SweepMark,
+    VerbProposal,
     VoidProposal,
     WithholdingRate,
     utc_date,
@@ -37,6 +38,8 @@ from people.presentation import amounts, dates
 CHECKERS = ("finance_checker",)
 # They also decide what a contributor disputes, and which part is withheld.
 WITH_COMPLIANCE = ("finance_checker", "compliance")
+# Business verbs that compliance approves too.
+CLAIM_VERBS = ("decide_dispute", "escheat", "find_owner", "mark_dormant", "open_dispute", "reclaim")
 
 
 def proposal_kind(
@@ -50,11 +53,15 @@ def proposal_kind(
     title: Callable[[Any], str] = str,
     related: tuple[str, ...] = (),
     roles: tuple[str, ...] = CHECKERS,
+    where: Q | None = None,
 ) -> Kind:
-    """Make the kind of a model whose rows are `proposed` by one person (proposed_by, proposed_at) for another."""
+    """Make the kind of a model whose rows are `proposed` by one person (proposed_by, proposed_at) for another.
+
+    `where` chooses some of its rows, where not all are decided by the same roles.
+    """
 
     def rows(at: datetime) -> QuerySet[Any]:
-        waiting = model._default_manager.filter(state="proposed")
+        waiting = model._default_manager.filter(where or Q(), state="proposed")
         return waiting.select_related("proposed_by", *related).order_by("pk")
 
     def item(row: Any) -> OpenItem:
@@ -117,6 +124,18 @@ PROPOSALS = [
         ManualEntry, name="manual_entry_proposed", heading="Manual entries",
         mail="A manual entry waits for a second person",
         url=lambda row: reverse("ledger:manual_entry", args=[row.pk]), words=lambda row: row.reason,
+    ),
+    proposal_kind(
+        VerbProposal, name="transaction_proposed", heading="Transactions",
+        mail="A transaction waits for a second person", where=~Q(verb__in=CLAIM_VERBS),
+        url=lambda row: reverse("ledger:transaction", args=[row.pk]),
+        title=lambda row: f"{row.get_kind_display()}, {row.reference}", words=lambda row: row.note,
+    ),
+    proposal_kind(
+        VerbProposal, name="claim_transaction_proposed", heading="Transactions of holds and unclaimed money",
+        mail="A transaction waits for a second person", where=Q(verb__in=CLAIM_VERBS), roles=WITH_COMPLIANCE,
+        url=lambda row: reverse("ledger:transaction", args=[row.pk]),
+        title=lambda row: f"{row.get_kind_display()}, {row.reference}", words=lambda row: row.note,
     ),
     proposal_kind(
         VoidProposal, name="void_proposed", heading="Voids", mail="A void waits for a second person",

@@ -23,8 +23,21 @@ from contributors.operations.people import register_holder
 from contributors.operations.splits import contest_share
 from ledger.journal import AccountKey
 from ledger.models import Period
-from ledger.operations import advances, closing, contracts, corrections, manual, plans, pools, taxes, voids
+from ledger.operations import (
+    advances,
+    closing,
+    contracts,
+    corrections,
+    manual,
+    plans,
+    pools,
+    taxes,
+    verb_proposals,
+    verbs,
+    voids,
+)
 from ledger.operations import disputes as ledger_disputes
+from ledger.queries.open_items import CLAIM_VERBS
 from payouts.models import Difference, Notice, Payout, WebhookEvent
 from payouts.operations import approval, holds, links, policies, runs
 from payouts.operations.notices import notice_what_is_due, send_due_notices
@@ -189,6 +202,20 @@ def manual_entry_proposed(world: World) -> None:
         lines=[(AccountKey("programme_cost", "USD"), -5), (owed, 5)], reason="a letter", reference="letter 1",
         by=its.staff[0], at=world.at,
     )  # fmt: skip
+
+
+def transaction_proposed(world: World) -> None:
+    verb_proposals.propose_verb(
+        verb="capital", reference="founding", currency="USD", amount=5 * ledger_world.CENT, by=books(world).staff[0],
+        at=world.at,
+    )  # fmt: skip
+
+
+def claim_transaction_proposed(world: World) -> None:
+    its, payee = books(world), world.contributor(1234)
+    verb_proposals.propose_verb(
+        verb="mark_dormant", reference="2026", currency="USD", contributor_id=payee.pk, by=its.staff[0], at=world.at
+    )
 
 
 def void_proposed(world: World) -> None:
@@ -420,6 +447,9 @@ def test_who_decides_a_proposal_of_the_ledger_is_who_the_operation_lets_decide()
         "receipt_disputed": ledger_disputes.ANSWERERS, "share_contested": contests.DECIDERS,
     }  # fmt: skip
     assert {name: attention.BY_NAME[name].roles for name in allowed} == allowed
+    for verb in verbs.VERBS.values():
+        name = "claim_transaction_proposed" if verb.key in CLAIM_VERBS else "transaction_proposed"
+        assert verb.approvers == attention.BY_NAME[name].roles, verb.key
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
