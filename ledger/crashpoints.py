@@ -14,7 +14,7 @@ import signal
 class ClosePoint(enum.StrEnum):
     # In the order in which a close passes them; a step of many chunks passes its points once for each.
     BEGUN = "begun"  # the period is closing, and nothing else is done
-    FLOORS_CORRECTED = "floors_corrected"  # of closed months, after what was restated since
+    FLOORS_CORRECTED = "floors_corrected"  # corrections of closed months, after their restatements
     FLOORS_DISTRIBUTED = "floors_distributed"
     GUARANTEE_POSTED = "close_guarantee_posted"  # the chunk's entry is written, not committed
     GUARANTEE_COMMITTED = "close_guarantee_committed"

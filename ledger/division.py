@@ -1,6 +1,6 @@
 """The division of generations: from attributions to credits, many at a time. Writes nothing.
 
-What is posted, previewed and estimated comes from here; a receipt redoes it by a second way (queries.receipt).
+Postings, previews and estimates come from here; a receipt redoes them by a second way (queries.receipt).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def price(case: Case, plan: RoyaltyPlan) -> tuple[Refusal.Reason | None, str]:
     if case.reported is None:
         return Refusal.Reason.GROSS_MISSING, f"{plan} shares the revenue of a generation."
     assert plan.rate_ppb is not None
-    # Attribution knows no asset: it keeps what was reported in billionths of the currency, whichever that is.
+    # Attribution knows no asset: it keeps the reported revenue in billionths of its currency.
     case.gross = part(from_billionths(case.reported, case.currency), plan.rate_ppb)
     if case.gross == 0:
         return Refusal.Reason.GROSS_TOO_SMALL, f"{plan} takes less than one unit of this revenue."
@@ -180,12 +180,12 @@ def _divide_blended(case: Case, general_ppb: int) -> None:
     case.holders = {holder: amount for holder, amount in zip(case.holder_ids, units, strict=False) if amount}
 
 
-# (holder, contributor) -> the accounts of what is contested of that share, and how many parts of a billion.
+# (holder, contributor) -> the accounts of the disputed parts of that share, each with its parts per billion.
 Contested = dict[tuple[int, int], list[tuple[str, int]]]
 
 
 def contested_parts(holder_ids: Collection[int]) -> Contested:
-    """What is contested now of each co-author's share: it is accrued apart, and put on hold from there."""
+    """Map each co-author's share to its disputed parts. They are accrued apart and put on hold from there."""
     found: Contested = defaultdict(list)
     for dispute in SplitDispute.objects.filter(state="open", holder_id__in=holder_ids).order_by("id"):
         found[dispute.holder_id, dispute.against_id].append((dispute.account, dispute.ppb))
@@ -193,8 +193,9 @@ def contested_parts(holder_ids: Collection[int]) -> Contested:
 
 
 def split_all(cases: Sequence[Case]) -> tuple[list[Case], list[tuple[Case, str]]]:
-    """Holders' credits to contributors, by the split sheets in force when the generation occurred. Returns the cases
-    that are split, and those that are not, each with what it lacks."""
+    """Holders' credits to contributors, by the split sheets in force when the generation occurred. Returns the split
+    cases, and the other cases, each with the reason.
+    """
     holder_ids = {holder for case in cases for holder in case.holders}
     changes = sorted(Split.objects.filter(holder_id__in=holder_ids).values_list("effective_from", flat=True).distinct())
     contracts = coverage(holder_ids)

@@ -1,6 +1,6 @@
 """Documents of generations, and how they travel to the server: as a COPY or as arrays, with the digest of both.
 
-Knows no database: the journal posts them, and ledger_digest_documents makes the same digest of what it finds stored.
+Knows no database: the journal posts them, and ledger_digest_documents makes the same digest of the stored documents.
 """
 
 from __future__ import annotations

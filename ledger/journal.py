@@ -1,7 +1,7 @@
-"""The journal: the only writer of entries and lines, and what they say of balances.
+"""The journal: the only writer of entries and lines, and the reader of balances.
 
 Decides nothing about royalties and knows no other app: it posts balanced lines and documents, reverses, and reads
-balances. The rules it states here are held by the functions and triggers of ledger/sql, whoever connects.
+balances. The functions and triggers of ledger/sql hold the rules stated here against every connection.
 
 Order of locks, everywhere: the batch of documents, chain_head, balances. `post` comes last in its transaction.
 """
@@ -29,7 +29,7 @@ DOCUMENTS_MAX = 5_000
 
 
 class UnableToPost(Exception):
-    """An entry that the journal refuses; `problem` names the rule, the message what broke it. No row was written."""
+    """An entry that the journal refuses; `problem` names the rule, the message names the fault. No row was written."""
 
     status = 422
     problem = "entry-refused"
@@ -78,7 +78,7 @@ CHART: dict[str, AccountKind] = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class AccountKey:
-    """What names an account: AccountKey("contributor_payable", "USD", "contributor:42")."""
+    """The name of an account: AccountKey("contributor_payable", "USD", "contributor:42")."""
 
     kind: str
     asset: str
@@ -165,7 +165,7 @@ def _check_key(key: AccountKey) -> None:
 
 
 def check_lines(lines: Sequence[tuple[AccountKey, int]]) -> None:
-    """Raise UnableToPost for lines that no entry can have, whatever the balances."""
+    """Raise UnableToPost for lines that no entry can have at any balance."""
     if not 2 <= len(lines) <= LINES_MAX:
         raise UnableToPost(f"An entry has 2 to {LINES_MAX:,} lines, not {len(lines)}.", "unbalanced")
     sums: dict[str, int] = {}
@@ -206,9 +206,10 @@ def post(
 ) -> Posted:
     """Post one entry. Credit positive, debit negative; the lines of each asset sum to zero; accounts open as needed.
 
-    The same key and body again returns the stored entry, whatever `effective` says then: a date tells when something
-    was first posted, not what. Raises UnableToPost: unbalanced, amount-invalid, amount-out-of-range, unknown-account,
-    unknown-asset, key-reused (other body), period-not-open, below-minimum, not-reversible, already-reversed.
+    The same key and body again returns the stored entry, even with another `effective`. The date tells when the entry
+    was first posted and is no part of its content. Raises UnableToPost: unbalanced, amount-invalid,
+    amount-out-of-range, unknown-account, unknown-asset, key-reused (other body), period-not-open, below-minimum,
+    not-reversible, already-reversed.
     """
     check_lines(lines)
     row = _fetch(
@@ -224,7 +225,7 @@ def post(
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One entry for `post_many`: its key, its lines (credit positive) and what it refers to."""
+    """One entry for `post_many`: its key, its lines (credit positive) and its reference."""
 
     idem_key: str
     lines: Sequence[tuple[AccountKey, int]]
@@ -281,7 +282,7 @@ INLINE_CREDITS_MAX = 1000
 
 
 def _request_hash(kind: str, earned: int, reference: str, rule_version: str, body: bytes) -> bytes:
-    """What ledger_request_hash computes: the header as JSON, then the digest of the body."""
+    """Compute the same hash as ledger_request_hash: over the header as JSON, then the digest of the body."""
     header = json.dumps([kind, earned, None, reference, rule_version], ensure_ascii=False)
     return hashlib.sha256(header.encode() + body).digest()
 
@@ -306,10 +307,10 @@ def post_accruals(
     reference: str = "",
     rule_version: str = "",
 ) -> Posted:
-    """Post a batch of documents and the one entry above them, whose lines are the documents' sums by account.
+    """Post a batch of documents and the one entry above them. Its lines are the documents' sums by account.
 
     One batch has one asset and one earned period. Idempotent as `post`. Raises UnableToPost: document-refused (sums,
-    signs, assets, a generation accrued already), document-exists, and what `post` raises.
+    signs, assets, a generation accrued already), document-exists, and the problems of `post`.
     """
     _check_documents(documents)
     wire = on_the_wire(documents)
@@ -338,7 +339,7 @@ def post_accruals(
 
 # --- reads --------------------------------------------------------------------------------------------------------
 def find(idem_key: str) -> int | None:
-    """The entry posted under a key, if any. An operation whose lines depend on balances asks before it computes."""
+    """The entry posted under a key, if any. An operation asks before it computes when its lines depend on balances."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT id FROM ledger_entry WHERE idem_key = %s", [idem_key])
         row = cursor.fetchone()
@@ -385,7 +386,8 @@ def owed(key: AccountKey) -> int:
 
 
 def matured_balances(keys: Sequence[AccountKey], before: dt.date | dt.datetime) -> dict[AccountKey, int]:
-    """What a payout may take of each payable: the balance less what closes dated on or after `before` credited.
+    """The amount that a payout may take of each payable, in units: the balance less the credits of closes dated on or
+    after `before`.
 
     Money that a payout took and gave back is as old as it was.
     """
@@ -401,5 +403,5 @@ def matured_balances(keys: Sequence[AccountKey], before: dt.date | dt.datetime) 
 
 
 def matured(key: AccountKey, before: dt.date | dt.datetime) -> int:
-    """What a payout may take of one payable."""
+    """The amount that a payout may take of one payable, in units."""
     return matured_balances([key], before)[key]

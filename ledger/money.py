@@ -1,7 +1,7 @@
 """Money as integers: assets and their scales, decimal strings, minor units, exact apportionment.
 
-Decides how many units make one of a currency and who gets the last one when an amount does not divide. Pure: it knows
-no database and no other module.
+Decides how many units make one of a currency and which part gets the last unit when an amount does not divide. Pure: it
+knows no database and no other module.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Int64s = npt.NDArray[np.int64]
 
 
 class UnableToParseAmount(Exception):
-    """A decimal string that is no amount of its asset; the message names what is wrong."""
+    """A decimal string that is no amount of its asset; the message names the fault."""
 
     status = 422
     problem = "amount-invalid"
 
 
 class UnableToApportion(Exception):
-    """Weights over which nothing can be divided; the message names what is wrong."""
+    """Weights over which nothing can be divided; the message names the fault."""
 
     status = 422
     problem = "weights-invalid"
@@ -82,7 +82,8 @@ def asset(code: str) -> Asset:
 def parse_amount(text: str, code: str) -> int:
     """Units of a decimal string such as "0.05".
 
-    Raises UnableToParseAmount for what is no plain decimal, has more decimals than the asset or is beyond its range.
+    Raises UnableToParseAmount for text that is no plain decimal, has more decimals than the asset or is beyond its
+    range.
     """
     kept = asset(code)
     if not isinstance(text, str) or not _DECIMAL.fullmatch(text):
@@ -99,7 +100,7 @@ def parse_amount(text: str, code: str) -> int:
 def format_amount(units: int, code: str, *, decimals: int | None = None) -> str:
     """The decimal string of `units`, exact, with all decimals of the asset.
 
-    `decimals` shows fewer where the rest are zero, never rounding: what would be cut stays.
+    `decimals` shows fewer where the rest are zero. It never rounds: other digits stay.
     """
     kept = asset(code)
     whole, fraction = divmod(abs(units), kept.one)
@@ -128,7 +129,7 @@ def from_minor(count: int, code: str) -> int:
 
 
 def from_billionths(billionths: int, code: str) -> int:
-    """What a service reported, in billionths of the currency, in units of the asset; less than a unit is cut."""
+    """Convert a reported amount from billionths of the currency to units of the asset; less than a unit is cut."""
     return billionths * asset(code).one // 1_000_000_000
 
 
@@ -138,7 +139,9 @@ def part(units: int, ppb: int) -> int:
 
 
 def tie_key(subject: bytes, number: int) -> bytes:
-    """What orders equal remainders: a digest nobody chooses, different for every generation, the same on every run."""
+    """The order of equal remainders: a digest that nobody chooses, different for every generation, the same on every
+    run.
+    """
     return hashlib.sha256(subject + number.to_bytes(8, "big")).digest()
 
 

@@ -33,7 +33,8 @@ BYTES_MAX = 16 * 1024**3
 """A statement of a hundred million generations; what is longer is none."""
 ROW_BYTES_MAX = 1024 * 1024
 
-# Which pot of the statement an account's kind belongs to. What is not named here is no account of a contributor.
+# Which pot of the statement an account's kind belongs to. An account of a kind that is missing here is no account of a
+# contributor.
 POTS = {
     "contributor_accrued": "owed",
     "contributor_payable": "owed",
@@ -111,7 +112,7 @@ def leaf_text(
 
 
 def leaf_salt(period_salt: bytes, account_number: int) -> str:
-    """What hides a leaf's amounts from who sees only its hash; the payee of that account alone is told."""
+    """The salt that hides a leaf's amounts from a reader of its hash alone; only the payee of that account gets it."""
     return hashlib.sha256(period_salt + account_number.to_bytes(8, "big")).hexdigest()
 
 
@@ -157,13 +158,13 @@ def climb(leaf: str, way: Iterable[tuple[str, str]]) -> str:
 
 
 def period_root(*, tree: str, previous: str) -> str:
-    """What is published for a period: its tree's root chained to the root of the sealed period before it."""
+    """The published root of a period: its tree's root chained to the root of the sealed period before it."""
     return hashlib.sha256(bytes.fromhex(previous) + bytes.fromhex(tree)).hexdigest()
 
 
 # --- the file -----------------------------------------------------------------------------------------------------
 class UnableToVerify(Exception):
-    """The statement is not what was sealed; the message is the reason."""
+    """The statement differs from the sealed one; the message is the reason."""
 
 
 @dataclass(slots=True)
@@ -245,7 +246,7 @@ class _Rows:
             yield line.decode("utf-8")
 
     def check_digest(self) -> None:
-        """It finds what no figure depends on, such as a title, and a file that was cut short."""
+        """Find a change in text that no figure depends on, such as a title, and a file that was cut short."""
         if not self._last.startswith(b"digest,") or not self._before_last.endswith(b"\r\n"):
             raise UnableToVerify("the `digest` row is missing: the file was cut short or is no statement as downloaded")
         rows = [b"digest," + digest_row(self._digest.hexdigest(), words) for words in DIGEST_WORDS]
@@ -482,7 +483,7 @@ def _check_proof(read: _File, published: str) -> str:
 
 
 def digest_tail(body: bytes) -> bytes:
-    """What follows `digest,` in the last row of a file whose other rows, without a byte-order mark, are `body`."""
+    """The text after `digest,` in the last row of a file; `body` is its other rows without a byte-order mark."""
     return digest_row(hashlib.sha256(body).hexdigest())
 
 

@@ -1,13 +1,13 @@
-"""What the close of a month does with one contributor's earnings in one currency, step by step.
+"""The arithmetic of a month's close for one contributor's earnings in one currency, step by step.
 
 Decides the arithmetic of the five steps and nothing else: the close posts these lines, and a preview of new terms
 computes them twice. Pure: no database. Amounts are integers at the asset's scale, credit positive.
 
-    1 guarantee   what a month brought is made up to what a contract guarantees
-    2 recover     what the contributor owes is taken from it
+    1 guarantee   a month's result is made up to the contract's guarantee
+    2 recover     the contributor's debts are taken from it
     3 recoup      then open advances, by the contracts' recoupment order
-    4 reserve     then the contract's part of what is left is held back
-    5 payable     what is still left becomes payable; a negative result is taken from the payable, then owed
+    4 reserve     then the contract's part of the rest is held back
+    5 payable     the remainder becomes payable; a negative result is taken from the payable, then owed
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Advance:
 @dataclass(slots=True)
 class Party:
     """One contributor in one currency at the close of a month. `results`, `earned`: by the contract dimension of the
-    accrued account, what the month's lines on it sum to, and what of it the month itself earned."""
+    accrued account, the sum of the month's lines on it, and the part that the month itself earned.
+    """
 
     asset: str
     owner: str
@@ -93,7 +94,7 @@ class Party:
 
 
 def guarantee(party: Party) -> Lines:
-    """Step 1. Compared with what the month itself earned: a correction of an earlier month calls for no true-up."""
+    """Step 1. Compared with the month's own earnings: a correction of an earlier month calls for no true-up."""
     lines: Lines = []
     for terms in party.terms:
         if terms.guarantee and terms.guarantee_currency == party.asset:
@@ -156,14 +157,16 @@ def reserve(party: Party) -> Lines:
 
 
 def instalments(amount: int, terms: Terms, subject: str) -> list[tuple[int, int]]:
-    """(months after the month's end, units) of what was held: exact, by largest remainder; parts of nothing dropped."""
+    """Divide a reserved amount into (months after the month's end, units): exact, by largest remainder; parts of
+    nothing dropped.
+    """
     keys = [tie_key(subject.encode(), months) for months, _ in terms.schedule]
     parts = apportion(amount, [ppb for _, ppb in terms.schedule], keys)
     return [(months, units) for (months, _), units in zip(terms.schedule, parts, strict=True) if units]
 
 
 def pay(party: Party) -> Lines:
-    """Step 5. What is left above zero first, so that a debt from another contract meets it."""
+    """Step 5. Remainders above zero come first, so that a debt from another contract meets them."""
     lines, payable = Lines(), party.payable
     for account, result in sorted(party.results.items()):
         if result > 0:

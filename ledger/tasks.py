@@ -1,4 +1,4 @@
-"""What the beat asks of the ledger. Each task may run at any time, twice, or late."""
+"""The periodic tasks of the ledger. Each task may run at any time, twice, or late."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def sweep_attributed() -> int:
 
 @shared_task(name="ledger.tasks.open_next_period")
 def open_next_period() -> int:
-    """Keep the current and the next month open, and the journal's partitions ahead of what is posted; returns how many
-    months were opened."""
+    """Keep the current and the next month open, and the journal's partitions ahead of its postings; returns the number
+    of opened months.
+    """
     opened = open_periods(at=timezone.now())
     make_partitions()
     return len(opened)
@@ -51,19 +52,21 @@ def export_closed() -> int:
 
 @shared_task(name="ledger.tasks.release_due_reserves")
 def release_due_reserves() -> int:
-    """Make reserves payable whose day has come; returns how many instalments were released."""
+    """Make reserves payable on or after their day; returns the number of released instalments."""
     return release_reserves(at=timezone.now())
 
 
 @shared_task(name="ledger.tasks.hold_contested_shares")
 def hold_contested_shares() -> int:
-    """Put on hold what contested shares of split sheets earned; returns the number of entries."""
+    """Put on hold the earnings of disputed shares of split sheets; returns the number of entries."""
     return hold_contested(at=timezone.now())
 
 
 @shared_task(name="ledger.tasks.estimate_pools")
 def estimate_open_pools() -> int:
-    """Say anew what each contributor would get from the pools of open months; returns how many estimates stand."""
+    """Estimate again each contributor's gain from the pools of open months; returns the number of standing
+    estimates.
+    """
     return estimate_pools(at=timezone.now())
 
 
@@ -75,7 +78,7 @@ def compute_previews() -> int:
 
 @shared_task(name="ledger.tasks.continue_restatements")
 def continue_restatements() -> int:
-    """Go on with what is being restated, for some batches; returns how many generations were looked at."""
+    """Continue the running restatements for some batches; returns the number of examined generations."""
     done = 0
     for restatement in Restatement.objects.filter(state=Restatement.State.RUNNING).order_by("id"):
         try:
@@ -85,6 +88,6 @@ def continue_restatements() -> int:
                 if not found:
                     break
         except (UnableToAttribute, UnableToRestate) as reason:
-            # One whose index was retired meanwhile holds up none of the others.
+            # A restatement with a retired index holds up none of the others.
             log.warning("restatement_stuck", restatement=restatement.pk, reason=str(reason))
     return done

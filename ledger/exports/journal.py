@@ -2,8 +2,8 @@
 
 Decides how our accounts and signs are told there. Beancount counts debits positive, we count credits positive. Every
 amount keeps all decimals of its asset; every entry keeps its number, its hash and, where it exchanges, rate and source.
-At the end of each month stand the balances as the database sums them, which the reader's program compares with what
-the entries make.
+Each month ends with the balances that the database sums. The reader's program compares them with the sums of the
+entries.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 class UnableToExport(Exception):
-    """The format or the days make no export; the message names what is wrong."""
+    """The format or the days make no export; the message names the fault."""
 
     status = 422
     problem = "export-invalid"
@@ -195,7 +195,7 @@ def _currencies() -> list[str]:
 
 
 def _openings(span: Span) -> Iterator[str]:
-    """Every account that the export names, opened on its first day, with what stood on it before."""
+    """Open every account that the export names on its first day, with its balance before that day."""
     for number, kind, currency, owner, contract, _ in _rows(
         _BALANCES.format(having="true"), {"before": span.after, "last_entry": span.last_entry}
     ):
@@ -220,7 +220,7 @@ def _month_ends(span: Span) -> list[date]:
 
 
 def _assertions(span: Span, end: date) -> Iterator[str]:
-    """What the database sums up to the end of a month, on each account that moved in it."""
+    """Assert the database's sums up to the end of a month, for each account that moved in it."""
     since = max(span.first, (end - timedelta(days=1)).replace(day=1))
     parameters = {"before": end, "since": since, "last_entry": span.last_entry}
     yield f"\n; Balances at the end of {end - timedelta(days=1)}\n"

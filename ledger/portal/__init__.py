@@ -1,1 +1,3 @@
-"""What a contributor sees of the ledger: why it was paid, its statements, its earnings. Reads only, only its own."""
+"""A contributor's view of the ledger: the reasons of its payments, its statements, its earnings. Reads only, only its
+own.
+"""

@@ -1,4 +1,6 @@
-"""A contributor's contracts in plain words: what they cover, what they guarantee, what is held and when it comes."""
+"""A contributor's contracts in plain words: coverage, guarantees, and reserves with the days on which they are
+released.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a contributor can do where a receipt looks wrong."""
+"""A contributor's disputes of receipts that look wrong."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _uuid(text: str) -> uuid.UUID | None:
 # --- one receipt --------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A line of the arithmetic: what is computed, how, and what comes out, in units of the currency."""
+    """A line of the arithmetic: its title, its method and its result in units of the currency."""
 
     title: str
     how: str
@@ -104,9 +104,9 @@ def receipt(request: ContributorRequest, generation_id: uuid.UUID) -> HttpRespon
 @contributor_required
 @require_http_methods(["GET", "POST"])
 def recompute(request: ContributorRequest, generation_id: uuid.UUID) -> HttpResponse:
-    """Do the arithmetic again from the stored scores, both of the shares and of the division, and say what came out."""
+    """Do the arithmetic again from the stored scores, both of the shares and of the division, and show the result."""
     if request.method == "GET":
-        # Somebody came back to the address of an answer: what was asked is asked again by the button.
+        # The contributor came back to the address of an answer: the button asks the same question again.
         return redirect("ledger:receipt", generation_id)
     found = _found(request, generation_id)
     if isinstance(found, ArchivedReceipt):
@@ -133,7 +133,7 @@ def _found(request: ContributorRequest, generation_id: uuid.UUID) -> Contributor
 
 
 def _archived(request: ContributorRequest, found: ArchivedReceipt) -> HttpResponse:
-    """What is still known of it and how that is proved, in place of the arithmetic."""
+    """Show the facts still known of it and their proof, in place of the arithmetic."""
     void = getattr(found.generation, "void", None)
     context = {
         "generation": found.generation,
@@ -181,7 +181,7 @@ def _voided(void: Void, model: str) -> str:
 
 
 def _sentence(found: ContributorReceipt) -> str:
-    """What the page says first: how much, for what, because of which work."""
+    """The first sentence of the page: the amount, its purpose and the work that earned it."""
     standing = found.standing
     version = standing.generation.model_version
     if standing.state == "estimated":
@@ -284,7 +284,7 @@ def _share_steps(found: ContributorReceipt, share: OwnShare, scale: int, *, blen
 
 @dataclass(frozen=True, slots=True)
 class AuditScore:
-    """What the index's audit says, for a reader: the LDS on the model's own generations with its interval."""
+    """The index's evaluation for a reader: the LDS on the model's own generations with its interval."""
 
     passed: bool
     lds: float | None
@@ -297,7 +297,7 @@ def audit_score(index: AttributionIndex) -> AuditScore | None:
     audit = index.audit
     if not audit:
         return None
-    # What is paid is the specific part, so that is what the weight rests on and what a receipt quotes.
+    # The specific part is the paid one, so the weight rests on it and a receipt quotes it.
     measured = (audit.get("own_generations") or {}).get("specific") or {}
     return AuditScore(
         passed=bool(audit.get("passed")),

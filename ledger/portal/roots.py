@@ -1,6 +1,6 @@
 """The roots of sealed months and their chain, for anybody: a page and JSON, without an account.
 
-Whoever keeps a copy of them, a payee, an auditor or a newspaper, can tell later whether a month was changed.
+A payee, an auditor or a newspaper that keeps a copy of them can tell later whether a month was changed.
 """
 
 from __future__ import annotations

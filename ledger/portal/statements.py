@@ -121,7 +121,7 @@ def _file(data: bytes, content_type: str, name: str) -> HttpResponse:
 
 def _for_its_owner(response: Response, name: str) -> Response:
     response["Content-Disposition"] = f'attachment; filename="{name}"'
-    # A statement is its owner's alone, whatever sits between.
+    # A statement is its owner's alone: no cache on the way may keep it.
     response["Cache-Control"] = "private, no-store"
     return response
 

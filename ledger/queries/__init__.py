@@ -1,1 +1,3 @@
-"""Reads of the ledger: what a contributor is owed and why, and the books as a whole. Nothing here changes a row."""
+"""Reads of the ledger: a contributor's balances and their reasons, and the books as a whole. Nothing here changes a
+row.
+"""

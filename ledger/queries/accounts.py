@@ -96,7 +96,7 @@ def leaf_hashes(period: Period) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class PeriodMovement:
-    """One contributor's sums in one period and currency, over the accounts of what is owed."""
+    """One contributor's sums in one period and currency, over its accounts of owed money."""
 
     period_id: int
     currency: str
@@ -150,7 +150,7 @@ class OpenAdvance:
 
     contract: str
     currency: str
-    # Less what was cancelled.
+    # The granted amount less its cancelled part.
     granted: int
     open: int
 
@@ -160,7 +160,7 @@ class OpenAdvance:
 
 
 def open_advances(contributor_id: int) -> list[OpenAdvance]:
-    """Every advance that was ever granted under a contract, with what of it is open."""
+    """Every advance that was ever granted under a contract, with its open part."""
     accounts = {account.pk: account for account in accounts_of(contributor_id, ("advance",))}
     granted: dict[int, int] = defaultdict(int)
     with connection.cursor() as cursor:

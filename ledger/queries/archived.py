@@ -1,7 +1,7 @@
-"""Receipts whose documents were moved out of the database with their part of the books, after the month was closed.
+"""Receipts of archived documents: these left the database with their part of the books, after the month was closed.
 
-The journal, the attributions and the months' files of credits stay: they tell which month it was, what it brought, and
-by which published root and statement that is proved.
+The journal, the attributions and the months' files of credits stay. They give the month, the credit, and the published
+root and statement that prove it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from ledger.queries.receipts import holders_of
 
 @dataclass(frozen=True, slots=True)
 class ArchivedReceipt:
-    """What can still be said of a receipt. `credited`: (currency, units), as the first month with a credit of it had
-    them, whatever corrected it later; empty where the month's file is not at hand, or where it brought nothing."""
+    """The remaining facts of a receipt. `credited`: (currency, units) in the first month with a credit of it, before
+    any later correction. It is empty where the month's file is not at hand, or where the month brought nothing.
+    """
 
     generation: Generation
     period: Period
@@ -53,9 +54,9 @@ def archived_of(generation_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
 
 
 def archived_month(generation: Generation) -> Period | None:
-    """The month in which a generation, whose documents are archived, was first posted as far as the journal tells: the
-    first closed one since it occurred that has an entry without its documents. None where there is none: only a closed
-    month proves what its archive holds."""
+    """The month of a generation with archived documents: the journal's first closed month since it occurred with an
+    entry without its documents. None where there is none: only a closed month can prove its archive.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT e.period_id FROM ledger_entry e JOIN ledger_period p ON p.id = e.period_id"
@@ -96,7 +97,7 @@ def _had_a_part(generation: Generation, contributor_id: int) -> bool:
 
 
 def _credited(generation_id: uuid.UUID, period: Period, accounts: Iterable[tuple[int, str]]) -> list[tuple[str, int]]:
-    """What the month's file says that the generation brought; one pass over the contributor's own credits."""
+    """The generation's credits in the month's file, in units; one pass over the contributor's own credits."""
     wanted = str(generation_id)
     found = []
     for account_id, currency in accounts:

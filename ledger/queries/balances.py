@@ -1,4 +1,4 @@
-"""What a contributor is owed, holds and was paid, from the journal alone. The figures of one currency add up."""
+"""A contributor's owed, held and paid amounts, from the journal alone. The figures of one currency add up."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class Balances:
 
 
 def payable(contributor_id: int, currency: str, matured_before: datetime) -> int:
-    """What a payout dated now may take: the payable balance less what was credited on or after `matured_before`."""
+    """The amount in units that a payout dated now may take: the payable balance less the credits on or after
+    `matured_before`.
+    """
     key = AccountKey("contributor_payable", currency, owner_of(contributor_id))
     return max(0, journal.matured(key, matured_before))
 
@@ -58,7 +60,7 @@ def accounts_of(contributor_id: int, kinds: Sequence[str] = ()) -> list[Account]
 def balances_of(contributor_id: int, *, matured_before: datetime | None = None) -> list[Balances]:
     """One row for each currency in which there ever was anything; else zeros in the contributor's own currency.
 
-    With `matured_before`, what of the payable is younger counts as pending. Costs one probe for each account and each
+    With `matured_before`, the younger part of the payable counts as pending. Costs one probe for each account and each
     payout of the contributor.
     """
     sums: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -78,7 +80,7 @@ def _balances(
     ready = found["contributor_payable"]
     if matured_before is not None:
         ready = min(ready, payable(contributor_id, currency, matured_before))
-    # What is owed back (a receivable, an open advance) stands below zero and comes off what is pending.
+    # A debt of the contributor (a receivable, an open advance) stands below zero and comes off the pending amount.
     owed = found["contributor_accrued"] + found["contributor_receivable"] + found["advance"]
     return Balances(
         currency=currency,

@@ -81,7 +81,7 @@ _NOW = """
     SELECT s.code, a.kind, a.normal_side, count(*), sum(b.posted)
     FROM ledger_balance b JOIN ledger_account a ON a.id = b.account_id JOIN ledger_asset s ON s.id = a.asset_id
     GROUP BY 1, 2, 3 ORDER BY 1, 3 DESC, 2"""
-# One probe of the key (account, entry) for each account: as long as there are accounts, whatever lies in the journal.
+# One probe of the key (account, entry) for each account: the time grows with the accounts, and not with the journal.
 _THEN = """
     SELECT s.code, a.kind, a.normal_side, count(*), sum(l.balance_after)
     FROM ledger_account a JOIN ledger_asset s ON s.id = a.asset_id
@@ -111,7 +111,7 @@ def _last_entry() -> Entry | None:
 
 
 def accounts_of_kind(kind: str, currency: str, *, limit: int) -> list[tuple[Account, int]]:
-    """Accounts with what stands on them now, the largest first; an account of zero is left out."""
+    """Accounts with their present balances in units, the largest first; an account of zero is skipped."""
     accounts = Account.objects.filter(kind=kind, asset__code=currency).exclude(balance__posted=0)
     largest = accounts.select_related("balance").extra(order_by=["-abs_posted"], select={"abs_posted": "abs(posted)"})
     return [(account, account.balance.posted) for account in largest[:limit]]
@@ -213,7 +213,9 @@ def sealed_periods() -> QuerySet[Period]:
 
 
 def contributors_moved_in(month: Period) -> list[int]:
-    """Contributors of whose accounts a sealed month has lines, ascending: those with something on their statement."""
+    """Contributors with a line of a sealed month on one of their accounts, ascending: their statements show a
+    movement.
+    """
     moved = Leaf.objects.filter(period=month, n_lines__gt=0, account__owner__startswith="contributor:")
     owners = moved.values_list("account__owner", flat=True).distinct()
     return sorted(int(owner.partition(":")[2]) for owner in owners)
@@ -241,7 +243,7 @@ def unaccrued_at_close(number: int, *, limit: int) -> list[Unaccrued]:
 
 @dataclass(frozen=True, slots=True)
 class NotAccrued:
-    """Generations of a period that are not accrued, counted by what they wait for."""
+    """Generations of a period that are not accrued, counted by the step that they wait for."""
 
     received: int = 0
     attributed: int = 0
@@ -278,13 +280,13 @@ def floor_distributions(number: int) -> list[FloorDistribution]:
 
 
 def floor_corrections(number: int) -> list[FloorCorrection]:
-    """What the close of a month carried of the floor pools of earlier ones, oldest first."""
+    """The corrections of earlier months' base pools that the close of a month carried, oldest first."""
     found = FloorCorrection.objects.filter(period_id=number).select_related("plan", "earned_period")
     return list(found.order_by("earned_period_id", "plan__currency"))
 
 
 def estimates_of(contributor_id: int) -> QuerySet[PoolEstimate]:
-    """What a contributor would get from pools of months that are open."""
+    """A contributor's estimated gain from the pools of open months."""
     rows = PoolEstimate.objects.filter(contributor_id=contributor_id, period__state=Period.State.OPEN)
     return rows.select_related("plan", "period").order_by("period_id", "plan_id")
 

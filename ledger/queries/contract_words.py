@@ -1,4 +1,4 @@
-"""Contract terms in plain words, the same for the contributor whom they bind and for finance who adopts them."""
+"""Contract terms in plain words, the same for the bound contributor and for the approver in finance."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from people.presentation import amounts, percent
 
 
 def per_cent(ppb: int) -> str:
-    """Parts of a billion as an exact percentage: "12.5 %", whose parts stay on one line."""
+    """Parts of a billion as an exact percentage: "12.5 %", with a space that keeps it on one line."""
     return percent.text(ppb).replace(" ", "\u00a0")
 
 
 def terms_in_words(terms: ContractTerms, holders: Mapping[int, str] | None = None) -> list[tuple[str, str]]:
-    """(what, sentence), in the order in which a close applies them. `holders`: names that are known already."""
+    """(subject, sentence), in the order in which a close applies them. `holders`: names that are known already."""
     return [
         ("Covers", _covers(terms, holders)),
         ("Guarantee", _guarantee(terms)),

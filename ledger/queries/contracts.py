@@ -1,4 +1,4 @@
-"""Contracts and their terms: which version a month has, what it covers, what is held in reserve."""
+"""Contracts and their terms: the version that a month has, its coverage, the money held in reserve."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def first_day(month: int) -> date:
 
 
 def as_terms(row: ContractTerms) -> Terms:
-    """What the arithmetic of a close needs of a version."""
+    """The terms of a version that the arithmetic of a close needs."""
     payer = None
     if row.guarantee:
         programme = AccountKey("programme_cost", row.guarantee_currency)
@@ -78,10 +78,10 @@ class Coverage:
 
 
 def coverage(holder_ids: Iterable[int]) -> Coverage:
-    """What is needed to tell the contracts of these holders' earnings.
+    """The facts that assign these holders' earnings to contracts.
 
-    A work that got a holder of its own by a split sheet stays under the contracts that the holder that it left had by
-    then, unless terms name its new one: a sheet is the co-authors' affair, and does not lift what is owed.
+    A split sheet can give a work a holder of its own. The work stays under the contracts that its former holder had by
+    then, unless terms name the new holder: a sheet is the co-authors' affair, and does not lift a debt.
     """
     asked = set(holder_ids)
     left = _left_by(asked)
@@ -130,6 +130,6 @@ def versions_of(contract: Contract) -> list[ContractTerms]:
 
 
 def reserves_of(contributor_id: int) -> list[ReserveInstalment]:
-    """What is held for a contributor and what was released, by the day on which it is due."""
+    """A contributor's reserve, held and released, by the due day of each instalment."""
     rows = ReserveInstalment.objects.filter(contract__contributor_id=contributor_id)
     return list(rows.select_related("contract", "asset", "period", "released_entry").order_by("due_on", "id"))

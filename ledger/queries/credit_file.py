@@ -1,8 +1,8 @@
-"""Every credit of a month sorted by account, as one file: what makes a contributor's credits quick to list.
+"""Every credit of a month sorted by account, as one file: it makes a contributor's credits quick to list.
 
 The documents of the journal are ordered by generation, which is how they are posted and proved. Asked for the credits
 of one account, the database has to open every document of its batches; this file is sorted by account instead, and is
-written once, when a month is closed. It decides the layout and what is hashed, and knows neither Django nor the
+written once, when a month is closed. It decides the layout and the hashed bytes, and knows neither Django nor the
 database: the journal stays the truth, and the file can be made again from it, with the same digest.
 
 Layout: a magic line; blocks of at most BLOCK_CREDITS credits in the order (account, generation, revision), each two
@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 MAGIC = b"tributary-credits-1\n"
 BLOCK_CREDITS = 65_536
-# What is sorted in memory at once: 20 bytes each, and as much again while they are sorted.
+# The number of credits sorted in memory at once: 20 bytes each, and as much again for the sort.
 BUCKET_CREDITS = 4_000_000
 BUCKETS_MAX = 200
 _CREDIT = np.dtype([("account", "<i8"), ("document", "<u4"), ("amount", "<i8")])
@@ -43,7 +43,7 @@ Int64s = npt.NDArray[np.int64]
 
 
 class UnableToReadCredits(Exception):
-    """The file is not what was written: cut short, changed, or of another layout. The message says which part."""
+    """The file differs from the written one: cut short, changed, or of another layout. The message says which part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +272,7 @@ class CreditFile:
         return found if is_there else None
 
     def total(self, account_id: int) -> int:
-        """The sum of an account's credits; exact, whatever their size."""
+        """The sum of an account's credits in units; exact at any size."""
         return sum(int(part.astype(object).sum()) for _, part in self._parts(account_id))
 
     def credits(self, account_id: int) -> Iterator[tuple[UUID, int, int, int]]:

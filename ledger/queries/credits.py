@@ -26,7 +26,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """What one document credited one account: a line of a statement's file."""
+    """One document's credit to one account: a line of a statement's file."""
 
     generation_id: str
     revision: int
@@ -152,7 +152,7 @@ def stream_documents(period_id: int, take: Callable[[Documents], None]) -> None:
 
 
 class _Reader:
-    """What psycopg2 writes a binary COPY into: cuts it into rows and their arrays."""
+    """The target into which psycopg2 writes a binary COPY: cuts it into rows and their arrays."""
 
     def __init__(self, take: Callable[[Documents], None]) -> None:
         self._take = take

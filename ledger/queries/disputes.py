@@ -1,4 +1,4 @@
-"""Disputes of receipts, for the contributor who raised them and for the staff who answer."""
+"""Disputes of receipts, for the contributor that raised them and for the staff that answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DISPUTES_SHOWN_MAX = 200
 
 
 def disputes_of(contributor_id: int, generation_id: uuid.UUID | None = None) -> QuerySet[ReceiptDispute]:
-    """What a contributor disputed, the newest first; of one generation where it is named."""
+    """A contributor's disputes, the newest first; of one generation where it is named."""
     found = ReceiptDispute.objects.filter(contributor_id=contributor_id)
     return (found if generation_id is None else found.filter(generation_id=generation_id)).order_by("-pk")
 

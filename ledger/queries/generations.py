@@ -1,4 +1,4 @@
-"""One generation as finance staff see it: every revision, what each posted, and what is asked for it."""
+"""One generation as finance staff see it: every revision, its postings, and the open requests for it."""
 
 from __future__ import annotations
 

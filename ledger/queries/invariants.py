@@ -1,6 +1,6 @@
 """The named checks of the books, each of which must return no row. The SQL is in ledger/sql/invariants.sql.
 
-Decides nothing but how a check is run and reported; what is checked can be read, and run, without Python.
+Decides nothing but the run and the report of a check; the checks can be read, and run, without Python.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ledger.sql import script
 
 ROWS_MAX = 20
 CONNECTIONS_MAX = 16
-# What rests on the journal alone, whatever the documents stand for. The others also read attributions and plans.
+# The checks that rest on the journal alone, independent of the documents. The others also read attributions and plans.
 OF_THE_JOURNAL = tuple(f"I{n}" for n in (1, 2, 3, 5, 6, 7, 8, 9, 11, 12, 14, 15, 17, 18))
 _HEADING = re.compile(r"^--- (I\d+): (.+)$", re.MULTILINE)
 
@@ -33,7 +33,7 @@ class Invariant:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one check found: `rows` are at most ROWS_MAX of the offending rows, as column -> value."""
+    """The result of one check: `rows` are at most ROWS_MAX of the offending rows, as column -> value."""
 
     code: str
     sentence: str
@@ -67,7 +67,8 @@ def check(invariant: Invariant) -> Result:
 def check_all(codes: Sequence[str] | None = None, *, connections: int = 1) -> list[Result]:
     """Run every invariant, or those of `codes`, in order; all is well when no result has rows.
 
-    With several `connections`, as many checks run at once, each reading what is committed as it begins, as always.
+    With several `connections`, as many checks run at once. As always, each reads the rows that are committed as it
+    begins.
     """
     if unknown := set(codes or ()) - {i.code for i in invariants()}:
         raise ValueError(f"There is no invariant {', '.join(sorted(unknown))}.")

@@ -1,4 +1,4 @@
-"""What the close of a month finds of each contributor: the month's lines, debts, advances, contracts."""
+"""The findings of a month's close for each contributor: the month's lines, debts, advances, contracts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ledger.journal import AccountKey
 from ledger.queries.contracts import terms_in_force
 from ledger.settlement import Advance, Party, Terms
 
-# What a close and its disputes move is not earned.
+# Movements by a close and by its disputes are not earned.
 _RESULTS = """
 SELECT a.owner, s.code, a.contract, sum(l.amount)::bigint,
        coalesce(sum(l.amount) FILTER (
@@ -69,7 +69,7 @@ def load_parties(
 
 
 # An advance dated after the month is earned back from later ones, also where the month closes after it was granted.
-# What cancels an advance counts from when that was granted, so that no close earns back what is cancelled already.
+# A cancellation counts from the day of the advance's grant, so that no close earns back a cancelled part.
 _ADVANCES = """
 SELECT a.owner, s.code, a.contract, -sum(l.amount)::bigint
   FROM ledger_account a JOIN ledger_asset s ON s.id = a.asset_id

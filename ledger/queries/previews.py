@@ -1,4 +1,4 @@
-"""What a change of a contract's terms would have done in a past month: each step under the old and the new version.
+"""The effect of a change of a contract's terms on a past month: each step under the old and the new version.
 
 Nothing is written. The books are those of the moment before the month's close began, so that a month that is closed
 comes out as it was closed; a month that is still open as it would close now.
@@ -45,7 +45,7 @@ class PreviewRow:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """`steps`: what each step moves. `gains`: for each side what it gets, the contributor's and the programme's."""
+    """`steps`: the movement of each step. `gains`: the gain of each side, the contributor's and the programme's."""
 
     period: Period
     closed: bool
@@ -53,7 +53,7 @@ class Preview:
     replaced: int | None
     steps: list[PreviewRow]
     gains: list[PreviewRow]
-    # Holders whose earnings the proposal would move between contracts: past earnings stay on the accounts they are on.
+    # True when the proposal would move holders' earnings between contracts. Past earnings stay on their accounts.
     moves_holders: bool
 
 
@@ -99,7 +99,7 @@ def _on_accounts(new: list[Terms]) -> list[Terms]:
 
 
 def _settled(parties: list[Party]) -> dict[tuple[str, str], int]:
-    """(currency, step or side) -> what the steps, one after the other, move."""
+    """Sum the movements of the steps, one after the other, by (currency, step or side), in units."""
     sums: dict[tuple[str, str], int] = defaultdict(int)
     for party in parties:
         for name, step in settlement.STEPS.items():
@@ -113,8 +113,9 @@ def _settled(parties: list[Party]) -> dict[tuple[str, str], int]:
 
 
 def _moved(name: str, kind: str, amount: int) -> int:
-    """What a step moves, counted once: what it gives to, or takes from, the accrued money; for the last what becomes
-    payable less what becomes owed."""
+    """Count a step's movement once: its gift to the accrued money, or its taking from it. For the last step, the amount
+    that becomes payable less the amount that becomes owed.
+    """
     if name == "close_payable":
         return amount if kind != "contributor_accrued" else 0
     if kind != "contributor_accrued":

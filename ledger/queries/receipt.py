@@ -40,7 +40,7 @@ class Division:
     rest: int
     weight_ppb: int
     direct: int
-    # Parallel to the attribution's holders: what each is weighed by (the weights sum to `whole`) and its units.
+    # Parallel to the attribution's holders: the weight of each (the weights sum to `whole`) and its units.
     weights: tuple[int, ...]
     whole: int
     units: tuple[int, ...]
@@ -51,7 +51,7 @@ class Division:
         return self.pool - self.direct + self.unattributed
 
     def quota(self, place: int) -> Fraction:
-        """What a holder would get if a unit could be divided."""
+        """The holder's exact part in units, as if a unit could be divided."""
         return Fraction(self.direct * self.weights[place], self.whole)
 
 
@@ -235,7 +235,7 @@ class OwnShare:
     score: float
     se: float
     below_noise: bool
-    # With whom it counted as one, if with somebody: then the group's score decided, and its holders divided the share.
+    # The group of the same beneficial owner, if any: its score decided, and its holders divided the share.
     group: Group | None
     # Units of the holder, the exact quota they were rounded from, and the contributor's part by the split sheet.
     units: int
@@ -262,7 +262,7 @@ class ContributorReceipt:
     division: Division
     shares: list[OwnShare]
     works: list[OwnWork]
-    # What the document credits to the contributor's accounts, and what the division above comes to.
+    # The document's credit to the contributor's accounts, and the result of the division above.
     credited: int
     recomputed: int
     # Documents of the generation that were taken back, as (revision, credited, entry id).
@@ -283,8 +283,8 @@ def receipt_for_contributor(
 ) -> ContributorReceipt | None:
     """The receipt of a generation that was accrued and that weighed one of the contributor's holders; else None.
 
-    It is there also where the contributor was credited nothing: that, too, has a reason. With `estimated_gross`, one
-    that waits for its month's pool has a receipt of what it would bring now.
+    It is there also where the contributor was credited nothing: that, too, has a reason. With `estimated_gross`, a
+    generation that waits for its month's pool has a receipt of its estimate.
     """
     generation = (
         Generation.objects.filter(pk=generation_id)

@@ -1,4 +1,4 @@
-"""The withholding table: what is withheld from whom on a day."""
+"""The withholding table: the rate that is withheld from each kind of payee on a day."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ledger.models import WithholdingRate
 
 
 def withholding_rate(*, jurisdiction: str, country: str, form: str, on: date) -> WithholdingRate | None:
-    """The row that counts for a payee of `country` who gave `form`; None where the table says nothing of them."""
+    """The row that counts for a payee of `country` with the tax form `form`; None where the table has no such row."""
     rows = WithholdingRate.objects.filter(
         state=WithholdingRate.State.ADOPTED, jurisdiction=jurisdiction, country__in=[country, ""], form__in=[form, ""],
         effective_from__lte=on,
@@ -27,6 +27,6 @@ def withholding_rate(*, jurisdiction: str, country: str, form: str, on: date) ->
 
 
 def withholding_table() -> QuerySet[WithholdingRate]:
-    """Every row ever proposed, by whom it is for, the newest first."""
+    """Every row ever proposed, in the order of the payees that it is for, the newest first."""
     rows = WithholdingRate.objects.select_related("proposed_by", "decided_by")
     return rows.order_by("jurisdiction", "country", "form", "-effective_from", "-id")

@@ -1,4 +1,4 @@
-"""What a contributor is shown for a period: one Statement, which HTML, CSV and PDF all render.
+"""A contributor's statement of a period: one Statement, which HTML, CSV and PDF all render.
 
 Decides which journal lines make which line of the statement and how earnings are told apart by work and model. Opening
 + lines = closing = the next opening, in every currency and pot. Knows nothing of markup.
@@ -56,7 +56,7 @@ LINE_LABELS = {
     "withholding": "Tax withheld from payouts",
     "payouts_returned": "Payouts that came back",
 }
-# Which line a journal line belongs to, by the kind of its entry. What is not named is an adjustment.
+# Which line a journal line belongs to, by the kind of its entry. Every other kind is an adjustment.
 GROUPS = {
     EntryKind.ACCRUE: "accrued",
     EntryKind.ACCRUE_POOL: "accrued",
@@ -82,9 +82,9 @@ GROUPS = {
     EntryKind.WITHHOLDING_REVERSED: "payouts_returned",
     EntryKind.BANK_RETURN: "payouts_returned",
 }
-# What such a line is called where it was earned in a month before the one that it is dated in.
+# The title of such a line where it was earned in a month before the month of its date.
 PRIOR = {"accrued": "prior_period", "restated": "prior_restated", "voided": "prior_voided"}
-# Earned, whatever the month's line is called: what "earned" means on a list of statements.
+# The meaning of "earned" on a list of statements, under every title of the month's lines.
 EARNING_KINDS = (
     EntryKind.ACCRUE,
     EntryKind.ACCRUE_POOL,
@@ -115,7 +115,7 @@ class StatementLine:
 
 @dataclass(frozen=True, slots=True)
 class Pot:
-    """One balance of the statement: what is owed, what is held, what was advanced."""
+    """One balance of the statement: a payable, a reserve or an advance."""
 
     currency: str
     scale: int
@@ -194,7 +194,7 @@ class AccountStatement:
 
     @property
     def title(self) -> str:
-        """What the account is, and under which contract: "Reserve, essays-2026"."""
+        """The name of the account and its contract: "Reserve, essays-2026"."""
         title = ACCOUNT_TITLES.get(self.kind, self.kind)
         _, _, _, *contract = self.name.split(" ", 3)
         return ", ".join([title, *contract])
