@@ -77,7 +77,7 @@ def moments(
     precision: torch.dtype = torch.float32,
     progress: Progress | None = None,
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """First pass: per layer the sums of the inputs' and the output gradients' second moments, float64 (Gradient).
+    """First pass: per layer the sums of the inputs' (I, I) and the output gradients' (O, O) second moments, float64.
     At any precision of the model's passes, these products are made in float32 or better."""
     sums: dict[str, tuple[Tensor, Tensor]] = {}
     for traced in _passes(tracer, examples, batch, seed, precision, "factors", progress):
@@ -90,7 +90,7 @@ def moments(
 
 
 def eigenbases(sums: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Between the passes: per layer the eigenvectors of both moments."""
+    """Compute, between the passes, the eigenvectors (I, I) and (O, O) of each layer; empty for a diagonal moment."""
     return {name: (_eigenvectors(a), _eigenvectors(s)) for name, (a, s) in sums.items()}
 
 
@@ -104,7 +104,7 @@ def squares(
     precision: torch.dtype = torch.float32,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    """Second pass, over the same examples with the same seed: sums of squared gradients in the eigenbasis, float64."""
+    """Second pass, same examples and seed: per layer sums (O, I) of squared gradients in the eigenbasis, float64."""
     sums: dict[str, Tensor] = {}
     here = {name: tuple(side.to(tracer.device, precision) for side in pair) for name, pair in bases.items()}
     for traced in _passes(tracer, examples, batch, seed, precision, "eigenvalues", progress):
@@ -118,7 +118,7 @@ def squares(
 def factors_of(
     bases: Mapping[str, tuple[Tensor, Tensor]], squared: Mapping[str, Tensor], *, count: int
 ) -> dict[str, LayerFactors]:
-    """Compute each layer's factors. Eigenvalues are means over `count` examples, for any number of summed parts."""
+    """Compute each layer's factors. Eigenvalues (O, I) are means over `count` examples, for any number of parts."""
     return {name: LayerFactors(*bases[name], (squared[name] / count).float()) for name in bases}
 
 

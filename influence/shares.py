@@ -56,6 +56,7 @@ def apportion_scores(
     unattributed and goes to the base pool, instead of making others' shares larger. `key` (the generation's id)
     decides between equal remainders. A group is clipped once and gets the share of one holder in its place, named like
     the first of it. Its holders divide that in proportion to their own positive scores.
+    Raises UnableToShare for lists of different lengths, a repeated holder, or a group with an unknown or shared one.
     """
     if not len(holder_ids) == len(scores) == len(standard_errors):
         raise UnableToShare("There must be one score and one standard error for each holder.")

@@ -62,7 +62,7 @@ def payout_json(payout: Payout) -> dict[str, Any]:
 
 # --- requests -----------------------------------------------------------------------------------------------------
 def create_payout(call: Call) -> dict[str, Any]:
-    """A payout that was asked for; the money leaves the balance at once."""
+    """Create a requested payout; the money leaves the balance at once. Raises UnableToServe as Stripe refuses it."""
     amount, currency = money.checked_amount(call.params)
     account, params = call.account, call.params
     if currency in currencies.WHOLE_UNITS_ON_PAYOUT and amount % 100:

@@ -222,6 +222,7 @@ def delete_endpoint(call: Call) -> dict[str, Any]:
 def merged(metadata: dict[str, str], given: Any) -> dict[str, str]:
     """Stripe's rule: keys are added or replaced, an empty value removes its key, an empty string removes them all.
 
+    Raises UnableToServe beyond 50 keys of 40 characters with values of 500.
     Source: https://docs.stripe.com/api/metadata
     """
     if given is None:

@@ -94,7 +94,10 @@ def _next_due(after: datetime) -> datetime | None:
 
 
 def advance(*, seconds: int) -> datetime:
-    """Move the sandbox's clock forward. Steps that fall due on the way happen in their order and at their own time."""
+    """Move the sandbox's clock forward. Steps that fall due on the way happen in their order and at their own time.
+
+    Raises ValueError for a negative number of seconds, or more than ADVANCE_SECONDS_MAX.
+    """
     if not 0 <= seconds <= ADVANCE_SECONDS_MAX:
         raise ValueError(f"seconds must lie between 0 and {ADVANCE_SECONDS_MAX}")
     with _one_at_a_time:

@@ -46,7 +46,7 @@ def in_time(rows: QuerySet[Row], field: str, given: Any) -> QuerySet[Row]:
 def page(
     rows: QuerySet[Row], params: dict[str, Any], shown: Callable[[Row], dict[str, Any]], url: str
 ) -> dict[str, Any]:
-    """One page of `rows`, which carry `reference` and `created`."""
+    """Return one page of `rows`, which carry `reference` and `created`. Raises UnableToServe for a wrong cursor."""
     limit, rows = _limit(params), in_time(rows, "created", params.get("created"))
     after, before = params.get("starting_after"), params.get("ending_before")
     if after and before:

@@ -41,7 +41,7 @@ def add(*, account: str, currency: str, available: int = 0, pending: int = 0) ->
 
 
 def take(*, account: str, currency: str, amount: int) -> None:
-    """Take from the available balance. Raises UnableToServe (balance_insufficient) where it is not enough."""
+    """Take minor units from the available balance. Raises UnableToServe (balance_insufficient) if it is too small."""
     with connection.cursor() as cursor:
         cursor.execute(_TAKE, [amount, account, currency, amount])
         if cursor.rowcount != 1:
@@ -183,7 +183,10 @@ def succeed_topup(*, topup: Topup, account: Account, at: datetime) -> None:
 
 
 def reverse_topup(*, topup: Topup, account: Account, at: datetime) -> None:
-    """The platform's bank takes the money of a top-up back, also when it is spent: the balance goes below zero."""
+    """Let the platform's bank take the money of a top-up back, even if it is spent: the balance goes below zero.
+
+    Raises ValueError for a top-up that did not succeed.
+    """
     if topup.status != "succeeded":
         raise ValueError(f"only a top-up that succeeded comes back; this one is {topup.status}")
     BalanceTransaction.objects.create(
@@ -228,7 +231,7 @@ def update_topup(call: Call) -> dict[str, Any]:
 
 
 def adjust(*, account: Account, currency: str, amount: int, at: datetime) -> BalanceTransaction:
-    """Stripe corrects a balance, also below zero. Only the sandbox's own controls ask for it."""
+    """Correct a balance as Stripe would, in minor units, also below zero. Only the sandbox's own controls do so."""
     movement = BalanceTransaction.objects.create(
         account=account, kind="adjustment", amount=amount, currency=currency, source="", description="Adjustment",
         available_on=at, created=at,

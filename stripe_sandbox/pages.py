@@ -39,7 +39,7 @@ class _Redirect(HttpResponseRedirect):
 
 @require_GET
 def open_link(request: HttpRequest, token: str) -> HttpResponse:
-    """A link opens once; after that, or too late, the person is sent back for a new one."""
+    """Open a link once; after that, or too late, send the person back for a new one. Raises Http404 if unknown."""
     link = in_pool(_open, token)
     if link is None:
         raise Http404

@@ -103,7 +103,7 @@ def find(method: str, path: str) -> tuple[Operation, dict[str, str]]:
 
 
 def nest(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """`a[b][0]=c` as {"a": {"b": ["c"]}}; `a[]=c` appends."""
+    """Nest `a[b][0]=c` as {"a": {"b": ["c"]}}; `a[]=c` appends. Raises UnableToServe when too deep or contradictory."""
     root: dict[str, Any] = {}
     for name, value in pairs:
         head, keys = name.split("[", 1)[0], re.findall(r"\[([^\]]*)\]", name)

@@ -249,7 +249,10 @@ def update_transfer(call: Call) -> dict[str, Any]:
 
 # --- reversals ----------------------------------------------------------------------------------------------------
 def create_reversal(call: Call) -> dict[str, Any]:
-    """Take a transfer back, in whole or in part, as far as the connected account still has the money."""
+    """Reverse a transfer, in whole or in part, as far as the connected account still has the money.
+
+    Raises UnableToServe for an amount below one or above the rest that is not reversed.
+    """
     transfer = _transfer(call, "id", lock=True)
     left = transfer.amount - transfer.amount_reversed
     if left == 0:

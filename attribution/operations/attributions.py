@@ -199,7 +199,10 @@ class UnableToAttribute(Exception):
 
 
 def attribute_again(*, generation: Generation, at: datetime) -> Attribution:
-    """Attribute a settled generation by the index that serves now, as a new revision. Older revisions stay."""
+    """Attribute a settled generation by the index that serves now, as a new revision. Older revisions stay.
+
+    Raises UnableToAttribute without a serving index, before the first attribution, or for an unreadable generation.
+    """
     index = AttributionIndex.objects.filter(model_version_id=generation.model_version_id, serving=True).first()
     if index is None:
         raise UnableToAttribute("No index serves this generation's model version.")

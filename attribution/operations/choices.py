@@ -47,7 +47,8 @@ def choose_index(
     """Try dampings, numbers of nodes and weights of the wording; build the best as an index of the model version.
 
     Returns it (the same index, where nothing was better) with the agreement of everything that was tried, on own
-    generations. It is not audited yet: `audit_index` draws other coalitions, which decided nothing.
+    generations. It is not evaluated yet: `audit_index` draws other coalitions, which decided nothing.
+    Raises UnableToAuditIndex when the model's factory offers no generations of its own.
     """
     from influence.evaluation import lds as auditing
     from influence.index.config import gauss_nodes

@@ -22,7 +22,10 @@ log = structlog.get_logger(__name__)
 
 
 def queue_audit(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
-    """Hand the evaluation of an index to the workers; audit_index describes the consequences of its result."""
+    """Hand the evaluation of an index to the workers; audit_index describes the consequences of its result.
+
+    Raises UnableToAuditIndex for an index that is not built, is retired, or has its evaluation queued already.
+    """
     with transaction.atomic():
         ModelVersion.objects.select_for_update(no_key=True).get(pk=index.model_version_id)
         row = AttributionIndex.objects.select_related("model_version").get(pk=index.pk)

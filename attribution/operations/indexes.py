@@ -180,7 +180,10 @@ def directory_of(row: AttributionIndex) -> Path:
 
 
 def claim(version: ModelVersion, wanted: Wanted, *, at: datetime, queued: bool = False) -> AttributionIndex:
-    """The row of this configuration, made now or left by a build that was cut off."""
+    """Return the row of this configuration, made now or left by a build that was cut off.
+
+    Raises UnableToBuild without a training manifest, or when such an index is built already.
+    """
     config = wanted.to_json()
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).digest()
     with transaction.atomic():
@@ -263,8 +266,9 @@ def audit_index(
     """Retrain coalitions and compare; set the weight with which the index moves money, and let the better one serve.
 
     An index that passes takes over from the one that served, which is retired. One that fails has weight 0: if it is
-    the one that serves it goes on doing so, and the whole pool then follows the plan's floor rule. `cache` is where
-    retrained models' utilities are kept, the version's own place by default.
+    the one that serves it goes on doing so, and the whole pool then follows the plan's floor rule. `cache` is the
+    folder of retrained models' utilities, the version's own place by default. Raises UnableToAuditIndex for an index
+    that is not built or is retired, or a factory without own generations or held-out examples.
     """
     from influence.evaluation import lds as auditing
 
@@ -298,7 +302,10 @@ def audit_cache(*, version: ModelVersion) -> Path:
 
 
 def record_audit(*, index: AttributionIndex, report: Mapping[str, Any], at: datetime) -> AttributionIndex:
-    """Store the report of an evaluation (influence.evaluation.lds.audit), run anywhere, and act on it."""
+    """Store the report of an evaluation (influence.evaluation.lds.audit), run anywhere, and act on it.
+
+    Raises UnableToAuditIndex for a report on another index, or an index that was retired meanwhile.
+    """
     # Works may have left the index while it was audited: the basis and the method are the same.
     revisions = {bytes(sha256).hex() for sha256 in index.revisions.values_list("sha256", flat=True)}
     if report["index_sha256"] not in {bytes(index.sha256 or b"").hex(), *revisions}:
@@ -326,8 +333,8 @@ def record_audit(*, index: AttributionIndex, report: Mapping[str, Any], at: date
 
 # --- models and items in memory -------------------------------------------------------------------------------------
 def load_model(*, version: ModelVersion, verify: bool = False, device: str | None = None) -> LoadedModel:
-    """The model as its factory rebuilds it. `verify` reads every file again and compares the digest. Its gradients are
-    computed on the installation's device, or on `device`."""
+    """Rebuild the model with its factory. `verify` reads every file again and compares the digest. Its gradients are
+    computed on the installation's device, or on `device`. Raises UnableToLoadModel, with the reason."""
     device = check_device(device)
     path = settings.TRIBUTARY_MODEL_FACTORIES.get(version.factory)
     if path is None:
@@ -348,7 +355,7 @@ def load_model(*, version: ModelVersion, verify: bool = False, device: str | Non
 
 
 def check_device(device: str | None) -> str:
-    """The device, or the installation's in place of None; refused where this process cannot compute on it."""
+    """Return the device, or the installation's in place of None. Raises UnableToLoadModel if it is not usable here."""
     from influence.gradients.devices import UnableToUseDevice, find_device
 
     name = device or settings.ATTRIBUTION_DEVICE

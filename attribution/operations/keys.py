@@ -49,7 +49,7 @@ class UnableToProve(exceptions.AuthenticationFailed):
 
 
 def prove(text: str, *, at: datetime) -> ServiceKey:
-    """The key that `text` is, when it may be used at `at`."""
+    """Find the key with this text. Raises UnableToProve if it is unknown, or revoked, expired or suspended at `at`."""
     parts = text.split("_", 2)
     well_formed = len(text) <= KEY_LENGTH_MAX and text.isascii() and len(parts) == 3 and parts[0] == "trib"
     prefix = parts[1] if well_formed and parts[1].isalnum() else ""

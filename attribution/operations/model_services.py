@@ -73,7 +73,10 @@ def issue_key(
     expires_at: datetime | None = None,
     by: Any = None,
 ) -> tuple[ServiceKey, str]:
-    """Issue a new key and return its text, which is shown here and never again. `by` is the user that asked for it."""
+    """Issue a new key and return its text, which is shown here and never again. `by` is the user that asked for it.
+
+    Raises UnableToIssueKey for unknown or no scopes, an end before the start, or too many keys in force.
+    """
     wanted = sorted(set(scopes))
     unknown = set(wanted) - set(ServiceKey.Scope.values)
     if unknown or not wanted:
@@ -99,7 +102,10 @@ class UnableToRotateKey(Exception):
 def rotate_key(
     *, key: ServiceKey, at: datetime, overlap: timedelta = OVERLAP, by: Any = None
 ) -> tuple[ServiceKey, str]:
-    """A new key with the same scopes. The old one goes on for `overlap`, so that callers can change over."""
+    """Issue a new key with the same scopes. The old one goes on for `overlap`, so that callers can change over.
+
+    Raises UnableToRotateKey for too long an overlap, a key not in force, or one that was rotated before.
+    """
     if not timedelta(0) <= overlap <= OVERLAP_MAX:
         raise UnableToRotateKey(f"Both keys may be in force for up to {OVERLAP_MAX.days} days.")
     with transaction.atomic():
@@ -125,7 +131,7 @@ class UnableToRevokeKey(Exception):
 
 
 def revoke_key(*, key: ServiceKey, at: datetime) -> ServiceKey:
-    """End a key now and for good."""
+    """End a key now and for good. Raises UnableToRevokeKey if it was revoked before."""
     if not ServiceKey.objects.filter(pk=key.pk, revoked_at__isnull=True).update(revoked_at=at):
         raise UnableToRevokeKey("The key was revoked before.")
     key.revoked_at = at

@@ -56,6 +56,7 @@ def register_model_version(
 
     A file `initial.safetensors` is the checkpoint that training started from. Only adapters that exist and factories
     that the settings name can be registered: code that loads a model is never taken from outside.
+    Raises UnableToRegisterModelVersion, with the reason, also for a name in use and a training date in the future.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}", name):
         raise UnableToRegisterModelVersion("A name has up to 100 letters, digits and . _ : / - characters.")
@@ -94,7 +95,10 @@ class UnableToRetireModelVersion(Exception):
 
 
 def retire_model_version(*, model_version: ModelVersion) -> ModelVersion:
-    """Take no new generations of it. Reported ones are still attributed, so that its index goes on serving."""
+    """Take no new generations of it. Reported ones are still attributed, so that its index goes on serving.
+
+    Raises UnableToRetireModelVersion if it is retired already.
+    """
     with transaction.atomic():
         version = ModelVersion.objects.select_for_update(no_key=True).get(pk=model_version.pk)
         if version.state == ModelVersion.State.RETIRED:
@@ -135,7 +139,8 @@ class UnableToRegisterManifest(Exception):
 def register_manifest(*, model_version: ModelVersion, items: Sequence[NewItem], at: datetime) -> TrainingManifest:
     """Record the exact training data of a model version, each work with the consent in force when it was trained.
 
-    Refused as a whole when one work lacks that consent: a model trained on it must not be reported for.
+    Refused as a whole when one work lacks that consent: a model trained on it must not be reported for. Raises
+    UnableToRegisterManifest, also for a version that has its manifest or is retired, and for an unknown work.
     """
     _check_items(items)
     with transaction.atomic():

@@ -50,7 +50,8 @@ def report_generations(
 
     Idempotent per (service, external id), also between processes: the unique constraint decides the first report, and
     every later one is compared with the stored one. A repeated report is answered even when it would be refused as a
-    new one (it has grown too old, its model version was retired).
+    new one (it has grown too old, its model version was retired). Raises UnableToReport for a batch of no generation or
+    of more than BATCH_MAX.
     """
     if not 1 <= len(generations) <= BATCH_MAX:
         raise UnableToReport(f"A batch holds 1 to {BATCH_MAX} generations, not {len(generations)}.")

@@ -36,7 +36,10 @@ class BeingRevised(UnableToRevise):
 
 
 def remove_works(*, model_version: ModelVersion, works: Sequence[Work], reason: str, at: datetime) -> list[WorkRemoval]:
-    """Let works no longer count in any index of a model version. Indexes follow at the next sweep (revise_index)."""
+    """Let works no longer count in any index of a model version. Indexes follow at the next sweep (revise_index).
+
+    Raises UnableToRevise for an unknown reason, or a work that the model version was not trained on.
+    """
     if reason not in WorkRemoval.Reason.values:
         raise UnableToRevise(f"There is no reason {reason!r}; there is {', '.join(WorkRemoval.Reason.values)}.")
     with transaction.atomic():
@@ -55,7 +58,7 @@ def remove_works(*, model_version: ModelVersion, works: Sequence[Work], reason: 
 
 
 def restore_works(*, model_version: ModelVersion, works: Sequence[Work], at: datetime) -> int:
-    """Let removed works count again; how many there were."""
+    """Let removed works count again; returns their number. Raises UnableToRevise for a removal later than `at`."""
     standing = WorkRemoval.objects.filter(model_version=model_version, work__in=works, restored_at__isnull=True)
     if later := standing.filter(removed_at__gt=at).select_related("work").first():
         raise UnableToRevise(f"“{later.work.title}” was removed after the moment at which it is to be restored.")
@@ -166,7 +169,8 @@ def _revise(index: AttributionIndex, *, at: datetime) -> AttributionIndex:
 def refit_index(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
     """Queue an index of the same configuration with a basis fitted again on the items that count now.
 
-    It takes over when it passes its audit, as any later index does. Refused while one of them is being built.
+    It takes over when it passes its evaluation, as any later index does. Raises UnableToBuild while one of them is
+    being built.
     """
     with transaction.atomic():
         ModelVersion.objects.select_for_update(no_key=True).get(pk=index.model_version_id)

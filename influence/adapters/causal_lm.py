@@ -48,6 +48,7 @@ class CausalLM:
         """Wrap a causal language model of Hugging Face's transformers. transformers need not be installed.
 
         An output head that shares the weight of the input embedding is not traced: its gradient is not a layer's own.
+        Raises ValueError without `context` for a model with no context length in its configuration.
         """
         embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
         tied = head is not None and head.weight is embedding.weight

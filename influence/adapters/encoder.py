@@ -57,7 +57,10 @@ class Encoder:
 
     @torch.no_grad()
     def vectors(self, examples: Sequence[Example]) -> Tensor:
-        """(B, 1, dimensions), each of length one; zero for an example in which the encoder sees nothing."""
+        """Vectors (B, 1, dimensions) of length one; zero for an example in which the encoder sees nothing.
+
+        Raises UnableToEmbed when the module gives another shape.
+        """
         for example in examples:
             self.check(example)
         given = values_of(examples, self.shape) if self._read is None else self._read(examples)

@@ -65,7 +65,7 @@ class Pushed:
 
 
 def load(directory: Path) -> LoadedModel:
-    """The factory `pushed`."""
+    """Load a directory of features: the factory `pushed`. Raises ValueError for another shape, type or measure."""
     directory = Path(directory)
     items = np.load(directory / ITEMS, mmap_mode="r")
     described = json.loads((directory / DESCRIPTION).read_text())

@@ -70,6 +70,7 @@ def audit(
 
     The weight follows from the specific part on the model's own generations, because shares are paid on them.
     With `controls`, one more model is trained with a contributor of noise and a copier planted in it.
+    Raises UnableToAudit without held-out examples or own generations.
     """
     started = time.monotonic()
     queries = (*held_out, *own_generations)
@@ -143,6 +144,7 @@ def choose(
     """LDS of each candidate's specific part, on coalitions that the evaluation of this seed and number does not use.
 
     The best of several measures is partly lucky: the coalitions that choose must not be those that report.
+    Raises UnableToAudit when too few coalitions are left to choose on.
     """
     reported = set(choose_coalitions(holder_ids, count=coalitions, seed=seed))
     possible = math.comb(len(holder_ids), len(holder_ids) // 2) - len(reported)
@@ -224,14 +226,17 @@ def _telling_why() -> Iterator[None]:
 
 
 def weight_ppb(lds_low: float, *, weight_low: float, weight_high: float) -> int:
-    """Which part of the pool goes by attribution: from nothing at weight_low to all of it at weight_high."""
+    """Part of the pool that follows attribution, in parts per billion: 0 at weight_low, all of it at weight_high."""
     return round(BILLION * min(max((lds_low - weight_low) / (weight_high - weight_low), 0.0), 1.0))
 
 
 def choose_coalitions(
     holder_ids: Sequence[int], *, count: int, seed: int, besides: Collection[tuple[int, ...]] = ()
 ) -> tuple[tuple[int, ...], ...]:
-    """Different halves of the holders, at random; more of them begin with the same ones."""
+    """Draw different halves of the holders, at random; a larger draw begins with the same ones.
+
+    Raises UnableToAudit when there are not `count` different halves, or `count` is too small.
+    """
     half = len(holder_ids) // 2
     possible = math.comb(len(holder_ids), half) - len(besides)
     least = CHOOSING_COALITIONS_MIN if besides else COALITIONS_MIN

@@ -24,7 +24,10 @@ class UnableToUseDevice(Exception):
 
 
 def find_device(name: str) -> torch.device:
-    """`cpu`, `cuda:N`, or `cuda`: the first GPU, and for a process that torchrun started the one of its rank."""
+    """Find `cpu`, `cuda:N`, or `cuda`: the first GPU, or that of its rank for a process that torchrun started.
+
+    Raises UnableToUseDevice for another name, or for a GPU that this process does not see.
+    """
     if name == "cpu":
         return CPU
     if not re.fullmatch(r"cuda(:\d{1,3})?", name):

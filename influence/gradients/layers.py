@@ -79,7 +79,7 @@ class TracedLayer:
         return torch.cat([weight, state[f"{self.name}.bias"][:, None]], 1) if self.has_bias else weight
 
     def write(self, matrix: Tensor, state: dict[str, Tensor]) -> None:
-        """The way back, into a checkpoint."""
+        """Write a matrix (O, I) back into the parameters of a checkpoint."""
         weight = state[f"{self.name}.weight"]
         if self.has_bias:
             matrix, bias = matrix[:, :-1], matrix[:, -1]
@@ -188,10 +188,11 @@ class Norm(TracedLayer):
 
 # --- which layers ---------------------------------------------------------------------------------------------------
 def traced_layers(module: nn.Module, left_out: Iterable[str], also: Iterable[str] = ()) -> dict[str, TracedLayer]:
-    """The layers that learn, by the qualified name of the first module that uses each weight.
+    """Find the layers that learn, by the qualified name of the first module that uses each weight.
 
     Linear and convolutions always, the kinds of OPTIONAL where `also` names them. Layers with frozen parameters beside
     others that learn (the base of a LoRA model) have no part in the training, and are passed over.
+    Raises UnableToTrace for an unknown name or kind, an unsupported layer, or a module without a layer to trace.
     """
     left, wanted = set(left_out), set(also)
     unknown = left - {name for name, _ in module.named_modules()}

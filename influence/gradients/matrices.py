@@ -21,8 +21,8 @@ class Gradient(Protocol):
     """One layer's gradients of the utilities of B examples, not yet multiplied out."""
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Sums of second moments, of inputs and of output gradients: a matrix, its diagonal where it has no more than
-        one, or nothing where no eigenbasis is wanted."""
+        """Sums of second moments, of inputs (I, I) and of output gradients (O, O). A diagonal one is a vector, and one
+        without a wanted eigenbasis is empty."""
         ...
 
     def rotated(self, inputs: Tensor, outputs: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class Outer(NamedTuple):
 
 
 def own_product(rows: Tensor) -> Tensor:
-    """rows.T @ rows, of which little more than one half is computed."""
+    """Multiply rows.T @ rows, (n, k) to (k, k). Little more than one half is computed."""
     width = rows.shape[1]
     if width < 2 * PRODUCT_COLUMNS:
         return rows.T @ rows

@@ -60,7 +60,10 @@ class Tracer:
         self, utilities: Callable[[Adapter], Utilities], *, precision: torch.dtype = torch.float32
     ) -> dict[str, Gradient]:
         """Return the gradients of the utilities of B examples, by layer. With a precision below float32 the model
-        multiplies in it as in mixed training (torch.autocast), and the layers' records have that precision."""
+        multiplies in it as in mixed training (torch.autocast), and the layers' records have that precision.
+
+        Raises UnableToTrace for a layer outside the utility, or with another number of rows than examples.
+        """
         self._calls = {name: [] for name in self.layers}
         mixed = nullcontext() if precision == torch.float32 else torch.autocast(self.device.type, precision)
         with torch.enable_grad():

@@ -41,6 +41,7 @@ def appearing(directory: Path) -> Iterator[Path]:
     """Yield a directory to write to. It takes the name `directory` when the block ends well, and vanishes otherwise.
 
     Leftovers of a killed process are removed by the next one. Two processes cannot write the same directory at once.
+    Raises UnableToBuildIndex when the directory exists already.
     """
     draft = directory.with_name(f".{directory.name}.draft")
     with changing(directory):
@@ -57,7 +58,10 @@ def appearing(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def changing(directory: Path) -> Iterator[None]:
-    """Let only one process build or change an index at a time. A killed process frees the lock."""
+    """Let only one process build or change an index at a time. A killed process frees the lock.
+
+    Raises UnableToBuildIndex while another process holds it.
+    """
     directory.parent.mkdir(parents=True, exist_ok=True)
     with directory.with_name(f".{directory.name}.lock").open("a") as lock:
         try:
@@ -121,7 +125,7 @@ def read_format(directory: Path) -> str:
 
 
 def peek_manifest(directory: Path) -> Manifest:
-    """The manifest as it is written; no file is checked."""
+    """Read the manifest as it is written; no file is checked. Raises UnableToOpenIndex if missing or unreadable."""
     try:
         found = json.loads((directory / MANIFEST).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -140,7 +144,8 @@ def _unreadable(directory: Path) -> UnableToOpenIndex:
 def read_manifest(directory: Path, *, form: str, sha256: str | None = None) -> tuple[Manifest, str]:
     """Read the manifest and its sha256 after a check of every file against the manifest.
 
-    With `sha256` the manifest of that digest, the current one or an earlier revision's.
+    With `sha256` the manifest of that digest, the current one or an earlier revision's. Raises UnableToOpenIndex for a
+    file that is missing, truncated, changed or a symbolic link.
     """
     if directory.is_symlink():
         raise UnableToOpenIndex(f"Foreign: {directory.name} is a symbolic link.")

@@ -298,7 +298,7 @@ class Build:
         return positions[part * size : (part + 1) * size]
 
     def examples(self, positions: Sequence[int]) -> list[Example]:
-        """These items as the model reads them; one that it cannot read stops the build, by name."""
+        """Read these items as the model reads them. Raises UnableToBuildIndex, naming an item that it cannot read."""
         found = self.source.examples(positions)
         for position, example in zip(positions, found, strict=True):
             try:
@@ -348,7 +348,7 @@ def plan(
     """Decide all that steps will need, or take up the plan of a build that was cut off.
 
     A draft of other items, another model or another configuration is thrown away. Each plan has a draft of its own
-    name: late writes of another plan's step never come into it.
+    name: late writes of another plan's step never come into it. Raises UnableToBuildIndex without items or checkpoints.
     """
     if not len(source):
         raise UnableToBuildIndex("There is no training item.")

@@ -39,7 +39,10 @@ SHARD_ITEMS_MAX = 65_536
 
 
 def gauss_nodes(count: int) -> tuple[tuple[float, float], ...]:
-    """(t, weight) of Gauss and Legendre's quadrature over [0, 1]: one node is the midpoint, three the reference."""
+    """Nodes (t, weight) of Gauss-Legendre quadrature over [0, 1]: one node is the midpoint, three the reference.
+
+    Raises ValueError for fewer than one node or more than NODES_MAX.
+    """
     if not 1 <= count <= NODES_MAX:
         raise ValueError(f"nodes must be 1 to {NODES_MAX}, not {count}")
     from numpy.polynomial.legendre import leggauss

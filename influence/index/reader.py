@@ -131,7 +131,10 @@ class Index:
         self._model.adapter.check(example)
 
     def embed(self, examples: Sequence[Example]) -> Array:
-        """Features (B, M, K) float32: for each ensemble member the whitened, reduced gradient of each utility."""
+        """Features (B, M, K) float32: for each ensemble member the whitened, reduced gradient of each utility.
+
+        Raises UnableToEmbed for an example that the model cannot take, or a gradient that is not finite.
+        """
         for position, example in enumerate(examples):
             try:
                 self.check(example)
@@ -143,7 +146,7 @@ class Index:
         return found.numpy()
 
     def embed_items(self, examples: Sequence[Example], report: Progress, energy: Energy) -> Array:
-        """Features of items that are to be added; `energy` is told how much of them the basis holds."""
+        """Features (n, M, K) of items that are to be added; `energy` records how much of them the basis holds."""
         return ensemble.embed(self.members, examples, self.config.batch, report, "items", energy=energy).numpy()
 
     def divided(self, features: Array) -> shapley.Divided:
@@ -184,7 +187,7 @@ class Index:
     ) -> list[dict[int, list[WorkScore]]]:
         """For each generation and each holder asked for: its n works with the largest specific score, best first.
 
-        Reads the rows of those holders and no others'.
+        Takes features (B, M, K). Reads the rows of those holders and no others'.
         """
 
         def leading(holder: int, rows: Sequence[int]) -> tuple[Array, Array]:
@@ -202,7 +205,7 @@ class Index:
 
     @cached_property
     def members(self) -> list[list[Node]]:
-        """The ensemble, each member's nodes with the model they differentiate."""
+        """The ensemble, each member's nodes with the model they differentiate. Raises UnableToEmbed without a model."""
         if self._model is None:
             raise UnableToEmbed("The index was opened without its model.")
         return building.load_members(self.path, self._model, self.config, self.manifest["layers"])
@@ -227,6 +230,7 @@ def build_index(
     `mean_of` are the model's own generations: their mean query separates general from specific, and is frozen here. A
     build that was killed goes on where it stopped. `ranks` are processes that share the work and the directory; the
     same bytes come out however many there are, as long as each computes with as many threads as the one would.
+    Raises UnableToBuildIndex when the directory exists already.
     """
     source = source_of(items)
     config = config or IndexConfig()
@@ -251,7 +255,7 @@ def open_index(path: Path, *, model: LoadedModel | None = None, sha256: str | No
     """Check every file against the manifest, and the model's checkpoints against those the index was built from.
 
     With `sha256` the manifest must be the one on record, or that of an earlier revision. Without a model the index
-    scores features and finds works, but embeds nothing.
+    scores features and finds works, but embeds nothing. Raises UnableToOpenIndex for another or a damaged index.
     """
     manifest, found = artefacts.read_manifest(path, form=FORMAT, sha256=sha256)
     try:
@@ -280,7 +284,10 @@ def extend_index(
 
 
 def append_items(index: Index, items: Sequence[IndexItem], report: Progress) -> None:
-    """Write a new revision of an opened index, with more items. The caller holds `artefacts.changing`."""
+    """Write a new revision of an opened index, with more items. The caller holds `artefacts.changing`.
+
+    Raises UnableToBuildIndex without items.
+    """
     assert index._model is not None, "What embeds items was opened with its model."
     _check_items(index._model, items)
     if not items:
@@ -309,7 +316,10 @@ def remove_works(path: Path, *, work_ids: Sequence[int], model: LoadedModel | No
 
 
 def take_out(index: Index, work_ids: Sequence[int]) -> None:
-    """Write a new revision of an opened index, without these works. The caller holds `artefacts.changing`."""
+    """Write a new revision of an opened index, without these works. The caller holds `artefacts.changing`.
+
+    Raises UnableToBuildIndex for a work that is not in the index.
+    """
     items = index._items
     gone = items.where(1, np.asarray(sorted(set(work_ids)), dtype=np.int64))
     unknown = set(work_ids) - set(items.labels_at(gone)[1].tolist())

@@ -43,7 +43,7 @@ def work_scores(items: Items, positions: Array, queries: Tensor) -> tuple[Array,
 
 
 def leading_works(items: Items, positions: Array, queries: Tensor, n: int) -> tuple[Array, Array]:
-    """As work_scores, for at least those works that are among the n with the largest score of some query."""
+    """Works (W,) and scores (W, R) as in work_scores, for at least the n works with the largest score of each query."""
     if len(positions) < ROUGH_FROM:
         return work_scores(items, positions, queries)
     left = _leaders(items, positions, queries, n)

@@ -45,7 +45,7 @@ class Shard:
 
 
 def save_array(path: Path, values: Array) -> None:
-    """Write an array beside its place and rename it: a file of this name is complete."""
+    """Write an array of any shape beside its place and rename it: a file of this name is complete."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("wb") as written:
         np.save(written, values)
@@ -134,7 +134,7 @@ class Items:
         return np.concatenate(found, axis=1)
 
     def where(self, row: int, wanted: Array) -> Array:
-        """Positions, ascending, of the items that count and have one of the wanted holders (row 0), works (1) or
+        """Positions (n,), ascending, of the items that count and have one of the wanted holders (row 0), works (1) or
         clusters (2)."""
         found = [np.zeros(0, dtype=np.int64)]
         for start, labels in self.labels():
@@ -142,7 +142,7 @@ class Items:
         return self._counting(np.concatenate(found))
 
     def of_holder(self, holder: int) -> Array:
-        """Positions of a holder's items that count, ascending, by bisection in the shards that can hold it."""
+        """Positions (n,) of a holder's items that count, ascending, by bisection in the shards that can hold it."""
         found = [np.zeros(0, dtype=np.int64)]
         for shard, start in zip(self.shards, self._starts, strict=False):
             if shard.first_holder <= holder <= shard.last_holder:
@@ -153,7 +153,7 @@ class Items:
 
     @cached_property
     def alive(self) -> Array:
-        """Positions of all items that count, ascending."""
+        """Positions (n,) of all items that count, ascending."""
         return self._counting(np.arange(len(self)))
 
     def _counting(self, positions: Array) -> Array:

@@ -66,7 +66,7 @@ def ownership(labels: Array, owners: Array) -> tuple[Array, Array, Array]:
 
 
 def sum_by_holder(items: Items, positions: Array, owners: Array) -> HolderSums:
-    """Sums over these items, a chunk of rows at a time."""
+    """Sum the features of these items by holder, (C, M, K), a chunk of rows at a time."""
     total: HolderSums | None = None
     for chosen, found in items.chunks(positions):
         rows, holders, parts = ownership(items.labels_at(chosen), owners)
@@ -140,7 +140,7 @@ def _write_header(written: BinaryIO, shape: tuple[int, ...], kind: Any) -> None:
 
 
 def exact_of(directory: Path, wanted: Array, overlay: str | None) -> HolderSums:
-    """Counts and float64 sums of the wanted holders as they are now; reads their rows only."""
+    """Counts (C,) and float64 sums (C, M, K) of the wanted holders as they are now; reads their rows only."""
     holders, counts = np.load(directory / HOLDERS)
     base = HolderSums(holders, counts, np.load(directory / EXACT, mmap_mode="r"))
     shape = base.sums.shape[1:]

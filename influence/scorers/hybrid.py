@@ -139,7 +139,7 @@ def build_index(
     progress: Progress | None = None,
 ) -> HybridIndex:
     """Build both parts, then the scales that compare them. A part that a killed build had finished is not built again,
-    unless it is of other items."""
+    unless it is of other items. Raises UnableToBuildIndex when the directory exists already."""
     draft, source = draft_of(directory), source_of(items)
     directory.parent.mkdir(parents=True, exist_ok=True)
     with artefacts.changing(directory):

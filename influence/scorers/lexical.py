@@ -59,7 +59,7 @@ class LexicalIndex:
             raise UnableToEmbed(f"Nothing to compare: the output has no {self.config.terms[:-1]}.")
 
     def embed(self, examples: Sequence[Example]) -> Any:
-        """TF-IDF vectors of length one, sparse (B, buckets)."""
+        """TF-IDF vectors of length one, sparse (B, buckets). Raises UnableToEmbed, naming an unreadable example."""
         for position, example in enumerate(examples):
             try:
                 self.check(example)
@@ -135,7 +135,10 @@ def build_index(
     mean_of: Sequence[Example] = (),
     progress: Progress | None = None,
 ) -> LexicalIndex:
-    """Count terms, weigh them by how few items have them, sum by holder; `directory` appears when all of it is done."""
+    """Count terms, weigh them by how few items have them, sum by holder; `directory` appears when all of it is done.
+
+    Raises UnableToBuildIndex without items, without text, or when no item has a term.
+    """
     report = progress or (lambda stage, done, total: None)
     if not len(items):
         raise UnableToBuildIndex("There is no training item.")
@@ -172,7 +175,10 @@ def build_index(
 
 
 def open_index(path: Path, *, model: LoadedModel | None = None, sha256: str | None = None) -> LexicalIndex:
-    """Check every file against the manifest, and the model's checkpoints against those the index was built for."""
+    """Check every file against the manifest, and the model's checkpoints against those the index was built for.
+
+    Raises UnableToOpenIndex when one of them differs.
+    """
     manifest, found = artefacts.read_manifest(path, form=FORMAT, sha256=sha256)
     if model is not None and [digest_of_state(state) for state in model.checkpoints] != manifest["checkpoints"]:
         raise UnableToOpenIndex("Foreign: it was built for other checkpoints than this model's.")
@@ -193,7 +199,10 @@ def extend_index(
 
 
 def remove_works(path: Path, *, work_ids: Sequence[int], model: LoadedModel | None = None) -> LexicalIndex:
-    """Take works out of the sums and of the evidence; their rows stay in the shards, listed as removed."""
+    """Take works out of the sums and of the evidence; their rows stay in the shards, listed as removed.
+
+    Raises UnableToBuildIndex for a work that is not in the index.
+    """
     with artefacts.changing(path):
         manifest = open_index(path).manifest
         items = _open_items(path, manifest)

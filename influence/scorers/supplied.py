@@ -58,7 +58,10 @@ def build_index(
     mean_of: Sequence[Example] = (),
     progress: Progress | None = None,
 ) -> SuppliedIndex:
-    """Embed every item, sum by holder; `directory` appears when all of it is done."""
+    """Embed every item, sum by holder; `directory` appears when all of it is done.
+
+    Raises UnableToBuildIndex for another kind of adapter, no items, or an item that it cannot embed.
+    """
     report = progress or build.silent
     if model.adapter.name != config.attributor:
         raise UnableToBuildIndex(
@@ -125,7 +128,10 @@ def build_index(
 
 
 def open_index(path: Path, *, model: LoadedModel | None = None, sha256: str | None = None) -> SuppliedIndex:
-    """Check every file against the manifest, and the model against that which the index was built for."""
+    """Check every file against the manifest, and the model's adapter and checkpoints against those of the build.
+
+    Raises UnableToOpenIndex when one of them differs.
+    """
     manifest, found = artefacts.read_manifest(path, form=FORMAT, sha256=sha256)
     if model is not None:
         if model.adapter.name != manifest["adapter"]:

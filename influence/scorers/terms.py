@@ -25,7 +25,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def units_of(tokeniser: Tokeniser, example: Example, config: IndexConfig) -> Array:
-    """Hash the units of runs to uint64: of a generation the output alone, of an item its scored tokens."""
+    """Hash the units of runs to (n,) uint64: of a generation the output alone, of an item its scored tokens."""
     scored = example.tokens[example.prompt_tokens :]
     if config.terms == "tokens":
         return _mixed(np.array(scored, dtype=np.uint64))
