@@ -1,4 +1,4 @@
-"""Checks the books and keeps what was found, for /readyz, the console and the auditor."""
+"""Checks the books and keeps the findings, for /readyz, the console and the auditor."""
 
 from __future__ import annotations
 

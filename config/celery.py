@@ -1,5 +1,6 @@
-"""The Celery application. A message is only a hint: the database row is the queue, and the beat's sweeps find what a
-lost message left behind. A doubled or reordered message is therefore harmless."""
+"""The Celery application. A message is only a hint: the database row is the queue, and the beat's sweeps find the rows
+of lost messages. A doubled or reordered message is therefore harmless.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes two works nearly the same: signatures, their bands, and the similarity of two signatures.
+"""Near-duplicates of works: signatures, their bands, and the similarity of two signatures.
 
 Pure: bytes in, numbers out; no database. Text carries a MinHash over shingles of five words (Broder 1997), pictures a
 perceptual hash of 256 bits. Both are cut into bands, so that near signatures share at least one band and a database
@@ -36,7 +36,7 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff
 
 
 class UnreadableContent(Exception):
-    """The bytes are not what they claim to be; the message says what is wrong."""
+    """The bytes differ from their claimed form; the message names the fault."""
 
 
 def fingerprint(modality: str, content: bytes) -> bytes:

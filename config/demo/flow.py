@@ -1,7 +1,7 @@
 """The demo: the whole job on real text, through the same operations, workers, web pages and API as in earnest.
 
-Decides the story (who registers what, when) and nothing else. Every stage can be looked at afterwards: the rows that
-it makes are ordinary rows. The model service is a process of its own (config/demo/service.py).
+Decides the story (the acts, their persons and their days) and nothing else. Every stage can be looked at afterwards:
+the rows that it makes are ordinary rows. The model service is a process of its own (config/demo/service.py).
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Calendar:
 
 @dataclass
 class Demo:
-    """One run of the demo: its stages in order, each a method that says what it does."""
+    """One run of the demo: its stages in order, each a method named after its act."""
 
     running: Running
     console: Console
@@ -143,7 +143,7 @@ class Demo:
 
     # --- people, works --------------------------------------------------------------------------------------------
     def _user(self, person: people.Person) -> User:
-        """A user whose address is known; for staff, with a second factor."""
+        """A user with an address that is known to be theirs; for staff, with a second factor."""
         login = self.logins[person.email]
         user = register_user(
             email=person.email, password=login.password, name=person.name, roles=person.roles,
@@ -443,7 +443,7 @@ class Demo:
                 advance(done, len(willing))
 
     def build_and_approve_run(self) -> PayoutRun:
-        """One person builds, another approves what was frozen; the balance at Stripe is topped up beforehand."""
+        """One person builds, another approves the frozen run; the balance at Stripe is topped up beforehand."""
         maker, checker = self._staff("finance_maker"), self._staff("finance_checker")
         # The demo's people have just shown their second factor; the audit log says that it was the demo.
         seen = Presence(mfa_age_seconds=0, request_id="demo")
@@ -477,7 +477,7 @@ class Demo:
             self._wait(lambda: run.payouts.filter(state=settled).count(), run.n_payouts, advance)
             run.refresh_from_db()
             if run.state == PayoutRun.State.EXECUTING:
-                # The sweep does so too; whoever comes second finds nothing new.
+                # The sweep does so too; the later of the two finds nothing new.
                 comparison.reconcile_run(run=run, at=timezone.now())
                 run.refresh_from_db()
         self.figures["run_state"] = run.state
@@ -495,7 +495,7 @@ THRESHOLD_MINOR = 750
 
 
 def complete_onboarding(link: str) -> None:
-    """What a person would do on Stripe's page: open it and finish it."""
+    """Act as a person on Stripe's page: open it and finish it."""
     with requests.Session() as session:
         page = session.get(link, timeout=20)
         page.raise_for_status()
@@ -518,7 +518,7 @@ def _pass_a_day() -> None:
 
 
 def money_figures() -> dict[str, Any]:
-    """What became of the money, from the database as it stands."""
+    """The present places of the money, from the database as it stands."""
     balances = [
         row
         for contributor in Contributor.objects.order_by("pk")

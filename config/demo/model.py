@@ -1,8 +1,9 @@
-"""The demo's model: a small GPT conditioned on the author, its tokeniser, training, sampling and what the audit needs.
+"""The demo's model: a small GPT conditioned on the author, its tokeniser, training, sampling and the needs of the
+evaluation.
 
 The author's symbol opens every sequence and its embedding is added at every position ("in the manner of"): without that
-a generation carries almost no trace of whom it was asked to imitate. Everything is deterministic given its seeds on one
-machine with one number of threads.
+a generation carries almost no trace of the imitated author. Everything is deterministic given its seeds on one machine
+with one number of threads.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Block(nn.Module):
 
 
 class StyledGPT(nn.Module):
-    """A decoder whose first token is the style, added (doubled) to the embedding of every position."""
+    """A decoder with the style as its first token, added (doubled) to the embedding of every position."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -137,7 +138,7 @@ def new_module(shape: Shape, *, seed: int) -> StyledGPT:
 
 
 class Tokeniser:
-    """A sentencepiece BPE whose symbols for the authors are part of the vocabulary, so that text alone carries them."""
+    """A sentencepiece BPE with the authors' symbols in its vocabulary, so that text alone carries them."""
 
     def __init__(self, serialised: bytes) -> None:
         self.serialised = serialised
@@ -234,7 +235,7 @@ def train(
 
 
 def load(directory: Path) -> LoadedModel:
-    """The factory: rebuild module and tokeniser from what `train` wrote."""
+    """The factory: rebuild module and tokeniser from the files that `train` wrote."""
     directory = Path(directory)
     config = json.loads((directory / "config.json").read_text())
     shape = Shape(**config["shape"])
@@ -276,7 +277,7 @@ class Retraining:
 
 
 def retraining(training: Training = Training(), shape: Shape = Shape()) -> Retraining:
-    """Return what `load` will give for a model that `train` makes with these, before it is made."""
+    """Return the result that `load` will give for a model that `train` makes with these, before it is made."""
     return Retraining(new_module(shape, seed=training.seed).state_dict(), shape, training)
 
 
@@ -382,9 +383,9 @@ def _module_of(shape: Shape, state: Mapping[str, Tensor]) -> StyledGPT:
 
 
 def _adapter(module: StyledGPT) -> CausalLM:
-    # The author's symbol acts through the embedding: without its gradients most of what sets an author apart is not
-    # seen. The head is left out: it holds a third of the parameters and lowers the agreement with retraining. Positions
-    # are read as a weight, which no hook sees.
+    # The author's symbol acts through the embedding: without its gradients most of an author's distinction is not seen.
+    # The head is left out: it holds a third of the parameters and lowers the agreement with retraining. Positions are
+    # read as a weight, which no hook sees.
     return CausalLM(
         module, vocabulary=module.shape.vocabulary, context=module.shape.context,
         also_traced=("embedding",), left_out=("head", "positions"),

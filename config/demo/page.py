@@ -1,4 +1,4 @@
-"""The page that shows how far the demo is, for everybody who opens it while the demo is prepared."""
+"""The page that shows the progress of the demo, for everybody that opens it while the demo is prepared."""
 
 from __future__ import annotations
 

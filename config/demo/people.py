@@ -1,4 +1,4 @@
-"""Who takes part in the demo: eight authors, two people of finance, an auditor and an administrator.
+"""The people of the demo: eight authors, two people of finance, an auditor and an administrator.
 
 Their passwords and second factors are made at random once and kept beside the data, so that no installation that was
 left running can be entered with a password from a public repository.
@@ -66,7 +66,7 @@ def logins(path: Path) -> dict[str, Login]:
     """Every demo login by e-mail address, made at the first call and read from `path` afterwards."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One password for all: somebody who tries the demo types it more than once.
+        # One password for all: a person that tries the demo types it more than once.
         password = "-".join(secrets.token_hex(2) for _ in range(4))
         made = {
             person.email: [password, base64.b32encode(secrets.token_bytes(20)).decode()]
@@ -79,7 +79,7 @@ def logins(path: Path) -> dict[str, Login]:
 
 
 def current_code(totp_secret: str) -> str:
-    """What an authenticator app would show now."""
+    """The code that an authenticator app would show now."""
     # Built when Django's apps are ready, which the model service never is.
     from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
 

@@ -99,7 +99,7 @@ def path_of(data: Path) -> Path:
 def read(path: Path) -> Report | None:
     """Read the file; None where there is none, or where it is not one of this program's.
 
-    A preparation whose command is gone has failed, whether or not it could say so.
+    A preparation with a command that is gone has failed, also where it could not say so.
     """
     try:
         stored = json.loads(path.read_text())
@@ -141,7 +141,7 @@ class Stages:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[Advance]:
-        """Run one stage; the yielded function takes (done, total). Raises UnableToDemonstrate for what goes wrong."""
+        """Run one stage; the yielded function takes (done, total). Raises UnableToDemonstrate for every failure."""
         columns = (
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description}"),
@@ -220,7 +220,7 @@ class Stages:
             stage = self._stages[name]
             stage.done, stage.total = count()
             if stage.done == stage.total:
-                # Its block may go on: another stage needs what it left.
+                # Its block may go on: another stage needs its results.
                 self._end(stage)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_suffix(".draft")
@@ -230,6 +230,6 @@ class Stages:
 
 
 def processor_seconds() -> float:
-    """Return what this process and its ended children have used so far."""
+    """Return the processor time that this process and its ended children have used so far, in seconds."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)

@@ -95,7 +95,9 @@ class UploadForm(forms.Form):
         return files
 
     def works(self) -> list[NewWork]:
-        """The files as works. What is too long is read no further than shows it; the operation refuses it by name."""
+        """The files as works. Of a file that is too long, only enough is read to show it; the operation refuses it by
+        name.
+        """
         files: list[UploadedFile[Any]] = self.cleaned_data["uploads"]
         works = []
         for file in files:

@@ -1,4 +1,4 @@
-"""Who made what, and what they allow.
+"""Contributors, their works and their consents.
 
 Decides the nouns of the lowest layer. It knows nothing of models, generations or money.
 """

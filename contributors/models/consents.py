@@ -1,4 +1,4 @@
-"""What may be done with works."""
+"""Consents: the allowed and the refused uses of works."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from people.models import User, uuid7
 
 
 class Consent(models.Model):
-    """A dated statement of what may be done with a contributor's works. Append-only: a change is a new row.
+    """A dated statement that allows or refuses a use of a contributor's works. Append-only: a change is a new row.
 
     It speaks of all works of the contributor, of one dataset or of one work. Of the statements about the same target
     and scope the one that begins last holds (of two that begin together, the one recorded last), until it ends. Of the

@@ -23,11 +23,10 @@ class LinkQuerySet(models.QuerySet["ContributorLink"]):
 class ContributorLink(models.Model):
     """The finding that several accounts are one person's. Where works are valued, they count as one account.
 
-    Links that share an account make one group. What was attributed while a link was in force stays as it was.
+    Links that share an account make one group. Shares that were attributed while a link was in force stay unchanged.
     """
 
-    # proposed -> in_force (by somebody else) -> ending -> ended (by somebody else than who asked for the end)
-    # proposed -> refused, and a suspicion that was found to be none begins as refused; ending -> in_force (it goes on)
+    # proposed -> in_force (by another person) -> ending -> ended (by another person than the requester of the end)
     class State(models.TextChoices):
         PROPOSED = "proposed"
         IN_FORCE = "in_force", "In force"
@@ -168,7 +167,7 @@ class IdentifyingDetail(models.Model):
     contributor = models.ForeignKey(Contributor, on_delete=models.PROTECT, related_name="identifying_details")
     kind = models.CharField(max_length=20, choices=Kind.choices)
     digest = models.CharField(max_length=100)
-    # What staff read in its place, for example the last digits.
+    # The text that staff read in its place, for example the last digits.
     shown = models.CharField(max_length=60)
     noted_at = models.DateTimeField()
 

@@ -48,7 +48,7 @@ class Membership(models.Model):
         MANAGER = "manager"
         VIEWER = "viewer"
 
-    # Who changes things and hears of money; a viewer only reads.
+    # Roles that change things and get mail about money; a viewer only reads.
     MANAGING: ClassVar[tuple[str, ...]] = (Role.OWNER, Role.MANAGER)
 
     user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="memberships")

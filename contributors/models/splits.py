@@ -1,4 +1,4 @@
-"""How what is earned together is divided: split sheets in force, those proposed, and shares that are contested."""
+"""The division of joint earnings: split sheets in force, proposed sheets, and disputed shares."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Holder(models.Model):
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     label = models.CharField(max_length=200)
     created_by = models.ForeignKey(Contributor, on_delete=models.PROTECT, related_name="holders")
-    # Where a work goes whose registration names no holder.
+    # The holder of works with a registration that names no holder.
     is_default = models.BooleanField(default=False)
     created_at = models.DateTimeField()
 
@@ -86,7 +86,7 @@ class Split(models.Model):
 class SplitProposal(models.Model):
     """A new split sheet that each co-author has to agree to. It becomes Split rows when the last one does."""
 
-    # open -> agreed (the sheet is written) | refused (by one of them) | withdrawn (by who proposed it)
+    # open -> agreed (the sheet is written) | refused (by one of them) | withdrawn (by its proposer)
     class State(models.TextChoices):
         OPEN = "open"
         AGREED = "agreed"
@@ -202,9 +202,9 @@ class SplitProposalPart(models.Model):
 
 
 class SplitDispute(models.Model):
-    """A co-author claims a part of another's share. While it is open, what that part earns is put on hold."""
+    """A co-author claims a part of another's share. While it is open, the earnings of that part are put on hold."""
 
-    # open -> upheld (what was held goes to who claimed it) | declined (to whom it was split to) | withdrawn
+    # open -> upheld (the held money goes to the claimant) | declined (to the payees of the split) | withdrawn
     class State(models.TextChoices):
         OPEN = "open"
         UPHELD = "upheld"
@@ -262,5 +262,5 @@ class SplitDispute(models.Model):
 
     @property
     def account(self) -> str:
-        """How accounts name what is contested: no contract has a code like it."""
+        """The name of the disputed part in accounts: no contract has a code like it."""
         return f"dispute:{self.pk}"

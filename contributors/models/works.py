@@ -32,7 +32,7 @@ class Dataset(models.Model):
 
 
 class DuplicateCluster(models.Model):
-    """Works that are the same or nearly so, whoever registered them. Attribution splits a cluster's value."""
+    """Works that are the same or nearly so, registered by any contributors. Attribution splits a cluster's value."""
 
     created_at = models.DateTimeField()
 
@@ -41,7 +41,7 @@ class DuplicateCluster(models.Model):
 
 
 class Work(models.Model):
-    """What somebody owns, consents to and is shown on a receipt: a whole address, a whole picture.
+    """A unit of ownership, of consent and of receipts: a whole address, a whole picture.
 
     The content lies in a file named by its digest (see `content_path`), never in the database.
     """
@@ -71,7 +71,7 @@ class Work(models.Model):
             models.CheckConstraint(condition=~Q(title=""), name="work_has_a_title"),
         ]
         triggers = [
-            # A title may be corrected, a work may join a cluster; what it is, and whose, stays.
+            # A title may be corrected, a work may join a cluster; its content and its owner stay.
             pgtrigger.ReadOnly(
                 name="a_work_keeps_its_content",
                 fields=[

@@ -1,1 +1,1 @@
-"""What can be done in this app, by noun. Locks are taken in this order: contributor, holder, advisory lock of works."""
+"""The operations of this app, by noun. Locks are taken in this order: contributor, holder, advisory lock of works."""

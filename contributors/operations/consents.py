@@ -89,7 +89,7 @@ def grant_consents(
 def _refuse_after_refusal(
     contributor: Contributor, scopes: Sequence[str], dataset: Dataset | None, work: Work | None, valid_from: datetime
 ) -> None:
-    """What was refused on a day that is past stays refused on that day: no permission is dated back over it."""
+    """A refusal on a past day stands for that day: no permission is dated back over it."""
     for scope in scopes:
         said = contributor.consents.filter(scope=scope, dataset=dataset, work=work, valid_from__lte=valid_from)
         standing = said.order_by("-valid_from", "-pk").first()
@@ -132,7 +132,9 @@ def withdraw_consents(
     work: Work | None = None,
     source: str = "portal",
 ) -> list[Consent]:
-    """Refuse several scopes from `valid_from` on. Refuses what is refused already, so that no history says it twice."""
+    """Refuse several scopes from `valid_from` on. Refuses a scope that is refused already, so that no history says it
+    twice.
+    """
     Contributor.objects.select_for_update(no_key=True).get(pk=contributor.pk)
     for scope in scopes:
         standing = (
@@ -150,7 +152,9 @@ def withdraw_consents(
 
 
 def _evidence(statement: Consent) -> bytes:
-    """SHA-256 of the statement's canonical JSON (sorted keys, no spaces): what was agreed to, not who typed it in."""
+    """SHA-256 of the statement's canonical JSON (sorted keys, no spaces): the terms of the agreement, without the
+    person at the keyboard.
+    """
     said = {
         "contributor": str(statement.contributor.public_id),
         "dataset": str(statement.dataset.public_id) if statement.dataset else None,

@@ -1,7 +1,8 @@
-"""Accounts of one person: what tells them, the link that makes them count as one, its end. Two people decide each.
+"""Accounts of one person: the details that tell them, the link that treats them as the same beneficial owner, its end.
+Two people decide each.
 
-How fresh their second factor is, whom they act for, and the audit log are the business of the layer that knows staff
-at work: it calls these.
+The layer that knows staff at work checks the age of their second factor and the contributors that they act for, and
+writes the audit log: it calls these.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ def propose_end_of_link(*, link: ContributorLink, reason: str, by: User, at: dat
 
 @transaction.atomic
 def decide_link(*, link: ContributorLink, agree: bool, by: User, at: datetime) -> ContributorLink:
-    """Agree to a link that was proposed or to its end, as somebody else than who proposed it; or refuse it."""
+    """Agree to a proposed link or to its proposed end, as a person other than the proposer; or refuse it. Raises
+    UnableToDecideLink.
+    """
     if refusal := lacks_role(by=by, roles=FINDERS):
         raise UnableToDecideLink(refusal)
     fresh = _locked(link)

@@ -1,4 +1,4 @@
-"""Contributors, the people who act for them, and how a contributor's earnings are split."""
+"""Contributors, the people that act for them, and the split of a contributor's earnings."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from contributors.models import PPB, Contributor, Holder, Membership, Split
 from people.models import User
 from people.presentation.countries import COUNTRIES
 
-# Line ends and other control characters, and those that turn the direction of what follows: a name stands in mails,
-# tables and lists beside amounts, and must not write lines of its own there. (Joiners belong to some scripts.)
+# Line ends and other control characters, and those that turn the direction of the text after them. A name stands in
+# mails, tables and lists beside amounts, and must not write lines of its own there. (Joiners belong to some scripts.)
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -26,7 +26,9 @@ class UnableToRegisterContributor(Exception):
 def register_contributor(
     *, user: User, kind: str, legal_name: str, display_name: str, country: str, at: datetime
 ) -> Contributor:
-    """Register a person or organisation that earns royalties, owned by `user`, who gets the whole of what it earns."""
+    """Register a person or organisation that earns royalties, owned by `user`. It gets the whole of its own
+    earnings.
+    """
     legal_name, display_name, country = legal_name.strip(), display_name.strip(), country.strip().upper()
     if kind not in Contributor.Kind.values:
         raise UnableToRegisterContributor(f"A contributor is a person or an organisation, not “{kind}”.")
@@ -85,9 +87,9 @@ def register_holder(
 def record_split_sheet(
     *, holder: Holder, parts: Mapping[Contributor, int], effective_from: datetime, at: datetime
 ) -> list[Split]:
-    """Divide what a holder earns from `effective_from` on: parts per billion by contributor, in all 10^9.
+    """Divide a holder's earnings from `effective_from` on: parts per billion by contributor, in all 10^9.
 
-    What was earned before stays divided as it was, so that the date may not lie in the past.
+    Earlier earnings stay divided as they were, so that the date may not lie in the past.
     """
     Holder.objects.select_for_update(no_key=True).get(pk=holder.pk)
     if effective_from < at:

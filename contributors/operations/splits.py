@@ -1,7 +1,7 @@
 """Split sheets between co-authors: one proposes, each agrees, then it takes effect; a share may be contested.
 
-Every co-author of the sheet in force has a say, also who would leave it, and so has who contests a share: nobody's
-share is changed without them.
+Every co-author of the sheet in force has a say, also one that would leave it, and so has the claimant of a disputed
+share. Nobody's share is changed without them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PARTS_MAX = 50
 
 
 class UnableToProposeSplit(Exception):
-    """The parts make no sheet, or who proposes it has no part in the works."""
+    """The parts make no sheet, or the proposer has no part in the works."""
 
     status = 422
     problem = "split-proposal-refused"
@@ -35,7 +35,7 @@ class UnableToAnswerSplit(Exception):
 
 
 class UnableToContestShare(Exception):
-    """The share is not as large as what is claimed of it, or it is the claimant's own."""
+    """The claim is larger than the share, or the share is the claimant's own."""
 
     status = 422
     problem = "share-not-contestable"
@@ -51,8 +51,9 @@ def _sheet(holder: Holder, at: datetime) -> dict[int, int]:
 
 
 def _with_a_say(holder: Holder, at: datetime) -> set[int]:
-    """Who has to agree to another sheet: the co-authors of the one in force and of those that begin later, and who
-    contests a share, so that nobody divides away what is contested or promised."""
+    """The contributors that have to agree to another sheet. These are the co-authors of the one in force and of those
+    that begin later, and the claimants of a share, so that nobody divides away a disputed or promised part.
+    """
     coming = holder.splits.filter(effective_from__gt=at).values_list("contributor_id", flat=True)
     claims = SplitDispute.objects.filter(holder=holder, state=SplitDispute.State.OPEN)
     return {*_sheet(holder, at), *coming, *claims.values_list("claimant_id", flat=True)}
@@ -70,7 +71,7 @@ def propose_split_sheet(
     work: Work | None = None,
     note: str = "",
 ) -> SplitProposal:
-    """Propose how what a holder earns is divided from a date on, in parts per billion that sum exactly to 10^9.
+    """Propose the division of a holder's earnings from a date on, in parts per billion that sum exactly to 10^9.
 
     With `work` instead of `holder`, the work alone gets a holder of its own with this sheet. The proposer agrees by
     proposing; the sheet is written when the last of the others has agreed.
@@ -131,7 +132,7 @@ def answer_split_sheet(
 def withdraw_split_proposal(
     *, proposal: SplitProposal, contributor: Contributor, by: User, at: datetime
 ) -> SplitProposal:
-    """Take a proposal back, by who made it."""
+    """Take a proposal back, as its proposer."""
     _require_manager(by, contributor, UnableToAnswerSplit)
     fresh = _locked(proposal)
     if fresh.proposed_for_id != contributor.pk:
@@ -157,7 +158,7 @@ def _answer(proposal: SplitProposal, contributor: Contributor, answer: str, by: 
     part.save(update_fields=["answer", "answered_by", "answered_at"])
     if answer == SplitProposalPart.Answer.REFUSED:
         return _close(proposal, SplitProposal.State.REFUSED, at)
-    # Since it was proposed, another sheet may have been agreed or a share contested: whoever came in is asked too.
+    # Since it was proposed, another sheet may have been agreed or a share disputed: the new parties are asked too.
     named = set(proposal.parts.values_list("contributor_id", flat=True))
     SplitProposalPart.objects.bulk_create(
         SplitProposalPart(proposal=proposal, contributor_id=pk, ppb=0)
@@ -202,7 +203,7 @@ def _close(proposal: SplitProposal, state: SplitProposal.State, at: datetime) ->
 def contest_share(
     *, holder: Holder, claimant: Contributor, against: Contributor, ppb: int, reason: str, by: User, at: datetime
 ) -> SplitDispute:
-    """Claim a part of a co-author's share. From now on what it earns is put on hold until staff decide."""
+    """Claim a part of a co-author's share. From now on its earnings are put on hold until staff decide."""
     _require_manager(by, claimant, UnableToContestShare)
     Holder.objects.select_for_update(no_key=True).get(pk=holder.pk)
     if not reason.strip() or len(reason) > 1000:

@@ -83,8 +83,8 @@ def register_works(
 ) -> list[Work]:
     """Register up to 1,000 whole works of at most 5 MiB, all or none, and record which earlier works they repeat.
 
-    `holder` says who is paid for them: by default the contributor alone. Content is stored before the transaction,
-    under its digest: a file that no row names is harmless, a row without its file is not.
+    `holder` names the payee of them: by default the contributor alone. Content is stored before the transaction, under
+    its digest: a file that no row names is harmless, a row without its file is not.
     """
     if not 1 <= len(works) <= WORKS_MAX:
         raise UnableToRegisterWorks(f"Register 1 to {WORKS_MAX:,} works at once, not {len(works):,}.")
@@ -123,7 +123,7 @@ def register_works(
 def _checked(
     works: Sequence[NewWork], digests: Sequence[bytes], at: datetime.datetime
 ) -> tuple[list[bytes], list[dict[str, Any]]]:
-    """The fingerprints, and what is wrong with which work."""
+    """The fingerprints, and the faults of the faulty works."""
     signatures: list[bytes] = []
     refused: list[dict[str, Any]] = []
     first_of: dict[bytes, int] = {}

@@ -1,4 +1,4 @@
-"""What a contributor allows: the matrix, granting, the withdrawal in two steps, the history."""
+"""A contributor's consents: the matrix, granting, the withdrawal in two steps, the history."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def grant(request: ContributorRequest) -> HttpResponse:
 
 @contributor_required(change=True)
 def withdraw(request: ContributorRequest) -> HttpResponse:
-    """First the choice, then what stops and what continues, and only then the statement."""
+    """Ask for the choice first, then show the uses that stop and those that continue, and only then record the
+    statement.
+    """
     initial = {"target": request.GET.get("target", "all")}
     form = WithdrawForm(request.contributor, request.POST or None, initial=initial)
     if form.is_valid():
@@ -74,7 +76,7 @@ def withdraw(request: ContributorRequest) -> HttpResponse:
                 "form": form,
                 "scopes": [(Consent.Scope(scope).label, SCOPE_MEANINGS[Consent.Scope(scope)]) for scope in chosen],
                 "training": {"train_generative", "train_non_generative", "fine_tune"} & set(chosen),
-                # Only the consent to train generative models decides what their indexes count.
+                # Only the consent to train generative models decides the works that their indexes count.
                 "leaves_indexes": settings.WITHDRAWN_WORKS_LEAVE_INDEXES and "train_generative" in chosen,
                 "valid_from": start,
                 "to_come": consents.permissions_to_come(

@@ -1,4 +1,4 @@
-"""Who may see a contributor's pages, and for which contributor a person acts."""
+"""Access to a contributor's pages, and the contributor that a person acts for."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def contributor_required(view: View, *, change: bool = ...) -> View: ...
 @overload
 def contributor_required(view: None = ..., *, change: bool = ...) -> Callable[[View], View]: ...
 def contributor_required(view: View | None = None, *, change: bool = False) -> View | Callable[[View], View]:
-    """Let in a member of a contributor; with `change`, not one who may only look.
+    """Let in a member of a contributor; with `change`, no member that may only look.
 
-    Sets `request.contributor`, `request.membership` and `request.other_contributors`. Who has no contributor yet is
+    Sets `request.contributor`, `request.membership` and `request.other_contributors`. A person without a contributor is
     taken to the registration.
     """
 

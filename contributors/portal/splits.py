@@ -1,4 +1,4 @@
-"""Split sheets: which a contributor is part of, what waits for an answer, a new one proposed, a share contested."""
+"""Split sheets: a contributor's sheets, its pending answers, a new proposal, a disputed share."""
 
 from __future__ import annotations
 

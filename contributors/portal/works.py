@@ -78,7 +78,7 @@ def content(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
     data = works_queries.content(found)
     if found.modality == Work.Modality.IMAGE:
         kind = next((kind for start, kind in _KINDS if data.startswith(start)), kind)
-    # Somebody uploaded these bytes: a browser shows them as what was checked, and runs nothing in them.
+    # These bytes are an upload: a browser shows them as the checked type, and runs nothing in them.
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, max-age=300"}
     return HttpResponse(data, content_type=kind, headers=headers)
 

@@ -62,7 +62,7 @@ def consent_in_force(*, work: Work, scope: str, at: datetime) -> Consent | None:
 
 @dataclass(frozen=True, slots=True)
 class ScopeState:
-    """What the statements about one target say of one scope at a moment. `next` is one that has not begun yet."""
+    """The statements about one target and one scope at a moment. `next` is one that has not begun yet."""
 
     scope: str
     label: str
@@ -79,7 +79,7 @@ class ConsentRow:
 
 
 def consent_matrix(contributor: Contributor, at: datetime) -> list[ConsentRow]:
-    """What is said of all works and of each dataset. Statements about single works are on the work's page."""
+    """The statements about all works and about each dataset. Statements about single works are on the work's page."""
     statements = contributor.consents.filter(work__isnull=True).order_by("valid_from", "pk")
     by_target: dict[tuple[int | None, str], list[Consent]] = {}
     for statement in statements:
@@ -117,8 +117,9 @@ def permissions_to_come(
     dataset: Dataset | None = None,
     work: Work | None = None,
 ) -> list[Consent]:
-    """Permissions for exactly this target that begin after a moment, in the order in which they do: what is on record
-    already and ends a refusal from that moment on."""
+    """Permissions for exactly this target that begin after a moment, in the order in which they do: the ones on record
+    already that end a refusal from that moment on.
+    """
     rows = contributor.consents.filter(scope__in=scopes, dataset=dataset, work=work, valid_from__gt=after)
     # Of several that begin at one moment the last recorded counts.
     last = {(row.scope, row.valid_from): row for row in rows.order_by("valid_from", "pk")}

@@ -87,7 +87,9 @@ class Suspicion:
 
 
 def suspicions(at: datetime) -> list[Suspicion]:
-    """What nobody has looked at yet, the oldest first. An account more with the same detail is a new suspicion."""
+    """Suspicions that nobody has looked at yet, the oldest first. An account more with the same detail is a new
+    suspicion.
+    """
     shared = IdentifyingDetail.objects.values("digest").annotate(n=Count("contributor")).filter(n__gt=1)
     details = IdentifyingDetail.objects.filter(digest__in=shared.values("digest")).select_related("contributor")
     by_detail: dict[tuple[str, str], list[IdentifyingDetail]] = {}

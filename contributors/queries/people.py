@@ -7,5 +7,5 @@ from people.models import User
 
 
 def manages(user: User, contributor: Contributor) -> bool:
-    """Whether somebody may change what is the contributor's: an owner or a manager."""
+    """True when the person may change the contributor's data: an owner or a manager."""
     return Membership.objects.filter(user=user, contributor=contributor, role__in=Membership.MANAGING).exists()

@@ -37,7 +37,7 @@ def split_of(holder_ids: Iterable[int], at: datetime) -> dict[int, list[tuple[in
 
 # --- split sheets ---------------------------------------------------------------------------------------------------
 def shared_holders(contributor: Contributor, at: datetime) -> list[Holder]:
-    """The holders in whose sheet in force the contributor has a part, its own default one last."""
+    """The holders with a part of the contributor in their sheet in force, its own default one last."""
     named = Holder.objects.filter(splits__contributor=contributor).distinct().order_by("is_default", "label", "pk")
     sheets = split_of([holder.pk for holder in named], at)
     return [holder for holder in named if contributor.pk in dict(sheets[holder.pk])]

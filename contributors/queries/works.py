@@ -55,11 +55,11 @@ def copies_of(cluster_ids: Iterable[int | None]) -> dict[int, int]:
 
 
 class DamagedContent(Exception):
-    """The file of a work is missing, or is no longer what was registered."""
+    """The file of a work is missing, or differs from the registered content."""
 
 
 def content(work: Work) -> bytes:
-    """The work's bytes as registered; what was read is checked against the digest."""
+    """The work's bytes as registered; the read bytes are checked against the digest."""
     try:
         data = (Path(settings.TRIBUTARY_DATA) / work.content_path).read_bytes()
     except FileNotFoundError as error:

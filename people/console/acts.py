@@ -1,4 +1,4 @@
-"""The page of one act: what will happen, the facts it rests on, the form, and a refusal beside it."""
+"""The page of one act: its effect, its facts, the form, and a refusal beside it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from people.console.refusals import Refused, explained
 
 @dataclass
 class Act:
-    """`button` says what pressing it does; `not_this_person` takes the form's place for whom it would be refused."""
+    """`button` names the effect of a press on it; `not_this_person` takes the form's place for a person that would be
+    refused.
+    """
 
     title: str
     lede: str
@@ -31,7 +33,7 @@ class Act:
 def act(
     request: HttpRequest, page: Act, form: forms.Form, do: Callable[[dict[str, Any]], str], *, to: str = ""
 ) -> HttpResponse:
-    """Show the form, or carry it out: `do` gets the cleaned values and returns the sentence that says what was done."""
+    """Show the form, or carry it out: `do` gets the cleaned values and returns the sentence that tells the result."""
     refused: Refused | None = None
     status = 200
     if request.method == "POST":

@@ -1,4 +1,4 @@
-"""Who may enter the finance console, and when a person must prove again that it is they.
+"""Access to the finance console, and the moments at which a person must prove their identity again.
 
 Every console page of every app stands behind `staff_required`; every action on money also behind
 `recently_authenticated`. Both trust the log that allauth keeps in the session of which factor was used when.
@@ -36,7 +36,7 @@ SECOND_FACTORS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 
 
 def staff_required(*roles: str) -> Callable[[View], View]:
-    """Let in who is logged in, is in one of the groups `roles`, and used a second factor in this session."""
+    """Let in a logged-in member of one of the groups `roles` that used a second factor in this session."""
     assert roles, "a console page names the roles that may see it"
 
     def decorate(view: View) -> View:
@@ -67,12 +67,13 @@ def _refusal(roles: tuple[str, ...]) -> str:
 
 
 def user_of(request: HttpRequest) -> User:
-    """Who is logged in, on a page that lets in nobody else."""
+    """The logged-in person, on a page that lets in nobody else."""
     return cast(User, request.user)
 
 
 def recently_authenticated(view: View) -> View:
-    """Let in who proved who they are within ACCOUNT_REAUTHENTICATION_TIMEOUT seconds, by the second factor if enrolled.
+    """Let in a person that proved their identity within ACCOUNT_REAUTHENTICATION_TIMEOUT seconds, by the second factor
+    if enrolled.
 
     A refused POST has done nothing; the person confirms, comes back to the page of the form and sends it again.
     """

@@ -52,7 +52,7 @@ def audit_csv(request: HttpRequest) -> HttpResponse:
 
 
 def table(events: Iterable[AuditEvent]) -> bytes:
-    """Every act with what is needed to compute its hash again."""
+    """Every act with the values that its hash is computed from."""
     header = ["sequence", "at", "actor", "action", "subject", "before", "after", "ip", "mfa_age_seconds",
               "request_id", "prev_hash", "hash"]  # fmt: skip
     return csv.table(

@@ -1,4 +1,4 @@
-"""What a request tells of the person who sends it."""
+"""The facts that a request carries about its sender."""
 
 from __future__ import annotations
 

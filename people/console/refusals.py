@@ -1,4 +1,4 @@
-"""A refusal of the domain, told on the page: what was refused, why, and what to do about it.
+"""A refusal of the domain, told on the page: the refused act, the reason, and the next step.
 
 Every operation raises an UnableToX that carries `status` and `problem`; anything else is a fault and goes on.
 """
@@ -15,7 +15,7 @@ from django.http import HttpRequest
 
 @dataclass
 class Refused:
-    """False until something was refused inside the block; then it says what."""
+    """False until an operation is refused inside the block; then it holds the refusal."""
 
     words: list[str] = field(default_factory=list)
     problem: str = ""

@@ -13,7 +13,7 @@ from people.presentation import codes
 class RolesForm(forms.Form):
     roles = forms.MultipleChoiceField(required=False, widget=forms.CheckboxSelectMultiple)
     reason = forms.CharField(max_length=500, widget=forms.Textarea(attrs={"rows": 2}), label="Why")
-    # The roles that the page showed, so that nobody gives back what somebody else has just taken.
+    # The roles that the page showed, so that nobody gives back a role that another person has just taken.
     known = forms.MultipleChoiceField(required=False, widget=forms.MultipleHiddenInput)
 
     def __init__(self, *arguments: Any, roles: Sequence[str], **options: Any) -> None:

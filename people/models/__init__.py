@@ -1,4 +1,4 @@
-"""People who log in, and the audit log of their acts."""
+"""People with a login, and the audit log of their acts."""
 
 from people.models.audit import AuditEvent
 from people.models.users import STAFF_ROLES, User, UserManager, uuid7

@@ -1,4 +1,4 @@
-"""People who log in, and the staff roles."""
+"""People with a login, and the staff roles."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractUser):
-    """A person who logs in: for a contributor, for finance, or both."""
+    """A person with a login: for a contributor, for finance, or both."""
 
     username = None  # type: ignore[assignment]
     email = models.EmailField(unique=True)

@@ -1,6 +1,6 @@
 """Staff roles, changed by an administrator.
 
-A role that was just given does not move money yet: whoever takes over an administrator's session gains a day's warning.
+A new role does not move money yet: a stolen administrator's session still leaves a day's warning.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def change_roles(
         raise UnableToChangeRoles("Nobody changes their own roles; another administrator does.")
     if not reason.strip():
         raise UnableToChangeRoles("Say why.")
-    # One change at a time, by who administers still: two who dismiss each other leave one.
+    # One change at a time, by a person that still administers: two administrators that dismiss each other leave one.
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('people roles'))")
     if not by.groups.filter(name=ADMIN).exists():

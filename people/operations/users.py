@@ -1,4 +1,4 @@
-"""Registering people who log in, and their second factor."""
+"""Registration of people with a login, and their second factor."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class UnableToRegisterUser(Exception):
 
 @transaction.atomic
 def register_user(*, email: str, password: str, at: datetime, name: str = "", roles: Sequence[str] = ()) -> User:
-    """Register a person whose address is known to be theirs; `roles` are staff groups.
+    """Register a person with an address that is known to be theirs; `roles` are staff groups.
 
-    Somebody who signs up on the web proves the address by a message in its place.
+    A person that signs up on the web proves the address by a message in its place.
     """
     email = email.strip().lower()
     try:
@@ -42,7 +42,7 @@ def register_user(*, email: str, password: str, at: datetime, name: str = "", ro
 
 @transaction.atomic
 def enrol_totp(*, user: User, secret: str) -> None:
-    """Set up an authenticator app for a person who holds `secret` (base 32); replaces one set up before."""
+    """Set up an authenticator app for a person that holds `secret` (base 32); replaces one set up before."""
     # Both are built when allauth's models are ready, which is after this module.
     from allauth.mfa.models import Authenticator
     from allauth.mfa.totp.internal.auth import TOTP

@@ -33,7 +33,9 @@ def exact_decimal(amount: int, scale: int, places_min: int) -> tuple[str, str]:
 
 
 def plain(amount: int, scale: int) -> str:
-    """Write every digit of the scale without grouping, for machines and for payees who retype it: "-1250.050000000"."""
+    """Write every digit of the scale without grouping, for machines and for payees that retype it:
+    "-1250.050000000".
+    """
     digits = f"{abs(amount):0{scale + 1}d}"
     sign = "-" if amount < 0 else ""
     return f"{sign}{digits[:-scale]}.{digits[-scale:]}" if scale else f"{sign}{digits}"

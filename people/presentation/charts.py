@@ -1,4 +1,4 @@
-"""Bar charts drawn on the server: SVG without style or script, a sentence for readers who see no bars, and a table.
+"""Bar charts drawn on the server: SVG without style or script, a sentence for readers that see no bars, and a table.
 
 Computes the geometry. Words and colours are in templates/people/partials/bar_chart.html and static/app.css.
 """
@@ -62,7 +62,7 @@ class BarChart:
         return f"{head}{'.' if tail and not places else ''}{tail}"
 
     def sentence(self) -> str:
-        """Describe the bars to a reader who does not see them."""
+        """Describe the bars to a reader that does not see them."""
         if self.summary:
             return self.summary
         totals = self.totals

@@ -26,7 +26,9 @@ SELECT e.sequence FROM people_auditevent e
 
 
 def first_broken_audit_event() -> int | None:
-    """The sequence of the first line of the audit log whose hash does not follow; None when the chain is whole."""
+    """The sequence of the first line of the audit log with a hash that does not follow; None when the chain is
+    whole.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_BROKEN_AUDIT)
         row: Any = cursor.fetchone()
