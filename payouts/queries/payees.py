@@ -83,7 +83,7 @@ def payout_or_none(public_id: UUID, contributor: Contributor | None = None) -> P
 
 
 def left_out_of(contributor: Contributor) -> QuerySet[LeftOut]:
-    """List the reasons why finished runs did not pay the contributor, newest first."""
+    """List the reasons why runs past draft, not rejected or cancelled, did not pay the contributor, newest first."""
     gone = (PayoutRun.State.REJECTED, PayoutRun.State.CANCELLED, PayoutRun.State.DRAFT, PayoutRun.State.CALCULATING)
     return (
         LeftOut.objects.filter(contributor=contributor)
