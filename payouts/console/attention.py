@@ -38,7 +38,7 @@ class Section:
 
 
 def sections(groups: Iterable[Group], *, reader: Reader, at: datetime, mine: bool = False) -> list[Section]:
-    """Say of each item what its reader can do; with `mine`, leave out what the reader cannot act on."""
+    """Say of each item the action open to its reader; with `mine`, skip the items that the reader cannot act on."""
     found = []
     for group in groups:
         rows = [Row(item, item.age(at), group.kind.why_not(item, reader)) for item in group.items]

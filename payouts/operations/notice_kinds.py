@@ -45,7 +45,7 @@ KINDS: dict[str, Kind] = {
     ),
     "top_up_reversed": Kind("The bank took a top-up back", "", "/console/funding/", roles=FINANCE),
 }  # fmt: skip
-# Each kind of open work is mailed to the staff who act on it.
+# Each kind of open work is mailed to the staff that act on it.
 KINDS |= {kind.name: Kind(kind.mail, "", "/console/attention/", roles=kind.roles) for kind in attention.KINDS}
 # The kinds that a contributor may switch off as mail.
 OPTIONAL = {name: kind for name, kind in KINDS.items() if not kind.roles and not kind.essential}

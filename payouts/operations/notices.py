@@ -83,7 +83,7 @@ def _of_open_work(at: datetime) -> list[Notice]:
 
 
 def _words(item: OpenItem) -> str:
-    """An item in one line: its title, what it says, and its proposer."""
+    """An item in one line: its title, its words, and its proposer."""
     said = f"{item.title.rstrip('.')}. {item.words}" if item.words else item.title
     return (f"{said} ({item.person})" if item.person else said)[:1000]
 
@@ -175,7 +175,7 @@ def send_due_notices(*, at: datetime, limit: int = 200, seconds_max: float = 60.
 
 
 def _due(at: datetime) -> QuerySet[Notice]:
-    """Notices whose mail is due, locked; those that another worker holds are left out."""
+    """List the notices with a due mail, locked; those that another worker holds are skipped."""
     due = Notice.objects.filter(
         Q(next_try_at__isnull=True) | Q(next_try_at__lte=at), sent_at__isnull=True, given_up_at__isnull=True
     )
@@ -209,7 +209,7 @@ def _mail(notice: Notice, connection: BaseEmailBackend, at: datetime) -> bool:
 
 
 def _send(notices: Sequence[Notice], message: Callable[[], EmailMessage], at: datetime) -> bool:
-    """Send the one mail of these notices and write down what became of it."""
+    """Send the one mail of these notices and write down the result."""
     try:
         message().send()
     except Exception as error:

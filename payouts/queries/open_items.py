@@ -217,7 +217,8 @@ def _failed_mail(notice: Notice) -> OpenItem:
 
 # --- payees -------------------------------------------------------------------------------------------------------
 def _without_account(at: datetime) -> QuerySet[Contributor]:
-    """Find contributors whose payable money reached the minimum of a payout, and whom no rail could pay."""
+    """Find contributors with payable money at the minimum of a payout or above, and without a rail that could pay
+    them."""
     owed = Account.objects.filter(kind="contributor_payable", balance__posted__gt=0)
     enough = Q(pk__in=[])
     for currency in sorted(set(owed.values_list("asset__code", flat=True))):
@@ -246,7 +247,7 @@ def _payee(contributor: Any) -> OpenItem:
 
 # --- queues -------------------------------------------------------------------------------------------------------
 def _stalled(at: datetime) -> list[OpenItem]:
-    """Name each queue of the payout workers whose oldest row is older than the limit."""
+    """Name each queue of the payout workers with an oldest row older than the limit."""
     late = at - timedelta(minutes=settings.STALLED_MINUTES)
     due = Q(next_try_at__lt=late)
     payouts = Payout.objects.filter(
