@@ -1,8 +1,8 @@
 """The sandbox as every test runs it: each answer is compared with Stripe's specification before it leaves.
 
-Whoever asks, in whatever process and language, is served through here; what Stripe could not have answered is written
-to the file that SANDBOX_VIOLATIONS names, and `running_sandbox` fails the test at its end. Requests need no such
-wrapper: the sandbox's own gate refuses what Stripe's request schema does not allow.
+Every caller, in any process and language, is served through here. An answer that Stripe could not have given is written
+to the file that SANDBOX_VIOLATIONS names. `running_sandbox` then fails the test at its end. Requests need no such
+wrapper: the sandbox itself refuses a request that violates Stripe's request schema.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every test may ask for: the application role, a private data directory, a database in which commits are real."""
+"""Fixtures for every test: the application role, a private data directory, a database in which commits are real."""
 
 from __future__ import annotations
 

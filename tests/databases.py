@@ -30,7 +30,7 @@ from config.engine.roles import OWNER_ROLE, ROLES_SQL, take_role
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "test"
-# The processes of one run share this word, so that its end can drop what they left.
+# The processes of one run share this word, so that the end of the run can drop their leftovers.
 RUN = os.environ.setdefault("TRIBUTARY_TEST_RUN", uuid.uuid4().hex[:8])
 # Not digested: none of these can change a table.
 APART = {"tests", "docs", "benchmarks", "clients", "templates", "static", "staticfiles", "var"}
@@ -126,7 +126,7 @@ def _migrated_engine() -> Path:
 
 @dataclass(frozen=True)
 class CommittedDatabase:
-    """A database whose rows threads and other processes can see."""
+    """A database with rows that threads and other processes can see."""
 
     name: str
     url: str
@@ -158,7 +158,7 @@ def new_clone(source: str = "") -> CommittedDatabase:
 
 
 def drop(name: str) -> None:
-    """Drop the database, whoever is connected to it."""
+    """Drop the database, even while others are connected to it."""
     with contextlib.closing(administrator()) as admin, admin.cursor() as cursor:
         cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 

@@ -35,7 +35,7 @@ SMALL_INDEX: dict[str, Any] = {"coordinates": 256, "k": 16, "fit_items": 60, "pc
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left on disk, and the works it was made of: `items` are (work, start, end)."""
+    """The files that training left on disk, and the works it used: `items` are (work, start, end)."""
 
     directory: Path
     addresses: tuple[Any, ...]
@@ -74,7 +74,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @dataclass
 class Programme:
-    """Who takes part, and the key with which the service reports."""
+    """The participants, and the key with which the service reports."""
 
     user: User
     contributors: list[Contributor]
@@ -115,7 +115,7 @@ def new_work(address: Any) -> NewWork:
 
 
 def register_people(addresses: tuple[Any, ...]) -> tuple[User, list[Contributor], list[Work]]:
-    """One contributor for each address, who consents to its use in training."""
+    """Register one contributor for each address; each consents to training."""
     at = REGISTERED_AT
     user = users.register_user(email="editor@example.org", password="a long enough phrase", at=at)
     contributors, works = [], []

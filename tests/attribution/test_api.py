@@ -259,7 +259,7 @@ def test_every_answer_is_one_that_the_document_announces(committed: Committed) -
 
 @pytest.mark.parametrize("seed", range(3))
 def test_generated_batches_are_answered_item_by_item(live: Programme, seed: int) -> None:
-    """Whatever JSON stands in a batch: one answer an item, in order, and never an error of the server."""
+    """Any JSON in a batch gets one answer an item, in order, and never a server error."""
     chance = random.Random(seed)
     odd: list[Any] = [None, True, -1, 1e308, "", "\u0000", "\ud800", [], {}, {"text": None}, "x" * 300, [[]]]
     batch = []

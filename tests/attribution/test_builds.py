@@ -1,4 +1,4 @@
-"""Builds handed to workers, works that leave an index and come back, and what old attributions keep."""
+"""Builds handed to workers, works that leave an index and return, and the facts that old attributions keep."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ IN_PARTS: dict[str, Any] = {**SMALL_INDEX, "part_items": 40, "shard_items": 50}
 
 
 def work_off(index: AttributionIndex, programme: Programme, *, until: str = "") -> list[str]:
-    """What a single worker would do, message by message, before the stage `until` where one is named; the stages in the
-    order in which they were done."""
+    """Do the work of a single worker, message by message, up to the stage `until` if one is named. Returns the stages
+    in the order of their execution."""
     stages: list[str] = []
     while (steps := steps_to_do(index=index)) and steps[0].stage != until:
         for step in steps:
@@ -50,7 +50,7 @@ def split(programme: Programme, work: Work) -> None:
 
 def files_of(index: AttributionIndex) -> dict[str, bytes]:
     directory = Path(settings.TRIBUTARY_DATA) / index.directory
-    # Not the locks of who wrote it.
+    # Leave out the lock files of the writers.
     files = [path for path in directory.rglob("*") if path.is_file() and not path.name.startswith(".")]
     return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
@@ -167,7 +167,7 @@ def test_a_build_that_is_queued_again_is_of_the_works_that_count_now(
 ) -> None:
     config = {**IN_PARTS, "attributor": attributor}
     index = queue_build(model_version=programme.model_version, config=config, at=programme.at)
-    # The worker keeps what it opened for the plan before.
+    # The worker keeps the index that it opened for the earlier plan.
     work_off(index, programme, until=stage)
     revisions.remove_works(
         model_version=programme.model_version, works=programme.works[:1], reason="claim", at=programme.at
@@ -348,7 +348,7 @@ def test_a_change_whose_row_was_never_written_is_made_again(
     from influence import scorers
 
     index = own_copy(indexed, tmp_path, monkeypatch)
-    # What a worker leaves that is killed between its files and its row.
+    # The state after a worker is killed between its files and its row.
     scorers.remove_works(Path(settings.TRIBUTARY_DATA) / index.directory, work_ids=[indexed.works[1].pk])
     assert attributed(indexed, "g1").index_revision == 1, "The revision on record goes on serving."
     revisions.remove_works(model_version=indexed.model_version, works=[indexed.works[0]], reason="claim", at=indexed.at)

@@ -23,7 +23,7 @@ SERVICES = "/console/services/"
 
 
 def staff(role: str) -> Client:
-    """A browser of somebody with this role who has just logged in with a second factor."""
+    """Return a browser that has just logged in with a second factor, as a user with this role."""
     cache.clear()
     client = Client(headers={"Host": "127.0.0.1"})
     people.user(f"{role}@example.org", NOW, (role,), second_factor=True)

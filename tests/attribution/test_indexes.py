@@ -70,7 +70,7 @@ def test_a_work_whose_content_changed_is_not_indexed(programme: Programme) -> No
 def test_a_build_that_died_before_it_could_say_so_is_taken_up(programme: Programme) -> None:
     built = indexes.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
     digest = bytes(built.sha256 or b"")
-    # What a killed build leaves behind: the directory is complete and the row still says `building`.
+    # A killed build leaves this state: the directory is complete and the row still says `building`.
     AttributionIndex.objects.filter(pk=built.pk).update(state="retired", serving=False)
     directory = Path(settings.TRIBUTARY_DATA) / built.directory
     row = AttributionIndex.objects.create(

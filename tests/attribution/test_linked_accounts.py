@@ -47,7 +47,7 @@ def test_linked_accounts_are_clipped_once_and_get_together_what_one_account_woul
     row = attributed(indexed)
     (group,) = generations.groups_of(row)
     assert list(group.holder_ids) == holders(indexed, 0, 1, 2)
-    # What each account is scored does not change; what it is paid does.
+    # The score of each account stays the same; its payment changes.
     assert row.scores == pytest.approx(apart.scores, rel=1e-4, abs=1e-6)
     of_each = dict(zip(row.holder_ids, row.scores, strict=True))
     assert group.score == pytest.approx(sum(of_each[holder] for holder in group.holder_ids), rel=1e-3, abs=1e-6)
@@ -70,7 +70,7 @@ def test_everything_is_stored_that_gives_the_same_shares_again(indexed: Programm
     assert made.decided_by is not None
     proposed = links.propose_end_of_link(link=made, reason="Cousins.", by=made.decided_by, at=indexed.at)
     links.decide_link(link=proposed, agree=True, by=made.proposed_by, at=indexed.at + timedelta(hours=1))
-    # Neither a link nor its end changes what was attributed before.
+    # Neither a link nor its end changes an earlier attribution.
     assert before.groups == []
     for attribution in (before, row):
         again = attributions.recompute(attribution=attribution, from_gradients=True)
@@ -146,7 +146,7 @@ def test_a_page_says_with_whom_a_holder_counted_and_parts_are_of_the_whole_that_
 
 
 def test_an_error_of_a_group_is_of_its_sum_and_not_of_its_holders() -> None:
-    # Two accounts whose errors cancel: together they are certain, each alone is noise.
+    # The errors of two accounts cancel: together they are certain, each alone is noise.
     found = apportion_scores(
         holder_ids=[1, 2, 3], scores=[1.0, 1.0, 2.0], standard_errors=[1.0, 1.0, 0.0], noise_z=2.0, key="g",
         groups=[GroupScore((1, 2), 2.0, 0.0)],

@@ -1,4 +1,4 @@
-"""What a model version is and was trained on: a checkpoint kept by its digest, works that were allowed."""
+"""A model version's identity and training set: a checkpoint kept by its digest, and permitted works."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def newer_index(programme: Programme, *, k: int = 8) -> AttributionIndex:
 
 
 def accrued(indexed: Programme) -> tuple[User, User]:
-    """Five generations attributed by the first index and accrued; returns who proposes and who confirms."""
+    """Attribute and accrue five generations by the first index; returns the proposer and the approver."""
     at = indexed.at
     maker, checker = (
         users.register_user(
@@ -148,5 +148,5 @@ def test_a_restatement_whose_index_was_retired_holds_up_none_of_the_others(index
     assert tasks.continue_restatements() == 5
     stuck.refresh_from_db()
     asked.refresh_from_db()
-    # It ends, too: what its index would have read keeps its revision, and can be restated by the one that serves.
+    # It ends, too: the generation of the retired index keeps its revision, and the serving index can restate it.
     assert (stuck.state, stuck.n_kept, asked.state) == ("done", 1, "done")

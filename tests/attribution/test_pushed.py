@@ -25,7 +25,7 @@ MEMBERS, NUMBERS = 2, 5
 
 @dataclass
 class Pushing:
-    """A programme whose model stays at its service, and what the service knows of its items."""
+    """A programme with its model at its service, and the service's knowledge of its items."""
 
     programme: Programme
     version: ModelVersion

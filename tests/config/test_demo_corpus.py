@@ -1,4 +1,4 @@
-"""The demo's corpus: real, the same every time, and never what it held out."""
+"""The demo's corpus: real, the same every time, and without the held-out items."""
 
 from __future__ import annotations
 

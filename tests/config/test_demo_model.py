@@ -1,4 +1,4 @@
-"""The demo's model: text alone carries the author, seeds decide everything, and what is saved is what is loaded."""
+"""The demo's model: text alone carries the author, seeds decide everything, and loading restores the saved model."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_retraining_starts_from_the_same_initial_checkpoint(
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert retrain.recipe != replace(retrain, epochs=retrain.epochs + 1).recipe
-    # What is retrained before the model is there is kept under the same name as after.
+    # A model that is retrained before the main model exists is kept under the same name as after.
     assert retrain.recipe == model.retraining(TRAINING, SHAPE).recipe
 
 

@@ -142,13 +142,13 @@ def test_generations_are_attributed_while_the_worker_of_builds_is_occupied(up: U
         for pid in building:
             os.kill(pid, signal.SIGCONT)
     _wait_until_taken(builds, "attribution.tasks.take_build_step")
-    # Who is busy with a step is not told of more of them every few seconds.
+    # A busy worker is not sent more messages about steps every few seconds.
     _wait_until_taken(builds, "attribution.tasks.sweep_builds")
     assert "attribution.tasks.sweep_builds" not in _told(attribution)["total"]
 
 
 def _told(worker: Any, seconds_max: float = 60) -> dict[str, Any]:
-    """What a worker says of itself, when it is up."""
+    """Wait for a worker to come up and return its statistics."""
     deadline = time.monotonic() + seconds_max
     while not (answers := worker.stats()):
         assert time.monotonic() < deadline, "The worker does not answer."

@@ -1,4 +1,4 @@
-"""What no page takes is refused in words: a NUL character anywhere, a form's address that is opened as a page."""
+"""Input that no page accepts is refused in words: a NUL character anywhere, a form's address opened as a page."""
 
 from __future__ import annotations
 

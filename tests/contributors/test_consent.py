@@ -109,7 +109,7 @@ def test_a_permission_dated_back_does_not_undo_a_refusal(ada: Contributor, essay
 def test_a_permission_is_not_dated_back_over_days_on_which_it_was_refused(
     ada: Contributor, essay: Work, at: datetime
 ) -> None:
-    """Else who refused all month long could say afterwards that it was allowed at its end, when pools are shared."""
+    """Otherwise a contributor could refuse all month long and allow it afterwards, for the pools at the month's end."""
     say(ada, at - timedelta(hours=48), "deny")
     with pytest.raises(UnableToRecordConsent, match="a permission after a refusal begins now or later"):
         say(ada, at, start=-24)
@@ -118,7 +118,7 @@ def test_a_permission_is_not_dated_back_over_days_on_which_it_was_refused(
     say(ada, at)
     assert in_force(essay, at) is not None
     assert in_force(essay, at, -1) is None
-    # Of what was said of the work alone nothing stands in the way, and the wider refusal wins all the same.
+    # No statement about the work alone stands in the way, and the wider refusal wins all the same.
     say(ada, at, start=-24, work=essay)
     assert in_force(essay, at, -24) is None
 

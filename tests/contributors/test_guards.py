@@ -1,4 +1,4 @@
-"""Who is let in: log-in, roles, second factor, recent confirmation, membership."""
+"""Access: log-in, roles, second factor, recent confirmation, membership."""
 
 from __future__ import annotations
 

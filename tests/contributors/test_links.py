@@ -69,7 +69,7 @@ def test_a_link_is_in_force_from_when_somebody_else_agrees_until_two_people_end_
     assert linked_accounts(later)
     links.decide_link(link=link, agree=True, by=finder, at=later)
     assert linked_accounts(later) == {}
-    # What was in force then still was.
+    # A link that was in force then stays in force for that time.
     assert linked_accounts(later - timedelta(seconds=1))
 
 
@@ -130,7 +130,7 @@ def test_the_database_keeps_what_was_decided(
         lambda: LinkedContributor.objects.create(link=link, contributor=cleo),
         lambda: LinkedContributor.objects.filter(link=link).update(contributor=cleo),
         lambda: LinkedContributor.objects.filter(link=link).delete(),
-        # Four eyes, whoever writes.
+        # Four eyes, for every writer.
         lambda: ContributorLink.objects.filter(pk=proposed.pk).update(
             state="in_force", decided_by=finder, decided_at=at
         ),

@@ -1,4 +1,4 @@
-"""The contributor's pages: what they show, what they change, and that nobody sees another's."""
+"""The contributor's pages: their content, their changes, and that nobody sees another contributor's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Registering works: what is refused, what is stored, which copies are found."""
+"""Registering works: the refusals, the stored rows, the copies found."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def _pace(**changes: float) -> Any:
 
 # --- ways of paying -----------------------------------------------------------------------------------------------
 def _sending_blindly(key_of: Callable[[Any], str]) -> None:
-    """UNSAFE: what did not succeed is sent again; nobody looks what there is, and no attempt is ever given up."""
+    """UNSAFE: send every unsuccessful payout again, without a look-up at Stripe, and give no attempt up."""
     from payouts.attempts import execution
     from payouts.models import PayoutAttempt
     from payouts.rails.stripe import calls, client, errors, values

@@ -73,7 +73,7 @@ def table(payouts: list[Payout], outcome: Callable[[int], str] = lambda place: "
 
 
 def all_is_well(world: World, run: PayoutRun, bank_before: int) -> None:
-    """Attempts, lines, states and the ledger say the same, whoever died where; every invariant of the books holds."""
+    """Attempts, lines, states and the ledger agree after every kill; every invariant of the books holds."""
     attempts = PayoutAttempt.objects.filter(payout__run=run)
     assert not attempts.filter(bank_file__isnull=True).exists()
     for file in run.bank_files.all():
@@ -85,7 +85,7 @@ def all_is_well(world: World, run: PayoutRun, bank_before: int) -> None:
 
     paid = run.payouts.filter(state__in=[Payout.State.SETTLED, Payout.State.REVERSED])
     assert paid.count() == lines.filter(kind="executed").count()
-    # Of an asset, a positive line is a credit: what left.
+    # Of an asset, a positive line is a credit: money that left.
     assert bank(world) == bank_before + units("executed") - units("returned")
     transit = balances.ledger_in_transit("USD", Rail.MANUAL_BANK_FILE)
     assert transit == balances.live_in_transit("USD", Rail.MANUAL_BANK_FILE)
@@ -142,7 +142,7 @@ def test_death_at_every_point_of_the_bank_rail_orders_and_books_once(committed_w
         [(P.BANK_LINE_WRITTEN, 1), (P.BANK_LINE_COMMITTED, 1), (P.BANK_LINE_BOOKED, 1), (P.BANK_LINE_WRITTEN, 2),
          (P.BANK_LINE_BOOKED, 3), (P.BANK_LINE_COMMITTED, 5)]
     ):  # fmt: skip
-        # What is stored already passes no point of a line's own, but counts as a line that was read.
+        # A stored line passes no point of its own again, but counts as a line that was read.
         crash("report", point, passes, table=told, by=checker)
         assert BankLine.objects.count() == (0, 1, 1, 2, 4, 5)[stored]
     for _ in range(2):

@@ -41,7 +41,7 @@ def environment(
 
 @contextlib.contextmanager
 def workers(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Two real Celery processes with their own beat, whose sweeps are all that tells them of work."""
+    """Run two real Celery processes with their own beat; its sweeps alone tell them of work."""
     environment = {
         **environment, "BROKER_URL": f"{settings.BROKER_URL}?virtual_host=13", "SWEEP_SECONDS": "0.5",
         "OMP_NUM_THREADS": "1",

@@ -62,7 +62,7 @@ def prepare(contributors: int) -> None:
             restated.append((made, others, one))
         world.attribute(world.generate(2), shares=one, general=one)
     close_period(period=202609, at=OCTOBER)
-    # What September's floor pool gave by general shares is another sum now.
+    # The restatement changes the sum that September's base pool gave by general shares.
     for made, shares, general in restated:
         world.attribute(made, shares=shares, general=general, revision=3)
     for place in range(1, contributors, 3):

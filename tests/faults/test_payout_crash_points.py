@@ -106,7 +106,7 @@ def test_death_at_every_point_of_paying_pays_once(
         crash(killable, "pay", point, run_id=run.pk)
     settle(world, killable, run)
 
-    # A key whose stored answer is a failure: the attempt is void before the next one begins.
+    # A key with a stored failure as its answer: the attempt is void before the next one begins.
     run = run_of(world, 1)
     stripe_sandbox.queue_faults("500_before")
     crash(killable, "pay", P.VOID_WRITTEN, run_id=run.pk)

@@ -44,7 +44,7 @@ BANKS_WATCHED = 40
 
 @dataclass
 class Trial:
-    """What was done to the workers, so that a quiet trial is not taken for a passed one."""
+    """The disturbances of the workers, so that a quiet trial is not taken for a passed one."""
 
     kills: int = 0
     stops: int = 0
@@ -58,7 +58,7 @@ class Trial:
 
 @contextmanager
 def forgetting_and_resuming(world: World, run: PayoutRun, told: Trial) -> Iterator[None]:
-    """All through the block, Stripe forgets keys after a while, and somebody at the console resumes what paused."""
+    """Throughout the block, Stripe forgets keys after a while, and a person at the console resumes paused runs."""
     done = threading.Event()
 
     def live() -> None:
@@ -89,8 +89,8 @@ def _resume(world: World, run: PayoutRun) -> int:
 def trial(
     world: World, killable: Workers, *, payouts: int, kills: int, stops: int, way: str, seed: int, outages: int = 1
 ) -> Trial:
-    """One run of `payouts` people, worked off by workers that do not live long; then people decide what no machine
-    may, and everything is compared."""
+    """Execute one run of `payouts` people with short-lived workers; then people make the decisions that no machine may
+    make, and everything is compared."""
     sandbox = world.sandbox
     assert sandbox is not None
     chance = random.Random(seed)
@@ -165,8 +165,9 @@ def _follow_to_the_bank(world: World, run: PayoutRun) -> int:
 
 
 def _until_some_are_sent(run: PayoutRun, more: int, seconds_max: float = 8.0) -> None:
-    """A worker's life is measured in what Stripe did for it, so that a busy machine does not make the trial a quiet
-    one: what was only written down dies with a worker before anything went wrong on the wire."""
+    """Wait until Stripe has made `more` transfers for the run. A worker's life is measured in transfers, so that a busy
+    machine does not make the trial a quiet one. Measured in written rows, a worker would die before anything went wrong
+    on the wire."""
     goal, end = _transfers_made() + more, time.monotonic() + seconds_max
     workable = run.payouts.filter(state__in=Payout.LIVE, needs_person_since__isnull=True)
     while _transfers_made() < goal and workable.exists() and time.monotonic() < end:
@@ -180,7 +181,10 @@ def _transfers_made() -> int:
 
 
 def _decide(world: World, run: PayoutRun) -> int:
-    """The person at the console: what Stripe lists was paid, what it does not list was not. Returns how many."""
+    """Decide as the person at the console: a transfer that Stripe lists was paid, any other was not.
+
+    Returns the number of decisions.
+    """
     decided = 0
     for payout in payees.needs_person().filter(run=run):
         found = calls.find_transfers(payout.transfer_group)

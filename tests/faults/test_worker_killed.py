@@ -52,7 +52,7 @@ def adopt_plan(committed: Committed) -> None:
 
 @contextlib.contextmanager
 def running_worker(committed: Committed, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A real Celery worker with its own beat, whose sweeps are all that tells it of work."""
+    """Run a real Celery worker with its own beat; its sweeps alone tell it of work."""
     environment = {
         **committed.environment,
         # A queue of its own: no other test's worker takes these messages, and this one takes none of theirs.

@@ -1,4 +1,4 @@
-"""What a fault test needs: workers to kill, a programme with real commits, and the question whether all agrees."""
+"""Tools of the fault tests: workers to kill, a programme with real commits, and the check that all agrees."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @dataclass
 class Workers:
-    """The process of tests/faults/payout_worker.py; its children are what is killed."""
+    """The process of tests/faults/payout_worker.py; the tests kill its children."""
 
     process: subprocess.Popen[str]
 
@@ -76,7 +76,7 @@ def workers(sandbox: StripeSandbox, database_url: str) -> Iterator[Workers]:
 
 
 def forget_keys(seconds: float) -> None:
-    """The sandbox forgets what it answered longer ago than this, as Stripe may after a day."""
+    """Make the sandbox forget answers older than this, as Stripe may after a day."""
     with connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM stripe_sandbox_storedanswer WHERE created < now() - make_interval(secs => %s)", [seconds]

@@ -45,7 +45,7 @@ def test_a_classifiers_drawn_labels_give_the_gauss_newton_matrix() -> None:
 
 
 class Constant(nn.Module):
-    """Says the same whatever it is given: what it says is its parameter."""
+    """Gives the same output for every input: the output is its parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def test_a_diffusion_models_draws_give_the_gauss_newton_matrix_of_the_mean_loss(
     own.module.forward = lambda values, times: leaves
     values = own.sampled_utility([example] * draws, chance).values
     gradients = torch.autograd.grad(values.sum(), leaves)[0].flatten(1)
-    # The mean loss is the mean of squares, whose second derivative by what is said is 2 / values on the diagonal.
+    # The mean loss is the mean of squares. Its second derivative by the output is 2 / values on the diagonal.
     torch.testing.assert_close(gradients.T @ gradients / draws, torch.eye(6) * 2 / 6, rtol=0, atol=0.04)
 
 

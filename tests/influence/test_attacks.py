@@ -1,4 +1,4 @@
-"""What somebody gains who tries to be paid for more than the works taught: measured on models that are trained here.
+"""Gains of attackers, paid for more than their works taught: measured on models that are trained here.
 
 Every attack retrains: the attacker's items are in the training, as they would be. Shares are those of a pool of which
 half goes by attribution and the rest by general shares, averaged over generations, with the noise floor of the product.
@@ -48,7 +48,7 @@ STEPS = (50, 100, 150)
 
 @dataclasses.dataclass(frozen=True)
 class Paid:
-    """What each holder gets of the pool, and of the half of it that goes by attribution; the index that says so."""
+    """Each holder's share of the pool, and of the half of it that goes by attribution; the index behind both."""
 
     shares: dict[int, float]
     specific: dict[int, float]
@@ -198,7 +198,7 @@ def spread(items: Sequence[IndexItem], holder: int, accounts: int) -> list[Index
 def test_linked_accounts_get_what_one_account_with_all_the_works_gets(flood: int, accounts: int, gain: float) -> None:
     attacker = ATTACKER if flood else VICTIM
     items = [*training_items(), *handed_in(random_words(flood))]
-    # Four neighbouring checkpoints, which tell noise from what was taught less well than the demo's do.
+    # Four neighbouring checkpoints: they tell noise from learned patterns less well than the demo's do.
     one = paid(items, trained(items, members=4))
     cut = spread(items, attacker, accounts)
     opened = range(OPENED, OPENED + accounts)
@@ -207,8 +207,8 @@ def test_linked_accounts_get_what_one_account_with_all_the_works_gets(flood: int
     assert sum(linked.specific[account] for account in opened) == pytest.approx(one.specific[attacker], abs=1e-6)
     for holder in set(one.shares) - {attacker}:
         assert linked.shares[holder] == pytest.approx(one.shares[holder], abs=1e-6)
-    # What the link takes away, so that a test which passes without it would be noticed: how much that is hangs on what
-    # the model was drawn as, and is no promise.
+    # Measure the gain that the link removes, so that a test which passes without it would be noticed. Its size depends
+    # on the drawn initial model, and is no promise.
     assert sum(many.specific[account] for account in opened) > one.specific[attacker] * gain
 
 
@@ -256,7 +256,7 @@ def test_an_exact_copier_gets_half_of_what_both_get_and_nobody_else_pays_for_it(
     ]
     # Nobody else in the cluster yet: it is the holder's alone, as without one.
     assert paid(base, honest().model).shares == pytest.approx(honest().shares, abs=1e-6)
-    # Trained on all the same, both get the same, and together at most what twice the training adds.
+    # If trained on all the same, both get the same, and together at most the gain of training twice.
     both = paid([*base, *copies]).shares
     assert both[ATTACKER] == pytest.approx(both[VICTIM], abs=1e-6)
     assert both[ATTACKER] < honest().shares[VICTIM] * 0.75

@@ -1,4 +1,4 @@
-"""One interface, several ways of scoring: each additive, each all there or not there, and named for what it is."""
+"""One interface, several ways of scoring: each additive, each all there or not there, each named for its method."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def black_box(items: list[IndexItem]) -> LoadedModel:
 
 
 class Pushing(Pushed):
-    """What a service computes where its model runs; asked for features of examples, as its reports have them."""
+    """The computation of a service at its model; the test asks for features of examples, as its reports have them."""
 
     def __init__(self, model: LoadedModel, items: list[IndexItem], directory: Path) -> None:
         alone = [dataclasses.replace(item, holder_id=number, work_id=number) for number, item in enumerate(items)]

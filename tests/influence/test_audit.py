@@ -97,7 +97,7 @@ def test_the_weight_follows_from_the_lower_bound_on_own_generations(report: dict
 def test_an_index_that_gives_works_to_the_wrong_holders_fails(
     model: LoadedModel, items: list[IndexItem], tmp_path: Path, cache: Path, report: dict[str, Any]
 ) -> None:
-    # Same items, same retrained coalitions: only whose they are is shuffled in what the index believes.
+    # Same items, same retrained coalitions: only the holders that the index believes in are shuffled.
     holders = [item.holder_id for item in items]
     random.Random(1).shuffle(holders)
     wrong = [dataclasses.replace(item, holder_id=holder) for item, holder in zip(items, holders, strict=True)]
@@ -201,7 +201,7 @@ def test_an_audit_takes_the_models_that_were_retrained_ahead(
         while running.done() < running.total:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-    # Retraining fails now: what the audit reports is of the kept models, and it is what it reports without them.
+    # Retraining fails now: the audit reports on the kept models, and the report is the same as without them.
     failing = dataclasses.replace(model, retrain=dataclasses.replace(model.retrain, fails=True))
     assert {**report_of(index, failing, items, tmp_path), "seconds": 0} == {**report, "seconds": 0}
     kept = list(tmp_path.rglob("*.model"))

@@ -221,7 +221,7 @@ def test_two_processes_brought_together_by_torch_distributed_write_the_bytes_of_
 
 
 class Overflowing(Dialects):
-    """What it says of one sentence is larger than a float can be."""
+    """Gives one sentence a value that is larger than a float can be."""
 
     def __init__(self, sentence: tuple[int, ...]) -> None:
         super().__init__()

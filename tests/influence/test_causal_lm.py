@@ -1,4 +1,4 @@
-"""What a causal language model is scored on, and what it refuses to score."""
+"""The target of a causal language model's score, and the sequences that it refuses to score."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_after_many_additions_and_removals_the_sums_are_those_of_a_fresh_sum(
 def test_nothing_of_a_holder_is_left_after_it_is_removed_from_sums_a_million_times_its_own(
     path: Path, model: LoadedModel, items: list[IndexItem]
 ) -> None:
-    """Subtraction in float64: what remains is exact though what was taken out was large."""
+    """Subtract in float64: the remainder is exact though the removed part was large."""
     before = fresh_sums(open_index(path))
     heavy = [dataclasses.replace(item, work_id=900, holder_id=5) for item in items] * 20
     extend_index(path, model=model, items=heavy)
@@ -129,7 +129,7 @@ def test_a_removal_reads_the_rows_of_the_removed_works_and_of_their_clusters_onl
 
 
 def spoil(index: Index, kept: set[int]) -> None:
-    """Scales of all rows but these become NaN, and the manifest takes that for what was written."""
+    """Turn the scales of all rows but these into NaN; the manifest takes the result for the written data."""
     start = 0
     for shard in index.manifest["shards"]:
         path = index.path / f"{shard['name']}.scale.npy"
@@ -142,7 +142,7 @@ def spoil(index: Index, kept: set[int]) -> None:
 
 
 def remove_works_unchecked(path: Path) -> Path:
-    """What remove_works does, with the digests of the spoiled files."""
+    """Remove works as remove_works does, with the digests of the spoiled files."""
     import json
 
     from influence.index.artefacts import _entry
@@ -209,7 +209,7 @@ def test_a_fifth_of_new_items_asks_for_a_refit(path: Path, model: LoadedModel, i
 def test_a_basis_that_holds_less_of_what_is_added_asks_for_a_refit(
     items: list[IndexItem], model: LoadedModel, tmp_path: Path
 ) -> None:
-    # Fitted on one dialect; what comes later is another.
+    # Fitted on one dialect; the later items are in another.
     alone = [item for item in items if item.holder_id == 1]
     build_index(tmp_path / "x", model=model, items=alone * 4, config=dataclasses.replace(CONFIG, k=6))
     index = extend_index(tmp_path / "x", model=model, items=[item for item in items if item.holder_id == 6][:6])

@@ -1,4 +1,4 @@
-"""The index on disk: additive, all there or not there, and nothing else than what it was built from."""
+"""The index on disk: additive, all there or not there, and built from nothing but its inputs."""
 
 from __future__ import annotations
 

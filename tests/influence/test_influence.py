@@ -20,7 +20,8 @@ T, DAMPING = 0.5, 0.3
 
 
 class GaussianRegression:
-    """Linear regression whose Fisher matrix is a Kronecker product exactly: A (x) S with S the covariance of its noise.
+    """Linear regression with a Fisher matrix that is exactly a Kronecker product: A (x) S, S the covariance of its
+    noise.
 
     Example (i, j) has the input x_i, and its drawn label is off by the j-th column of a root of S: over all pairs the
     second moment of the output gradients is S itself and not an estimate of it.
@@ -135,7 +136,7 @@ def test_coordinates_of_a_staircase_are_those_of_the_whole_gradient(
         return torch.randn(*shape, generator=chance)
 
     inputs, outputs = (torch.linalg.qr(normal(side, side))[0] for side in (wide, tall))
-    # What a Kronecker product of two spectra leaves, in any order of the eigenvectors, here and there refitted.
+    # The remainder of a Kronecker product of two spectra, in any order of the eigenvectors, here and there refitted.
     kept = torch.outer(1.0 / torch.arange(1, tall + 1), 1.0 / torch.arange(1, wide + 1)) > 1.5 / (wide + tall)
     kept[tall - 1, wide - 1], kept[0, 0] = True, False
     kept = kept[torch.randperm(tall, generator=chance)][:, torch.randperm(wide, generator=chance)]

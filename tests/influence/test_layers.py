@@ -1,4 +1,4 @@
-"""Every kind of layer: its gradient for each example, and its factors, against what autograd gives one at a time."""
+"""Every kind of layer: its gradient for each example, and its factors, against autograd, one example at a time."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Words(nn.Module):
 
 
 class Overwriting(nn.Module):
-    """What follows a layer writes over its output."""
+    """The next layer writes over this one's output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class Overwriting(nn.Module):
 
 
 class Readout:
-    """Utilities that are a fixed, curved function of what a module answers."""
+    """Utilities that are a fixed, curved function of a module's output."""
 
     name = "readout"
     left_out: frozenset[str] = frozenset()
@@ -205,7 +205,7 @@ def readout(name: str) -> Readout:
 
 
 def each_alone(adapter: Readout, tracer: tracing.Tracer, name: str) -> Tensor:
-    """What autograd says of each example by itself, in the form (B, O, I)."""
+    """Return autograd's gradient of each example by itself, in the form (B, O, I)."""
     layer = tracer.layers[name]
     parameters = [parameter.requires_grad_() for parameter in layer.parameters()]
     found = []

@@ -28,7 +28,7 @@ HIDDEN, DECAY, STEPS, QUERIES = 24, 1e-3, 200, 100
 
 @dataclass(frozen=True)
 class Game:
-    """Items, queries and, by retraining on every coalition, what each player is worth for each query (queries, C)."""
+    """Items, queries and, by retraining on every coalition, each player's worth for each query (queries, C)."""
 
     values: Tensor
     labels: Tensor
@@ -105,7 +105,7 @@ def forward(parameters: list[Tensor], values: Tensor) -> Tensor:
 
 
 def values_of(coalitions: Tensor, utilities: Tensor) -> np.ndarray:
-    """Shapley values (queries, players) of all coalitions; number m has the players whose bits are set in m."""
+    """Shapley values (queries, players) of all coalitions; number m has the players with their bits set in m."""
     players = coalitions.shape[1]
     sizes = coalitions.sum(1)
     found = torch.zeros(utilities.shape[1], players)

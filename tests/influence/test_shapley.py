@@ -21,7 +21,7 @@ def labels_of(holders: list[int], clusters: list[int] | None = None) -> np.ndarr
 
 
 def sums_of(features: np.ndarray, holders: list[int], clusters: list[int] | None = None) -> dict[int, list[float]]:
-    """Each holder's sum of features (n, k), straight from who owns what."""
+    """Sum each holder's features (n, k), straight from the list of owners."""
     labels = labels_of(holders, clusters)
     total: dict[int, np.ndarray] = {}
     for row, holder, part in zip(*ownership(labels, owners_of_clusters(labels)), strict=True):

@@ -1,4 +1,4 @@
-"""Shares are exact integers that anybody can compute again from what is stored."""
+"""Shares are exact integers that anybody can compute again from the stored values."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A whole installation for the browser: every program as `manage.py up` runs it, on a database of its own, with a small
-real model, a month of generations and people who may log in."""
+"""A whole installation for the browser: every program as `manage.py up` runs it, on a database of its own. It has a
+small real model, a month of generations and people with log-ins."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SCREENSHOTS = os.environ.get("TRIBUTARY_SCREENSHOTS")
 
 @dataclass
 class Site:
-    """A running installation and who takes part in it."""
+    """A running installation and its participants."""
 
     running: Running
     database: str
@@ -212,7 +212,7 @@ def _tell_the_story(trained: Trained) -> _Story:
 def _on_the_sites_database(
     site: Site, django_db_blocker: DjangoDbBlocker, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """What a journey reads, it reads from the site; other tests of this process keep their own database."""
+    """Point this process at the site's database for a journey; other tests of this process keep their own."""
     connection.close()
     monkeypatch.setitem(connection.settings_dict, "NAME", site.database)
     with django_db_blocker.unblock():

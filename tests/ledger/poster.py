@@ -3,7 +3,7 @@
     python -m tests.ledger.poster BATCHES SEED LOG
 
 Every batch is delivered in an order of its own; each acknowledgement is written to LOG before the next one. A killed
-poster is simply started again, as a worker is; what it had not heard back about it delivers again.
+poster is simply started again, as a worker is; it delivers again each batch without an acknowledgement.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CONTRIBUTORS = 40
 
 
 def documents_of(batch: int) -> list[Any]:
-    """The documents of a batch: the same whoever makes them."""
+    """Return the documents of a batch: the same for every maker."""
     from ledger import journal
     from ledger.journal import AccountKey, Document
 
@@ -79,7 +79,7 @@ def main(batches: int, seed: int, log: Path) -> None:
                     has_code = getattr(error.__cause__, "pgcode", None) is not None
                     if has_code and not isinstance(error, OperationalError | UnableToPost):
                         raise
-                    # A terminated backend or a lost race: what was not acknowledged is delivered again.
+                    # A terminated backend or a lost race: an unacknowledged batch is delivered again.
                     if isinstance(error, UnableToPost) and error.problem not in {"document-exists", "try-again"}:
                         raise
                     connection.close()

@@ -1,4 +1,4 @@
-"""Made-up ledgers of one payee, for tests of what is drawn from them; sealed like real ones."""
+"""Made-up ledgers of one payee, for tests of the statements drawn from them; sealed like real ones."""
 
 from __future__ import annotations
 

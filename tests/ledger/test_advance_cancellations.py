@@ -1,4 +1,4 @@
-"""What of an advance is not earned back can be cancelled: by two people, never what a close took, never twice."""
+"""The open part of an advance can be cancelled: by two people, never the part that a close took, never twice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def world(db: None) -> World:
 
 
 def earn(world: World, n: int) -> None:
-    """Two cents a generation for the one contributor, and what the floor pool adds at the close."""
+    """Earn two cents a generation for the one contributor; the close adds the base pool's part."""
     made = world.generate(n)
     world.attribute(made, shares=[PPB], general=[PPB], weight_ppb=PPB)
     world.accrue_all()
@@ -87,7 +87,7 @@ def test_what_a_close_recouped_is_not_taken_back(world: World) -> None:
     recouped = 300 * CENT - journal.owed(open_)
     assert 0 < recouped < 300 * CENT
     assert cancel(open_, world, at=NOVEMBER) == 300 * CENT - recouped
-    # The contributor keeps what was earned, which the close had set against the advance.
+    # The contributor keeps the earnings that the close had set against the advance.
     assert world.balance("contributor_payable") == recouped
     (row,) = open_advances(world.contributors[0].pk)
     assert (row.granted, row.open, row.recouped) == (recouped, 0, recouped)

@@ -1,4 +1,4 @@
-"""Advances: two pairs of eyes, whoever connects; payable at once; pages say what is asked and who granted it."""
+"""Advances: two pairs of eyes on every connection; payable at once; pages name the request and the approver."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_equal_advance_is_proposed_once_at_a_time(world: World) -> None:
     with pytest.raises(DatabaseError, match="an_equal_advance_is_proposed_once"), transaction.atomic():
         AdvanceProposal.objects.bulk_create([AdvanceProposal(**_terms(asked))])
     advances.grant_advance(advance=asked, by=second, at=world.at)
-    # Whoever means it a second time can: the first one is decided.
+    # A second, intended advance is possible: the first one is decided.
     assert propose(world).pk != asked.pk
 
 

@@ -1,4 +1,4 @@
-"""The receipt that a model service reads over the API: its shape in every state, and whose it is."""
+"""The receipt that a model service reads over the API: its shape in every state, and its owner."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_contributor_s_session_opens_no_api(one: Programme) -> None:
 
 
 def test_a_split_sheet_leaves_the_service_s_shares_as_they_are(programme: Programme) -> None:
-    """A service sees holders; how a holder divides what it earns is its own affair."""
+    """A service sees holders; a holder divides its earnings without the service."""
     from contributors.models import PPB
     from contributors.operations.people import record_split_sheet
     from tests.worlds.programme import REGISTERED

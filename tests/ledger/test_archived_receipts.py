@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 
 
 def detach_documents() -> None:
-    """What whoever runs the database may do with a closed month."""
+    """Detach a closed month, as the database's administrator may."""
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute("SELECT DISTINCT tableoid::regclass::text FROM ledger_accrual")

@@ -1,4 +1,4 @@
-"""What contradicts the books is refused with the reason named, and no row is written."""
+"""Input that contradicts the books is refused with the reason named, and no row is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The books in the console: who may see them, that they balance, and how a month is closed and sealed."""
+"""The books in the console: access to them, that they balance, and how a month is closed and sealed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a contested share of a split sheet earns is held, and goes to whom the decision names."""
+"""The earnings of a contested share of a split sheet are held, and go to the co-author that the decision names."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_what_is_held_goes_to_whom_the_decision_names(world: World, duo: Holder,
     assert held(dispute) == 0
     with pytest.raises(UnableToContestShare, match="already"):
         contests.decide_contest(dispute=dispute, upheld=True, answer="x", by=finance(NOVEMBER)[0], at=NOVEMBER)
-    # What comes after the decision is split as the sheet says.
+    # Earnings after the decision are split as the sheet says.
     earn(world, duo)
     assert not SplitDispute.objects.filter(state="open").exists()
     closing.close_period(period=202611, at=DECEMBER)

@@ -1,4 +1,4 @@
-"""What a contract does stands on the statement in plain words, and its figures prove offline as all others do."""
+"""A contract's effects stand on the statement in plain words, and its figures prove offline as all others do."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tests.worlds.books import CENT, NOVEMBER, OCTOBER, PRICE, World, build_worl
 from tests.worlds.contracts import HALVES, advance, contract, terms
 
 pytestmark = pytest.mark.django_db
-# What a generation brings to one holder who taught it alone: the direct part and the floor part.
+# A generation's earnings for one holder that taught it alone: the direct part and the floor part.
 WHOLE = PRICE * 4 // 5
 DIRECT = WHOLE * 4 // 5 // 2
 FLOOR = WHOLE - DIRECT
@@ -273,7 +273,7 @@ def test_a_reserve_is_held_at_the_close_and_released_in_its_months(world: World)
     assert reserves.release_reserves(at=datetime(2026, 11, 30, 23, 59, tzinfo=UTC)) == 0
     assert [reserves.release_reserves(at=DECEMBER) for _ in range(2)] == [1, 0]
     assert held(world, "book") == reserve - written[0].amount
-    # A close releases what is due as well.
+    # A close releases due reserves as well.
     closing.close_period(period=202611, at=datetime(2027, 2, 3, tzinfo=UTC))
     assert (held(world, "book"), world.balance("contributor_payable")) == (0, 3 * WHOLE)
     assert Entry.objects.filter(kind="release_reserve").count() == 2

@@ -27,7 +27,7 @@ Rows = dict[int, list[tuple[uuid.UUID, int, int, int]]]
 def write_some(
     path: Path, documents: int, accounts: int, credits: int = 5, *, expected: int = 0
 ) -> tuple[Written, Rows]:
-    """A file of made-up documents in batches out of order, and what each account must read back."""
+    """Write a file of made-up documents in batches out of order; returns the rows that each account must read back."""
     made = np.random.default_rng(documents)
     rows: Rows = defaultdict(list)
     with Writer(path, documents_expected=expected) as writer:

@@ -39,7 +39,8 @@ def close(*months: int, at: datetime) -> None:
 
 
 def october(world: World, n: int = 4, **attributed: Any) -> list[Any]:
-    """`n` generations whose whole pool is the floor pool, all of it the first contributor's; October closed."""
+    """Make `n` generations with the base pool as their whole pool, all of it the first contributor's; October
+    closed."""
     made = world.generate(n)
     world.attribute(made, general=[PPB, 0, 0], weight_ppb=0, **attributed)
     close(202609, 202610, at=NOVEMBER)
@@ -53,7 +54,7 @@ def restate(world: World, generations: list[Any], **attributed: Any) -> None:
 
 
 def of_floor(world: World) -> list[int]:
-    """What each contributor has of all floor pools together, corrections included."""
+    """Return each contributor's part of all base pools together, corrections included."""
     kinds = ("distribute_floor", "restate_floor")
     return [
         sum(
@@ -105,7 +106,7 @@ def test_a_voided_generation_gives_its_part_of_the_closed_month_s_floor_pool_bac
     corrections.void_generation(generation=made[0], reason="refunded", at=NOVEMBER)
     world.attribute(world.generate(1), general=[0, PPB, 0], weight_ppb=0)
     close(202611, at=DECEMBER)
-    # Not at the cost of those who share in November's pool.
+    # Not at the cost of the contributors that share in November's pool.
     assert of_floor(world) == [3 * POOL, POOL, 0]
     assert journal.balance(world.floor) == 0
     assert (FloorCorrection.objects.get().pool, FloorCorrection.objects.get().n_generations) == (3 * POOL, 3)
@@ -230,7 +231,7 @@ def test_a_close_that_corrected_does_so_once_and_later_ones_only_what_is_new() -
 
 # --- any history --------------------------------------------------------------------------------------------------
 def from_scratch(world: World) -> dict[int, int]:
-    """contributor -> its part of the floor pools, had every close known what stands now: divided here by hand."""
+    """contributor -> its part of the base pools, had every close known the present facts: divided here by hand."""
     plan = world.plan
     assert plan is not None
     holder_of = dict(Split.objects.values_list("holder_id", "contributor_id"))

@@ -90,7 +90,7 @@ def test_a_generation_is_restated_by_two_people_from_its_page(one: Programme) ->
     assert answer["Location"] == address(one)
     asked.refresh_from_db()
     assert (asked.state, asked.decided_by) == ("running", one.staff["finance_checker"])
-    # What the worker does.
+    # Attribute the generations again, as the worker does.
     one.indexes[0] = index
     one.attribute(one.generations, scores=[0.1875, 0.3125, 0.5], revision=2)
     one.accrue()

@@ -1,4 +1,4 @@
-"""What the ledger has written, nobody changes: neither the application nor the owner of the tables, on no partition."""
+"""Nobody changes a written row of the ledger: neither the application nor the owner of the tables, on no partition."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_the_story_left_books_that_hold(books: Any) -> None:
     assert not [result.name for result in check_all() if result.rows]
 
 
-# What the application role may do with each table of the journal, its partitions included; nothing else.
+# The application role's rights on each table of the journal, its partitions included; nothing else.
 GRANTED = {
     "ledger_accrual": {"SELECT", "INSERT"},
     "ledger_leaf": {"SELECT", "INSERT"},

@@ -1,4 +1,4 @@
-"""Every invariant holds over a programme with everything in it, and each is seen to catch what it is there for.
+"""Every invariant holds over a programme with everything in it, and each is seen to catch its planted violation.
 
 The violations are planted by the superuser with every trigger off, inside a transaction that is rolled back.
 """

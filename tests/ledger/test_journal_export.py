@@ -48,7 +48,7 @@ def beancount(tmp_path: Path, **days: object) -> str:
 
 
 def checked(path: Path) -> str:
-    """What bean-check objects to; nothing, when all is well."""
+    """Return the objections of bean-check; nothing, when all is well."""
     done = subprocess.run([BEAN_CHECK, "--no-cache", path], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode == 0) == (not done.stderr.strip()), done.stderr
     return done.stderr

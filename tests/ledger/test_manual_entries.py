@@ -1,4 +1,4 @@
-"""What is posted by hand: two pairs of eyes, whoever connects, and only where no operation owns the account."""
+"""Manual entries: two pairs of eyes on every connection, and only where no operation owns the account."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_a_rejected_plan_stays_on_record_and_takes_no_effect(at: datetime) -> No
 
 
 def test_no_term_of_a_plan_goes_unread(at: datetime) -> None:
-    """What an index decides (noise floor, weight, method) is the index's; a plan that carried it would promise it."""
+    """An index's terms (noise floor, weight, method) are the index's; a plan that carried them would promise them."""
     fields = {field.name for field in RoyaltyPlan._meta.concrete_fields}
     assert set(operations.plans.TERMS) <= fields
     assert not fields & {"attributor", "noise_z", "weight_low", "weight_high"}

@@ -236,7 +236,7 @@ def test_a_division_that_died_anywhere_goes_on_and_gives_the_same(
         close_october()
     assert october().state == "closing"
     parts = dict(PoolPart.objects.values_list("generation_id", "gross"))
-    # What is attributed while the close lies dead does not change the parts.
+    # An attribution during an interrupted close does not change the parts.
     world.attribute(world.generate(2))
     close_october()
     assert dict(PoolPart.objects.values_list("generation_id", "gross")) == parts

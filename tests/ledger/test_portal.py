@@ -1,4 +1,4 @@
-"""Portal pages of the ledger: whose they are, that they add up, and that they bear any input."""
+"""Portal pages of the ledger: their reader, that they add up, and that they bear any input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a proposed plan would do to a month: both sides exact, nothing written but the preview itself."""
+"""A proposed plan's effect on a month: both sides exact, nothing written but the preview itself."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ DOLLAR = 10**9
 
 
 def own_credits(programme: Programme, place: int) -> dict[str, int]:
-    """generation -> what its documents credit to a contributor, read straight from the tables."""
+    """generation -> the credits of its documents to a contributor, read straight from the tables."""
     account = accounts_of(programme.contributors[place].pk, ("contributor_accrued",))[0].pk
     return {str(d.generation_id): d.credits[account] for d in Accrual.objects.all() if account in d.credits}
 

@@ -1,4 +1,4 @@
-"""The receipt page: what a payee reads, redoes with a calculator and recomputes with a button."""
+"""The receipt page: a payee reads it, redoes it with a calculator and recomputes it with a button."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 
 def text_of(content: bytes) -> str:
-    """What a reader reads of a page."""
+    """Return the page's text as a reader sees it."""
     return html.unescape(" ".join(re.sub(r"<[^>]+>", " ", content.decode()).split()))
 
 

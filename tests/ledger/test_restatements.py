@@ -25,7 +25,7 @@ DECEMBER = datetime(2026, 12, 5, tzinfo=UTC)
 
 
 def from_scratch(world: World) -> dict[str, int]:
-    """owner -> what the last attributions credit, by the published rule and no stored document."""
+    """owner -> the credits of the last attributions, by the published rule and no stored document."""
     credited: dict[str, int] = defaultdict(int)
     for generation in Generation.objects.filter(service=world.service, void__isnull=True):
         last = Attribution.objects.filter(generation=generation).order_by("-revision").first()
@@ -41,7 +41,7 @@ def from_scratch(world: World) -> dict[str, int]:
 
 
 def posted(world: World) -> dict[str, int]:
-    """owner -> what documents brought to its account, over every entry that ever was."""
+    """owner -> the sum that documents brought to its account, over every entry that ever was."""
     sums: dict[str, int] = defaultdict(int)
     lines = Line.objects.filter(account__kind="contributor_accrued", entry__batch_id__isnull=False)
     for owner, amount in lines.values_list("account__owner", "amount"):

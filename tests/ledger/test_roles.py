@@ -1,4 +1,4 @@
-"""Which roles an act of staff takes, whatever page or command asks for it: every operation that names who acts."""
+"""The roles that an act of staff takes, on any page or command: every operation that names its actor."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from tests.worlds.contracts import contract
 
 MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = STAFF_ROLES
 FINANCE = {MAKER, CHECKER}
-# What contributors do for themselves: membership lets them, and no role of staff.
+# The contributors' own acts: membership permits them, and no role of staff.
 THEIRS = {"dispute_receipt"}
 # The mechanism below every proposal: each act hands it its own roles.
 BELOW = {"decide", "reject"}
@@ -157,7 +157,7 @@ LINES: dict[str, Any] = {
 VERB: dict[str, Any] = {"verb": "capital", "reference": "r", "currency": "USD", "amount": CENT}
 RATE: dict[str, Any] = {"jurisdiction": "US", "rate_ppb": 0, "effective_from": date(2027, 1, 1)}
 
-# operation -> (who may, the act on rows that fit)
+# operation -> (permitted roles, the act on rows that fit)
 ACTS: dict[str, tuple[set[str], Act]] = {
     "propose_plan": (FINANCE, lambda w, by: plans.propose_plan(
         by=by, currency="EUR", effective_from=w.at, at=w.at, terms=TERMS)),

@@ -1,4 +1,4 @@
-"""Statements drawn from the ledger itself: what they say is what the tables have, sealed, repeatable and provable."""
+"""Statements drawn from the ledger itself: they agree with the tables, sealed, repeatable and provable."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def test_any_history_adds_up_month_after_month(closed: Programme, steps: list[tu
 
 
 def live_through(programme: Programme, steps: list[tuple[str, int]]) -> int:
-    """Take the steps that the balances allow; returns what was paid and stayed paid."""
+    """Take the steps that the balances allow; returns the sum that was paid and stayed paid."""
     cent, paid = DOLLAR // 100, 0
     for number, (step, size) in enumerate(steps):
         ready = balances_of(programme.contributors[0].pk)[0].payable

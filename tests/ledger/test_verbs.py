@@ -119,7 +119,7 @@ def propose(programme: Programme, verb: str, form: dict[str, str]) -> VerbPropos
 
 
 def decide(programme: Programme, proposal: VerbProposal, decision: str, role: str = "finance_checker") -> str:
-    """Send the decision; return the page that says what came of it."""
+    """Send the decision; return the page that shows the result."""
     client = programme.staff_client(role)
     answer = client.post(f"{PAGE}{proposal.pk}/decide/", {"decision": decision}, follow=True)
     proposal.refresh_from_db()
@@ -351,7 +351,7 @@ THROUGH = {"reserve_payout": "reserve_payouts", "restate_generation": "propose_g
 
 
 def _calls(tree: ast.AST) -> set[str]:
-    """Every name that code mentions: what it calls directly, through its module, or hands on."""
+    """List every name that code mentions: a direct call, a call through its module, or a name handed on."""
     nodes = list(ast.walk(tree))
     return {n.id for n in nodes if isinstance(n, ast.Name)} | {n.attr for n in nodes if isinstance(n, ast.Attribute)}
 

@@ -60,7 +60,7 @@ def test_a_void_after_the_accrual_reverses_every_credit(at: datetime) -> None:
     assert (entry.n_docs, entry.total) == (1, PRICE)
     assert [world.balance("contributor_accrued", i) for i in range(3)] == [0, 0, 0]
     assert journal.balance(AccountKey("service_unbilled", "USD", f"service:{world.service.pk}")) == 0
-    # A later revision of what is void is passed over.
+    # A later revision of a void generation is passed over.
     world.attribute([generation], revision=2)
     assert world.accrue_all() == 0
     assert no_violations()

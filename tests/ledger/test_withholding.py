@@ -1,4 +1,4 @@
-"""The withholding table: the narrowest row counts, from its date on, and two people decide what stands in it."""
+"""The withholding table: the narrowest row counts, from its date on, and two people decide its rows."""
 
 from __future__ import annotations
 
