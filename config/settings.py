@@ -82,6 +82,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "config.middleware.StoreNothingPrivate",
+    "people.console.presence.RememberPresence",
     "django.contrib.messages.middleware.MessageMiddleware",
     "config.middleware.RefuseNul",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -225,6 +226,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+ACCOUNT_ADAPTER = "people.address.AccountAdapter"
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/after-login/"
 ACCOUNT_LOGOUT_REDIRECT_URL = "/"
@@ -257,6 +259,8 @@ SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", SECURE)
 # redirected one would be lost.
 SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^webhooks/"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", False) else None
+# The number of proxies in front that append to X-Forwarded-For. 0: the address of the connection counts.
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0)
 SECURE_HSTS_SECONDS = 31_536_000 if SECURE else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE
 SECURE_CONTENT_TYPE_NOSNIFF = True

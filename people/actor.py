@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
+from django.db import transaction
 
 from people.models import AuditEvent, User
 from people.presentation import dates
@@ -26,6 +29,11 @@ class Presence:
 
 
 NOBODY = Presence()
+PRESENT: ContextVar[Callable[[], Presence] | None] = ContextVar("PRESENT", default=None)
+"""Reads the presence from the request in progress; a middleware sets it (people/console/presence.py)."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class UnableToAct(Exception):
@@ -100,7 +108,13 @@ def audit(
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
 ) -> None:
-    """Write one line of the audit log, committed or rolled back together with the act."""
+    """Write one line of the audit log, in the caller's transaction: committed or rolled back together with the act.
+
+    Without `seen` the line of a person takes the presence of the request in progress, where there is one.
+    """
+    read = PRESENT.get()
+    if by is not None and seen == NOBODY and read is not None:
+        seen = read()
     event = AuditEvent(
         at=at, actor=by, action=action, subject=subject, before=before or {}, after=after or {},
         ip=seen.ip, mfa_age_seconds=seen.mfa_age_seconds, request_id=seen.request_id,
@@ -108,3 +122,84 @@ def audit(
     # The trigger sets these; a value is only needed to pass through the driver.
     event.sequence, event.prev_hash, event.hash = 0, b"", b""
     event.save(force_insert=True)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A member of staff who acts at a moment. Each check raises an error of this module with its sentence."""
+
+    user: User
+    at: datetime
+    seen: Presence = NOBODY
+
+    def require_role(self, *roles: str) -> None:
+        """Raises UnableToAct for a person in none of these staff groups."""
+        require_role(self.user, *roles)
+
+    def require_settled_role(self) -> None:
+        """Raises UnableToActYet where the roles changed within ROLE_COOL_DOWN_HOURS."""
+        require_settled_role(self.user, self.at)
+
+    def require_fresh_factor(self) -> None:
+        """Raises UnableToTrustPresence for a second factor that is missing or older than MFA_AGE_SECONDS_MAX."""
+        require_fresh_factor(self.seen)
+
+    def require_no_conflict(self, conflict: str) -> None:
+        """Raises UnableToActForOneself with the sentence that states the conflict of interest; "" states none."""
+        if conflict:
+            raise UnableToActForOneself(conflict)
+
+    def log(
+        self, action: str, subject: str, *, before: dict[str, Any] | None = None, after: dict[str, Any] | None = None
+    ) -> None:
+        """Write the act into the audit log, in the caller's transaction."""
+        audit(by=self.user, action=action, subject=subject, at=self.at, seen=self.seen, before=before, after=after)
+
+
+def logged(kind: str, *fields: str, key: str = "pk", before: str = "") -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Log each successful call of an operation with `by` and `at`, in one transaction with it.
+
+    The operation returns a row, or a tuple that begins with one. The action is the operation's name. The subject is
+    `kind` and the row's attribute `key`. `after` keeps the `fields` of the row, `before` the state before the act. A
+    call without `by` is no act of a person: it writes no line.
+    """
+
+    def decorate(operation: Callable[P, R]) -> Callable[P, R]:
+        @wraps(operation)
+        def recorded(*arguments: P.args, **options: P.kwargs) -> R:
+            by, at = options.get("by"), options.get("at")
+            if by is None:
+                return operation(*arguments, **options)
+            assert isinstance(by, User)
+            assert isinstance(at, datetime)
+            with transaction.atomic():
+                made = operation(*arguments, **options)
+                row = made[0] if isinstance(made, tuple) else made
+                Actor(by, at).log(
+                    operation.__name__,
+                    f"{kind}:{_attribute(row, key)}",
+                    before={"state": before} if before else None,
+                    after={name: _plain(_attribute(row, name)) for name in fields},
+                )
+            return made
+
+        return recorded
+
+    return decorate
+
+
+def _attribute(row: Any, path: str) -> Any:
+    for name in path.split("."):
+        row = getattr(row, name)
+    return row
+
+
+def _plain(value: Any) -> Any:
+    """Keep what JSON can hold; write anything else as text."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(part) for name, part in value.items()}
+    return str(value)

@@ -15,7 +15,7 @@ from attribution.console.model_services import model_version_page
 from attribution.forms.model_services import BuildIndexForm
 from attribution.models import AttributionIndex, ModelVersion
 from attribution.operations import builds, evaluations, indexes, manifest_items, revisions
-from people.console.guard import recently_authenticated, staff_required
+from people.console.guard import recently_authenticated, staff_required, user_of
 
 REFUSALS = (manifest_items.UnableToBuild, indexes.UnableToAuditIndex)
 
@@ -29,7 +29,7 @@ def queue_build(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     form = BuildIndexForm(version, request.POST)
     if form.is_valid():
         try:
-            builds.queue_build(model_version=version, config=form.config(), at=timezone.now())
+            builds.queue_build(model_version=version, config=form.config(), at=timezone.now(), by=user_of(request))
         except manifest_items.UnableToBuild as reason:
             form.add_error(None, str(reason))
         else:
@@ -45,7 +45,9 @@ def queue_again(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     """Queue a build that nobody queued, or that failed too often: finished steps stay done."""
 
     def again(index: AttributionIndex) -> None:
-        builds.queue_build(model_version=index.model_version, config=index.config, at=timezone.now())
+        builds.queue_build(
+            model_version=index.model_version, config=index.config, at=timezone.now(), by=user_of(request)
+        )
 
     return _hand_over(
         request, public_id, again, "The build is queued again; what was done of the same items is not done twice."
@@ -57,7 +59,7 @@ def queue_again(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
 @require_POST
 def refit(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     def refitted(index: AttributionIndex) -> None:
-        revisions.refit_index(index=index, at=timezone.now())
+        revisions.refit_index(index=index, at=timezone.now(), by=user_of(request))
 
     said = "An index with a basis fitted again is queued. It takes over when it passes its audit."
     return _hand_over(request, public_id, refitted, said)
@@ -68,7 +70,7 @@ def refit(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
 @require_POST
 def queue_audit(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     def audited(index: AttributionIndex) -> None:
-        evaluations.queue_audit(index=index, at=timezone.now())
+        evaluations.queue_audit(index=index, at=timezone.now(), by=user_of(request))
 
     return _hand_over(request, public_id, audited, "The audit is queued. It retrains models, which takes its time.")
 

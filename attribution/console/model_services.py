@@ -19,7 +19,7 @@ from attribution.operations import model_services
 from attribution.queries import model_services as model_services_queries
 from attribution.queries import model_versions
 from attribution.queries.indexes import audit_rows, build_progress
-from people.console.guard import recently_authenticated, staff_required
+from people.console.guard import recently_authenticated, staff_required, user_of
 
 WORKS_SHOWN = 200
 READERS = ("admin", "auditor", "finance_maker", "finance_checker", "compliance")
@@ -40,7 +40,9 @@ def _register(request: HttpRequest, form: RegisterServiceForm) -> HttpResponse:
         raise PermissionDenied("Only an administrator registers a service.")
     if form.is_valid():
         try:
-            service = model_services.register_service(name=form.cleaned_data["name"], at=timezone.now())
+            service = model_services.register_service(
+                name=form.cleaned_data["name"], at=timezone.now(), by=user_of(request)
+            )
         except model_services.UnableToRegisterService as reason:
             form.add_error("name", str(reason))
         else:
@@ -92,7 +94,7 @@ def issue_key(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
                 service=service,
                 scopes=form.cleaned_data["scopes"],
                 expires_at=form.expires_at(at),
-                by=request.user,
+                by=user_of(request),
                 at=at,
             )
         except model_services.UnableToIssueKey as reason:
@@ -113,7 +115,9 @@ def rotate_key(request: HttpRequest, public_id: uuid.UUID, prefix: str) -> HttpR
     form = RotateKeyForm(request.POST)
     if form.is_valid():
         try:
-            key, text = model_services.rotate_key(key=old, overlap=form.overlap(), by=request.user, at=timezone.now())
+            key, text = model_services.rotate_key(
+                key=old, overlap=form.overlap(), by=user_of(request), at=timezone.now()
+            )
         except model_services.UnableToRotateKey as reason:
             form.add_error(None, str(reason))
         else:
@@ -128,7 +132,7 @@ def rotate_key(request: HttpRequest, public_id: uuid.UUID, prefix: str) -> HttpR
 def revoke_key(request: HttpRequest, public_id: uuid.UUID, prefix: str) -> HttpResponse:
     key = get_object_or_404(ServiceKey, service__public_id=public_id, prefix=prefix)
     try:
-        model_services.revoke_key(key=key, at=timezone.now())
+        model_services.revoke_key(key=key, at=timezone.now(), by=user_of(request))
     except model_services.UnableToRevokeKey as reason:
         messages.error(request, str(reason))
     else:
@@ -142,7 +146,7 @@ def set_active(request: HttpRequest, public_id: uuid.UUID, *, active: bool) -> H
     service = get_object_or_404(ModelService, public_id=public_id)
     change = model_services.resume_service if active else model_services.suspend_service
     try:
-        change(service=service)
+        change(service=service, at=timezone.now(), by=user_of(request))
     except model_services.UnableToSuspendService as reason:
         messages.error(request, str(reason))
     else:

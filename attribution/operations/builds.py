@@ -29,6 +29,8 @@ from attribution.operations.indexes import (
     own_generations,
 )
 from attribution.operations.manifest_items import ManifestItems
+from people.actor import logged
+from people.models import User
 
 if TYPE_CHECKING:
     from influence.adapters import LoadedModel
@@ -44,8 +46,9 @@ State = AttributionIndex.State
 log = structlog.get_logger(__name__)
 
 
+@logged("model_version", "public_id", "config", "state", key="model_version.public_id")
 def queue_build(
-    *, model_version: ModelVersion, config: Mapping[str, Any] | None = None, at: datetime
+    *, model_version: ModelVersion, config: Mapping[str, Any] | None = None, at: datetime, by: User | None = None
 ) -> AttributionIndex:
     """Hand the build of an index to the workers; failed steps are tried again. See build_index for `config`."""
     with transaction.atomic():

@@ -11,6 +11,8 @@ from django.db import transaction
 from attribution.models import AttributionIndex, ModelVersion
 from attribution.operations.builds import ERROR_CHARACTERS_MAX, session_lock
 from attribution.operations.indexes import AUDIT_GENERATIONS, UnableToAuditIndex, audit_index, open_built
+from people.actor import logged
+from people.models import User
 
 # Class of the advisory locks of audits; the other half is the index's id.
 LOCK_CLASS = 0x6175
@@ -21,7 +23,8 @@ AUDITABLE = (State.BUILT, State.AUDITED, State.FAILED)
 log = structlog.get_logger(__name__)
 
 
-def queue_audit(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
+@logged("model_version", "public_id", "state", key="model_version.public_id")
+def queue_audit(*, index: AttributionIndex, at: datetime, by: User | None = None) -> AttributionIndex:
     """Hand the evaluation of an index to the workers; audit_index describes the consequences of its result.
 
     Raises UnableToAuditIndex for an index that is not built, is retired, or has its evaluation queued already.

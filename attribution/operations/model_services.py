@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import IntegrityError, transaction
 
 from attribution.models import ModelService, ServiceKey
 from attribution.operations.keys import NewKey, new_key
+from people.actor import logged
+from people.models import User
 
 KEYS_IN_FORCE_MAX = 20
 OVERLAP = timedelta(days=7)
@@ -23,7 +24,12 @@ class UnableToRegisterService(Exception):
     problem = "unable-to-register-service"
 
 
-def register_service(*, name: str, at: datetime) -> ModelService:
+@logged("service", "name", key="public_id")
+def register_service(*, name: str, at: datetime, by: User | None = None) -> ModelService:
+    """Register a model service under a name of its own. `by` is the member of staff who does so.
+
+    Raises UnableToRegisterService.
+    """
     name = name.strip()
     if not 1 <= len(name) <= 100 or not name.isprintable():
         raise UnableToRegisterService("A service's name has 1 to 100 printable characters.")
@@ -41,12 +47,15 @@ class UnableToSuspendService(Exception):
     problem = "unable-to-suspend-service"
 
 
-def suspend_service(*, service: ModelService) -> ModelService:
+@logged("service", "active", key="public_id")
+def suspend_service(*, service: ModelService, at: datetime, by: User | None = None) -> ModelService:
     """Refuse every key of the service until it is resumed. Its reports stay."""
     return _set_active(service, active=False)
 
 
-def resume_service(*, service: ModelService) -> ModelService:
+@logged("service", "active", key="public_id")
+def resume_service(*, service: ModelService, at: datetime, by: User | None = None) -> ModelService:
+    """Accept the keys of a suspended service again."""
     return _set_active(service, active=True)
 
 
@@ -65,13 +74,14 @@ class UnableToIssueKey(Exception):
     problem = "unable-to-issue-key"
 
 
+@logged("service", "prefix", "scopes", "expires_at", key="service.public_id")
 def issue_key(
     *,
     service: ModelService,
     scopes: Collection[str],
     at: datetime,
     expires_at: datetime | None = None,
-    by: Any = None,
+    by: User | None = None,
 ) -> tuple[ServiceKey, str]:
     """Issue a new key and return its text, which is shown here and never again. `by` is the user that asked for it.
 
@@ -99,8 +109,9 @@ class UnableToRotateKey(Exception):
     problem = "unable-to-rotate-key"
 
 
+@logged("service", "prefix", "scopes", "expires_at", "replaces.prefix", key="service.public_id")
 def rotate_key(
-    *, key: ServiceKey, at: datetime, overlap: timedelta = OVERLAP, by: Any = None
+    *, key: ServiceKey, at: datetime, overlap: timedelta = OVERLAP, by: User | None = None
 ) -> tuple[ServiceKey, str]:
     """Issue a new key with the same scopes. The old one goes on for `overlap`, so that callers can change over.
 
@@ -130,7 +141,8 @@ class UnableToRevokeKey(Exception):
     problem = "unable-to-revoke-key"
 
 
-def revoke_key(*, key: ServiceKey, at: datetime) -> ServiceKey:
+@logged("service", "prefix", "revoked_at", key="service.public_id")
+def revoke_key(*, key: ServiceKey, at: datetime, by: User | None = None) -> ServiceKey:
     """End a key now and for good. Raises UnableToRevokeKey if it was revoked before."""
     if not ServiceKey.objects.filter(pk=key.pk, revoked_at__isnull=True).update(revoked_at=at):
         raise UnableToRevokeKey("The key was revoked before.")
@@ -145,7 +157,7 @@ def _create_key(
     *,
     at: datetime,
     expires_at: datetime | None,
-    by: Any,
+    by: User | None,
     replaces: ServiceKey | None = None,
 ) -> ServiceKey:
     return ServiceKey.objects.create(

@@ -15,6 +15,8 @@ from attribution.operations.indexes import describe_condition, directory_of, loa
 from attribution.operations.manifest_items import ManifestItems, UnableToBuild, removed_works
 from contributors.models import Consent, SplitProposal, Work
 from contributors.queries.consents import consents_in_force
+from people.actor import logged
+from people.models import User
 
 # Class of the advisory locks of indexes that are revised; the other half is the index's id.
 LOCK_CLASS = 0x7265
@@ -166,7 +168,8 @@ def _revise(index: AttributionIndex, *, at: datetime) -> AttributionIndex:
     return row
 
 
-def refit_index(*, index: AttributionIndex, at: datetime) -> AttributionIndex:
+@logged("model_version", "public_id", "config", "state", key="model_version.public_id")
+def refit_index(*, index: AttributionIndex, at: datetime, by: User | None = None) -> AttributionIndex:
     """Queue an index of the same configuration with a basis fitted again on the items that count now.
 
     It takes over when it passes its evaluation, as any later index does. Raises UnableToBuild while one of them is

@@ -18,7 +18,7 @@ from ledger.operations.accruals import UnableToAccrue
 from ledger.operations.closing import UnableToClose, close_period
 from ledger.operations.sealing import UnableToSeal, seal_period  # fmt: skip
 from ledger.queries import books
-from people.console.guard import recently_authenticated, staff_required
+from people.console.guard import recently_authenticated, staff_required, user_of
 
 UNACCRUED_SHOWN_MAX = 200
 PERIOD_TONES = {"open": "info", "closing": "warn", "closed": "neutral", "sealed": "good"}
@@ -97,7 +97,7 @@ def _action(found: Period) -> Action | None:
 def close(request: HttpRequest, code: str) -> HttpResponseRedirect:
     found = _period(code)
     try:
-        closed = close_period(period=found.pk, at=timezone.now())
+        closed = close_period(period=found.pk, at=timezone.now(), by=user_of(request))
     except (UnableToClose, UnableToAccrue) as error:
         messages.error(request, str(error))
     else:
@@ -111,7 +111,7 @@ def close(request: HttpRequest, code: str) -> HttpResponseRedirect:
 def seal(request: HttpRequest, code: str) -> HttpResponseRedirect:
     found = _period(code)
     try:
-        sealed = seal_period(period=found.pk, at=timezone.now())
+        sealed = seal_period(period=found.pk, at=timezone.now(), by=user_of(request))
     except UnableToSeal as error:
         messages.error(request, str(error))
     else:

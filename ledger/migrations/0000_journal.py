@@ -11,5 +11,5 @@ JOURNAL = Path(__file__).with_suffix(".sql").read_text()
 
 
 class Migration(migrations.Migration):
-    dependencies = [("config", "0000_privileges")]
+    dependencies = [("config", "0000_privileges"), ("people", "0001_initial")]
     operations = [migrations.RunSQL(JOURNAL, migrations.RunSQL.noop)]

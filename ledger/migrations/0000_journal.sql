@@ -65,6 +65,8 @@ CREATE TABLE ledger_period (
   root bytea UNIQUE CONSTRAINT root_chains_to_the_previous_one CHECK (root = sha256(prev_root || merkle_root)),
   closed_at timestamptz,
   sealed_at timestamptz,
+  closed_by_id bigint REFERENCES people_user,
+  sealed_by_id bigint REFERENCES people_user,
   CONSTRAINT period_is_a_month CHECK (
     starts = make_date(id / 100, id % 100, 1) AND ends = (starts + interval '1 month')::date),
   CONSTRAINT a_closed_period_says_when CHECK ((state IN ('closed', 'sealed')) = (closed_at IS NOT NULL)),

@@ -128,6 +128,9 @@ class Period(models.Model):
     root = models.BinaryField(max_length=32, null=True)
     closed_at = models.DateTimeField(null=True)
     sealed_at = models.DateTimeField(null=True)
+    # Null where a command did it, for no person.
+    closed_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, related_name="+")
+    sealed_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, related_name="+")
 
     class Meta:
         managed = False

@@ -19,7 +19,7 @@ from ledger.models import AdvanceCancellation, AdvanceProposal, Contract, EntryK
 from ledger.money import ASSETS, UNITS_MAX, asset, whole_minor
 from ledger.operations.periods import dated
 from ledger.operations.proposals import decide, propose, reject, undecided
-from people.actor import lacks_role
+from people.actor import lacks_role, logged
 from people.models import User
 from people.presentation import amounts
 
@@ -49,6 +49,7 @@ class UnableToCancelAdvance(Exception):
     problem = "advance-not-cancellable"
 
 
+@logged("advance", "contract_id", "currency", "amount", "reason", "reference", "state")
 def propose_advance(
     *, contract: Contract, amount: int, currency: str, reason: str, reference: str, by: User, at: datetime
 ) -> AdvanceProposal:
@@ -79,6 +80,7 @@ def propose_advance(
     return propose(row, "an_equal_advance_is_proposed_once_at_a_time", UnableToProposeAdvance)
 
 
+@logged("advance", "currency", "amount", "entry_id", "state", before="proposed")
 def grant_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> AdvanceProposal:
     """Make payable what somebody else proposed. Raises UnableToGrantAdvance."""
     with transaction.atomic():
@@ -104,6 +106,7 @@ def grant_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> Advanc
         )
 
 
+@logged("advance", "currency", "amount", "state", before="proposed")
 def reject_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> AdvanceProposal:
     """Turn a proposal down; its proposer may take it back so."""
     return reject(advance, roles=PROPOSERS, by=by, at=at, refusal=UnableToGrantAdvance)
@@ -139,6 +142,7 @@ def cancellable(advance: AdvanceProposal) -> tuple[int, Way | None]:
     return left, None if arrived is None else Way.WRITE_OFF
 
 
+@logged("advance", "pk", "way", "reason", "state", key="advance_id")
 def propose_cancellation(
     *, advance: AdvanceProposal, way: str, reason: str, by: User, at: datetime
 ) -> AdvanceCancellation:
@@ -178,6 +182,7 @@ def _cancellable(advance: AdvanceProposal, way: str) -> int:
     return left
 
 
+@logged("advance", "pk", "way", "amount", "entry_id", "state", key="advance_id", before="proposed")
 def post_cancellation(*, cancellation: AdvanceCancellation, by: User, at: datetime) -> AdvanceCancellation:
     """Cancel what is open now of the advance, as somebody else proposed. Raises UnableToCancelAdvance, and UnableToPost
     (below-minimum) where what is payable went elsewhere; then the proposal stands as it was."""
@@ -212,6 +217,7 @@ def post_cancellation(*, cancellation: AdvanceCancellation, by: User, at: dateti
         )  # fmt: skip
 
 
+@logged("advance", "pk", "way", "state", key="advance_id", before="proposed")
 def reject_cancellation(*, cancellation: AdvanceCancellation, by: User, at: datetime) -> AdvanceCancellation:
     """Turn a proposal down; its proposer may take it back so."""
     return reject(cancellation, roles=PROPOSERS, by=by, at=at, refusal=UnableToCancelAdvance)

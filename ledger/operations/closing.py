@@ -23,8 +23,11 @@ from ledger.operations.pools import accrue_pools, declare_own_pools, pools_lacki
 from ledger.operations.reserves import release_reserves, write_instalments
 from ledger.queries.contracts import versions_in_force
 from ledger.queries.parties import load_parties
+from people.actor import Actor, lacks_role
+from people.models import User
 
 CHUNK_CONTRIBUTORS = 1000
+CLOSERS = ("finance_checker",)
 
 
 class UnableToClose(Exception):
@@ -34,15 +37,18 @@ class UnableToClose(Exception):
     problem = "period-not-closable"
 
 
-def close_period(*, period: Period | int, at: datetime) -> Period:
+def close_period(*, period: Period | int, at: datetime, by: User | None = None) -> Period:
     """Close a month that is over: accrue what is attributed, divide its pools, carry what restatements change in the
     floor pools of closed months, distribute its own, make up
     guarantees, recover debts, recoup advances, hold reserves back, make what is left payable, list what was not
     accrued; then release what earlier closes held and is due. Run again after a crash, it finishes; on a closed
-    period it does nothing.
+    period it does nothing. The period and the audit log keep `by`, the person who closes it.
 
-    Raises UnableToClose: no such period, the month is not over, the one before is not closed, or a pool is lacking.
+    Raises UnableToClose: no such period, the month is not over, the one before is not closed, a pool is
+    lacking, or `by` lacks the role.
     """
+    if by is not None and (refusal := lacks_role(by=by, roles=CLOSERS)):
+        raise UnableToClose(refusal)
     number = period if isinstance(period, int) else period.pk
     month = Period.objects.filter(pk=number).first()
     if month is None:
@@ -69,14 +75,14 @@ def close_period(*, period: Period | int, at: datetime) -> Period:
         _run_step(month, EntryKind(kind))
     list_unaccrued(month, at)
     crashpoint(ClosePoint.UNACCRUED_LISTED)
-    month = _advance(month, Period.State.CLOSED, at)
+    month = _advance(month, Period.State.CLOSED, at, by)
     crashpoint(ClosePoint.CLOSED)
     release_reserves(at=at)
     hold_contested(at=at)
     return month
 
 
-def _advance(month: Period, state: Period.State, at: datetime) -> Period:
+def _advance(month: Period, state: Period.State, at: datetime, by: User | None = None) -> Period:
     try:
         with transaction.atomic():
             journal.hold_still()
@@ -88,7 +94,11 @@ def _advance(month: Period, state: Period.State, at: datetime) -> Period:
                     raise UnableToClose(" ".join(lacking))
                 fresh.state = state
                 fresh.closed_at = at if state == Period.State.CLOSED else None
-                fresh.save(update_fields=["state", "closed_at"])
+                fresh.closed_by = by if state == Period.State.CLOSED else None
+                fresh.save(update_fields=["state", "closed_at", "closed_by"])
+                if by is not None:
+                    moved = {"before": {"state": Period.State.CLOSING}, "after": {"state": state}}
+                    Actor(by, at).log("close_period", f"period:{fresh.code}", **moved)
             return fresh
     except DatabaseError as error:
         raise UnableToClose(str(error).splitlines()[0]) from error

@@ -18,6 +18,7 @@ from ledger.journal import AccountKey, post
 from ledger.models import Account, EntryKind, Period
 from ledger.operations.periods import dated
 from ledger.operations.verbs import post_verb
+from people.actor import logged
 from people.models import User
 
 DECIDERS = ("finance_checker", "compliance")
@@ -63,6 +64,7 @@ def _hold(dispute: int, at: datetime) -> int:
     return held
 
 
+@logged("contest", "state", "answer", before="open")
 def decide_contest(*, dispute: SplitDispute, upheld: bool, answer: str, by: User, at: datetime) -> SplitDispute:
     """Give all that a contested share earned to who claimed it (upheld) or to whom it was split to.
 

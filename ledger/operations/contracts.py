@@ -18,7 +18,7 @@ from ledger.models import Contract, ContractTerms, Period, period_of
 from ledger.money import ASSETS
 from ledger.operations.proposals import decide, reject, undecided
 from ledger.queries.contracts import versions_in_force
-from people.actor import lacks_role
+from people.actor import lacks_role, logged
 from people.models import User
 
 PROPOSERS = ("finance_maker", "finance_checker")
@@ -50,6 +50,7 @@ class UnableToAdoptTerms(Exception):
     problem = "terms-not-adoptable"
 
 
+@logged("contract", "contributor_id", "code", "title")
 def record_contract(*, contributor: Contributor, code: str, title: str, by: User, at: datetime) -> Contract:
     """Open a contract of a contributor under a code. It says nothing until terms of it are adopted."""
     if refusal := lacks_role(by=by, roles=PROPOSERS):
@@ -67,6 +68,7 @@ def record_contract(*, contributor: Contributor, code: str, title: str, by: User
     return contract
 
 
+@logged("contract", "version", "effective_from", "state", key="contract_id")
 def propose_terms(
     *, contract: Contract, effective_from: date, by: User, at: datetime, terms: Mapping[str, Any]
 ) -> ContractTerms:
@@ -116,6 +118,7 @@ def _check_holders(row: ContractTerms) -> None:
         raise UnableToProposeTerms(f"{row.contract.contributor} has no part in holder {foreign[0]}.")
 
 
+@logged("contract", "version", "effective_from", "state", key="contract_id", before="proposed")
 def adopt_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTerms:
     """Let proposed terms take effect from their month on.
 
@@ -139,6 +142,7 @@ def adopt_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTerm
         return decide(fresh, ContractTerms.State.ADOPTED, by=by, at=at, refusal=UnableToAdoptTerms)
 
 
+@logged("contract", "version", "state", key="contract_id", before="proposed")
 def reject_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTerms:
     """Turn a proposal down; its proposer may do so too. It stays on record."""
     return reject(terms, roles=PROPOSERS, by=by, at=at, refusal=UnableToAdoptTerms)

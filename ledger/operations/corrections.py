@@ -21,7 +21,7 @@ from ledger import journal
 from ledger.models import EntryKind, Restatement, Void, period_of, utc_date
 from ledger.operations.accruals import accrue, dates_of, hold_sweeps, opposite, standing
 from ledger.queries.archived import archived_of, is_archived
-from people.actor import lacks_role
+from people.actor import lacks_role, logged
 from people.models import User
 
 BATCH_MAX = 64
@@ -42,6 +42,7 @@ class UnableToVoid(Exception):
         self.status, self.problem = status, problem
 
 
+@logged("generation", "reason", "detail")
 def void_generation(
     *, generation: Generation, reason: str, at: datetime, detail: str = "", by: User | None = None
 ) -> Void:
@@ -117,6 +118,7 @@ def restate_generation(*, generation: Generation, at: datetime) -> int:
     return revision
 
 
+@logged("restatement", "index_id", "since", "reason", "state")
 def propose_restatement(
     *, index: AttributionIndex, since: datetime, reason: str, by: User, at: datetime
 ) -> Restatement:
@@ -142,6 +144,7 @@ def propose_restatement(
         raise UnableToRestate("A restatement by this index is proposed or under way.") from error
 
 
+@logged("restatement", "generation_id", "reason", "state")
 def propose_generation_restatement(*, generation: Generation, reason: str, by: User, at: datetime) -> Restatement:
     """Propose that one generation is attributed again by the index that serves its model version now.
 
@@ -187,6 +190,7 @@ def _serving(generation: Generation) -> AttributionIndex | None:
     return rows.filter(state=AttributionIndex.State.AUDITED).first()
 
 
+@logged("restatement", "index_id", "generation_id", "state", before="proposed")
 def confirm_restatement(*, restatement: Restatement, by: User, at: datetime) -> Restatement:
     """Let a proposed restatement run. Raises UnableToRestate: confirmed by its proposer, or decided already."""
     with transaction.atomic():
@@ -208,6 +212,7 @@ def _serves(restatement: Restatement) -> bool:
     return rows.filter(state=AttributionIndex.State.AUDITED).exists()
 
 
+@logged("restatement", "index_id", "generation_id", "state", before="proposed")
 def reject_restatement(*, restatement: Restatement, by: User, at: datetime) -> Restatement:
     """Turn a proposal down; its proposer may do so too."""
     with transaction.atomic():

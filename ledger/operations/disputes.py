@@ -12,6 +12,7 @@ from contributors.operations.deciding import why_not_decide
 from ledger.models import ReceiptDispute
 from ledger.models.disputes import WORDS_MAX
 from ledger.queries import receipt
+from people.actor import logged
 from people.models import User
 
 OPEN_MAX = 50
@@ -73,6 +74,7 @@ def withdraw_dispute(*, dispute: ReceiptDispute, at: datetime) -> ReceiptDispute
     return fresh
 
 
+@logged("dispute", "state", "answer", before="open")
 def answer_dispute(*, dispute: ReceiptDispute, upheld: bool, words: str, by: User, at: datetime) -> ReceiptDispute:
     """Decide a dispute and tell the contributor why. Upheld, its generation is to be attributed again: that restates
     the receipt, and the journal shows both.

@@ -15,7 +15,7 @@ from ledger.models import EntryKind, ManualEntry
 from ledger.money import UNITS_MAX
 from ledger.operations.periods import dated
 from ledger.operations.proposals import decide, propose, reject, undecided
-from people.actor import lacks_role
+from people.actor import lacks_role, logged
 from people.models import User
 
 LINES_MAX = 20
@@ -45,6 +45,7 @@ class UnableToPostManualEntry(Exception):
     problem = "manual-entry-not-postable"
 
 
+@logged("manual_entry", "lines", "reason", "reference", "state")
 def propose_manual_entry(
     *, lines: Sequence[tuple[AccountKey, int]], reason: str, reference: str, by: User, at: datetime
 ) -> ManualEntry:
@@ -74,6 +75,7 @@ def propose_manual_entry(
     return propose(row, "an_equal_manual_entry_is_proposed_once_at_a_time", UnableToProposeManualEntry)
 
 
+@logged("manual_entry", "lines", "entry_id", "state", before="proposed")
 def post_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualEntry:
     """Post what somebody else proposed. Raises UnableToPostManualEntry, and UnableToPost (below-minimum): then the
     proposal stands as it was."""
@@ -101,6 +103,7 @@ def _contributors_of(manual: ManualEntry) -> list[int]:
     return [int(number) for number in numbers if number.isdecimal()]
 
 
+@logged("manual_entry", "lines", "state", before="proposed")
 def reject_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualEntry:
     """Turn a proposal down; its proposer may take it back so."""
     return reject(manual, roles=PROPOSERS, by=by, at=at, refusal=UnableToPostManualEntry)

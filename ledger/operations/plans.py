@@ -15,7 +15,7 @@ from ledger import journal
 from ledger.models import Period, Refusal, RoyaltyPlan, period_of, utc_date
 from ledger.money import ASSETS
 from ledger.operations.contracts import broken_rules
-from people.actor import lacks_role
+from people.actor import lacks_role, logged
 from people.models import User
 
 PROPOSERS = ("finance_maker", "finance_checker")
@@ -40,6 +40,7 @@ class UnableToAdoptPlan(Exception):
     problem = "plan-not-adoptable"
 
 
+@logged("plan", "currency", "version", "effective_from", "state")
 def propose_plan(
     *, by: User, currency: str, effective_from: datetime, at: datetime, terms: Mapping[str, Any]
 ) -> RoyaltyPlan:
@@ -75,6 +76,7 @@ def propose_plan(
     return plan
 
 
+@logged("plan", "currency", "version", "effective_from", "state", before="proposed")
 def adopt_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
     """Let a proposed plan take effect from its date on. What was refused for want of it is tried again.
 
@@ -115,6 +117,7 @@ def adopt_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
     return fresh
 
 
+@logged("plan", "currency", "version", "state", before="proposed")
 def reject_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
     """Turn a proposal down; its proposer may do so too. It stays on record, and its number is not used again."""
     with transaction.atomic():

@@ -32,7 +32,7 @@ from ledger.models import (
 from ledger.money import UNITS_MAX
 from ledger.operations.accruals import SWEEP_MAX, divided, documents_of, hold_sweeps, key_of_pairs
 from ledger.operations.plans import plan_at
-from people.actor import lacks_role
+from people.actor import lacks_role, logged
 from people.models import User
 
 State = PeriodPool.State
@@ -48,6 +48,7 @@ class UnableToDeclarePool(Exception):
     problem = "pool-not-declarable"
 
 
+@logged("plan", "pk", "period", "amount", "state", key="plan_id")
 def propose_pool(
     *, plan: RoyaltyPlan, period: Period, amount: int, by: User, at: datetime, note: str = ""
 ) -> PeriodPool:
@@ -73,6 +74,7 @@ def propose_pool(
         )
 
 
+@logged("plan", "pk", "period", "amount", "state", key="plan_id", before="proposed")
 def declare_pool(*, pool: PeriodPool, by: User, at: datetime) -> PeriodPool:
     """Declare a proposed pool: it is debited to the programme or the plan's service, and waits for the close.
 
@@ -92,6 +94,7 @@ def declare_pool(*, pool: PeriodPool, by: User, at: datetime) -> PeriodPool:
     return fresh
 
 
+@logged("plan", "pk", "period", "amount", "state", key="plan_id", before="proposed")
 def reject_pool(*, pool: PeriodPool, by: User, at: datetime) -> PeriodPool:
     """Turn a proposal down; its proposer may do so too. It stays on record, and another can be proposed."""
     with transaction.atomic():

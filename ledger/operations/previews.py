@@ -19,7 +19,7 @@ from ledger.models import Period, PlanPreview, RoyaltyPlan
 from ledger.operations.floors import equal_weights, share_out
 from ledger.operations.plans import PROPOSERS
 from ledger.operations.pools import bounds, expected_part
-from people.actor import lacks_role
+from people.actor import lacks_role, logged
 from people.models import User
 
 # The lines of a preview, each under the plans in effect and under the proposal.
@@ -93,6 +93,7 @@ class _Side:
         self.counts["contributors"] = self.counts["attributed"] + self.counts["floor_out"]
 
 
+@logged("plan", "pk", "period", key="plan_id")
 def request_preview(*, plan: RoyaltyPlan, period: Period, by: User, at: datetime) -> PlanPreview:
     """Ask for a proposal's preview over a month; one that waits already is returned. Computed by `compute_preview`."""
     if refusal := lacks_role(by=by, roles=PROPOSERS):

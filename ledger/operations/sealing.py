@@ -15,8 +15,11 @@ from django.db import connection, transaction
 
 from ledger import proof
 from ledger.models import Period, previous_period
+from people.actor import Actor, lacks_role
+from people.models import User
 
 BATCH_LEAVES = 5000
+SEALERS = ("finance_checker",)
 
 
 class UnableToSeal(Exception):
@@ -38,8 +41,13 @@ class _Leaf:
     credits_sha256: bytes
 
 
-def seal_period(*, period: Period | int, at: datetime) -> Period:
-    """Seal a closed period. Done once; a sealed period is returned as it is."""
+def seal_period(*, period: Period | int, at: datetime, by: User | None = None) -> Period:
+    """Seal a closed period. Done once; a sealed period is returned as it is. The period keeps `by`, the sealer.
+
+    Raises UnableToSeal: it is not closed, the one before is not sealed, or `by` lacks the role.
+    """
+    if by is not None and (refusal := lacks_role(by=by, roles=SEALERS)):
+        raise UnableToSeal(refusal)
     number = period if isinstance(period, int) else period.pk
     with transaction.atomic():
         with connection.cursor() as cursor:
@@ -57,10 +65,13 @@ def seal_period(*, period: Period | int, at: datetime) -> Period:
         previous = before.root_hex if before else proof.NO_ROOT
         salt = secrets.token_bytes(32)
         tree = proof.tree_root(_write_leaves(month, salt))
-        month.state, month.sealed_at, month.salt = Period.State.SEALED, at, salt
+        month.state, month.sealed_at, month.sealed_by, month.salt = Period.State.SEALED, at, by, salt
         month.merkle_root, month.prev_root = bytes.fromhex(tree), bytes.fromhex(previous)
         month.root = bytes.fromhex(proof.period_root(tree=tree, previous=previous))
-        month.save(update_fields=["state", "sealed_at", "salt", "merkle_root", "prev_root", "root"])
+        month.save(update_fields=["state", "sealed_at", "sealed_by", "salt", "merkle_root", "prev_root", "root"])
+        if by is not None:
+            moved = {"before": {"state": Period.State.CLOSED}, "after": {"state": month.state, "root": month.root_hex}}
+            Actor(by, at).log("seal_period", f"period:{month.code}", **moved)
     return month
 
 

@@ -11,7 +11,7 @@ from contributors.operations.deciding import why_not_decide
 from ledger.models import WithholdingRate, utc_date
 from ledger.operations.contracts import broken_rules
 from ledger.operations.proposals import decide, reject, undecided
-from people.actor import lacks_role
+from people.actor import lacks_role, logged
 from people.models import User
 from people.presentation.countries import COUNTRIES
 
@@ -33,6 +33,7 @@ class UnableToAdoptRate(Exception):
     problem = "withholding-rate-not-adoptable"
 
 
+@logged("withholding_rate", "jurisdiction", "country", "form", "rate_ppb", "effective_from", "state")
 def propose_withholding_rate(
     *,
     jurisdiction: str,
@@ -67,6 +68,7 @@ def propose_withholding_rate(
     return row
 
 
+@logged("withholding_rate", "jurisdiction", "country", "form", "rate_ppb", "effective_from", "state", before="proposed")
 def adopt_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> WithholdingRate:
     """Let a rate count from its date on. Where a rate is in force already, that date is not in the past."""
     with transaction.atomic():
@@ -83,6 +85,7 @@ def adopt_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> 
         return decide(fresh, WithholdingRate.State.ADOPTED, by=by, at=at, refusal=UnableToAdoptRate)
 
 
+@logged("withholding_rate", "jurisdiction", "country", "form", "rate_ppb", "effective_from", "state", before="proposed")
 def reject_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> WithholdingRate:
     """Turn a proposal down; its proposer may take it back so."""
     return reject(rate, roles=PROPOSERS, by=by, at=at, refusal=UnableToAdoptRate)

@@ -19,10 +19,11 @@ from ledger.operations.corrections import (
     void_generation,
 )
 from ledger.operations.proposals import decide, reject, undecided
-from people.actor import lacks_role
+from people.actor import lacks_role, logged
 from people.models import User
 
 
+@logged("generation", "reason", "detail", "state", key="generation_id")
 def propose_void(*, generation: Generation, reason: str, detail: str, by: User, at: datetime) -> VoidProposal:
     """Propose that staff take a generation back, for somebody else to confirm. `detail` says why it is not the service
     that does so; contributors read it on their receipts.
@@ -48,6 +49,7 @@ def propose_void(*, generation: Generation, reason: str, detail: str, by: User, 
         raise UnableToVoid("Somebody proposed to void it already; decide on that first.") from error
 
 
+@logged("generation", "reason", "state", key="generation_id", before="proposed")
 def confirm_void(*, proposal: VoidProposal, by: User, at: datetime) -> VoidProposal:
     """Void what somebody else proposed. Raises UnableToVoid: decided already, the same person, or void by now."""
     with transaction.atomic():
@@ -64,6 +66,7 @@ def confirm_void(*, proposal: VoidProposal, by: User, at: datetime) -> VoidPropo
         return decide(fresh, VoidProposal.State.VOIDED, by=by, at=at, refusal=UnableToVoid)
 
 
+@logged("generation", "reason", "state", key="generation_id", before="proposed")
 def reject_void(*, proposal: VoidProposal, by: User, at: datetime) -> VoidProposal:
     """Turn a proposed void down; its proposer may take it back so."""
     return reject(proposal, roles=PROPOSERS, by=by, at=at, refusal=UnableToVoid)

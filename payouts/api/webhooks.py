@@ -20,6 +20,7 @@ from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import WebhookEvent
 from payouts.rails.stripe import webhooks
 from payouts.reconciliation import inbox
+from people.address import client_address
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +73,7 @@ REFUSED_PER_MINUTE_MAX = 60
 def _too_many_refused(request: HttpRequest) -> bool:
     """Count one more refused delivery of this address. A rightly signed delivery is never counted and always taken.
     Otherwise an attacker behind the same proxy could shut Stripe out."""
-    key = f"webhook-refused:{request.META.get('REMOTE_ADDR', '')}:{int(timezone.now().timestamp()) // 60}"
+    key = f"webhook-refused:{client_address(request) or ''}:{int(timezone.now().timestamp()) // 60}"
     with contextlib.suppress(Exception):
         cache.add(key, 0, timeout=120)
         return int(cache.incr(key)) > REFUSED_PER_MINUTE_MAX

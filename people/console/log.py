@@ -12,6 +12,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from people.console.guard import staff_required
+from people.console.subjects import subject_of
 from people.models import STAFF_ROLES, AuditEvent
 from people.presentation import csv
 from people.queries import audit as audit_queries
@@ -28,11 +29,13 @@ def audit(request: HttpRequest) -> HttpResponse:
         events = events.filter(action=action)
     if search:
         events = events.filter(subject__icontains=search)
+    page = Paginator(events, EVENTS_PAGE).get_page(request.GET.get("page"))
     return render(
         request,
         "people/console/audit.html",
         {
-            "page_obj": Paginator(events, EVENTS_PAGE).get_page(request.GET.get("page")),
+            "page_obj": page,
+            "lines": [(event, subject_of(event.subject)) for event in page],
             "actions": AuditEvent.objects.values_list("action", flat=True).distinct().order_by("action"),
             "chosen": action,
             "search": search,

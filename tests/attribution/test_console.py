@@ -16,6 +16,7 @@ from attribution.forms.model_services import BuildIndexForm
 from attribution.models import AttributionIndex, ModelService, ModelVersion, ServiceKey
 from attribution.operations import builds, evaluations, indexes, model_services
 from attribution.operations.keys import UnableToProve, prove
+from people.models import AuditEvent
 from tests.attribution.conftest import NOW, Programme
 from tests.worlds import people
 
@@ -102,6 +103,8 @@ def test_a_key_is_rotated_with_an_overlap_and_revoked(admin: Client, indexed: Pr
     assert prove(indexed.key, at=later) == old
     assert "Rotated, ending" in page(admin, address_of(indexed.service))
     answer = admin.post(f"{address_of(indexed.service)}keys/{old.prefix}/revoke/")
+    acts = AuditEvent.objects.order_by("sequence").values_list("action", flat=True)
+    assert list(acts) == ["rotate_key", "revoke_key"]
     assert answer.headers["Location"] == address_of(indexed.service)
     with pytest.raises(UnableToProve, match="revoked"):
         prove(indexed.key, at=timezone.now())
@@ -118,6 +121,9 @@ def test_a_key_that_was_rotated_before_is_not_rotated_again(admin: Client, index
 
 def test_a_service_is_suspended_and_resumed(admin: Client, indexed: Programme) -> None:
     admin.post(f"{address_of(indexed.service)}suspend/")
+    line = AuditEvent.objects.get(subject=f"service:{indexed.service.public_id}")
+    assert (line.action, line.after, line.ip) == ("suspend_service", {"active": False}, "127.0.0.1")
+    assert line.actor is not None
     with pytest.raises(UnableToProve, match="suspended"):
         prove(indexed.key, at=timezone.now())
     assert "Suspended" in page(admin, SERVICES)

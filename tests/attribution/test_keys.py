@@ -118,12 +118,12 @@ def test_a_revoked_key_is_refused_at_once_and_for_good(service: ModelService, at
 
 def test_a_suspended_service_proves_nothing_until_it_is_resumed(service: ModelService, at: datetime) -> None:
     _, text = issued(service, at)
-    model_services.suspend_service(service=service)
+    model_services.suspend_service(service=service, at=at)
     with pytest.raises(UnableToProve, match="suspended"):
         prove(text, at=at)
     with pytest.raises(model_services.UnableToSuspendService):
-        model_services.suspend_service(service=service)
-    model_services.resume_service(service=service)
+        model_services.suspend_service(service=service, at=at)
+    model_services.resume_service(service=service, at=at)
     prove(text, at=at)
 
 

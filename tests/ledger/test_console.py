@@ -13,6 +13,7 @@ from django.utils.timezone import now
 from ledger.models import Entry, Period
 from ledger.operations import periods
 from ledger.queries import books
+from people.models import AuditEvent
 from people.presentation.amounts import grouped
 from tests.ledger.test_receipts import text_of
 from tests.worlds.programme import OCTOBER, Programme
@@ -170,6 +171,17 @@ def test_a_checker_closes_and_seals_a_month_that_is_over(accrued: Programme) -> 
     period = Period.objects.get(pk=OCTOBER)
     assert period.state == "sealed"
     assert bytes(period.root or b"").hex() in text_of(response.content)
+    lines = AuditEvent.objects.filter(subject="period:2026-10").order_by("sequence")
+    assert [(line.action, line.after["state"]) for line in lines] == [
+        ("close_period", "closed"),
+        ("seal_period", "sealed"),
+    ]
+    # The presence comes from the request in progress.
+    assert [(line.ip, line.mfa_age_seconds is not None) for line in lines] == [("127.0.0.1", True)] * 2
+    assert period.closed_by == period.sealed_by == lines[0].actor
+    assert text_of(response.content).count(f", by {period.closed_by}") == 2
+    log = accrued.staff_client("auditor").get("/console/audit/").content.decode()
+    assert '<a href="/console/periods/2026-10/">Period 2026-10</a>' in log
 
 
 def test_the_reason_is_shown_when_a_month_cannot_be_closed_or_sealed(accrued: Programme) -> None:

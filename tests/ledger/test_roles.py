@@ -32,6 +32,7 @@ from ledger.models import (
 )
 from ledger.operations import (
     advances,
+    closing,
     contests,
     contracts,
     corrections,
@@ -39,12 +40,13 @@ from ledger.operations import (
     plans,
     pools,
     previews,
+    sealing,
     taxes,
     verb_proposals,
     voids,
 )
 from ledger.operations.manual import post_manual_entry, propose_manual_entry, reject_manual_entry
-from people.models import STAFF_ROLES, User
+from people.models import STAFF_ROLES, AuditEvent, User
 from people.operations import users
 from tests.worlds.books import CENT, TERMS, World, build_world
 from tests.worlds.contracts import contract
@@ -151,6 +153,10 @@ def disputed(world: World) -> ReceiptDispute:
     )  # fmt: skip
 
 
+def closed(world: World) -> Period:
+    return closing.close_period(period=202610, at=world.at)
+
+
 LINES: dict[str, Any] = {
     "lines": [(AccountKey("bank", "USD"), -CENT), (AccountKey("fees", "USD"), CENT)], "reason": "r", "reference": "r",
 }  # fmt: skip
@@ -213,6 +219,8 @@ ACTS: dict[str, tuple[set[str], Act]] = {
         generation=generation(w), reason="test", detail="d", by=by, at=w.at)),
     "decide_contest": ({CHECKER, COMPLIANCE}, lambda w, by: contests.decide_contest(
         dispute=contested(w), upheld=False, answer="no", by=by, at=w.at)),
+    "close_period": ({CHECKER}, lambda w, by: closing.close_period(period=202610, by=by, at=w.at)),
+    "seal_period": ({CHECKER}, lambda w, by: sealing.seal_period(period=closed(w), by=by, at=w.at)),
     "answer_dispute": ({CHECKER, COMPLIANCE}, lambda w, by: disputes.answer_dispute(
         dispute=disputed(w), upheld=False, words="no", by=by, at=w.at)),
 }  # fmt: skip
@@ -265,9 +273,12 @@ def test_an_act_is_refused_to_who_lacks_the_role(world: World, name: str) -> Non
 
 # A void by staff also takes the proposal of somebody else, or the database refuses it at commit.
 @pytest.mark.parametrize("name", sorted(ACTS.keys() - {"void_generation"}))
-def test_an_act_is_open_to_each_role_that_may(world: World, name: str) -> None:
+def test_an_act_is_open_to_each_role_that_may_and_logged(world: World, name: str) -> None:
     may, act = ACTS[name]
-    assert act(world, by_role(world, sorted(may)[0])) is not None
+    by = by_role(world, sorted(may)[0])
+    assert act(world, by) is not None
+    line = AuditEvent.objects.latest("sequence")
+    assert (line.action, line.actor, line.at) == (name, by, world.at)
 
 
 # --- links --------------------------------------------------------------------------------------------------------
