@@ -5,12 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET
 
+from attribution.models import ModelService
 from contributors.models import Contributor
 from ledger.exports.journal import FORMATS, UnableToExport, journal_text, span_of
 from ledger.journal import CHART
@@ -91,11 +94,18 @@ def accounts(request: HttpRequest, currency: str, kind: str) -> HttpResponse:
 
 
 def owners_in_words(owners: Iterable[str]) -> dict[str, str]:
-    """Owners in words: a contributor by name, anything else as the account has it."""
+    """Owners in words: a contributor or model service by name, anything else as the account has it."""
     known = set(owners)
-    numbers = {o: int(o.partition(":")[2]) for o in known if o.startswith("contributor:")}
-    names = dict(Contributor.objects.filter(pk__in=numbers.values()).values_list("pk", "display_name"))
-    return {o: names.get(numbers[o], o) if o in numbers else o.replace(":", " ") for o in known}
+    words = {owner: owner.replace(":", " ") for owner in known}
+    named: list[tuple[str, QuerySet[Any], str]] = [
+        ("contributor", Contributor.objects.all(), "display_name"),
+        ("service", ModelService.objects.all(), "name"),
+    ]
+    for word, rows, name in named:
+        numbers = {int(owner.partition(":")[2]): owner for owner in known if owner.startswith(f"{word}:")}
+        found: Iterable[Any] = rows.filter(pk__in=numbers).values_list("pk", name)
+        words |= {numbers[number]: text for number, text in found}
+    return words
 
 
 # --- journal ------------------------------------------------------------------------------------------------------

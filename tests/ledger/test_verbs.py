@@ -139,6 +139,7 @@ def test_each_verb_is_proposed_on_its_page_and_another_person_posts_exactly_its_
         proposal = propose(funded, verb, form)
         assert Entry.objects.count() == before
         shown = text_of(funded.staff_client("auditor").get(f"{PAGE}{proposal.pk}/").content)
+        assert PRESS in shown or "service" not in form
         for kind, currency, _owner, units in lines:
             assert kind.replace("_", " ").capitalize() in shown
             assert f"{currency} {abs(units) // DOLLAR:,}.{abs(units) % DOLLAR // (DIME // 10):02d}" in shown
