@@ -1,6 +1,6 @@
 """Coordinates of gradients: a layer's Kronecker eigenbasis, its kept eigen-coordinates and their whitening.
 
-Knows nothing of how a basis is fitted or a gradient comes about.
+The eigenbasis is that of EK-FAC (George et al. 2018). Knows nothing of how a basis is fitted or a gradient comes about.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class LayerBasis:
 
     @cached_property
     def needed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Eigenvectors of inputs (I, I') and outputs (O, O') without those in which nothing is kept, and where the kept
-        coordinates are in (O', I'): in a narrow layer between wide ones that leaves a tenth of the products."""
+        """Eigenvectors of inputs (I, I') and outputs (O, O') with a kept coordinate, and the places (n,) of the kept
+        coordinates in (O', I'). In a narrow layer between wide ones that leaves a tenth of the products."""
         wide = self.factors.eigenvalues.shape[1]
         rows, columns = self.positions // wide, self.positions % wide
         inputs, outputs = self.factors.inputs, self.factors.outputs
@@ -58,8 +58,8 @@ class LayerBasis:
         return inputs.to(self.precision), outputs.to(self.precision), rows * wide + columns
 
     def route(self, places: int) -> Route | None:
-        """How to come by the same coordinates of a sum over about so many positions in fewer products; None where there
-        is no such way."""
+        """Find a cheaper way to the same coordinates of a sum over about so many positions; None where there is no such
+        way."""
         # Lengths vary, and the cheapest way for one is nearly the cheapest for another.
         about = 1 << (places - 1).bit_length()
         if about not in self._routes:

@@ -160,7 +160,7 @@ def _factors_from(fitted: Mapping[str, Tensor]) -> dict[str, bases.LayerFactors]
 
 
 def sample_positions(items: int, count: int, seed: int) -> list[int]:
-    """Which items a fit looks at: `count` of them, or all, ascending."""
+    """Choose the items of a fit: `count` of them, or all, ascending."""
     chosen = torch.randperm(items, generator=torch.Generator().manual_seed(seed))[:count]
     return sorted(chosen.tolist())
 

@@ -115,7 +115,7 @@ def recompute(
     stored: Shares,
     groups: Sequence[GroupScore] = (),
 ) -> bool:
-    """Whether the stored scores still give the stored shares, to the last part."""
+    """Tell whether the stored scores still give the stored shares, to the last part."""
     again = apportion_scores(
         holder_ids=holder_ids, scores=scores, standard_errors=standard_errors, noise_z=noise_z, key=key, groups=groups
     )

@@ -343,7 +343,7 @@ def change_bank(*, account: Account, at: datetime, tell: bool = True) -> None:
 
 
 def fail_bank(*, account: Account, at: datetime) -> None:
-    """After a returned payout Stripe stops paying to that bank until it is replaced."""
+    """Stop paying to a bank after a returned payout, as Stripe does, until the bank is replaced."""
     account.bank = {**(account.bank or {}), "status": "errored"}
     account.payouts_enabled = False
     account.currently_due = account.past_due = ["external_account"]

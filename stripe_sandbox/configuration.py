@@ -1,4 +1,4 @@
-"""How the sandbox behaves at the moment: its clock and its settings, read from one row and kept in memory.
+"""Present behaviour of the sandbox: its clock and its settings, read from one row and kept in memory.
 
 One process serves the sandbox, and every change passes through it, so the copy in memory is never older than the row.
 """

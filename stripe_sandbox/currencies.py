@@ -40,7 +40,7 @@ COUNTRY_CURRENCY: dict[str, str] = {
 
 
 def minor_per_unit(currency: str) -> int:
-    """How many of the amounts that the API counts in make one unit of the currency."""
+    """Number of the API's minor units in one unit of the currency."""
     if currency in ZERO_DECIMAL:
         return 1
     return 1000 if currency in THREE_DECIMAL else 100

@@ -70,7 +70,7 @@ def _fits(fault: Fault, method: str, path: str, template: str, account: str) -> 
 
 
 def _taken(fault: Fault) -> bool:
-    """Whether a queued fault is ours: of all requests that see it, one deletes the row."""
+    """Tell whether a queued fault is ours: of all requests that see it, one deletes the row."""
     taken = bool(Fault.objects.filter(pk=fault.pk).delete()[0])
     reload()
     return taken

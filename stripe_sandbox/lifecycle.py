@@ -1,6 +1,6 @@
 """Effects of time: money becomes available, payouts leave and arrive, top-ups succeed, old keys are forgotten.
 
-Each thing that is due is its own transaction under its own lock, so a killed server goes on with the rest, and the
+Each due step is its own transaction under its own lock. A killed server therefore goes on with the rest, and the
 background clock and a moved clock may run at once.
 """
 

@@ -327,7 +327,7 @@ class Event(models.Model):
 
 
 class WebhookEndpoint(models.Model):
-    """Where events are sent: the platform's own, or (connect) those of connected accounts."""
+    """Destination of events: the platform's own, or (connect) those of connected accounts."""
 
     reference = reference("we")
     url = models.CharField(max_length=5000)

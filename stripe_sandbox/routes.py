@@ -1,4 +1,4 @@
-"""Which function does which operation of Stripe's specification."""
+"""Map of the operations of Stripe's specification to their functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the sandbox answers. It is served by itself; the product's addresses are not among these."""
+"""Addresses of the sandbox. It is served by itself; the product's addresses are not among these."""
 
 from django.urls import path, re_path
 

@@ -98,7 +98,7 @@ class BuildIndexForm(forms.Form):
             del self.fields["lexical_weight"]
 
     def config(self) -> dict[str, Any]:
-        """Of the fields those that the attributor reads."""
+        """Return the fields that the attributor reads."""
         chosen = self.cleaned_data["attributor"]
         names = ["attributor"]
         names += ["damping", "nodes", "k"] * (chosen in WITH_GRADIENTS) + ["lexical_weight"] * (chosen in WITH_WORDING)

@@ -59,7 +59,7 @@ class AttributionIndex(models.Model):
     # A score below this many standard errors earns nothing: its part is unattributed.
     noise_z = models.FloatField(default=2.0)
     # Whether new generations are attributed by it. The first index serves from the day it is built, a later one takes
-    # over when it passes its audit; one that failed goes on serving, at weight 0, until then.
+    # over when it passes its evaluation; one that failed goes on serving, at weight 0, until then.
     serving = models.BooleanField(default=False)
     # Changes with every revision; `sha256` is the manifest's of the current one.
     revision = models.IntegerField(default=1)
@@ -128,7 +128,7 @@ class AttributionIndex(models.Model):
 
     @property
     def measures_influence(self) -> bool:
-        """Whether its scores come, at least in part, from the model's gradients (or a service says that they do)."""
+        """True if its scores come, at least in part, from the model's gradients (or a service says that they do)."""
         if self.attributor == self.Attributor.PUSHED:
             return self.method == "influence"
         return self.attributor in {self.Attributor.MIDPOINT, self.Attributor.HYBRID}

@@ -1,4 +1,4 @@
-"""From received generations to stored attributions, in batches, each generation alone when something is wrong with it.
+"""Attribution of received generations, in batches, and each generation alone when something is wrong with it.
 
 The rows are the queue: several workers claim different ones (SKIP LOCKED) inside the transaction that also writes the
 results, so that a worker which dies leaves its rows received and nothing half done.
@@ -228,7 +228,7 @@ def attribute_again(*, generation: Generation, at: datetime) -> Attribution:
 
 @dataclass(frozen=True, slots=True)
 class Recomputed:
-    """Whether the stored scores still give the stored shares; `score_error_max` when they were measured anew."""
+    """Agreement of stored scores with the stored shares; `score_error_max` when the scores were measured anew."""
 
     specific_agrees: bool
     general_agrees: bool

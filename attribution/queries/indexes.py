@@ -22,7 +22,7 @@ class BuildProgress:
 
 
 def build_progress(index: AttributionIndex) -> BuildProgress | None:
-    """Of an index that workers build; None for one that nobody queued, or that is built."""
+    """Read the progress of an index that workers build; None for one that nobody queued, or that is built."""
     if index.state != AttributionIndex.State.BUILDING or index.queued_at is None:
         return None
     counts = index.steps.aggregate(steps=Count("pk"), done=Count("done_at"))

@@ -11,7 +11,7 @@ from django.urls import reverse
 from attribution.models import AttributionIndex, BuildStep, Generation
 from people.inbox import COUNT_MAX, Kind, OpenItem
 
-# Who queues builds and evaluations, and looks after the workers.
+# The roles that queue builds and evaluations, and look after the workers.
 OPERATORS = ("admin",)
 INDEX = "attribution.AttributionIndex"
 
@@ -23,7 +23,7 @@ def _unbuilt(at: datetime) -> QuerySet[AttributionIndex]:
 
 
 def _unevaluated(at: datetime) -> QuerySet[AttributionIndex]:
-    """Find indexes whose evaluation failed, was not passed while they serve, or was never asked for."""
+    """Find indexes with a failed evaluation, one not passed while they serve, or one never asked for."""
     states = AttributionIndex.State
     rows = AttributionIndex.objects.filter(audit_queued_at__isnull=True).filter(
         Q(state=states.BUILT) | Q(state=states.FAILED, serving=True) | ~Q(audit_error="") & ~Q(state=states.RETIRED)

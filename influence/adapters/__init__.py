@@ -131,7 +131,7 @@ class Tokeniser(Protocol):
 
 
 class Untokenised:
-    """In place of a tokeniser, for a model that does not read text: says so whenever it is asked for some."""
+    """Stand-in for the tokeniser of a model that does not read text. Raises UnableToEmbed when it is asked for text."""
 
     def encode(self, text: str) -> list[int]:
         raise UnableToEmbed("This model does not read text.")

@@ -233,7 +233,7 @@ def told(example: Example) -> list[object]:
 
 
 def positions_of(holder_ids: Sequence[int], coalition: Sequence[int]) -> tuple[int, ...]:
-    """Where the items of a coalition's holders are, given each item's holder."""
+    """Find the positions of the items of a coalition's holders, given each item's holder."""
     present = set(coalition)
     return tuple(position for position, holder in enumerate(holder_ids) if holder in present)
 

@@ -1,4 +1,4 @@
-"""Where a model's gradients are computed: the CPU, or a GPU that this process sees. All else stays on the CPU.
+"""The device of a model's gradients: the CPU, or a GPU that this process sees. All else stays on the CPU.
 
 Only passes through the model move: factors, bases, features and every file are the CPU's and look the same wherever
 they were computed. Eigenvectors and the PCA, of matrices that stand in files by then, are the CPU's, too.

@@ -56,7 +56,7 @@ class TracedLayer:
         return [module.weight, module.bias] if self.has_bias else [module.weight]
 
     def gradient(self, calls: Sequence[Call], real: Tensor | None) -> Gradient:
-        """Of all calls together; `real` (B, T) says which positions are no padding."""
+        """Return the gradient of all calls together; `real` (B, T) marks the positions that are not padding."""
         inputs, gradients, masks = [], [], []
         for call in calls:
             of_inputs, of_outputs = self.by_position(call)
@@ -230,7 +230,7 @@ def traced_layers(module: nn.Module, left_out: Iterable[str], also: Iterable[str
 
 
 def _layer_of(name: str, layer: nn.Module, also: set[str], some_learn: bool) -> TracedLayer | None:
-    """How a module is traced; None for one that is not."""
+    """Return the way to trace a module; None for one that is not traced."""
     kind = _kind_of(name, layer, also)
     if kind is None or (kind is Norm and layer.weight is None):
         return None

@@ -1,8 +1,9 @@
 """Per-example gradients of a weight matrix (O, I) with the bias as one more column, not yet multiplied out.
 
 A sum of outer products over positions (Linear, convolutions unfolded, a layer called several times, modules that share
-one weight), a look-up (Embedding) or the gradient itself (LayerNorm). Knows nothing of EK-FAC beyond the two moments
-and the turns that it needs, and nothing of how a gradient comes about.
+one weight), a look-up (Embedding) or the gradient itself (LayerNorm). Source of the outer products: Goodfellow
+2015, arXiv 1510.01799. Knows nothing of EK-FAC beyond the two moments and the turns that it needs, and nothing of how a
+gradient comes about.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def own_product(rows: Tensor) -> Tensor:
 
 
 def _pays_before(side: Tensor, other: Tensor, vectors: Tensor) -> bool:
-    """Whether (B, T, D) times vectors (D, K), then (B, T, E) over T, costs less than the other order."""
+    """Tell whether (B, T, D) times vectors (D, K), then (B, T, E) over T, costs less than the other order."""
     if not vectors.numel():
         return False
     (places, width), across, kept = side.shape[1:], other.shape[2], vectors.shape[1]

@@ -97,7 +97,7 @@ class _Part:
         return places * (self.height * _cost(turned) + turned * self.width) + after
 
     def stairs(self, first: tuple[Tensor, Array], other: tuple[Tensor, Array]) -> Stairs:
-        """Of eigenvectors of both sides and which of them the mask is about."""
+        """Build the stairs from the eigenvectors of both sides, and from those that the mask is about."""
         used = np.concatenate([used for used, _, _ in self.steps])
         steps = [(len(used), _columns(*other, np.flatnonzero(needed))) for used, needed, _ in self.steps]
         return Stairs(self.inputs_first, _columns(*first, used), steps)
@@ -120,7 +120,7 @@ def _cost_at_least(mask: Array, height: int, width: int, places: int) -> int:
 
 
 def _cost_of_whole(across: int, left: int, *, wide: int, tall: int, places: int) -> int:
-    """Of the rectangle, the sides turned before or after the sum over positions, whichever costs least."""
+    """Cost of the rectangle, the sides turned before or after the sum over positions, in the cheaper order."""
     return min(
         places * (wide * across + tall * left + across * left),
         places * (wide * across + tall * across) + tall * across * left,

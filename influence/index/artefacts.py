@@ -117,7 +117,7 @@ def drop_strangers(directory: Path) -> None:
 
 
 def read_format(directory: Path) -> str:
-    """Which format the manifest names; nothing else of it is checked here."""
+    """Return the format that the manifest names; nothing else of it is checked here."""
     try:
         return str(peek_manifest(directory)["format"])
     except KeyError:

@@ -59,7 +59,7 @@ class Step:
 
 
 def draft_of(directory: Path) -> Path:
-    """Where the build of an index that is planned now works. Raises UnableToBuildIndex where none is."""
+    """Find the working folder of the index's planned build. Raises UnableToBuildIndex where none is planned."""
     planned = [draft for draft in _drafts_of(directory) if (draft / PLAN).exists()]
     if len(planned) != 1:
         raise UnableToBuildIndex(f"No build of {directory.name} is planned here: begin it again.")

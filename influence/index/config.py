@@ -52,12 +52,12 @@ def gauss_nodes(count: int) -> tuple[tuple[float, float], ...]:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a finite number, and no word or truth value."""
+    """Tell whether it is a finite number, and no word or truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _nodes(told: object) -> tuple[tuple[float, float], ...]:
-    """How many Gauss nodes, or pairs of a place and a weight."""
+    """Check the nodes: a number of Gauss nodes, or pairs of a place and a weight."""
     if isinstance(told, int) and not isinstance(told, bool):
         return gauss_nodes(told)
     if not isinstance(told, list | tuple):

@@ -25,7 +25,7 @@ class Ranks:
     world: int = 1
 
     def does(self, number: int) -> bool:
-        """Whether this rank does the step of this number."""
+        """Tell whether this rank does the step of this number."""
         return number % self.world == self.rank
 
     def wait(self) -> None:

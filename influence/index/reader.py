@@ -228,8 +228,8 @@ def build_index(
     """Fit a basis for each checkpoint, embed every item, sum by holder; `directory` appears when all of it is done.
 
     `mean_of` are the model's own generations: their mean query separates general from specific, and is frozen here. A
-    build that was killed goes on where it stopped. `ranks` are processes that share the work and the directory; the
-    same bytes come out however many there are, as long as each computes with as many threads as the one would.
+    build that was killed goes on where it stopped. `ranks` are processes that share the work and the directory. Any
+    number of them writes the same bytes, as long as each computes with as many threads as the one would.
     Raises UnableToBuildIndex when the directory exists already.
     """
     source = source_of(items)
@@ -404,7 +404,7 @@ def _difference(was: sums.HolderSums | None, now: sums.HolderSums | None) -> sum
 
 
 def condition_of(manifest: Manifest) -> Condition:
-    """How well the basis of an index still fits, from its manifest."""
+    """Measure how well the basis of an index still fits, from its manifest."""
     added = manifest["added"]
     return Condition(
         items=manifest["counts"]["items"],

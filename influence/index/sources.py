@@ -1,4 +1,4 @@
-"""Where training items come from: anything that is numbered from 0 and read a part at a time, or a list in memory."""
+"""Sources of training items: anything that is numbered from 0 and read a part at a time, or a list in memory."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def overlay_with(directory: Path, touched: HolderSums, overlay: str | None) -> H
 
 
 def item_counts(directory: Path, overlay: str | None) -> Array:
-    """How many items count for each holder of open_sums, (C,)."""
+    """Number of items that count for each holder of open_sums, (C,)."""
     holders, counts = np.load(directory / HOLDERS)
     if overlay is None:
         return np.asarray(counts)

@@ -126,7 +126,7 @@ def gradient_part(directory: Path, config: IndexConfig) -> tuple[Path, IndexConf
 
 
 def discard_other_parts(directory: Path, *, config: IndexConfig, items: Source) -> None:
-    """Before a build begins, or begins again: remove finished parts of this index that were built of other items."""
+    """Remove finished parts of this index that were built of other items, before a build begins or begins again."""
     if config.attributor == "hybrid":
         hybrid.discard_other_parts(directory, config=config, source=items)
 
@@ -155,7 +155,7 @@ def remove_works(path: Path, *, work_ids: Sequence[int], model: LoadedModel | No
 
 
 def condition_of(opened: Attributor) -> Condition | None:
-    """How well the basis of gradients still fits the items; None where there is no such basis."""
+    """Measure how well the basis of gradients still fits the items; None where there is no such basis."""
     if isinstance(opened, hybrid.HybridIndex):
         return reader.condition_of(opened.midpoint.manifest)
     return reader.condition_of(opened.manifest) if isinstance(opened, reader.Index) else None

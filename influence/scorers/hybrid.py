@@ -1,9 +1,9 @@
 """Influence and wording together: the midpoint's score plus a weight times the lexical score.
 
 Both are measured in units of their spread over *items* for the generation at hand, so that the sum is still a sum over
-items: splitting an account or adding an empty one changes nothing for anybody, as it would with units taken over
-holders. Only the scale is taken from the spread; no mean is subtracted, because then works that say nothing would be
-paid wherever the mean is negative. The sum is expressed in the midpoint's units, nats.
+items. Splitting an account or adding an empty one then changes nothing for anybody. With units taken over
+holders it would. Only the scale is taken from the spread. No mean is subtracted, because then works that say nothing
+would be paid wherever the mean is negative. The sum is expressed in the midpoint's units, nats.
 
 A directory with two indexes in it, `midpoint/` and `lexical/`, each complete, and a manifest that names both.
 """
@@ -39,7 +39,7 @@ PARTS = ("midpoint", "lexical")
 
 @dataclass(frozen=True, slots=True)
 class HybridFeatures:
-    """Of the same B examples: gradients (B, M, K) and words (B, buckets)."""
+    """Features of the same B examples: gradients (B, M, K) and words (B, buckets)."""
 
     midpoint: Array
     lexical: Any
@@ -125,7 +125,7 @@ class HybridIndex:
 
 
 def draft_of(directory: Path) -> Path:
-    """Where the parts are built."""
+    """Folder in which the parts are built."""
     return directory.with_name(f".{directory.name}.parts")
 
 

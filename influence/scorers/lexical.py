@@ -3,7 +3,8 @@
 The score of an item for a generation is the cosine of their vectors. A holder's score is the sum over its items, so
 that a query touches only the holders' sums. It measures the wording that a work shares with an output, not influence.
 It stands beside influence as a baseline, serves black-box models, and is one half of the hybrid. Tokens are the model's
-own; words are those of the output as its tokeniser writes it, and neither case nor punctuation counts.
+own; words are those of the output as its tokeniser writes it, and neither case nor punctuation counts. Source of
+TF-IDF: Salton and Buckley 1988.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def _hash(word: str) -> int:
 
 
 def _counts(texts: Sequence[Array], config: IndexConfig) -> Any:
-    """How often each text has each term, sparse (B, buckets): runs of 1 to `ngrams` of its units, hashed."""
+    """Count each term in each text, sparse (B, buckets): runs of 1 to `ngrams` of its units, hashed."""
     shift = np.uint64(64 - (config.buckets.bit_length() - 1))
     columns, starts = [], [0]
     for units in texts:
