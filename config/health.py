@@ -1,4 +1,4 @@
-"""Is the process alive, and can this installation do its work? For load balancers and for people who are woken up."""
+"""Is the process alive, and can this installation do its work? For load balancers and for people on call."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
     for name, check in CHECKS.items():
         try:
             fault = check()
-        except Exception as error:  # whatever a broken part raises is the answer
+        except Exception as error:  # any error of a broken part is the answer
             fault = f"{type(error).__name__}: {error}".splitlines()[0]
         if fault:
             faults[name] = fault
@@ -73,7 +73,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Prometheus metrics for whoever holds METRICS_TOKEN; without that setting there is no such page."""
+    """Prometheus metrics for a holder of METRICS_TOKEN; without that setting there is no such page."""
     given = request.headers.get("Authorization", "")
     if not settings.METRICS_TOKEN or not constant_time_compare(given, f"Bearer {settings.METRICS_TOKEN}"):
         raise Http404

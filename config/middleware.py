@@ -1,4 +1,4 @@
-"""What no page of ours takes, and the words in which it says so."""
+"""Requests that no page of ours takes, and the words of the refusal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RefuseNul(MiddlewareMixin):
     """Answers 400, with the field's name, to a form or an address in which a value has a NUL character.
 
     PostgreSQL stores none, and no field means one: a view that reads a value itself would fail in the database, as a
-    crash. Bodies that are not forms (the API's JSON, webhooks) are left to those who parse them.
+    crash. Bodies that are not forms (the API's JSON, webhooks) are left to their parsers.
     """
 
     def process_view(
@@ -41,7 +41,7 @@ class RefuseNul(MiddlewareMixin):
 
 
 class RefuseCharsets(MiddlewareMixin):
-    """Answers 400 to a request whose texts are said to be in an encoding that nobody can read them in.
+    """Answers 400 to a request that declares an encoding in which nobody can read its texts.
 
     Python knows encodings that are none of text (rot13, zlib): Django takes them for one, and would fail as it reads.
     """
@@ -73,7 +73,7 @@ class StoreNothingPrivate(MiddlewareMixin):
 
 
 class ExplainForms(MiddlewareMixin):
-    """A browser that opens, as a page, an address which only takes forms reads what happened, and not an empty 405."""
+    """A browser that opens, as a page, an address which only takes forms reads an explanation, and not an empty 405."""
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if response.status_code != 405 or request.method != "GET" or response.get("Content-Type") != HTML:
@@ -86,7 +86,8 @@ class ExplainForms(MiddlewareMixin):
 class WaitForCache(MiddlewareMixin):
     """Answers 503, in words, where a page cannot do without the cache and it does not answer.
 
-    That is logging in and what else allauth counts: uncounted, passwords could be guessed, so that nobody is let in.
+    That is logging in and everything else that allauth counts: uncounted, passwords could be guessed, so that nobody is
+    let in.
     """
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:

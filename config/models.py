@@ -1,4 +1,4 @@
-"""What the installation knows of itself."""
+"""The installation's facts about itself."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models

@@ -1,7 +1,7 @@
 """RFC 9457 problem details for every error of the API.
 
-An operation's `UnableToX` carries `status` and `problem` (a slug); this module turns it, and whatever REST framework
-raises, into `application/problem+json`. No app imports this module: the settings name it.
+An operation's `UnableToX` carries `status` and `problem` (a slug). This module turns it, and every exception of REST
+framework, into `application/problem+json`. No app imports this module: the settings name it.
 """
 
 from __future__ import annotations

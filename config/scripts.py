@@ -6,7 +6,7 @@ the same result. `AppliedScript` records the digest of each. After every `migrat
 a later one may build on an earlier one, as grants do on functions.
 
 The order is fixed: the apps as INSTALLED_APPS lists them, in each app its SCRIPTS, last the state machines of all
-models. The catalogue's own digest shows what somebody changed by hand; then every script runs again.
+models. The catalogue's own digest shows a change by hand; then every script runs again.
 
 A migration never reads a script. SQL that runs once stands beside its migration and has the migration's number.
 """
@@ -72,7 +72,7 @@ def state_machines() -> str:
     """Write the triggers that hold the rows of every model with TRANSITIONS to its arrows.
 
     TRANSITIONS maps each state to the states after it. BEGINS holds the states in which a row may begin; without it
-    any. A table whose model has no TRANSITIONS any more loses its trigger.
+    any. A table of a model that has no TRANSITIONS any more loses its trigger.
     """
     machines: dict[str, type[Model]] = {
         model._meta.db_table: model for model in apps.get_models() if hasattr(model, "TRANSITIONS")
@@ -100,7 +100,7 @@ def state_machines() -> str:
 
 
 def changed_scripts(using: str = "default") -> list[str]:
-    """Name the scripts whose recorded digest is not that of their text; one that never ran has none."""
+    """Name the scripts with a recorded digest that is not that of their text; one that never ran has none."""
     recorded = dict(AppliedScript.objects.using(using).values_list("name", "sha256"))
     return [script.name for script in scripts() if recorded.get(script.name) != script.sha256]
 
@@ -144,7 +144,9 @@ def apply_after_migrations(*, using: str, verbosity: int = 1, **_: Any) -> None:
 
 
 def waiting(using: str = "default") -> list[str]:
-    """Say what `setup_database` would still apply: migrations, else scripts; nothing where all is up to date."""
+    """Name the changes that `setup_database` would still apply: migrations, else scripts; nothing where all is up to
+    date.
+    """
     migrations = _migrations_to_come(using)
     if migrations:
         return [f"{migrations} not applied: run setup_database"]

@@ -28,7 +28,7 @@ VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project
 
 TRIBUTARY_DATA = Path(env.str("TRIBUTARY_DATA", str(BASE_DIR / "var"))).resolve()
 # Without a Stripe key the product talks to the project's sandbox: one more address, made once and kept beside the data.
-# Whoever names a key in the environment is never led there by a file left behind.
+# An installation with a key in the environment is never led there by a file left behind.
 if "STRIPE_SECRET_KEY" not in os.environ:
     env.read_env(str(servers.sandbox_environment(TRIBUTARY_DATA)))
 DEBUG = env.bool("DEBUG", False)
@@ -180,7 +180,8 @@ CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
     "attribution.tasks.take_build_step": {"queue": "builds"},
     "attribution.tasks.take_audit": {"queue": "builds"},
-    # By whom the steps and audits are taken: else each sweep would send a message for every open step of a long build.
+    # The takers of the steps and evaluations also sweep: else each sweep would send a message for every open step of a
+    # long build.
     "attribution.tasks.sweep_builds": {"queue": "builds"},
     "attribution.tasks.sweep_audits": {"queue": "builds"},
     "attribution.tasks.*": {"queue": "attribution"},
@@ -191,7 +192,7 @@ CELERY_TASK_ROUTES = {
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 SWEEP_SECONDS = env.float("SWEEP_SECONDS", 10.0)
-# A sweep that waited longer than its interval has a successor: whoever takes it drops it.
+# A sweep that waited longer than its interval has a successor: its worker drops it.
 CELERY_BEAT_SCHEDULE = {
     name: {"task": task, "schedule": seconds, "options": {"expires": seconds}}
     for name, task, seconds in [
@@ -255,7 +256,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", SECURE)
-# Probes and the sandbox reach the web on this machine, past the proxy; what is sent to a webhook is signed, and a
+# Probes and the sandbox reach the web on this machine, past the proxy; a message to a webhook is signed, and a
 # redirected one would be lost.
 SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^webhooks/"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", False) else None
@@ -317,16 +318,17 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 
 # --- attribution --------------------------------------------------------------------------------------------------
-# A model version names its factory; only what stands here can be loaded. No API takes a path.
+# A model version names its factory; only the factories of this list can be loaded. No API takes a path.
 TRIBUTARY_MODEL_FACTORIES = env.dict(
     "TRIBUTARY_MODEL_FACTORIES",
     default={"demo": "config.demo.model.load", "pushed": "influence.adapters.pushed.load"},
 )
-# What computes gradients in this process: cpu, cuda or cuda:N. A worker with a GPU is given it by its environment.
+# The device that computes gradients in this process: cpu, cuda or cuda:N. A worker with a GPU is given it by its
+# environment.
 ATTRIBUTION_DEVICE = env.str("ATTRIBUTION_DEVICE", "cpu")
 # How many models an audit that was queued in the console retrains at the same time, one thread each.
 AUDIT_PROCESSES = env.int("AUDIT_PROCESSES", 1)
-# What a withdrawn consent means for models that are trained already. By default they go on crediting the works that
+# The effect of a withdrawn consent on models that are trained already. By default they go on crediting the works that
 # they learned from, as the consent pages say; where the programme's terms say otherwise the works leave the indexes.
 WITHDRAWN_WORKS_LEAVE_INDEXES = env.bool("WITHDRAWN_WORKS_LEAVE_INDEXES", False)
 
@@ -346,7 +348,7 @@ ROLE_COOL_DOWN_HOURS = env.float("ROLE_COOL_DOWN_HOURS", 24.0)
 # The manual rail. The accounts that bank files are paid from, by currency: EUR=IBAN or EUR=IBAN/BIC, commas between.
 PROGRAMME_NAME = env.str("PROGRAMME_NAME", "Tributary")
 PROGRAMME_ACCOUNTS = env.dict("PROGRAMME_ACCOUNTS", default={})
-# What seals contributors' bank details: the first key seals, all of them open. Unset: derived from SECRET_KEY.
+# The keys of contributors' bank details: the first key seals, all of them open. Unset: derived from SECRET_KEY.
 BANK_DETAILS_KEYS = env.list("BANK_DETAILS_KEYS", default=[])
 WEBHOOK_BYTES_MAX = 256 * 1024
 
@@ -389,6 +391,6 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    # The SDK tells of every request; what matters of it is on the payout's attempt.
+    # The SDK tells of every request; its important facts are on the payout's attempt.
     "loggers": {"stripe": {"level": "WARNING"}},
 }

@@ -1,4 +1,4 @@
-"""What the installation does for itself, on the beat."""
+"""The periodic tasks that the installation runs for itself."""
 
 from celery import shared_task
 from django.utils import timezone

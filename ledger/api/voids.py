@@ -39,7 +39,7 @@ class VoidedSerializer(serializers.Serializer[Any]):
 
 
 class UnableToReadVoid(Exception):
-    """The body is not what the document says."""
+    """The body differs from the documented form."""
 
     status = 422
     problem = "invalid-field"

@@ -73,7 +73,7 @@ def advance_new(request: HttpRequest, contract_id: int) -> HttpResponse:
 @staff_required(*READERS)
 @require_GET
 def advance(request: HttpRequest, advance_id: int) -> HttpResponse:
-    """One advance: what is asked, what the contributor stands at, and what it will be earned back from."""
+    """One advance: the request, the contributor's balances, and the earnings that will repay it."""
     found = _found(advance_id)
     user = user_of(request)
     contract, currency = found.contract, found.currency
@@ -122,7 +122,9 @@ def advance_decide(request: HttpRequest, advance_id: int) -> HttpResponse:
 
 # --- cancelled ----------------------------------------------------------------------------------------------------
 def _cancel_context(found: AdvanceProposal, user: User) -> dict[str, Any]:
-    """What of a granted advance can be cancelled and how, and what was proposed or done so far."""
+    """The part of a granted advance that can be cancelled, the way to do so, and the proposals and cancellations so
+    far.
+    """
     if found.state != AdvanceProposal.State.GRANTED:
         return {}
     rows = list(found.cancellations.select_related("proposed_by", "decided_by").order_by("-id"))

@@ -203,5 +203,5 @@ def _uuid(text: str) -> uuid.UUID | None:
 
 
 def _number(text: str) -> int | None:
-    """A number from an address; None for anything else, and for what no row can have."""
+    """A number from an address; None for anything else, and for a number that no row can have."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

@@ -1,4 +1,4 @@
-"""Contested shares of split sheets in the console: what is claimed, what is held for it, and the decision."""
+"""Disputed shares of split sheets in the console: the claim, the money held for it, and the decision."""
 
 from __future__ import annotations
 

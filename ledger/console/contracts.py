@@ -151,7 +151,7 @@ def _choices(found: Contract) -> dict[str, list[tuple[str, str]]]:
 
 
 def _initial(latest: ContractTerms | None) -> dict[str, Any]:
-    """A new version begins as the last one: who changes one thing sees that one thing change."""
+    """A new version begins as the last one: a person that changes one thing sees that one thing change."""
     if latest is None:
         return {"covers": "rest"}
     code = latest.guarantee_currency
@@ -180,7 +180,7 @@ def _terms(contract_id: int, version: int) -> ContractTerms:
 @staff_required(*READERS)
 @require_GET
 def terms(request: HttpRequest, contract_id: int, version: int) -> HttpResponse:
-    """One version, with what it would have changed in a past month, and the form that adopts it."""
+    """One version, with its would-be effect on a past month, and the form that approves it."""
     found = _terms(contract_id, version)
     begun = list(Period.objects.filter(starts__lte=timezone.now().date()).order_by("-id")[:36])
     asked = books.period_number(request.GET.get("month", ""))

@@ -1,4 +1,4 @@
-"""One generation in the console: what it earned in each revision; its restatement or void proposed, and decided."""
+"""One generation in the console: its earnings in each revision; its restatement or void proposed, and decided."""
 
 from __future__ import annotations
 

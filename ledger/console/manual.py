@@ -33,7 +33,7 @@ class ShownLine:
     owner: str
     currency: str
     amount: int
-    # On the account's normal side: what stands there now, and what would after this line.
+    # On the account's normal side, in units: the balance now, and the balance after this line.
     now: int
     after: int
 

@@ -72,7 +72,7 @@ def _sentence(found: Period) -> str:
 
 
 def _action(found: Period) -> Action | None:
-    """What can be done with the period now."""
+    """The action that the period takes now."""
     url = {"code": found.code}
     if found.state in (Period.State.OPEN, Period.State.CLOSING):
         if timezone.now().date() < found.ends:

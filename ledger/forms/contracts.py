@@ -31,7 +31,7 @@ class ContractForm(forms.Form):
 
 
 class TermsForm(forms.Form):
-    """A version of a contract's terms. `terms()` is what the operation takes."""
+    """A version of a contract's terms. `terms()` is the operation's input."""
 
     effective_from = forms.ChoiceField(label="From the month", help_text="Months before it keep their terms.")
     covers = forms.ChoiceField(

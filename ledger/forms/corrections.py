@@ -1,4 +1,4 @@
-"""What finance staff type to correct one generation."""
+"""The form in which finance staff correct one generation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What finance staff type about plans, pools and restatements, turned into units and parts of a billion."""
+"""The forms in which finance staff enter plans, pools and restatements, turned into units and parts of a billion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _units(form: forms.Form, name: str, currency: str) -> int | None:
 
 
 class PlanForm(forms.Form):
-    """A royalty plan. `terms()` is what the operation takes."""
+    """A royalty plan. `terms()` is the operation's input."""
 
     currency = forms.ChoiceField(choices=[(code, code) for code in ASSETS])
     effective_from = forms.DateField(
@@ -99,7 +99,7 @@ class PlanForm(forms.Form):
 
 
 class PoolForm(forms.Form):
-    """What a plan divides in one month, in place of its own amount. Cleans `amount` to units."""
+    """The amount that a plan divides in one month, in place of its own amount. Cleans `amount` to units."""
 
     month = forms.ChoiceField()
     amount = forms.CharField(max_length=40)

@@ -49,7 +49,7 @@ FIELDS: dict[str, Callable[[], forms.Field]] = {
 
 
 class VerbForm(forms.Form):
-    """Clean the facts of one verb: amounts in units, parties found. `facts()` returns what the operation takes."""
+    """Clean the facts of one verb: amounts in units, parties found. `facts()` returns the operation's input."""
 
     def __init__(self, *args: Any, verb: Verb, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""What each contributor earned: accounts, the journal, its documents, periods and royalty plans."""
+"""Each contributor's earnings: accounts, the journal, its documents, periods and royalty plans."""
 
 from ledger.models.advances import AdvanceCancellation, AdvanceProposal
 from ledger.models.books import (

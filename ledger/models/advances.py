@@ -13,7 +13,7 @@ from ledger.models.proposals import Proposal, decided_by_another
 
 
 class AdvanceProposal(Proposal):
-    """An amount, in units of its currency, to be paid now and earned back from what the contributor earns later."""
+    """An amount, in units of its currency, to be paid now and earned back from the contributor's later earnings."""
 
     # proposed -> granted (by somebody else, with its entry) | rejected
     class State(models.TextChoices):
@@ -32,7 +32,7 @@ class AdvanceProposal(Proposal):
     currency = models.CharField(max_length=3)
     amount = models.BigIntegerField()
     reason = models.CharField(max_length=300)
-    # What it rests on: a clause, a letter, a decision.
+    # The source that it rests on: a clause, a letter, a decision.
     reference = models.CharField(max_length=200)
     state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
     entry = models.OneToOneField(Entry, on_delete=models.PROTECT, null=True, blank=True, related_name="advance")
@@ -64,7 +64,9 @@ class AdvanceProposal(Proposal):
 
 
 class AdvanceCancellation(Proposal):
-    """What of a granted advance is not earned back any more: taken back before it was paid, or given up after."""
+    """The part of a granted advance that is not earned back any more: reversed before it was paid, or given up
+    after.
+    """
 
     # proposed -> posted (by somebody else, with its entry and amount) | rejected
     class State(models.TextChoices):
@@ -86,7 +88,7 @@ class AdvanceCancellation(Proposal):
     advance = models.ForeignKey(AdvanceProposal, on_delete=models.PROTECT, related_name="cancellations")
     way = models.CharField(max_length=9, choices=Way.choices)
     reason = models.CharField(max_length=300)
-    # Fixed when it is posted: what was open then.
+    # Fixed when it is posted: the open amount at that moment.
     amount = models.BigIntegerField(null=True, blank=True)
     state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
     entry = models.OneToOneField(

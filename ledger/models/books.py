@@ -60,7 +60,7 @@ class Account(models.Model):
     id = models.BigIntegerField(primary_key=True)
     kind = models.CharField(max_length=24)
     asset = models.ForeignKey(Asset, on_delete=models.PROTECT, related_name="accounts")
-    # Whose it is: "contributor:42", "service:7", "plan:3", "rail:stripe"; empty for the programme's own.
+    # The account's owner: "contributor:42", "service:7", "plan:3", "rail:stripe"; empty for the programme's own.
     owner = models.CharField(max_length=100)
     contract = models.CharField(max_length=60)
     normal_side = models.CharField(max_length=1, choices=Side.choices)
@@ -74,7 +74,9 @@ class Account(models.Model):
 
 
 class Balance(models.Model):
-    """What stands on an account now. Credit is positive; the limits are the account kind's minimum, signed alike."""
+    """The present balance of an account. Credit is positive; the limits are the account kind's minimum, signed
+    alike.
+    """
 
     account = models.OneToOneField(Account, on_delete=models.PROTECT, primary_key=True, related_name="balance")
     posted = models.BigIntegerField()
@@ -124,7 +126,7 @@ class Period(models.Model):
     salt = models.BinaryField(max_length=32, null=True)
     merkle_root = models.BinaryField(max_length=32, null=True)
     prev_root = models.BinaryField(max_length=32, null=True)
-    # sha256(prev_root || merkle_root): what is published.
+    # sha256(prev_root || merkle_root): the published root.
     root = models.BinaryField(max_length=32, null=True)
     closed_at = models.DateTimeField(null=True)
     sealed_at = models.DateTimeField(null=True)
@@ -153,7 +155,7 @@ class Period(models.Model):
 
     @property
     def root_hex(self) -> str:
-        """What is published; empty until the period is sealed."""
+        """The published root; empty until the period is sealed."""
         return bytes(self.root or b"").hex()
 
     @property
@@ -162,7 +164,7 @@ class Period(models.Model):
 
 
 class EntryKind(models.TextChoices):
-    """What an entry says. The names stand in the table of entries of the ledger's documentation."""
+    """The meaning of an entry. The names stand in the table of entries of the ledger's documentation."""
 
     ACCRUE = "accrue", "Accrued from generations"
     ACCRUE_POOL = "accrue_pool", "Accrued from a period's pool"
@@ -263,7 +265,7 @@ class Line(models.Model):
 
 
 class Accrual(models.Model):
-    """The immutable document of one generation's credits: who gets how much of its gross.
+    """The immutable document of one generation's credits: the division of its gross among accounts.
 
     A negative revision is the reversal of the positive one, with every amount negated; a generation has at most one
     revision that is not reversed. `account_ids` and `amounts` run parallel; the amounts sum to `gross`, which
@@ -315,7 +317,8 @@ class Leaf(models.Model):
 
 
 class CreditExport(models.Model):
-    """That a closed month's credits were written to a file sorted by account, and the digest of what it holds.
+    """The record that a closed month's credits were written to a file sorted by account, with the digest of its
+    content.
 
     The file can be made again from the journal, with the same digest (see ledger/queries/credit_file.py).
     """

@@ -62,8 +62,8 @@ class ContractTerms(Proposal):
     version = models.IntegerField()
     # The first day of a month: every month has one version.
     effective_from = models.DateField()
-    # What the contract covers: what is earned through these holders, or all that no other contract covers (the floor
-    # pool included). A version that covers nothing ends the contract.
+    # The contract's coverage: the earnings through these holders, or all that no other contract covers (the base pool
+    # included). A version that covers nothing ends the contract.
     holder_ids = ArrayField(models.BigIntegerField(), default=list, blank=True)
     covers_rest = models.BooleanField(default=False)
     # Advances are recouped in this order, lower first. Contracts of one group (cross-collateral) may recoup each
@@ -130,12 +130,12 @@ class ContractTerms(Proposal):
 
     @property
     def schedule(self) -> list[tuple[int, int]]:
-        """(months after the end of the month, part of a billion of what was held)."""
+        """(months after the end of the month, part of a billion of the held amount)."""
         return list(zip(self.release_months, self.release_ppb, strict=True))
 
 
 class ReserveInstalment(models.Model):
-    """A part of what one close held in reserve, and when it is released. Written with the entry that held it."""
+    """A part of the reserve that one close held, and the day of its release. Written with the entry that held it."""
 
     contract = models.ForeignKey(Contract, on_delete=models.PROTECT, related_name="reserve_instalments")
     terms = models.ForeignKey(ContractTerms, on_delete=models.PROTECT, related_name="+")

@@ -1,4 +1,4 @@
-"""What changes after it was reported or accrued: generations that are void, and restatements by a new index.
+"""Changes after a report or an accrual: generations that are void, and restatements by a new index.
 
 Staff propose both, and somebody else confirms; a service takes its own generations back by itself.
 """
@@ -129,7 +129,7 @@ class Restatement(models.Model):
     decided_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     n_attributed = models.BigIntegerField(default=0)
-    # What the new index could not read keeps its standing revision.
+    # Generations that the new index could not read keep their standing revision.
     n_kept = models.BigIntegerField(default=0)
     # The last generation that was looked at: the next batch begins after it.
     after_id = models.UUIDField(null=True, blank=True)

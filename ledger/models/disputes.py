@@ -1,4 +1,4 @@
-"""What contributors say against their receipts, and what they were answered."""
+"""Contributors' objections to their receipts, and the answers."""
 
 from __future__ import annotations
 

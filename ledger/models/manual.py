@@ -1,4 +1,4 @@
-"""Manual entries: what no operation posts, proposed by one person of finance and posted by another."""
+"""Manual entries: movements that no operation posts, proposed by one person of finance and posted by another."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ManualEntry(Proposal):
     BEGINS: ClassVar[set[str]] = {"proposed"}
 
     reason = models.CharField(max_length=300)
-    # What it rests on: a letter, a ticket, a bank's reference.
+    # The source that it rests on: a letter, a ticket, a bank's reference.
     reference = models.CharField(max_length=200)
     lines = models.JSONField()
     state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)

@@ -13,7 +13,9 @@ from ledger.models.royalties import RoyaltyPlan
 
 
 class PeriodPool(models.Model):
-    """What one plan divides in one month. The plan's own amount, or one that two people declared for the month."""
+    """The money that one plan divides in one month. The plan's own amount, or one that two people declared for the
+    month.
+    """
 
     # proposed -> declared (its entry is posted) | rejected; declared -> divided (every generation's part is fixed).
     # A plan's own amount begins as declared: the plan itself was adopted by two people.
@@ -55,7 +57,7 @@ class PeriodPool(models.Model):
             models.UniqueConstraint(
                 fields=["plan", "period"], condition=~Q(state="rejected"), name="a_plan_has_one_pool_a_month"
             ),
-            # Zero only where the month was given nothing, and divides what earlier months left.
+            # Zero only where the month was given nothing, and divides the rest of earlier months.
             models.CheckConstraint(condition=Q(amount__gte=0, carried__gte=0), name="a_pool_is_not_negative"),
             models.CheckConstraint(
                 condition=Q(state__in=["proposed", "rejected"]) | Q(entry__isnull=False) | Q(amount=0),
@@ -109,7 +111,7 @@ class PoolPart(models.Model):
 
 
 class PoolEstimate(models.Model):
-    """What a contributor would get from a pool if the month closed now. Each estimate replaces the last one."""
+    """A contributor's share of a pool if the month closed now. Each estimate replaces the last one."""
 
     plan = models.ForeignKey(RoyaltyPlan, on_delete=models.CASCADE, related_name="estimates")
     period = models.ForeignKey(Period, on_delete=models.CASCADE, related_name="estimates")

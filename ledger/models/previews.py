@@ -1,4 +1,4 @@
-"""What a proposed plan would have done to a past month, as computed once and kept for its readers."""
+"""The would-be effect of a proposed plan on a past month, as computed once and kept for its readers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ledger.models.royalties import RoyaltyPlan
 
 
 class PlanPreview(models.Model):
-    """One proposal over one month: who gains, who loses. It moves nothing."""
+    """One proposal over one month: its winners and its losers. It moves nothing."""
 
     # waiting -> done | failed (with the reason)
     class State(models.TextChoices):
@@ -30,7 +30,7 @@ class PlanPreview(models.Model):
     n_generations = models.BigIntegerField(default=0)
     # {line: [under the plans in effect, under the proposal]}, in units of the currency; see ledger.previewing.
     totals = models.JSONField(default=dict)
-    # Parallel: of each contributor what it gets under the plans in effect and under the proposal, floor included.
+    # Parallel: each contributor's units under the plans in effect and under the proposal, base pool included.
     contributor_ids = ArrayField(models.BigIntegerField(), default=list)
     before = ArrayField(models.BigIntegerField(), default=list)
     after = ArrayField(models.BigIntegerField(), default=list)

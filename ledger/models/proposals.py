@@ -1,4 +1,6 @@
-"""What one person of the staff proposes and another decides: who, when, and that they are two."""
+"""Proposals by one member of the staff that another decides: the two persons, the moments, and the rule that they
+differ.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from django.db.models import F, Q
 
 
 class Proposal(models.Model):
-    """Stands as it was proposed; decided once. What is proposed, and the states after `proposed`, are the heirs'."""
+    """Stands as it was proposed; decided once. The proposed facts, and the states after `proposed`, are the heirs'."""
 
     state = models.CharField(max_length=8, default="proposed")
     proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
@@ -23,7 +25,9 @@ class Proposal(models.Model):
 
 
 def decided_by_another(*, accepted: str, says: str, another: str) -> list[models.BaseConstraint]:
-    """A decided proposal says by whom and when; one that was `accepted`, by somebody else than who proposed it."""
+    """A decided proposal names its decider and the moment; an `accepted` one was decided by a person other than its
+    proposer.
+    """
     return [
         models.CheckConstraint(
             condition=Q(state="proposed", decided_by__isnull=True, decided_at__isnull=True)

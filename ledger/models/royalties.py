@@ -1,4 +1,4 @@
-"""Royalty plans, and what the ledger keeps of generations that it did not simply accrue."""
+"""Royalty plans, and the ledger's records of generations that it did not simply accrue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RoyaltyPlan(models.Model):
     The plan of a generation is the effective one of its currency when it occurred. Immutable once effective.
     """
 
-    # proposed -> effective | rejected. What a proposal would do is previewed on any month, without a state of its own.
+    # proposed -> effective | rejected. The effect of a proposal is previewed on any month, without a state of its own.
     class State(models.TextChoices):
         PROPOSED = "proposed"
         EFFECTIVE = "effective"
@@ -165,12 +165,12 @@ class Unaccrued(models.Model):
 
 
 class FloorDistribution(models.Model):
-    """The document of one period's floor pool under one plan: what was divided, by which weights, to whom."""
+    """The document of one period's base pool under one plan: the divided amount, the weights, the payees."""
 
     period = models.ForeignKey(Period, on_delete=models.PROTECT, related_name="floor_distributions")
     plan = models.ForeignKey(RoyaltyPlan, on_delete=models.PROTECT, related_name="floor_distributions")
     entry = models.OneToOneField(Entry, on_delete=models.PROTECT, null=True, related_name="floor_distribution")
-    # What stood in the pool at the end of the period, and what of it stays there (cap, unattributed).
+    # The pool's balance at the end of the period, and the part of it that stays there (cap, unattributed).
     pool = models.BigIntegerField()
     kept = models.BigIntegerField()
     n_generations = models.BigIntegerField()
@@ -195,15 +195,16 @@ class FloorDistribution(models.Model):
 
 
 class FloorCorrection(models.Model):
-    """What the floor pool of a closed month would have given, had it known what was restated or voided since, less what
-    it gave: posted at the close of a later month."""
+    """The difference between two divisions of a closed month's base pool: the one with the later restatements and
+    voids, less the original one. Posted at the close of a later month.
+    """
 
     period = models.ForeignKey(Period, on_delete=models.PROTECT, related_name="floor_corrections")
     earned_period = models.ForeignKey(Period, on_delete=models.PROTECT, related_name="floor_corrected_by")
     plan = models.ForeignKey(RoyaltyPlan, on_delete=models.PROTECT, related_name="floor_corrections")
     # Null where nobody's part changed.
     entry = models.OneToOneField(Entry, on_delete=models.PROTECT, null=True, related_name="floor_correction")
-    # The closed month's pool with what the corrections brought to it or took from it, and how many generations count.
+    # The closed month's pool with the gains and losses by the corrections, and the number of generations that count.
     pool = models.BigIntegerField()
     n_generations = models.BigIntegerField()
     # Parallel: contributors, and units above or below zero.

@@ -1,4 +1,6 @@
-"""The withholding table: which part of a payout is kept back for whom, from a date on, and by which treaty."""
+"""The withholding table: the part of a payout that is kept back for each kind of payee, from a date on, and its
+treaty.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from ledger.money import PPB
 
 
 class WithholdingRate(Proposal):
-    """What a jurisdiction has withheld from payees of a country with a form, from a date on.
+    """A jurisdiction's withholding rate for payees of a country with a form, from a date on.
 
     An empty country or form stands for any other. The narrowest row counts: country and form, then country, then
     form, then neither; of those the last that has begun.
@@ -31,13 +33,13 @@ class WithholdingRate(Proposal):
     }
     BEGINS: ClassVar[set[str]] = {"proposed"}
 
-    # Who has it withheld, and where the payee is resident for tax: ISO 3166.
+    # The jurisdiction that withholds, and the payee's residence for tax: ISO 3166.
     jurisdiction = models.CharField(max_length=2)
     country = models.CharField(max_length=2, blank=True)
     # The certificate that the payee gave, as payouts names it: w9, w8ben, none.
     form = models.CharField(max_length=20, blank=True)
     rate_ppb = models.BigIntegerField()
-    # Why the rate is what it is: "US-DE treaty, art. 12(1)". Kept, with the rate, on every entry.
+    # The reason of the rate: "US-DE treaty, art. 12(1)". Kept, with the rate, on every entry.
     treaty = models.CharField(max_length=40, blank=True)
     effective_from = models.DateField()
     state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)

@@ -1,7 +1,7 @@
 """Accrual: from attributions to documents, in batches.
 
-Decides in which period a generation is posted, and as what; how it is divided stands in ledger.division. A generation
-that its plan refuses is written down with the reason; nothing is skipped.
+Decides the period and the kind of a generation's posting; its division stands in ledger.division. A generation that its
+plan refuses is written down with the reason; nothing is skipped.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class UnableToAccrue(Exception):
     problem = "unable-to-accrue"
 
 
-# An attribution whose generation falls under a period pool waits for the close, where its gross is known.
+# An attribution of a generation under a period pool waits for the close, where its gross is known.
 _CANDIDATES = f"""
 SELECT {division.COLUMNS}, p.id
   FROM attribution_attribution a
@@ -112,7 +112,7 @@ def _candidates(after: int, limit: int) -> list[Case]:
 
 
 def _refuse(cases: Sequence[Case], plans: Mapping[int, RoyaltyPlan], at: datetime) -> list[Case]:
-    """Record what the plans refuse; returns the rest with their gross."""
+    """Record the refusals of the plans; returns the other cases with their gross."""
     accepted, refusals = [], []
     for case in cases:
         plan = plans.get(case.plan_id) if case.plan_id is not None else None
@@ -142,7 +142,7 @@ def _price(case: Case, plan: RoyaltyPlan | None) -> tuple[Refusal.Reason | None,
 
 
 def _split_all(cases: Sequence[Case], at: datetime) -> list[Case]:
-    """Holders' credits to contributors; what has no split is refused."""
+    """Holders' credits to contributors; a case without a split is refused."""
     kept, lacking = division.split_all(cases)
     Refusal.objects.bulk_create(_refusal(case, Refusal.Reason.NO_SPLIT, detail, at) for case, detail in lacking)
     return kept
@@ -196,7 +196,7 @@ def standing(generation_ids: Sequence[UUID]) -> dict[UUID, Accrual]:
 
 
 def dates_of(month: int, at: datetime) -> tuple[date, int]:
-    """(effective, earned period) of what was earned in a month: dated in it while it is open, later otherwise."""
+    """(effective, earned period) of a month's earnings: dated in it while it is open, later otherwise."""
     today = dated(at)
     earned = Period.objects.filter(pk=month).first()
     if earned is None:
@@ -208,7 +208,7 @@ def dates_of(month: int, at: datetime) -> tuple[date, int]:
 
 
 def source_of(case: Case, plan: RoyaltyPlan) -> AccountKey:
-    """What is debited with the case's gross: the service, or the pool of the month in which it occurred."""
+    """The account that is debited with the case's gross: the service, or the pool of the month in which it occurred."""
     if plan.basis == RoyaltyPlan.Basis.PERIOD_POOL:
         return AccountKey("royalty_pool", plan.currency, pool_owner(plan.pk, period_of(utc_date(case.occurred_at))))
     return AccountKey("service_unbilled", plan.currency, f"service:{case.service_id}")

@@ -1,8 +1,9 @@
-"""Advances: proposed by one person of finance under a contract, granted by another. What is granted becomes payable,
-an ordinary payout pays it, and the closes that follow take it back from what the contributor earns.
+"""Advances: proposed by one person of finance under a contract, granted by another. A granted advance becomes payable,
+an ordinary payout pays it, and the closes that follow recoup it from the contributor's earnings.
 
-What is not earned back can be cancelled, by two people again: before a payout took it, it is taken out of what is
-payable; afterwards the money is the contributor's, and what is open of it is written off. What was earned back stays.
+The part that is not earned back can be cancelled, by two people again. Before a payout took it, it is taken out of the
+payable. Afterwards the money is the contributor's, and the open part of it is written off. The part that was earned
+back stays.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def propose_advance(
 
 @logged("advance", "currency", "amount", "entry_id", "state", before="proposed")
 def grant_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> AdvanceProposal:
-    """Make payable what somebody else proposed. Raises UnableToGrantAdvance."""
+    """Make another person's proposed advance payable. Raises UnableToGrantAdvance."""
     with transaction.atomic():
         fresh = undecided(advance, UnableToGrantAdvance)
         if fresh.proposed_by_id == by.pk:
@@ -114,8 +115,9 @@ def reject_advance(*, advance: AdvanceProposal, by: User, at: datetime) -> Advan
 
 # --- cancelled ----------------------------------------------------------------------------------------------------
 def cancellable(advance: AdvanceProposal) -> tuple[int, Way | None]:
-    """How much of a granted advance can still be cancelled, in units, and how: what is neither earned back nor
-    cancelled, taken back while no payout took it, written off after one did; None while that payout is under way.
+    """The amount of a granted advance that can still be cancelled, in units, and the way: the part neither earned back
+    nor cancelled. It is reversed while no payout took it, written off after one did; None while that payout is under
+    way.
 
     Advances under one contract in one currency are earned back together, the oldest first.
     """
@@ -146,8 +148,9 @@ def cancellable(advance: AdvanceProposal) -> tuple[int, Way | None]:
 def propose_cancellation(
     *, advance: AdvanceProposal, way: str, reason: str, by: User, at: datetime
 ) -> AdvanceCancellation:
-    """Propose that what is still open of a granted advance is cancelled, for somebody else to do. `way`: see
-    `cancellable`. Raises UnableToCancelAdvance; no row is written."""
+    """Propose to cancel the open part of a granted advance; another person approves it. `way`: see `cancellable`.
+    Raises UnableToCancelAdvance; no row is written.
+    """
     reason = reason.strip()
     if refusal := lacks_role(by=by, roles=PROPOSERS):
         raise UnableToCancelAdvance(refusal)
@@ -184,8 +187,9 @@ def _cancellable(advance: AdvanceProposal, way: str) -> int:
 
 @logged("advance", "pk", "way", "amount", "entry_id", "state", key="advance_id", before="proposed")
 def post_cancellation(*, cancellation: AdvanceCancellation, by: User, at: datetime) -> AdvanceCancellation:
-    """Cancel what is open now of the advance, as somebody else proposed. Raises UnableToCancelAdvance, and UnableToPost
-    (below-minimum) where what is payable went elsewhere; then the proposal stands as it was."""
+    """Cancel the present open part of the advance, as another person proposed. Raises UnableToCancelAdvance, and
+    UnableToPost (below-minimum) where the payable went elsewhere; then the proposal stands as it was.
+    """
     with transaction.atomic():
         fresh = undecided(cancellation, UnableToCancelAdvance)
         if fresh.proposed_by_id == by.pk:

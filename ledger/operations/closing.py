@@ -1,8 +1,8 @@
 """The close of a month, in steps and resumable chunks.
 
 Each chunk of each step is one entry under the key `close:{period}:{step}:{chunk}`, so that a close that was killed
-anywhere goes on where it stood, with the same result. What a step moves is the sum of the period's lines, never a
-balance: the next month is already open and posting.
+anywhere goes on where it stood, with the same result. A step moves the sum of the period's lines, never a balance: the
+next month is already open and posting.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class UnableToClose(Exception):
 
 
 def close_period(*, period: Period | int, at: datetime, by: User | None = None) -> Period:
-    """Close a month that is over: accrue what is attributed, divide its pools, carry what restatements change in the
-    floor pools of closed months, distribute its own, make up
-    guarantees, recover debts, recoup advances, hold reserves back, make what is left payable, list what was not
-    accrued; then release what earlier closes held and is due. Run again after a crash, it finishes; on a closed
-    period it does nothing. The period and the audit log keep `by`, the person who closes it.
+    """Close a month that is over. Accrue the attributed generations and divide the month's pools. Carry the changes
+    that restatements make to the base pools of closed months, and distribute its own. Make up guarantees, recover
+    debts, recoup advances, hold reserves back and make the remainder payable. List the generations that were not
+    accrued; then release the due reserves of earlier closes. Run again after a crash, it finishes; on a closed period
+    it does nothing. The period and the audit log keep `by`, the person that closes it.
 
     Raises UnableToClose: no such period, the month is not over, the one before is not closed, a pool is
     lacking, or `by` lacks the role.
@@ -106,7 +106,7 @@ def _advance(month: Period, state: Period.State, at: datetime, by: User | None =
 
 # --- the steps that move each contributor's result ----------------------------------------------------------------
 def _run_step(month: Period, kind: EntryKind) -> None:
-    """One step, for a thousand contributors at a time; what a chunk posted already stands."""
+    """One step, for a thousand contributors at a time; the postings of an earlier chunk already stand."""
     contributors = _guaranteed(month) if kind == EntryKind.CLOSE_GUARANTEE else _earners(month)
     for start in range(0, len(contributors), CHUNK_CONTRIBUTORS):
         chunk = start // CHUNK_CONTRIBUTORS
@@ -133,14 +133,16 @@ def _run_step(month: Period, kind: EntryKind) -> None:
 
 
 def _guaranteed(month: Period) -> list[int]:
-    """The contributors whose contracts guarantee something, also where the month brought them nothing. It stands
-    still: no terms are adopted for a month that is closing."""
+    """The contributors with a contract that guarantees something, also where the month brought them nothing. It stands
+    still: no terms are adopted for a month that is closing.
+    """
     return sorted({row.contract.contributor_id for row in versions_in_force(month.pk) if row.guarantee})
 
 
 def _earners(month: Period) -> list[int]:
-    """The contributors whose accrued money the month's lines touched, in order. It grows no more once the floor pools
-    are distributed and the guarantees are made up: the later steps only touch accounts of these."""
+    """The contributors with accrued money that the month's lines touched, in order. It grows no more once the floor
+    pools are distributed and the guarantees are made up: the later steps only touch accounts of these.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT DISTINCT split_part(a.owner, ':', 2)::bigint FROM ledger_entry e"

@@ -1,4 +1,4 @@
-"""Contested shares of split sheets: what they earned goes on hold, and to whom the decision says.
+"""Disputed shares of split sheets: their earnings go on hold, and then to the payee that the decision names.
 
 Accrual puts a contested part on an accrued account of its own (its contract dimension is `dispute:N`), which closes
 leave alone while the dispute is open; from there it is held. So a restatement never meets an account that was emptied.
@@ -32,8 +32,9 @@ class UnableToSettleClaim(Exception):
 
 
 def hold_contested(*, at: datetime) -> int:
-    """Put on hold what open disputes' shares earned since the last time; returns the number of entries. By beat and
-    after each close; done twice it holds nothing twice, because it moves what stands there."""
+    """Put on hold the earnings of open disputes' shares since the last time; returns the number of entries. By beat and
+    after each close; done twice it holds nothing twice, because it moves the present balance.
+    """
     numbers = list(SplitDispute.objects.filter(state=SplitDispute.State.OPEN).values_list("pk", flat=True))
     return sum(_hold(number, at) for number in numbers)
 
@@ -66,7 +67,7 @@ def _hold(dispute: int, at: datetime) -> int:
 
 @logged("contest", "state", "answer", before="open")
 def decide_contest(*, dispute: SplitDispute, upheld: bool, answer: str, by: User, at: datetime) -> SplitDispute:
-    """Give all that a contested share earned to who claimed it (upheld) or to whom it was split to.
+    """Give all earnings of a disputed share to its claimant (upheld) or to the payee of the split.
 
     Raises UnableToSettleClaim while a close is under way, UnableToContestShare for a dispute that is decided already.
     """

@@ -123,7 +123,7 @@ def adopt_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTerm
     """Let proposed terms take effect from their month on.
 
     Raises UnableToAdoptTerms: adopted by their proposer; the month is closing or closed; a later version is adopted
-    already; another contract covers the same; what the month brought is accrued under another contract already.
+    already; another contract covers the same; the month's earnings are accrued under another contract already.
     """
     with transaction.atomic():
         with connection.cursor() as cursor:

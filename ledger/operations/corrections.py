@@ -1,8 +1,8 @@
-"""Corrections of what was reported or attributed: a generation is voided, one or a whole model version restated.
+"""Corrections after a report or an attribution: a generation is voided, one or a whole model version restated.
 
-Both post documents that cite what they correct; nothing that stands in the journal is changed. A correction of a
-closed month is dated now and says in which month it was earned; what it takes back from somebody who was paid already
-is recovered from later earnings by the closes that follow.
+Both post documents that cite the corrected ones; nothing that stands in the journal is changed. A correction of a
+closed month is dated now and names the month of its earnings. An amount that it reverses after its payment is recovered
+from later earnings by the closes that follow.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class UnableToVoid(Exception):
 def void_generation(
     *, generation: Generation, reason: str, at: datetime, detail: str = "", by: User | None = None
 ) -> Void:
-    """Take a generation back: it earns nothing from now on, and what it earned is reversed in one entry.
+    """Void a generation: it earns nothing from now on, and its earnings are reversed in one entry.
 
-    `by` is the member of staff; None where the service itself asks. The same again returns what stands; before it is
-    accrued it never will be, and the close lists it with this reason. Raises UnableToVoid: no such reason (422), or
+    `by` is the member of staff; None where the service itself asks. The same again returns the standing void; before it
+    is accrued it never will be, and the close lists it with this reason. Raises UnableToVoid: no such reason (422), or
     void already for another one.
     """
     if reason not in Void.Reason.values:
@@ -237,8 +237,8 @@ def _decide(fresh: Restatement, state: Restatement.State, by: User, at: datetime
 
 def continue_restatement(*, restatement: Restatement, at: datetime, limit: int = BATCH_MAX) -> int:
     """Attribute the next `limit` generations again, and remember how far it came, in one transaction; returns how many
-    were looked at. 0: it is done. The accrual sweep turns new revisions into reversal and new document; what is
-    archived, so that no sweep could, keeps its revision.
+    were looked at. 0: it is done. The accrual sweep turns new revisions into reversal and new document. An archived
+    generation, which no sweep could turn, keeps its revision.
 
     Killed and run again, it goes on where the last batch ended. Raises UnableToRestate: it is not running.
     """
@@ -253,7 +253,8 @@ def continue_restatement(*, restatement: Restatement, at: datetime, limit: int =
             raise UnableToRestate(f"The {fresh} is {fresh.state}.")
         batch = _next_batch(fresh, limit)
         if batch and not _serves(fresh):
-            # Another index took over since: what is left keeps the revision that stands, and nothing waits behind it.
+            # Another index took over since: the remaining generations keep the revision that stands, and nothing waits
+            # behind it.
             fresh.n_kept += _left(fresh).count()
             batch = []
         if not batch:

@@ -24,7 +24,7 @@ class UnableToExportCredits(Exception):
 def export_credits(*, period: Period | int, at: datetime) -> CreditExport:
     """Write the file of a closed period, or write it again where it is missing; its record is returned.
 
-    Raises UnableToExportCredits: the period is not closed, or what it holds now differs from what was recorded.
+    Raises UnableToExportCredits: the period is not closed, or its present content differs from the recorded one.
     """
     number = period if isinstance(period, int) else period.pk
     month = Period.objects.filter(pk=number).first()
@@ -65,7 +65,7 @@ def _write(path: Path, period_id: int) -> Written:
 
 
 def export_closed_periods(*, at: datetime) -> int:
-    """Export every closed period whose file is missing here; returns how many were written."""
+    """Export every closed period with a file that is missing here; returns the number of written files."""
     written = 0
     for month in Period.objects.filter(state__in=(Period.State.CLOSED, Period.State.SEALED)).order_by("id"):
         stored = CreditExport.objects.filter(pk=month.pk).first()

@@ -36,7 +36,7 @@ class UnableToAnswerDispute(Exception):
 def dispute_receipt(
     *, contributor: Contributor, generation_id: uuid.UUID, words: str, by: User, at: datetime
 ) -> ReceiptDispute:
-    """Say what is wrong with one's receipt of a generation. It moves no money.
+    """Dispute one's own receipt of a generation, with the fault in words. It moves no money.
 
     Raises UnableToDispute: no such receipt; no words or more than WORDS_MAX; a dispute on it is open already; OPEN_MAX
     disputes of this contributor wait for an answer.
@@ -79,7 +79,7 @@ def answer_dispute(*, dispute: ReceiptDispute, upheld: bool, words: str, by: Use
     """Decide a dispute and tell the contributor why. Upheld, its generation is to be attributed again: that restates
     the receipt, and the journal shows both.
 
-    Raises UnableToAnswerDispute: answered or withdrawn already; by the one who raised it; without words.
+    Raises UnableToAnswerDispute: answered or withdrawn already; by the person that raised it; without words.
     """
     words = words.strip()
     if not words or len(words) > WORDS_MAX:

@@ -1,8 +1,8 @@
 """The floor pools of closed months, after generations of theirs were restated or voided.
 
-A closed month keeps its entries. What its floor pool would have given, had it known what stands now, less what it gave,
-is posted at the next close: some get more, some less, and the plan's pool bears what is left over. What a cap or a lack
-of contributors kept in the pool is not taken out again; it is in the pool of the month that closes.
+A closed month keeps its entries. The next close posts a difference: the base pool's division with the present facts,
+less the original one. Some get more, some less, and the plan's pool bears the remainder. Money that a cap or a lack of
+contributors kept in the pool is not taken out again; it is in the pool of the month that closes.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ def correct_floors(month: Period) -> list[FloorCorrection]:
 
 
 def _touched(month: Period) -> list[tuple[int, int]]:
-    """(earlier month, plan) of what was restated or voided in the month, by when it was first accrued. The journal
-    takes documents under any number of a plan; only plans have floor pools."""
+    """(earlier month, plan) of the generations that were restated or voided in the month, by the month of their first
+    accrual. The journal takes documents under any number of a plan; only plans have floor pools.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -93,7 +94,7 @@ def _correct(month: Period, earned: Period, plan: RoyaltyPlan) -> None:
 
 
 def _brought(month: Period, earned: Period, plan: RoyaltyPlan, account: AccountKey) -> int:
-    """What the corrections posted after the closed month brought to its floor pool, or took from it."""
+    """The gain of a closed month's base pool, or its loss, in units, by the corrections posted after that month."""
     (number,) = journal.open_accounts([account])
     with connection.cursor() as cursor:
         cursor.execute(
@@ -107,7 +108,7 @@ def _brought(month: Period, earned: Period, plan: RoyaltyPlan, account: AccountK
 def _due(
     earned: Period, plan: RoyaltyPlan, pool: int, holders: dict[int, int], distributed: FloorDistribution | None
 ) -> dict[int, int]:
-    """Contributor -> what the pool gives as things stand now."""
+    """Contributor -> the pool's present credit in units."""
     if pool <= 0:
         return {}
     if plan.floor_rule == RoyaltyPlan.FloorRule.GENERAL:

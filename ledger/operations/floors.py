@@ -1,4 +1,4 @@
-"""The floor pool at the close of a month: what influence did not decide goes by the plan's disclosed rule."""
+"""The base pool at the close of a month: the part that influence did not decide goes by the plan's disclosed rule."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ KEPT = 0
 
 
 def distribute_floors(month: Period) -> list[FloorDistribution]:
-    """Step 1 of a close: for each plan, what stands in its floor pool at the end of the month is distributed.
+    """Step 1 of a close: for each plan, the balance of its base pool at the end of the month is distributed.
 
-    A contributor gets at most the plan's cap; what the cap cuts off, and a pool for which nobody qualifies, stays for
+    A contributor gets at most the plan's cap. The part above the cap, and a pool for which nobody qualifies, stays for
     the next month. Done once for each period and plan; returns the distributions of the period.
     """
     for plan_id, pool in sorted(pools_at_end(month).items()):
@@ -34,7 +34,7 @@ def distribute_floors(month: Period) -> list[FloorDistribution]:
 
 
 def pools_at_end(month: Period) -> dict[int, int]:
-    """plan -> what its pool holds at the end of the month, by the dates of entries."""
+    """plan -> the balance of its pool in units at the end of the month, by the dates of entries."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT split_part(a.owner, ':', 2)::bigint, sum(l.amount)::bigint FROM ledger_account a"
@@ -85,7 +85,7 @@ def _distribute(month: Period, plan: RoyaltyPlan, pool: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A floor pool shared out: contributor -> parts of a billion after the cap, and units; what of it stays."""
+    """A base pool shared out: contributor -> parts of a billion after the cap, and units; the part of it that stays."""
 
     parts: dict[int, int]
     credited: dict[int, int]
@@ -136,7 +136,8 @@ def general_weights(month: Period, plan: RoyaltyPlan, *, until: Period) -> tuple
     return {holder: int(weight) for holder, weight in rows if weight > 0}, int(generations)
 
 
-# Documents that restate or void, up to the end of a month, what was first accrued in an earlier or the same one.
+# Documents that restate or void, up to the end of a month, a generation that was first accrued in an earlier or the
+# same one.
 CORRECTIONS = """
     FROM ledger_entry e JOIN ledger_accrual d ON d.batch_id = e.batch_id
    WHERE e.period_id BETWEEN %(month)s AND %(until)s AND e.kind IN ('restate', 'void_generations')
@@ -147,7 +148,7 @@ CORRECTIONS = """
 
 
 def models_of(month: Period, plan: RoyaltyPlan) -> set[int]:
-    """The model versions whose generations were accrued under the plan in the month."""
+    """The model versions with generations that were accrued under the plan in the month."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT DISTINCT g.model_version_id FROM ledger_accrual d JOIN ledger_entry e ON e.batch_id = d.batch_id"
@@ -201,7 +202,7 @@ def _of_contributors(holders: Mapping[int, int], month: Period) -> dict[int, int
 
 
 def _capped(month: Period, plan: RoyaltyPlan, weights: Mapping[int, int]) -> tuple[dict[int, int], int]:
-    """(contributor -> parts of a billion after the cap, what stays in the pool)"""
+    """(contributor -> parts of a billion after the cap, the part that stays in the pool)"""
     if not weights:
         return {}, PPB
     contributors = sorted(weights)

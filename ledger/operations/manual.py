@@ -1,5 +1,6 @@
-"""Manual entries: proposed by one person of finance with a reason, posted by another; never on accounts that belong
-to an operation, whose documents would no longer explain them."""
+"""Manual entries: proposed by one person of finance with a reason, posted by another. They never touch accounts that
+belong to an operation: its documents would no longer explain them.
+"""
 
 from __future__ import annotations
 
@@ -77,8 +78,9 @@ def propose_manual_entry(
 
 @logged("manual_entry", "lines", "entry_id", "state", before="proposed")
 def post_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualEntry:
-    """Post what somebody else proposed. Raises UnableToPostManualEntry, and UnableToPost (below-minimum): then the
-    proposal stands as it was."""
+    """Post another person's proposed entry. Raises UnableToPostManualEntry, and UnableToPost (below-minimum): then the
+    proposal stands as it was.
+    """
     with transaction.atomic():
         fresh = undecided(manual, UnableToPostManualEntry)
         if fresh.proposed_by_id == by.pk:

@@ -43,7 +43,7 @@ def _withheld(jurisdiction: str, currency: str) -> AccountKey:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """What one attempt takes out of a contributor's payable, in units: `gross`, of which `tax` is withheld.
+    """The debit of one attempt to a contributor's payable, in units: `gross`, of which `tax` is withheld.
 
     `treaty` (rate and article) is kept on the entry.
     """
@@ -79,7 +79,7 @@ class Reserve:
 def reserve_payouts(*, reserves: Sequence[Reserve], at: datetime) -> list[int]:
     """Take the gross of each out of its contributor's payable before anything goes on the wire; returns the entries.
 
-    All or none. Amounts are whole minor units. Raises UnableToPost (below-minimum) where one is beyond what is
+    All or none. Amounts are whole minor units. Raises UnableToPost (below-minimum) where an amount is beyond the
     payable, UnableToRecordPayout for amounts that no rail can pay.
     """
     drafts = [reserve.draft() for reserve in reserves]
@@ -122,7 +122,7 @@ def _reserved(reserve_entries: Mapping[int, str]) -> dict[int, tuple[AccountKey,
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """An attempt whose transfer succeeded: the entry that reserved its money, and the `net` units that left."""
+    """An attempt with a successful transfer: the entry that reserved its money, and the `net` units that left."""
 
     reserve_entry: int
     attempt_key: str
@@ -131,7 +131,7 @@ class Success:
 
 
 def succeed_payouts(*, successes: Sequence[Success], at: datetime) -> list[int]:
-    """The transfers succeeded: what was in transit left each rail's own balance. All or none; returns the entries."""
+    """The transfers succeeded: the money in transit left each rail's own balance. All or none; returns the entries."""
     found = _reserved({success.reserve_entry: success.attempt_key for success in successes})
     drafts = []
     for success in successes:
@@ -168,7 +168,7 @@ def refuse_payout(*, reserve_entry: int, attempt_key: str, at: datetime) -> int:
 
 
 def _give_back(contributor_id: int, currency: str, amount: int) -> list[tuple[AccountKey, int]]:
-    """Credit lines that first settle what the contributor owes, then make the rest payable. Needs chain_head."""
+    """Credit lines that first settle the contributor's debt, then make the rest payable. Needs chain_head."""
     receivable = _receivable(contributor_id, currency)
     settled = min(amount, journal.owed(receivable))
     lines = [(receivable, settled), (_payable(contributor_id, currency), amount - settled)]
@@ -190,7 +190,9 @@ def _returned(
 
 
 def record_transfer_reversal(*, contributor_id: int, currency: str, amount: int, reversal_id: str, at: datetime) -> int:
-    """Stripe took `amount` of a transfer back: it settles what the contributor owes, and the rest is payable again."""
+    """Stripe reversed `amount` units of a transfer: it settles the contributor's debt, and the rest is payable
+    again.
+    """
     return _returned(
         EntryKind.TRANSFER_REVERSED, f"transfer_reversed:{reversal_id}", contributor_id, amount,
         AccountKey("stripe_balance", currency), at, reversal_id,

@@ -78,7 +78,7 @@ def propose_plan(
 
 @logged("plan", "currency", "version", "effective_from", "state", before="proposed")
 def adopt_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
-    """Let a proposed plan take effect from its date on. What was refused for want of it is tried again.
+    """Let a proposed plan take effect from its date on. Generations that were refused for want of it are tried again.
 
     Raises UnableToAdoptPlan: adopted by its proposer or without the role; dated in a period that is closing or closed;
     a later date of effect is adopted already; generations since its date are accrued under another plan.

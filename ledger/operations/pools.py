@@ -1,7 +1,7 @@
 """Pools of a month: declared under four eyes or by their plan, divided among the month's generations at its close.
 
 Until the close a generation under a pool is attributed and its part only estimated: it depends on how many others the
-month brings. What a pool leaves (no generations, voided ones) goes into the plan's next pool.
+month brings. The remainder of a pool (no generations, voided ones) goes into the plan's next pool.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class UnableToDeclarePool(Exception):
 def propose_pool(
     *, plan: RoyaltyPlan, period: Period, amount: int, by: User, at: datetime, note: str = ""
 ) -> PeriodPool:
-    """Propose what a plan divides in an open month, in units of its currency. Moves nothing until somebody else
-    declares it; it then stands in place of the plan's own amount.
+    """Propose the amount that a plan divides in an open month, in units of its currency. Moves nothing until somebody
+    else declares it; it then stands in place of the plan's own amount.
 
     Raises UnableToDeclarePool: the plan divides no pool or is not in effect in the month, the month is not open, it
     has a pool already, the amount is out of range.
@@ -170,8 +170,9 @@ def plans_with_pool(period: Period) -> list[RoyaltyPlan]:
 
 
 def pools_lacking(period: Period) -> list[str]:
-    """What keeps a month from closing: generations wait for a pool that nobody declared, or a proposal for a second
-    person."""
+    """The obstacles to the close of a month: generations wait for a pool that nobody declared, or a proposal for a
+    second person.
+    """
     found = []
     for plan in plans_with_pool(period):
         pool = _pool_of(plan, period)
@@ -183,7 +184,7 @@ def pools_lacking(period: Period) -> list[str]:
 
 
 def declare_own_pools(period: Period, at: datetime) -> None:
-    """Before a month begins to close: the pools that plans declare themselves, and what earlier months left over."""
+    """Before a month begins to close: the pools that plans declare themselves, and the remainders of earlier months."""
     for plan in plans_with_pool(period):
         with transaction.atomic():
             hold_sweeps()
@@ -210,7 +211,7 @@ def declare_own_pools(period: Period, at: datetime) -> None:
 
 
 def _left_over(plan: RoyaltyPlan, period: Period) -> list[tuple[AccountKey, int]]:
-    """What stands in the plan's pools of earlier months that are divided."""
+    """The balances, in units, of the plan's pools of earlier months that are divided."""
     accounts = Account.objects.filter(
         kind="royalty_pool", owner__startswith=f"plan:{plan.pk}:", asset__code=plan.currency
     ).exclude(balance__posted=0)
@@ -219,7 +220,7 @@ def _left_over(plan: RoyaltyPlan, period: Period) -> list[tuple[AccountKey, int]
         for account in accounts.select_related("balance").order_by("id")
         if int(account.owner.rpartition(":")[2]) < period.pk
     ]
-    # A pool of which more was accrued than it held (a refusal withdrawn late) is made up by what others left.
+    # A pool with more accrued than it held (a refusal withdrawn late) is made up by the remainders of others.
     return found if sum(units for _, units in found) > 0 else []
 
 
@@ -318,8 +319,9 @@ def _accrue_chunk(pool: PeriodPool, at: datetime) -> int:
 
 # --- until then ---------------------------------------------------------------------------------------------------
 def estimate_pools(*, at: datetime) -> int:
-    """Write down what each contributor would get by attribution if the open months closed now; returns how many
-    estimates stand. Reads every attribution of the months under a pool once."""
+    """Write down each contributor's share by attribution if the open months closed now; returns the number of standing
+    estimates. Reads every attribution of the months under a pool once.
+    """
     made = 0
     for period in Period.objects.filter(state=Period.State.OPEN).order_by("id"):
         for plan in plans_with_pool(period):
@@ -329,14 +331,15 @@ def estimate_pools(*, at: datetime) -> int:
 
 
 def expected_part(plan: RoyaltyPlan, period: Period) -> int:
-    """What one generation of the month would get of its pool now."""
+    """The part, in units, that one generation of the month would get of its pool now."""
     count = _waiting(plan, period)
     return _expected_total(plan, period) // count if count else 0
 
 
 def estimated_gross(*, generation: Generation) -> int | None:
-    """What a generation would get of its month's pool now, up to ten minutes old; None where it is under no pool, or
-    its month is no longer open."""
+    """A generation's part of its month's pool now, in units, up to ten minutes old; None where it is under no pool, or
+    its month is no longer open.
+    """
     at = generation.occurred_at
     plan = plan_at(currency=generation.currency, at=at)
     if plan is None or plan.basis != RoyaltyPlan.Basis.PERIOD_POOL or generation.gross is not None:

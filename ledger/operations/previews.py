@@ -1,4 +1,4 @@
-"""What a proposed plan would have done to a month: the same division run twice over the month's stored attributions.
+"""The would-be effect of a proposed plan on a month: the same division run twice over the month's stored attributions.
 
 Moves nothing and writes no entry. Memory is bounded by the number of contributors and one page of generations, so that
 a month of hundreds of thousands of generations can be previewed; a large one is computed in the background.
@@ -38,12 +38,12 @@ class UnableToPreview(Exception):
 
 @dataclass(slots=True)
 class _Side:
-    """What one set of plans does with the month, added up generation by generation."""
+    """The effect of one set of plans on the month, added up generation by generation."""
 
     plans: Mapping[int, RoyaltyPlan]
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOTALS, 0))
     contributors: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    # plan -> what its floor pool would get; plan -> holder -> sum of general shares; plan -> model versions seen
+    # plan -> the gain of its base pool; plan -> holder -> sum of general shares; plan -> model versions seen
     floors: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     general: dict[int, dict[int, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
     models: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -78,7 +78,7 @@ class _Side:
                 general[holder] += ppb
 
     def distribute(self, month: Period) -> None:
-        """The floor pools, as a close would distribute what this month brought to them."""
+        """The base pools, as a close would distribute this month's gains of them."""
         for plan_id, pool in sorted(self.floors.items()):
             plan = self.plans[plan_id]
             holders = self.general[plan_id]
@@ -128,7 +128,9 @@ def compute_preview(*, preview: PlanPreview, at: datetime) -> PlanPreview:
 
 
 def compute_waiting_previews(*, at: datetime) -> int:
-    """Compute what waits, one after the other; returns how many were. One that fails says why and holds up no other."""
+    """Compute the waiting previews, one after the other; returns their number. One that fails says why and holds up no
+    other.
+    """
     done = 0
     for preview in PlanPreview.objects.filter(state=PlanPreview.State.WAITING).order_by("id"):
         try:
@@ -165,7 +167,7 @@ def _both_sides(proposal: RoyaltyPlan, month: Period) -> tuple[_Side, _Side]:
 
 @dataclass(slots=True)
 class _Parts:
-    """A pool in equal parts; the units that do not divide go to the first ones, whoever they are."""
+    """A pool in equal parts; the units that do not divide go to the first ones of the order."""
 
     whole: int
     rest: int

@@ -1,4 +1,6 @@
-"""How a proposal of staff is made, and decided: once, under a lock on its row, rejected by whoever may propose."""
+"""Proposals of staff and the decision on them: once, under a lock on its row, rejected by any person that may
+propose.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def undecided(row: P, refusal: type[Exception]) -> P:
 
 
 def decide(fresh: P, state: str, *, by: User, at: datetime, refusal: type[Exception], **written: int) -> P:
-    """Write the decision down, with what it fixes, such as `entry_id`. Raises `refusal` with the database's rule."""
+    """Write the decision down, with the values that it fixes, such as `entry_id`. Raises `refusal` with the database's
+    rule.
+    """
     fresh.state, fresh.decided_by, fresh.decided_at = state, by, at
     for name, value in written.items():
         setattr(fresh, name, value)

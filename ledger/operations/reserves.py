@@ -1,4 +1,6 @@
-"""Reserves: what a close held back, in instalments that are written with it, and their release when they are due."""
+"""Reserves: the money that a close held back, in instalments that are written with it, and their release when they are
+due.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ CHUNK_INSTALMENTS = 1000
 def write_instalments(
     month: Period, entry_id: int, parties: Sequence[settlement.Party], lines: settlement.Lines
 ) -> None:
-    """The documents behind a close's reserve: what of it is released when. In the entry's own transaction."""
+    """The documents behind a close's reserve: the instalments and their days of release. In the entry's own
+    transaction.
+    """
     held = {key: amount for key, amount in lines if key.kind == "reserve_held"}
     assets = {asset.code: asset for asset in Asset.objects.all()}
     rows = []

@@ -45,7 +45,8 @@ def propose_withholding_rate(
     form: str = "",
     treaty: str = "",
 ) -> WithholdingRate:
-    """Write down what is withheld for `jurisdiction` from payees of `country` ("" for any other) who gave `form`.
+    """Write down the rate that is withheld for `jurisdiction` from payees of `country` ("" for any other) with the tax
+    form `form`.
 
     Raises UnableToProposeRate with the reason; no row is written.
     """

@@ -1,4 +1,5 @@
-"""Business verbs: one table of what the staff may record, with debit, credit, amount rule and the people who decide.
+"""Business verbs: one table of the acts that the staff may record, with debit, credit, amount rule and the people that
+decide.
 
 Most verbs need no more than their row. An invoice with tax, a decided hold and an exchange add lines of their own.
 """
@@ -380,7 +381,7 @@ def post_draft(*, verb: Verb, draft: Draft, at: datetime) -> Posted:
 def post_verb(*, verb: str, reference: str, at: datetime, **facts: Any) -> Posted:
     """Draft a verb and post it at once, without a second person: programs do so. `facts` are those of `Facts`.
 
-    Idempotent by `reference`. Raises UnableToPost and what `draft_verb` raises; no row is written then.
+    Idempotent by `reference`. Raises UnableToPost and the errors of `draft_verb`; no row is written then.
     """
     row = verb_named(verb)
     known = Facts(**facts)

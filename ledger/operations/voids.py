@@ -51,7 +51,9 @@ def propose_void(*, generation: Generation, reason: str, detail: str, by: User, 
 
 @logged("generation", "reason", "state", key="generation_id", before="proposed")
 def confirm_void(*, proposal: VoidProposal, by: User, at: datetime) -> VoidProposal:
-    """Void what somebody else proposed. Raises UnableToVoid: decided already, the same person, or void by now."""
+    """Void a generation that another person proposed to void. Raises UnableToVoid: decided already, the same person, or
+    void by now.
+    """
     with transaction.atomic():
         # Before any row is locked, as every void takes it.
         hold_sweeps()

@@ -57,7 +57,7 @@ class Command(BaseCommand):
         except (manifest_items.UnableToBuild, indexes.UnableToLoadModel) as reason:
             raise CommandError(str(reason)) from reason
         except Exception as error:
-            # What the index itself refuses; its class cannot be named without loading torch.
+            # A refusal by the index itself; its class cannot be named without loading torch.
             if getattr(error, "problem", "") not in {"unable-to-build-index", "unable-to-open-index"}:
                 raise
             raise CommandError(str(error)) from error

@@ -176,7 +176,7 @@ class Command(BaseCommand):
 
     def _show_logins(self, console: Console, running: Running) -> None:
         logins = people.logins(settings.TRIBUTARY_DATA / "demo" / "logins.json")
-        # Plain lines: a table would cut what somebody has to copy.
+        # Plain lines: a table would cut text that a person has to copy.
         console.print(f"[bold]Tributary serves at {running.url}[/bold]")
         for person in (*people.STAFF, *people.AUTHORS):
             console.print(f"{person.email:<38} {person.note}", soft_wrap=True, highlight=False)

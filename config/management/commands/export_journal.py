@@ -35,7 +35,7 @@ class Command(BaseCommand):
             for part in parts:
                 self.stdout.write(part, ending="")
             return
-        # What stands under the name is whole.
+        # The file under the final name is whole.
         partial = options["output"].with_name(f".{options['output'].name}.partial")
         try:
             with partial.open("w", encoding="utf-8", newline="") as file:
