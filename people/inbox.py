@@ -33,7 +33,7 @@ class Reader(Protocol):
 class OpenItem:
     """One thing that waits for a person.
 
-    `subject` names it for ever ("plan:7"): its mail is sent once. `barred` holds the numbers of users who may not
+    `subject` names it for ever ("plan:7"): its mail is sent once. `barred` holds the numbers of users that may not
     decide it, for the reason `barred_because`; `person` is the name of its proposer or assignee.
     """
 
@@ -78,7 +78,7 @@ class Kind:
         return " or ".join(role.replace("_", " ") for role in self.roles)
 
     def why_not(self, item: OpenItem, reader: Reader) -> str:
-        """Say why the reader cannot act on the item; "" for a reader who can."""
+        """Say why the reader cannot act on the item; "" for a reader that can."""
         if not reader.has_role(*self.roles):
             return f"This takes the role {self.owner}."
         return item.barred_because if reader.pk in item.barred else ""

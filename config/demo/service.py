@@ -1,6 +1,6 @@
 """The demo's model service: a process of its own that has a checkpoint and a key, and speaks HTTP only.
 
-It samples from the model in the manner of each author in turn and reports what it generated, as any model service
+It samples from the model in the manner of each author in turn and reports its generations, as any model service
 would. Run as `python -m config.demo.service`; the key comes from the environment (TRIBUTARY_KEY), never from the
 command line, where every user of the machine could read it. Prints one JSON object per line: its progress.
 """

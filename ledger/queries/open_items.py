@@ -1,4 +1,4 @@
-"""Open work about the books: proposals of all kinds, disputes, months to close or to seal, and what is not accrued.
+"""Open work about the books: proposals, disputes, months to close or to seal, and generations that are not accrued.
 
 A new kind of proposal is one line in PROPOSALS.
 """
@@ -36,7 +36,7 @@ from people.inbox import COUNT_MAX, Kind, OpenItem
 from people.presentation import amounts, dates
 
 CHECKERS = ("finance_checker",)
-# They also decide what a contributor disputes, and which part is withheld.
+# They also decide contributors' disputes, and the part that is withheld.
 WITH_COMPLIANCE = ("finance_checker", "compliance")
 # Business verbs that compliance approves too.
 CLAIM_VERBS = ("decide_dispute", "escheat", "find_owner", "mark_dormant", "open_dispute", "reclaim")
@@ -55,7 +55,7 @@ def proposal_kind(
     roles: tuple[str, ...] = CHECKERS,
     where: Q | None = None,
 ) -> Kind:
-    """Make the kind of a model whose rows are `proposed` by one person (proposed_by, proposed_at) for another.
+    """Make the kind of a model with rows that are `proposed` by one person (proposed_by, proposed_at) for another.
 
     `where` chooses some of its rows, where not all are decided by the same roles.
     """
