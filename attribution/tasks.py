@@ -34,8 +34,8 @@ def sweep_received() -> int:
 
 
 # --- builds ---------------------------------------------------------------------------------------------------------
-# One message a step. A step of a large model takes longer than the broker waits for a worker to be done with it: the
-# message then comes again, finds the step locked and is dropped.
+# One message a step. A step of a large model takes longer than the broker waits for a worker. The message then comes
+# again, finds the step locked and is dropped.
 STEP_SECONDS_MAX = 6 * 3600
 
 

@@ -1,7 +1,7 @@
 """Connected accounts: created, onboarded, restricted, rejected, disconnected; and their capabilities.
 
-A person's details are accepted where Stripe's schema allows them and are not kept: the sandbox decides by the outcome
-that is chosen on the onboarding page or set through the controls, and holds no personal data.
+A person's details are accepted where Stripe's schema allows them and are not kept. The sandbox decides by the outcome
+that is chosen on the onboarding page or set through the controls. It holds no personal data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The threads beside the requests: a small pool that talks to the database, the clock, and the sender of webhooks.
 
-Requests wait in many threads (for latency, for a stalled answer) but work in few, so that the sandbox holds a dozen
-database connections however slow it is told to be.
+Requests wait in many threads (for latency, for a stalled answer) but work in few. The sandbox therefore holds a dozen
+database connections, at any latency.
 """
 
 from __future__ import annotations

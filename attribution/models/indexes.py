@@ -58,8 +58,8 @@ class AttributionIndex(models.Model):
     weight_ppb = models.BigIntegerField(default=0)
     # A score below this many standard errors earns nothing: its part is unattributed.
     noise_z = models.FloatField(default=2.0)
-    # Whether new generations are attributed by it. The first index serves from the day it is built, a later one takes
-    # over when it passes its evaluation; one that failed goes on serving, at weight 0, until then.
+    # True if it attributes new generations. The first index serves from the day it is built. A later one takes over
+    # when it passes its evaluation; one that failed goes on serving, at weight 0, until then.
     serving = models.BooleanField(default=False)
     # Changes with every revision; `sha256` is the manifest's of the current one.
     revision = models.IntegerField(default=1)

@@ -1,7 +1,7 @@
 """Attribution of received generations, in batches, and each generation alone when something is wrong with it.
 
-The rows are the queue: several workers claim different ones (SKIP LOCKED) inside the transaction that also writes the
-results, so that a worker which dies leaves its rows received and nothing half done.
+The rows are the queue. Several workers claim different ones (SKIP LOCKED) inside the transaction that also writes the
+results. A worker that dies therefore leaves its rows received and nothing half done.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Service keys: their form, their proof, and their scopes.
 
-A key reads `trib_<prefix>_<secret>`. The prefix finds the row; the secret is 256 random bits, so that a plain SHA-256
+A key reads `trib_<prefix>_<secret>`. The prefix finds the row. The secret is 256 random bits, so that a plain SHA-256
 digest is enough: there is nothing to guess and nothing for a slow password hash to protect."""
 
 from __future__ import annotations

@@ -109,8 +109,8 @@ class Adapter(Protocol):
         ...
 
     def sampled_utility(self, examples: Sequence[Example], generator: torch.Generator) -> Utilities:
-        """The same inputs with labels drawn from the model itself, scaled so that the expected outer product of the
-        gradients is the Gauss-Newton matrix of the mean loss (the Fisher matrix, Martens 2014)."""
+        """Utilities of the same inputs with labels drawn from the model itself. They are scaled: the expected outer
+        product of the gradients is the Gauss-Newton matrix of the mean loss (the Fisher matrix, Martens 2014)."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Causal language models: any module that gives logits for token ids, its own code or Hugging Face's.
 
-Decides which tokens of an example are scored (those after the prompt) and how examples of different lengths share a
-batch (padding on the right, which a causal model cannot see, and a mask for modules that ask for one).
+Scores the tokens of an example after the prompt. Examples of different lengths share a batch by padding on the right,
+which a causal model cannot see, and by a mask for modules that ask for one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Classifiers: any module that gives logits of classes for a batch of values (pictures, rows of a table, recordings).
 
-An example is its values and, as its one token, the class: the label of a training item, or the predicted class of a
-prediction, because somebody paid for that class.
+An example is its values and, as its one token, the class. It is the label of a training item, or the predicted class of
+a prediction, because somebody paid for that class.
 """
 
 from __future__ import annotations

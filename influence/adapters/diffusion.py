@@ -29,8 +29,8 @@ KINDS = ("noise", "flow")
 
 
 class Diffusion:
-    """Adapter around a module called as `module(values, times)`, or with a third argument, the conditions (B,), where
-    `conditions` says how many there are; values (B, *shape), times (B,) from 0, the data, to 1, nothing but noise.
+    """Adapter around a module called as `module(values, times)`. With `conditions`, the number of conditions, it has a
+    third argument, the conditions (B,). Values (B, *shape), times (B,) from 0, the data, to 1, nothing but noise.
 
     kind "noise": x_t = sqrt(a) x + sqrt(1 - a) e with a = cos^2(pi t / 2), the module gives e;
     kind "flow":  x_t = (1 - t) x + t e, the module gives e - x.

@@ -1,11 +1,11 @@
 """Models that never leave their service: it computes features where the model runs, and reports them.
 
-A model version of this kind is a directory with the features of its training items, `items.npy` (N, M, K) float32 in
-the order of the manifest's ordinals, from 0, for M ensemble members; `mean_query.npy` (M, K), the mean features of the
-model's own generations; and `features.json`: {"measures": "influence" or "similarity"}. The inner product of an item's
-model's own generations; and `features.json`: {"measures": "influence" or "similarity"}. The inner product of an item's
-and a generation's features must be the item's value for the generation. The service decides how to compute them, and
-receipts repeat its word on the measure. `write_features` writes such a directory.
+A model version of this kind is a directory of files. `items.npy` (N, M, K) float32 has the features of its
+training items for M ensemble members, in the order of the manifest's ordinals, from 0. `mean_query.npy` (M, K) has the
+mean features of the model's own generations. `features.json` is {"measures": "influence" or "similarity"}.
+
+The inner product of an item's and a generation's features must be the item's value for the generation. The service
+decides how to compute them, and receipts repeat its word on the measure. `write_features` writes such a directory.
 """
 
 from __future__ import annotations

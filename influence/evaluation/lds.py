@@ -1,8 +1,8 @@
 """Does an index predict what happens when contributors are taken away? Retrains coalitions and compares.
 
-The measure is the linear datamodeling score over contributor coalitions (LDS, Park et al. 2023): train on the works of
-half of the holders, drawn many times; for each query, rank-correlate the utilities that result with the sums of the
-present holders' scores; average over queries. Always beside pro rata and two similarities (controls.py). How sure the
+The measure is the linear datamodeling score over contributor coalitions (LDS, Park et al. 2023). Train on the works of
+half of the holders, drawn many times. For each query, rank-correlate the utilities that result with the sums of the
+present holders' scores. Average over queries. Always beside pro rata and two similarities (controls.py). How sure the
 result is decides how much money goes by attribution (weight_ppb). Knows nothing of Django.
 """
 

@@ -155,8 +155,8 @@ def _retrained(task: Task, number: int) -> Adapter:
 
 
 def _start_worker(directory: Path, models: Path, number: int) -> subprocess.Popen[bytes]:
-    # A process of its own rather than multiprocessing: the caller may be a daemonic task worker, which must have no
-    # children of that kind, and torch's threads do not survive a fork.
+    # A process of its own rather than multiprocessing. The caller may be a daemonic task worker, which must have no
+    # children of that kind. Torch's threads do not survive a fork either.
     command = [sys.executable, "-m", "influence.evaluation.retraining", str(directory), str(models)]
     paths = [path or os.getcwd() for path in sys.path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
