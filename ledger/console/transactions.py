@@ -18,7 +18,6 @@ from ledger.models import VerbProposal
 from ledger.operations import verb_proposals
 from ledger.operations.verbs import CLAIM_MAKERS, VERBS, Verb
 from people.console.guard import recently_authenticated, staff_required, user_of
-from people.console.presence import presence_of
 from people.console.refusals import explained
 
 READERS = (*CLAIM_MAKERS, "auditor", "admin")
@@ -61,7 +60,7 @@ def transaction_new(request: HttpRequest, key: str) -> HttpResponse:
         with explained(request, silent=True) as refused:
             made = verb_proposals.propose_verb(
                 verb=key, reference=form.cleaned_data["reference"], note=form.cleaned_data["note"], by=user,
-                at=timezone.now(), seen=presence_of(request), **form.facts(),
+                at=timezone.now(), **form.facts(),
             )  # fmt: skip
         if not refused:
             messages.success(request, "Proposed. Nothing is posted until somebody else approves it.")
@@ -100,7 +99,7 @@ def transaction_decide(request: HttpRequest, proposal_id: int) -> HttpResponse:
     if decision not in {"approve", "reject"}:
         messages.error(request, "Nothing was decided: choose to approve or to reject.")
         return redirect("ledger:transaction", proposal_id)
-    acting: dict[str, Any] = {"by": user_of(request), "at": timezone.now(), "seen": presence_of(request)}
+    acting: dict[str, Any] = {"by": user_of(request), "at": timezone.now()}
     with explained(request):
         if decision == "approve":
             posted = verb_proposals.approve_verb(proposal=found, **acting)

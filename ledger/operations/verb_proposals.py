@@ -15,7 +15,7 @@ from ledger.journal import AccountKey, Draft
 from ledger.models import VerbProposal
 from ledger.operations.proposals import decide, propose, reject, undecided
 from ledger.operations.verbs import Facts, Verb, draft_verb, post_draft, shortfall, verb_named
-from people.actor import NOBODY, Presence, audit, lacks_role
+from people.actor import lacks_role, logged
 from people.models import User
 
 REFERENCE_CHARACTERS_MAX = 120
@@ -37,9 +37,8 @@ class UnableToApproveVerb(Exception):
     problem = "transaction-not-approvable"
 
 
-def propose_verb(
-    *, verb: str, reference: str, by: User, at: datetime, note: str = "", seen: Presence = NOBODY, **facts: Any
-) -> VerbProposal:
+@logged("transaction", "verb", "reference", "lines", "state")
+def propose_verb(*, verb: str, reference: str, by: User, at: datetime, note: str = "", **facts: Any) -> VerbProposal:
     """Draft a verb for another person to approve. `facts` are those of `Facts`, amounts in units of the currency.
 
     Raises UnableToProposeVerb, UnableToPostVerb, UnableToExchange, UnableToParseAmount and UnableToPost; no row is
@@ -65,13 +64,11 @@ def propose_verb(
         lines=[[key.kind, key.asset, key.owner, key.contract, amount] for key, amount in draft.lines],
         proposed_by=by, proposed_at=at,
     )  # fmt: skip
-    with transaction.atomic():
-        made = propose(proposal, "a_transaction_is_proposed_once", UnableToProposeVerb)
-        _log("propose_transaction", made, by, at, seen)
-    return made
+    return propose(proposal, "a_transaction_is_proposed_once", UnableToProposeVerb)
 
 
-def approve_verb(*, proposal: VerbProposal, by: User, at: datetime, seen: Presence = NOBODY) -> VerbProposal:
+@logged("transaction", "verb", "reference", "lines", "entry_id", "state", before="proposed")
+def approve_verb(*, proposal: VerbProposal, by: User, at: datetime) -> VerbProposal:
     """Post the lines that somebody else proposed.
 
     Raises UnableToApproveVerb, and UnableToPost (period-not-open, below-minimum); the proposal then stands as it was.
@@ -91,28 +88,15 @@ def approve_verb(*, proposal: VerbProposal, by: User, at: datetime, seen: Presen
         if refusal := shortfall(row, lines):
             raise UnableToApproveVerb(f"{refusal} Reject this, or approve it later.")
         posted = post_draft(verb=row, draft=Draft(fresh.idem_key, lines, fresh.reference, fresh.rule), at=at)
-        decided = decide(
+        return decide(
             fresh, VerbProposal.State.APPROVED, by=by, at=at, refusal=UnableToApproveVerb, entry_id=posted.entry_id
         )
-        _log("approve_transaction", decided, by, at, seen)
-    return decided
 
 
-def reject_verb(*, proposal: VerbProposal, by: User, at: datetime, seen: Presence = NOBODY) -> VerbProposal:
+@logged("transaction", "verb", "reference", "lines", "state", before="proposed")
+def reject_verb(*, proposal: VerbProposal, by: User, at: datetime) -> VerbProposal:
     """Turn a proposal down; its proposer may withdraw it so. Raises UnableToApproveVerb where it is decided."""
-    with transaction.atomic():
-        rejected = reject(
-            proposal, roles=verb_named(proposal.verb).proposers, by=by, at=at, refusal=UnableToApproveVerb
-        )
-        _log("reject_transaction", rejected, by, at, seen)
-    return rejected
-
-
-def _log(action: str, proposal: VerbProposal, by: User, at: datetime, seen: Presence) -> None:
-    after = {"verb": proposal.verb, "reference": proposal.reference, "lines": proposal.lines}
-    if proposal.entry_id is not None:
-        after["entry"] = proposal.entry_id
-    audit(by=by, action=action, subject=f"transaction:{proposal.pk}", at=at, seen=seen, after=after)
+    return reject(proposal, roles=verb_named(proposal.verb).proposers, by=by, at=at, refusal=UnableToApproveVerb)
 
 
 def proposed_lines(proposal: VerbProposal) -> list[tuple[AccountKey, int]]:

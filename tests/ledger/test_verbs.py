@@ -153,8 +153,8 @@ def test_each_verb_is_proposed_on_its_page_and_another_person_posts_exactly_its_
         assert posted_lines(proposal.entry) == sorted(lines), verb
         logged = AuditEvent.objects.filter(subject=f"transaction:{proposal.pk}").order_by("sequence")
         assert [(event.action, event.actor) for event in logged] == [
-            ("propose_transaction", funded.staff["finance_maker"]),
-            ("approve_transaction", funded.staff["finance_checker"]),
+            ("propose_verb", funded.staff["finance_maker"]),
+            ("approve_verb", funded.staff["finance_checker"]),
         ]
     listed = text_of(funded.staff_client("auditor").get(PAGE).content)
     assert "Hand unclaimed money to the state" in listed
