@@ -32,7 +32,7 @@ KINDS = ("code", "docs", "pages")
 SKIPPED_FOLDERS = {"var", "build", "staticfiles", "node_modules", "__pycache__"}
 NOT_PRODUCT = {"tests", "benchmarks", "docs"}
 
-BREAK = "\0"  # parts sentences inside a text whose lines must keep their numbers
+BREAK = "\0"  # parts sentences inside a text that keeps its line numbers
 
 
 @dataclass(frozen=True)

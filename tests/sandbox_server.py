@@ -51,7 +51,7 @@ def was_replayed(shown: stripe.StripeObject) -> bool:
 
 @dataclass
 class StripeSandbox:
-    """One running sandbox: its address, its keys and secrets, and what a test may make it do."""
+    """One running sandbox: its address, its keys and secrets, and its controls for a test."""
 
     database_url: str
     port: int = field(default_factory=free_port)
@@ -72,7 +72,7 @@ class StripeSandbox:
         return f"http://127.0.0.1:{self.port}"
 
     def environment(self) -> dict[str, str]:
-        """What the product needs to talk to this sandbox, as a user would set it."""
+        """The product's settings for this sandbox, as a user would set them."""
         return {
             "STRIPE_SECRET_KEY": self.key,
             "STRIPE_READ_KEY": self.read_key,
@@ -103,7 +103,7 @@ class StripeSandbox:
         return Path(self._told.name) / "violations"
 
     def violations(self) -> list[str]:
-        """What was answered so far, to whomever, that Stripe could not have answered."""
+        """List all answers so far, to any caller, that Stripe could not have given."""
         return self._violations.read_text().splitlines() if self._violations.exists() else []
 
     def _wait_until_it_answers(self) -> None:
@@ -163,7 +163,7 @@ class StripeSandbox:
         return shown
 
     def advance(self, *, seconds: float = 0, hours: float = 0, days: float = 0) -> int:
-        """Move the sandbox's clock forward; what falls due on the way happens. Returns its new time."""
+        """Move the sandbox's clock forward; events that fall due on the way happen. Returns its new time."""
         moved = self.control("POST", "advance", {"seconds": round(seconds + hours * 3600 + days * 86_400)})
         return int(moved["now"])
 
@@ -239,7 +239,7 @@ class StripeSandbox:
         return self.client().v1.topups.create({"amount": amount, "currency": currency}).id
 
     def available(self, currency: str = "usd", account: str | None = None) -> int:
-        """What the platform, or a connected account, could send on at this moment."""
+        """Return the sum that the platform, or a connected account, could send on at this moment."""
         options: Any = {"stripe_account": account} if account else {}
         balance = self.client().v1.balance.retrieve(options=options)
         return sum(one.amount for one in balance.available if one.currency == currency)

@@ -73,7 +73,7 @@ def _invented(body: Any) -> list[str]:
     found = []
     if isinstance(body, dict):
         described = _components().get(str(body.get("object")), {}).get("properties")
-        # What is gone keeps its name and little else.
+        # A deleted object keeps its name and little else.
         if described and not body.get("deleted"):
             found += [f"{body['object']}.{name} is unknown to Stripe" for name in sorted(set(body) - set(described))]
         for value in body.values():
@@ -85,7 +85,7 @@ def _invented(body: Any) -> list[str]:
 
 
 def violations(method: str, url: str, status: int, body: str | bytes) -> list[str]:
-    """What Stripe would not have answered to this request; nothing where the answer is Stripe's."""
+    """List the parts of the answer that Stripe would not have given to this request; empty for a valid one."""
     path = urlsplit(url).path
     template = next((template for pattern, template in _paths() if pattern.match(path)), None)
     answered = json.loads(body)

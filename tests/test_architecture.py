@@ -1,4 +1,4 @@
-"""What the layout promises, checked on the code itself."""
+"""The promises of the layout, checked on the code itself."""
 
 from __future__ import annotations
 

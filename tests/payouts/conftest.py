@@ -52,7 +52,7 @@ def world(db: None, at: datetime) -> World:
 
 @pytest.fixture
 def paying(db: None, sandbox: StripeSandbox, at: datetime) -> World:
-    """A programme whose Stripe is the sandbox, with the ledger's balance there equal to Stripe's."""
+    """A programme that pays through the sandbox; the ledger's balance there equals Stripe's."""
     made = World(at, sandbox)
     made.policy()
     made.same_balance_as_stripe()

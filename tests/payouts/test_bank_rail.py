@@ -44,7 +44,7 @@ def programme_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def payee(world: World, minor: int, *, iban: str = IBAN_OF_A_PAYEE, country: str = "BR") -> Contributor:
-    """Somebody whom Stripe does not pay, with an account that a bank file can name."""
+    """Make a payee that Stripe does not pay, with an account that a bank file can name."""
     contributor = world.contributor(minor, outcome=None, country=country)
     banks.record_bank_details(
         contributor=contributor, holder_name=contributor.legal_name, iban=iban, by=world.owner, at=world.at
@@ -539,7 +539,7 @@ def test_an_approver_compares_with_the_last_run_of_the_same_rail(world: World) -
 
 @pytest.fixture
 def refused_and_moved(paying: World) -> tuple[PayoutRun, PayoutRun]:
-    """A paused run whose first payee Stripe refused, and the run by bank transfer that would pay them since."""
+    """Make a paused run with a payee that Stripe refused, and a later run by bank transfer for that payee."""
     contributor = paying.contributor(7000, country="GB")
     paying.contributor(8000)
     assert paying.sandbox is not None

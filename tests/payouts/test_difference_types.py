@@ -20,7 +20,7 @@ from tests.worlds.payouts import World, only
 
 
 def rewrite(world: World, sql: str, *params: object) -> None:
-    """Change what Stripe remembers, behind the back of its API."""
+    """Change the sandbox's stored rows, behind the back of its API."""
     assert world.sandbox is not None
     address = world.sandbox.database_url
     with contextlib.closing(psycopg2.connect(address)) as database, database, database.cursor() as cursor:
@@ -95,7 +95,7 @@ OF_A_RUN: dict[Callable[[World, Payout], None], set[str]] = {
     corrected: {"ledger_balance"},
 }  # fmt: skip
 T = Difference.Type
-# type -> (what happens, every type that the day's comparison then finds)
+# type -> (the event, every type that the day's comparison then finds)
 OF_A_DAY: dict[Difference.Type, tuple[Callable[[World, Payout], None], set[str]]] = {
     T.MISSING_LOCAL: (paid_by_somebody, {"missing_local", "duplicate_group", "ledger_balance"}),
     T.MISSING_REMOTE: (forgotten, {"missing_remote"}),
@@ -151,7 +151,7 @@ def paid_today(paying: World) -> tuple[PayoutRun, date]:
 
 
 def new_on(day: date, world: World, happens: Callable[[], object]) -> set[str]:
-    """The sandbox is shared, so its day holds what other programmes did; only what is new counts."""
+    """Name the new differences of a day. The sandbox is shared, so its day holds rows of other programmes."""
     comparison.reconcile_day(currency="USD", day=day, at=world.at)
     before = set(Difference.objects.values_list("type", "subject"))
     happens()
@@ -204,5 +204,5 @@ def test_a_day_on_which_all_is_well_finds_nothing_of_ours(paying: World, paid_to
 
 def test_every_type_of_difference_is_produced_by_a_run_or_a_day() -> None:
     assert set(OF_A_DAY) == set(Difference.Type)
-    # A run compares its own transfers: what Stripe corrects, and what we post astray, the day finds.
+    # A run compares its own transfers: the day finds Stripe's corrections and our misdirected postings.
     assert set().union(*OF_A_RUN.values()) == {*Difference.Type.values} - {"unknown_type", "in_transit"}

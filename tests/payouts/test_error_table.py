@@ -1,4 +1,4 @@
-"""The error table of the gateway: every status and code, told apart by what it means for money."""
+"""The error table of the gateway: every status and code, told apart by its meaning for money."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One payout and all that Stripe may answer: what is sent again, under which key, and what it takes to give up."""
+"""One payout and all that Stripe may answer: repeated requests, their keys, and the conditions for giving up."""
 
 from __future__ import annotations
 

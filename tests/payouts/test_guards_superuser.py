@@ -130,7 +130,7 @@ def test_no_table_of_payouts_is_emptied(db: None, table: str) -> None:
 def test_a_payout_that_was_changed_past_the_guards_is_neither_approved_nor_started_nor_resumed(
     paying: World, step: str
 ) -> None:
-    """What is approved and what is sent is hashed from the rows each time, not taken from what was stored."""
+    """Approval and sending hash the rows anew each time, and never trust a stored hash."""
     paying.contributor(1_000)
     run = {"approve": paying.in_review, "start": paying.approved, "resume": paying.executing}[step]()
     if step == "resume":

@@ -68,7 +68,8 @@ def test_a_hold_of_every_reason_stops_a_payout_and_tells_its_owner_and_remedy(wo
 
 
 FINANCE, COMPLIANCE, NOBODY = {"finance_checker", "compliance", "admin"}, {"compliance"}, set[str]()
-# reason -> (its owner, who ends it by hand). Written out once more, so that a change of the table is a decision.
+# reason -> (its owner, the roles that end it by hand). Written out once more, so that a change of the table is a
+# decision.
 RELEASES: dict[HoldReason, tuple[str, set[str]]] = {
     R.ONBOARDING_INCOMPLETE: ("contributor", NOBODY),
     R.TRANSFERS_CAPABILITY_INACTIVE: ("contributor", NOBODY),
@@ -125,7 +126,7 @@ def test_who_releases_a_hold_follows_from_its_rule(world: World, reason: HoldRea
 
 
 def test_a_reason_that_people_place_can_be_released_by_its_owner() -> None:
-    """And what nobody releases by hand comes and goes with its reason."""
+    """And a hold that nobody releases by hand comes and goes with its reason."""
     for reason, (owner, allowed) in RELEASES.items():
         assert RULES[reason].automatic or allowed, reason
         if reason in PLACED_BY_PEOPLE:

@@ -1,4 +1,4 @@
-"""One hostile member of staff: who decides for oneself, splits a run under a limit, or hands over a file in secret."""
+"""One hostile member of staff: decides for oneself, splits a run under a limit, or hands over a file in secret."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_who_acts_for_a_payee_approves_no_run_that_pays_them(world: World) -> No
 
 
 def test_who_acts_for_a_payee_does_not_say_what_became_of_their_transfer(world: World) -> None:
-    """Otherwise they would call rejected what arrived, name another account, and be paid again."""
+    """Otherwise they would call a paid transfer rejected, name another account, and be paid again."""
     own, other = payee(world, 7000), payee(world, 8000)
     add_member(contributor=own, user=world.second_checker, role="owner", at=world.at)
     run, _file = sent(world)
@@ -113,7 +113,7 @@ def test_a_run_split_under_the_limit_takes_a_second_approver_all_the_same(world:
     assert (first.total_minor, first.needs_second_approval) == (1000, True)
     runs.cancel_run(run=first, by=world.maker, at=later, seen=SEEN)
     other = runs.take_up_run(run=other, by=world.maker, at=later, seen=SEEN)
-    # What is cancelled pays nobody: alone, the other part is under the limit.
+    # A cancelled run pays nobody: alone, the other part is under the limit.
     other = runs.submit_run(run=other, by=world.maker, at=later, seen=SEEN)
     assert not other.needs_second_approval
 
@@ -191,7 +191,7 @@ def test_an_administrator_who_was_dismissed_meanwhile_changes_no_roles(world: Wo
     first, second = world._user("first", "admin"), world._user("second", "admin")
     assert first.has_role("admin")
     staff.change_roles(user=first, roles=[], by=second, reason="left", at=world.at, seen=SEEN)
-    # `first` still holds what a request that began before had read.
+    # `first` still holds the roles that a request had read before the change.
     with pytest.raises(staff.UnableToChangeRoles, match="you administer no more"):
         staff.change_roles(user=second, roles=[], by=first, reason="revenge", at=world.at, seen=SEEN)
     with pytest.raises(staff.UnableToChangeRoles, match=r"changed since you opened the page: now none"):

@@ -1,4 +1,4 @@
-"""One limit for all workers: never more than Stripe's in any second, whoever sends, and half of it after a 429."""
+"""One limit for all workers: never more than Stripe's in any second from all senders, and half of it after a 429."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from payouts.models import PayoutAttempt
 from payouts.rails.stripe import calls, errors, limiter
 from tests.worlds.payouts import World, states
 
-# What a worker of another process does: takes slots with a few threads and tells when it had each.
+# The code of a worker in another process: takes slots with a few threads and tells when it had each.
 WORKER = """
 import json, os, sys, threading, time
 import django; django.setup()
@@ -78,7 +78,7 @@ def bucket(db: None, monkeypatch: pytest.MonkeyPatch) -> limiter.Limit:
 
 @pytest.fixture
 def forgetful(bucket: limiter.Limit) -> redis.Redis:
-    """The server's own connection, for doing to it what an accident would."""
+    """Return the server's own connection, for causing the damage of an accident."""
     return limiter._client()
 
 

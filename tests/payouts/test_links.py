@@ -1,4 +1,4 @@
-"""Finding accounts of one person by where they are paid, and what compliance does about it."""
+"""Finding accounts of one person by their payout destinations, and the response of compliance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rail can pay: multiples, minimums, and the split into gross, tax and net."""
+"""The amounts that a rail can pay: multiples, minimums, and the split into gross, tax and net."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_gross_is_tax_plus_net_and_nothing_is_lost(payable: int, ppb: int, curre
     assert 0 <= gross <= payable
     assert net % amounts.multiple(currency) == 0
     assert tax == gross * ppb // 1_000_000_000
-    # No further multiple could have been paid out of what was there.
+    # The available sum could not have paid a further multiple.
     more = net + amounts.multiple(currency)
     assert payable - payable * ppb // 1_000_000_000 < more
 

@@ -1,4 +1,4 @@
-"""Our rows, the ledger and Stripe, compared; and what becomes of a difference."""
+"""Our rows, the ledger and Stripe, compared; and the handling of a difference."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_what_is_younger_than_the_delay_waits(paying: World) -> None:
     contributor = paying.contributor(1_000)
     run = paying.built()
     assert run.matured_before == paying.at - timedelta(days=30)
-    # Money that no close credited has no age; what a close credited lately waits.
+    # Money that no close credited has no age; money from a recent close waits.
     assert only(run).contributor == contributor
 
 

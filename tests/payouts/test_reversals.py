@@ -1,4 +1,4 @@
-"""Taking money back: what a lost answer, a look-up that fails and a late refusal mean for what was sent."""
+"""Reversing transfers: the effect of a lost answer, a failed look-up and a late refusal on a sent transfer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what: every act against every role, with a factor too old, with a role too new, and beyond the limits."""
+"""Permissions: every act against every role, with a factor too old, with a role too new, and beyond the limits."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def figures() -> dict[str, Any]:
     return {name: getattr(terms_in_force("USD"), name) for name in FIGURES}
 
 
-# name -> (who may, whether it takes a fresh factor, the act on rows that need not fit: role and factor come first)
+# name -> (roles, whether it takes a fresh factor, the act on rows that need not fit: role and factor come first)
 ACTS: dict[str, tuple[set[str], bool, Act]] = {
     "build_run": ({MAKER, ADMIN}, False, lambda w, k: building.build_run(currency="USD", cut_off=w.at, **k)),
     "submit_run": ({MAKER, ADMIN}, False, lambda w, k: runs.submit_run(run=PayoutRun(), **k)),
@@ -191,7 +191,7 @@ def test_an_act_is_for_its_roles_alone(world: World, name: str) -> None:
         except UnableToAct:
             refused = True
         except Exception:
-            # Past the role: the rows do not fit, which is not what is asked here.
+            # Past the role: the rows do not fit, but this test asks about roles alone.
             refused = False
         assert refused == (role not in allowed), (name, role)
 
@@ -201,8 +201,8 @@ OF_CONTRIBUTORS = {
     "choose_notices", "disconnect_account", "onboarding_link", "open_payout_account", "pause_own_payouts",
     "record_bank_details", "resume_own_payouts", "set_own_threshold",
 }  # fmt: skip
-# Moves money, lets it move (and how freely), or says that it moved or whose it is: a fresh second factor, and a role
-# that has settled.
+# Moves money, lets it move (and how freely), or says that it moved or names its owner. These acts take a fresh second
+# factor, and a role that has settled.
 MOVES_MONEY = {
     "approve_run", "start_execution", "resume_run", "release_hold", "release_hold of compliance", "reverse_payout",
     "fund_platform", "decide_unknown", "export_bank_file", "mark_bank_file_sent", "withdraw_bank_file",
@@ -227,7 +227,7 @@ def _operations() -> dict[str, Any]:
 
 
 def test_every_operation_of_a_person_stands_in_one_of_these_lists() -> None:
-    """Whoever adds an operation decides here who may do it and whether it takes a second factor."""
+    """The author of a new operation decides here its roles and whether it takes a second factor."""
     of_people = {name for name, act in _operations().items() if {"by", "at"} <= set(inspect.signature(act).parameters)}
     # A check of the approver, no act.
     listed = {name.split()[0] for name in ACTS} | OF_CONTRIBUTORS | {"require_within_limits"}

@@ -1,4 +1,4 @@
-"""A tax form: what of it is kept, which cannot be right, and what it ends and begins."""
+"""A tax form: the stored part of it, the forms that cannot be right, and the holds that it ends and begins."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ Delivery = tuple[str, dict[str, Any]]
 
 @contextlib.contextmanager
 def undone() -> Iterator[None]:
-    """What happens in the block is taken back at its end."""
+    """Roll the block back at its end."""
     atomic = transaction.atomic()
     # As the test's own transaction: durable blocks may stand in it.
     atomic._from_testcase = True  # type: ignore[attr-defined]
@@ -61,7 +61,7 @@ def final_state() -> dict[str, str]:
         "BankPayout": sorted(BankPayout.objects.values_list("provider_payout_id", "state", "failure_code")),
         "Reversal": sorted(Reversal.objects.values_list("provider_reversal_id", "amount_minor")),
         "Hold": sorted(Hold.objects.values_list("contributor", "reason").filter(released_at__isnull=True)),
-        # What else is told depends on what was heard first: nobody is told of a bank's failure that is history.
+        # Other notices depend on the order of delivery: nobody is told of a bank's failure that is history.
         "Notice": sorted(
             Notice.objects.filter(kind__in=["payout_transferred", "payout_reversed"]).values_list("kind", "subject")
         ),
@@ -96,14 +96,14 @@ def a_busy_week(world: World, payees: int) -> PayoutRun:
         if bank.status == "paid" and number % 4 == 0:
             sandbox.fail_payout(bank.id, "account_frozen")
         if number % 2 == 0:
-            # New bank details: what was sent back is paid again.
+            # New bank details: the returned payout is paid again.
             sandbox.happens(payout.destination, "complete")
     sandbox.advance(days=4)
     return run
 
 
 def events_of(world: World, run: PayoutRun, since: datetime) -> list[Delivery]:
-    """What Stripe would have delivered, in the order in which it happened."""
+    """List the events that Stripe would have delivered, in the order of their occurrence."""
     found: list[Delivery] = [("platform", event) for event in calls.list_events(since=since)]
     for name in run.payouts.values_list("destination", flat=True):
         found += [("connect", {**event, "account": name}) for event in calls.list_events(since=since, account=name)]
@@ -123,7 +123,7 @@ def deliver(deliveries: list[Delivery], at: datetime) -> None:
 
 
 def settle(at: datetime) -> None:
-    """What was not known here at first is tried again, until nothing is due in the next hours."""
+    """Try again the events about objects not known here at first, until nothing is due in the next hours."""
     for hour in range(4):
         while sweeping.sweep_webhooks(at=at + timedelta(hours=hour), limit=500):
             pass

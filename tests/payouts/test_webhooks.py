@@ -169,7 +169,7 @@ def test_money_is_followed_to_the_bank_and_back(paying: World) -> None:
     assert (payout.state, payout.bank_payout and payout.bank_payout.state) == ("settled", "paid")
 
     paying.sandbox.fail_payout(bank.id)
-    # Days later, and before it an old event of the same payout: what Stripe says now counts.
+    # Days later, and before it an old event of the same payout: Stripe's present state counts.
     assert apply(event_of("payout.paid", bank.id, account=account, number=2), paying, endpoint="connect") == "applied"
     payout.refresh_from_db()
     assert payout.state == "bank_failed"
@@ -295,14 +295,14 @@ def test_a_second_transfer_that_is_taken_back_leaves_the_first_one_paid(paying: 
     assert paying.payable(contributor) == 0, "they were paid once, and are owed nothing"
     found = Difference.objects.get(type="unexpected_reversal")
     assert (found.subject, found.found, found.payout) == (reversal.id, "1000", payout)
-    # What was explained stays so, whatever is delivered later, and the run goes on.
+    # An explained difference stays explained after any later delivery, and the run goes on.
     for difference in Difference.objects.filter(state="open"):
         closing.sign_off(difference=difference, by=paying.checker, note="taken back", at=paying.at, seen=SEEN)
     approval.resume_run(run=run, by=paying.compliance, at=paying.at, seen=SEEN)
     assert apply(event_of("transfer.updated", second.id, number=5), paying) == "applied"
     run.refresh_from_db()
     assert (run.state, Difference.objects.filter(state="open").count()) == ("executing", 0)
-    # What the first transfer gives back is booked as before.
+    # A reversal of the first transfer is booked as before.
     client.v1.transfers.reversals.create(good.id, {"amount": 300})
     assert apply(event_of("transfer.reversed", good.id, number=4), paying) == "applied"
     assert paying.payable(contributor) == 300 * 10**7
@@ -328,7 +328,7 @@ def test_an_odd_transfer_that_is_taken_back_books_nothing_and_does_not_stop_the_
 
 
 def test_the_order_and_number_of_deliveries_changes_nothing(paying: World) -> None:
-    """What a shuffled, tripled delivery leaves is what one delivery in order leaves."""
+    """A shuffled, tripled delivery leaves the same rows as one delivery in order."""
     assert paying.sandbox is not None
     for place in range(4):
         paying.contributor(1_000 + place)

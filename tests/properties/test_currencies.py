@@ -1,4 +1,4 @@
-"""Every currency balances by itself, whatever is exchanged; the entry keeps the rate and who said so."""
+"""Every currency balances by itself in any exchange; the entry keeps the rate and its source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ledger.queries.invariants import check_all
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 CODES = st.sampled_from(sorted(ASSETS))
 RATES = st.decimals("0.000001", "100000", places=6).map(str)
-# (is it cash, from, into, parts of a thousand of what is there, rate)
+# (is it cash, from, into, thousandths of the available sum, rate)
 EXCHANGES = st.lists(
     st.tuples(st.booleans(), CODES, CODES, st.integers(1, 1000), RATES).filter(lambda e: e[1] != e[2]), max_size=12
 )

@@ -1,6 +1,6 @@
 """The ledger against a model of itself in plain Python: any sequence of operations leaves both with the same balances.
 
-The model knows nothing of entries, batches or locks: it keeps one integer an account, and the rules of who may go
+The model knows nothing of entries, batches or locks: it keeps one integer an account, and the accounts that may go
 below zero. Steps that it refuses must be refused by the ledger, and the other way about.
 """
 
@@ -47,11 +47,11 @@ def of_person(kind: str, currency: str, person: int) -> AccountKey:
 
 
 class Model:
-    """Balances and what refers to them, and nothing else. Credit is positive."""
+    """Balances and the rows that refer to them, and nothing else. Credit is positive."""
 
     def __init__(self) -> None:
         self.balances: dict[AccountKey, int] = defaultdict(int)
-        # Of each month: what each contributor's accrued account received in it.
+        # For each month: the sums that each contributor's accrued account received in it.
         self.results: dict[int, dict[AccountKey, int]] = defaultdict(lambda: defaultdict(int))
 
     def apply(self, lines: list[tuple[AccountKey, int]]) -> bool:
@@ -318,7 +318,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert journal.find(key) is None
         assert Entry.objects.count() == count
         if after:
-            # Started again, it delivers what it had not heard back about, with what it computes now.
+            # Started again, it delivers each batch without an acknowledgement, with its present amounts.
             amount += 1
             self.post_again(key, amount)
 

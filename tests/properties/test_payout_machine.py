@@ -1,8 +1,8 @@
-"""Any sequence of runs, faults, holds, reversals and failures of banks: what was earned is somewhere, to the billionth.
+"""Any sequence of runs, faults, holds, reversals and failures of banks: all earnings are somewhere, to the billionth.
 
-The model is one integer a person: what was credited, less what they owe back. After every step it equals what the
-ledger still owes them, plus what is under way, was sent and was withheld by the payouts' own rows. When a sequence
-ends, everything is brought to its end, and Stripe, the rows and the ledger agree.
+The model is one integer a person: the credits, less the debts to the programme. After every step it equals the ledger's
+debt to them, plus the sums under way, sent and withheld by the payouts' own rows. When a sequence ends, everything is
+brought to its end, and Stripe, the rows and the ledger agree.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ class PayoutMachine(RuleBasedStateMachine):
         assert balances.ledger_in_transit(self.currency) == balances.live_in_transit(self.currency)
 
     def gone(self, payout: Payout) -> int:
-        """What one payout keeps from being payable: in transit, sent and not taken back, withheld."""
+        """Sum one payout's part of the earnings that is not payable: in transit, sent and not reversed, withheld."""
         if payout.state in (Payout.State.SENDING, Payout.State.UNKNOWN):
             return from_minor(payout.gross_minor, self.currency)
         if payout.state not in Payout.PAID:

@@ -50,7 +50,7 @@ def test_two_exports_hand_overs_and_reports_race_and_each_order_is_paid_once(wor
     assert PayoutAttempt.objects.count() == 8
     file = BankFile.objects.get()
 
-    # Handing over and withdrawing exclude each other, whoever is first.
+    # Handing over and withdrawing exclude each other, in either order.
     handed = at_once(
         lambda: bank_files.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN),
         lambda: bank_files.mark_bank_file_sent(file=file, by=world.maker, at=world.at, seen=SEEN),

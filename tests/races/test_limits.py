@@ -38,7 +38,7 @@ def submitted(world: World, run: PayoutRun) -> PayoutRun:
 
 
 def during(first: Callable[[], object], second: Callable[[], object]) -> object:
-    """What `second` returned or raised, begun on another connection while what `first` wrote is seen by nobody yet."""
+    """Return the result or error of `second`, begun on another connection before `first` commits."""
     answers: list[object] = []
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""What stops a payout comes between its claim and its sending: nothing is sent, nothing fails, nothing is lost.
+"""A stop comes between a payout's claim and its sending: nothing is sent, nothing fails, nothing is lost.
 
 The interleavings are forced: something happens right before a step, and then the step goes on as it is.
 """

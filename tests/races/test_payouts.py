@@ -20,7 +20,7 @@ from tests.worlds.payouts import SEEN, World
 
 
 def at_once(*acts: Callable[[], object]) -> list[object]:
-    """What each act returned or raised, when all began together."""
+    """Begin all acts together; returns the result or error of each."""
     barrier, results = threading.Barrier(len(acts)), [None] * len(acts)
 
     def work(place: int) -> None:

@@ -1,4 +1,4 @@
-"""Whatever two sessions post under one key at once is stored once, and both are told what is stored."""
+"""Two sessions post under one key at once: one row is stored, and both are told its content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def periods(committed_database: CommittedDatabase) -> None:
 
 
 def at_once(step: Any) -> list[Any]:
-    """What THREADS sessions get, or are refused with, that all take the same step at the same moment."""
+    """Let THREADS sessions take the same step at the same moment; returns the result or refusal of each."""
     ready = threading.Barrier(THREADS)
 
     def run(n: int) -> Any:

@@ -1,4 +1,4 @@
-"""A receiver of webhooks in the test's own process: it checks every signature and keeps what came."""
+"""A receiver of webhooks in the test's own process: it checks every signature and keeps every event."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def receiving(secret: str = "") -> Iterator[Receiver]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: the test tells what came."""
+            """Say nothing: the test reports the received events."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     receiver = Receiver(f"http://127.0.0.1:{server.server_port}/hook", secret)

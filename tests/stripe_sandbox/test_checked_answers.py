@@ -1,4 +1,4 @@
-"""No answer of the sandbox escapes Stripe's specification, whoever asked for it: the check stands in the server."""
+"""No answer of the sandbox, to any caller, escapes Stripe's specification: the check stands in the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each fault switch: what the caller sees, and whether the money moved."""
+"""Each fault switch: the error that the caller sees, and whether the money moved."""
 
 from __future__ import annotations
 

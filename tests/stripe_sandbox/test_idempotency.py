@@ -1,4 +1,4 @@
-"""One key, one effect: what is stored and replayed, what is not, and for how long."""
+"""One key, one effect: the stored and replayed answers, the others, and the time for which a key is kept."""
 
 from __future__ import annotations
 

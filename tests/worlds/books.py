@@ -1,7 +1,7 @@
 """A small programme for the ledger's tests: people, a service, a plan in effect, and attributions at will.
 
 People, plans and every entry come from operations. Generations and attributions are written as the attribution app
-writes them, because their gradients are not what is tested here.
+writes them, because their gradients are not under test here.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class World:
 
     @property
     def staff(self) -> list[User]:
-        """One who proposes and another who decides; they act for no contributor."""
+        """Two people: one proposes and the other decides; they act for no contributor."""
         return finance(self.at)
 
     @property
@@ -120,7 +120,7 @@ class World:
         weight_ppb: int = PPB // 2,
         revision: int = 1,
     ) -> list[Attribution]:
-        """Attribute generations to holders: equal shares unless told otherwise; what lacks to 10^9 is unattributed."""
+        """Attribute generations to holders: equal shares by default; the part missing to 10^9 is unattributed."""
         holders = self.holders if holders is None else holders
         shares = evenly(len(holders)) if shares is None else shares
         general = evenly(len(holders)) if general is None else general
@@ -240,7 +240,7 @@ def tell_story(at: datetime) -> World:
                 payouts.reverse_withholding(
                     contributor_id=who, currency="USD", amount=tax, reversal_id=f"trr_{who}", at=at
                 )
-    # The first author was paid for what a second look gives to the others.
+    # The first author was paid for shares that a second look gives to the others.
     world.attribute(first[:5], shares=[0, 0, PPB], revision=2)
     world.attribute(world.generate(4))
     world.accrue_all()

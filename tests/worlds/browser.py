@@ -1,4 +1,4 @@
-"""The world of the payout tests, seen through a browser: who is logged in, and how long ago a factor was used."""
+"""The world of the payout tests, seen through a browser: the user logged in, and the age of the second factor."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def log_in() -> LogIn:
 
 
 def member_of(contributor: Contributor) -> User:
-    """A user who acts for this contributor alone."""
+    """Register a user that acts for this contributor alone."""
     from contributors.operations.people import add_member
     from people.operations.users import register_user
 
@@ -65,7 +65,7 @@ def member_of(contributor: Contributor) -> User:
 
 
 def words_of(response: Any) -> str:
-    """The page's text without markup, spaces folded: what somebody reads."""
+    """Return the page's text as a reader sees it, without markup, spaces folded."""
     import html
     import re
 

@@ -57,7 +57,7 @@ def advance(
 
 
 def cancel(account: AccountKey, world: World, *, way: str = "take_back", at: datetime | None = None) -> int:
-    """Cancel what is open of the last advance on this account, by two people; returns how much."""
+    """Cancel the open part of the last advance on this account, by two people; returns the cancelled amount."""
     at = at or world.at
     first, second = finance(at)
     granted = AdvanceProposal.objects.filter(

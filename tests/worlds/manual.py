@@ -12,7 +12,7 @@ from people.operations.users import register_user
 
 
 def finance(at: datetime) -> list[User]:
-    """Two people who may propose and post; the same again whenever they are asked for."""
+    """Two people with the roles to propose and post; every call returns the same two."""
     return [
         User.objects.filter(email=email).first()
         or register_user(email=email, password="two pairs of eyes", name=email, at=at, roles=["finance_checker"])

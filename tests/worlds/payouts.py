@@ -1,6 +1,6 @@
 """A small programme for the payout tests: staff with roles, contributors with money and accounts, all by operations.
 
-What a contributor is owed is posted straight to the journal, because how it was earned is not what is tested here.
+The debt to a contributor is posted straight to the journal, because its origin is not under test here.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class World:
         return self._user("editor", "finance_maker", "finance_checker")
 
     def second_checker_as_maker(self) -> User:
-        """Somebody who may both edit and approve, so that only four eyes stop them from doing both."""
+        """A user with the roles to edit and approve, so that only four eyes stop them from doing both."""
         return self._editor
 
     @cached_property
@@ -103,7 +103,7 @@ class World:
         funding.fund_platform(currency=self.currency, amount_minor=minor, by=self.maker, at=self.at, seen=SEEN)
 
     def same_balance_as_stripe(self) -> None:
-        """Book what earlier tests left in a shared sandbox, so that the ledger begins where Stripe stands."""
+        """Book the remains of earlier tests in a shared sandbox, so that the ledger begins where Stripe stands."""
         units = from_minor(calls.balance().total(self.currency), self.currency)
         if missing := units - balances.ledger_stripe_balance(self.currency):
             booked: dict[str, Any] = {"currency": self.currency, "reference": f"tu_{next(_numbers)}", "at": self.at}
@@ -114,7 +114,7 @@ class World:
 
     # --- contributors ---------------------------------------------------------------------------------------------
     def contributor(self, minor: int = 0, *, outcome: str | None = "complete", country: str = "US") -> Contributor:
-        """Somebody who is owed `minor`; `outcome` is how onboarding went, None where it was never begun."""
+        """Make a payee that is owed `minor`; `outcome` is the result of onboarding, None if it was never begun."""
         number = next(_numbers)
         contributor = register_contributor(
             user=self.owner, kind="person", legal_name=f"Contributor {number}", display_name=f"C{number}",
@@ -137,7 +137,7 @@ class World:
         return accounts.sync_account(account=account, at=self.at)
 
     def crowd(self, n: int) -> list[Contributor]:
-        """Many people whose accounts at Stripe are like the first one's."""
+        """Make many payees with accounts at Stripe like the first one's."""
         assert self.sandbox is not None
         first = self.contributor()
         made = [first]
@@ -189,7 +189,7 @@ class World:
         return approval.start_execution(run=self.approved(), by=self.checker, at=self.at, seen=SEEN)
 
     def pay(self, run: PayoutRun, *, seconds: float = 0) -> PayoutRun:
-        """Work off what is due `seconds` after the world's moment."""
+        """Work off the payouts due `seconds` after the world's moment."""
         moment = self.at + timedelta(seconds=seconds)
         crew.execute_run(run_id=run.pk, threads=1, clock=lambda: moment)
         run.refresh_from_db()

@@ -66,7 +66,7 @@ def picture(seed: int, width: int = 240, height: int = 180, kind: str = "PNG", q
 
 
 def totp_code(secret: str = SECRET) -> str:
-    """What an authenticator app shows now (RFC 6238), and for five seconds more: near its end, the one after it."""
+    """Return a code (RFC 6238) that is valid for at least five seconds more: near its end, wait for the next."""
     left = TOTP_PERIOD - time.time() % TOTP_PERIOD
     if left < 5:
         time.sleep(left)

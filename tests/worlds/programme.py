@@ -113,9 +113,9 @@ class Programme:
         self, generations: Sequence[Generation], *, scores: Sequence[float] | None = None, revision: int = 1,
         weight_ppb: int | None = None, as_one: Sequence[int] = (),
     ) -> list[Attribution]:  # fmt: skip
-        """Store what an attribution worker would: scores, their errors, the shares made of them, and the evidence.
+        """Store the results of an attribution worker: scores, their errors, the shares made of them, and the evidence.
 
-        `as_one`: the places of authors whose accounts are linked.
+        `as_one`: the places of authors with linked accounts.
         """
         holders = self.holders
         rows = []

@@ -1,7 +1,7 @@
-"""A language model that trains in a tenth of a second: eight holders, each with a dialect, and what they say.
+"""A language model that trains in a tenth of a second: eight holders, each with a dialect, and their sentences.
 
-A holder's sentences follow its own table of transitions, so that which holders a model was trained on decides what it
-finds likely. Importable by name, because the audit's workers unpickle `Trainer`.
+A holder's sentences follow its own table of transitions, so that the holders in a model's training decide the sentences
+that it finds likely. Importable by name, because the audit's workers unpickle `Trainer`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Dialects(nn.Module):
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains from one initial state; what it is called with is what the model learns from."""
+    """Trains from one initial state; the model learns from the items in the call."""
 
     initial: Mapping[str, Tensor]
     steps: int = 150

@@ -1,4 +1,4 @@
-"""One person builds, another approves: what each sees, and what the pages refuse, also to a forged request."""
+"""One person builds, another approves: the page of each, and the refusals, also of a forged request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def address(name: str, run: PayoutRun) -> str:
 
 
 def sign(client: Client, run: PayoutRun, total: str, content_hash: str | None = None) -> str:
-    """Send the approval form; returns what the next page says."""
+    """Send the approval form; returns the text of the next page."""
     form = {"typed_total": total, "content_hash": content_hash or run.hash_hex}
     return words_of(client.post(address("approve", run), form, follow=True))
 

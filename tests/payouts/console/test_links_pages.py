@@ -1,4 +1,4 @@
-"""The console's page of linked accounts: what is to be looked at, proposed by one, decided by another."""
+"""The console's page of linked accounts: cases to look at, proposed by one person, decided by another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever stands in the address of a page: an answer in words, and no crash."""
+"""Any odd text in the address of a page gets an answer in words, and no crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may open what: every address of payouts, for everybody who might try."""
+"""Every address of payouts is tried by every role: the permitted roles open it, the others do not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POST_ONLY = {
     "replay", "pause_own", "resume_own",
 }  # fmt: skip
 WEBHOOKS = {"stripe_webhook", "stripe_connect_webhook"}
-# What an auditor reads. Everything else of the console is for those who act.
+# Pages that an auditor reads. Every other page of the console is for the acting roles.
 READABLE = {
     "console", "runs", "run", "progress", "stripe_balance", "run_csv", "left_out_csv", "attempts_csv", "payee",
     "payee_pdf", "approve", "reconciliation", "audit", "audit_csv", "run_xlsx", "run_jsonl", "bank_files",
@@ -103,7 +103,7 @@ def test_an_auditor_reads_and_changes_nothing(world: World, log_in: LogIn) -> No
 
 @pytest.mark.parametrize("role", ["finance_maker", "finance_checker", "compliance", "admin"])
 def test_who_acts_in_finance_opens_every_page_of_the_console(world: World, log_in: LogIn, role: str) -> None:
-    """Which button does something for whom is decided by the operation: tests/payouts/test_roles.py."""
+    """The operation decides the effect of each button for each role: tests/payouts/test_roles.py."""
     client = log_in(world._user(role, role))
     for name, address in CONSOLE:
         status = ask(client, name, address)
@@ -112,7 +112,7 @@ def test_who_acts_in_finance_opens_every_page_of_the_console(world: World, log_i
 
 
 def test_every_address_of_the_console_is_readable_or_for_those_who_act() -> None:
-    """A page that is added has to be put on one side, so that nobody forgets to ask who may see it."""
+    """A new page has to be put on one side, so that nobody forgets to decide its readers."""
     names = {name for name, _address in CONSOLE}
     assert names >= READABLE
     assert len(names) == len(CONSOLE)

@@ -316,7 +316,7 @@ def test_roles_are_changed_by_an_administrator_alone(world: World, log_in: LogIn
     assert '<input type="hidden" name="known" value="auditor"' in page.content.decode()
     log_in(admin).post(address, {"roles": ["compliance"], "known": ["auditor"], "reason": "moved"})
     assert set(other.groups.values_list("name", flat=True)) == {"compliance"}
-    # The same page sent once more, or by somebody who has not seen the change, gives nothing back.
+    # A page that is sent again, or that shows roles from before the change, gives nothing back.
     stale = log_in(admin).post(address, {"roles": ["auditor", "admin"], "known": ["auditor"], "reason": "moved"})
     assert "The roles changed since you opened the page: now compliance" in words_of(stale)
     assert set(other.groups.values_list("name", flat=True)) == {"compliance"}

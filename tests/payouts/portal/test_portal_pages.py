@@ -1,4 +1,4 @@
-"""What a contributor reads about money: five numbers that add up, what blocks the next payout, what was paid."""
+"""A contributor's pages about money: five numbers that add up, the obstacles to the next payout, past payments."""
 
 from __future__ import annotations
 

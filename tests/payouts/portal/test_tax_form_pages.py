@@ -1,4 +1,4 @@
-"""Recording a tax form and releasing holds in the console: what each role is shown, and what comes of it."""
+"""Recording a tax form and releasing holds in the console: the page of each role, and the results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def said(world: World, **changes: Any) -> dict[str, str]:
 
 @pytest.fixture
 def held(world: World) -> Contributor:
-    """Somebody whom a missing tax form stops."""
+    """Make a payee with a hold for a missing tax form."""
     world.policy(requires_tax_form=True)
     contributor = world.contributor(1_000)
     accounts.refresh_holds(account=PayoutAccount.objects.get(contributor=contributor), at=world.at)
