@@ -175,7 +175,7 @@ def check_lines(lines: Sequence[tuple[AccountKey, int]]) -> None:
             raise UnableToPost(f"A line on {key} has the amount {amount!r}; it must be a whole number but 0.",
                                "amount-invalid")  # fmt: skip
         if abs(amount) > UNITS_MAX:
-            raise UnableToPost(f"{amount} on {key} is beyond what the ledger can hold.", "amount-out-of-range")
+            raise UnableToPost(f"{amount} on {key} is larger than the ledger can hold.", "amount-out-of-range")
         sums[key.asset] = sums.get(key.asset, 0) + amount
     if off := {asset: amount for asset, amount in sums.items() if amount}:
         raise UnableToPost(f"Debits and credits differ: {off}.", "unbalanced")

@@ -93,7 +93,7 @@ def parse_amount(text: str, code: str) -> int:
         raise UnableToParseAmount(f"{text} has {decimals} decimals; {code} is kept with {kept.scale}.")
     units = int(Decimal(text).scaleb(kept.scale))
     if abs(units) > UNITS_MAX:
-        raise UnableToParseAmount(f"{code} {text} is beyond what the ledger can hold.")
+        raise UnableToParseAmount(f"{code} {text} is larger than the ledger can hold.")
     return units
 
 

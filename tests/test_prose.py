@@ -8,8 +8,8 @@ from tests import prose
 LIMITS = {
     "code": 4.0,
     "docs": 0.2,
-    "pages": 15.8,
-    "templates": 28.0,
+    "pages": 2.2,
+    "templates": 1.2,
 }
 
 

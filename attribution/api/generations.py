@@ -79,10 +79,11 @@ class GenerationSerializer(StrictSerializer):
     output = OutputSerializer()
     features = FeaturesSerializer(
         required=False, allow_null=True,
-        help_text="What the service computed where its model runs, for an index that takes it. Needs features:write.",
+        help_text="Features that the service computed beside its model, for an index that takes them. Needs "
+                  "features:write.",
     )  # fmt: skip
     gross = GrossSerializer(
-        required=False, allow_null=True, help_text="What was charged, under a plan that shares revenue."
+        required=False, allow_null=True, help_text="The charged amount, under a plan that shares revenue."
     )
 
 
@@ -97,7 +98,7 @@ class ItemProblemSerializer(serializers.Serializer[Any]):
     field = serializers.CharField(required=False, help_text="Which field is meant.")
     differs = serializers.ListField(
         child=serializers.ChoiceField(["model_version", "occurred_at", "prompt", "output", "gross"]), required=False,
-        help_text="Which parts differ from what was reported before.",
+        help_text="The parts that differ from the earlier report.",
     )  # fmt: skip
 
 

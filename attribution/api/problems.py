@@ -79,7 +79,7 @@ def problem_responses(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:
         403: "The key lacks the scope.",
         404: "There is nothing here for this key.",
         406: "Only JSON is spoken here.",
-        409: "It contradicts what is stored.",
+        409: "It contradicts the stored report.",
         410: "It was here, and is kept in an archive.",
         413: "The request is too large.",
         415: "The body must be application/json.",

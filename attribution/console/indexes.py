@@ -50,7 +50,7 @@ def queue_again(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
         )
 
     return _hand_over(
-        request, public_id, again, "The build is queued again; what was done of the same items is not done twice."
+        request, public_id, again, "The build is queued again; finished steps of the same items are not repeated."
     )
 
 

@@ -72,7 +72,7 @@ class TargetForm(forms.Form):
 
 
 class GrantForm(TargetForm):
-    scopes = ScopesField(label="What may be done with them")
+    scopes = ScopesField(label="Uses that you allow")
     valid_from = forms.DateField(label="From", required=False, widget=DateInput(), help_text="From now, if left empty.")
     valid_to = forms.DateField(
         label="Until",
@@ -90,7 +90,7 @@ class GrantForm(TargetForm):
 
 
 class WithdrawForm(TargetForm):
-    scopes = ScopesField(label="What shall no longer be done with them")
+    scopes = ScopesField(label="Which uses do you want to stop?")
     valid_from = forms.DateField(label="From", required=False, widget=DateInput(), help_text="From now, if left empty.")
 
     def clean_valid_from(self) -> datetime.date | None:

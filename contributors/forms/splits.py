@@ -55,7 +55,7 @@ class SplitPartForm(forms.Form):
             if cleaned["contributor"] is not None and cleaned["share"] is None:
                 self.add_error("share", "Say how much is theirs, or leave the row empty.")
             if cleaned["contributor"] is None and cleaned["share"]:
-                self.add_error("contributor", "Say whose share this is.")
+                self.add_error("contributor", "Name the owner of this share.")
         return cleaned
 
 
@@ -63,10 +63,10 @@ class ContestForm(forms.Form):
     against = forms.ModelChoiceField(
         Contributor.objects.none(), label="Whose share", empty_label=None, to_field_name="public_id"
     )
-    share = ShareField(label="How much of the whole, per cent", help_text="What you hold to be yours of it.")
+    share = ShareField(label="How much of the whole, per cent", help_text="Your part of it, as you see it.")
     reason = forms.CharField(
         max_length=1000, widget=forms.Textarea(attrs={"rows": 5}),
-        help_text="Your co-author and whoever decides read this.",
+        help_text="Your co-author and the deciding person read this.",
     )  # fmt: skip
 
     def __init__(self, others: QuerySet[Contributor], *args: Any, **kwargs: Any) -> None:

@@ -69,7 +69,7 @@ def grant_consents(
     if valid_to is not None and valid_to <= valid_from:
         raise UnableToRecordConsent("The statement must end after it begins.")
     if value == Consent.Value.DENY and valid_from < at:
-        raise UnableToRecordConsent("A refusal cannot be dated back: what was done until now was allowed.")
+        raise UnableToRecordConsent("A refusal cannot be dated back: uses until now were allowed.")
     if value == Consent.Value.ALLOW and valid_from < at:
         _refuse_after_refusal(contributor, scopes, dataset, work, valid_from)
     if not source.strip() or len(source) > 40:

@@ -57,7 +57,7 @@ def _check_reason(reason: str, by: User) -> str:
     if refusal := lacks_role(by=by, roles=FINDERS):
         raise UnableToLink(refusal)
     if not reason.strip() or len(reason) > REASON_CHARACTERS_MAX:
-        raise UnableToLink(f"Say why in 1 to {REASON_CHARACTERS_MAX:,} characters: whoever is concerned reads it.")
+        raise UnableToLink(f"Say why in 1 to {REASON_CHARACTERS_MAX:,} characters: the people concerned read it.")
     return reason.strip()
 
 

@@ -136,7 +136,7 @@ def withdraw_split_proposal(
     _require_manager(by, contributor, UnableToAnswerSplit)
     fresh = _locked(proposal)
     if fresh.proposed_for_id != contributor.pk:
-        raise UnableToAnswerSplit("Only who proposed a sheet takes it back; you can refuse it.")
+        raise UnableToAnswerSplit("Only the proposer of a sheet takes it back; you can refuse it.")
     return _close(fresh, SplitProposal.State.WITHDRAWN, at)
 
 
@@ -236,7 +236,7 @@ def close_contest(*, dispute: SplitDispute, state: str, answer: str, by: User, a
     if fresh.state != SplitDispute.State.OPEN:
         raise UnableToContestShare(f"It is {fresh.state} already.")
     if fresh.raised_by_id == by.pk and state != SplitDispute.State.WITHDRAWN:
-        raise UnableToContestShare("A contested share is decided by somebody else than who raised it.")
+        raise UnableToContestShare("A contested share is decided by somebody other than its claimant.")
     fresh.state, fresh.answer, fresh.decided_by, fresh.decided_at = state, answer.strip(), by, at
     fresh.save(update_fields=["state", "answer", "decided_by", "decided_at"])
     return fresh

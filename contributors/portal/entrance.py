@@ -40,7 +40,7 @@ def register(request: HttpRequest) -> HttpResponse:
             form.add_error(None, str(error))
         else:
             request.session[CHOSEN] = str(contributor.public_id)
-            messages.success(request, f"{contributor} is registered. Next: the works, and what may be done with them.")
+            messages.success(request, f"{contributor} is registered. Next: the works, and their permitted uses.")
             return redirect("contributors:works")
     memberships = user.memberships.select_related("contributor").order_by("pk")
     context = {"form": form, "others": [f"{m.contributor} ({m.get_role_display()})" for m in memberships]}

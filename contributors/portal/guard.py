@@ -51,7 +51,7 @@ def contributor_required(view: View | None = None, *, change: bool = False) -> V
             chosen = request.session.get(CHOSEN)
             membership = next((m for m in memberships if str(m.contributor.public_id) == chosen), memberships[0])
             if change and membership.role == Membership.Role.VIEWER:
-                raise PermissionDenied(f"You may look at what belongs to {membership.contributor}, not change it.")
+                raise PermissionDenied(f"You may look at the pages of {membership.contributor}, not change them.")
             assert isinstance(request, HttpRequest)
             known: Any = request
             known.contributor = membership.contributor

@@ -171,7 +171,7 @@ def contest(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
         except UnableToContestShare as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, "What this share earns is put on hold until it is decided.")
+            messages.success(request, "The earnings of this share are held until the decision.")
             return redirect("contributors:splits")
     context = {"form": form, "holder": holder, "parts": named_split(holder, at)}
     return render(request, "contributors/portal/split_contest.html", context, status=422 if form.errors else 200)

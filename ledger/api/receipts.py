@@ -27,11 +27,11 @@ STATES = {
     "received": "Stored; its attribution is under way.",
     "attributed": (
         "Shares are known; the next accrual turns them into money, or the close of the month where the plan divides a "
-        "pool: until then `estimate` says what it would be."
+        "pool: until then `estimate` gives the expected amount."
     ),
     "accrued": "Credited: amounts and the journal entry are final unless it is restated.",
     "unattributable": "The model could not read it; `reason` says why. Nothing is charged.",
-    "voided": "Taken back by the service; what it had earned is reversed.",
+    "voided": "Taken back by the service; its earnings are reversed.",
     "refused": "The royalty plan refuses it; `reason` says why. Nothing is charged.",
 }
 
@@ -42,7 +42,7 @@ class WorkScoreSerializer(serializers.Serializer[Any]):
 
 
 class ShareSerializer(serializers.Serializer[Any]):
-    holder = serializers.UUIDField(help_text="Whose: the public id of a set of splits in force.")
+    holder = serializers.UUIDField(help_text="The owner: the public id of a set of splits in force.")
     ppb = serializers.IntegerField(min_value=0, max_value=10**9, help_text="Parts per billion of the direct pool.")
     se_ppb = serializers.IntegerField(min_value=0, help_text="Standard error of the share, in parts per billion.")
     amount = serializers.CharField(allow_null=True, help_text="Credited, in `currency`; null until it is accrued.")
@@ -70,12 +70,12 @@ class ReceiptSerializer(serializers.Serializer[Any]):
     plan = serializers.CharField(allow_null=True)
     currency = serializers.CharField(allow_null=True)
     estimate = serializers.CharField(
-        allow_null=True, help_text="What the gross would be if the month closed now; only under a plan with a pool."
+        allow_null=True, help_text="The gross if the month closed now; only under a plan with a pool."
     )
     gross = serializers.CharField(allow_null=True)
-    take = serializers.CharField(allow_null=True, help_text="What the platform keeps of the gross.")
-    direct = serializers.CharField(allow_null=True, help_text="What goes by shares.")
-    floor = serializers.CharField(allow_null=True, help_text="What goes to the floor pool.")
+    take = serializers.CharField(allow_null=True, help_text="The platform's part of the gross.")
+    direct = serializers.CharField(allow_null=True, help_text="The part divided by shares.")
+    floor = serializers.CharField(allow_null=True, help_text="The part for the floor pool.")
     shares = ShareSerializer(many=True)
     unattributed_ppb = serializers.IntegerField(allow_null=True)
     entry = EntrySerializer(allow_null=True)
@@ -90,7 +90,7 @@ class ReceiptView(APIView):
         operation_id="get_generation",
         summary="Read a generation's receipt",
         description=(
-            "Who is credited for one generation of this service, how much, by which works, and in which journal entry. "
+            "The credits for one generation of this service: payees, amounts, works and journal entry. "
             "`take` + `direct`'s shares + `floor` make up `gross` exactly. Needs the scope `generations:read`."
         ),
         tags=["generations"],
@@ -162,7 +162,7 @@ class UnableToReadReceipt(Exception):
                 "period": month.code, "closed_at": month.closed_at, "sealed_at": month.sealed_at,
                 "root": month.root_hex or None, "roots": reverse("ledger:roots_json"),
             }  # fmt: skip
-        super().__init__(f"{words}. What it credited stands in the journal under the month's published root.")
+        super().__init__(f"{words}. Its credits stand in the journal under the month's published root.")
 
 
 def _as_json(found: ServiceReceipt) -> dict[str, Any]:

@@ -54,8 +54,9 @@ class VoidView(WritingView):
         summary="Void a generation",
         description=(
             "Take back a generation of this service that was a test, was refunded, or was reported by mistake. It "
-            "earns nothing from then on: before it is accrued it never will be; afterwards what it earned is reversed, "
-            "also when its month is closed or its contributors are paid, from whose later earnings it is recovered. "
+            "earns nothing from then on: before it is accrued it never will be; afterwards its earnings are "
+            "reversed, also when its month is closed or its contributors are paid: then it is recovered from "
+            "their later earnings. "
             "The same request again answers as before; another reason is a conflict. It cannot be undone: report the "
             "generation again under another external id. Needs the scope `generations:write`."
         ),

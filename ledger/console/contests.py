@@ -55,7 +55,7 @@ def contest(request: HttpRequest, dispute_id: int) -> HttpResponse:
         except (UnableToSettleClaim, UnableToContestShare) as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, "Decided. What was held is payable, and both co-authors read your answer.")
+            messages.success(request, "Decided. The held money is payable, and both co-authors read your answer.")
             return redirect("ledger:contests")
     held = Account.objects.filter(owner=f"dispute:split-{found.pk}", balance__posted__gt=0) | Account.objects.filter(
         contract=found.account, balance__posted__gt=0

@@ -129,7 +129,7 @@ def propose(request: HttpRequest, contract_id: int) -> HttpResponse:
         except UnableToProposeTerms as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, "Proposed. Look at what it would have changed; somebody else adopts it.")
+            messages.success(request, "Proposed. Look at its effect on a past month; somebody else adopts it.")
             return redirect("ledger:terms", found.pk, made.version)
     return render(
         request,

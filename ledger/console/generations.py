@@ -135,7 +135,7 @@ def decide_void(request: HttpRequest, proposal_id: int) -> HttpResponse:
             if not user.has_role(*CONFIRMERS):
                 raise PermissionDenied("A void is confirmed by a finance checker.")
             voids.confirm_void(proposal=proposal, by=user, at=timezone.now())
-            messages.success(request, "The generation is void. What it had earned is reversed.")
+            messages.success(request, "The generation is void. Its earnings are reversed.")
         else:
             voids.reject_void(proposal=proposal, by=user, at=timezone.now())
             messages.success(request, "Rejected. The generation stands, and the proposal stays on record.")

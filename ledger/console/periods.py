@@ -78,8 +78,8 @@ def _action(found: Period) -> Action | None:
         if timezone.now().date() < found.ends:
             return None
         words = (
-            "Accrues what is attributed, distributes the floor pools, makes what is left payable and lists what is not "
-            "accrued. A close that was cut off goes on where it stood. It cannot be undone."
+            "Accrues every attribution, distributes the floor pools, makes the rest payable and lists generations "
+            "without an accrual. A close that was cut off goes on where it stood. It cannot be undone."
         )
         return Action(f"Close {found.code}", words, reverse("ledger:close_period", kwargs=url))
     if found.state == Period.State.CLOSED:

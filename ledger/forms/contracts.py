@@ -35,10 +35,10 @@ class TermsForm(forms.Form):
 
     effective_from = forms.ChoiceField(label="From the month", help_text="Months before it keep their terms.")
     covers = forms.ChoiceField(
-        label="What the contract covers",
+        label="Scope of the contract",
         choices=[
             ("rest", "Everything that no other contract of the contributor covers, the floor pool included"),
-            ("holders", "Only what is earned through the holders ticked below"),
+            ("holders", "Only earnings through the holders ticked below"),
             ("nothing", "Nothing (this ends the contract, or it only carries an advance)"),
         ],
         widget=forms.RadioSelect,
@@ -63,7 +63,9 @@ class TermsForm(forms.Form):
         label="Other contracts of the group earn back this one's advances", required=False
     )
     reserve = PercentField(
-        label="Reserve, per cent", required=False, help_text="Held back of what is left at each close; empty for none."
+        label="Reserve, per cent",
+        required=False,
+        help_text="The part of the rest held back at each close; empty for none.",
     )
     schedule = forms.CharField(
         label="Release of the reserve", required=False, max_length=200,
@@ -134,8 +136,8 @@ class AdvanceForm(forms.Form):
 
     amount = forms.CharField(max_length=40, help_text="Such as 5000.00; a payout pays it, in whole cents.")
     currency = forms.ChoiceField(choices=[(code, code) for code in ASSETS])
-    reason = forms.CharField(max_length=300, help_text="Why it is paid. Whoever grants it reads this.")
-    reference = forms.CharField(max_length=200, help_text="What it rests on: a clause of the contract, a letter.")
+    reason = forms.CharField(max_length=300, help_text="Why it is paid. The approver reads this.")
+    reference = forms.CharField(max_length=200, help_text="The evidence: a clause of the contract, a letter.")
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}

@@ -13,7 +13,7 @@ from ledger.operations.corrections import REASON_CHARACTERS_MAX
 class RestateOneForm(forms.Form):
     reason = forms.CharField(
         label="Why it is attributed again", max_length=REASON_CHARACTERS_MAX,
-        help_text="Whoever confirms it reads this. It stays on record.",
+        help_text="The approver reads this. It stays on record.",
     )  # fmt: skip
 
     def __init__(self, data: Any = None) -> None:
@@ -27,7 +27,8 @@ class VoidForm(forms.Form):
     )
     detail = forms.CharField(
         label="In your own words", max_length=REASON_CHARACTERS_MAX,
-        help_text="Who asked for it, and why not the service itself. Contributors read it on their receipts.",
+        help_text="The person who asked for it, and the reason that the service did not do it. Contributors "
+                  "read it on their receipts.",
     )  # fmt: skip
 
     def __init__(self, data: Any = None) -> None:

@@ -17,19 +17,19 @@ class AnswerDisputeForm(forms.Form):
     )
     words = forms.CharField(
         label="Answer", max_length=WORDS_MAX, widget=forms.Textarea(attrs={"rows": 5}),
-        help_text="The contributor reads it on the receipt. Say what you checked and what you found.",
+        help_text="The contributor reads it on the receipt. Describe your checks and your findings.",
     )  # fmt: skip
 
 
 class DecideContestForm(forms.Form):
     decision = forms.ChoiceField(
         choices=[
-            ("upheld", "Upheld: what was held goes to who claimed it"),
-            ("declined", "Declined: it goes to whom the sheet names"),
+            ("upheld", "Upheld: the held money goes to the claimant"),
+            ("declined", "Declined: it goes to the people that the sheet names"),
         ],
         widget=forms.RadioSelect,
     )
     words = forms.CharField(
         label="Answer", max_length=1000, widget=forms.Textarea(attrs={"rows": 5}),
-        help_text="Both co-authors read it. Say what you checked and what you found.",
+        help_text="Both co-authors read it. Describe your checks and your findings.",
     )  # fmt: skip

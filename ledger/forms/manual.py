@@ -16,8 +16,8 @@ from ledger.operations.manual import BY_HAND, LINES_MAX
 
 # --- entries by hand ----------------------------------------------------------------------------------------------
 class ManualEntryForm(forms.Form):
-    reason = forms.CharField(max_length=300, help_text="Why no operation posts it. Whoever posts it reads this.")
-    reference = forms.CharField(max_length=200, help_text="What it rests on: a letter, a ticket, the bank's reference.")
+    reason = forms.CharField(max_length=300, help_text="Why no operation posts it. The approver reads this.")
+    reference = forms.CharField(max_length=200, help_text="The evidence: a letter, a ticket, the bank's reference.")
     currency = forms.ChoiceField(choices=[(code, code) for code in ASSETS])
 
 
@@ -45,7 +45,7 @@ class ManualLineForm(forms.Form):
         kind, text = cleaned["kind"], cleaned["owner"].strip()
         word = CHART[kind].owner
         if bool(text) != bool(word):
-            whose = f"Say whose it is: a {word}." if word else "This account is the programme's own; leave this empty."
+            whose = f"Name its owner: a {word}." if word else "This account is the programme's own; leave this empty."
             raise forms.ValidationError({"owner": whose})
         try:
             if word == "contributor":

@@ -32,14 +32,14 @@ class PlanForm(forms.Form):
 
     currency = forms.ChoiceField(choices=[(code, code) for code in ASSETS])
     effective_from = forms.DateField(
-        label="In effect from", widget=DATE, help_text="Midnight UTC. What occurred before keeps the plan it had."
+        label="In effect from", widget=DATE, help_text="Midnight UTC. Earlier generations keep the plan they had."
     )
     basis = forms.ChoiceField(
         choices=[(value, label.capitalize()) for value, label in RoyaltyPlan.Basis.choices], widget=forms.RadioSelect
     )
     price = forms.CharField(required=False, max_length=40, help_text="For each generation, such as 0.05.")
     rate = PercentField(
-        label="Share of revenue, per cent", required=False, help_text="Of what a service reports as gross."
+        label="Share of revenue, per cent", required=False, help_text="The part of the gross that a service reports."
     )
     pool = forms.CharField(
         label="Pool of each month", required=False, max_length=40,
@@ -47,14 +47,16 @@ class PlanForm(forms.Form):
     )  # fmt: skip
     pool_service = forms.ChoiceField(label="Pool paid by", required=False)
     take = PercentField(label="Platform take, per cent", help_text="Of the gross; below 100.")
-    floor = PercentField(label="Floor part, per cent", help_text="Of what is left, divided by the floor rule.")
+    floor = PercentField(
+        label="Floor part, per cent", help_text="The part of the rest that is divided by the floor rule."
+    )
     floor_rule = forms.ChoiceField(
         choices=[(value, label.capitalize()) for value, label in RoyaltyPlan.FloorRule.choices],
         widget=forms.RadioSelect, initial=RoyaltyPlan.FloorRule.GENERAL,
     )  # fmt: skip
     general = PercentField(
         label="Paid by general shares, per cent", required=False,
-        help_text="The part of the direct pool that goes by what was taught in general; usually none.",
+        help_text="The part of the direct pool that goes by general influence; usually none.",
     )  # fmt: skip
     cap = PercentField(
         label="Cap, per cent", initial=100, help_text="The most that one contributor may take of a month's floor pool."
@@ -73,7 +75,7 @@ class PlanForm(forms.Form):
         for name, wanted in (("price", "price"), ("pool", "period_pool")):
             cleaned[f"{name}_units"] = _units(self, name, currency) if basis == wanted else None
         if basis == "price" and cleaned["price_units"] is None and "price" not in self.errors:
-            self.add_error("price", "Say what one generation costs.")
+            self.add_error("price", "Give the price of one generation.")
         if basis == "revenue_share" and not cleaned.get("rate") and "rate" not in self.errors:
             self.add_error("rate", "Say which part of the revenue is shared.")
         return cleaned
@@ -128,7 +130,7 @@ class RestatementForm(forms.Form):
     index = forms.ChoiceField(
         label="Model version and index", help_text="Only an index that serves and passed its audit."
     )
-    since = forms.DateField(label="Generations since", widget=DATE, help_text="Older ones keep what they have.")
+    since = forms.DateField(label="Generations since", widget=DATE, help_text="Older ones keep their terms.")
     reason = forms.CharField(max_length=300, help_text="Stands with the restatement for good.")
 
     def __init__(self, *args: Any, indexes: Sequence[tuple[str, str]], **kwargs: Any) -> None:

@@ -66,14 +66,14 @@ def propose_advance(
     if amount <= 0:
         raise UnableToProposeAdvance("An advance is an amount above zero.")
     if amount > UNITS_MAX:
-        raise UnableToProposeAdvance("The amount is beyond what the ledger can hold.")
+        raise UnableToProposeAdvance("The amount is larger than the ledger can hold.")
     if whole_minor(amount, currency) != amount:
         least = amounts.text_of_minor(1, asset(currency))
         raise UnableToProposeAdvance(f"A payout pays the advance, in whole multiples of {least}.")
     if not reason or len(reason) > 300:
         raise UnableToProposeAdvance("Say in 1 to 300 characters why the advance is paid.")
     if not reference or len(reference) > 200:
-        raise UnableToProposeAdvance("Name what it rests on, such as the clause of the contract or a letter.")
+        raise UnableToProposeAdvance("Name the evidence, such as the clause of the contract or a letter.")
     row = AdvanceProposal(
         contract=contract, currency=currency, amount=amount, reason=reason, reference=reference, proposed_by=by,
         proposed_at=at,
@@ -176,8 +176,8 @@ def _cancellable(advance: AdvanceProposal, way: str) -> int:
         raise UnableToCancelAdvance("A payout that takes it is under way; wait for its end.")
     if way != possible:
         words = (
-            "It was paid out, exchanged or handed to the state, so that it is not taken back any more; what is open "
-            "of it can be written off."
+            "It was paid out, exchanged or handed to the state, so that it is not taken back any more; its open "
+            "part can be written off."
             if possible == Way.WRITE_OFF
             else "It is not paid out yet, so that it is taken back and not written off."
         )

@@ -72,7 +72,7 @@ def decide_contest(*, dispute: SplitDispute, upheld: bool, answer: str, by: User
     Raises UnableToSettleClaim while a close is under way, UnableToContestShare for a dispute that is decided already.
     """
     if not answer.strip():
-        raise UnableToSettleClaim("Say what was checked and found: both co-authors read it.")
+        raise UnableToSettleClaim("Describe the checks and findings: both co-authors read it.")
     with transaction.atomic():
         with connection.cursor() as cursor:
             # Not while a sweep accrues to the account that is emptied here.

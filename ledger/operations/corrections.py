@@ -130,7 +130,7 @@ def propose_restatement(
     if refusal := lacks_role(by=by, roles=PROPOSERS):
         raise UnableToRestate(refusal)
     if not index.serving or index.state != AttributionIndex.State.AUDITED:
-        raise UnableToRestate("Only the index that serves and passed its audit restates what others attributed.")
+        raise UnableToRestate("Only the index that serves and passed its audit restates the attributions of others.")
     if not 1 <= len(reason.strip()) <= REASON_CHARACTERS_MAX:
         raise UnableToRestate(f"Say why, in at most {REASON_CHARACTERS_MAX} characters.")
     if since > at:

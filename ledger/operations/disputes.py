@@ -46,7 +46,7 @@ def dispute_receipt(
         raise UnableToDispute("You have no receipt for this generation.")
     words = words.strip()
     if not words or len(words) > WORDS_MAX:
-        raise UnableToDispute(f"Say what is wrong, in 1 to {WORDS_MAX} characters; these are {len(words)}.")
+        raise UnableToDispute(f"Describe the error, in 1 to {WORDS_MAX} characters; these are {len(words)}.")
     if ReceiptDispute.objects.filter(contributor=contributor, state=ReceiptDispute.State.OPEN).count() >= OPEN_MAX:
         raise UnableToDispute(f"{OPEN_MAX} of your disputes wait for an answer; withdraw one, or wait for an answer.")
     try:
@@ -89,7 +89,7 @@ def answer_dispute(*, dispute: ReceiptDispute, upheld: bool, words: str, by: Use
         if fresh.state != ReceiptDispute.State.OPEN:
             raise UnableToAnswerDispute(f"This dispute was {fresh.get_state_display().lower()} already.")
         if fresh.raised_by_id == by.pk:
-            raise UnableToAnswerDispute("A dispute is answered by somebody else than who raised it.")
+            raise UnableToAnswerDispute("A dispute is answered by somebody other than its claimant.")
         if refusal := why_not_decide(by=by, roles=ANSWERERS, at=at, about=[fresh.contributor_id]):
             raise UnableToAnswerDispute(refusal)
         fresh.state = ReceiptDispute.State.UPHELD if upheld else ReceiptDispute.State.DECLINED

@@ -60,7 +60,7 @@ def propose_manual_entry(
     if not reason or len(reason) > 300:
         raise UnableToProposeManualEntry("Say in 1 to 300 characters why this is posted by hand.")
     if not reference or len(reference) > 200:
-        raise UnableToProposeManualEntry("Name what it rests on, such as a letter or the bank's reference.")
+        raise UnableToProposeManualEntry("Name the evidence, such as a letter or the bank's reference.")
     if len(lines) > LINES_MAX:
         raise UnableToProposeManualEntry(f"A manual entry has at most {LINES_MAX} lines, not {len(lines)}.")
     if len({key for key, _ in lines}) != len(lines):

@@ -140,7 +140,7 @@ def _blocks(contributor_id: int, number: int) -> list[Block]:
     blocks = [
         _block("work", "Each credit is divided among the works that its receipt names, by their scores.", works),
         _block("model", "The floor pool is not in these sums: it belongs to no single model.", models),
-        _block("service", "Who runs the models that paid.", services),
+        _block("service", "Operators of the models that paid.", services),
     ]
     return [block for block in blocks if block.rows]
 

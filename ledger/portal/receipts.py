@@ -176,7 +176,7 @@ def _voided(void: Void, model: str) -> str:
     who = "its service" if void.voided_by_id is None else "the programme's finance staff"
     return (
         f"Voided: {who} took this output of {model} back on {void.voided_at:%Y-%m-%d}, "
-        f"because {void.words}. What it had brought you was reversed."
+        f"because {void.words}. Your earnings from it were reversed."
     )
 
 
@@ -198,8 +198,8 @@ def _sentence(found: ContributorReceipt) -> str:
     chief = f", most of all to “{found.works[0].work.title}”" if found.works else ""
     amount = f"{found.currency} {grouped(found.credited, asset(found.currency).scale)}"
     return (
-        f"You earned {amount} because {percent.short(ppb)} of what your fellow contributors and you taught "
-        f"{version.name} about this output traces to your works{chief}."
+        f"You earned {amount} because {percent.short(ppb)} of the contributors' influence on this output of "
+        f"{version.name} traces to your works{chief}."
     )
 
 

@@ -31,7 +31,7 @@ def _covers(terms: ContractTerms, holders: Mapping[int, str] | None) -> str:
     if not terms.holder_ids:
         return "Nothing: earnings are under no contract, or under another."
     known = holders or dict(Holder.objects.filter(pk__in=terms.holder_ids).values_list("pk", "label"))
-    return "What is earned through " + ", ".join(f"“{known[number]}”" for number in terms.holder_ids) + "."
+    return "Earnings through " + ", ".join(f"“{known[number]}”" for number in terms.holder_ids) + "."
 
 
 def _guarantee(terms: ContractTerms) -> str:
@@ -39,11 +39,11 @@ def _guarantee(terms: ContractTerms) -> str:
         return "None."
     least = amounts.text(terms.guarantee, asset(terms.guarantee_currency))
     payer = str(terms.guarantee_service) if terms.guarantee_service else "the programme"
-    return f"Each month brings at least {least}; what lacks is added at the close, paid by {payer}."
+    return f"Each month brings at least {least}; the gap is filled at the close, paid by {payer}."
 
 
 def _recoupment(terms: ContractTerms) -> str:
-    words = f"Earned back from what the contract brings, in place {terms.recoup_order} (lower first)."
+    words = f"Earned back from the contract's earnings, in place {terms.recoup_order} (lower first)."
     if terms.recoup_group and terms.cross_recoup:
         return f"{words} Also from the other contracts of the group “{terms.recoup_group}”."
     if terms.recoup_group:
@@ -59,6 +59,6 @@ def _reserve(terms: ContractTerms) -> str:
         return "None."
     parts = [f"{per_cent(ppb)} after {months} month{'' if months == 1 else 's'}" for months, ppb in terms.schedule]
     return (
-        f"{per_cent(terms.reserve_ppb)} of what is left at each close is held back. Of what a month held, "
+        f"{per_cent(terms.reserve_ppb)} of the rest at each close is held back. Of what a month held, "
         f"{' and '.join(parts)} {'is' if len(parts) == 1 else 'are'} released."
     )

@@ -17,7 +17,7 @@ from ledger.settlement import Party, Terms
 
 STEP_LABELS = {
     "close_guarantee": "1 Guarantee: made up to the minimum",
-    "close_recover": "2 Recover: taken for what is owed back",
+    "close_recover": "2 Recover: taken for debts",
     "close_recoup": "3 Recoup: taken for advances",
     "close_reserve": "4 Reserve: held back for later",
     "close_payable": "5 Payable: paid with the next run",

@@ -45,7 +45,7 @@ LINE_LABELS = {
     "advances": "Advances paid to you",
     "advances_cancelled": "Advances cancelled: taken back before they were paid out, or given up",
     "guarantee": "Added at the close to reach your guaranteed minimum",
-    "recovered": "Taken at the close for what you owed back",
+    "recovered": "Taken at the close for your debts",
     "recouped": "Earned back against your advances",
     "reserved": "Held in reserve at the close, payable later",
     "reserve_released": "Released from your reserve",
@@ -342,7 +342,7 @@ NOTES = (
     "part, and the rest, weighted by the audit of the index that attributed it, by shares of influence. Every receipt "
     "shows these steps with its own figures.",
     "Amounts are kept to the last digit shown, and parts are rounded by the largest remainder, so that the parts of a "
-    "generation sum to its gross. A payout pays whole cents; what is left stays owed and is carried over.",
+    "generation sum to its gross. A payout pays whole cents; the rest stays owed and is carried over.",
     "Earnings by work divide each credit among the works that its receipt names, in proportion to their scores. All "
     "dates are UTC.",
 )

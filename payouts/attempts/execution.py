@@ -47,7 +47,7 @@ class _Differs(Exception):
     """A payout differs from its approved content."""
 
     def __init__(self, run_id: int) -> None:
-        super().__init__("A payout differs from what was approved.")
+        super().__init__("A payout differs from the approved one.")
         self.run_id = run_id
 
 

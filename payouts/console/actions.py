@@ -56,7 +56,7 @@ def rebuild(request: HttpRequest, run: PayoutRun) -> HttpResponse:
         successor = building.rebuild_run(run=run, by=user_of(request), at=timezone.now(), seen=presence_of(request))
     if refused:
         return redirect("payouts:run", run.public_id)
-    done(request, "A new version was built from what the ledger says now.")
+    done(request, "A new version was built from the ledger of this moment.")
     return redirect("payouts:run", successor.public_id)
 
 
@@ -146,7 +146,7 @@ def reject(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 def pause(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     return _with_reason(
         request, run, "pause", approval.pause_run, "note", "Why you pause it",
-        "Paused. No new transfer is sent; what is under way is followed to its end.",
+        "Paused. No new transfer is sent; transfers under way are followed to their end.",
     )  # fmt: skip
 
 

@@ -98,14 +98,14 @@ def download_file(request: HttpRequest, file_id: UUID) -> HttpResponse:
 def mark_sent(request: HttpRequest, file_id: UUID) -> HttpResponse:
     file = _file_or_404(file_id)
     page = Act(
-        "The bank has the file", "Say so only once the bank has taken it. From then on it cannot be withdrawn, and "
-        "somebody other than you confirms what became of each transfer.", "Mark as sent",
+        "The bank has the file", "Say so only once the bank has taken it. From then on it cannot be withdrawn, "
+                                 "and somebody other than you confirms the result of each transfer.", "Mark as sent",
         reverse("payouts:bank_files", args=[file.run.public_id]), "Bank files", facts=_facts(file),
     )  # fmt: skip
 
     def do(_given: dict[str, Any]) -> str:
         mark_bank_file_sent(file=file, by=user_of(request), at=timezone.now(), seen=presence_of(request))
-        return "Marked as sent. Somebody else records what the bank reports."
+        return "Marked as sent. Somebody else records the bank's report."
 
     return act(request, page, SureForm(request.POST or None, label="I handed this file to the bank"), do)
 

@@ -62,7 +62,7 @@ def replay(request: HttpRequest, event_id: int) -> HttpResponse:
     with explained(request) as refused:
         replay_webhook(event=one, by=user_of(request), at=timezone.now(), seen=presence_of(request))
     if not refused:
-        done(request, "It is tried again within seconds. Reload this page to see what came of it.")
+        done(request, "It is tried again within seconds. Reload this page to see the result.")
     return redirect("payouts:event", event_id)
 
 

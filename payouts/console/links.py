@@ -65,9 +65,9 @@ def propose(request: HttpRequest) -> HttpResponse:
     form = LinkForm(request.POST or None, initial={"accounts": _named_in_address(request)})
     page = Act(
         "Propose that accounts count as one",
-        "Their works are then valued as those of one account: what one of them would lose is counted against what "
-        "another gains, as it would be in a single account. Each keeps its works, its statements and its payouts. "
-        "Nothing changes until somebody else agrees, and what was attributed before stays.",
+        "Their works are then valued as those of one account: a loss of one is counted against a gain of "
+        "another, as in a single account. Each keeps its works, its statements and its payouts. "
+        "Nothing changes until somebody else agrees, and earlier attributions stay.",
         "Propose it", reverse("payouts:links"), "Linked accounts",
         not_this_person="" if _may(request) else NEEDS_COMPLIANCE,
     )  # fmt: skip

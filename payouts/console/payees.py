@@ -159,8 +159,8 @@ def place_hold(request: HttpRequest, public_id: UUID) -> HttpResponse:
     form = PlaceHoldForm(request.POST or None, may_list=user_of(request).has_role("compliance"), today=timezone.now())
     page = Act(
         f"Stop payments to {contributor}",
-        "Nothing is sent to this person until the hold is released. What is owed stays owed, and what is under way is "
-        "followed to its end. The person is told the reason in plain words, and your note is not shown to them.",
+        "Nothing is sent to this person until the hold is released. Debts stay owed, and payouts under way are "
+        "followed to their end. The person is told the reason in plain words, and your note is not shown to them.",
         "Place the hold", reverse("payouts:payee_account", args=[public_id]), str(contributor), is_danger=True,
     )  # fmt: skip
 
@@ -186,7 +186,7 @@ def release_hold(request: HttpRequest, hold_id: int) -> HttpResponse:
     refusal = why_not_release(hold, user_of(request))
     page = Act(
         f"Release the hold on {hold.contributor}",
-        "If no other hold is open, the next run pays what is owed, and the contributor is told.",
+        "If no other hold is open, the next run pays the balance, and the contributor is told.",
         "Release the hold", back, str(hold.contributor), not_this_person=refusal,
         facts=[("Reason", rule.words), ("Note", hold.note or "–"), ("Placed", dates.moment(hold.placed_at)),
                ("By", hold.placed_by or "The system"), ("Who acts", str(rule.owner).capitalize()),

@@ -31,8 +31,8 @@ def reverse_payout(request: HttpRequest, public_id: UUID, payout_id: UUID) -> Ht
     left = payout.amount_minor - payout.reversed_minor
     page = Act(
         f"Take money back from {payout.contributor}",
-        "Stripe moves it from the contributor's balance there to the programme's. It first settles what the "
-        "contributor owes; the rest becomes payable again. The contributor is told, with your reason.",
+        "Stripe moves it from the contributor's balance there to the programme's. It first settles the "
+        "contributor's debts; the rest becomes payable again. The contributor is told, with your reason.",
         "Take it back", reverse("payouts:payee", args=[public_id, payout_id]), str(payout.contributor),
         is_danger=True, not_this_person=_refusal(request, payout, left),
         facts=[("Paid", _money(payout.amount_minor, payout.currency)),

@@ -36,8 +36,8 @@ def record_tax_form(request: HttpRequest, public_id: UUID) -> HttpResponse:
     may = user_of(request).has_role(COMPLIANCE)
     page = Act(
         f"Record a tax form of {contributor}",
-        "Type what the form says that you have before you. A hold for a missing or an old form ends at once, and the "
-        "next run withholds what follows from this form. Of the tax number only the last four characters are kept; "
+        "Copy the entries of the form before you. A hold for a missing or an old form ends at once, and the "
+        "next run withholds by this form. Of the tax number only the last four characters are kept; "
         "the form itself stays in your files.",
         "Record the form", reverse("payouts:payee_account", args=[public_id]), str(contributor),
         facts=[("Legal name", contributor.legal_name), ("Registered country", COUNTRIES[contributor.country]),

@@ -24,7 +24,7 @@ class PlaceHoldForm(forms.Form):
         max_length=500,
         widget=forms.Textarea(attrs={"rows": 3}),
         label="Note for staff",
-        help_text="What happened, and where the evidence is. The contributor does not see it.",
+        help_text="The event, and the place of the evidence. The contributor does not see it.",
     )
     ends_on = day_field("Ends by itself after", "Leave it empty for a hold that a person releases.", required=False)
 
@@ -78,7 +78,7 @@ class TaxFormForm(forms.Form):
     signed_on = day_field("Signed on")
     received_on = day_field("Received on")
     valid_until = day_field(
-        "Counts until", "Leave it empty for what the law says: the end of the third year after a W-8 was signed; a "
+        "Counts until", "Leave it empty for the term of the law: the end of the third year after a W-8 was signed; a "
         "W-9 does not run out.", required=False,
     )  # fmt: skip
     withholding_percent = forms.DecimalField(

@@ -20,7 +20,7 @@ class ThresholdForm(forms.Form):
             currency=currency,
             label=f"Pay me from this amount on ({currency})",
             help_text=f"The programme's own minimum is {least_text}; a lower figure changes nothing. "
-            "A higher one means fewer, larger payouts. What is below it is carried over, always shown, never lost.",
+            "A higher one means fewer, larger payouts. A lower sum is carried over, always shown, never lost.",
         )
 
 
@@ -53,7 +53,7 @@ class BankDetailsForm(forms.Form):
         if given.pop("contributor", None) != self.acting_for.public_id:
             raise forms.ValidationError(
                 f"This page was opened for another contributor; you act for {self.acting_for} now. Nothing was stored. "
-                "Open it again for whom the account is meant."
+                "Open it again for the account's real owner."
             )
         return given
 

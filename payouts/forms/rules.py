@@ -35,7 +35,8 @@ class PolicyForm(forms.Form):
         amount(
             "second_approval_minor",
             "Second approver above",
-            "What one approver decides alone within a day, all parts of a split run together. Empty: no limit.",
+            "The most that one approver decides alone within a day, all parts of a split run together. Empty: "
+            "no limit.",
         )
         amount("approval_limit_minor", "Most that one person approves at once", "Empty: no limit.")
         amount("daily_approval_minor", "Most that one person approves in a day (UTC)", "Empty: no limit.")

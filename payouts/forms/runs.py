@@ -20,7 +20,7 @@ class BuildRunForm(forms.Form):
     currency = forms.ChoiceField()
     rail = forms.ChoiceField(
         choices=[(rail.value, RAIL_NAMES[rail].capitalize()) for rail in Rail], label="Paid by", required=False,
-        help_text="Contributors whom Stripe does not pay are paid by bank transfer, in a run of their own.",
+        help_text="Contributors that Stripe does not pay are paid by bank transfer, in a run of their own.",
     )  # fmt: skip
     cut_off = day_field(
         "Credits up to the end of",
@@ -71,7 +71,7 @@ class DecideUnknownForm(forms.Form):
         help_text="Its id begins with tr_. Leave it empty only if Stripe's dashboard shows none for this payout.",
     )
     note = forms.CharField(
-        max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="What you checked, and where"
+        max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="Your checks, and their sources"
     )
 
 
@@ -116,11 +116,11 @@ class ReverseForm(forms.Form):
         written = format_amount(from_minor(left_minor, currency), currency, decimals=asset(currency).exponent)
         self.fields["amount_minor"] = MinorAmountField(
             currency=currency, label=f"Amount ({currency})", initial=written,
-            help_text="The whole of what is left, or a part of it.",
+            help_text="The whole rest, or a part of it.",
         )  # fmt: skip
         self.fields["reason"] = forms.CharField(
             max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="Why",
-            help_text="Kept in the audit log, for whoever asks later.",
+            help_text="Kept in the audit log, for later questions.",
         )  # fmt: skip
         # The remainder that the page showed, so that a form sent twice does not reverse a part twice.
         self.fields["known_left"] = forms.IntegerField(widget=forms.HiddenInput, initial=left_minor)
@@ -129,7 +129,7 @@ class ReverseForm(forms.Form):
         """Return the amount in minor units. Raises ValidationError for nothing, and for more than is left."""
         minor: int = self.cleaned_data["amount_minor"] or 0
         if not 0 < minor <= self.left_minor:
-            raise forms.ValidationError("It must be more than nothing and no more than what is left of the transfer.")
+            raise forms.ValidationError("It must be more than nothing and no more than the rest of the transfer.")
         return minor
 
 

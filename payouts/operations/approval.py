@@ -140,7 +140,7 @@ def _check_approver(run: PayoutRun, by: User) -> None:
     if run.state != PayoutRun.State.IN_REVIEW:
         raise UnableToApprove(f"The run is {run.get_state_display().lower()}, not in review.")
     if by.pk in (run.created_by_id, run.last_edited_by_id):
-        raise UnableToApprove("Whoever built or edited a run does not approve it.")
+        raise UnableToApprove("The builder or editor of a run does not approve it.")
     if by.pk == run.approved_by_id:
         raise UnableToApprove("You approved it already; a second person must.")
     if refusal := acts_for_payee(by, run.payouts.all()):
@@ -210,7 +210,7 @@ def start_execution(*, run: PayoutRun, by: User, at: datetime, seen: Presence = 
         if at >= (run.approval_expires_at or at):
             raise UnableToStart("The approval has expired; cancel the run and build it again.")
         if _recomputed(run) != bytes(run.approved_hash or b""):
-            raise UnableToStart("The payouts differ from what was approved. Nothing was sent.")
+            raise UnableToStart("The payouts differ from the approved ones. Nothing was sent.")
         run.state, run.started_by, run.started_at = PayoutRun.State.EXECUTING, by, at
         run.save(update_fields=["state", "started_by", "started_at"])
         audit(
@@ -319,7 +319,7 @@ def resume_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBOD
     if settings.PAYOUTS_FROZEN:
         raise UnableToResume("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
     if _recomputed(run) != bytes(run.approved_hash or b""):
-        raise UnableToResume("The payouts differ from what was approved.")
+        raise UnableToResume("The payouts differ from the approved ones.")
     before, run.state = run.pause_code, PayoutRun.State.EXECUTING
     run.save(update_fields=["state"])
     refused = run.payouts.filter(state=Payout.State.REFUSED)

@@ -102,7 +102,9 @@ def export_bank_file(
         file = _export_payable(lock(run), debtor, execution_on or at.date(), by=by, at=at, seen=seen)
     # Only now, when every unpayable payee has left the run for good: a run in which nobody remains comes to its end.
     if file is None:
-        raise UnableToExport("No payout of the run is left to order; who is held or has less now was taken out of it.")
+        raise UnableToExport(
+            "No payout of the run is left to order; payees with a hold or a smaller balance were taken out of it."
+        )
     return file
 
 
@@ -114,7 +116,7 @@ def _export_payable(
     if run.rail != Rail.MANUAL_BANK_FILE or run.state != PayoutRun.State.EXECUTING:
         raise UnableToExport("Only a run by bank transfer that is executing is exported.")
     if bytes(run.approved_hash or b"") != bytes(run.content_hash or b""):
-        raise UnableToExport("The run is not what was approved. Nothing was ordered.")
+        raise UnableToExport("The run differs from the approved one. Nothing was ordered.")
     due = run.payouts.filter(state=Payout.State.APPROVED).select_for_update(of=("self",), no_key=True)
     payouts = _left(list(due.select_related("contributor", "run").order_by("pk")[:ORDERS_MAX]), at)
     while payouts:
@@ -135,7 +137,7 @@ def _left(payouts: list[Payout], at: datetime) -> list[Payout]:
     for payout in payouts:
         if bytes(payout.row_sha256) != row_sha256(payout):
             raise UnableToExport(
-                f"The payout to {payout.contributor} differs from what was approved. Nothing was ordered."
+                f"The payout to {payout.contributor} differs from the approved one. Nothing was ordered."
             )
     held = first_holds([payout.contributor_id for payout in payouts], at=at)
     for payout in payouts:

@@ -134,7 +134,7 @@ def _record(line: Reported, by: User, at: datetime, seen: Presence) -> tuple[Out
         return _unexpected(line, payout, run, at)
     assert attempt.bank_file is not None
     if attempt.bank_file.sent_by_id == by.pk:
-        raise UnableToRecordBankLine("You sent this file to the bank, so somebody else confirms what became of it.")
+        raise UnableToRecordBankLine("You sent this file to the bank, so somebody else confirms its result.")
     left = payout.amount_minor - payout.reversed_minor
     fits = line.amount_minor <= left if line.kind == BankLine.Kind.RETURNED else line.amount_minor == left
     if not fits or line.currency != payout.currency:

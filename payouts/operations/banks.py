@@ -95,7 +95,7 @@ def record_bank_details(
     if account.rail != Rail.MANUAL_BANK_FILE:
         raise UnableToRecordBankDetails("You are paid through Stripe; your bank details belong there.")
     if not holder_name.strip():
-        raise UnableToRecordBankDetails("Say in whose name the account is.")
+        raise UnableToRecordBankDetails("Give the name of the account's owner.")
     number, code = checked_iban(iban), checked_bic(bic)
     code = code or str(number.bic or "")
     content = json.dumps({"holder": holder_name.strip()[:70], "iban": number.compact, "bic": code}, sort_keys=True)

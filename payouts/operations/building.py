@@ -231,8 +231,8 @@ class _Case:
         if self.owed.balance - self.owed.receivable >= least * asset(currency).minor:
             return self._out(
                 LeftOut.Reason.IMMATURE,
-                f"What you earned becomes payable {self.terms.maturity_days} days after it was credited; what has "
-                f"become so is below the least payout of {minimum}.",
+                f"Earnings become payable {self.terms.maturity_days} days after their credit; the payable "
+                f"sum is below the minimum payout of {minimum}.",
                 "Nothing to do: a later run pays it.",
             )
         return self._out(

@@ -107,7 +107,7 @@ def decide_unknown(
             )  # fmt: skip
     if not is_decided:
         raise UnableToDecide(
-            f"{paid_transfer_id} is not what was approved, and is not booked. Take it back at Stripe, whole; then say "
+            f"{paid_transfer_id} differs from the approval, and is not booked. Take it back at Stripe, whole; then say "
             "that there is none."
         )
     payout.refresh_from_db()
@@ -171,9 +171,9 @@ def sign_off(*, difference: Difference, by: User, note: str, at: datetime, seen:
     if difference.state != Difference.State.OPEN:
         raise UnableToSignOff("The difference has ended already.")
     if not note.strip():
-        raise UnableToSignOff("Say what explains it.")
+        raise UnableToSignOff("Give the explanation.")
     if difference.run is not None and difference.run.created_by_id == by.pk:
-        raise UnableToSignOff("Whoever created a run does not sign off its differences.")
+        raise UnableToSignOff("The creator of a run does not sign off its differences.")
     if difference.payout is not None:
         require_stranger(by, difference.payout.contributor_id)
     difference.state, difference.signed_off_by = Difference.State.SIGNED_OFF, by

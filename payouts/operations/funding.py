@@ -102,7 +102,7 @@ def finish_top_up(*, topup: TopUp, at: datetime, pace: Pace = LIVE) -> TopUp:
         found = _look_up(topup)
     except errors.UnableToUseStripe as error:
         TopUp.objects.filter(pk=topup.pk).update(next_look_at=after(at, pace.look_up_again))
-        raise UnableToFund(f"What became of the top-up could not be looked up: {error} {_NOT_ANOTHER}") from error
+        raise UnableToFund(f"The result of the top-up could not be looked up: {error} {_NOT_ANOTHER}") from error
     if found is not None:
         return apply_top_up(topup=topup, made=found, at=at, pace=pace)
     if not _may_send_again(topup, at=at, pace=pace):
@@ -231,7 +231,7 @@ def _oddity(topup: TopUp, made: values.ToppedUp) -> tuple[Difference.Type, str, 
         found = f"{made.currency} {arrived} (minor units)"
         if made.currency in ASSETS:
             found = amounts.text_of_minor(made.amount_minor, asset(made.currency))
-        return kind.AMOUNT, wanted, found, "A top-up at Stripe is not what was asked for."
+        return kind.AMOUNT, wanted, found, "A top-up at Stripe differs from the request."
     if topup.state == TopUp.State.FAILED and made.state == "succeeded":
         return kind.MISSING_LOCAL, "0", arrived, "Stripe took a top-up that had been given up, and it is not booked."
     return None

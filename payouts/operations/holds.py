@@ -222,7 +222,7 @@ def _after_release(hold: Hold, *, by: User | None, at: datetime, note: str, seen
     if not Hold.objects.filter(open_holds_q(at), contributor_id=hold.contributor_id).exists():
         Notice.objects.create(
             contributor_id=hold.contributor_id, kind="hold_released", subject=f"hold:{hold.pk}", created_at=at,
-            words="Nothing stops payments to you any more; the next run pays what you are owed.",
+            words="Nothing stops payments to you any more; the next run pays your balance.",
         )  # fmt: skip
     audit(
         by=by, action="release_hold", subject=f"contributor:{hold.contributor_id}", at=at, seen=seen,

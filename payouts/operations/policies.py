@@ -84,7 +84,7 @@ def adopt_policy(
     require_role(by, MAKER, CHECKER, ADMIN)
     _require_decider(approved_by, at, seen)
     if by.pk == approved_by.pk:
-        raise UnableToAdoptPolicy("Whoever proposes a policy does not adopt it; somebody else must.")
+        raise UnableToAdoptPolicy("The proposer of a policy does not adopt it; somebody else must.")
     figures = {
         "minimum_minor": minimum_minor, "maturity_days": maturity_days,
         "second_approval_minor": second_approval_minor, "bank_change_days": bank_change_days,
@@ -116,7 +116,7 @@ def propose_policy(
     if set(figures) != set(FIGURES):
         raise UnableToAdoptPolicy(f"A policy has these figures: {', '.join(FIGURES)}.")
     if not reason.strip():
-        raise UnableToAdoptPolicy("Say why, for whoever decides.")
+        raise UnableToAdoptPolicy("Give the reason, for the deciding person.")
     _check_figures(figures)
     PolicyProposal.objects.filter(currency=currency, state=PolicyProposal.State.OPEN).update(
         state=PolicyProposal.State.REFUSED, decided_by=by, decided_at=at

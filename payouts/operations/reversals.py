@@ -282,7 +282,7 @@ def record_reversal(*, payout_id: int, reversal: values.TransferReversal, at: da
         _unexpected(payout, reversal, "A transfer was taken back, and nobody here asked for it.", at)
     Notice.objects.create(
         contributor_id=payout.contributor_id, kind="payout_reversed", subject=f"reversal:{reversal.id}",
-        words="A payment to you was taken back, wholly or in part. Your account shows what is owed to you now.",
+        words="A payment to you was taken back, wholly or in part. Your account shows your balance.",
         created_at=at,
     )  # fmt: skip
     # The tax that belongs to the returned amount: the tax on all reversals together, less the tax that was given back

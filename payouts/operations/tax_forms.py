@@ -75,7 +75,7 @@ def record_tax_form(
     if ends is not None and ends < at.date():
         raise UnableToRecordTaxForm(f"This form ran out on {dates.day(ends)}. Ask for a new one.")
     if not 0 <= withholding_ppb < PPB:
-        raise UnableToRecordTaxForm("What is withheld is at least nothing and less than everything.")
+        raise UnableToRecordTaxForm("The withheld part is at least nothing and less than everything.")
     profile = TaxProfile.objects.create(
         contributor=contributor, form=form, country=country, number_last4=number[-4:], signed_on=signed_on,
         received_on=received_on, withholding_ppb=withholding_ppb, valid_until=ends, jurisdiction=jurisdiction,

@@ -121,12 +121,12 @@ def _first_step(contributor: Contributor) -> dict[str, str]:
             "title": "No earnings yet",
             "sentence": f"{n_works} of your works {'is' if n_works == 1 else 'are'} registered; no model has been "
             "trained on them yet. A model may be, once you allow it.",
-            "action": "See what you allow",
+            "action": "See your permissions",
             "url": reverse("contributors:consent"),
         }
     return {
         "title": "Begin with your works",
-        "sentence": "Register what you made and say what may be done with it. Royalties follow when a model that was "
+        "sentence": "Register your works and allow their uses. Royalties follow when a model that was "
         "trained on it generates something.",
         "action": "Register works",
         "url": reverse("contributors:works"),

@@ -42,7 +42,7 @@ def notices(request: HttpRequest) -> HttpResponse:
                     contributor=contributor, muted=set(OPTIONAL) - set(form.cleaned_data["wanted"]), by=user_of(request)
                 )
             if not refused:
-                messages.success(request, "Saved. What stops your money is always mailed.")
+                messages.success(request, "Saved. Notices of stopped money are always mailed.")
             return redirect("payouts:notices")
     page = Paginator(payees.notices_of(contributor), NOTICES_PAGE).get_page(request.GET.get("page"))
     rows = [

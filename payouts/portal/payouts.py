@@ -70,7 +70,7 @@ def pause(request: HttpRequest) -> HttpResponse:
             contributor=contributor_of(request), by=user_of(request), at=timezone.now(), seen=presence_of(request)
         )
     if not refused:
-        messages.success(request, "Your payouts are paused. What you earn is kept for you until you resume them.")
+        messages.success(request, "Your payouts are paused. Your earnings are kept for you until you resume them.")
     return redirect("payouts:payouts")
 
 
@@ -83,7 +83,7 @@ def resume(request: HttpRequest) -> HttpResponse:
             contributor=contributor_of(request), by=user_of(request), at=timezone.now(), seen=presence_of(request)
         )
     if not refused:
-        messages.success(request, "Your payouts go on: the next run pays what you are owed.")
+        messages.success(request, "Your payouts go on: the next run pays your balance.")
     return redirect("payouts:payouts")
 
 

@@ -56,7 +56,7 @@ RULES: dict[HoldReason, HoldRule] = {
     ),
     R.TRANSFERS_CAPABILITY_INACTIVE: HoldRule(
         Owner.CONTRIBUTOR, True, Release.NOBODY, "Stripe cannot receive money for you yet.",
-        "Open your payout details and answer what Stripe still asks.",
+        "Open your payout details and answer Stripe's open questions.",
     ),
     R.PAYOUTS_DISABLED: HoldRule(
         Owner.CONTRIBUTOR, True, Release.NOBODY, "Stripe cannot pay your bank account at the moment.",
@@ -64,10 +64,10 @@ RULES: dict[HoldReason, HoldRule] = {
     ),
     R.REQUIREMENTS_PAST_DUE: HoldRule(
         Owner.CONTRIBUTOR, True, Release.NOBODY, "Stripe asked for something about you and the date for it has passed.",
-        "Open your payout details and answer what Stripe asks.",
+        "Open your payout details and answer Stripe's questions.",
     ),
     R.STRIPE_UNDER_REVIEW: HoldRule(
-        Owner.STRIPE, True, Release.NOBODY, "Stripe is reviewing what you told them.",
+        Owner.STRIPE, True, Release.NOBODY, "Stripe is reviewing your answers.",
         "Nothing to do: this usually takes a few days. Your money stays yours.",
     ),
     R.SANCTIONS_LISTED: HoldRule(
@@ -95,8 +95,8 @@ RULES: dict[HoldReason, HoldRule] = {
         Owner.CONTRIBUTOR, True, Release.NOBODY, "Your tax form has expired.", "Send us a new tax form (W-9 or W-8BEN)."
     ),
     R.DISPUTE_OR_CLAIM: HoldRule(
-        Owner.FINANCE, False, Release.FINANCE, "Somebody disputes who made some of the works.",
-        "We look at both sides and write to you; you can send us what shows that the works are yours.",
+        Owner.FINANCE, False, Release.FINANCE, "Somebody disputes the authorship of some of the works.",
+        "We look at both sides and write to you; you can send us evidence that the works are yours.",
     ),
     R.ATTRIBUTION_UNDER_REVIEW: HoldRule(
         Owner.FINANCE, False, Release.FINANCE, "We are checking how your share was computed.",
@@ -108,16 +108,16 @@ RULES: dict[HoldReason, HoldRule] = {
     ),
     R.NEGATIVE_BALANCE: HoldRule(
         Owner.FINANCE, True, Release.FINANCE, "A correction left less on your account than this payout needs.",
-        "Nothing to do: what you earn next is set against it.",
+        "Nothing to do: your next earnings are set against it.",
     ),
     R.NEGATIVE_STRIPE_BALANCE: HoldRule(
         Owner.STRIPE, True, Release.NOBODY,
         "Your balance at Stripe is below zero, so a payout would not reach your bank.",
-        "Look at your Stripe dashboard; it shows what was debited.",
+        "Look at your Stripe dashboard; it shows the debit.",
     ),
     R.COUNTRY_UNSUPPORTED: HoldRule(
         Owner.FINANCE, True, Release.FINANCE, "We have no way yet of paying to your country.",
-        "Write to us. What you earn stays yours and waits; an account with an IBAN in your name can be paid at once.",
+        "Write to us. Your earnings stay yours and wait; an account with an IBAN in your name can be paid at once.",
     ),
     R.CURRENCY_UNSUPPORTED: HoldRule(
         Owner.FINANCE, True, Release.FINANCE, "Your account cannot receive the currency that you earn in.",
@@ -140,7 +140,7 @@ RULES: dict[HoldReason, HoldRule] = {
     ),
     R.CONTRIBUTOR_PAUSED: HoldRule(
         Owner.CONTRIBUTOR, False, Release.CONTRIBUTOR, "You paused your payouts.",
-        "Resume them on the page of payouts whenever you like. What you earn is kept for you.",
+        "Resume them on the page of payouts whenever you like. Your earnings are kept for you.",
     ),
     R.FIRST_PAYOUT_PROBATION: HoldRule(
         Owner.FINANCE, True, Release.NOBODY,

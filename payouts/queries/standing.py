@@ -118,15 +118,15 @@ def task_of(contributor: Contributor) -> Task | None:
     if account is None or account.provider_account_id is None:
         return Task(
             "Say where you want to be paid",
-            "Stripe pays you and needs to know who you are and which bank account is yours. It takes about five "
-            "minutes. Until then what you earn stays yours and waits here.",
+            "Stripe pays you and needs to know your identity and your bank account. It takes about five "
+            "minutes. Until then your earnings stay yours and wait here.",
             begins=True,
         )
     asked = asked_by_stripe(account)
     if asked:
         return Task(
             f"Stripe needs {words.listed(asked)}",
-            "Until Stripe has it, nothing can be paid to you. What you earn stays yours and waits here.",
+            "Until Stripe has it, nothing can be paid to you. Your earnings stay yours and wait here.",
             at_stripe=True,
             deadline=deadline_of(account),
         )
@@ -160,8 +160,8 @@ def _task_by_bank(contributor: Contributor, account: PayoutAccount | None) -> Ta
     if account is None or not account.bank_fingerprint:
         return Task(
             "Name the bank account that you want to be paid to",
-            "You are paid by bank transfer. It takes a minute: the account needs an IBAN and your name on it. Until "
-            "then what you earn stays yours and waits here.",
+            "You are paid by bank transfer. It takes a minute: the account needs an IBAN and your name on it. "
+            "Until then your earnings stay yours and wait here.",
             at_bank=True,
         )
     holds = payees.open_holds(contributor)

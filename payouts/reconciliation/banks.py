@@ -49,14 +49,14 @@ def reconcile_bank_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
     if booked != transferred:
         findings.add(
             Difference.Type.LEDGER_BALANCE, f"bank of run {run.public_id}",
-            "The ledger did not book what the bank paid.", expected=transferred, found=booked,
+            "The ledger did not book the bank's payment.", expected=transferred, found=booked,
         )  # fmt: skip
     transit = balances.ledger_in_transit(run.currency, Rail.MANUAL_BANK_FILE)
     live = balances.live_in_transit(run.currency, Rail.MANUAL_BANK_FILE)
     if transit != live:
         findings.add(
-            Difference.Type.IN_TRANSIT, "payouts_in_transit, manual rail", "The ledger's transit account is not what "
-            "our open orders reserve.", expected=live, found=transit,
+            Difference.Type.IN_TRANSIT, "payouts_in_transit, manual rail", "The ledger's transit account "
+            "differs from the reserves of our open orders.", expected=live, found=transit,
         )  # fmt: skip
     since = run.started_at
     with transaction.atomic():

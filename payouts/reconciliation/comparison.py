@@ -103,12 +103,12 @@ def _match(
             continue
         _match_terms(findings, attempt, transfer)
         if payout.reversed_minor != transfer.reversed_minor:
-            findings.add(kind.UNEXPECTED_REVERSAL, name, "What was taken back is not what we booked.",
+            findings.add(kind.UNEXPECTED_REVERSAL, name, "The reversed sum differs from our booking.",
                          expected=payout.reversed_minor, found=transfer.reversed_minor, payout=payout)  # fmt: skip
         row = moved.get(name)
         if row is None or -row.amount_minor != attempt.amount_minor or row.currency != payout.currency:
             findings.add(kind.AMOUNT if row else kind.MISSING_REMOTE, f"balance transaction of {name}",
-                         "Stripe's balance did not change by what was transferred.", expected=-attempt.amount_minor,
+                         "Stripe's balance did not change by the transferred sum.", expected=-attempt.amount_minor,
                          found=row.amount_minor if row else "", payout=payout)  # fmt: skip
         else:
             findings.n_balance_transactions += 1
@@ -245,7 +245,7 @@ def _match_movement(
         findings.ours_minor += attempt.amount_minor
         if attempt.amount_minor != -row.amount_minor:
             findings.add(kind.AMOUNT, f"balance transaction of {row.source}",
-                         "Stripe's balance did not change by what was transferred.", expected=-attempt.amount_minor,
+                         "Stripe's balance did not change by the transferred sum.", expected=-attempt.amount_minor,
                          found=row.amount_minor, payout=attempt.payout)  # fmt: skip
     elif row.type in ("transfer_refund", "transfer_cancel", "transfer_failure"):
         if reversals.get(row.source) != row.amount_minor:

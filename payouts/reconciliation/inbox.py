@@ -69,7 +69,7 @@ def record_webhook(
             str(subject.get("id") or "")[:64], created, bool(event.get("livemode")), payload, json.dumps(headers), at,
         ]  # fmt: skip
     except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
-        raise UnableToRecordWebhook(f"The event lacks what every event has: {error!r}.") from error
+        raise UnableToRecordWebhook(f"The event lacks a part that every event has: {error!r}.") from error
     with connection.cursor() as cursor:
         cursor.execute(_INSERT, values)
         row = cursor.fetchone()

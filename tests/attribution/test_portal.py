@@ -55,9 +55,9 @@ def test_the_card_says_what_the_withdrawal_means_here(
     page = browser_of(programme.user).get("/portal/models/").content.decode()
     public = re.sub(r"\s+", " ", Client(headers={"Host": "127.0.0.1"}).get("/how-it-works/").content.decode())
     assert ("as long as they serve, you go on earning from them" in public) is not leaves
-    assert ("it earns nothing from what they generate after the withdrawal" in public) is leaves
+    assert ("it earns nothing from their output after the withdrawal" in public) is leaves
     assert ("goes on crediting you as long as it serves" in page) is not leaves
-    assert ("What you withdrew leaves its attribution" in page) is leaves
+    assert ("The works that you withdrew leave its attribution" in page) is leaves
 
 
 def test_the_card_of_somebody_elses_work_is_not_found(programme: Programme) -> None:

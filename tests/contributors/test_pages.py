@@ -266,7 +266,7 @@ def test_a_withdrawal_shows_what_changes_before_it_is_recorded(as_ada: Client, e
     page = re.sub(r"\s+", " ", response.content.decode())
     assert "(1 work)" in page
     assert "No training run that starts after this date" in page
-    assert "keep what they learned until they are retrained or retired" in page
+    assert "keep their training until they are retrained or retired" in page
     assert 'name="scopes" value="train_generative"' in page
     assert not Consent.objects.exists()
     response = as_ada.post("/portal/consent/withdraw/", chosen | {"step": "confirm"})
@@ -304,9 +304,9 @@ def test_the_pages_say_what_a_withdrawal_means_for_models_that_are_trained_alrea
 ) -> None:
     monkeypatch.setattr(settings, "WITHDRAWN_WORKS_LEAVE_INDEXES", leaves)
     page = shown_after(as_ada.post("/portal/consent/withdraw/", {"target": "all", "scopes": [scope]}))
-    assert ("you go on earning from what it generates" in page) is earns
+    assert ("you go on earning from its output" in page) is earns
     assert ("These works leave the attribution of the models that were trained on them" in page) is not earns
-    assert "What you have earned stays yours" in page
+    assert "Your earnings so far stay yours" in page
 
 
 def shown_after(response: Any) -> str:

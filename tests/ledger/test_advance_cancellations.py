@@ -367,7 +367,7 @@ def test_an_advance_is_cancelled_on_its_page_by_two_people(programme: Programme)
         by=programme.staff["finance_maker"], at=at,
     )  # fmt: skip
     page = f"/console/advances/{asked.pk}/"
-    assert "Cancel what is open" not in text_of(maker.get(page).content)
+    assert "Cancel the open part" not in text_of(maker.get(page).content)
     advances.grant_advance(advance=asked, by=programme.staff["finance_checker"], at=at)
     assert "Propose to cancel it" in text_of(maker.get(page).content)
     assert "Propose to cancel it" not in text_of(programme.staff_client("auditor").get(page).content)

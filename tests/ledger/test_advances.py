@@ -86,12 +86,12 @@ def test_a_rejected_advance_is_never_granted_and_its_proposer_may_take_it_back(w
     [
         ({"amount": 0}, "above zero"),
         ({"amount": -CENT}, "above zero"),
-        ({"amount": 2**63}, "beyond what the ledger can hold"),
+        ({"amount": 2**63}, "larger than the ledger can hold"),
         ({"amount": CENT + 1}, "whole multiples of USD 0.01"),
         ({"currency": "XXX"}, "no currency 'XXX'"),
         ({"reason": " "}, "why the advance is paid"),
         ({"reason": "x" * 301}, "why the advance is paid"),
-        ({"reference": ""}, "what it rests on"),
+        ({"reference": ""}, "Name the evidence"),
     ],
 )
 def test_an_advance_that_cannot_be_is_refused_and_no_row_is_written(
@@ -203,7 +203,7 @@ def test_an_advance_goes_from_its_contract_s_page_through_two_people_to_the_jour
     page = text_of(maker.get(answer["Location"]).content)
     assert "You proposed this advance, so somebody else has to grant it" in page
     assert "Grant the advance" not in page
-    assert "The contract has no terms in force: from whatever the contributor earns" in page
+    assert "The contract has no terms in force: from all of the contributor's earnings" in page
     maker.post(f"{answer['Location']}decide/", {"decision": "grant"})
     asked.refresh_from_db()
     assert asked.state == "proposed"

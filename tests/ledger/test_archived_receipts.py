@@ -97,7 +97,7 @@ def test_an_archived_receipt_says_that_its_generation_was_voided(accrued: Progra
     detach_documents()
     page = text_of(accrued.client(0).get(f"/portal/receipts/{generation.pk}/").content)
     assert "Voided: its service took this output" in page
-    assert "What it had brought you was reversed" in page
+    assert "Your earnings from it were reversed" in page
     assert "Credited in October 2026" in page
     assert "It brought you" not in page
 

@@ -128,7 +128,7 @@ def test_a_decision_has_words_and_is_made_by_somebody_else_and_not_during_a_clos
     dispute = contest(world, duo)
     with pytest.raises(contests.UnableToSettleClaim, match="what was checked"):
         contests.decide_contest(dispute=dispute, upheld=True, answer=" ", by=finance(NOVEMBER)[0], at=NOVEMBER)
-    with pytest.raises(UnableToContestShare, match="somebody else than who raised it"):
+    with pytest.raises(UnableToContestShare, match="somebody other than its claimant"):
         contests.decide_contest(dispute=dispute, upheld=True, answer="x", by=world.users[0], at=NOVEMBER)
     closing.close_period(period=202609, at=NOVEMBER)
     from ledger.models import Period

@@ -72,8 +72,8 @@ def test_terms_are_proposed_previewed_and_adopted_by_somebody_else(
     made = ContractTerms.objects.get()
     assert (made.guarantee, made.reserve_ppb, made.release_ppb) == (250 * 10**9, PPB // 8, [PPB // 2, PPB // 2])
     page = text_of(maker.get(answer["Location"]).content)
-    assert "What it would have changed in 2026-10" in page
-    assert "Who gains, who loses" in page
+    assert "Its effect in 2026-10" in page
+    assert "Gains and losses" in page
     assert "Each month brings at least USD 250.00" in page
     assert "somebody else has to adopt them" in page
     address = f"{answer['Location']}decide/"
@@ -171,7 +171,7 @@ def test_an_entry_by_hand_is_proposed_and_posted_on_its_pages(
         ([("bank", "", "debit", "x"), ("fees", "", "credit", "4")], "is no decimal amount"),
         ([("bank", "", "debit", "-5"), ("fees", "", "credit", "-5")], "above zero"),
         ([("bank", "me", "debit", "5"), ("fees", "", "credit", "5")], "the programme's own"),
-        ([("bank", "", "debit", "5"), ("contributor_payable", "", "credit", "5")], "Say whose it is"),
+        ([("bank", "", "debit", "5"), ("contributor_payable", "", "credit", "5")], "Name its owner"),
         ([("bank", "", "debit", "5"), ("contributor_payable", "Nobody", "credit", "5")], "There is no contributor"),
         ([("bank", "", "debit", ""), ("fees", "", "credit", "5")], "an account and an amount"),
         ([("contributor_accrued", "1", "debit", "5"), ("fees", "", "credit", "5")], "not one of the available choices"),

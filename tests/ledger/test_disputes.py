@@ -47,7 +47,7 @@ def test_a_contributor_disputes_a_receipt_and_reads_the_answer_on_it(one: Progra
     assert "The &lt;b&gt;third&lt;/b&gt; address" in page
     assert "Waits for an answer" in page
     assert "Dispute this receipt" not in page
-    assert "What you disputed" in client.get("/portal/receipts/").content.decode()
+    assert "Your disputes" in client.get("/portal/receipts/").content.decode()
     checker = one.staff_client("finance_checker")
     assert "is not mine" in checker.get("/console/disputes/").content.decode()
     dispute = ReceiptDispute.objects.get()

@@ -82,11 +82,11 @@ def test_a_proposal_that_was_rejected_is_never_posted(world: World) -> None:
     ("changes", "named"),
     [
         ({"reason": "  "}, "why this is posted by hand"),
-        ({"reference": ""}, "what it rests on"),
+        ({"reference": ""}, "Name the evidence"),
         ({"lines": [(BANK, -5), (FEES, 4)]}, "Debits and credits differ"),
         ({"lines": [(BANK, 5)]}, "2 to 50,000 lines"),
         ({"lines": [(BANK, 0), (FEES, 0)]}, "must be a whole number but 0"),
-        ({"lines": [(BANK, -(2**63)), (FEES, 2**63)]}, "beyond what the ledger can hold"),
+        ({"lines": [(BANK, -(2**63)), (FEES, 2**63)]}, "larger than the ledger can hold"),
         ({"lines": [(BANK, -5), (AccountKey("gold", "USD"), 5)]}, "no kind 'gold'"),
         ({"lines": [(BANK, -5), (AccountKey("fees", "XXX"), 5)]}, "no currency 'XXX'"),
         ({"lines": [(BANK, -5), (AccountKey("fees", "EUR"), 5)]}, "Debits and credits differ"),

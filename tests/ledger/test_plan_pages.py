@@ -69,7 +69,7 @@ def test_adopting_needs_the_second_factor_used_just_now(accrued: Programme) -> N
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"price": ""}, "Say what one generation costs"),
+        ({"price": ""}, "Give the price of one generation"),
         ({"price": "five"}, "is no decimal amount"),
         ({"price": "0.0000000001"}, "has 10 decimals"),
         ({"basis": "revenue_share", "rate": ""}, "Say which part of the revenue is shared"),

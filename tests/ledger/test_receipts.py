@@ -46,8 +46,8 @@ def test_the_plain_sentence_comes_first(one: Programme) -> None:
     found = receipt.receipt_for_contributor(one.generations[0].pk, one.contributors[0].pk)
     assert found is not None
     sentence = (
-        f"You earned USD {grouped(found.credited, 9)} because 50.0 % of what your fellow contributors and you taught "
-        "press-1 about this output traces to your works, most of all to “First Annual Message”."
+        f"You earned USD {grouped(found.credited, 9)} because 50.0 % of the contributors' influence on this output "
+        "of press-1 traces to your works, most of all to “First Annual Message”."
     )
     assert sentence in main
     assert main.index(sentence) < main.index("The arithmetic")

@@ -150,7 +150,7 @@ def test_a_transfer_that_is_not_what_was_approved_is_taken_back_and_then_decided
             payout=only(run), paid_transfer_id=transfer, by=paying.checker, note="x", at=paying.at, seen=SEEN
         )
 
-    with pytest.raises(closing.UnableToDecide, match="not what was approved"):
+    with pytest.raises(closing.UnableToDecide, match="differs from the approval"):
         decide(odd.id)
     with pytest.raises(closing.UnableToDecide, match="it was paid"):
         decide(None)

@@ -143,8 +143,8 @@ def test_a_payout_that_was_changed_past_the_guards_is_neither_approved_nor_start
         with pytest.raises(approval.UnableToApprove, match="changed since you opened it"):
             paying.approve(run)
     elif step == "start":
-        with pytest.raises(approval.UnableToStart, match="differ from what was approved"):
+        with pytest.raises(approval.UnableToStart, match="differ from the approved ones"):
             approval.start_execution(run=run, by=paying.checker, at=paying.at, seen=SEEN)
     else:
-        with pytest.raises(approval.UnableToResume, match="differ from what was approved"):
+        with pytest.raises(approval.UnableToResume, match="differ from the approved ones"):
             approval.resume_run(run=run, by=paying.maker, at=paying.at, seen=SEEN)

@@ -1,4 +1,4 @@
-"""Entries by hand for the tests: proposed by one person of finance, posted by another."""
+"""Manual entries for the tests: proposed by one person of finance, posted by another."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_the_maker_cannot_approve_by_a_forged_request(run: PayoutRun, world: Wor
         address("approve", run), {"typed_total": "580.23", "content_hash": run.hash_hex}
     )
     assert response.status_code == 409
-    assert "Whoever built or edited a run does not approve it." in words_of(response)
+    assert "The builder or editor of a run does not approve it." in words_of(response)
     run.refresh_from_db()
     assert (run.state, run.approved_by) == (PayoutRun.State.IN_REVIEW, None)
 

@@ -39,7 +39,7 @@ def test_a_difference_is_explained_by_somebody_else_than_the_maker(
     )
     response = maker.post(sign_off(difference), {"reason": "It is fine."})
     assert response.status_code == 409
-    assert "Whoever created a run does not sign off its differences." in words_of(response)
+    assert "The creator of a run does not sign off its differences." in words_of(response)
     assert "Stripe kept a fee of USD 0.25" in words_of(checker.get(reverse(PAGE)))
     assert checker.post(sign_off(difference), {"reason": ""}).status_code == 422
     page = words_of(checker.post(sign_off(difference), {"reason": "Card fee, booked next month."}, follow=True))

@@ -73,7 +73,7 @@ def test_payable_money_under_a_hold_is_shown_as_held_with_the_reason(world: Worl
     client = log_in(member_of(contributor))
     page = words_of(client.get(reverse(HOME)))
     assert (tiles(page)["Payable"], tiles(page)["Held"]) == ("USD 0.00", "USD 12.34")
-    assert "Somebody disputes who made some of the works" in page
+    assert "Somebody disputes the authorship of some of the works" in page
     page = words_of(client.get(reverse(PAYOUTS)))
     assert "A person releases it" in page
 
