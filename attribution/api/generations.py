@@ -123,8 +123,8 @@ class GenerationsView(WritingView):
         description=(
             "Up to 1,000 at once, always as a list. Every generation is judged alone and answered in the order given: "
             "201 stored; 200 stored before with the same body; 409 stored before with another body, `differs` names "
-            "the parts; 422 refused, `problem` says why. Nothing is lost by a bad neighbour, and repeating a report "
-            "is safe. Needs the scope `generations:write`."
+            "the parts; 422 refused, `problem` says why. One bad item does not affect the others, and repeating a "
+            "report is safe. Needs the scope `generations:write`."
         ),
         tags=["generations"],
         request=ReportSerializer,

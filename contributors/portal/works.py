@@ -156,6 +156,6 @@ def _copy(pair: DuplicatePair, of: Work) -> dict[str, object]:
         "registered_at": other.created_at,
         "work": other if own else None,
         "title": other.title if known else "A work of another contributor",
-        "contributor": other.dataset.contributor.display_name if known else "not shown: its profile is private",
+        "contributor": other.dataset.contributor.display_name if known else "name hidden",
         "was_first": other.pk < of.pk,
     }

@@ -160,7 +160,7 @@ _TABLE = (
         use="A service paid an invoice into the bank account.",
         debit="bank", credit="service_receivable", amount=Amount.PAYABLE, limits=("service_receivable",),
         checks="The service owes at least the amount.",
-        refusal="{service} owes {held}, less than what came in.", problem="nothing-to-bill",
+        refusal="{service} owes {held}, less than the received sum.", problem="nothing-to-bill",
     ),
     Verb(
         key="prefund_service", kind=EntryKind.PREFUND_SERVICE, group=_SERVICE, title="Record a prepayment",

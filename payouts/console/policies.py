@@ -24,14 +24,14 @@ from people.console.presence import presence_of
 from people.presentation import amounts
 
 LABELS = {
-    "minimum_minor": "Least payout",
+    "minimum_minor": "Minimum payout",
     "maturity_days": "Days until a credit matures",
     "second_approval_minor": "Second approver above",
     "bank_change_days": "Days to wait after a change of bank",
     "requires_tax_form": "Tax form required",
     "probation_days": "Days before a first payout",
-    "approval_limit_minor": "Most that one person approves at once",
-    "daily_approval_minor": "Most that one person approves in a day",
+    "approval_limit_minor": "Approval limit per person and run",
+    "daily_approval_minor": "Daily approval limit per person",
 }
 
 

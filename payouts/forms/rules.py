@@ -30,7 +30,7 @@ class PolicyForm(forms.Form):
                 min_value=0, max_value=730, label=label, help_text=text, initial=terms.get(name, 0)
             )
 
-        amount("minimum_minor", "Least payout", "Below it, an amount is carried over and shown.", required=True)
+        amount("minimum_minor", "Minimum payout", "Below it, an amount is carried over and shown.", required=True)
         days("maturity_days", "Days until a credit matures", "Younger credits stay for a later run.")
         amount(
             "second_approval_minor",
@@ -38,8 +38,8 @@ class PolicyForm(forms.Form):
             "The most that one approver decides alone within a day, all parts of a split run together. Empty: "
             "no limit.",
         )
-        amount("approval_limit_minor", "Most that one person approves at once", "Empty: no limit.")
-        amount("daily_approval_minor", "Most that one person approves in a day (UTC)", "Empty: no limit.")
+        amount("approval_limit_minor", "Approval limit per person and run", "Empty: no limit.")
+        amount("daily_approval_minor", "Daily approval limit per person (UTC)", "Empty: no limit.")
         days("bank_change_days", "Days to wait after a change of bank", "Payouts to a new account wait this long.")
         days("probation_days", "Days before a first payout", "Counted from when the account became ready.")
         self.fields["requires_tax_form"] = forms.BooleanField(

@@ -237,7 +237,7 @@ class _Case:
             )
         return self._out(
             LeftOut.Reason.BELOW_THRESHOLD,
-            f"It is below the least payout of {minimum}.",
+            f"It is below the minimum payout of {minimum}.",
             "Nothing to do: it is carried over and paid once it is enough.",
         )
 

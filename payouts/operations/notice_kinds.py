@@ -32,11 +32,11 @@ KINDS: dict[str, Kind] = {
     "payout_held": Kind("A payment was not sent", "A payment was stopped", TASK, essential=True),
     "payout_reversed": Kind("A payment was taken back", "A payment was taken back", PAYOUTS, essential=True),
     "hold_placed": Kind("Payments to you are on hold", "Payments are put on hold", TASK, essential=True),
-    "hold_released": Kind("Payments to you go on", "A hold has ended", PAYOUTS),
-    "month_sealed": Kind("A month is sealed", "A month is sealed and its statement is final", "/portal/statements/"),
+    "hold_released": Kind("Payments resumed", "A hold has ended", PAYOUTS),
+    "month_sealed": Kind("Your statement is final", "A month is sealed, its statement final", "/portal/statements/"),
     "carried_over": Kind("Your royalties are carried over", "An amount is carried over to a later run", PAYOUTS),
     "onboarding_needed": Kind("Tell us where to pay you", "Payout details are needed", PAYOUTS),
-    "tax_form_expiring": Kind("Your tax form runs out", "A tax form runs out", PAYOUTS, essential=True),
+    "tax_form_expiring": Kind("Your tax form expires", "A tax form runs out", PAYOUTS, essential=True),
     "accounts_linked": Kind(
         "Your accounts count as one", "Accounts are found to be one person's", LINKS, essential=True
     ),

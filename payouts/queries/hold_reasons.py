@@ -52,7 +52,7 @@ R = HoldReason
 RULES: dict[HoldReason, HoldRule] = {
     R.ONBOARDING_INCOMPLETE: HoldRule(
         Owner.CONTRIBUTOR, True, Release.NOBODY, "Your payout details are not complete.",
-        "Finish your payout details with Stripe; the button is on this page.",
+        "Finish your payout details with Stripe; the button is on the Payouts page.",
     ),
     R.TRANSFERS_CAPABILITY_INACTIVE: HoldRule(
         Owner.CONTRIBUTOR, True, Release.NOBODY, "Stripe cannot receive money for you yet.",

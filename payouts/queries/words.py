@@ -94,7 +94,7 @@ LEFT_OUT = {
     "below_threshold": Said("Below the threshold", "Carried over until it reaches the threshold.", "neutral"),
     "immature": Said("Not matured", "Earned too recently; it matures later.", "neutral"),
     "held": Said("On hold", "A hold stops it.", "warn"),
-    "not_onboarded": Said("Nowhere to pay", "There is nowhere to pay it to yet.", "warn"),
+    "not_onboarded": Said("No payout account", "There is no account to pay it to yet.", "warn"),
     "negative_balance": Said("Negative balance", "Nothing is owed at the moment.", "neutral"),
     "below_payable_unit": Said(
         "Below the payable minimum", "Less than the smallest amount that can be sent.", "neutral"

@@ -284,8 +284,8 @@ def _compare_balances(findings: Findings) -> tuple[int, int, int, int]:
         if before == ledger_stripe_balance(currency):
             break
     if transit != live:
-        findings.add(Difference.Type.IN_TRANSIT, "payouts_in_transit", "The ledger's transit account is not what our "
-                     "open attempts reserve.", expected=live, found=transit)  # fmt: skip
+        findings.add(Difference.Type.IN_TRANSIT, "payouts_in_transit", "The ledger's transit account differs "
+                     "from the reserves of our open attempts.", expected=live, found=transit)  # fmt: skip
     # Money under way may have left Stripe already, and the ledger not yet.
     if not before - live <= stripe <= before:
         findings.add(Difference.Type.LEDGER_BALANCE, "stripe_balance", "The ledger's balance at Stripe is not "

@@ -159,7 +159,7 @@ def tell(world: World) -> None:
 # --- bad input: the reason is named, and no row is written --------------------------------------------------------
 NOTHING_THERE: list[tuple[str, Callable[[World], Any], str]] = [
     ("zero", lambda w: verbs.post_verb(verb="capital", amount=0, currency="USD", reference="r", at=w.at), "whole number but 0"),
-    ("range", lambda w: verbs.post_verb(verb="capital", amount=2**63, currency="USD", reference="r", at=w.at), "beyond what"),
+    ("range", lambda w: verbs.post_verb(verb="capital", amount=2**63, currency="USD", reference="r", at=w.at), "larger than"),
     ("currency", lambda w: verbs.post_verb(verb="capital", amount=1, currency="XXX", reference="r", at=w.at), "no currency 'XXX'"),
     ("claim", lambda w: verbs.post_verb(verb="find_owner", work_id=1, contributor_id=1, currency="USD", reference="r", at=w.at),
      "nothing on"),

@@ -56,7 +56,7 @@ def test_a_deposit_is_applied_as_far_as_it_goes_and_the_rest_is_collected(world:
     assert (owed(world, "service_deposit"), owed(world, "service_receivable")) == (0, PRICE)
     with pytest.raises(verbs.UnableToPostVerb, match="no deposit"):
         verbs.post_verb(verb="apply_deposit", service=service, currency="USD", reference="INV-2", at=at)
-    with pytest.raises(verbs.UnableToPostVerb, match="less than what came in"):
+    with pytest.raises(verbs.UnableToPostVerb, match="less than the received sum"):
         verbs.post_verb(verb="collect", service=service, amount=PRICE + CENT, currency="USD", reference="wire 2", at=at)
     for _ in range(2):
         verbs.post_verb(verb="collect", service=service, amount=PRICE, currency="USD", reference="wire 3", at=at)

@@ -225,7 +225,7 @@ BAD: list[tuple[str, dict[str, str], str]] = [
     ("capital", {"reference": " "}, "This field is required."),
     ("capital", {"currency": "XXX"}, "Select a valid choice"),
     ("collect", {"service": "Nobody's"}, "There is no model service “Nobody's”."),
-    ("collect", {"service": PRESS}, "Gutenberg Press owes USD 0.00, less than what came in."),
+    ("collect", {"service": PRESS}, "Gutenberg Press owes USD 0.00, less than the received sum."),
     ("collect", {"service": PRESS, "amount": "0.001"}, "is not payable"),
     ("apply_deposit", {"service": PRESS}, "Gutenberg Press has no deposit to apply to an invoice in USD."),
     ("invoice_service", {"service": "Orator Labs"}, "Orator Labs has less than a minor unit of USD unbilled."),

@@ -288,12 +288,12 @@ def test_the_largest_of_the_three_thresholds_counts(world: World) -> None:
 
     row = build().left_out.get()
     assert (row.reason, row.amount) == (LeftOut.Reason.BELOW_THRESHOLD, world.payable(contributor))
-    assert "least payout of USD 50.00" in row.words
+    assert "minimum payout of USD 50.00" in row.words
     world.credit(contributor, 1)
     assert build().payouts.get().amount_minor == 5000
     account = PayoutAccount.objects.get(contributor=contributor)
     accounts.set_own_threshold(account=account, minimum_minor=6000, by=world.owner, at=world.at)
-    assert "least payout of USD 60.00" in build().left_out.get().words
+    assert "minimum payout of USD 60.00" in build().left_out.get().words
 
 
 def test_money_of_somebody_who_was_not_heard_of_for_three_years_is_reported(world: World) -> None:

@@ -93,7 +93,7 @@ def test_who_is_left_out_stands_there_with_the_reason(world: World, log_in: LogI
     holds.place_hold(contributor=held, reason="fraud_review", by=world.compliance, at=world.at, seen=SEEN)
     run = world.built()
     page = words_of(log_in(world.maker).get(address("run", run)))
-    for contributor, reason in ((small, "Below the threshold"), (new, "Nowhere to pay"), (held, "On hold")):
+    for contributor, reason in ((small, "Below the threshold"), (new, "No payout account"), (held, "On hold")):
         assert f"{contributor} {reason}" in page
     assert "3 in all USD 54.99" in page
     rows = rows_of(log_in(world.maker).get(address("left_out_csv", run)).content)

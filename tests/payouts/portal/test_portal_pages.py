@@ -92,7 +92,7 @@ def test_the_way_to_the_threshold_says_what_is_missing(world: World, log_in: Log
     assert 'value="62" max="100"' in response.content.decode()
     page = words_of(response)
     assert "USD 3.10 of USD 5.00" in page
-    assert "USD 1.90 are missing." in page
+    assert "USD 1.90 to go before we can pay you." in page
 
 
 def test_nobody_who_has_nothing_is_left_without_a_next_step(world: World, log_in: LogIn) -> None:
@@ -124,7 +124,7 @@ def test_why_one_was_left_out_of_the_last_run_is_told(world: World, log_in: LogI
     small = world.contributor(310)
     world.in_review()
     page = words_of(log_in(member_of(small)).get(reverse(PAYOUTS)))
-    assert "It is below the least payout of USD 5.00." in page
+    assert "It is below the minimum payout of USD 5.00." in page
     assert "it is carried over and paid once it is enough." in page
 
 
