@@ -126,7 +126,7 @@ def audit(
 
 @dataclass(frozen=True)
 class Actor:
-    """A member of staff who acts at a moment. Each check raises an error of this module with its sentence."""
+    """A member of staff that acts at a moment. Each check raises an error of this module with its sentence."""
 
     user: User
     at: datetime
@@ -195,7 +195,7 @@ def _attribute(row: Any, path: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Keep what JSON can hold; write anything else as text."""
+    """Keep a value that JSON can hold; write any other as text."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, list | tuple):

@@ -6,7 +6,7 @@ from tests import prose
 
 # Per cent of the measured sentences. A change may lower a limit and never raise one; the goal is 5 for each.
 LIMITS = {
-    "code": 4.0,
+    "code": 0.2,
     "docs": 0.2,
     "pages": 2.2,
     "templates": 1.2,

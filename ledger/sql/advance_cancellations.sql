@@ -1,8 +1,8 @@
--- Four eyes on what takes an advance back, also for who writes past the application. An entry of this kind stands at
--- commit only with the proposal of one person that another has posted, for the advance's contributor and contract, and
--- only while no more is cancelled of the advance than was granted; a proposal is posted only with such an entry. That
--- nothing recouped is taken back is the limit of the account, which never has a credit. The advances under a contract
--- share it: which of them is recouped, and that only what was paid out is written off, the application decides.
+-- Four eyes on the cancellation of an advance, also for a writer that bypasses the application. An entry of this kind
+-- stands at commit only with the proposal of one person that another has posted, for the advance's contributor and
+-- contract, and only while no more is cancelled of the advance than was granted; a proposal is posted only with such an
+-- entry. That nothing recouped is taken back is the limit of the account, which never has a credit. The advances under
+-- a contract share it. The application decides which of them is recouped, and that only a paid-out part is written off.
 
 CREATE OR REPLACE FUNCTION ledger_check_cancellation() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
@@ -29,9 +29,9 @@ CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_advancecancel
 
 -- The payout that took an advance: the first by which more went out since the grant than stood on the payable before
 -- it, for older money goes out first. A payout that was refused took nothing; an older advance that was cancelled took
--- its own money with it; what was exchanged, or handed to the state after it lay unclaimed, went out as well. Older
--- money that was not yet mature counts as older too, though a payout then takes the advance first: so an advance is
--- rather taken back than written off, out of what is still payable. With p_arrived, only the payouts count that have
+-- its own money with it. Money that was exchanged, or handed to the state after it lay unclaimed, went out as well.
+-- Older money that was not yet mature counts as older too, though a payout then takes the advance first. So an advance
+-- is rather reversed than written off, out of the remaining payable. With p_arrived, only the payouts count that have
 -- succeeded: one under way may still be refused.
 CREATE OR REPLACE FUNCTION ledger_paid_since(p_entry bigint, p_account bigint, p_arrived boolean) RETURNS bigint LANGUAGE sql STABLE
 SET search_path = public, pg_temp AS $$
@@ -98,6 +98,7 @@ DROP TRIGGER IF EXISTS cancellation_has_four_eyes ON ledger_entry;
 CREATE CONSTRAINT TRIGGER cancellation_has_four_eyes AFTER INSERT ON ledger_entry DEFERRABLE INITIALLY DEFERRED
   FOR EACH ROW WHEN (NEW.kind = 'cancel_advance') EXECUTE FUNCTION ledger_check_cancellation_entry();
 
--- The application may not execute what only triggers call; when an advance was paid out it asks before it proposes.
+-- The application may not execute functions that only triggers call; it asks before it proposes when an advance was
+-- paid out.
 REVOKE ALL ON FUNCTION ledger_check_cancellation(), ledger_check_cancellation_entry() FROM PUBLIC, tributary_app;
 GRANT EXECUTE ON FUNCTION ledger_paid_since(bigint, bigint, boolean) TO tributary_app;

@@ -1,5 +1,5 @@
--- Four eyes on advances, whoever connects: an entry that grants one stands at commit only with the proposal of one
--- person that another has granted, for the same amount to the same contributor under the same contract.
+-- Four eyes on advances, for every connection. An entry that grants one stands at commit only with a proposal that
+-- another person has granted, for the same amount to the same contributor under the same contract.
 
 CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_advanceproposal
   FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at', 'entry_id');
@@ -30,5 +30,5 @@ DROP TRIGGER IF EXISTS advance_has_four_eyes ON ledger_entry;
 CREATE CONSTRAINT TRIGGER advance_has_four_eyes AFTER INSERT ON ledger_entry DEFERRABLE INITIALLY DEFERRED
   FOR EACH ROW WHEN (NEW.kind = 'grant_advance') EXECUTE FUNCTION ledger_check_advance_entry();
 
--- The application may not execute what only triggers call.
+-- The application may not execute functions that only triggers call.
 REVOKE ALL ON FUNCTION ledger_check_advance_entry() FROM PUBLIC, tributary_app;

@@ -1,4 +1,4 @@
--- A dispute ends once, and what was said stays as it was written.
+-- A dispute ends once, and its words stay as they were written.
 
 CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_receiptdispute
   FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('answer', 'answered_by_id', 'answered_at');

@@ -1,4 +1,4 @@
--- What a closed month's export of credits held stays as it was recorded, and only a closed month has one.
+-- The recorded content of a closed month's export of credits stays, and only a closed month has one.
 
 CREATE OR REPLACE FUNCTION ledger_check_export() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN

@@ -1,6 +1,6 @@
--- What nobody may do, whatever the role: rows of the journal are immutable, and what is inserted balances.
--- A statement trigger on a partitioned parent does not protect a partition that is named directly, so every guard
--- stands on both; ledger_guard puts them there, also for partitions made later.
+-- Rules for every role: rows of the journal are immutable, and every inserted entry balances. A statement trigger on a
+-- partitioned parent does not protect a partition that is named directly, so every guard stands on both; ledger_guard
+-- puts them there, also for partitions made later.
 
 -- Every statement that inserts lines brings whole entries, which balance per asset and agree with their headers.
 CREATE OR REPLACE FUNCTION ledger_check_lines() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
@@ -155,8 +155,8 @@ BEGIN
   PERFORM ledger_guard(p_name::regclass);
 END $$;
 
--- Makes what is missing so that generations made in `p_until` and the next half million entries find their place.
--- Returns the number of partitions made.
+-- Makes the missing partitions, so that generations made in `p_until` and the next half million entries find their
+-- place. Returns the number of partitions made.
 CREATE OR REPLACE FUNCTION ledger_make_partitions(p_until date) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE

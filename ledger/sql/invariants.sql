@@ -40,7 +40,7 @@ WITH document AS (
   SELECT d.generation_id, d.revision, s.contributor_id,
          sum(d.direct * (h.share::numeric * (1000000000 - d.general_ppb) + h.general::numeric * d.general_ppb) * s.ppb)
            / 1e27 AS quota,
-         -- A holder whose split has parts is divided twice, each time within a unit.
+         -- A holder with a split in parts is divided twice, each time within a unit.
          sum(CASE WHEN s.ppb = 1000000000 THEN 1 ELSE 2 END) AS tolerance
     FROM document d, unnest(d.holder_ids, d.shares_ppb, d.general) AS h(holder_id, share, general),
          LATERAL (SELECT coalesce(max(effective_from) FILTER (WHERE effective_from <= d.occurred_at),
@@ -354,11 +354,11 @@ SELECT d.generation_id::text, NULL, 'accrued without an attribution or against a
 WITH rule(entry_kind, debit, credit) AS (
   VALUES
   ('accrue', '{service_unbilled}', '{platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}'),
-  -- What a pool leaves goes into the plan's next one.
+  -- The remainder of a pool goes into the plan's next one.
   ('declare_pool', '{service_unbilled,programme_cost,royalty_pool}', '{royalty_pool}'),
   ('accrue_pool', '{royalty_pool}', '{platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}'),
   ('distribute_floor', '{floor_pool}', '{contributor_accrued,on_hold,suspense_unmatched}'),
-  -- Some get more and some less; the pool bears what is left.
+  -- Some get more and some less; the pool bears the remainder.
   ('restate_floor', '{floor_pool,contributor_accrued}', '{floor_pool,contributor_accrued}'),
   ('void_generations', '{platform_fee,floor_pool,contributor_accrued,on_hold,suspense_unmatched}',
    '{service_unbilled,royalty_pool}'),
@@ -406,7 +406,7 @@ SELECT e.id AS entry, e.kind AS entry_kind, a.kind AS account_kind, l.amount
   JOIN ledger_line l ON l.entry_id = e.id
   JOIN ledger_account a ON a.id = l.account_id
   LEFT JOIN rule r ON r.entry_kind = e.kind
- -- What is posted by hand obeys I21; a reversal is the opposite of its original by I11.
+ -- A manual entry obeys I21; a reversal is the opposite of its original by I11.
  WHERE e.kind NOT IN ('manual', 'reverse')
    AND (r.entry_kind IS NULL OR a.kind <> ALL (CASE WHEN l.amount < 0 THEN r.debit ELSE r.credit END::text[]))
 

@@ -1,5 +1,5 @@
--- Four eyes on manual entries, whoever connects: an entry of that kind stands at commit only with the proposal of one
--- person that another has posted, with the same lines, on accounts that hands may move.
+-- Four eyes on manual entries, for every connection. An entry of that kind stands at commit only with a proposal that
+-- another person has posted, with the same lines, on accounts that hands may move.
 
 CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_manualentry
   FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at', 'entry_id');

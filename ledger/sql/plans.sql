@@ -1,4 +1,4 @@
--- Plans become effective and then stand; what was refused, listed or distributed stays as it was written.
+-- Plans become effective and then stand; refusals, lists and distributions stay as they were written.
 
 CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_royaltyplan
   FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at');

@@ -1,4 +1,4 @@
--- Pools, voids and restatements: what is decided stands; only what follows from it is added.
+-- Pools, voids and restatements: a decision stands; only its consequences are added.
 
 CREATE OR REPLACE FUNCTION ledger_check_pool() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
@@ -63,6 +63,6 @@ CREATE OR REPLACE TRIGGER in_order BEFORE UPDATE ON ledger_restatement
 CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_restatement
   FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
--- The application may not execute what only triggers call.
+-- The application may not execute functions that only triggers call.
 REVOKE ALL ON FUNCTION ledger_check_pool(), ledger_check_pool_parts(), ledger_check_restatement()
   FROM PUBLIC, tributary_app;

@@ -1,7 +1,7 @@
 -- The only code that writes entries, lines and balances. The application may execute it, and has no other way in.
 -- A function with a new signature needs a DROP of the old one here.
 
--- --- digests: what the chain covers. ledger/journal.py computes the same for a batch that it is about to copy. -----
+-- --- digests: the chain covers them. ledger/journal.py computes the same for a batch that it is about to copy. -----
 -- In plpgsql, as are the reads of every posting, for the plan: a session makes it once, and one of a function in SQL that
 -- is not inlined in every transaction.
 CREATE OR REPLACE FUNCTION ledger_digest_lines(p_accounts bigint[], p_amounts bigint[]) RETURNS bytea LANGUAGE plpgsql IMMUTABLE AS $$
@@ -378,8 +378,8 @@ BEGIN
     LEFT JOIN ledger_balance b ON b.account_id = k.id;
 END $$;
 
--- Payables in the order of the keys, each less what closes dated on or after a day brought to it. These closes are few
--- and found once; their lines are probed by account and entry, whatever the server knows of the tables' sizes.
+-- Payables in the order of the keys, each less the credits of closes dated on or after a day. These closes are few and
+-- found once. Their lines are probed by account and entry, independent of the server's statistics of the tables.
 CREATE OR REPLACE FUNCTION ledger_matured(p_kinds text[], p_assets text[], p_owners text[], p_contracts text[],
                                           p_before date)
 RETURNS TABLE (place bigint, matured bigint)

@@ -1,4 +1,4 @@
--- What the application may do: read everything, insert documents and leaves, move periods, execute the functions.
+-- The rights of the application: read everything, insert documents and leaves, move periods, execute the functions.
 
 REVOKE ALL ON ledger_asset, ledger_account_kind, ledger_account, ledger_balance, ledger_chain_head, ledger_period,
   ledger_entry, ledger_line, ledger_accrual, ledger_leaf FROM tributary_app;

@@ -1,4 +1,4 @@
--- Four eyes on voids by staff, whoever connects: a void that names a member of staff stands at commit only with the
+-- Four eyes on voids by staff, for every connection. A void that names a member of staff stands at commit only with the
 -- proposal of another, for the same generation and in the same words.
 
 CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_voidproposal
@@ -16,12 +16,12 @@ BEGIN
   END IF;
   RETURN NULL;
 END $$;
--- At commit: the void is written before its proposal says so. A service takes back what is its own, alone.
+-- At commit: the void is written before its proposal says so. A service voids its own generations alone.
 DROP TRIGGER IF EXISTS four_eyes ON ledger_void;
 CREATE CONSTRAINT TRIGGER four_eyes AFTER INSERT ON ledger_void DEFERRABLE INITIALLY DEFERRED
   FOR EACH ROW WHEN (NEW.voided_by_id IS NOT NULL) EXECUTE FUNCTION ledger_check_void();
 
--- What a restatement restates, why, and who proposed it, stands; only how it is decided and how far it came is written.
+-- The scope of a restatement, its reason and its proposer stand; only its decision and its progress are written.
 CREATE OR REPLACE FUNCTION ledger_check_restated() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
   IF TG_OP = 'UPDATE' AND NEW.generation_id IS DISTINCT FROM OLD.generation_id THEN
@@ -39,6 +39,6 @@ END $$;
 CREATE OR REPLACE TRIGGER of_its_index BEFORE INSERT OR UPDATE ON ledger_restatement
   FOR EACH ROW EXECUTE FUNCTION ledger_check_restated();
 
--- The application may not execute what only triggers call.
+-- The application may not execute functions that only triggers call.
 REVOKE ALL ON FUNCTION ledger_check_void(), ledger_check_restated()
   FROM PUBLIC, tributary_app;

@@ -1,4 +1,4 @@
--- Rates are fixed once proposed, and adopted for days to come only: what was withheld stays explained.
+-- Rates are fixed once proposed, and adopted for days to come only: earlier withholdings stay explained.
 
 CREATE OR REPLACE FUNCTION ledger_check_rate() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN

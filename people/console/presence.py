@@ -1,4 +1,4 @@
-"""The presence of the person who sends a request: address, age of the second factor, identifier of the request."""
+"""The presence of the sender of a request: address, age of the second factor, identifier of the request."""
 
 from __future__ import annotations
 
