@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     is_xdist_worker = hasattr(config, "workerinput")
     if is_xdist_worker or config.option.collectonly or not (NEEDS_POSTGRES or NEEDS_VALKEY):
         return
-    # A proof about kill -9 of a client or a backend does not rest on fsync; the database of a run dies with it.
+    # A proof about kill -9 of a client or a backend does not rest on fsync. The database of a run dies with it.
     options = ["fsync=off", "full_page_writes=off"]
     owned = servers.engine(ROOT, postgres=NEEDS_POSTGRES, valkey=NEEDS_VALKEY, postgres_options=options)
     if _stack.enter_context(owned) and NEEDS_POSTGRES:

@@ -55,7 +55,7 @@ WAIT_SECONDS_MAX = 900.0
 AUDIT_SEED = 2026
 CORES = max(2, len(os.sched_getaffinity(0)))
 CORES_BESIDE = CORES // 2
-"""For what goes on beside the stages."""
+"""For the work beside the stages."""
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def _resume(world: World, run: PayoutRun) -> int:
 def trial(
     world: World, killable: Workers, *, payouts: int, kills: int, stops: int, way: str, seed: int, outages: int = 1
 ) -> Trial:
-    """Execute one run of `payouts` people with short-lived workers; then people make the decisions that no machine may
+    """Execute one run of `payouts` people with short-lived workers. Then people make the decisions that no machine may
     make, and everything is compared."""
     sandbox = world.sandbox
     assert sandbox is not None

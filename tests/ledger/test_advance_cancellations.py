@@ -1,4 +1,4 @@
-"""The open part of an advance can be cancelled: by two people, never the part that a close took, never twice."""
+"""Two people can cancel the open part of an advance: never the part that a close took, never twice."""
 
 from __future__ import annotations
 

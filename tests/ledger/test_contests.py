@@ -1,4 +1,4 @@
-"""The earnings of a contested share of a split sheet are held, and go to the co-author that the decision names."""
+"""The earnings of a disputed share are held, and go to the co-author that the decision names."""
 
 from __future__ import annotations
 

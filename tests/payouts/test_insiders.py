@@ -1,4 +1,4 @@
-"""One hostile member of staff: decides for oneself, splits a run under a limit, or hands over a file in secret."""
+"""A hostile member of staff decides for oneself, splits a run under a limit, or hands over a file in secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One limit for all workers: never more than Stripe's in any second from all senders, and half of it after a 429."""
+"""One limit for all workers: never more than Stripe's in any second, and half of it after a 429."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tax form: the stored part of it, the forms that cannot be right, and the holds that it ends and begins."""
+"""A tax form: its stored part, the forms that cannot be right, and the holds that it ends and begins."""
 
 from __future__ import annotations
 

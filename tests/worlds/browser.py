@@ -1,4 +1,4 @@
-"""The world of the payout tests, seen through a browser: the user logged in, and the age of the second factor."""
+"""The world of the payout tests, in a browser: the user logged in, and the age of the second factor."""
 
 from __future__ import annotations
 
