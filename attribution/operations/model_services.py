@@ -26,7 +26,7 @@ class UnableToRegisterService(Exception):
 
 @logged("service", "name", key="public_id")
 def register_service(*, name: str, at: datetime, by: User | None = None) -> ModelService:
-    """Register a model service under a name of its own. `by` is the member of staff who does so.
+    """Register a model service under a name of its own. `by` is the acting member of staff.
 
     Raises UnableToRegisterService.
     """
