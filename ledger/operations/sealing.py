@@ -70,8 +70,12 @@ def seal_period(*, period: Period | int, at: datetime, by: User | None = None) -
         month.root = bytes.fromhex(proof.period_root(tree=tree, previous=previous))
         month.save(update_fields=["state", "sealed_at", "sealed_by", "salt", "merkle_root", "prev_root", "root"])
         if by is not None:
-            moved = {"before": {"state": Period.State.CLOSED}, "after": {"state": month.state, "root": month.root_hex}}
-            Actor(by, at).log("seal_period", f"period:{month.code}", **moved)
+            Actor(by, at).log(
+                "seal_period",
+                f"period:{month.code}",
+                before={"state": Period.State.CLOSED},
+                after={"state": month.state, "root": month.root_hex},
+            )
     return month
 
 
