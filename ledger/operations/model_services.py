@@ -1,4 +1,4 @@
-"""What model services owe and pay: prefunding, invoices, deposits applied, collections."""
+"""Debts and payments of model services: prefunding, invoices, deposits applied, collections."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def invoice_service(
 
 
 def apply_deposit(*, service: ModelService, currency: str, reference: str, at: datetime) -> Posted:
-    """Settle what is receivable from what the service prefunded, as far as it goes. Idempotent by `reference`."""
+    """Settle the receivable from the service's prefunded money, as far as it goes. Idempotent by `reference`."""
     key = f"apply_deposit:{reference}"
     with transaction.atomic():
         if (stored := journal.find(key)) is not None:
@@ -84,7 +84,7 @@ def apply_deposit(*, service: ModelService, currency: str, reference: str, at: d
 
 
 def collect_receivable(*, service: ModelService, amount: int, currency: str, reference: str, at: datetime) -> Posted:
-    """A service paid an invoice. Idempotent by `reference` (the bank's). Refused beyond what is receivable."""
+    """A service paid an invoice. Idempotent by `reference` (the bank's). Refused beyond the receivable."""
     key = f"collect:{reference}"
     with transaction.atomic():
         receivable = _account("service_receivable", currency, service)
