@@ -278,9 +278,7 @@ def test_an_act_is_open_to_each_role_that_may_and_logged(world: World, name: str
     by = by_role(world, sorted(may)[0])
     assert act(world, by) is not None
     line = AuditEvent.objects.latest("sequence")
-    # Pages call the posting of a business verb a transaction.
-    action = name.replace("_verb", "_transaction")
-    assert (line.action, line.actor, line.at) == (action, by, world.at)
+    assert (line.action, line.actor, line.at) == (name, by, world.at)
 
 
 # --- links --------------------------------------------------------------------------------------------------------
