@@ -157,7 +157,7 @@ def _payout(payout: Payout) -> OpenItem:
     return OpenItem(
         subject=f"payout:{payout.public_id}",
         title=f"{amount} to {payout.contributor}",
-        words="Stripe gave no answer that says what became of it.",
+        words="Stripe gave no final answer about it.",
         url=reverse("payouts:decide", args=[payout.public_id]),
         since=since,
     )

@@ -25,8 +25,8 @@ WEBHOOKS = {"stripe_webhook", "stripe_connect_webhook"}
 # Pages that an auditor reads. Every other page of the console is for the acting roles.
 READABLE = {
     "console", "runs", "run", "progress", "stripe_balance", "run_csv", "left_out_csv", "attempts_csv", "payee",
-    "payee_pdf", "approve", "reconciliation", "audit", "audit_csv", "run_xlsx", "run_jsonl", "bank_files",
-    "lines_template", "payees", "payee_account", "holds", "funding", "inbox", "event", "policies", "staff", "unclaimed",
+    "payee_pdf", "approve", "reconciliation", "run_xlsx", "run_jsonl", "bank_files",
+    "lines_template", "payees", "payee_account", "holds", "funding", "inbox", "event", "policies", "unclaimed",
     "unclaimed_csv", "links", "attention",
 }  # fmt: skip
 
