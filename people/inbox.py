@@ -99,7 +99,7 @@ class Group:
 
 def collect(kinds: Sequence[Kind], *, at: datetime, limit: int) -> list[Group]:
     """List up to `limit` items of each kind that has any: one query in all, and one for each kind with rows."""
-    found, counted = [], {}
+    found = []
     rows = {kind.name: kind.rows(at) for kind in kinds}
     counted = _counts(rows)
     for kind in kinds:
@@ -115,7 +115,9 @@ def counts(kinds: Sequence[Kind], *, at: datetime) -> dict[str, int]:
 
 
 def _counts(rows: Mapping[str, QuerySet[Any] | list[OpenItem]]) -> dict[str, int]:
-    found, parts, values = dict.fromkeys(rows, 0), [], []
+    found = dict.fromkeys(rows, 0)
+    parts: list[str] = []
+    values: list[Any] = []
     for name, some in rows.items():
         if isinstance(some, list):
             found[name] = len(some)
