@@ -15,7 +15,7 @@ DIRECT, CLIENT = "10.0.0.1", "203.0.113.7"
 
 def address(settings: Any, proxies: int, header: str | None, direct: str = DIRECT) -> str | None:
     settings.TRUSTED_PROXIES = proxies
-    sent = {} if header is None else {"HTTP_X_FORWARDED_FOR": header}
+    sent: dict[str, Any] = {} if header is None else {"HTTP_X_FORWARDED_FOR": header}
     return client_address(RequestFactory().get("/", REMOTE_ADDR=direct, **sent))
 
 

@@ -22,7 +22,7 @@ from contributors.models import PPB, Contributor
 from contributors.operations.people import register_holder
 from contributors.operations.splits import contest_share
 from ledger.journal import AccountKey
-from ledger.models import Period
+from ledger.models import AdvanceProposal, Period
 from ledger.operations import (
     advances,
     closing,
@@ -38,7 +38,7 @@ from ledger.operations import (
 )
 from ledger.operations import disputes as ledger_disputes
 from ledger.queries.open_items import CLAIM_VERBS
-from payouts.models import Difference, Notice, Payout, WebhookEvent
+from payouts.models import Difference, Notice, Payout, PolicyProposal, WebhookEvent
 from payouts.operations import approval, holds, links, policies, runs
 from payouts.operations.notices import notice_what_is_due, send_due_notices
 from payouts.queries import attention
@@ -191,7 +191,7 @@ def advance_proposed(world: World) -> None:
 def cancellation_proposed(world: World) -> None:
     its = books(world)
     agreed.advance(its, "first-book", ledger_world.CENT)
-    granted = advances.AdvanceProposal.objects.get()
+    granted = AdvanceProposal.objects.get()
     advances.propose_cancellation(advance=granted, way="take_back", reason="fell through", by=its.staff[0], at=world.at)
 
 
@@ -480,9 +480,7 @@ def test_what_is_decided_leaves_the_page_and_the_home_page(world: World, log_in:
     client = log_in(world.checker)
     for name in ("attention", "console"):
         assert "fewer fees" in words_of(client.get(reverse(f"payouts:{name}")))
-    policies.decide_policy(
-        proposal=policies.PolicyProposal.objects.get(), adopt=True, by=world.checker, at=world.at, seen=SEEN
-    )
+    policies.decide_policy(proposal=PolicyProposal.objects.get(), adopt=True, by=world.checker, at=world.at, seen=SEEN)
     for name in ("attention", "console"):
         assert "fewer fees" not in words_of(client.get(reverse(f"payouts:{name}")))
 
@@ -523,9 +521,7 @@ def test_several_new_items_come_in_one_mail_and_no_proposer_hears_of_their_own(w
 def test_what_was_decided_before_its_mail_is_told_to_nobody(world: World) -> None:
     policy_proposed(world)
     notice_what_is_due(at=world.at)
-    policies.decide_policy(
-        proposal=policies.PolicyProposal.objects.get(), adopt=False, by=world.checker, at=world.at, seen=SEEN
-    )
+    policies.decide_policy(proposal=PolicyProposal.objects.get(), adopt=False, by=world.checker, at=world.at, seen=SEEN)
     send_due_notices(at=world.at)
     assert not [message for message in mail.outbox if "fewer fees" in message.body]
     notice = Notice.objects.get(kind="policy_proposed")
