@@ -221,9 +221,9 @@ class StripeSandbox:
     def copy_account(self, account: str, n: int) -> list[str]:
         """`n` more accounts like this one, straight in the sandbox's tables: opening thousands takes minutes."""
         with contextlib.closing(psycopg2.connect(self.database_url)) as database, database, database.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM sandbox_account")
+            cursor.execute("SELECT count(*) FROM stripe_sandbox_account")
             first = int(cast(Any, cursor.fetchone())[0])
-            for table, column in (("sandbox_account", "reference"), ("sandbox_capability", "account_id")):
+            for table, column in (("stripe_sandbox_account", "reference"), ("stripe_sandbox_capability", "account_id")):
                 cursor.execute(
                     "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute WHERE attrelid = %s::regclass "
                     "AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('id', %s)", [table, column],

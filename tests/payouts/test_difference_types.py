@@ -33,25 +33,25 @@ def name_of(payout: Payout) -> str:
 
 
 def another_amount(world: World, payout: Payout) -> None:
-    rewrite(world, "UPDATE sandbox_transfer SET amount = amount + 1 WHERE reference = %s", name_of(payout))
+    rewrite(world, "UPDATE stripe_sandbox_transfer SET amount = amount + 1 WHERE reference = %s", name_of(payout))
 
 
 def another_currency(world: World, payout: Payout) -> None:
-    rewrite(world, "UPDATE sandbox_transfer SET currency = 'eur' WHERE reference = %s", name_of(payout))
+    rewrite(world, "UPDATE stripe_sandbox_transfer SET currency = 'eur' WHERE reference = %s", name_of(payout))
 
 
 def another_destination(world: World, payout: Payout) -> None:
     assert world.sandbox is not None
-    rewrite(world, "UPDATE sandbox_transfer SET destination_id = %s WHERE reference = %s",
+    rewrite(world, "UPDATE stripe_sandbox_transfer SET destination_id = %s WHERE reference = %s",
             world.sandbox.add_account(), name_of(payout))  # fmt: skip
 
 
 def forgotten(world: World, payout: Payout) -> None:
-    rewrite(world, "DELETE FROM sandbox_transfer WHERE reference = %s", name_of(payout))
+    rewrite(world, "DELETE FROM stripe_sandbox_transfer WHERE reference = %s", name_of(payout))
 
 
 def no_movement(world: World, payout: Payout) -> None:
-    rewrite(world, "UPDATE sandbox_balancetransaction SET source = 'tr_gone' WHERE source = %s AND kind = 'transfer'",
+    rewrite(world, "UPDATE stripe_sandbox_balancetransaction SET source = 'tr_gone' WHERE source = %s AND kind = 'transfer'",
             name_of(payout))  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def paid_by_somebody(world: World, payout: Payout) -> None:
 
 
 def a_fee(world: World, payout: Payout) -> None:
-    rewrite(world, "UPDATE sandbox_balancetransaction SET fee = 25 WHERE source = %s AND kind = 'transfer'",
+    rewrite(world, "UPDATE stripe_sandbox_balancetransaction SET fee = 25 WHERE source = %s AND kind = 'transfer'",
             name_of(payout))  # fmt: skip
 
 
