@@ -20,7 +20,7 @@ from config.engine import servers as local
 HOLDER = """
 import signal, sys, time
 from pathlib import Path
-from config import local
+from config.engine import servers as local
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored
 with local.engine(Path(sys.argv[1])) as servers:
     try:

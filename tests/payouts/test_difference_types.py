@@ -51,8 +51,11 @@ def forgotten(world: World, payout: Payout) -> None:
 
 
 def no_movement(world: World, payout: Payout) -> None:
-    rewrite(world, "UPDATE stripe_sandbox_balancetransaction SET source = 'tr_gone' WHERE source = %s AND kind = 'transfer'",
-            name_of(payout))  # fmt: skip
+    rewrite(
+        world,
+        "UPDATE stripe_sandbox_balancetransaction SET source = 'tr_gone' WHERE source = %s AND kind = 'transfer'",
+        name_of(payout),
+    )
 
 
 def taken_back_by_somebody(world: World, payout: Payout) -> None:

@@ -27,7 +27,7 @@ import json, os, sys, threading, time
 import django; django.setup()
 from django.conf import settings
 from django.db import connection
-from payouts import limiter
+from payouts.rails.stripe import limiter
 connection.settings_dict["NAME"], settings.STRIPE_SECRET_KEY, rate, seconds = sys.argv[1], sys.argv[2], *map(float, sys.argv[3:])
 moments, end = [], time.monotonic() + seconds
 def take():
