@@ -271,7 +271,7 @@ import sys, json
 import django
 django.setup()
 from datetime import datetime
-from attribution import operations
+from attribution.operations import reports
 from attribution.models import ModelService
 
 task = json.loads(sys.stdin.readline())
@@ -280,7 +280,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 statuses = []
 for batch in task["batches"]:
-    results = operations.report_generations(
+    results = reports.report_generations(
         service=service, generations=batch, at=datetime.fromisoformat(task["at"]))
     statuses += [(result.status, result.id) for result in results]
 print(json.dumps(statuses))
