@@ -123,7 +123,7 @@ def test_only_who_has_a_part_proposes_once_at_a_time_and_not_for_the_past(
     first = propose(duo, ada, {ada: 1, ben: PPB - 1}, at)
     with pytest.raises(splits.UnableToProposeSplit, match="Another proposal waits"):
         propose(duo, ben, {ada: PPB - 1, ben: 1}, at)
-    with pytest.raises(splits.UnableToAnswerSplit, match="Only who proposed"):
+    with pytest.raises(splits.UnableToAnswerSplit, match="Only the proposer"):
         splits.withdraw_split_proposal(proposal=first, contributor=ben, by=owner_of(ben), at=at)
     splits.withdraw_split_proposal(proposal=first, contributor=ada, by=owner_of(ada), at=at)
     with pytest.raises(splits.UnableToAnswerSplit, match="asks nothing of Cleo"):
@@ -266,7 +266,7 @@ def test_a_sheet_is_proposed_and_agreed_on_its_pages(duo: Holder, ada: Contribut
     assert "that is 20 % more than there is to divide" in wrong.content.decode()
     for rows, named in [
         ([("Nobody", "100")], "they have to register first"), ([("Ada", "50"), ("Ada", "50")], "stands there twice"),
-        ([("Ada", "")], "Say how much is theirs"), ([("", "5")], "Say whose share"), ([("Ada", "x")], "Enter a number"),
+        ([("Ada", "")], "Say how much is theirs"), ([("", "5")], "Name the owner of this share"), ([("Ada", "x")], "Enter a number"),
     ]:  # fmt: skip
         assert named in enter(ada).post(address, parts_form(*rows)).content.decode(), named
     assert enter(ada).post(address, parts_form(("Ada", "66.6666667"), ("Ben", "33.3333333"))).status_code == 302

@@ -126,7 +126,7 @@ def test_a_restatement_after_the_decision_is_recovered_as_any_other(world: World
 
 def test_a_decision_has_words_and_is_made_by_somebody_else_and_not_during_a_close(world: World, duo: Holder) -> None:
     dispute = contest(world, duo)
-    with pytest.raises(contests.UnableToSettleClaim, match="what was checked"):
+    with pytest.raises(contests.UnableToSettleClaim, match="checks and findings"):
         contests.decide_contest(dispute=dispute, upheld=True, answer=" ", by=finance(NOVEMBER)[0], at=NOVEMBER)
     with pytest.raises(UnableToContestShare, match="somebody other than its claimant"):
         contests.decide_contest(dispute=dispute, upheld=True, answer="x", by=world.users[0], at=NOVEMBER)

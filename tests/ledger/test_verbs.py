@@ -220,7 +220,7 @@ BAD: list[tuple[str, dict[str, str], str]] = [
     ("capital", {"amount": "0"}, "An amount is above zero."),
     ("capital", {"amount": "-5"}, "An amount is above zero."),
     ("capital", {"amount": "0.0000000001"}, "has 10 decimals"),
-    ("capital", {"amount": "9999999999999"}, "beyond what the ledger can hold"),
+    ("capital", {"amount": "9999999999999"}, "larger than the ledger can hold"),
     ("capital", {"amount": ""}, "This field is required."),
     ("capital", {"reference": " "}, "This field is required."),
     ("capital", {"currency": "XXX"}, "Select a valid choice"),
@@ -266,7 +266,7 @@ def test_facts_that_make_no_entry_are_refused_on_the_form_and_no_row_is_written(
     [
         ("print_money", {}, "no transaction 'print_money'"),
         ("capital", {"amount": 0}, "above zero"),
-        ("capital", {"amount": 2**63}, "beyond what the ledger can hold"),
+        ("capital", {"amount": 2**63}, "larger than the ledger can hold"),
         ("capital", {"amount": 1, "currency": "XXX"}, "no currency 'XXX'"),
         ("capital", {"amount": 1, "reference": "x" * 121}, "1 to 120 characters"),
         ("capital", {"amount": 1, "note": "x" * 301}, "at most 300 characters"),

@@ -127,7 +127,7 @@ def test_one_run_of_a_currency_is_open_at_a_time(world: World) -> None:
 def test_the_creator_does_not_approve_even_with_the_checkers_role(world: World) -> None:
     world.contributor(1_000)
     run = world.in_review()
-    with pytest.raises(approval.UnableToApprove, match="built or edited"):
+    with pytest.raises(approval.UnableToApprove, match="builder or editor"):
         world.approve(run, by=world.maker)
 
 
@@ -218,7 +218,7 @@ def test_excluding_somebody_splits_the_run_and_both_parts_are_reviewed_anew(worl
     assert run.left_out.get().reason == LeftOut.Reason.EXCLUDED
     run = runs.submit_run(run=run, by=world.maker, at=world.at, seen=SEEN)
     assert bytes(run.content_hash or b"") != approved_hash
-    with pytest.raises(approval.UnableToApprove, match="built or edited"):
+    with pytest.raises(approval.UnableToApprove, match="builder or editor"):
         world.approve(run, by=world.second_checker_as_maker())
     run = world.approve(run)
     assert only(run).contributor == stays

@@ -263,7 +263,7 @@ def test_a_reversal_that_nobody_here_asked_for_is_booked_and_is_a_difference(pay
     record = comparison.reconcile_run(run=run, at=paying.at)
     assert record.n_differences == 1
     difference = Difference.objects.get()
-    with pytest.raises(closing.UnableToSignOff, match="created"):
+    with pytest.raises(closing.UnableToSignOff, match="The creator"):
         closing.sign_off(difference=difference, by=paying.maker, note="mine", at=paying.at, seen=SEEN)
     closing.sign_off(difference=difference, by=paying.checker, note="a refund by hand", at=paying.at, seen=SEEN)
     assert comparison.reconcile_run(run=run, at=paying.at).is_clean
