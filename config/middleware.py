@@ -66,7 +66,9 @@ class StoreNothingPrivate(MiddlewareMixin):
     """
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        known = settings.SESSION_COOKIE_NAME in request.COOKIES and request.user.is_authenticated
+        # REST framework sets no user for a request without a service key.
+        user = getattr(request, "user", None)
+        known = settings.SESSION_COOKIE_NAME in request.COOKIES and getattr(user, "is_authenticated", False)
         if known and "Cache-Control" not in response:
             response["Cache-Control"] = "private, no-store"
         return response

@@ -91,7 +91,7 @@ def _complete(visit: str, outcome: str) -> AccountLink | None:
 
 @lru_cache(maxsize=1)
 def _style() -> str:
-    return (Path(__file__).parent / "stripe_sandbox.css").read_text()
+    return (Path(__file__).parent / "sandbox.css").read_text()
 
 
 @require_GET

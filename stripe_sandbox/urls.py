@@ -17,6 +17,6 @@ urlpatterns = [
     path("_sandbox/audit", control.audit),
     path("onboarding/<str:token>", pages.open_link, name="open"),
     path("onboarding/visits/<str:visit>", pages.choose, name="choose"),
-    path("stripe_sandbox.css", pages.style, name="style"),
+    path("sandbox.css", pages.style, name="style"),
     path("", pages.home),
 ]

@@ -133,7 +133,9 @@ def test_what_is_archived_of_an_open_month_names_no_month(accrued: Programme) ->
     answer = read(accrued, generation)
     assert answer.status_code == 410
     assert "period" not in answer.json()
-    assert answer.json()["detail"].startswith("The receipt was moved to an archive with those of its month. What")
+    assert answer.json()["detail"].startswith(
+        "The receipt was moved to an archive with those of its month. Its credits"
+    )
     assert accrued.client(0).get(f"/portal/receipts/{generation.pk}/").status_code == 404
 
 

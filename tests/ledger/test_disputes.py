@@ -101,7 +101,7 @@ def test_a_contributor_may_have_so_many_open_and_no_more(one: Programme, monkeyp
 
 def test_a_dispute_is_answered_once_with_words_and_by_somebody_else(one: Programme) -> None:
     dispute = raised(one)
-    with pytest.raises(UnableToAnswerDispute, match="somebody else"):
+    with pytest.raises(UnableToAnswerDispute, match="somebody other than its claimant"):
         answer_dispute(dispute=dispute, upheld=True, words="Mine.", by=dispute.raised_by, at=AT)
     clerk = somebody()
     with pytest.raises(UnableToAnswerDispute, match="the contributor reads it"):

@@ -103,7 +103,7 @@ def test_the_page_names_generation_service_model_plan_method_audit_and_entry(one
     entry = Entry.objects.get()
     for words in (
         "2 Oct 2026, 08:00 UTC", "Gutenberg Press", "press-1", "USD 0.050000000 for each generation", "USD plan 1",
-        "Midpoint Shapley influence", "Passed", "0.440", "(0.310 to 0.560)", "16 retrained models",
+        "Midpoint Shapley influence", "Passed", "0.440", "(0.310 to 0.560)", "by retraining the model 16 times",
         bytes(entry.hash).hex(), f"{entry.pk}, posted", str(one.generations[0].pk),
     ):  # fmt: skip
         assert words in page, words
