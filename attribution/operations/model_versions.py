@@ -9,7 +9,6 @@ import pkgutil
 import re
 import shutil
 import uuid
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -292,11 +291,3 @@ def _digest_of_files(files: Mapping[str, bytes]) -> bytes:
 
 def _listed(names: Any) -> str:
     return ", ".join(sorted(names)) or "none"
-
-
-def items_by_work(*, manifest: TrainingManifest) -> dict[int, list[TrainingItem]]:
-    """The manifest's items of each work, in order."""
-    grouped: dict[int, list[TrainingItem]] = defaultdict(list)
-    for item in TrainingItem.objects.filter(manifest=manifest).order_by("ordinal"):
-        grouped[item.work_id].append(item)
-    return dict(grouped)

@@ -100,11 +100,6 @@ def divided(cases: Sequence[Case], plans: Mapping[int, RoyaltyPlan], at: datetim
     return _split_all(accepted, at)
 
 
-def withdraw_refusals(*, generation_ids: Sequence[UUID], at: datetime) -> int:
-    """Let the next full sweep try refused generations again; returns how many refusals were withdrawn."""
-    return Refusal.objects.filter(generation_id__in=generation_ids, withdrawn_at__isnull=True).update(withdrawn_at=at)
-
-
 def _candidates(after: int, limit: int) -> list[Case]:
     with connection.cursor() as cursor:
         cursor.execute(_CANDIDATES, [after, limit])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
@@ -73,13 +72,6 @@ def payouts_of(contributor: Contributor) -> QuerySet[Payout]:
         .select_related("run", "account", "bank_payout")
         .order_by("-created_at", "-pk")
     )
-
-
-def payout_or_none(public_id: UUID, contributor: Contributor | None = None) -> Payout | None:
-    payouts = Payout.objects.select_related("run", "contributor", "account", "bank_payout")
-    if contributor is not None:
-        payouts = payouts_of(contributor)
-    return payouts.filter(public_id=public_id).first()
 
 
 def left_out_of(contributor: Contributor) -> QuerySet[LeftOut]:
