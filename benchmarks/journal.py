@@ -213,10 +213,13 @@ def show(found: dict[str, Any]) -> None:
         table.add_column(name, justify="right")
     for row in found["rows"]:
         table.add_row(
-            row["path"], f"{row['lines_per_second']:,.0f}", f"{row['of_indexed_copy']:.3f}",
+            row["path"],
+            f"{row['lines_per_second']:,.0f}",
+            f"{row['of_indexed_copy']:.3f}",
             f"{row['lines'] / row['cpu_seconds']:,.0f}" if row["cpu_seconds"] else "",
-            f"{row['ms_p50']:.1f}", f"{row['ms_p99']:.1f}",
-        )  # fmt: skip
+            f"{row['ms_p50']:.1f}",
+            f"{row['ms_p99']:.1f}",
+        )
     console.print(table)
     goals = Table("goal", "what", "target", "measured", "", title="Goals")
     for goal in found["goals"]:

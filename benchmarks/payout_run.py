@@ -76,9 +76,7 @@ def measure(address: str, payees: int, credits: int, latency_ms: int, rate: floa
     from tests.sandbox_server import running_sandbox
 
     log = Path("/tmp") / f"bench-sandbox-{os.getpid()}.log"
-    with running_sandbox(
-        address, key=KEY, read_key=KEY, webhook_secret=SECRET, log=log, checked=False
-    ) as sandbox:  # fmt: skip
+    with running_sandbox(address, key=KEY, read_key=KEY, webhook_secret=SECRET, log=log, checked=False) as sandbox:
         os.environ.update(sandbox.environment())
         os.environ["STRIPE_REQUESTS_PER_SECOND"] = str(rate)
         import django
@@ -86,9 +84,14 @@ def measure(address: str, payees: int, credits: int, latency_ms: int, rate: floa
         django.setup()
         sandbox.settings(latency_ms=0, reads_per_second=0, writes_per_second=0)
         figures: dict[str, Any] = {
-            "machine": platform.platform(), "cores": os.cpu_count(), "payees": payees, "credits": credits,
-            "latency_ms": latency_ms, "limit_per_second": 100, "rate_per_second": rate,
-        }  # fmt: skip
+            "machine": platform.platform(),
+            "cores": os.cpu_count(),
+            "payees": payees,
+            "credits": credits,
+            "latency_ms": latency_ms,
+            "limit_per_second": 100,
+            "rate_per_second": rate,
+        }
         world = prepare(sandbox, payees, credits)
         sandbox.settings(latency_ms=latency_ms, reads_per_second=100, writes_per_second=100)
         figures |= build(world)
@@ -133,19 +136,32 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
     PayoutAccount.objects.bulk_create(
         [
             PayoutAccount(
-                contributor=contributor, provider_account_id=name, country="US",
-                destination_currency="USD", transfers_capability="active", payouts_enabled=True,
-                details_submitted=True, created_at=at,
+                contributor=contributor,
+                provider_account_id=name,
+                country="US",
+                destination_currency="USD",
+                transfers_capability="active",
+                payouts_enabled=True,
+                details_submitted=True,
+                created_at=at,
             )
             for name, contributor in zip(names, contributors, strict=True)
         ],
         batch_size=2000,
-    )  # fmt: skip
-    policies.adopt_policy(currency="USD", minimum_minor=100, maturity_days=0, by=people["maker"],
-                             approved_by=people["checker"], at=at, seen=seen())  # fmt: skip
+    )
+    policies.adopt_policy(
+        currency="USD",
+        minimum_minor=100,
+        maturity_days=0,
+        by=people["maker"],
+        approved_by=people["checker"],
+        at=at,
+        seen=seen(),
+    )
 
-    accrued = journal.open_accounts([AccountKey("contributor_accrued", "USD", f"contributor:{c.pk}")
-                                     for c in contributors])  # fmt: skip
+    accrued = journal.open_accounts(
+        [AccountKey("contributor_accrued", "USD", f"contributor:{c.pk}") for c in contributors]
+    )
     (source,) = journal.open_accounts([AccountKey("service_unbilled", "USD", "service:1")])
     made = np.random.default_rng(1)
     per_credit = 10_000_000_000 * payees // credits
@@ -157,25 +173,30 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
             amounts = made.integers(per_credit // 2, per_credit * 3 // 2, CREDITS_A_GENERATION)
             owed[chosen] += amounts
             documents.append(
-                Document(new_generation_id(), 1, 1, source, int(amounts.sum()),
-                         np.array(accrued)[chosen], amounts)
-            )  # fmt: skip
+                Document(new_generation_id(), 1, 1, source, int(amounts.sum()), np.array(accrued)[chosen], amounts)
+            )
         with transaction.atomic():
             journal.post_accruals(
-                idem_key=f"bench:{batch}", effective=at.date(), earned_period=at.year * 100 + at.month,
+                idem_key=f"bench:{batch}",
+                effective=at.date(),
+                earned_period=at.year * 100 + at.month,
                 documents=documents,
-            )  # fmt: skip
+            )
     for start in range(0, payees, 5000):
         lines = [
             (AccountKey(kind, "USD", f"contributor:{contributors[n].pk}"), sign * int(owed[n]))
-            for n in range(start, min(start + 5000, payees)) if owed[n]
+            for n in range(start, min(start + 5000, payees))
+            if owed[n]
             for kind, sign in (("contributor_accrued", -1), ("contributor_payable", 1))
-        ]  # fmt: skip
+        ]
         # A day ago: an amount that a close makes payable today is paid from tomorrow on.
         journal.post(
-            kind="close_payable", idem_key=f"bench-payable:{start}", effective=(at - timedelta(days=1)).date(),
-            lines=lines, reference="bench",
-        )  # fmt: skip
+            kind="close_payable",
+            idem_key=f"bench-payable:{start}",
+            effective=(at - timedelta(days=1)).date(),
+            lines=lines,
+            reference="bench",
+        )
     minor = int(owed.sum()) // 10_000_000 + 1
     funding.fund_platform(currency="USD", amount_minor=minor, by=people["maker"], at=at, seen=seen())
     return people
@@ -198,14 +219,21 @@ def build(people: dict[str, Any]) -> dict[str, Any]:
     run = runs.submit_run(run=run, by=people["maker"], at=at)
     frozen = time.perf_counter()
     run = approval.approve_run(
-        run=run, by=people["checker"], typed_total=run.total_minor, content_hash=bytes(run.content_hash or b""), at=at,
+        run=run,
+        by=people["checker"],
+        typed_total=run.total_minor,
+        content_hash=bytes(run.content_hash or b""),
+        at=at,
         seen=seen(),
-    )  # fmt: skip
+    )
     approval.start_execution(run=run, by=people["checker"], at=datetime.now(UTC), seen=seen())
     return {
-        "run_id": run.pk, "payouts": run.n_payouts, "calculate_seconds": round(built - started, 2),
-        "freeze_seconds": round(frozen - built, 2), "calculate_and_freeze_seconds": round(frozen - started, 2),
-    }  # fmt: skip
+        "run_id": run.pk,
+        "payouts": run.n_payouts,
+        "calculate_seconds": round(built - started, 2),
+        "freeze_seconds": round(frozen - built, 2),
+        "calculate_and_freeze_seconds": round(frozen - started, 2),
+    }
 
 
 def execute(sandbox: Any, run_id: int, rate: float) -> dict[str, Any]:
@@ -226,8 +254,11 @@ def execute(sandbox: Any, run_id: int, rate: float) -> dict[str, Any]:
     requests = {name: after["requests"].get(name, 0) - before.get(name, 0) for name in ("writes", "rate_limited")}
     paid = Payout.objects.filter(run_id=run_id, state__in=Payout.PAID).count()
     return {
-        "execute_seconds": round(seconds, 1), "paid": paid, "payouts_per_second": round(paid / seconds, 1),
-        "double_payments": len(after["duplicates"]), "rate_limited": requests["rate_limited"],
+        "execute_seconds": round(seconds, 1),
+        "paid": paid,
+        "payouts_per_second": round(paid / seconds, 1),
+        "double_payments": len(after["duplicates"]),
+        "rate_limited": requests["rate_limited"],
         "rate_limited_percent": round(100 * requests["rate_limited"] / max(requests["writes"], 1), 2),
         "writes_in_the_busiest_second": busiest_second([moment for one in told for moment in one["written_at"]]),
         "busiest_second_as_the_sandbox_saw_it": after["requests"].get("writes_in_the_busiest_second", 0),
@@ -235,7 +266,7 @@ def execute(sandbox: Any, run_id: int, rate: float) -> dict[str, Any]:
         "not_at_their_end": Payout.objects.filter(run_id=run_id, state__in=Payout.LIVE).count(),
         **{f"{name}_cpu_ms_a_payout": round(1000 * value / max(paid, 1), 2) for name, value in used.items()},
         "cores_used": round(sum(used.values()) / seconds, 2),
-    }  # fmt: skip
+    }
 
 
 def busiest_second(moments: list[float]) -> int:
@@ -317,9 +348,10 @@ def reconcile(run_id: int) -> dict[str, Any]:
     started = time.perf_counter()
     record = comparison.reconcile_run(run=run, at=datetime.now(UTC) + timedelta(seconds=1))
     return {
-        "reconcile_seconds": round(time.perf_counter() - started, 2), "differences": record.n_differences,
+        "reconcile_seconds": round(time.perf_counter() - started, 2),
+        "differences": record.n_differences,
         "ledger_equals_stripe": record.ledger_balance == record.stripe_balance,
-    }  # fmt: skip
+    }
 
 
 def ingest(events: int = 1_000, per_second: float = 200.0) -> dict[str, Any]:
@@ -333,9 +365,15 @@ def ingest(events: int = 1_000, per_second: float = 200.0) -> dict[str, Any]:
     begun = time.perf_counter()
     for number in range(events):
         body = json.dumps(
-            {"id": f"evt_bench{number}", "object": "event", "type": "balance.available", "created": int(time.time()),
-             "livemode": False, "data": {"object": {"id": "ba_1", "padding": "x" * 2000}}}
-        )  # fmt: skip
+            {
+                "id": f"evt_bench{number}",
+                "object": "event",
+                "type": "balance.available",
+                "created": int(time.time()),
+                "livemode": False,
+                "data": {"object": {"id": "ba_1", "padding": "x" * 2000}},
+            }
+        )
         signature = webhooks_stripe.sign(body.encode(), SECRET, timestamp=int(time.time()))
         request = factory.post(
             "/webhooks/stripe/", body, content_type="application/json", headers={"Stripe-Signature": signature}
@@ -347,9 +385,10 @@ def ingest(events: int = 1_000, per_second: float = 200.0) -> dict[str, Any]:
         assert status == 200, status
     cuts = statistics.quantiles(seconds, n=100)
     return {
-        "webhook_p50_ms": round(1000 * cuts[49], 2), "webhook_p99_ms": round(1000 * cuts[98], 2),
+        "webhook_p50_ms": round(1000 * cuts[49], 2),
+        "webhook_p99_ms": round(1000 * cuts[98], 2),
         "webhooks_per_second": round(events / (time.perf_counter() - begun), 1),
-    }  # fmt: skip
+    }
 
 
 def judged(figures: dict[str, Any]) -> dict[str, bool]:
@@ -363,8 +402,10 @@ def show(figures: dict[str, Any]) -> None:
             print(f"{name.replace('_', ' '):38} {value}")
     for name, (worst, words) in GOALS.items():
         met = figures["goals"].get(name)
-        print(f"{name.replace('_', ' '):38} {figures[name]:>9}   goal {worst:>4g}  "
-              f"{ {True: 'met', False: 'NOT MET', None: 'not judged at this size'}[met]}: {words}")  # fmt: skip
+        print(
+            f"{name.replace('_', ' '):38} {figures[name]:>9}   goal {worst:>4g}  "
+            f"{ {True: 'met', False: 'NOT MET', None: 'not judged at this size'}[met] }: {words}"
+        )
 
 
 if __name__ == "__main__":

@@ -86,10 +86,14 @@ def pages_of(*, currency: str, since: datetime, until: datetime) -> Iterator[lis
             cursor.execute(
                 _PAGE_OF_MONTH,
                 {
-                    "since": since, "until": until, "currency": currency, "after_at": after[0],
-                    "after_id": after[1], "limit": PAGE,
+                    "since": since,
+                    "until": until,
+                    "currency": currency,
+                    "after_at": after[0],
+                    "after_id": after[1],
+                    "limit": PAGE,
                 },
-            )  # fmt: skip
+            )
             cases = [Case(*row) for row in cursor.fetchall()]
         if not cases:
             return

@@ -65,10 +65,15 @@ class Wire:
     def arguments(self) -> list[str]:
         """As array literals, for ledger_post_documents."""
         columns: list[Iterable[object]] = [
-            [d.generation_id for d in self.documents], [d.revision for d in self.documents],
-            [d.source_id for d in self.documents], [d.gross for d in self.documents],
-            [d.plan_id for d in self.documents], self.lengths, self.accounts.tolist(), self.amounts.tolist(),
-        ]  # fmt: skip
+            [d.generation_id for d in self.documents],
+            [d.revision for d in self.documents],
+            [d.source_id for d in self.documents],
+            [d.gross for d in self.documents],
+            [d.plan_id for d in self.documents],
+            self.lengths,
+            self.accounts.tolist(),
+            self.amounts.tolist(),
+        ]
         return ["{" + ",".join(map(str, column)) + "}" for column in columns]
 
 

@@ -172,8 +172,9 @@ def check_lines(lines: Sequence[tuple[AccountKey, int]]) -> None:
     for key, amount in lines:
         _check_key(key)
         if type(amount) is not int or amount == 0:
-            raise UnableToPost(f"A line on {key} has the amount {amount!r}; it must be a whole number but 0.",
-                               "amount-invalid")  # fmt: skip
+            raise UnableToPost(
+                f"A line on {key} has the amount {amount!r}; it must be a whole number but 0.", "amount-invalid"
+            )
         if abs(amount) > UNITS_MAX:
             raise UnableToPost(f"{amount} on {key} is larger than the ledger can hold.", "amount-out-of-range")
         sums[key.asset] = sums.get(key.asset, 0) + amount
@@ -216,10 +217,17 @@ def post(
         "SELECT entry_id, replayed FROM ledger_post(%s, %s, %s,"
         " ledger_open_accounts(%s::text[], %s::text[], %s::text[], %s::text[]), %s::bigint[], %s, %s, %s, %s)",
         [
-            EntryKind(kind).value, idem_key, effective, *_columns([key for key, _ in lines]),
-            [amount for _, amount in lines], earned_period, reverses, reference, rule_version or "",
+            EntryKind(kind).value,
+            idem_key,
+            effective,
+            *_columns([key for key, _ in lines]),
+            [amount for _, amount in lines],
+            earned_period,
+            reverses,
+            reference,
+            rule_version or "",
         ],
-    )  # fmt: skip
+    )
     return Posted(*row)
 
 
@@ -243,9 +251,13 @@ def post_many(*, kind: str, effective: dt.date, drafts: Sequence[Draft]) -> list
     for place, draft in enumerate(drafts):
         check_lines(draft.lines)
         values += [
-            place, draft.idem_key, *_columns([key for key, _ in draft.lines]), [amount for _, amount in draft.lines],
-            draft.reference, draft.rule_version,
-        ]  # fmt: skip
+            place,
+            draft.idem_key,
+            *_columns([key for key, _ in draft.lines]),
+            [amount for _, amount in draft.lines],
+            draft.reference,
+            draft.rule_version,
+        ]
     rows = _fetch_all(
         f"SELECT posted.entry_id, posted.replayed FROM (VALUES {', '.join([row] * len(drafts))})"
         " AS d(place, key, kinds, assets, owners, contracts, amounts, reference, rule)"

@@ -19,17 +19,19 @@ def check_keys(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
         if read_key == key or not read_key:
             found.append(
                 Error(
-                    "STRIPE_READ_KEY is the key that moves money.", id="payouts.E001",
+                    "STRIPE_READ_KEY is the key that moves money.",
+                    id="payouts.E001",
                     hint="Make a restricted key with read permissions alone, for reconciliation and pages.",
                 )
-            )  # fmt: skip
+            )
         if not key.startswith("rk_live_"):
             found.append(
                 Warning(
-                    "STRIPE_SECRET_KEY is an unrestricted key.", id="payouts.W001",
+                    "STRIPE_SECRET_KEY is an unrestricted key.",
+                    id="payouts.W001",
                     hint="A restricted key needs: transfers, accounts, account links, top-ups: write.",
                 )
-            )  # fmt: skip
+            )
         if not settings.STRIPE_WEBHOOK_SECRETS or not settings.STRIPE_CONNECT_WEBHOOK_SECRETS:
             found.append(Warning("A webhook endpoint has no secret: its deliveries are refused.", id="payouts.W002"))
     from payouts.operations.bank_files import UnableToExport, programme_account
@@ -43,8 +45,9 @@ def check_keys(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
     if settings.PROGRAMME_ACCOUNTS and not settings.BANK_DETAILS_KEYS:
         found.append(
             Warning(
-                "Bank details are sealed under SECRET_KEY.", id="payouts.W003",
+                "Bank details are sealed under SECRET_KEY.",
+                id="payouts.W003",
                 hint="Set BANK_DETAILS_KEYS, so that SECRET_KEY can be replaced without losing them.",
             )
-        )  # fmt: skip
+        )
     return found

@@ -116,9 +116,16 @@ def audit(
     if by is not None and seen == NOBODY and read is not None:
         seen = read()
     event = AuditEvent(
-        at=at, actor=by, action=action, subject=subject, before=before or {}, after=after or {},
-        ip=seen.ip, mfa_age_seconds=seen.mfa_age_seconds, request_id=seen.request_id,
-    )  # fmt: skip
+        at=at,
+        actor=by,
+        action=action,
+        subject=subject,
+        before=before or {},
+        after=after or {},
+        ip=seen.ip,
+        mfa_age_seconds=seen.mfa_age_seconds,
+        request_id=seen.request_id,
+    )
     # The trigger sets these; a value is only needed to pass through the driver.
     event.sequence, event.prev_hash, event.hash = 0, b"", b""
     event.save(force_insert=True)

@@ -48,24 +48,39 @@ def create_account_link(call: Call) -> dict[str, Any]:
 _PLAIN = ("account_management", "account_onboarding", "notification_banner")
 _COLLECTING = {"disable_stripe_user_authentication": False, "external_account_collection": True}
 _PAYOUTS = {
-    "disable_stripe_user_authentication": False, "edit_payout_schedule": False, "external_account_collection": True,
-    "instant_payouts": False, "standard_payouts": False,
-}  # fmt: skip
+    "disable_stripe_user_authentication": False,
+    "edit_payout_schedule": False,
+    "external_account_collection": True,
+    "instant_payouts": False,
+    "standard_payouts": False,
+}
 _PAYMENTS = {
-    "capture_payments": False, "destination_on_behalf_of_charge_management": False, "dispute_management": False,
+    "capture_payments": False,
+    "destination_on_behalf_of_charge_management": False,
+    "dispute_management": False,
     "refund_management": False,
-}  # fmt: skip
+}
 _DISPUTES = {
-    "destination_on_behalf_of_charge_management": False, "dispute_management": False, "refund_management": False,
-}  # fmt: skip
+    "destination_on_behalf_of_charge_management": False,
+    "dispute_management": False,
+    "refund_management": False,
+}
 _ISSUING = {
-    "card_management": False, "card_spend_dispute_management": False, "cardholder_management": False,
-    "spend_control_management": False, "disable_stripe_user_authentication": False,
-}  # fmt: skip
+    "card_management": False,
+    "card_spend_dispute_management": False,
+    "cardholder_management": False,
+    "spend_control_management": False,
+    "disable_stripe_user_authentication": False,
+}
 _WITHOUT_FEATURES = (
-    "balance_report", "documents", "payout_details", "payout_reconciliation_report", "payouts_list",
-    "tax_registrations", "tax_settings",
-)  # fmt: skip
+    "balance_report",
+    "documents",
+    "payout_details",
+    "payout_reconciliation_report",
+    "payouts_list",
+    "tax_registrations",
+    "tax_settings",
+)
 COMPONENTS: dict[str, dict[str, bool]] = {
     **dict.fromkeys(_PLAIN, _COLLECTING),
     **dict.fromkeys(("balances", "payouts"), _PAYOUTS),
@@ -73,15 +88,19 @@ COMPONENTS: dict[str, dict[str, bool]] = {
     "payment_disputes": _DISPUTES,
     **dict.fromkeys(("issuing_card", "issuing_cards_list"), _ISSUING),
     "financial_account": {
-        "disable_stripe_user_authentication": False, "external_account_collection": True,
-        "send_money": False, "transfer_balance": False,
+        "disable_stripe_user_authentication": False,
+        "external_account_collection": True,
+        "send_money": False,
+        "transfer_balance": False,
     },
     "financial_account_transactions": {"card_spend_dispute_management": False},
     "instant_payouts_promotion": {
-        "disable_stripe_user_authentication": False, "external_account_collection": True, "instant_payouts": False,
+        "disable_stripe_user_authentication": False,
+        "external_account_collection": True,
+        "instant_payouts": False,
     },
     **{name: {} for name in _WITHOUT_FEATURES},
-}  # fmt: skip
+}
 
 
 def create_account_session(call: Call) -> dict[str, Any]:

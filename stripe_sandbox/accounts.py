@@ -17,9 +17,16 @@ from stripe_sandbox.models import Account, Capability, mint
 from stripe_sandbox.refusals import UnableToServe
 
 FIRST_DUE = [
-    "business_type", "external_account", "individual.address.line1", "individual.dob.day", "individual.email",
-    "individual.first_name", "individual.last_name", "tos_acceptance.date", "tos_acceptance.ip",
-]  # fmt: skip
+    "business_type",
+    "external_account",
+    "individual.address.line1",
+    "individual.dob.day",
+    "individual.email",
+    "individual.first_name",
+    "individual.last_name",
+    "tos_acceptance.date",
+    "tos_acceptance.ip",
+]
 DOCUMENT_DUE = ["individual.verification.document"]
 REJECTIONS = {"fraud": "rejected.fraud", "terms_of_service": "rejected.terms_of_service", "other": "rejected.other"}
 

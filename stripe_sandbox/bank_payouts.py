@@ -97,9 +97,15 @@ def _make(account: Account, amount: int, currency: str, *, automatic: bool, at: 
         **{"statement_descriptor": account.statement_descriptor, **given},
     )
     BalanceTransaction.objects.create(
-        reference=payout.balance_transaction, account=account, kind="payout", amount=-amount, currency=currency,
-        source=payout.reference, available_on=at, created=at,
-    )  # fmt: skip
+        reference=payout.balance_transaction,
+        account=account,
+        kind="payout",
+        amount=-amount,
+        currency=currency,
+        source=payout.reference,
+        available_on=at,
+        created=at,
+    )
     return payout
 
 
@@ -145,9 +151,14 @@ def cancel_payout(call: Call) -> dict[str, Any]:
 
 def _give_back(payout: Payout, kind: str, *, at: datetime) -> None:
     movement = BalanceTransaction.objects.create(
-        account_id=payout.account_id, kind=kind, amount=payout.amount, currency=payout.currency,
-        source=payout.reference, available_on=at, created=at,
-    )  # fmt: skip
+        account_id=payout.account_id,
+        kind=kind,
+        amount=payout.amount,
+        currency=payout.currency,
+        source=payout.reference,
+        available_on=at,
+        created=at,
+    )
     payout.failure_balance_transaction = movement.reference
     money.add(account=payout.account_id, currency=payout.currency, available=payout.amount)
 

@@ -18,9 +18,15 @@ _current: Configuration | None = None
 _platform: Account | None = None
 
 SETTABLE = (
-    "latency_ms", "reads_per_second", "writes_per_second", "topup_seconds", "webhook_duplicates_ppm",
-    "webhook_shuffle_ms", "webhook_retry_ms", "webhook_paused",
-)  # fmt: skip
+    "latency_ms",
+    "reads_per_second",
+    "writes_per_second",
+    "topup_seconds",
+    "webhook_duplicates_ppm",
+    "webhook_shuffle_ms",
+    "webhook_retry_ms",
+    "webhook_paused",
+)
 
 
 def prepare() -> None:
@@ -29,12 +35,17 @@ def prepare() -> None:
     Account.objects.get_or_create(
         reference=PLATFORM,
         defaults={
-            "is_platform": True, "kind": "standard", "country": "US", "default_currency": "usd",
-            "details_submitted": True, "payouts_enabled": True, "created": timezone.now().replace(microsecond=0),
+            "is_platform": True,
+            "kind": "standard",
+            "country": "US",
+            "default_currency": "usd",
+            "details_submitted": True,
+            "payouts_enabled": True,
+            "created": timezone.now().replace(microsecond=0),
             "payout_schedule": {"interval": "manual"},
             "bank": {"id": "ba_1sandboxplatform", "last4": "6789", "status": "new"},
         },
-    )  # fmt: skip
+    )
 
 
 def reload() -> Configuration:

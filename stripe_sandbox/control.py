@@ -61,13 +61,16 @@ def _faults(*, method: str, given: dict[str, Any]) -> dict[str, Any]:
     return {
         "faults": [
             {
-                "path": one.path, "method": one.method, "account": one.account, "kind": one.kind,
+                "path": one.path,
+                "method": one.method,
+                "account": one.account,
+                "kind": one.kind,
                 "probability": None if one.probability_ppm is None else one.probability_ppm / 1_000_000,
                 "seconds": one.seconds,
             }
             for one in faults.reload()
         ]
-    }  # fmt: skip
+    }
 
 
 def _add_faults(given: dict[str, Any]) -> None:

@@ -19,12 +19,10 @@ _FIND: dict[str, Callable[[str], dict[str, Any]]] = {
     "tr": lambda name: transfer_json(Transfer.objects.get(reference=name)),
     "trr": lambda name: reversal_json(Reversal.objects.select_related("transfer").get(reference=name)),
     "py": lambda name: payment_json(Transfer.objects.get(destination_payment=name)),
-    "pyr": lambda name: refund_json(
-        Reversal.objects.select_related("transfer").get(destination_payment_refund=name)
-    ),
+    "pyr": lambda name: refund_json(Reversal.objects.select_related("transfer").get(destination_payment_refund=name)),
     "po": lambda name: payout_json(Payout.objects.get(reference=name)),
     "tu": lambda name: topup_json(Topup.objects.get(reference=name)),
-}  # fmt: skip
+}
 EXPANDABLE = {
     "balance_transaction", "destination_payment", "destination_payment_refund", "destination", "transfer", "source",
     "failure_balance_transaction", "source_transfer", "charge", "account", "source_transfer_reversal",

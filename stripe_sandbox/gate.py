@@ -182,9 +182,13 @@ def _once(
             stored.delete()
         status, body = _worked(call, work, fault)
         StoredAnswer.objects.create(
-            account=call.account.reference, key=call.idempotency_key, fingerprint=fingerprint, status=status,
-            body=body, created=call.at,
-        )  # fmt: skip
+            account=call.account.reference,
+            key=call.idempotency_key,
+            fingerprint=fingerprint,
+            status=status,
+            body=body,
+            created=call.at,
+        )
         return status, body, False
 
 

@@ -26,8 +26,9 @@ def _limit(params: dict[str, Any]) -> int:
     if limit > LIMIT_MAX:
         raise UnableToServe(
             f"This value must be less than or equal to {LIMIT_MAX} (it currently is '{limit}').",
-            code="parameter_invalid_integer", param="limit",
-        )  # fmt: skip
+            code="parameter_invalid_integer",
+            param="limit",
+        )
     return limit
 
 

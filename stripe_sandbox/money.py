@@ -17,11 +17,17 @@ from stripe_sandbox.lists import page, unix
 from stripe_sandbox.models import Account, Balance, BalanceTransaction, Topup
 
 REPORTING_CATEGORY = {
-    "transfer": "transfer", "transfer_refund": "transfer_reversal", "payment": "charge", "payment_refund": "refund",
-    "payout": "payout", "payout_cancel": "payout_reversal", "payout_failure": "payout_reversal", "topup": "topup",
+    "transfer": "transfer",
+    "transfer_refund": "transfer_reversal",
+    "payment": "charge",
+    "payment_refund": "refund",
+    "payout": "payout",
+    "payout_cancel": "payout_reversal",
+    "payout_failure": "payout_reversal",
+    "topup": "topup",
     "topup_reversal": "topup_reversal",
     "adjustment": "other_adjustment",
-}  # fmt: skip
+}
 
 _ADD = """
 INSERT INTO stripe_sandbox_balance AS held (account_id, currency, available, pending) VALUES (%s, %s, %s, %s)
@@ -190,9 +196,15 @@ def reverse_topup(*, topup: Topup, account: Account, at: datetime) -> None:
     if topup.status != "succeeded":
         raise ValueError(f"only a top-up that succeeded comes back; this one is {topup.status}")
     BalanceTransaction.objects.create(
-        account=account, kind="topup_reversal", amount=-topup.amount, currency=topup.currency, source=topup.reference,
-        description=topup.description, available_on=at, created=at,
-    )  # fmt: skip
+        account=account,
+        kind="topup_reversal",
+        amount=-topup.amount,
+        currency=topup.currency,
+        source=topup.reference,
+        description=topup.description,
+        available_on=at,
+        created=at,
+    )
     topup.status = "reversed"
     topup.save(update_fields=["status"])
     emit("topup.reversed", topup_json(topup), at=at, account=account)
@@ -233,8 +245,14 @@ def update_topup(call: Call) -> dict[str, Any]:
 def adjust(*, account: Account, currency: str, amount: int, at: datetime) -> BalanceTransaction:
     """Correct a balance as Stripe would, in minor units, also below zero. Only the sandbox's own controls do so."""
     movement = BalanceTransaction.objects.create(
-        account=account, kind="adjustment", amount=amount, currency=currency, source="", description="Adjustment",
-        available_on=at, created=at,
-    )  # fmt: skip
+        account=account,
+        kind="adjustment",
+        amount=amount,
+        currency=currency,
+        source="",
+        description="Adjustment",
+        available_on=at,
+        created=at,
+    )
     add(account=account.reference, currency=currency, available=amount)
     return movement

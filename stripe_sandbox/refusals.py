@@ -54,16 +54,18 @@ def read_only_key(key: str, permission: str) -> UnableToServe:
     return UnableToServe(
         f"The provided key '{_masked(key)}' does not have the required permissions for this endpoint. Having the "
         f"'{permission}' permission would allow this request to continue.",
-        code="more_permissions_required", status=403,
-    )  # fmt: skip
+        code="more_permissions_required",
+        status=403,
+    )
 
 
 def no_access(key: str, account: str) -> UnableToServe:
     return UnableToServe(
         f"The provided key '{_masked(key)}' does not have access to account '{account}' (or that account does not "
         "exist). Application access may have been revoked.",
-        code="account_invalid", status=403,
-    )  # fmt: skip
+        code="account_invalid",
+        status=403,
+    )
 
 
 def no_such_url(method: str, path: str) -> UnableToServe:
@@ -81,23 +83,27 @@ def no_such(noun: str, reference: str, *, param: str = "id", status: int = 404) 
 def rate_limited() -> UnableToServe:
     return UnableToServe(
         "Request rate limit exceeded. Learn more about rate limits here https://stripe.com/docs/rate-limits.",
-        code="rate_limit", status=429,
-    )  # fmt: skip
+        code="rate_limit",
+        status=429,
+    )
 
 
 def lock_timeout() -> UnableToServe:
     return UnableToServe(
         "This object cannot be accessed right now because another API request or Stripe process is currently "
         "accessing it. If you see this error intermittently, retry the request.",
-        code="lock_timeout", status=409,
-    )  # fmt: skip
+        code="lock_timeout",
+        status=409,
+    )
 
 
 def key_in_use(key: str) -> UnableToServe:
     return UnableToServe(
         f"There is currently another in-progress request using this Idempotent Key ({key}). Please try again later.",
-        code="idempotency_key_in_use", status=409, kind="idempotency_error",
-    )  # fmt: skip
+        code="idempotency_key_in_use",
+        status=409,
+        kind="idempotency_error",
+    )
 
 
 def key_reused(key: str) -> UnableToServe:
@@ -115,8 +121,9 @@ def key_too_long() -> UnableToServe:
 def server_error() -> UnableToServe:
     return UnableToServe(
         "An unknown error occurred. If you have questions, contact us via https://support.stripe.com/.",
-        status=500, kind="api_error",
-    )  # fmt: skip
+        status=500,
+        kind="api_error",
+    )
 
 
 def unknown_parameter(param: str) -> UnableToServe:

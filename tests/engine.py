@@ -46,9 +46,15 @@ sys.dont_write_bytecode = False
 FOLDERS = ("tests/journeys/",)
 # Units that take long begin early: a late one would leave the other workers without work.
 FIRST = (
-    *FOLDERS, "tests/influence/test_attributors.py", "tests/faults/", "tests/config/", "tests/attribution/",
-    "tests/influence/", "tests/races/", "tests/payouts",
-)  # fmt: skip
+    *FOLDERS,
+    "tests/influence/test_attributors.py",
+    "tests/faults/",
+    "tests/config/",
+    "tests/attribution/",
+    "tests/influence/",
+    "tests/races/",
+    "tests/payouts",
+)
 
 _stack = contextlib.ExitStack()
 

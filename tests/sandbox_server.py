@@ -226,13 +226,15 @@ class StripeSandbox:
             for table, column in (("stripe_sandbox_account", "reference"), ("stripe_sandbox_capability", "account_id")):
                 cursor.execute(
                     "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute WHERE attrelid = %s::regclass "
-                    "AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('id', %s)", [table, column],
-                )  # fmt: skip
+                    "AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('id', %s)",
+                    [table, column],
+                )
                 columns = cast(Any, cursor.fetchone())[0]
                 cursor.execute(
                     f"INSERT INTO {table} ({column}, {columns}) SELECT 'acct_copy' || g, {columns} FROM {table}, "
-                    f"generate_series(%s, %s) g WHERE {column} = %s", [first + 1, first + n, account],
-                )  # fmt: skip
+                    f"generate_series(%s, %s) g WHERE {column} = %s",
+                    [first + 1, first + n, account],
+                )
         return [f"acct_copy{number}" for number in range(first + 1, first + n + 1)]
 
     def top_up(self, amount: int, currency: str = "usd") -> str:

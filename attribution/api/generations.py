@@ -36,20 +36,27 @@ log = structlog.get_logger(__name__)
 
 class PromptSerializer(StrictSerializer):
     text = serializers.CharField(
-        max_length=PROMPT_BYTES_MAX, allow_blank=True, trim_whitespace=False,
+        max_length=PROMPT_BYTES_MAX,
+        allow_blank=True,
+        trim_whitespace=False,
         help_text=f"At most {PROMPT_BYTES_MAX} bytes of UTF-8. Read by the model, never scored.",
-    )  # fmt: skip
+    )
 
 
 class OutputSerializer(StrictSerializer):
     text = serializers.CharField(
-        max_length=OUTPUT_BYTES_MAX, allow_blank=True, trim_whitespace=False,
+        max_length=OUTPUT_BYTES_MAX,
+        allow_blank=True,
+        trim_whitespace=False,
         help_text=f"At most {OUTPUT_BYTES_MAX} bytes of UTF-8.",
-    )  # fmt: skip
+    )
     token_ids = serializers.ListField(
-        child=serializers.IntegerField(min_value=0, max_value=TOKEN_ID_MAX), max_length=TOKEN_IDS_MAX, required=False,
-        allow_null=True, help_text="The output's own tokens. Without them the text is tokenised again.",
-    )  # fmt: skip
+        child=serializers.IntegerField(min_value=0, max_value=TOKEN_ID_MAX),
+        max_length=TOKEN_IDS_MAX,
+        required=False,
+        allow_null=True,
+        help_text="The output's own tokens. Without them the text is tokenised again.",
+    )
 
 
 class FeaturesSerializer(StrictSerializer):
@@ -78,10 +85,11 @@ class GenerationSerializer(StrictSerializer):
     prompt = PromptSerializer(required=False)
     output = OutputSerializer()
     features = FeaturesSerializer(
-        required=False, allow_null=True,
+        required=False,
+        allow_null=True,
         help_text="Features that the service computed beside its model, for an index that takes them. Needs "
-                  "features:write.",
-    )  # fmt: skip
+        "features:write.",
+    )
     gross = GrossSerializer(
         required=False, allow_null=True, help_text="The charged amount, under a plan that shares revenue."
     )
@@ -97,9 +105,10 @@ class ItemProblemSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField()
     field = serializers.CharField(required=False, help_text="Which field is meant.")
     differs = serializers.ListField(
-        child=serializers.ChoiceField(["model_version", "occurred_at", "prompt", "output", "gross"]), required=False,
+        child=serializers.ChoiceField(["model_version", "occurred_at", "prompt", "output", "gross"]),
+        required=False,
         help_text="The parts that differ from the earlier report.",
-    )  # fmt: skip
+    )
 
 
 class ReportResultSerializer(serializers.Serializer[Any]):

@@ -30,9 +30,10 @@ class IndexSerializer(serializers.Serializer[Any]):
     attributor = serializers.ChoiceField(AttributionIndex.Attributor.choices)
     method = serializers.CharField()
     feature_shape = serializers.ListField(
-        child=serializers.IntegerField(), allow_null=True,
+        child=serializers.IntegerField(),
+        allow_null=True,
         help_text="Ensemble members and numbers of each that `features` must have; null where the index takes none.",
-    )  # fmt: skip
+    )
     state = serializers.CharField()
     weight_ppb = serializers.IntegerField(help_text="The part of the pool that goes by attribution, in 10^-9.")
     sha256 = serializers.CharField(allow_null=True)

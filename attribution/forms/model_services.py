@@ -39,9 +39,11 @@ class IssueKeyForm(forms.Form):
 
 class RotateKeyForm(forms.Form):
     overlap_days = forms.ChoiceField(
-        label="The old key goes on for", choices=list(OVERLAPS.items()), initial="7",
+        label="The old key goes on for",
+        choices=list(OVERLAPS.items()),
+        initial="7",
         help_text="Long enough for every caller to change over.",
-    )  # fmt: skip
+    )
 
     def overlap(self) -> timedelta:
         return timedelta(days=int(self.cleaned_data["overlap_days"]))
@@ -68,21 +70,32 @@ class BuildIndexForm(forms.Form):
 
     attributor = forms.ChoiceField(label="Scores come from", help_text="Similarity is never called influence.")
     damping = forms.FloatField(
-        min_value=0.001, max_value=100, initial=IndexConfig().damping,
+        min_value=0.001,
+        max_value=100,
+        initial=IndexConfig().damping,
         help_text="Times a layer’s mean eigenvalue. Of gradients only; an audit from the command line can choose it.",
-    )  # fmt: skip
+    )
     nodes = forms.IntegerField(
-        min_value=1, max_value=NODES_MAX, initial=1, label="Points of the path",
+        min_value=1,
+        max_value=NODES_MAX,
+        initial=1,
+        label="Points of the path",
         help_text="1 is the midpoint. More cost as many times its size and time. Of gradients only.",
-    )  # fmt: skip
+    )
     k = forms.IntegerField(
-        min_value=8, max_value=2_048, initial=IndexConfig().k, label="Numbers kept of each gradient",
+        min_value=8,
+        max_value=2_048,
+        initial=IndexConfig().k,
+        label="Numbers kept of each gradient",
         help_text="Of gradients only.",
-    )  # fmt: skip
+    )
     lexical_weight = forms.FloatField(
-        min_value=0, max_value=100, initial=IndexConfig().lexical_weight, label="Weight of the wording",
+        min_value=0,
+        max_value=100,
+        initial=IndexConfig().lexical_weight,
+        label="Weight of the wording",
         help_text="Beside gradients, where both are compared.",
-    )  # fmt: skip
+    )
 
     def __init__(self, version: ModelVersion, data: Any = None) -> None:
         super().__init__(data)

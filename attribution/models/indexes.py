@@ -79,7 +79,8 @@ class AttributionIndex(models.Model):
                 fields=["model_version"], condition=Q(serving=True), name="one_index_serves_a_model_version"
             ),
             models.UniqueConstraint(
-                fields=["model_version", "config_sha256"], condition=~Q(state="retired"),
+                fields=["model_version", "config_sha256"],
+                condition=~Q(state="retired"),
                 name="a_configuration_is_indexed_once",
             ),
             models.CheckConstraint(
@@ -105,7 +106,7 @@ class AttributionIndex(models.Model):
                 condition=Q(audit_queued_at__isnull=True) | ~Q(state="building"),
                 name="only_a_built_index_is_queued_for_its_audit",
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"{self.method} of {self.model_version}"
@@ -212,7 +213,8 @@ class WorkRemoval(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["model_version", "work"], condition=Q(restored_at__isnull=True),
+                fields=["model_version", "work"],
+                condition=Q(restored_at__isnull=True),
                 name="a_work_is_removed_from_a_model_version_once",
             ),
             models.CheckConstraint(
@@ -222,7 +224,7 @@ class WorkRemoval(models.Model):
                 condition=Q(restored_at__isnull=True) | Q(restored_at__gte=F("removed_at")),
                 name="a_removal_ends_after_it_begins",
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"{self.work} removed from {self.model_version}"

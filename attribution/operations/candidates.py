@@ -76,8 +76,12 @@ class Candidate:
 
 def read_candidate(generation: Any, *, at: datetime) -> Candidate:
     """Read one generation. Raises UnableToAccept when it is not well formed."""
-    body = _object(generation, "", required=("external_id", "model_version", "occurred_at", "output"),
-                   optional=("prompt", "features", "gross"))  # fmt: skip
+    body = _object(
+        generation,
+        "",
+        required=("external_id", "model_version", "occurred_at", "output"),
+        optional=("prompt", "features", "gross"),
+    )
     external_id = body["external_id"]
     if not isinstance(external_id, str) or not is_external_id(external_id):
         raise _invalid("external_id", f"must be 1 to {EXTERNAL_ID_CHARACTERS_MAX} printable characters.")

@@ -68,9 +68,13 @@ def take_audit(
         queued = AttributionIndex.objects.filter(pk=index_id)
         try:
             audit_index(
-                index=index, at=at, coalitions=_usual_coalitions(index) if coalitions is None else coalitions,
-                processes=processes, generations=generations, controls=controls,
-            )  # fmt: skip
+                index=index,
+                at=at,
+                coalitions=_usual_coalitions(index) if coalitions is None else coalitions,
+                processes=processes,
+                generations=generations,
+                controls=controls,
+            )
         except Exception as error:
             queued.update(audit_queued_at=None, audit_error=(str(error) or repr(error))[:ERROR_CHARACTERS_MAX])
             log.error("an audit failed", index=str(index.public_id), error=repr(error))

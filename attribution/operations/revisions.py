@@ -162,9 +162,14 @@ def _revise(index: AttributionIndex, *, at: datetime) -> AttributionIndex:
         row.condition = describe_condition(opened)
         row.save(update_fields=["sha256", "revision", "condition"])
         IndexRevision.objects.create(
-            index=row, revision=row.revision, sha256=row.sha256, removed_work_ids=sorted(gone),
-            added_work_ids=sorted(again), followed_proposal_ids=proposals, created_at=at,
-        )  # fmt: skip
+            index=row,
+            revision=row.revision,
+            sha256=row.sha256,
+            removed_work_ids=sorted(gone),
+            added_work_ids=sorted(again),
+            followed_proposal_ids=proposals,
+            created_at=at,
+        )
     return row
 
 
@@ -203,9 +208,10 @@ def _changes(index: AttributionIndex) -> tuple[set[int], set[int], list[int]]:
         followed |= set(proposals)
     wanted = removed_works(index.model_version)
     agreed = SplitProposal.objects.filter(
-        state=SplitProposal.State.AGREED, closed_at__gte=index.created_at,
+        state=SplitProposal.State.AGREED,
+        closed_at__gte=index.created_at,
         work__manifest_works__manifest__model_version=index.model_version_id,
-    )  # fmt: skip
+    )
     came = {pk: work for pk, work in agreed.values_list("pk", "work_id") if pk not in followed and work not in wanted}
     moved = set(came.values()) - out
     return (wanted - out) | moved, (out - wanted) | moved, sorted(came)

@@ -78,8 +78,10 @@ class Group:
 
 
 def groups_of(attribution: Attribution) -> list[Group]:
-    return [Group(tuple(group["holders"]), **{k: v for k, v in group.items() if k != "holders"})
-            for group in attribution.groups]  # fmt: skip
+    return [
+        Group(tuple(group["holders"]), **{k: v for k, v in group.items() if k != "holders"})
+        for group in attribution.groups
+    ]
 
 
 def group_of(attribution: Attribution, holder_id: int) -> Group | None:

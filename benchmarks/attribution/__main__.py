@@ -63,18 +63,25 @@ def main() -> None:
     found["seconds"] = round(time.monotonic() - started, 1)
     if "digits" in found:
         about = found["digits"]
-        console.print(_table(
-            f"Digits: {about['coalitions']} coalitions of 10 contributors retrained with {about['seeds']} seed(s); "
-            f"the noise contributor's true share is {about['noise_of_truth']:.3f}",
-            about["methods"], goals.DIGITS_COLUMNS,
-        ))  # fmt: skip
+        console.print(
+            _table(
+                f"Digits: {about['coalitions']} coalitions of 10 contributors retrained with {about['seeds']} seed(s); "
+                f"the noise contributor's true share is {about['noise_of_truth']:.3f}",
+                about["methods"],
+                goals.DIGITS_COLUMNS,
+            )
+        )
     if "text" in found:
         about = found["text"]
-        console.print(_table(
-            f"Text: {about['parameters']:,} parameters, {about['items']:,} items, 20 contributors; "
-            f"{about['coalitions']['reported_on']} retrained coalitions that chose nothing; held-out / own generations",
-            about["methods"], goals.TEXT_COLUMNS,
-        ))  # fmt: skip
+        console.print(
+            _table(
+                f"Text: {about['parameters']:,} parameters, {about['items']:,} items, 20 contributors; "
+                f"{about['coalitions']['reported_on']} retrained coalitions that chose nothing; "
+                f"held-out / own generations",
+                about["methods"],
+                goals.TEXT_COLUMNS,
+            )
+        )
     found["goals"] = goals.judge(found)
     console.print(_goals(found["goals"]))
     console.print(f"{found['seconds']:.0f} s; {found['machine']}")

@@ -123,9 +123,10 @@ def _judge_text(rows: dict[str, Any], goal: Callable[..., None]) -> None:
     agreement = [fast[key] for key in _both("coalition_lds")]
     is_good = _reached(agreement, LDS_OF_MIDPOINT)
     for cost, what, library, target in (
-        ("features", "feature pass", TRAKER, 8), ("features", "feature pass", DATTRI, 15),
+        ("features", "feature pass", TRAKER, 8),
+        ("features", "feature pass", DATTRI, 15),
         ("build", "whole build", TRAKER, 3),
-    ):  # fmt: skip
+    ):
         if library in rows:
             ratio, whole, of_all = (rows[library][cost] / row[cost] for row in (fast, rows[LINEAR], midpoint))
             told = (

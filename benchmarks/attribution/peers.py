@@ -183,9 +183,14 @@ def kronfluence(problem: Problem, directory: Path, *, damping: float | None = 1e
 
         def scores(name: str, asked: Any) -> Tensor:
             analyzer.compute_pairwise_scores(
-                name, "factors", asked, training, per_device_query_batch_size=BATCH, per_device_train_batch_size=256,
+                name,
+                "factors",
+                asked,
+                training,
+                per_device_query_batch_size=BATCH,
+                per_device_train_batch_size=256,
                 score_args=ScoreArguments(damping_factor=damping),
-            )  # fmt: skip
+            )
             found: Tensor = analyzer.load_pairwise_scores(name)["all_modules"]
             return found
 

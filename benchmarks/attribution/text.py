@@ -130,9 +130,16 @@ def _tokeniser(cache: Path, texts: Mapping[str, str]) -> sentencepiece.SentenceP
         written = io.BytesIO()
         lines = [line for text in texts.values() for line in text.splitlines() if line]
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines), model_writer=written, model_type="bpe", vocab_size=VOCABULARY,
-            character_coverage=0.995, bos_id=-1, eos_id=-1, num_threads=1, minloglevel=2,
-        )  # fmt: skip
+            sentence_iterator=iter(lines),
+            model_writer=written,
+            model_type="bpe",
+            vocab_size=VOCABULARY,
+            character_coverage=0.995,
+            bos_id=-1,
+            eos_id=-1,
+            num_threads=1,
+            minloglevel=2,
+        )
         path.write_bytes(written.getvalue())
     return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
 

@@ -64,9 +64,17 @@ class TextTruth:
     """Utilities of the queries under retrained models: coalitions to choose on and to report on, item halves."""
 
     def __init__(
-        self, corpus: text.Corpus, queries: tuple[Example, ...], cache: Path, *, chosen_on: int, reported_on: int,
-        item_halves: int, processes: int, progress: Progress,
-    ) -> None:  # fmt: skip
+        self,
+        corpus: text.Corpus,
+        queries: tuple[Example, ...],
+        cache: Path,
+        *,
+        chosen_on: int,
+        reported_on: int,
+        item_halves: int,
+        processes: int,
+        progress: Progress,
+    ) -> None:
         coalitions = text.coalitions_of(chosen_on + reported_on)
         subsets = [positions_of(corpus.owners, coalition) for coalition in coalitions]
         task = text.retraining(corpus, queries, subsets, seed=100)
@@ -97,9 +105,15 @@ def run(cache: Path, *, quick: bool, processes: int, progress: Progress) -> dict
     queries = (*corpus.held_out, *own)
     parts = {"held_out": slice(0, len(corpus.held_out)), "own": slice(len(corpus.held_out), None)}
     truth = TextTruth(
-        corpus, queries, cache, chosen_on=6 if quick else 20, reported_on=14 if quick else 60,
-        item_halves=0 if quick else 24, processes=processes, progress=progress,
-    )  # fmt: skip
+        corpus,
+        queries,
+        cache,
+        chosen_on=6 if quick else 20,
+        reported_on=14 if quick else 60,
+        item_halves=0 if quick else 24,
+        processes=processes,
+        progress=progress,
+    )
     model = LoadedModel(
         adapter=text.adapter_of(module),
         tokeniser=Texts(corpus),

@@ -22,9 +22,13 @@ from benchmarks.index import builds, goals, scores, worker
 from benchmarks.index.measures import alone, peak_rss
 
 PARTS: Mapping[str, Callable[..., dict[str, Any]]] = {
-    "query": scores.query, "scan": scores.scan, "changes": scores.changes, "build": builds.build,
-    "holders": builds.holders, "worker": worker.worker,
-}  # fmt: skip
+    "query": scores.query,
+    "scan": scores.scan,
+    "changes": scores.changes,
+    "build": builds.build,
+    "holders": builds.holders,
+    "worker": worker.worker,
+}
 
 
 def main() -> None:

@@ -36,11 +36,18 @@ def synthetic(directory: Path, *, items: int, holders: int, k: int) -> Any:
     sums.merge(directory, [f"part-{number}" for number in range(len(shards))])
     save_array(directory / MEAN_QUERY, np.zeros((1, k), dtype=np.float32))
     manifest = {
-        "format": FORMAT, "config": config.to_json(), "members": 0, "revision": 1, "removed_file": None,
-        "overlay": None, "shards": [shard.to_json() for shard in shards], "layers": [], "items_at_build": items,
+        "format": FORMAT,
+        "config": config.to_json(),
+        "members": 0,
+        "revision": 1,
+        "removed_file": None,
+        "overlay": None,
+        "shards": [shard.to_json() for shard in shards],
+        "layers": [],
+        "items_at_build": items,
         "added": {"items": 0, "energy_whole": 0.0, "energy_held": 0.0},
         "counts": {"items": items, "works": items, "holders": holders, "removed_items": 0},
-    }  # fmt: skip
+    }
     artefacts.write_manifest(directory, manifest, files_of(manifest))
     artefacts.drop_strangers(directory)
     return open_index(directory)

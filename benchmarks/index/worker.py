@@ -49,9 +49,15 @@ def _attribute(data: Path, generations: int, authors: int) -> dict[str, Any]:
     _, _, works = register_people(tuple(chosen))
     service = model_services.register_service(name="orator", at=at)
     version = model_versions.register_model_version(
-        service=service, name="orator-1", adapter="causal_lm", factory="demo", config={}, directory=data / "m",
-        trained_at=at, at=at,
-    )  # fmt: skip
+        service=service,
+        name="orator-1",
+        adapter="causal_lm",
+        factory="demo",
+        config={},
+        directory=data / "m",
+        trained_at=at,
+        at=at,
+    )
     items = [
         model_versions.NewItem(works[item.work].pk, ordinal, item.token_start, item.token_end)
         for ordinal, item in enumerate(cut.items)
@@ -66,7 +72,9 @@ def _attribute(data: Path, generations: int, authors: int) -> dict[str, Any]:
     for start in range(0, generations, 500):
         told = [
             {
-                "external_id": f"g{start + number}", "model_version": version.name, "occurred_at": at.isoformat(),
+                "external_id": f"g{start + number}",
+                "model_version": version.name,
+                "occurred_at": at.isoformat(),
                 "prompt": {"text": tokeniser.decode(example.tokens[: example.prompt_tokens])},
                 "output": {
                     "text": tokeniser.decode(example.tokens[example.prompt_tokens :]),
@@ -74,7 +82,7 @@ def _attribute(data: Path, generations: int, authors: int) -> dict[str, Any]:
                 },
             }
             for number, example in enumerate(outputs[start : start + 500])
-        ]  # fmt: skip
+        ]
         reported = reports.report_generations(service=service, generations=told, at=at)
         assert all(result.status == 201 for result in reported), reported[0]
     spent = dict.fromkeys(("gradients", "scores", "evidence"), 0.0)
@@ -89,10 +97,12 @@ def _attribute(data: Path, generations: int, authors: int) -> dict[str, Any]:
     assert done == generations
     spent["rows"] = cpu - sum(spent.values())
     return {
-        "index_items": len(cut.items), "build_cpu_seconds": round(built, 1),
-        "per_cpu_second": round(done / cpu, 1), "per_second": round(done / wall, 1),
+        "index_items": len(cut.items),
+        "build_cpu_seconds": round(built, 1),
+        "per_cpu_second": round(done / cpu, 1),
+        "per_second": round(done / wall, 1),
         "ms_a_generation": {name: round(1000 * seconds / done, 3) for name, seconds in spent.items()},
-    }  # fmt: skip
+    }
 
 
 class Timed:

@@ -19,10 +19,15 @@ from benchmarks.ledgers.peer import prepare
 from benchmarks.ledgers.workload import GROSS, Meter, Workload
 
 SETTINGS = {
-    "INSTALLED_APPS": ["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.sessions",
-                       "django_ledger"],
-    "LOGIN_URL": "/", "ROOT_URLCONF": "django_ledger.urls",
-}  # fmt: skip
+    "INSTALLED_APPS": [
+        "django.contrib.contenttypes",
+        "django.contrib.auth",
+        "django.contrib.sessions",
+        "django_ledger",
+    ],
+    "LOGIN_URL": "/",
+    "ROOT_URLCONF": "django_ledger.urls",
+}
 
 
 def open_accounts(n: int) -> tuple[Any, list[Any], Any]:
@@ -39,11 +44,18 @@ def open_accounts(n: int) -> tuple[Any, list[Any], Any]:
     parent = first.get_parent()
     rows = [
         account(
-            code=str(2000000 + i), name=f"a{i}", role="lia_cl_other", balance_type="credit", active=True,
-            coa_model=chart, depth=first.depth, numchild=0, path=account._get_path(parent.path, first.depth, i + 1),
+            code=str(2000000 + i),
+            name=f"a{i}",
+            role="lia_cl_other",
+            balance_type="credit",
+            active=True,
+            coa_model=chart,
+            depth=first.depth,
+            numchild=0,
+            path=account._get_path(parent.path, first.depth, i + 1),
         )
         for i in range(1, n)
-    ]  # fmt: skip
+    ]
     account.objects.bulk_create(rows, batch_size=5000)
     account.objects.filter(pk=parent.pk).update(numchild=n)
     ledger = entity.create_ledger(name="bench", posted=True)

@@ -21,9 +21,13 @@ from benchmarks.ledgers.workload import GROSS, Meter, Workload
 
 SETTINGS = {
     "INSTALLED_APPS": ["django.contrib.contenttypes", "django.contrib.auth", "mptt", "hordak"],
-    "HORDAK_DECIMAL_PLACES": 2, "HORDAK_MAX_DIGITS": 20, "HORDAK_INTERNAL_CURRENCY": "USD", "DEFAULT_CURRENCY": "USD",
-    "HORDAK_CURRENCIES": ["USD"], "CURRENCIES": ["USD"],
-}  # fmt: skip
+    "HORDAK_DECIMAL_PLACES": 2,
+    "HORDAK_MAX_DIGITS": 20,
+    "HORDAK_INTERNAL_CURRENCY": "USD",
+    "DEFAULT_CURRENCY": "USD",
+    "HORDAK_CURRENCIES": ["USD"],
+    "CURRENCIES": ["USD"],
+}
 BULK = 5000
 
 

@@ -21,11 +21,15 @@ def prepare(address: str, **settings_of_the_peer: Any) -> None:
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         DATABASES={
             "default": {
-                "ENGINE": "django.db.backends.postgresql", "NAME": parts.path.lstrip("/"), "HOST": host,
-                "USER": parts.username or "", "PASSWORD": parts.password or "", "PORT": str(parts.port or ""),
+                "ENGINE": "django.db.backends.postgresql",
+                "NAME": parts.path.lstrip("/"),
+                "HOST": host,
+                "USER": parts.username or "",
+                "PASSWORD": parts.password or "",
+                "PORT": str(parts.port or ""),
             }
         },
         **settings_of_the_peer,
-    )  # fmt: skip
+    )
     django.setup()
     call_command("migrate", verbosity=0, interactive=False)

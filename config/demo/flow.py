@@ -146,9 +146,12 @@ class Demo:
         """A user with an address that is known to be theirs; for staff, with a second factor."""
         login = self.logins[person.email]
         user = register_user(
-            email=person.email, password=login.password, name=person.name, roles=person.roles,
+            email=person.email,
+            password=login.password,
+            name=person.name,
+            roles=person.roles,
             at=self.calendar.registered_at,
-        )  # fmt: skip
+        )
         if person.roles:
             enrol_totp(user=user, secret=login.totp_secret)
         return user
@@ -339,17 +342,27 @@ class Demo:
             service = model_services.register_service(name="State of the Union writer", at=self.calendar.trained_at)
             periods.open_periods(at=self.calendar.now)
             plan = plans.propose_plan(
-                by=maker, currency=CURRENCY, effective_from=at, at=at,
+                by=maker,
+                currency=CURRENCY,
+                effective_from=at,
+                at=at,
                 terms={
-                    "basis": "price", "price": parse_amount(PRICE, CURRENCY), "take_ppb": PPB // 5,
-                    "floor_ppb": PPB // 5, "note": "A fifth to the platform, a fifth to the floor.",
+                    "basis": "price",
+                    "price": parse_amount(PRICE, CURRENCY),
+                    "take_ppb": PPB // 5,
+                    "floor_ppb": PPB // 5,
+                    "note": "A fifth to the platform, a fifth to the floor.",
                 },
-            )  # fmt: skip
+            )
             plans.adopt_plan(plan=plan, by=checker, at=at)
             verbs.post_verb(
-                verb="prefund_service", service=service, currency=CURRENCY, reference="bank transfer 1", at=at,
+                verb="prefund_service",
+                service=service,
+                currency=CURRENCY,
+                reference="bank transfer 1",
+                at=at,
                 amount=self.generations * parse_amount(PRICE, CURRENCY),
-            )  # fmt: skip
+            )
             verbs.post_verb(
                 verb="capital", amount=parse_amount("1000", CURRENCY), currency=CURRENCY, reference="founding", at=at
             )
@@ -449,17 +462,27 @@ class Demo:
         seen = Presence(mfa_age_seconds=0, request_id="demo")
         with self.stages.stage("approve"):
             policies.adopt_policy(
-                currency=CURRENCY, minimum_minor=THRESHOLD_MINOR, maturity_days=0, bank_change_days=0, by=maker,
-                approved_by=checker, at=timezone.now(), seen=seen,
-            )  # fmt: skip
+                currency=CURRENCY,
+                minimum_minor=THRESHOLD_MINOR,
+                maturity_days=0,
+                bank_change_days=0,
+                by=maker,
+                approved_by=checker,
+                at=timezone.now(),
+                seen=seen,
+            )
             funding.fund_platform(currency=CURRENCY, amount_minor=10_000, by=maker, at=timezone.now(), seen=seen)
             run = building.build_run(currency=CURRENCY, cut_off=timezone.now(), by=maker, at=timezone.now(), seen=seen)
             run = runs.submit_run(run=run, by=maker, at=timezone.now(), seen=seen)
             assert run.content_hash is not None
             return approval.approve_run(
-                run=run, by=checker, typed_total=run.total_minor, content_hash=bytes(run.content_hash),
-                at=timezone.now(), seen=seen,
-            )  # fmt: skip
+                run=run,
+                by=checker,
+                typed_total=run.total_minor,
+                content_hash=bytes(run.content_hash),
+                at=timezone.now(),
+                seen=seen,
+            )
 
     def execute_run(self, run: PayoutRun) -> None:
         seen = Presence(mfa_age_seconds=0, request_id="demo")

@@ -387,9 +387,12 @@ def _adapter(module: StyledGPT) -> CausalLM:
     # The head is left out: it holds a third of the parameters and lowers the agreement with retraining. Positions are
     # read as a weight, which no hook sees.
     return CausalLM(
-        module, vocabulary=module.shape.vocabulary, context=module.shape.context,
-        also_traced=("embedding",), left_out=("head", "positions"),
-    )  # fmt: skip
+        module,
+        vocabulary=module.shape.vocabulary,
+        context=module.shape.context,
+        also_traced=("embedding",),
+        left_out=("head", "positions"),
+    )
 
 
 def _sample_own(module: StyledGPT, tokeniser: Tokeniser, directory: Path, count: int, seed: int) -> list[Example]:

@@ -196,8 +196,15 @@ def sandbox(port: int, *, port_of_web: int) -> Program:
     return Program(
         "sandbox",
         [
-            sys.executable, str(MANAGE), "sandbox", "--port", str(port), "--webhook", webhooks,
-            "--connect-webhook", f"{webhooks}connect/",
+            sys.executable,
+            str(MANAGE),
+            "sandbox",
+            "--port",
+            str(port),
+            "--webhook",
+            webhooks,
+            "--connect-webhook",
+            f"{webhooks}connect/",
         ],
         ready_url=f"http://{THIS_MACHINE}:{port}/",
-    )  # fmt: skip
+    )

@@ -234,9 +234,17 @@ def _initialise_cluster(binaries: Path, cluster: Path, log: Path) -> None:
     shutil.rmtree(building, ignore_errors=True)
     shutil.rmtree(cluster, ignore_errors=True)
     command = [
-        *_unprivileged(), str(binaries / "initdb"), "-D", str(building), "-U", SUPERUSER,
-        "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions",
-    ]  # fmt: skip
+        *_unprivileged(),
+        str(binaries / "initdb"),
+        "-D",
+        str(building),
+        "-U",
+        SUPERUSER,
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-instructions",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if done.returncode != 0:
         log.write_text(done.stdout + done.stderr)

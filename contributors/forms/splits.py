@@ -26,9 +26,11 @@ class ShareField(forms.DecimalField):
 
 class SplitForm(forms.Form):
     effective_from = forms.DateField(
-        label="From", required=False, widget=DateInput(),
+        label="From",
+        required=False,
+        widget=DateInput(),
         help_text="From the moment at which the last co-author agrees, if left empty or past by then.",
-    )  # fmt: skip
+    )
     note = forms.CharField(required=False, max_length=300, help_text="Your co-authors read this.")
 
 
@@ -65,9 +67,10 @@ class ContestForm(forms.Form):
     )
     share = ShareField(label="How much of the whole, per cent", help_text="Your part of it, as you see it.")
     reason = forms.CharField(
-        max_length=1000, widget=forms.Textarea(attrs={"rows": 5}),
+        max_length=1000,
+        widget=forms.Textarea(attrs={"rows": 5}),
         help_text="Your co-author and the deciding person read this.",
-    )  # fmt: skip
+    )
 
     def __init__(self, others: QuerySet[Contributor], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

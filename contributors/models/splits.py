@@ -227,7 +227,8 @@ class SplitDispute(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["holder", "claimant", "against"], condition=Q(state="open"),
+                fields=["holder", "claimant", "against"],
+                condition=Q(state="open"),
                 name="a_share_is_contested_once_by_each",
             ),
             models.CheckConstraint(
@@ -244,7 +245,7 @@ class SplitDispute(models.Model):
                 condition=Q(state__in=["open", "withdrawn"]) | ~Q(decided_by=F("raised_by")),
                 name="a_contest_is_decided_by_somebody_else",
             ),
-        ]  # fmt: skip
+        ]
         triggers = [
             pgtrigger.Protect(name="a_contest_is_never_deleted", operation=pgtrigger.Delete),
             pgtrigger.ReadOnly(
@@ -252,10 +253,11 @@ class SplitDispute(models.Model):
                 fields=["holder", "claimant", "against", "ppb", "reason", "raised_by", "raised_at"],
             ),
             pgtrigger.Protect(
-                name="a_decided_contest_stands", operation=pgtrigger.Update,
+                name="a_decided_contest_stands",
+                operation=pgtrigger.Update,
                 condition=pgtrigger.Q(old__state__df="open"),
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"{self.claimant} claims {self.ppb} ppb of {self.holder} from {self.against}"

@@ -33,9 +33,17 @@ def grant_consent(
 ) -> Consent:
     """Record one statement about all works of a contributor, one dataset or one work."""
     return grant_consents(
-        contributor=contributor, scopes=[scope], value=value, dataset=dataset, work=work, valid_from=valid_from,
-        valid_to=valid_to, by=by, source=source, at=at,
-    )[0]  # fmt: skip
+        contributor=contributor,
+        scopes=[scope],
+        value=value,
+        dataset=dataset,
+        work=work,
+        valid_from=valid_from,
+        valid_to=valid_to,
+        by=by,
+        source=source,
+        at=at,
+    )[0]
 
 
 @transaction.atomic
@@ -77,9 +85,17 @@ def grant_consents(
     statements = []
     for scope in dict.fromkeys(scopes):
         statement = Consent(
-            contributor=contributor, dataset=dataset, work=work, scope=scope, value=value, valid_from=valid_from,
-            valid_to=valid_to, recorded_at=at, recorded_by=by, source=source.strip(),
-        )  # fmt: skip
+            contributor=contributor,
+            dataset=dataset,
+            work=work,
+            scope=scope,
+            value=value,
+            valid_from=valid_from,
+            valid_to=valid_to,
+            recorded_at=at,
+            recorded_by=by,
+            source=source.strip(),
+        )
         statement.evidence_sha256 = _evidence(statement)
         statement.save(force_insert=True)
         statements.append(statement)
@@ -115,9 +131,15 @@ def withdraw_consent(
 ) -> Consent:
     """Refuse one scope from `valid_from` on, until something else is said."""
     return withdraw_consents(
-        contributor=contributor, scopes=[scope], dataset=dataset, work=work, valid_from=valid_from, by=by, at=at,
+        contributor=contributor,
+        scopes=[scope],
+        dataset=dataset,
+        work=work,
+        valid_from=valid_from,
+        by=by,
+        at=at,
         source=source,
-    )[0]  # fmt: skip
+    )[0]
 
 
 @transaction.atomic
@@ -146,9 +168,16 @@ def withdraw_consents(
             label = Consent.Scope(scope).label
             raise UnableToRecordConsent(f"“{label}” is already refused since {standing.valid_from:%Y-%m-%d %H:%M} UTC.")
     return grant_consents(
-        contributor=contributor, scopes=scopes, value=Consent.Value.DENY, dataset=dataset, work=work,
-        valid_from=valid_from, by=by, source=source, at=at,
-    )  # fmt: skip
+        contributor=contributor,
+        scopes=scopes,
+        value=Consent.Value.DENY,
+        dataset=dataset,
+        work=work,
+        valid_from=valid_from,
+        by=by,
+        source=source,
+        at=at,
+    )
 
 
 def _evidence(statement: Consent) -> bytes:

@@ -77,9 +77,14 @@ def propose_link(*, contributors: Sequence[Contributor], reason: str, by: User, 
 def dismiss_suspicion(*, contributors: Sequence[Contributor], reason: str, by: User, at: datetime) -> ContributorLink:
     """Write down that these accounts are of different people, so that nobody has to look at them again."""
     return _create(
-        contributors, reason=_check(contributors, reason, by), proposed_by=by, proposed_at=at, state=State.REFUSED,
-        decided_by=by, decided_at=at,
-    )  # fmt: skip
+        contributors,
+        reason=_check(contributors, reason, by),
+        proposed_by=by,
+        proposed_at=at,
+        state=State.REFUSED,
+        decided_by=by,
+        decided_at=at,
+    )
 
 
 @transaction.atomic
@@ -89,8 +94,11 @@ def propose_end_of_link(*, link: ContributorLink, reason: str, by: User, at: dat
     if fresh.state != State.IN_FORCE:
         raise UnableToDecideLink(f"Only a link in force can end; this one is: {fresh.get_state_display().lower()}.")
     fresh.state, fresh.end_reason, fresh.end_proposed_by, fresh.end_proposed_at = (
-        State.ENDING, _check_reason(reason, by), by, at,
-    )  # fmt: skip
+        State.ENDING,
+        _check_reason(reason, by),
+        by,
+        at,
+    )
     fresh.save(update_fields=["state", "end_reason", "end_proposed_by", "end_proposed_at"])
     return fresh
 

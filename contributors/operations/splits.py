@@ -91,9 +91,14 @@ def propose_split_sheet(
     if (open_ones.filter(work=work) if work else open_ones.filter(holder=owner, work=None)).exists():
         raise UnableToProposeSplit("Another proposal waits for its answers; it has to be answered or taken back first.")
     proposal = SplitProposal.objects.create(
-        holder=owner, work=work, effective_from=effective_from, note=note.strip()[:300], proposed_for=contributor,
-        proposed_by=by, proposed_at=at,
-    )  # fmt: skip
+        holder=owner,
+        work=work,
+        effective_from=effective_from,
+        note=note.strip()[:300],
+        proposed_for=contributor,
+        proposed_by=by,
+        proposed_at=at,
+    )
     asked = dict.fromkeys(_with_a_say(owner, at), 0) | {c.pk: ppb for c, ppb in parts.items()}
     SplitProposalPart.objects.bulk_create(
         SplitProposalPart(proposal=proposal, contributor_id=pk, ppb=ppb) for pk, ppb in asked.items()

@@ -109,11 +109,18 @@ def register_works(
         owner = holder or dataset.contributor.holders.get(is_default=True)
         registered = Work.objects.bulk_create(
             Work(
-                dataset=dataset, holder=owner, title=new.title.strip(), modality=new.modality, sha256=digest,
-                size_bytes=len(new.content), published_on=new.published_on, fingerprint=signature, created_at=at,
+                dataset=dataset,
+                holder=owner,
+                title=new.title.strip(),
+                modality=new.modality,
+                sha256=digest,
+                size_bytes=len(new.content),
+                published_on=new.published_on,
+                fingerprint=signature,
+                created_at=at,
             )
             for new, digest, signature in zip(works, digests, signatures, strict=True)
-        )  # fmt: skip
+        )
         _write_bands(registered)
         pairs = DuplicatePair.objects.bulk_create([*_exact_pairs(registered, at), *_near_pairs(registered, at)])
         _join_clusters(pairs, registered, at)

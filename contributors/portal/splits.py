@@ -98,17 +98,24 @@ def _propose(request: ContributorRequest, *, holder: Holder | None, work: Work |
     at = timezone.now()
     owner = holder or (work.holder if work else None)
     assert owner is not None
-    names = [{"contributor": name, "share": f"{ppb / 10**7:.7f}".rstrip("0").rstrip(".")} for name, ppb in
-             named_split(owner, at)]  # fmt: skip
+    names = [
+        {"contributor": name, "share": f"{ppb / 10**7:.7f}".rstrip("0").rstrip(".")}
+        for name, ppb in named_split(owner, at)
+    ]
     form = SplitForm(request.POST or None)
     parts = SplitParts(request.POST or None, prefix="part", initial=names)
     if request.method == "POST" and form.is_valid() and parts.is_valid():
         try:
             made = propose_split_sheet(
-                contributor=request.contributor, holder=holder, work=work, parts=_parts(parts),
-                effective_from=begin(form.cleaned_data["effective_from"], at), by=request.user, at=at,
+                contributor=request.contributor,
+                holder=holder,
+                work=work,
+                parts=_parts(parts),
+                effective_from=begin(form.cleaned_data["effective_from"], at),
+                by=request.user,
+                at=at,
                 note=form.cleaned_data["note"],
-            )  # fmt: skip
+            )
         except (UnableToProposeSplit, forms.ValidationError) as error:
             form.add_error(None, error if isinstance(error, forms.ValidationError) else str(error))
         else:
@@ -165,9 +172,14 @@ def contest(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             contest_share(
-                holder=holder, claimant=request.contributor, against=form.cleaned_data["against"],
-                ppb=form.cleaned_data["share"], reason=form.cleaned_data["reason"], by=request.user, at=at,
-            )  # fmt: skip
+                holder=holder,
+                claimant=request.contributor,
+                against=form.cleaned_data["against"],
+                ppb=form.cleaned_data["share"],
+                reason=form.cleaned_data["reason"],
+                by=request.user,
+                at=at,
+            )
         except UnableToContestShare as error:
             form.add_error(None, str(error))
         else:

@@ -84,8 +84,11 @@ def content(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
 
 
 _KINDS = (
-    (b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"RIFF", "image/webp"),
-)  # fmt: skip
+    (b"\x89PNG", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"RIFF", "image/webp"),
+)
 
 
 @contributor_required(change=True)

@@ -49,9 +49,12 @@ def main() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as directory:
         for attributor in ("encoder", "lexical"):
             index = scorers.build(
-                Path(directory) / attributor, model=model, items=items, mean_of=[chunk for _, chunk in outputs],
+                Path(directory) / attributor,
+                model=model,
+                items=items,
+                mean_of=[chunk for _, chunk in outputs],
                 config=IndexConfig(attributor=attributor),
-            )  # fmt: skip
+            )
             specific = index.score(index.embed([chunk for _, chunk in outputs])).specific
             firsts = [index.holder_ids[place] for place in specific.argmax(1)]
             own = sum(first == author for first, (author, _) in zip(firsts, outputs, strict=True)) / len(outputs)

@@ -76,9 +76,12 @@ def main() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as directory:
         queries = [adapter.example(picture) for picture in drawn]
         index = scorers.build(
-            Path(directory) / "index", model=model, items=items, mean_of=queries,
+            Path(directory) / "index",
+            model=model,
+            items=items,
+            mean_of=queries,
             config=IndexConfig(k=128, fit_items=500, pca_items=1_200),
-        )  # fmt: skip
+        )
         scores = index.score(index.embed(queries))
     first = torch.tensor(scores.specific).argmax(1)
     hit = float((torch.tensor(scores.holder_ids)[first] == classes // 2).float().mean())

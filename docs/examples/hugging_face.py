@@ -67,9 +67,12 @@ def main() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as directory:
         for attributor in ("midpoint", "hybrid"):
             index = scorers.build(
-                Path(directory) / attributor, model=model, items=items, mean_of=[chunk for _, chunk in held_out],
+                Path(directory) / attributor,
+                model=model,
+                items=items,
+                mean_of=[chunk for _, chunk in held_out],
                 config=IndexConfig(attributor=attributor, k=128),
-            )  # fmt: skip
+            )
             specific = index.score(index.embed([chunk for _, chunk in held_out])).specific
             hits = [
                 index.holder_ids[row.argmax()] == author for row, (author, _) in zip(specific, held_out, strict=True)

@@ -98,10 +98,17 @@ class Build:
         """Steps of one stage do not need each other; every stage needs all those before it."""
         members, (fit, sample, shards) = self.plan["members"], self._counts()
         counts = {
-            "moments": (members, fit), "eigenvectors": (members, 1), "squares": (members, fit), "factors": (members, 1),
-            "sample": (members, sample), "basis": (members, 1), "items": (1, shards), "mean": (1, 1),
-            "sums": (1, shards), "finish": (1, 1),
-        }  # fmt: skip
+            "moments": (members, fit),
+            "eigenvectors": (members, 1),
+            "squares": (members, fit),
+            "factors": (members, 1),
+            "sample": (members, sample),
+            "basis": (members, 1),
+            "items": (1, shards),
+            "mean": (1, 1),
+            "sums": (1, shards),
+            "finish": (1, 1),
+        }
         return [
             [Step(stage, *place) for place in itertools.product(*(range(count) for count in counts[stage]))]
             for stage in STAGES
@@ -146,9 +153,13 @@ class Build:
     # --- the steps ----------------------------------------------------------------------------------------------------
     def _moments(self, step: Step, report: Progress) -> None:
         found = ensemble.moments(
-            self.model, self._state(step), self.config, self._fit_part(step), seed=self._seed(step),
+            self.model,
+            self._state(step),
+            self.config,
+            self._fit_part(step),
+            seed=self._seed(step),
             progress=self._told(step, "factors", len(self._fit_positions), report),
-        )  # fmt: skip
+        )
         self._save(step, found)
 
     def _eigenvectors(self, step: Step, report: Progress) -> None:
@@ -156,9 +167,14 @@ class Build:
 
     def _squares(self, step: Step, report: Progress) -> None:
         found = ensemble.squares(
-            self.model, self._state(step), self.config, self._fit_part(step), self._load("eigenvectors", step.member),
-            seed=self._seed(step), progress=self._told(step, "eigenvalues", len(self._fit_positions), report),
-        )  # fmt: skip
+            self.model,
+            self._state(step),
+            self.config,
+            self._fit_part(step),
+            self._load("eigenvectors", step.member),
+            seed=self._seed(step),
+            progress=self._told(step, "eigenvalues", len(self._fit_positions), report),
+        )
         self._save(step, found)
 
     def _factors(self, step: Step, report: Progress) -> None:
@@ -168,10 +184,13 @@ class Build:
     def _sample(self, step: Step, report: Progress) -> None:
         positions = self._sample_positions
         found = ensemble.whitened(
-            self.model, self._state(step), self.config, self._load("factors", step.member),
+            self.model,
+            self._state(step),
+            self.config,
+            self._load("factors", step.member),
             self.examples(self._part(positions, step.part)),
             progress=self._told(step, "features", len(positions), report),
-        )  # fmt: skip
+        )
         save_array(self.draft / self._sign(step), found.numpy())
 
     def _basis(self, step: Step, report: Progress) -> None:

@@ -17,10 +17,18 @@ from typing import Any
 COMMON = frozenset({"attributor", "batch", "seed"})
 _GRADIENT = frozenset(
     {
-        "damping", "nodes", "coordinates", "k", "fit_items", "pca_items", "left_out", "precision", "part_items",
+        "damping",
+        "nodes",
+        "coordinates",
+        "k",
+        "fit_items",
+        "pca_items",
+        "left_out",
+        "precision",
+        "part_items",
         "shard_items",
     }
-)  # fmt: skip
+)
 _LEXICAL = frozenset({"terms", "ngrams", "buckets", "spread_items"})
 READ_BY: Mapping[str, frozenset[str]] = {
     "midpoint": _GRADIENT,

@@ -340,10 +340,13 @@ def _append(index: Index, items: Sequence[IndexItem], first: int, energy: Energy
         found = index.embed_items(source.examples(chosen.tolist()), report, energy)
         shards.append(
             write_shard(
-                index.path, f"items-{first + len(shards):05d}", found, labels[:, chosen],
+                index.path,
+                f"items-{first + len(shards):05d}",
+                found,
+                labels[:, chosen],
                 divisor=index.manifest["items_at_build"],
             )
-        )  # fmt: skip
+        )
     return shards
 
 

@@ -48,8 +48,12 @@ __all__ = [
 ]
 
 _BY_ATTRIBUTOR = {
-    "midpoint": reader, "lexical": lexical, "hybrid": hybrid, "encoder": supplied, "pushed": supplied,
-}  # fmt: skip
+    "midpoint": reader,
+    "lexical": lexical,
+    "hybrid": hybrid,
+    "encoder": supplied,
+    "pushed": supplied,
+}
 _BY_FORMAT = {module.FORMAT: module for module in _BY_ATTRIBUTOR.values()}
 
 

@@ -159,9 +159,12 @@ class UnableToReadReceipt(Exception):
             assert month.closed_at is not None, "a month is archived after it was closed"
             words += f", {month.code}, after the month was closed on {dates.day(month.closed_at)}"
             self.members = {
-                "period": month.code, "closed_at": month.closed_at, "sealed_at": month.sealed_at,
-                "root": month.root_hex or None, "roots": reverse("ledger:roots_json"),
-            }  # fmt: skip
+                "period": month.code,
+                "closed_at": month.closed_at,
+                "sealed_at": month.sealed_at,
+                "root": month.root_hex or None,
+                "roots": reverse("ledger:roots_json"),
+            }
         super().__init__(f"{words}. Its credits stand in the journal under the month's published root.")
 
 

@@ -146,9 +146,12 @@ def _cancel_context(found: AdvanceProposal, user: User) -> dict[str, Any]:
 def cancellation_new(request: HttpRequest, advance_id: int) -> HttpResponse:
     try:
         propose_cancellation(
-            advance=_found(advance_id), way=request.POST.get("way", ""), reason=request.POST.get("reason", ""),
-            by=user_of(request), at=timezone.now(),
-        )  # fmt: skip
+            advance=_found(advance_id),
+            way=request.POST.get("way", ""),
+            reason=request.POST.get("reason", ""),
+            by=user_of(request),
+            at=timezone.now(),
+        )
         messages.success(request, "Proposed. Nothing changes until somebody else does it.")
     except UnableToCancelAdvance as error:
         messages.error(request, str(error))

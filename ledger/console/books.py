@@ -170,9 +170,13 @@ def entry(request: HttpRequest, entry_id: int) -> HttpResponse:
 def _shown(line: Line, owners: dict[str, str]) -> ShownLine:
     account = line.account
     return ShownLine(
-        account, kind_title(account.kind), owners[account.owner], account.asset.code, line.amount,
+        account,
+        kind_title(account.kind),
+        owners[account.owner],
+        account.asset.code,
+        line.amount,
         normal_sign(account.kind) * line.balance_after,
-    )  # fmt: skip
+    )
 
 
 @staff_required(*READERS)

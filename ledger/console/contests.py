@@ -49,9 +49,12 @@ def contest(request: HttpRequest, dispute_id: int) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             decide_contest(
-                dispute=found, upheld=form.cleaned_data["decision"] == "upheld", answer=form.cleaned_data["words"],
-                by=user, at=timezone.now(),
-            )  # fmt: skip
+                dispute=found,
+                upheld=form.cleaned_data["decision"] == "upheld",
+                answer=form.cleaned_data["words"],
+                by=user,
+                at=timezone.now(),
+            )
         except (UnableToSettleClaim, UnableToContestShare) as error:
             form.add_error(None, str(error))
         else:

@@ -123,9 +123,12 @@ def propose(request: HttpRequest, contract_id: int) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             made = propose_terms(
-                contract=found, effective_from=date.fromisoformat(form.cleaned_data["effective_from"]),
-                by=user_of(request), at=timezone.now(), terms=form.terms(),
-            )  # fmt: skip
+                contract=found,
+                effective_from=date.fromisoformat(form.cleaned_data["effective_from"]),
+                by=user_of(request),
+                at=timezone.now(),
+                terms=form.terms(),
+            )
         except UnableToProposeTerms as error:
             form.add_error(None, str(error))
         else:

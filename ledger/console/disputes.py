@@ -54,9 +54,12 @@ def answer(request: HttpRequest, dispute_id: int) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             answer_dispute(
-                dispute=found, upheld=form.cleaned_data["decision"] == "upheld", words=form.cleaned_data["words"],
-                by=user, at=timezone.now(),
-            )  # fmt: skip
+                dispute=found,
+                upheld=form.cleaned_data["decision"] == "upheld",
+                words=form.cleaned_data["words"],
+                by=user,
+                at=timezone.now(),
+            )
         except UnableToAnswerDispute as error:
             form.add_error(None, str(error))
         else:

@@ -23,9 +23,14 @@ from people.console.guard import recently_authenticated, staff_required, user_of
 
 READERS = ("finance_maker", "finance_checker", "compliance", "auditor", "admin")
 STATE_TONES = {
-    "received": "info", "attributed": "info", "accrued": "good", "voided": "neutral", "refused": "warn",
-    "unattributable": "warn", "archived": "neutral",
-}  # fmt: skip
+    "received": "info",
+    "attributed": "info",
+    "accrued": "good",
+    "voided": "neutral",
+    "refused": "warn",
+    "unattributable": "warn",
+    "archived": "neutral",
+}
 RESTATEMENT_TONES = {"proposed": "info", "running": "warn", "done": "good", "rejected": "neutral"}
 VOID_TONES = {"proposed": "info", "voided": "good", "rejected": "neutral"}
 

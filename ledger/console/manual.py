@@ -62,9 +62,12 @@ def manual_entry_new(request: HttpRequest) -> HttpResponse:
         if read is not None:
             try:
                 made = manual.propose_manual_entry(
-                    lines=read, reason=form.cleaned_data["reason"], reference=form.cleaned_data["reference"],
-                    by=user_of(request), at=timezone.now(),
-                )  # fmt: skip
+                    lines=read,
+                    reason=form.cleaned_data["reason"],
+                    reference=form.cleaned_data["reference"],
+                    by=user_of(request),
+                    at=timezone.now(),
+                )
             except (manual.UnableToProposeManualEntry, UnableToPost) as error:
                 form.add_error(None, str(error))
             else:

@@ -16,7 +16,7 @@ from ledger.console.books import READERS
 from ledger.models import Period
 from ledger.operations.accruals import UnableToAccrue
 from ledger.operations.closing import UnableToClose, close_period
-from ledger.operations.sealing import UnableToSeal, seal_period  # fmt: skip
+from ledger.operations.sealing import UnableToSeal, seal_period
 from ledger.queries import books
 from people.console.guard import recently_authenticated, staff_required, user_of
 

@@ -69,9 +69,12 @@ def propose(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             made = propose_plan(
-                by=user_of(request), currency=form.cleaned_data["currency"], at=timezone.now(), terms=form.terms(),
+                by=user_of(request),
+                currency=form.cleaned_data["currency"],
+                at=timezone.now(),
+                terms=form.terms(),
                 effective_from=datetime.combine(form.cleaned_data["effective_from"], time(), tzinfo=UTC),
-            )  # fmt: skip
+            )
         except UnableToProposePlan as error:
             form.add_error(None, str(error))
         else:
@@ -250,9 +253,13 @@ def propose_pool(request: HttpRequest, plan_id: int) -> HttpResponse:
         return _plan_page(request, found, form)
     try:
         pools_operations.propose_pool(
-            plan=found, period=Period.objects.get(pk=form.cleaned_data["month"]), amount=form.cleaned_data["amount"],
-            by=user_of(request), at=timezone.now(), note=form.cleaned_data["note"],
-        )  # fmt: skip
+            plan=found,
+            period=Period.objects.get(pk=form.cleaned_data["month"]),
+            amount=form.cleaned_data["amount"],
+            by=user_of(request),
+            at=timezone.now(),
+            note=form.cleaned_data["note"],
+        )
     except pools_operations.UnableToDeclarePool as error:
         form.add_error(None, str(error))
         return _plan_page(request, found, form)
@@ -297,9 +304,12 @@ def restatements(request: HttpRequest) -> HttpResponse:
         if form.is_valid():
             try:
                 corrections.propose_restatement(
-                    index=indexes.get(pk=form.cleaned_data["index"]), reason=form.cleaned_data["reason"], by=user,
-                    since=datetime.combine(form.cleaned_data["since"], time(), tzinfo=UTC), at=timezone.now(),
-                )  # fmt: skip
+                    index=indexes.get(pk=form.cleaned_data["index"]),
+                    reason=form.cleaned_data["reason"],
+                    by=user,
+                    since=datetime.combine(form.cleaned_data["since"], time(), tzinfo=UTC),
+                    at=timezone.now(),
+                )
             except corrections.UnableToRestate as error:
                 form.add_error(None, str(error))
             else:

@@ -59,9 +59,13 @@ def transaction_new(request: HttpRequest, key: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         with explained(request, silent=True) as refused:
             made = verb_proposals.propose_verb(
-                verb=key, reference=form.cleaned_data["reference"], note=form.cleaned_data["note"], by=user,
-                at=timezone.now(), **form.facts(),
-            )  # fmt: skip
+                verb=key,
+                reference=form.cleaned_data["reference"],
+                note=form.cleaned_data["note"],
+                by=user,
+                at=timezone.now(),
+                **form.facts(),
+            )
         if not refused:
             messages.success(request, "Proposed. Nothing is posted until somebody else approves it.")
             return redirect("ledger:transaction", made.pk)

@@ -25,9 +25,14 @@ FORMATS = {"beancount": "text/plain; charset=utf-8", "csv": csv.CONTENT_TYPE}
 CHUNK = 2_000
 # The root of beancount under which a kind of account stands, where the normal side does not tell it.
 ROOTS = {
-    "fees": "Expenses", "programme_cost": "Expenses", "platform_fee": "Income", "fx_gain_loss": "Income",
-    "programme_equity": "Equity", "fx_clearing": "Equity", "suspense_cash": "Liabilities",
-}  # fmt: skip
+    "fees": "Expenses",
+    "programme_cost": "Expenses",
+    "platform_fee": "Income",
+    "fx_gain_loss": "Income",
+    "programme_equity": "Equity",
+    "fx_clearing": "Equity",
+    "suspense_cash": "Liabilities",
+}
 SIDE_ROOTS = {"D": "Assets", "C": "Liabilities"}
 CSV_COLUMNS = (
     "entry", "effective", "posted_at", "period", "earned_period", "kind", "reference", "rule", "reverses", "account",
@@ -151,9 +156,12 @@ def _rows(sql: str, parameters: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 def _lines(span: Span) -> Iterator[_Line]:
     parameters = {
-        "first": span.first, "last": span.last, "last_entry": span.last_entry,
-        "first_period": span.first.year * 100 + span.first.month, "last_period": span.last.year * 100 + span.last.month,
-    }  # fmt: skip
+        "first": span.first,
+        "last": span.last,
+        "last_entry": span.last_entry,
+        "first_period": span.first.year * 100 + span.first.month,
+        "last_period": span.last.year * 100 + span.last.month,
+    }
     return (_Line(*row) for row in _rows(_LINES, parameters))
 
 

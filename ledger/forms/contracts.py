@@ -52,13 +52,18 @@ class TermsForm(forms.Form):
         label="Guarantee paid by", help_text="A model service is billed for it with its next invoice."
     )
     recoup_order = forms.IntegerField(
-        label="Place in the recoupment order", min_value=0, max_value=1000, initial=100,
+        label="Place in the recoupment order",
+        min_value=0,
+        max_value=1000,
+        initial=100,
         help_text="Advances are earned back in this order, lower first; in one place, the oldest first.",
-    )  # fmt: skip
+    )
     recoup_group = forms.CharField(
-        label="Cross-collateral group", required=False, max_length=60,
+        label="Cross-collateral group",
+        required=False,
+        max_length=60,
         help_text="Contracts of one group may earn back each other's advances.",
-    )  # fmt: skip
+    )
     cross_recoup = forms.BooleanField(
         label="Other contracts of the group earn back this one's advances", required=False
     )
@@ -68,15 +73,21 @@ class TermsForm(forms.Form):
         help_text="The part of the rest held back at each close; empty for none.",
     )
     schedule = forms.CharField(
-        label="Release of the reserve", required=False, max_length=200,
+        label="Release of the reserve",
+        required=False,
+        max_length=200,
         help_text="Months after the close and per cent, such as “6: 50, 12: 50”. The parts sum to 100.",
-    )  # fmt: skip
+    )
     note = forms.CharField(required=False, max_length=300)
 
     def __init__(
-        self, *args: Any, months: Sequence[tuple[str, str]], holders: Sequence[tuple[str, str]],
-        services: Sequence[tuple[str, str]], **kwargs: Any,
-    ) -> None:  # fmt: skip
+        self,
+        *args: Any,
+        months: Sequence[tuple[str, str]],
+        holders: Sequence[tuple[str, str]],
+        services: Sequence[tuple[str, str]],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         for name, choices in {
             "effective_from": months,

@@ -12,9 +12,10 @@ from ledger.operations.corrections import REASON_CHARACTERS_MAX
 
 class RestateOneForm(forms.Form):
     reason = forms.CharField(
-        label="Why it is attributed again", max_length=REASON_CHARACTERS_MAX,
+        label="Why it is attributed again",
+        max_length=REASON_CHARACTERS_MAX,
         help_text="The approver reads this. It stays on record.",
-    )  # fmt: skip
+    )
 
     def __init__(self, data: Any = None) -> None:
         # Both forms stand on one page.
@@ -26,10 +27,11 @@ class VoidForm(forms.Form):
         label="Why it should not count", choices=[(value, label.capitalize()) for value, label in Void.Reason.choices]
     )
     detail = forms.CharField(
-        label="In your own words", max_length=REASON_CHARACTERS_MAX,
+        label="In your own words",
+        max_length=REASON_CHARACTERS_MAX,
         help_text="The person who asked for it, and the reason that the service did not do it. Contributors "
-                  "read it on their receipts.",
-    )  # fmt: skip
+        "read it on their receipts.",
+    )
 
     def __init__(self, data: Any = None) -> None:
         super().__init__(data, auto_id="void_%s")

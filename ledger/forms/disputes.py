@@ -16,9 +16,11 @@ class AnswerDisputeForm(forms.Form):
         widget=forms.RadioSelect,
     )
     words = forms.CharField(
-        label="Answer", max_length=WORDS_MAX, widget=forms.Textarea(attrs={"rows": 5}),
+        label="Answer",
+        max_length=WORDS_MAX,
+        widget=forms.Textarea(attrs={"rows": 5}),
         help_text="The contributor reads it on the receipt. Describe your checks and your findings.",
-    )  # fmt: skip
+    )
 
 
 class DecideContestForm(forms.Form):
@@ -30,6 +32,8 @@ class DecideContestForm(forms.Form):
         widget=forms.RadioSelect,
     )
     words = forms.CharField(
-        label="Answer", max_length=1000, widget=forms.Textarea(attrs={"rows": 5}),
+        label="Answer",
+        max_length=1000,
+        widget=forms.Textarea(attrs={"rows": 5}),
         help_text="Both co-authors read it. Describe your checks and your findings.",
-    )  # fmt: skip
+    )

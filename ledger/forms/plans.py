@@ -42,9 +42,11 @@ class PlanForm(forms.Form):
         label="Share of revenue, per cent", required=False, help_text="The part of the gross that a service reports."
     )
     pool = forms.CharField(
-        label="Pool of each month", required=False, max_length=40,
+        label="Pool of each month",
+        required=False,
+        max_length=40,
         help_text="Divided equally among the month's generations at its close. Empty: two people declare it.",
-    )  # fmt: skip
+    )
     pool_service = forms.ChoiceField(label="Pool paid by", required=False)
     take = PercentField(label="Platform take, per cent", help_text="Of the gross; below 100.")
     floor = PercentField(
@@ -52,12 +54,14 @@ class PlanForm(forms.Form):
     )
     floor_rule = forms.ChoiceField(
         choices=[(value, label.capitalize()) for value, label in RoyaltyPlan.FloorRule.choices],
-        widget=forms.RadioSelect, initial=RoyaltyPlan.FloorRule.GENERAL,
-    )  # fmt: skip
+        widget=forms.RadioSelect,
+        initial=RoyaltyPlan.FloorRule.GENERAL,
+    )
     general = PercentField(
-        label="Paid by general shares, per cent", required=False,
+        label="Paid by general shares, per cent",
+        required=False,
         help_text="The part of the direct pool that goes by general influence; usually none.",
-    )  # fmt: skip
+    )
     cap = PercentField(
         label="Cap, per cent", initial=100, help_text="The most that one contributor may take of a month's floor pool."
     )

@@ -16,9 +16,11 @@ class WithholdingForm(forms.Form):
         label="Withheld for", max_length=2, initial="US", help_text="ISO 3166 code of the country that has it withheld."
     )
     country = forms.CharField(
-        label="Payees of", max_length=2, required=False,
+        label="Payees of",
+        max_length=2,
+        required=False,
         help_text="Where they are resident for tax; empty for any other.",
-    )  # fmt: skip
+    )
     form = forms.ChoiceField(
         required=False,
         choices=list(TAX_FORMS.items()),

@@ -37,7 +37,8 @@ FIELDS: dict[str, Callable[[], forms.Field]] = {
         label="Out of", choices=[("yes", "The payable balance"), ("no", "This month's earnings, not payable yet")]
     ),
     "awards": lambda: forms.CharField(
-        max_length=2000, widget=forms.Textarea(attrs={"rows": 4}),
+        max_length=2000,
+        widget=forms.Textarea(attrs={"rows": 4}),
         help_text="One contributor a line, with the amount: “Ada Lovelace: 120.00”.",
     ),
     "into": lambda: forms.ChoiceField(label="Into the currency", choices=_CURRENCIES),
@@ -45,7 +46,7 @@ FIELDS: dict[str, Callable[[], forms.Field]] = {
     "source": lambda: forms.CharField(
         label="Source of the rate", max_length=50, help_text="Such as “ECB 2026-11-20”. It stands on the entry."
     ),
-}  # fmt: skip
+}
 
 
 class VerbForm(forms.Form):

@@ -90,7 +90,8 @@ class ContractTerms(Proposal):
         constraints = [
             models.UniqueConstraint(fields=["contract", "version"], name="a_version_of_terms_is_used_once"),
             models.UniqueConstraint(
-                fields=["contract", "effective_from"], condition=Q(state="adopted"),
+                fields=["contract", "effective_from"],
+                condition=Q(state="adopted"),
                 name="one_version_of_terms_begins_in_a_month",
             ),
             models.CheckConstraint(condition=Q(effective_from__day=1), name="terms_begin_with_a_month"),
@@ -120,10 +121,11 @@ class ContractTerms(Proposal):
                 condition=Q(cross_recoup=False) | ~Q(recoup_group=""), name="cross_recoupment_needs_a_group"
             ),
             *decided_by_another(
-                accepted="adopted", says="decided_terms_say_by_whom_and_when",
+                accepted="adopted",
+                says="decided_terms_say_by_whom_and_when",
                 another="terms_are_adopted_by_somebody_else",
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"{self.contract.code} v{self.version}"

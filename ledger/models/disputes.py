@@ -46,7 +46,8 @@ class ReceiptDispute(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["contributor", "generation"], condition=Q(state="open"),
+                fields=["contributor", "generation"],
+                condition=Q(state="open"),
                 name="a_receipt_is_disputed_once_at_a_time",
             ),
             models.CheckConstraint(condition=~Q(words=""), name="a_dispute_says_what_is_wrong"),
@@ -63,7 +64,7 @@ class ReceiptDispute(models.Model):
                 condition=Q(answered_by__isnull=True) | ~Q(answered_by=F("raised_by")),
                 name="a_dispute_is_answered_by_somebody_else",
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"dispute {self.pk} on {self.generation_id}"

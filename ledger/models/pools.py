@@ -74,7 +74,7 @@ class PeriodPool(models.Model):
                 | (~Q(state="divided") & Q(n_generations__isnull=True, divided_at__isnull=True)),
                 name="a_divided_pool_says_among_how_many",
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"pool of {self.plan} in {self.period_id}"

@@ -74,7 +74,8 @@ class RoyaltyPlan(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["currency", "version"], name="a_plan_version_is_used_once"),
             models.UniqueConstraint(
-                fields=["currency", "effective_from"], condition=Q(state="effective"),
+                fields=["currency", "effective_from"],
+                condition=Q(state="effective"),
                 name="one_plan_takes_effect_at_a_moment",
             ),
             models.CheckConstraint(
@@ -108,7 +109,7 @@ class RoyaltyPlan(models.Model):
                 condition=~Q(state="effective") | ~Q(decided_by=F("proposed_by")),
                 name="a_plan_is_adopted_by_somebody_else",
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"{self.currency} plan {self.version}"
@@ -137,10 +138,11 @@ class Refusal(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["generation", "revision"], condition=Q(withdrawn_at__isnull=True),
+                fields=["generation", "revision"],
+                condition=Q(withdrawn_at__isnull=True),
                 name="a_generation_stands_refused_once",
             )
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"{self.generation_id}: {self.reason}"

@@ -56,14 +56,16 @@ class WithholdingRate(Proposal):
                 condition=Q(rate_ppb__gte=0, rate_ppb__lt=PPB), name="a_rate_leaves_something_to_pay"
             ),
             models.UniqueConstraint(
-                fields=["jurisdiction", "country", "form", "effective_from"], condition=Q(state="adopted"),
+                fields=["jurisdiction", "country", "form", "effective_from"],
+                condition=Q(state="adopted"),
                 name="one_rate_begins_on_a_day",
             ),
             *decided_by_another(
-                accepted="adopted", says="a_decided_rate_says_by_whom_and_when",
+                accepted="adopted",
+                says="a_decided_rate_says_by_whom_and_when",
                 another="a_rate_is_adopted_by_somebody_else",
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"{self.jurisdiction} from {self.country or 'any country'}, {self.form or 'any form'}"

@@ -122,9 +122,13 @@ def _refuse(cases: Sequence[Case], plans: Mapping[int, RoyaltyPlan], at: datetim
 
 def _refusal(case: Case, reason: Refusal.Reason, detail: str, at: datetime) -> Refusal:
     return Refusal(
-        generation_id=case.generation_id, revision=case.revision, reason=reason, detail=detail, plan_id=case.plan_id,
+        generation_id=case.generation_id,
+        revision=case.revision,
+        reason=reason,
+        detail=detail,
+        plan_id=case.plan_id,
         refused_at=at,
-    )  # fmt: skip
+    )
 
 
 def _price(case: Case, plan: RoyaltyPlan | None) -> tuple[Refusal.Reason | None, str]:

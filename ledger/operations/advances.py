@@ -75,9 +75,14 @@ def propose_advance(
     if not reference or len(reference) > 200:
         raise UnableToProposeAdvance("Name the evidence, such as the clause of the contract or a letter.")
     row = AdvanceProposal(
-        contract=contract, currency=currency, amount=amount, reason=reason, reference=reference, proposed_by=by,
+        contract=contract,
+        currency=currency,
+        amount=amount,
+        reason=reason,
+        reference=reference,
+        proposed_by=by,
         proposed_at=at,
-    )  # fmt: skip
+    )
     return propose(row, "an_equal_advance_is_proposed_once_at_a_time", UnableToProposeAdvance)
 
 
@@ -216,9 +221,14 @@ def post_cancellation(*, cancellation: AdvanceCancellation, by: User, at: dateti
             reference=f"{advance.reference}: {fresh.reason}"[:300],
         )
         return decide(
-            fresh, AdvanceCancellation.State.POSTED, by=by, at=at, refusal=UnableToCancelAdvance,
-            entry_id=posted.entry_id, amount=amount,
-        )  # fmt: skip
+            fresh,
+            AdvanceCancellation.State.POSTED,
+            by=by,
+            at=at,
+            refusal=UnableToCancelAdvance,
+            entry_id=posted.entry_id,
+            amount=amount,
+        )
 
 
 @logged("advance", "pk", "way", "state", key="advance_id", before="proposed")

@@ -123,9 +123,12 @@ def _run_step(month: Period, kind: EntryKind) -> None:
             if not lines:
                 continue
             entry = journal.post(
-                kind=kind, idem_key=key, effective=month.last_day, lines=lines,
+                kind=kind,
+                idem_key=key,
+                effective=month.last_day,
+                lines=lines,
                 reference=f"close of {month}, chunk {chunk}",
-            ).entry_id  # fmt: skip
+            ).entry_id
             crashpoint(f"{kind}_posted")
             if kind == EntryKind.CLOSE_RESERVE:
                 write_instalments(month, entry, parties, lines)

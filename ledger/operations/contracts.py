@@ -112,8 +112,9 @@ def broken_rules(error: ValidationError) -> str:
 def _check_holders(row: ContractTerms) -> None:
     own = set(
         Split.objects.filter(holder_id__in=row.holder_ids, contributor=row.contract.contributor)
-        .values_list("holder_id", flat=True).distinct()
-    )  # fmt: skip
+        .values_list("holder_id", flat=True)
+        .distinct()
+    )
     if foreign := sorted(set(row.holder_ids) - own):
         raise UnableToProposeTerms(f"{row.contract.contributor} has no part in holder {foreign[0]}.")
 

@@ -162,9 +162,13 @@ def propose_generation_restatement(*, generation: Generation, reason: str, by: U
     try:
         with transaction.atomic():
             return Restatement.objects.create(
-                index=index, generation=generation, since=generation.occurred_at, reason=reason,
-                proposed_by=by, proposed_at=at,
-            )  # fmt: skip
+                index=index,
+                generation=generation,
+                since=generation.occurred_at,
+                reason=reason,
+                proposed_by=by,
+                proposed_at=at,
+            )
     except IntegrityError as error:
         raise UnableToRestate("A restatement of this generation is proposed or under way.") from error
 
@@ -244,9 +248,11 @@ def continue_restatement(*, restatement: Restatement, at: datetime, limit: int =
     """
     assert 1 <= limit <= BATCH_MAX
     with transaction.atomic():
-        fresh = Restatement.objects.select_for_update(no_key=True, of=("self",)).select_related("index").get(
-            pk=restatement.pk
-        )  # fmt: skip
+        fresh = (
+            Restatement.objects.select_for_update(no_key=True, of=("self",))
+            .select_related("index")
+            .get(pk=restatement.pk)
+        )
         if fresh.state == Restatement.State.DONE:
             return 0
         if fresh.state != Restatement.State.RUNNING:

@@ -42,10 +42,14 @@ def export_credits(*, period: Period | int, at: datetime) -> CreditExport:
         export, is_new = CreditExport.objects.get_or_create(
             period=month,
             defaults={
-                "digest": written.digest, "n_credits": written.credits, "n_documents": written.documents,
-                "n_accounts": written.accounts, "n_bytes": written.bytes, "written_at": at,
+                "digest": written.digest,
+                "n_credits": written.credits,
+                "n_documents": written.documents,
+                "n_accounts": written.accounts,
+                "n_bytes": written.bytes,
+                "written_at": at,
             },
-        )  # fmt: skip
+        )
         if not is_new and bytes(export.digest) != written.digest:
             raise UnableToExportCredits(
                 f"The documents of period {month} make the digest {written.digest.hex()}; when it was closed they made "

@@ -88,9 +88,15 @@ def _correct(month: Period, earned: Period, plan: RoyaltyPlan) -> None:
                 rule_version=str(plan),
             ).entry_id
         FloorCorrection.objects.create(
-            period=month, earned_period=earned, plan=plan, entry_id=entry_id, pool=pool, n_generations=generations,
-            contributor_ids=list(changed), amounts=list(changed.values()),
-        )  # fmt: skip
+            period=month,
+            earned_period=earned,
+            plan=plan,
+            entry_id=entry_id,
+            pool=pool,
+            n_generations=generations,
+            contributor_ids=list(changed),
+            amounts=list(changed.values()),
+        )
 
 
 def _brought(month: Period, earned: Period, plan: RoyaltyPlan, account: AccountKey) -> int:

@@ -25,10 +25,17 @@ POSTERS = ("finance_checker",)
 # The database refuses these too (sql/manual.sql). Each is the sum of documents, or moves only with a state elsewhere.
 OPERATIONS_ONLY = frozenset(
     {
-        "contributor_accrued", "royalty_pool", "floor_pool", "advance", "reserve_held", "on_hold", "unclaimed",
-        "payouts_in_transit", "fx_clearing",
+        "contributor_accrued",
+        "royalty_pool",
+        "floor_pool",
+        "advance",
+        "reserve_held",
+        "on_hold",
+        "unclaimed",
+        "payouts_in_transit",
+        "fx_clearing",
     }
-)  # fmt: skip
+)
 BY_HAND = tuple(kind for kind in journal.CHART if kind not in OPERATIONS_ONLY)
 
 
@@ -70,9 +77,12 @@ def propose_manual_entry(
         raise UnableToProposeManualEntry(f"Accounts {closed[0]} are moved by their operations alone, not by hand.")
     assert all(abs(amount) <= UNITS_MAX for _, amount in lines)
     row = ManualEntry(
-        reason=reason, reference=reference, proposed_by=by, proposed_at=at,
+        reason=reason,
+        reference=reference,
+        proposed_by=by,
+        proposed_at=at,
         lines=[[key.kind, key.asset, key.owner, key.contract, amount] for key, amount in lines],
-    )  # fmt: skip
+    )
     return propose(row, "an_equal_manual_entry_is_proposed_once_at_a_time", UnableToProposeManualEntry)
 
 

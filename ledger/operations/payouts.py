@@ -194,9 +194,14 @@ def record_transfer_reversal(*, contributor_id: int, currency: str, amount: int,
     again.
     """
     return _returned(
-        EntryKind.TRANSFER_REVERSED, f"transfer_reversed:{reversal_id}", contributor_id, amount,
-        AccountKey("stripe_balance", currency), at, reversal_id,
-    )  # fmt: skip
+        EntryKind.TRANSFER_REVERSED,
+        f"transfer_reversed:{reversal_id}",
+        contributor_id,
+        amount,
+        AccountKey("stripe_balance", currency),
+        at,
+        reversal_id,
+    )
 
 
 def reverse_withholding(
@@ -205,15 +210,25 @@ def reverse_withholding(
     """The tax withheld from a reversed transfer goes back to the contributor. Where it was remitted already, the
     jurisdiction's account is in debt to us by it until a later remittance is the less."""
     return _returned(
-        EntryKind.WITHHOLDING_REVERSED, f"withholding_reversed:{reversal_id}", contributor_id, amount,
-        _withheld(jurisdiction, currency), at, reversal_id,
-    )  # fmt: skip
+        EntryKind.WITHHOLDING_REVERSED,
+        f"withholding_reversed:{reversal_id}",
+        contributor_id,
+        amount,
+        _withheld(jurisdiction, currency),
+        at,
+        reversal_id,
+    )
 
 
 def record_bank_return(*, contributor_id: int, currency: str, amount: int, return_id: str, at: datetime) -> int:
     """The bank sent a payout of the manual rail back. (On Stripe's rail the money is with the contributor's account
     there, and nothing is posted.)"""
     return _returned(
-        EntryKind.BANK_RETURN, f"bank_return:{return_id}", contributor_id, amount,
-        AccountKey("bank", currency), at, return_id,
-    )  # fmt: skip
+        EntryKind.BANK_RETURN,
+        f"bank_return:{return_id}",
+        contributor_id,
+        amount,
+        AccountKey("bank", currency),
+        at,
+        return_id,
+    )

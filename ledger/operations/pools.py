@@ -277,10 +277,15 @@ def _divide(pool: PeriodPool, at: datetime) -> None:
             cursor.execute(
                 _DIVIDE,
                 {
-                    "since": since, "until": until, "currency": pool.plan.currency, "plan": pool.plan_id,
-                    "pool": pool.pk, "total": fresh.total, "subject": f"pool:{pool.plan_id}:{pool.period_id}:",
+                    "since": since,
+                    "until": until,
+                    "currency": pool.plan.currency,
+                    "plan": pool.plan_id,
+                    "pool": pool.pk,
+                    "total": fresh.total,
+                    "subject": f"pool:{pool.plan_id}:{pool.period_id}:",
                 },
-            )  # fmt: skip
+            )
 
 
 _CHUNK = f"""

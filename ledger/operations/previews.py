@@ -24,8 +24,16 @@ from people.models import User
 
 # The lines of a preview, each under the plans in effect and under the proposal.
 TOTALS = (
-    "generations", "refused", "gross", "take", "attributed", "floor_in", "floor_out", "floor_kept", "contributors",
-)  # fmt: skip
+    "generations",
+    "refused",
+    "gross",
+    "take",
+    "attributed",
+    "floor_in",
+    "floor_out",
+    "floor_kept",
+    "contributors",
+)
 ERROR_CHARACTERS_MAX = 300
 
 

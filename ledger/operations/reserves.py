@@ -68,8 +68,9 @@ def _release_chunk(at: datetime) -> int:
         day = dated(at)
         due = list(
             ReserveInstalment.objects.filter(released_entry=None, due_on__lte=utc_date(at))
-            .select_related("contract", "asset").order_by("due_on", "id")[:CHUNK_INSTALMENTS]
-        )  # fmt: skip
+            .select_related("contract", "asset")
+            .order_by("due_on", "id")[:CHUNK_INSTALMENTS]
+        )
         if not due:
             return 0
         lines: settlement.Lines = []

@@ -96,10 +96,18 @@ def _write_leaves(month: Period, salt: bytes) -> list[str]:
         hashes.append(proof.leaf_hash(text))
         rows.append(
             (
-                month.pk, len(hashes) - 1, leaf.account_id, leaf.opening, leaf.closing, leaf.n_lines, leaf.n_credits,
-                leaf.lines_sha256, leaf.credits_sha256, bytes.fromhex(hashes[-1]),
+                month.pk,
+                len(hashes) - 1,
+                leaf.account_id,
+                leaf.opening,
+                leaf.closing,
+                leaf.n_lines,
+                leaf.n_credits,
+                leaf.lines_sha256,
+                leaf.credits_sha256,
+                bytes.fromhex(hashes[-1]),
             )
-        )  # fmt: skip
+        )
         if len(rows) == BATCH_LEAVES:
             _insert(rows)
             rows = []

@@ -56,9 +56,15 @@ def propose_withholding_rate(
         if code not in COUNTRIES:
             raise UnableToProposeRate(f"“{code}” is not an ISO 3166 code of a country, such as DE or US.")
     row = WithholdingRate(
-        jurisdiction=jurisdiction, country=country, form=form, rate_ppb=rate_ppb, treaty=treaty.strip(),
-        effective_from=effective_from, proposed_by=by, proposed_at=at,
-    )  # fmt: skip
+        jurisdiction=jurisdiction,
+        country=country,
+        form=form,
+        rate_ppb=rate_ppb,
+        treaty=treaty.strip(),
+        effective_from=effective_from,
+        proposed_by=by,
+        proposed_at=at,
+    )
     if not 0 <= rate_ppb < 1_000_000_000:
         raise UnableToProposeRate("A rate is at least 0 % and leaves something to pay.")
     try:

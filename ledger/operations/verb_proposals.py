@@ -60,10 +60,16 @@ def propose_verb(*, verb: str, reference: str, by: User, at: datetime, note: str
     if refusal := shortfall(row, draft.lines):
         raise UnableToProposeVerb(refusal)
     proposal = VerbProposal(
-        verb=row.key, kind=row.kind, reference=reference, note=note, idem_key=draft.idem_key, rule=draft.rule_version,
+        verb=row.key,
+        kind=row.kind,
+        reference=reference,
+        note=note,
+        idem_key=draft.idem_key,
+        rule=draft.rule_version,
         lines=[[key.kind, key.asset, key.owner, key.contract, amount] for key, amount in draft.lines],
-        proposed_by=by, proposed_at=at,
-    )  # fmt: skip
+        proposed_by=by,
+        proposed_at=at,
+    )
     return propose(proposal, "a_transaction_is_proposed_once", UnableToProposeVerb)
 
 

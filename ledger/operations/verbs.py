@@ -80,10 +80,13 @@ class Facts:
     def owner(self, word: str, reference: str) -> str:
         """Return the owner of an account by its first word, such as "service"; a dispute is named by the reference."""
         names: dict[str, Any] = {
-            "": "", "service": self.service and self.service.pk, "contributor": self.contributor_id,
-            "work": self.work_id, "dispute": reference,
+            "": "",
+            "service": self.service and self.service.pk,
+            "contributor": self.contributor_id,
+            "work": self.work_id,
+            "dispute": reference,
             "jurisdiction": self.jurisdiction and self.tax_kind and f"{self.jurisdiction}/{self.tax_kind}",
-        }  # fmt: skip
+        }
         return f"{word}:{names[word] or ''}" if word else ""
 
 
@@ -127,9 +130,11 @@ class Verb:
     def facts(self) -> tuple[str, ...]:
         """Name the facts of `Facts` that the verb needs, in the order of a form."""
         fields = {
-            "service": ("service",), "contributor": ("contributor_id",), "work": ("work_id",),
+            "service": ("service",),
+            "contributor": ("contributor_id",),
+            "work": ("work_id",),
             "jurisdiction": ("jurisdiction", "tax_kind"),
-        }  # fmt: skip
+        }
         words = [CHART[kind].owner for kind in (self.debit, self.credit)]
         owners = [name for word in dict.fromkeys(words) for name in fields.get(word, ())]
         if self.amount is Amount.AWARDS:
@@ -326,11 +331,13 @@ def _amount(verb: Verb, accounts: Mapping[str, AccountKey], facts: Facts, *, is_
     if amount > held or not (amount or verb.amount.is_entered):
         raise UnableToPostVerb(
             verb.refusal.format(
-                service=facts.service, currency=facts.currency, account=least,
+                service=facts.service,
+                currency=facts.currency,
+                account=least,
                 held=amounts.text(held, asset(facts.currency)),
             ),
             verb.problem,
-        )  # fmt: skip
+        )
     return amount
 
 
@@ -373,9 +380,13 @@ def shortfall(verb: Verb, lines: Iterable[tuple[AccountKey, int]]) -> str:
 def post_draft(*, verb: Verb, draft: Draft, at: datetime) -> Posted:
     """Post the drafted entry of a verb, dated `at`. Raises UnableToPost as the journal does."""
     return journal.post(
-        kind=verb.kind, idem_key=draft.idem_key, effective=dated(at), lines=draft.lines, reference=draft.reference,
+        kind=verb.kind,
+        idem_key=draft.idem_key,
+        effective=dated(at),
+        lines=draft.lines,
+        reference=draft.reference,
         rule_version=draft.rule_version,
-    )  # fmt: skip
+    )
 
 
 def post_verb(*, verb: str, reference: str, at: datetime, **facts: Any) -> Posted:

@@ -23,9 +23,12 @@ def dispute(request: ContributorRequest, generation_id: uuid.UUID) -> HttpRespon
     words = request.POST.get("words", "")
     try:
         dispute_receipt(
-            contributor=request.contributor, generation_id=generation_id, words=words, by=request.user,
+            contributor=request.contributor,
+            generation_id=generation_id,
+            words=words,
+            by=request.user,
             at=timezone.now(),
-        )  # fmt: skip
+        )
     except UnableToDispute as error:
         messages.error(request, str(error))
     else:

@@ -115,9 +115,13 @@ def _month_chart(by_month: Sequence[MonthEarnings], currency: str) -> BarChart:
         series.append(Series("Other", [max(0, row.other) for row in rows]))
     labels = [dates.short_month_of_number(row.period_id) for row in rows]
     return BarChart(
-        title=f"Earned each month, {currency}", labels=labels, series=series, currency=currency,
-        scale=asset(currency).scale, places=asset(currency).exponent,
-    )  # fmt: skip
+        title=f"Earned each month, {currency}",
+        labels=labels,
+        series=series,
+        currency=currency,
+        scale=asset(currency).scale,
+        places=asset(currency).exponent,
+    )
 
 
 def _blocks(contributor_id: int, number: int) -> list[Block]:

@@ -119,9 +119,13 @@ def accounts_of_kind(kind: str, currency: str, *, limit: int) -> list[tuple[Acco
 
 # --- entries ------------------------------------------------------------------------------------------------------
 def entries(
-    *, kind: str = "", period: int | None = None, account: int | None = None, before: int | None = None,
+    *,
+    kind: str = "",
+    period: int | None = None,
+    account: int | None = None,
+    before: int | None = None,
     limit: int = ENTRIES_PAGE,
-) -> tuple[list[Entry], int | None]:  # fmt: skip
+) -> tuple[list[Entry], int | None]:
     """Newest first, from the one below `before`; with the key of the next page, if there is one."""
     found = Entry.objects.select_related("period", "earned_period").order_by("-id")
     if kind:

@@ -318,7 +318,10 @@ class CreditFile:
             # Mapped, so that only the pages of the rows asked for are read; checked once as a whole.
             self._table("documents", _DOCUMENT)
             self._documents = np.memmap(
-                self._file.name, dtype=_DOCUMENT, mode="r", offset=self._start_of("documents"),
+                self._file.name,
+                dtype=_DOCUMENT,
+                mode="r",
+                offset=self._start_of("documents"),
                 shape=(self._footer["documents"][0],),
-            )  # fmt: skip
+            )
         return self._documents[places]

@@ -78,9 +78,14 @@ def proposal_kind(
 
     label = model._meta.label
     return Kind(
-        name=name, heading=heading, mail=mail, roles=roles, rows=rows, item=item,
+        name=name,
+        heading=heading,
+        mail=mail,
+        roles=roles,
+        rows=rows,
+        item=item,
         covers={label: frozenset({"proposed"})},
-    )  # fmt: skip
+    )
 
 
 def _advance(row: AdvanceProposal) -> str:

@@ -12,9 +12,12 @@ from ledger.models import WithholdingRate
 def withholding_rate(*, jurisdiction: str, country: str, form: str, on: date) -> WithholdingRate | None:
     """The row that counts for a payee of `country` with the tax form `form`; None where the table has no such row."""
     rows = WithholdingRate.objects.filter(
-        state=WithholdingRate.State.ADOPTED, jurisdiction=jurisdiction, country__in=[country, ""], form__in=[form, ""],
+        state=WithholdingRate.State.ADOPTED,
+        jurisdiction=jurisdiction,
+        country__in=[country, ""],
+        form__in=[form, ""],
         effective_from__lte=on,
-    )  # fmt: skip
+    )
     narrow = {
         name: Case(When(**{name: ""}, then=Value(0)), default=Value(1), output_field=IntegerField())
         for name in ("country", "form")

@@ -46,8 +46,9 @@ def _row(
 
 def _rows(statement: Statement) -> Iterator[tuple[str, ...]]:
     period = statement.period
-    yield _row("statement", period=period, account=statement.contributor_name, item=FORMAT,
-               reference=statement.contributor_id)  # fmt: skip
+    yield _row(
+        "statement", period=period, account=statement.contributor_name, item=FORMAT, reference=statement.contributor_id
+    )
     for text in statement.notes:
         yield _row("note", item=text)
     for pot in statement.pots:
@@ -55,14 +56,33 @@ def _rows(statement: Statement) -> Iterator[tuple[str, ...]]:
         named += [("line", line.kind, line.amount) for line in pot.lines]
         named += [("closing", "", pot.closing)]
         for record, item, amount in named:
-            yield _row(record, period=period, currency=pot.currency, account=pot.name, item=item,
-                       amount=plain(amount, pot.scale))  # fmt: skip
+            yield _row(
+                record,
+                period=period,
+                currency=pot.currency,
+                account=pot.name,
+                item=item,
+                amount=plain(amount, pot.scale),
+            )
     for work in statement.works:
-        yield _row("work", period=period, currency=work.currency, item=work.title, reference=work.work_id,
-                   amount=plain(work.amount, work.scale))  # fmt: skip
+        yield _row(
+            "work",
+            period=period,
+            currency=work.currency,
+            item=work.title,
+            reference=work.work_id,
+            amount=plain(work.amount, work.scale),
+        )
     for model in statement.models:
-        yield _row("model", period=period, currency=model.currency, account=model.service, item=model.name,
-                   reference=model.model_id, amount=plain(model.amount, model.scale))  # fmt: skip
+        yield _row(
+            "model",
+            period=period,
+            currency=model.currency,
+            account=model.service,
+            item=model.name,
+            reference=model.model_id,
+            amount=plain(model.amount, model.scale),
+        )
     for account in statement.accounts:
         yield from _account_rows(period, account)
     if statement.seal:
@@ -79,8 +99,16 @@ def _account_rows(period: str, account: AccountStatement) -> Iterator[tuple[str,
         record: str, *, item: str = "", reference: str = "", amount: int | None = None, digest: str = ""
     ) -> tuple[str, ...]:
         shown = "" if amount is None else plain(amount, account.scale)
-        return _row(record, period=period, currency=account.currency, account=account.name, item=item,
-                    reference=reference, amount=shown, digest=digest)  # fmt: skip
+        return _row(
+            record,
+            period=period,
+            currency=account.currency,
+            account=account.name,
+            item=item,
+            reference=reference,
+            amount=shown,
+            digest=digest,
+        )
 
     yield row("account_opening", amount=account.opening)
     for line in account.journal:

@@ -43,7 +43,7 @@ def paper_of(statement: Statement) -> Paper:
         ),
         made_at=statement.made_at,
         country=statement.country,
-    )  # fmt: skip
+    )
 
 
 def _pot(pot: Pot) -> Together:
@@ -76,9 +76,11 @@ def _models(statement: Statement) -> list[Block]:
         return []
     rows = tuple(Row((model.name, model.service, *_figures(model))) for model in statement.models)
     columns = (
-        Column("Model", 28), Column("Service", 28), Column("Generations", 16, "amount"),
+        Column("Model", 28),
+        Column("Service", 28),
+        Column("Generations", 16, "amount"),
         Column(statement.currencies, 28, "amount"),
-    )  # fmt: skip
+    )
     return [Heading("Paid by each model"), Lines(columns, rows)]
 
 
@@ -98,14 +100,24 @@ def _entries(statement: Statement) -> list[Block]:
     if not lines:
         return []
     columns = (
-        Column("Entry", 8, "soft"), Column("Dated", 13, "soft"), Column("Line (account)", 18, "soft"),
-        Column("Hash of the entry", 45, "code"), Column("Amount", 16, "amount"),
-    )  # fmt: skip
+        Column("Entry", 8, "soft"),
+        Column("Dated", 13, "soft"),
+        Column("Line (account)", 18, "soft"),
+        Column("Hash of the entry", 45, "code"),
+        Column("Amount", 16, "amount"),
+    )
     rows = tuple(
-        Row((str(line.entry_id), _day(line.effective), f"{line.label} ({account.title})", line.entry_hash,
-             grouped(line.amount, account.scale)))
+        Row(
+            (
+                str(line.entry_id),
+                _day(line.effective),
+                f"{line.label} ({account.title})",
+                line.entry_hash,
+                grouped(line.amount, account.scale),
+            )
+        )
         for account, line in lines[:ENTRIES_MAX]
-    )  # fmt: skip
+    )
     blocks: list[Block] = [Heading("Journal entries"), Lines(columns, rows)]
     if len(lines) > ENTRIES_MAX:
         blocks.append(Words(f"{len(lines) - ENTRIES_MAX:,} more lines are listed in the CSV.", soft=True))

@@ -50,10 +50,12 @@ def _receive(request: HttpRequest, endpoint: WebhookEvent.Endpoint, secrets: Seq
     try:
         event = webhooks.verify_webhook(body, request.headers.get("Stripe-Signature", ""), secrets)
         stored = inbox.record_webhook(
-            endpoint=endpoint, event=event, payload=body.decode(),
+            endpoint=endpoint,
+            event=event,
+            payload=body.decode(),
             headers={name: request.headers[name][:200] for name in KEPT_HEADERS if name in request.headers},
             at=timezone.now(),
-        )  # fmt: skip
+        )
     except (webhooks.UnableToVerify, inbox.UnableToRecordWebhook) as error:
         if _too_many_refused(request):
             return _answer(endpoint, 429, "Too many deliveries with a wrong signature.")

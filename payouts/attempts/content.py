@@ -30,11 +30,15 @@ def content_hash(run: PayoutRun) -> bytes:
     whole = hashlib.sha256(
         _digest(
             [
-                run.public_id.hex, run.currency, run.rail, run.cut_off.isoformat(), run.matured_before.isoformat(),
+                run.public_id.hex,
+                run.currency,
+                run.rail,
+                run.cut_off.isoformat(),
+                run.matured_before.isoformat(),
                 run.configuration,
             ]
         )
-    )  # fmt: skip
+    )
     for payout in run.payouts.order_by("contributor_id").iterator(chunk_size=2000):
         whole.update(row_sha256(payout))
     return whole.digest()

@@ -109,9 +109,7 @@ class _Crew:
         room = self.threads + BATCH_MAX - self.out
         if room < min(BATCH_MAX, self.threads):
             return True
-        due = execution.claim_due(
-            run_id=self.run_id, clock=self.clock, pace=self.pace, limit=min(room, BATCH_MAX)
-        )  # fmt: skip
+        due = execution.claim_due(run_id=self.run_id, clock=self.clock, pace=self.pace, limit=min(room, BATCH_MAX))
         self.handled += due.looked_at
         self.out += len(due.claims)
         for claim in due.claims:

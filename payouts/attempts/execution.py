@@ -106,8 +106,10 @@ def _claim(run_id: int | None, now: datetime, pace: Pace, deadline: float, limit
         workable | underway,
         Q(lease_until__isnull=True) | Q(lease_until__lte=now),
         Q(next_try_at__isnull=True) | Q(next_try_at__lte=now),
-        state__in=Payout.LIVE, needs_person_since__isnull=True, rail=Rail.STRIPE_TRANSFER,
-    )  # fmt: skip
+        state__in=Payout.LIVE,
+        needs_person_since__isnull=True,
+        rail=Rail.STRIPE_TRANSFER,
+    )
     if run_id is not None:
         due = due.filter(run_id=run_id)
     found = list(due.select_for_update(skip_locked=True, of=("self",), no_key=True).order_by("pk")[:limit])
@@ -131,9 +133,10 @@ def _take_over(payouts: list[Payout], token: uuid.UUID, lease_until: datetime) -
         return []
     Payout.objects.filter(pk__in=ids).update(lease_until=lease_until, lease_token=token)
     underway = PayoutAttempt.objects.filter(
-        payout__in=ids, kind=PayoutAttempt.Kind.PAY,
+        payout__in=ids,
+        kind=PayoutAttempt.Kind.PAY,
         state__in=[PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN],
-    )  # fmt: skip
+    )
     found = list(underway.order_by("payout_id").values_list("payout_id", "payout__run_id", "pk"))
     assert len(found) == len(ids), "a payout that is under way has one open attempt"
     return found
@@ -152,9 +155,7 @@ def _begin_attempts(
         if payout.contributor_id in held:
             hold_payout(payout, held[payout.contributor_id], note="Held after the run was approved.", at=now)
     ids = [payout.pk for payout in payouts]
-    numbers = dict(
-        PayoutAttempt.objects.filter(payout__in=ids).values_list("payout_id").annotate(number=Count("pk"))
-    )  # fmt: skip
+    numbers = dict(PayoutAttempt.objects.filter(payout__in=ids).values_list("payout_id").annotate(number=Count("pk")))
     attempts = [
         _attempt(payout, runs[payout.run_id], numbers.get(payout.pk, 0) + 1, now)
         for payout in payouts
@@ -183,14 +184,22 @@ def _checked_runs(payouts: list[Payout]) -> dict[int, PayoutRun]:
 
 def _attempt(payout: Payout, run: PayoutRun, number: int, now: datetime) -> PayoutAttempt:
     request = calls.transfer_request(
-        amount_minor=payout.amount_minor, currency=payout.currency, destination=payout.destination,
+        amount_minor=payout.amount_minor,
+        currency=payout.currency,
+        destination=payout.destination,
         transfer_group=payout.transfer_group,
         metadata={"payout": payout.public_id.hex, "run": run.public_id.hex, "attempt": str(number)},
-    )  # fmt: skip
+    )
     return PayoutAttempt(
-        payout=payout, number=number, provider=payout.rail, idempotency_key=f"{payout.transfer_group}_{number}",
-        amount_minor=payout.amount_minor, request=request.body, request_sha256=request.sha256, first_sent_at=now,
-    )  # fmt: skip
+        payout=payout,
+        number=number,
+        provider=payout.rail,
+        idempotency_key=f"{payout.transfer_group}_{number}",
+        amount_minor=payout.amount_minor,
+        request=request.body,
+        request_sha256=request.sha256,
+        first_sent_at=now,
+    )
 
 
 def _reserve(attempts: list[PayoutAttempt], now: datetime) -> list[PayoutAttempt]:
@@ -206,9 +215,11 @@ def _reserve(attempts: list[PayoutAttempt], now: datetime) -> list[PayoutAttempt
             return [kept for attempt in attempts for kept in _reserve([attempt], now)]
         # Restated, disputed or recovered since the run was calculated.
         hold_payout(
-            attempts[0].payout, HoldReason.NEGATIVE_BALANCE, note="Less is payable than when the run was built.",
+            attempts[0].payout,
+            HoldReason.NEGATIVE_BALANCE,
+            note="Less is payable than when the run was built.",
             at=now,
-        )  # fmt: skip
+        )
         return []
     for attempt, entry in zip(attempts, entries, strict=True):
         attempt.reserve_entry = entry
@@ -341,10 +352,13 @@ def _may_send_again(claim: Claim, clock: Clock, pace: Pace) -> bool:
             payout.needs_person_since = now
             payout.save(update_fields=["needs_person_since"])
             Notice.objects.get_or_create(
-                kind="payout_needs_person", subject=f"payout:{payout.public_id}",
-                defaults={"words": f"Nobody knows whether {attempt} was paid; a person must decide.",
-                          "created_at": now},
-            )  # fmt: skip
+                kind="payout_needs_person",
+                subject=f"payout:{payout.public_id}",
+                defaults={
+                    "words": f"Nobody knows whether {attempt} was paid; a person must decide.",
+                    "created_at": now,
+                },
+            )
             wait = pace.look_up_again
         elif reason is not None or not _goes_on(payout.run.state):
             wait = pace.look_up_again

@@ -65,10 +65,15 @@ def reserve_of(payout: Payout, attempt_key: str) -> Reserve:
     """Build the reserve that takes an attempt's money out of the payable balance, before anybody is told to pay."""
     terms = {"jurisdiction": payout.tax_jurisdiction} if payout.tax_jurisdiction else {}
     return Reserve(
-        payout.contributor_id, payout.currency, from_minor(payout.gross_minor, payout.currency),
-        from_minor(payout.tax_minor, payout.currency), LEDGER_RAILS[payout.rail], attempt_key,
-        treaty=payout.tax_basis, **terms,
-    )  # fmt: skip
+        payout.contributor_id,
+        payout.currency,
+        from_minor(payout.gross_minor, payout.currency),
+        from_minor(payout.tax_minor, payout.currency),
+        LEDGER_RAILS[payout.rail],
+        attempt_key,
+        treaty=payout.tax_basis,
+        **terms,
+    )
 
 
 def attempt_of(payout_id: int, transfer: values.Transfer) -> int | None:
@@ -125,27 +130,36 @@ def _record_transfers(results: Sequence[tuple[int, values.Transfer]], at: dateti
     _mark_succeeded([(attempt.pk, transfers[attempt.pk]) for attempt in attempts], at)
     paid = [payouts[attempt.payout_id] for attempt in attempts]
     Payout.objects.filter(pk__in=[payout.pk for payout in paid]).update(
-        state=Payout.State.TRANSFERRED, transferred_at=at, lease_until=None, lease_token=None, next_try_at=None,
+        state=Payout.State.TRANSFERRED,
+        transferred_at=at,
+        lease_until=None,
+        lease_token=None,
+        next_try_at=None,
         needs_person_since=None,
-    )  # fmt: skip
+    )
     Notice.objects.bulk_create(
         Notice(
-            contributor_id=payout.contributor_id, kind="payout_transferred", subject=f"payout:{payout.public_id}",
-            words=f"{_money(payout)} is on its way to your bank.", created_at=at,
+            contributor_id=payout.contributor_id,
+            kind="payout_transferred",
+            subject=f"payout:{payout.public_id}",
+            words=f"{_money(payout)} is on its way to your bank.",
+            created_at=at,
         )
         for payout in paid
-    )  # fmt: skip
+    )
     crashpoint(CrashPoint.RESULT_WRITTEN)
     succeed_payouts(
         successes=[
             Success(
-                attempt.reserve_entry or 0, attempt.idempotency_key, payout.currency,
+                attempt.reserve_entry or 0,
+                attempt.idempotency_key,
+                payout.currency,
                 from_minor(payout.amount_minor, payout.currency),
             )
             for attempt, payout in zip(attempts, paid, strict=True)
         ],
         at=at,
-    )  # fmt: skip
+    )
     crashpoint(CrashPoint.RESULT_POSTED)
     return len(attempts)
 
@@ -162,11 +176,14 @@ def _mark_succeeded(answers: Sequence[tuple[int, values.Transfer]], at: datetime
             WHERE a.id = t.id
             """,
             [
-                PayoutAttempt.State.SUCCEEDED, at, [attempt_id for attempt_id, _ in answers],
-                [transfer.id for _, transfer in answers], [transfer.balance_transaction for _, transfer in answers],
+                PayoutAttempt.State.SUCCEEDED,
+                at,
+                [attempt_id for attempt_id, _ in answers],
+                [transfer.id for _, transfer in answers],
+                [transfer.balance_transaction for _, transfer in answers],
                 [transfer.destination_payment for _, transfer in answers],
             ],
-        )  # fmt: skip
+        )
 
 
 def _is_news(attempt: PayoutAttempt, payout: Payout, transfer: values.Transfer) -> bool:
@@ -176,20 +193,28 @@ def _is_news(attempt: PayoutAttempt, payout: Payout, transfer: values.Transfer) 
             return False
         raise _Freeze(
             _Oddity(
-                Difference.Type.DUPLICATE_GROUP, PayoutRun.PauseCode.PAID_TWICE, transfer.id,
-                attempt.provider_transfer_id or "", transfer.id, "A payout has more than one transfer.",
+                Difference.Type.DUPLICATE_GROUP,
+                PayoutRun.PauseCode.PAID_TWICE,
+                transfer.id,
+                attempt.provider_transfer_id or "",
+                transfer.id,
+                "A payout has more than one transfer.",
             )
-        )  # fmt: skip
+        )
     if attempt.state in (PayoutAttempt.State.REFUSED, PayoutAttempt.State.VOID):
         if transfer.came_back:
             # Nothing of it is out; it may be why a person gave the attempt up.
             return False
         raise _Freeze(
             _Oddity(
-                Difference.Type.MISSING_LOCAL, PayoutRun.PauseCode.PAID_TWICE, transfer.id, attempt.state, transfer.id,
+                Difference.Type.MISSING_LOCAL,
+                PayoutRun.PauseCode.PAID_TWICE,
+                transfer.id,
+                attempt.state,
+                transfer.id,
                 "A transfer exists for an attempt that had been taken for dead.",
             )
-        )  # fmt: skip
+        )
     _check_terms(payout, transfer)
     return True
 
@@ -204,10 +229,14 @@ def _check_terms(payout: Payout, transfer: values.Transfer) -> None:
         if expected != found:
             raise _Freeze(
                 _Oddity(
-                    type_, PayoutRun.PauseCode.PAID_TWICE, transfer.id, str(expected), str(found),
+                    type_,
+                    PayoutRun.PauseCode.PAID_TWICE,
+                    transfer.id,
+                    str(expected),
+                    str(found),
                     f"The transfer's {name} is not what was approved.",
                 )
-            )  # fmt: skip
+            )
 
 
 def _money(payout: Payout) -> str:
@@ -221,9 +250,16 @@ def _put_on_the_list(attempt_id: int, oddity: _Oddity, at: datetime) -> None:
         # The run's row is locked by stop_run, before the payout's.
         stop_run(run_id=payout.run_id, code=oddity.code, note=f"{oddity.words} ({oddity.found})", at=at)
     open_difference(
-        type_=oddity.type, run=payout.run, payout=payout, currency=payout.currency, subject=oddity.subject,
-        expected=oddity.expected, found=oddity.found, words=oddity.words, at=at,
-    )  # fmt: skip
+        type_=oddity.type,
+        run=payout.run,
+        payout=payout,
+        currency=payout.currency,
+        subject=oddity.subject,
+        expected=oddity.expected,
+        found=oddity.found,
+        words=oddity.words,
+        at=at,
+    )
     if payout.state in (Payout.State.SENDING, Payout.State.UNKNOWN):
         Payout.objects.filter(pk=payout.pk, needs_person_since__isnull=True).update(needs_person_since=at)
 
@@ -294,9 +330,14 @@ def _write_failure(claim: Claim, error: errors.UnableToUseStripe, at: datetime, 
                 wait = pace.second_look_up
     attempt.save(
         update_fields=[
-            "state", "http_status", "error_code", "error_message", "sends_not_executed", "failure_stored_at",
+            "state",
+            "http_status",
+            "error_code",
+            "error_message",
+            "sends_not_executed",
+            "failure_stored_at",
         ]
-    )  # fmt: skip
+    )
     payout.next_try_at = after(at, wait)
     payout.lease_until = payout.lease_token = None
     payout.save(update_fields=["state", "next_try_at", "lease_until", "lease_token", "needs_person_since"])
@@ -335,12 +376,14 @@ def hold_payout(payout: Payout, reason: HoldReason, *, note: str, at: datetime) 
             # Held for this reason already, which was told.
             assert Hold.objects.filter(contributor=payout.contributor, reason=reason, released_at__isnull=True).exists()
     Notice.objects.get_or_create(
-        kind="payout_held", subject=f"payout:{payout.public_id}",
+        kind="payout_held",
+        subject=f"payout:{payout.public_id}",
         defaults={
-            "contributor_id": payout.contributor_id, "created_at": at,
+            "contributor_id": payout.contributor_id,
+            "created_at": at,
             "words": f"{_money(payout)} was not sent. {RULES[reason].words} {RULES[reason].remedy}",
         },
-    )  # fmt: skip
+    )
 
 
 def hold_unsent(*, payout: Payout, attempt: PayoutAttempt, reason: HoldReason, at: datetime) -> None:

@@ -113,9 +113,12 @@ def _approve_page(
     context = run_context(request, run)
     not_this_person = why_not_approve(run, user_of(request))
     context.update(
-        form=form, refused=refused, not_this_person=not_this_person, in_review=run.state == PayoutRun.State.IN_REVIEW,
+        form=form,
+        refused=refused,
+        not_this_person=not_this_person,
+        in_review=run.state == PayoutRun.State.IN_REVIEW,
         stripe=control.stripe_available(run.currency),
-    )  # fmt: skip
+    )
     return render(request, "payouts/console/approve.html", context, status=status)
 
 
@@ -135,9 +138,14 @@ def execute(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 @of_run
 def reject(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     return _with_reason(
-        request, run, "reject", approval.reject_run, "reason", "Why you send it back",
+        request,
+        run,
+        "reject",
+        approval.reject_run,
+        "reason",
+        "Why you send it back",
         "Sent back with your reason. A new version can be built.",
-    )  # fmt: skip
+    )
 
 
 @page_or_form
@@ -145,9 +153,14 @@ def reject(request: HttpRequest, run: PayoutRun) -> HttpResponse:
 @of_run
 def pause(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     return _with_reason(
-        request, run, "pause", approval.pause_run, "note", "Why you pause it",
+        request,
+        run,
+        "pause",
+        approval.pause_run,
+        "note",
+        "Why you pause it",
         "Paused. No new transfer is sent; transfers under way are followed to their end.",
-    )  # fmt: skip
+    )
 
 
 @page_or_form
@@ -209,9 +222,14 @@ def _confirmed(
 
 
 def _with_reason(
-    request: HttpRequest, run: PayoutRun, action: str, operation: Callable[..., Any], parameter: str, label: str,
+    request: HttpRequest,
+    run: PayoutRun,
+    action: str,
+    operation: Callable[..., Any],
+    parameter: str,
+    label: str,
     sentence: str,
-) -> HttpResponse:  # fmt: skip
+) -> HttpResponse:
     form = ReasonForm(request.POST or None, label=label)
     if request.method == "GET" or not form.is_valid():
         return _confirm_page(request, run, action, form=form, status=200 if request.method == "GET" else 422)
@@ -226,9 +244,14 @@ def _with_reason(
 
 
 def _confirm_page(
-    request: HttpRequest, run: PayoutRun, action: str, *, form: ReasonForm | None = None,
-    refused: Refused | None = None, status: int = 200,
-) -> HttpResponse:  # fmt: skip
+    request: HttpRequest,
+    run: PayoutRun,
+    action: str,
+    *,
+    form: ReasonForm | None = None,
+    refused: Refused | None = None,
+    status: int = 200,
+) -> HttpResponse:
     context = run_context(request, run)
     context.update(action=action, form=form, refused=refused, frozen=settings.PAYOUTS_FROZEN)
     if action == "execute":

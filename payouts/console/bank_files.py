@@ -61,17 +61,24 @@ def export_file(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     back = reverse("payouts:bank_files", args=[run.public_id])
     form = ExportForm(request.POST or None, today=timezone.now().date())
     page = Act(
-        "Write the bank file", "Every approved payout of the run becomes an order in a file of the format ISO 20022 "
+        "Write the bank file",
+        "Every approved payout of the run becomes an order in a file of the format ISO 20022 "
         "pain.001. The money is in transit from then on. Next, you or somebody else downloads the file, hands it to "
-        "the bank and marks it as sent.", "Write the file", back, "Bank files",
+        "the bank and marks it as sent.",
+        "Write the file",
+        back,
+        "Bank files",
         facts=[("Run", run), ("Payouts to order", run.payouts.filter(state=Payout.State.APPROVED).count())],
-    )  # fmt: skip
+    )
 
     def do(given: dict[str, Any]) -> str:
         file = export_bank_file(
-            run=run, by=user_of(request), at=timezone.now(), execution_on=given["execution_on"],
+            run=run,
+            by=user_of(request),
+            at=timezone.now(),
+            execution_on=given["execution_on"],
             seen=presence_of(request),
-        )  # fmt: skip
+        )
         return f"The file {file.message_id} orders {file.n_payments} transfers. Download it and hand it to the bank."
 
     return act(request, page, form, do)
@@ -98,10 +105,14 @@ def download_file(request: HttpRequest, file_id: UUID) -> HttpResponse:
 def mark_sent(request: HttpRequest, file_id: UUID) -> HttpResponse:
     file = _file_or_404(file_id)
     page = Act(
-        "The bank has the file", "Say so only once the bank has taken it. From then on it cannot be withdrawn, "
-                                 "and somebody other than you confirms the result of each transfer.", "Mark as sent",
-        reverse("payouts:bank_files", args=[file.run.public_id]), "Bank files", facts=_facts(file),
-    )  # fmt: skip
+        "The bank has the file",
+        "Say so only once the bank has taken it. From then on it cannot be withdrawn, "
+        "and somebody other than you confirms the result of each transfer.",
+        "Mark as sent",
+        reverse("payouts:bank_files", args=[file.run.public_id]),
+        "Bank files",
+        facts=_facts(file),
+    )
 
     def do(_given: dict[str, Any]) -> str:
         mark_bank_file_sent(file=file, by=user_of(request), at=timezone.now(), seen=presence_of(request))
@@ -121,10 +132,16 @@ def withdraw(request: HttpRequest, file_id: UUID) -> HttpResponse:
     elif not user_of(request).has_role(CHECKER, ADMIN):
         refusal = "Withdrawing a file takes a finance checker."
     page = Act(
-        "Withdraw the file", "Only if the bank never got it: otherwise its orders would be paid a second time. Its "
-        "payouts go into the next file.", "Withdraw it", reverse("payouts:bank_files", args=[file.run.public_id]),
-        "Bank files", facts=_facts(file), is_danger=True, not_this_person=refusal,
-    )  # fmt: skip
+        "Withdraw the file",
+        "Only if the bank never got it: otherwise its orders would be paid a second time. Its "
+        "payouts go into the next file.",
+        "Withdraw it",
+        reverse("payouts:bank_files", args=[file.run.public_id]),
+        "Bank files",
+        facts=_facts(file),
+        is_danger=True,
+        not_this_person=refusal,
+    )
 
     def do(given: dict[str, Any]) -> str:
         withdraw_bank_file(
@@ -153,9 +170,10 @@ def record_lines(request: HttpRequest, run: PayoutRun) -> HttpResponse:
             with explained(request, silent=True) as refused:
                 context["results"] = bank_lines.record_bank_lines(
                     lines=bank_reports.lines_of(form.cleaned_data["file"].read()),
-                    by=user_of(request), at=timezone.now(),
+                    by=user_of(request),
+                    at=timezone.now(),
                     seen=presence_of(request),
-                )  # fmt: skip
+                )
             context["refused"], status = refused, refused.status
             if not refused and all(result.outcome in ("recorded", "known") for result in context["results"]):
                 done(request, f"{len(context['results'])} lines were read, and all of them fit.")
@@ -181,5 +199,9 @@ def _file_or_404(file_id: UUID) -> BankFile:
 
 
 def _facts(file: BankFile) -> list[tuple[str, Any]]:
-    return [("File", file.message_id), ("Orders", file.n_payments), ("SHA-256", bytes(file.sha256).hex()),
-            ("Written by", file.made_by)]  # fmt: skip
+    return [
+        ("File", file.message_id),
+        ("Orders", file.n_payments),
+        ("SHA-256", bytes(file.sha256).hex()),
+        ("Written by", file.made_by),
+    ]

@@ -82,9 +82,16 @@ def why_not_approve(run: PayoutRun, user: User) -> str:
 def steps(run: PayoutRun) -> list[tuple[str, bool]]:
     """The way of a run in five steps, each with whether the run stands there now."""
     place = {
-        S.DRAFT: 0, S.CALCULATING: 0, S.SET_ASIDE: 0, S.IN_REVIEW: 1, S.APPROVED: 2, S.EXECUTING: 3, S.PAUSED: 3,
-        S.RECONCILED: 4, S.CLOSED: 4,
-    }  # fmt: skip
+        S.DRAFT: 0,
+        S.CALCULATING: 0,
+        S.SET_ASIDE: 0,
+        S.IN_REVIEW: 1,
+        S.APPROVED: 2,
+        S.EXECUTING: 3,
+        S.PAUSED: 3,
+        S.RECONCILED: 4,
+        S.CLOSED: 4,
+    }
     names = ["Build", "Review and approve", "Execute", "Follow the transfers", "Reconcile and close"]
     here = place.get(S(run.state), -1)
     return [(name, i == here) for i, name in enumerate(names)]

@@ -64,9 +64,12 @@ def sign_off(request: HttpRequest, public_id: UUID) -> HttpResponse:
         if form.is_valid():
             with explained(request, silent=True) as refused:
                 closing.sign_off(
-                    difference=difference, by=user_of(request), note=form.cleaned_data["reason"], at=timezone.now(),
+                    difference=difference,
+                    by=user_of(request),
+                    note=form.cleaned_data["reason"],
+                    at=timezone.now(),
                     seen=presence_of(request),
-                )  # fmt: skip
+                )
             if not refused:
                 done(request, "Signed off with your explanation.")
                 return redirect("payouts:reconciliation")
@@ -90,9 +93,13 @@ def decide(request: HttpRequest, public_id: UUID) -> HttpResponse:
         if form.is_valid():
             with explained(request, silent=True) as refused:
                 closing.decide_unknown(
-                    payout=payout, paid_transfer_id=form.cleaned_data["paid_transfer_id"] or None, by=user_of(request),
-                    note=form.cleaned_data["note"], at=timezone.now(), seen=presence_of(request),
-                )  # fmt: skip
+                    payout=payout,
+                    paid_transfer_id=form.cleaned_data["paid_transfer_id"] or None,
+                    by=user_of(request),
+                    note=form.cleaned_data["note"],
+                    at=timezone.now(),
+                    seen=presence_of(request),
+                )
             if not refused:
                 done(request, "Decided. The payout goes on from there.")
                 return redirect("payouts:payee", payout.run.public_id, payout.public_id)

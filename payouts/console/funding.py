@@ -63,15 +63,21 @@ def top_up(request: HttpRequest) -> HttpResponse:
         "Top up the balance at Stripe",
         "Money moves from the programme's bank account to its balance at Stripe, and is booked once Stripe has it. "
         "A top-up can take days to arrive; a run can be started when the balance suffices.",
-        "Ask Stripe for the top-up", reverse("payouts:funding"), "Funding",
-    )  # fmt: skip
+        "Ask Stripe for the top-up",
+        reverse("payouts:funding"),
+        "Funding",
+    )
 
     def do(given: dict[str, object]) -> str:
         currency, minor = str(given["currency"]), int(str(given["amount_minor"]))
         made = fund_platform(
-            currency=currency, amount_minor=minor, public_id=UUID(str(given["number"])), by=user_of(request),
-            at=timezone.now(), seen=presence_of(request),
-        )  # fmt: skip
+            currency=currency,
+            amount_minor=minor,
+            public_id=UUID(str(given["number"])),
+            by=user_of(request),
+            at=timezone.now(),
+            seen=presence_of(request),
+        )
         written = amounts.text_of_minor(minor, ASSETS[currency])
         if made.state == TopUp.State.SUCCEEDED:
             return f"{written} is at Stripe now, and booked."

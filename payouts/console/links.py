@@ -68,15 +68,20 @@ def propose(request: HttpRequest) -> HttpResponse:
         "Their works are then valued as those of one account: a loss of one is counted against a gain of "
         "another, as in a single account. Each keeps its works, its statements and its payouts. "
         "Nothing changes until somebody else agrees, and earlier attributions stay.",
-        "Propose it", reverse("payouts:links"), "Linked accounts",
+        "Propose it",
+        reverse("payouts:links"),
+        "Linked accounts",
         not_this_person="" if _may(request) else NEEDS_COMPLIANCE,
-    )  # fmt: skip
+    )
 
     def do(given: dict[str, Any]) -> str:
         propose_link(
-            accounts=given["accounts"], reason=given["reason"], by=user_of(request), at=timezone.now(),
+            accounts=given["accounts"],
+            reason=given["reason"],
+            by=user_of(request),
+            at=timezone.now(),
             seen=presence_of(request),
-        )  # fmt: skip
+        )
         return "Proposed. Somebody else agrees to it or refuses it."
 
     return act(request, page, form, do)
@@ -90,15 +95,20 @@ def dismiss(request: HttpRequest) -> HttpResponse:
     page = Act(
         "These are different people",
         "The accounts leave the list of those to look at. One more account with the same detail brings them back.",
-        "Write it down", reverse("payouts:links"), "Linked accounts",
+        "Write it down",
+        reverse("payouts:links"),
+        "Linked accounts",
         not_this_person="" if _may(request) else NEEDS_COMPLIANCE,
-    )  # fmt: skip
+    )
 
     def do(given: dict[str, Any]) -> str:
         dismiss_suspicion(
-            accounts=given["accounts"], reason=given["reason"], by=user_of(request), at=timezone.now(),
+            accounts=given["accounts"],
+            reason=given["reason"],
+            by=user_of(request),
+            at=timezone.now(),
             seen=presence_of(request),
-        )  # fmt: skip
+        )
         return "Written down: different people."
 
     return act(request, page, form, do)
@@ -120,15 +130,23 @@ def decide(request: HttpRequest, public_id: UUID) -> HttpResponse:
     page = Act(
         "Decide whether accounts count apart again" if is_end else "Decide whether accounts count as one",
         f"{proposer} proposes it: {link.end_reason if is_end else link.reason}",
-        "Decide", reverse("payouts:links"), "Linked accounts", not_this_person=refusal, facts=_facts(link),
-    )  # fmt: skip
+        "Decide",
+        reverse("payouts:links"),
+        "Linked accounts",
+        not_this_person=refusal,
+        facts=_facts(link),
+    )
 
     def do(given: dict[str, Any]) -> str:
         agree = given["decision"] == "agree"
         decide_link(
-            link=link, agree=agree, known=given["known"], by=user_of(request), at=timezone.now(),
+            link=link,
+            agree=agree,
+            known=given["known"],
+            by=user_of(request),
+            at=timezone.now(),
             seen=presence_of(request),
-        )  # fmt: skip
+        )
         if not agree:
             return "Refused. Nothing has changed."
         return "They count apart again, and were told." if is_end else "They count as one from now on, and were told."
@@ -146,9 +164,12 @@ def end(request: HttpRequest, public_id: UUID) -> HttpResponse:
     page = Act(
         "Propose that accounts count apart again",
         "They go on counting as one until somebody else agrees. Each of the accounts reads the reason.",
-        "Propose the end", reverse("payouts:links"), "Linked accounts", not_this_person=refusal,
+        "Propose the end",
+        reverse("payouts:links"),
+        "Linked accounts",
+        not_this_person=refusal,
         facts=[*_facts(link), ("What was found", link.reason)],
-    )  # fmt: skip
+    )
 
     def do(given: dict[str, Any]) -> str:
         propose_end_of_link(

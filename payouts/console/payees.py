@@ -161,14 +161,22 @@ def place_hold(request: HttpRequest, public_id: UUID) -> HttpResponse:
         f"Stop payments to {contributor}",
         "Nothing is sent to this person until the hold is released. Debts stay owed, and payouts under way are "
         "followed to their end. The person is told the reason in plain words, and your note is not shown to them.",
-        "Place the hold", reverse("payouts:payee_account", args=[public_id]), str(contributor), is_danger=True,
-    )  # fmt: skip
+        "Place the hold",
+        reverse("payouts:payee_account", args=[public_id]),
+        str(contributor),
+        is_danger=True,
+    )
 
     def do(given: dict[str, object]) -> str:
         holds_operations.place_hold(
-            contributor=contributor, reason=str(given["reason"]), note=str(given["note"]), ends_at=given["ends_at"],  # type: ignore[arg-type]
-            by=user_of(request), at=timezone.now(), seen=presence_of(request),
-        )  # fmt: skip
+            contributor=contributor,
+            reason=str(given["reason"]),
+            note=str(given["note"]),
+            ends_at=given["ends_at"],  # type: ignore[arg-type]
+            by=user_of(request),
+            at=timezone.now(),
+            seen=presence_of(request),
+        )
         return f"Payments to {contributor} are stopped, and the contributor was told why."
 
     return act(request, page, form, do)
@@ -187,11 +195,19 @@ def release_hold(request: HttpRequest, hold_id: int) -> HttpResponse:
     page = Act(
         f"Release the hold on {hold.contributor}",
         "If no other hold is open, the next run pays the balance, and the contributor is told.",
-        "Release the hold", back, str(hold.contributor), not_this_person=refusal,
-        facts=[("Reason", rule.words), ("Note", hold.note or "–"), ("Placed", dates.moment(hold.placed_at)),
-               ("By", hold.placed_by or "The system"), ("Who acts", str(rule.owner).capitalize()),
-               ("Released by", str(rule.release).capitalize())],
-    )  # fmt: skip
+        "Release the hold",
+        back,
+        str(hold.contributor),
+        not_this_person=refusal,
+        facts=[
+            ("Reason", rule.words),
+            ("Note", hold.note or "–"),
+            ("Placed", dates.moment(hold.placed_at)),
+            ("By", hold.placed_by or "The system"),
+            ("Who acts", str(rule.owner).capitalize()),
+            ("Released by", str(rule.release).capitalize()),
+        ],
+    )
     form = ReasonForm(request.POST or None, label="Why it can be released")
 
     def do(given: dict[str, object]) -> str:
@@ -217,17 +233,23 @@ def choose_rail(request: HttpRequest, public_id: UUID) -> HttpResponse:
         f"Today it is {RAIL_NAMES[now]}. From the next run on it is {RAIL_NAMES[other]}; payouts that are approved "
         "already go where they were approved to go. The contributor then has to "
         + ("name a bank account." if other == Rail.MANUAL_BANK_FILE else "set up an account at Stripe."),
-        f"Change to {RAIL_NAMES[other]}", reverse("payouts:payee_account", args=[public_id]), str(contributor),
+        f"Change to {RAIL_NAMES[other]}",
+        reverse("payouts:payee_account", args=[public_id]),
+        str(contributor),
         not_this_person="" if may else "Changing how somebody is paid takes a finance checker.",
-    )  # fmt: skip
+    )
     form = ChooseRailForm(request.POST or None, initial={"rail": other})
 
     def do(given: dict[str, object]) -> str:
         rail = Rail(str(given["rail"]))
         banks.choose_rail(
-            contributor=contributor, rail=rail, by=user_of(request), reason=str(given["reason"]), at=timezone.now(),
+            contributor=contributor,
+            rail=rail,
+            by=user_of(request),
+            reason=str(given["reason"]),
+            at=timezone.now(),
             seen=presence_of(request),
-        )  # fmt: skip
+        )
         return f"{contributor} is paid by {RAIL_NAMES[rail]} from the next run on."
 
     return act(request, page, form, do)

@@ -65,15 +65,21 @@ def propose(request: HttpRequest, currency: str) -> HttpResponse:
         f"Propose a {currency} policy",
         "Nothing changes until somebody else adopts it. Runs that are built already keep the policy they were built "
         "under. A newer proposal replaces an open one.",
-        "Propose it", reverse("payouts:policies"), "Policies",
+        "Propose it",
+        reverse("payouts:policies"),
+        "Policies",
         not_this_person="" if may else "Proposing a policy takes a role in finance.",
-    )  # fmt: skip
+    )
 
     def do(given: dict[str, Any]) -> str:
         policies_operations.propose_policy(
-            currency=currency, figures={name: given[name] for name in FIGURES},
-            reason=given["reason"], by=user_of(request), at=timezone.now(), seen=presence_of(request),
-        )  # fmt: skip
+            currency=currency,
+            figures={name: given[name] for name in FIGURES},
+            reason=given["reason"],
+            by=user_of(request),
+            at=timezone.now(),
+            seen=presence_of(request),
+        )
         return "Proposed. Somebody else adopts or refuses it on this page."
 
     return act(request, page, form, do)
@@ -93,11 +99,16 @@ def decide_policy(request: HttpRequest, public_id: UUID) -> HttpResponse:
         refusal = "Deciding on a policy takes a finance checker."
     form = DecidePolicyForm(request.POST or None, is_own=proposal.proposed_by_id == user_of(request).pk)
     page = Act(
-        f"Decide on the {proposal.currency} policy", f"{proposal.proposed_by} proposes it: {proposal.reason}",
-        "Decide", reverse("payouts:policies"), "Policies", not_this_person=refusal,
-        facts=[(label, f"{before} → {after}" if before != after else after)
-               for label, before, after in _changes(proposal)],
-    )  # fmt: skip
+        f"Decide on the {proposal.currency} policy",
+        f"{proposal.proposed_by} proposes it: {proposal.reason}",
+        "Decide",
+        reverse("payouts:policies"),
+        "Policies",
+        not_this_person=refusal,
+        facts=[
+            (label, f"{before} → {after}" if before != after else after) for label, before, after in _changes(proposal)
+        ],
+    )
 
     def do(given: dict[str, Any]) -> str:
         adopt = given["decision"] == "adopt"

@@ -33,20 +33,30 @@ def reverse_payout(request: HttpRequest, public_id: UUID, payout_id: UUID) -> Ht
         f"Take money back from {payout.contributor}",
         "Stripe moves it from the contributor's balance there to the programme's. It first settles the "
         "contributor's debts; the rest becomes payable again. The contributor is told, with your reason.",
-        "Take it back", reverse("payouts:payee", args=[public_id, payout_id]), str(payout.contributor),
-        is_danger=True, not_this_person=_refusal(request, payout, left),
-        facts=[("Paid", _money(payout.amount_minor, payout.currency)),
-               ("Taken back so far", _money(payout.reversed_minor, payout.currency)),
-               ("Can be taken back", _money(left, payout.currency)), ("Run", run)],
-    )  # fmt: skip
+        "Take it back",
+        reverse("payouts:payee", args=[public_id, payout_id]),
+        str(payout.contributor),
+        is_danger=True,
+        not_this_person=_refusal(request, payout, left),
+        facts=[
+            ("Paid", _money(payout.amount_minor, payout.currency)),
+            ("Taken back so far", _money(payout.reversed_minor, payout.currency)),
+            ("Can be taken back", _money(left, payout.currency)),
+            ("Run", run),
+        ],
+    )
     form = ReverseForm(request.POST or None, currency=payout.currency, left_minor=left)
 
     def do(given: dict[str, object]) -> str:
         attempt = reversals.reverse_payout(
-            payout=payout, amount_minor=int(str(given["amount_minor"])), by=user_of(request),
-            reason=str(given["reason"]), known_left=int(str(given["known_left"])), at=timezone.now(),
+            payout=payout,
+            amount_minor=int(str(given["amount_minor"])),
+            by=user_of(request),
+            reason=str(given["reason"]),
+            known_left=int(str(given["known_left"])),
+            at=timezone.now(),
             seen=presence_of(request),
-        )  # fmt: skip
+        )
         if attempt.state == PayoutAttempt.State.SUCCEEDED:
             return "It was taken back and booked."
         if attempt.state == PayoutAttempt.State.REFUSED:

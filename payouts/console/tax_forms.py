@@ -39,21 +39,33 @@ def record_tax_form(request: HttpRequest, public_id: UUID) -> HttpResponse:
         "Copy the entries of the form before you. A hold for a missing or an old form ends at once, and the "
         "next run withholds by this form. Of the tax number only the last four characters are kept; "
         "the form itself stays in your files.",
-        "Record the form", reverse("payouts:payee_account", args=[public_id]), str(contributor),
-        facts=[("Legal name", contributor.legal_name), ("Registered country", COUNTRIES[contributor.country]),
-               ("On record", in_words(payees.tax_form_of(contributor)))],
+        "Record the form",
+        reverse("payouts:payee_account", args=[public_id]),
+        str(contributor),
+        facts=[
+            ("Legal name", contributor.legal_name),
+            ("Registered country", COUNTRIES[contributor.country]),
+            ("On record", in_words(payees.tax_form_of(contributor))),
+        ],
         not_this_person="" if may else "Tax forms are recorded by compliance.",
-    )  # fmt: skip
+    )
 
     def do(given: dict[str, object]) -> str:
         percent = given["withholding_percent"]
         assert isinstance(percent, Decimal)
         profile = tax_forms.record_tax_form(
-            contributor=contributor, form=str(given["form"]), country=str(given["country"]),
-            number=str(given["number"]), signed_on=given["signed_on"], received_on=given["received_on"],  # type: ignore[arg-type]
-            valid_until=given["valid_until"], withholding_ppb=int(percent * PPB / 100),  # type: ignore[arg-type]
-            by=user_of(request), at=now, seen=presence_of(request),
-        )  # fmt: skip
+            contributor=contributor,
+            form=str(given["form"]),
+            country=str(given["country"]),
+            number=str(given["number"]),
+            signed_on=given["signed_on"],
+            received_on=given["received_on"],  # type: ignore[arg-type]
+            valid_until=given["valid_until"],
+            withholding_ppb=int(percent * PPB / 100),  # type: ignore[arg-type]
+            by=user_of(request),
+            at=now,
+            seen=presence_of(request),
+        )
         sentence = f"{profile.get_form_display()} recorded; {_until(profile)}."
         stopped = [one.hold for one in payees.open_holds(contributor)]
         return sentence if stopped else f"{sentence} Nothing stops payments to {contributor} now."

@@ -80,13 +80,15 @@ def paper_of(payout: Payout) -> Paper:
             Facts(tuple(facts)),
             Heading("Ledger entries"),
             Facts(proof, "code"),
-            Words("Each entry is a link of the ledger's hash chain; the statement of the month of its date lists it.",
-                  soft=True),
+            Words(
+                "Each entry is a link of the ledger's hash chain; the statement of the month of its date lists it.",
+                soft=True,
+            ),
             Words("Amounts below one minor unit stay payable and are carried to the next payout.", soft=True),
         ),
         made_at=_last_change(payout),
         country=contributor.country,
-    )  # fmt: skip
+    )
 
 
 def _last_change(payout: Payout) -> datetime:

@@ -24,14 +24,21 @@ def history(payouts: Iterable[Payout]) -> bytes:
         header,
         (
             [
-                p.public_id, _at(p.run.cut_off), p.currency, _money(p.gross_minor, p.currency),
-                _money(p.tax_minor, p.currency), _money(p.amount_minor, p.currency),
-                _money(p.reversed_minor, p.currency), p.state, _at(p.transferred_at),
-                p.bank_payout.arrives_on if p.bank_payout else "", _at(p.settled_at),
+                p.public_id,
+                _at(p.run.cut_off),
+                p.currency,
+                _money(p.gross_minor, p.currency),
+                _money(p.tax_minor, p.currency),
+                _money(p.amount_minor, p.currency),
+                _money(p.reversed_minor, p.currency),
+                p.state,
+                _at(p.transferred_at),
+                p.bank_payout.arrives_on if p.bank_payout else "",
+                _at(p.settled_at),
             ]
             for p in payouts
         ),
-    )  # fmt: skip
+    )
 
 
 def run_payouts(run: PayoutRun) -> bytes:
@@ -69,12 +76,18 @@ def left_out_table(run: PayoutRun) -> Table:
         header,
         [
             [
-                row.contributor.public_id, row.contributor.display_name, row.currency,
-                format_amount(row.amount, row.currency), row.reason, row.hold_reason, row.words, row.remedy,
+                row.contributor.public_id,
+                row.contributor.display_name,
+                row.currency,
+                format_amount(row.amount, row.currency),
+                row.reason,
+                row.hold_reason,
+                row.words,
+                row.remedy,
             ]
             for row in run.left_out.select_related("contributor").order_by("pk")
         ],
-    )  # fmt: skip
+    )
 
 
 def run_attempts(run: PayoutRun) -> bytes:
@@ -111,12 +124,18 @@ def bank_lines_to_fill(run: PayoutRun) -> bytes:
         header,
         (
             [
-                a.payout.public_id.hex, _money(a.amount_minor, a.payout.currency), a.payout.currency, "", "", "", "",
+                a.payout.public_id.hex,
+                _money(a.amount_minor, a.payout.currency),
+                a.payout.currency,
+                "",
+                "",
+                "",
+                "",
                 a.payout.contributor.legal_name,
             ]
             for a in waiting.order_by("pk")
         ),
-    )  # fmt: skip
+    )
 
 
 # --- other forms of the same tables -------------------------------------------------------------------------------
@@ -141,8 +160,10 @@ def run_workbook(run: PayoutRun) -> bytes:
     money = book.add_format({"num_format": "#,##0" + ("." + "0" * exponent if exponent else "")})
     exact = book.add_format({"num_format": "#,##0." + "0" * asset(run.currency).scale})
     for name, (header, rows) in (
-        ("Payouts", payouts_table(run)), ("Left out", left_out_table(run)), ("Attempts", attempts_table(run)),
-    ):  # fmt: skip
+        ("Payouts", payouts_table(run)),
+        ("Left out", left_out_table(run)),
+        ("Attempts", attempts_table(run)),
+    ):
         sheet = book.add_worksheet(name)
         sheet.freeze_panes(1, 0)
         for column, title in enumerate(header):
@@ -176,11 +197,15 @@ def run_json_lines(run: PayoutRun) -> bytes:
     """A run as JSON Lines, one object a row with its `table`; amounts are decimal strings."""
     lines = []
     for name, (header, rows) in (
-        ("payout", payouts_table(run)), ("left_out", left_out_table(run)), ("attempt", attempts_table(run)),
-    ):  # fmt: skip
+        ("payout", payouts_table(run)),
+        ("left_out", left_out_table(run)),
+        ("attempt", attempts_table(run)),
+    ):
         for row in rows:
-            kept = {title: cell if cell is None or isinstance(cell, int) else str(cell)
-                    for title, cell in zip(header, row, strict=True)}  # fmt: skip
+            kept = {
+                title: cell if cell is None or isinstance(cell, int) else str(cell)
+                for title, cell in zip(header, row, strict=True)
+            }
             lines.append(json.dumps({"table": name, **kept}, ensure_ascii=False) + "\n")
     return "".join(lines).encode()
 
@@ -192,12 +217,16 @@ def dormant(rows: Iterable[Dormant]) -> bytes:
         header,
         (
             [
-                row.contributor.public_id, row.contributor.legal_name, row.contributor.country, row.currency,
-                format_amount(row.amount, row.currency), _at(row.last_contact),
+                row.contributor.public_id,
+                row.contributor.legal_name,
+                row.contributor.country,
+                row.currency,
+                format_amount(row.amount, row.currency),
+                _at(row.last_contact),
             ]
             for row in rows
         ),
-    )  # fmt: skip
+    )
 
 
 def _money(minor: int, currency: str) -> str:

@@ -41,9 +41,11 @@ class MinorAmountField(forms.CharField):
 
 def day_field(label: str, text: str = "", *, required: bool = True) -> forms.DateField:
     return forms.DateField(
-        label=label, help_text=text, required=required,
+        label=label,
+        help_text=text,
+        required=required,
         widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
-    )  # fmt: skip
+    )
 
 
 class ReasonForm(forms.Form):

@@ -71,22 +71,29 @@ class TaxFormForm(forms.Form):
         choices=[("", "Choose a country"), *sorted(COUNTRIES.items(), key=lambda entry: entry[1])],
     )
     number = forms.CharField(
-        max_length=30, required=False, label="Tax number",
+        max_length=30,
+        required=False,
+        label="Tax number",
         help_text="As on the form. Only its last four characters and a digest are kept. Empty where a W-8 states none.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-    )  # fmt: skip
+    )
     signed_on = day_field("Signed on")
     received_on = day_field("Received on")
     valid_until = day_field(
-        "Counts until", "Leave it empty for the term of the law: the end of the third year after a W-8 was signed; a "
-        "W-9 does not run out.", required=False,
-    )  # fmt: skip
+        "Counts until",
+        "Leave it empty for the term of the law: the end of the third year after a W-8 was signed; a "
+        "W-9 does not run out.",
+        required=False,
+    )
     withholding_percent = forms.DecimalField(
-        min_value=0, max_value=99, decimal_places=4, label="Withhold (%)",
+        min_value=0,
+        max_value=99,
+        decimal_places=4,
+        label="Withhold (%)",
         help_text="Used only where the table of rates has no row for this form and country. 0 for a W-9; without a "
         "treaty a W-8 means 30.",
         widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"}),
-    )  # fmt: skip
+    )
 
     def __init__(self, *arguments: Any, contributor: Contributor, today: date, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -101,13 +108,16 @@ class LinkForm(forms.Form):
     """Accounts that one person has, or that are found to be of different people."""
 
     accounts = forms.CharField(
-        max_length=20_000, widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"}),
+        max_length=20_000,
+        widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"}),
         help_text="One a line, by the name that the account shows or by its number.",
-    )  # fmt: skip
+    )
     reason = forms.CharField(
-        max_length=600, widget=forms.Textarea(attrs={"rows": 4}), label="What was found",
+        max_length=600,
+        widget=forms.Textarea(attrs={"rows": 4}),
+        label="What was found",
         help_text="In plain words. Each of the accounts reads it, with the names of the others.",
-    )  # fmt: skip
+    )
 
     def clean_accounts(self) -> list[Contributor]:
         lines = [line.strip() for line in self.cleaned_data["accounts"].splitlines() if line.strip()]
@@ -126,9 +136,11 @@ class LinkForm(forms.Form):
 
 class DifferentPeopleForm(LinkForm):
     reason = forms.CharField(
-        max_length=600, widget=forms.Textarea(attrs={"rows": 4}), label="Why they are different people",
+        max_length=600,
+        widget=forms.Textarea(attrs={"rows": 4}),
+        label="Why they are different people",
         help_text="For your colleagues and the audit log; the accounts do not read it.",
-    )  # fmt: skip
+    )
 
 
 class DecideLinkForm(forms.Form):

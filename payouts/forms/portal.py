@@ -30,18 +30,24 @@ class BankDetailsForm(forms.Form):
     # The contributor that the page was opened for: another window may have chosen another contributor since.
     contributor = forms.UUIDField(widget=forms.HiddenInput)
     holder_name = forms.CharField(
-        max_length=70, label="Account holder",
+        max_length=70,
+        label="Account holder",
         help_text="As the bank writes it. It must be you or your organisation.",
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
-    )  # fmt: skip
+    )
     iban = forms.CharField(
-        max_length=42, label="IBAN", help_text="Spaces do not matter. Its check digits are verified at once.",
+        max_length=42,
+        label="IBAN",
+        help_text="Spaces do not matter. Its check digits are verified at once.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-    )  # fmt: skip
+    )
     bic = forms.CharField(
-        max_length=11, required=False, label="BIC", help_text="Only where your bank insists on it.",
+        max_length=11,
+        required=False,
+        label="BIC",
+        help_text="Only where your bank insists on it.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-    )  # fmt: skip
+    )
 
     def __init__(self, *arguments: Any, acting_for: Contributor, **options: Any) -> None:
         super().__init__(*arguments, **options)

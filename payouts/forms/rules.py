@@ -18,9 +18,11 @@ class PolicyForm(forms.Form):
 
         def amount(name: str, label: str, text: str, *, required: bool = False) -> None:
             value = terms.get(name)
-            shown = "" if value is None else format_amount(
-                from_minor(value, currency), currency, decimals=asset(currency).exponent
-            )  # fmt: skip
+            shown = (
+                ""
+                if value is None
+                else format_amount(from_minor(value, currency), currency, decimals=asset(currency).exponent)
+            )
             self.fields[name] = MinorAmountField(
                 currency=currency, label=f"{label} ({currency})", help_text=text, required=required, initial=shown
             )

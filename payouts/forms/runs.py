@@ -19,9 +19,11 @@ class BuildRunForm(forms.Form):
 
     currency = forms.ChoiceField()
     rail = forms.ChoiceField(
-        choices=[(rail.value, RAIL_NAMES[rail].capitalize()) for rail in Rail], label="Paid by", required=False,
+        choices=[(rail.value, RAIL_NAMES[rail].capitalize()) for rail in Rail],
+        label="Paid by",
+        required=False,
         help_text="Contributors that Stripe does not pay are paid by bank transfer, in a run of their own.",
-    )  # fmt: skip
+    )
     cut_off = day_field(
         "Credits up to the end of",
         "The end of this day in UTC, or now if the day is today. Credits younger than the maturity delay of the policy "
@@ -82,9 +84,11 @@ class TopUpForm(forms.Form):
     number = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7)
     currency = forms.ChoiceField()
     amount = forms.CharField(
-        max_length=40, label="Amount", help_text="For example 1,250.00.",
+        max_length=40,
+        label="Amount",
+        help_text="For example 1,250.00.",
         widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"}),
-    )  # fmt: skip
+    )
 
     def __init__(self, *arguments: Any, currencies: list[str], chosen: str = "", **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -115,13 +119,17 @@ class ReverseForm(forms.Form):
         self.left_minor = left_minor
         written = format_amount(from_minor(left_minor, currency), currency, decimals=asset(currency).exponent)
         self.fields["amount_minor"] = MinorAmountField(
-            currency=currency, label=f"Amount ({currency})", initial=written,
+            currency=currency,
+            label=f"Amount ({currency})",
+            initial=written,
             help_text="The whole rest, or a part of it.",
-        )  # fmt: skip
+        )
         self.fields["reason"] = forms.CharField(
-            max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="Why",
+            max_length=500,
+            widget=forms.Textarea(attrs={"rows": 3}),
+            label="Why",
             help_text="Kept in the audit log, for later questions.",
-        )  # fmt: skip
+        )
         # The remainder that the page showed, so that a form sent twice does not reverse a part twice.
         self.fields["known_left"] = forms.IntegerField(widget=forms.HiddenInput, initial=left_minor)
 

@@ -266,14 +266,15 @@ class Hold(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["contributor", "reason"], condition=Q(released_at__isnull=True),
+                fields=["contributor", "reason"],
+                condition=Q(released_at__isnull=True),
                 name="a_contributor_is_held_once_for_a_reason",
             ),
             models.CheckConstraint(
                 condition=Q(released_at__isnull=True) | Q(released_at__gte=F("placed_at")),
                 name="a_hold_ends_after_it_begins",
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"{self.reason} on {self.contributor}"

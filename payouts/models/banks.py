@@ -114,10 +114,11 @@ class BankLine(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(amount_minor__gt=0), name="bank_line_amount_is_positive"),
             models.UniqueConstraint(
-                fields=["attempt"], condition=Q(kind__in=["executed", "rejected"]),
+                fields=["attempt"],
+                condition=Q(kind__in=["executed", "rejected"]),
                 name="a_payment_order_has_one_outcome",
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.reference}"

@@ -116,10 +116,8 @@ class Payout(models.Model):
                 condition=~Q(state="reversed") | Q(reversed_minor=F("amount_minor")),
                 name="a_reversed_payout_came_back_whole",
             ),
-            models.CheckConstraint(
-                condition=~Q(state="held") | ~Q(reason=""), name="a_held_payout_says_why"
-            ),
-        ]  # fmt: skip
+            models.CheckConstraint(condition=~Q(state="held") | ~Q(reason=""), name="a_held_payout_says_why"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.amount_minor} {self.currency} (minor units) to {self.contributor}"

@@ -27,15 +27,24 @@ REFRESH_PATH = "/portal/payouts/onboarding/"
 RETURN_PATH = "/portal/payouts/returned/"
 # The reasons that an account's state at Stripe can give.
 FROM_STRIPE = {
-    HoldReason.ONBOARDING_INCOMPLETE, HoldReason.TRANSFERS_CAPABILITY_INACTIVE, HoldReason.PAYOUTS_DISABLED,
-    HoldReason.REQUIREMENTS_PAST_DUE, HoldReason.STRIPE_UNDER_REVIEW, HoldReason.SANCTIONS_LISTED,
-    HoldReason.REJECTED_BY_STRIPE, HoldReason.ACCOUNT_DISCONNECTED,
-}  # fmt: skip
+    HoldReason.ONBOARDING_INCOMPLETE,
+    HoldReason.TRANSFERS_CAPABILITY_INACTIVE,
+    HoldReason.PAYOUTS_DISABLED,
+    HoldReason.REQUIREMENTS_PAST_DUE,
+    HoldReason.STRIPE_UNDER_REVIEW,
+    HoldReason.SANCTIONS_LISTED,
+    HoldReason.REJECTED_BY_STRIPE,
+    HoldReason.ACCOUNT_DISCONNECTED,
+}
 # All that an account, its tax form and the policy decide by themselves.
 FROM_ACCOUNT = FROM_STRIPE | {
-    HoldReason.BANK_DETAILS_CHANGED_RECENTLY, HoldReason.COUNTRY_UNSUPPORTED, HoldReason.CURRENCY_UNSUPPORTED,
-    HoldReason.TAX_FORM_MISSING, HoldReason.TAX_FORM_EXPIRED, HoldReason.FIRST_PAYOUT_PROBATION,
-}  # fmt: skip
+    HoldReason.BANK_DETAILS_CHANGED_RECENTLY,
+    HoldReason.COUNTRY_UNSUPPORTED,
+    HoldReason.CURRENCY_UNSUPPORTED,
+    HoldReason.TAX_FORM_MISSING,
+    HoldReason.TAX_FORM_EXPIRED,
+    HoldReason.FIRST_PAYOUT_PROBATION,
+}
 
 
 class UnableToOpenAccount(Exception):
@@ -71,22 +80,30 @@ def open_payout_account(*, contributor: Contributor, by: User, at: datetime, see
         account, made = PayoutAccount.objects.get_or_create(
             contributor=contributor,
             defaults={
-                "country": contributor.country, "destination_currency": contributor.currency, "created_at": at,
+                "country": contributor.country,
+                "destination_currency": contributor.currency,
+                "created_at": at,
             },
-        )  # fmt: skip
+        )
         if made:
             audit(
-                by=by, action="open_payout_account", subject=f"contributor:{contributor.pk}", at=at, seen=seen,
+                by=by,
+                action="open_payout_account",
+                subject=f"contributor:{contributor.pk}",
+                at=at,
+                seen=seen,
                 after={"account": str(account.public_id)},
-            )  # fmt: skip
+            )
     if account.provider_account_id is not None:
         return account
     try:
         opened = calls.create_account(
-            country=contributor.country, email=by.email, is_company=contributor.kind == Contributor.Kind.ORGANISATION,
+            country=contributor.country,
+            email=by.email,
+            is_company=contributor.kind == Contributor.Kind.ORGANISATION,
             metadata={"contributor": str(contributor.public_id), "payout_account": str(account.public_id)},
             idempotency_key=f"account_{account.public_id.hex}",
-        )  # fmt: skip
+        )
     except errors.UnableToUseStripe as error:
         raise UnableToOpenAccount(f"Stripe did not open the account: {error}") from error
     with transaction.atomic():
@@ -109,8 +126,9 @@ def onboarding_link(*, account: PayoutAccount, by: User, at: datetime, seen: Pre
     try:
         return calls.account_link(
             account.provider_account_id,
-            refresh_url=settings.SITE_URL + REFRESH_PATH, return_url=settings.SITE_URL + RETURN_PATH,
-        )  # fmt: skip
+            refresh_url=settings.SITE_URL + REFRESH_PATH,
+            return_url=settings.SITE_URL + RETURN_PATH,
+        )
     except errors.UnableToUseStripe as error:
         raise UnableToOpenAccount(f"Stripe gave no onboarding link: {error}") from error
 
@@ -151,9 +169,13 @@ def apply_account(
     if had_one and remote.bank_fingerprint and account.bank_fingerprint != remote.bank_fingerprint:
         account.bank_changed_at = at
         audit(
-            by=None, action="bank_details_changed", subject=f"contributor:{account.contributor_id}", at=at,
-            before={"bank": account.bank_fingerprint}, after={"bank": remote.bank_fingerprint},
-        )  # fmt: skip
+            by=None,
+            action="bank_details_changed",
+            subject=f"contributor:{account.contributor_id}",
+            at=at,
+            before={"bank": account.bank_fingerprint},
+            after={"bank": remote.bank_fingerprint},
+        )
     account.bank_fingerprint = remote.bank_fingerprint or account.bank_fingerprint
     account.country = remote.country or account.country
     account.destination_currency = remote.default_currency or account.destination_currency
@@ -198,9 +220,14 @@ def set_own_threshold(
     before, account.minimum_minor = account.minimum_minor, minimum_minor
     account.save(update_fields=["minimum_minor"])
     audit(
-        by=by, action="set_own_threshold", subject=f"contributor:{account.contributor_id}", at=at, seen=seen,
-        before={"minimum_minor": before}, after={"minimum_minor": minimum_minor},
-    )  # fmt: skip
+        by=by,
+        action="set_own_threshold",
+        subject=f"contributor:{account.contributor_id}",
+        at=at,
+        seen=seen,
+        before={"minimum_minor": before},
+        after={"minimum_minor": minimum_minor},
+    )
     return account
 
 

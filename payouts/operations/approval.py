@@ -119,9 +119,13 @@ def approve_run(
         run.save(update_fields=["state"])
         run.payouts.filter(state=Payout.State.READY).update(state=Payout.State.APPROVED, approved_at=at)
     audit(
-        by=by, action="approve_run", subject=f"run:{run.public_id}", at=at, seen=seen,
+        by=by,
+        action="approve_run",
+        subject=f"run:{run.public_id}",
+        at=at,
+        seen=seen,
         after={"content_hash": run.hash_hex, "total_minor": run.total_minor, "second": is_second},
-    )  # fmt: skip
+    )
     crashpoint(CrashPoint.APPROVAL_WRITTEN)
     return run
 
@@ -168,9 +172,13 @@ def reject_run(*, run: PayoutRun, by: User, reason: str, at: datetime, seen: Pre
     run.state, run.rejected_by, run.reject_reason = PayoutRun.State.REJECTED, by, reason.strip()[:500]
     run.save(update_fields=["state", "rejected_by", "reject_reason"])
     audit(
-        by=by, action="reject_run", subject=f"run:{run.public_id}", at=at, seen=seen,
+        by=by,
+        action="reject_run",
+        subject=f"run:{run.public_id}",
+        at=at,
+        seen=seen,
         after={"reason": run.reject_reason},
-    )  # fmt: skip
+    )
     return run
 
 
@@ -214,9 +222,13 @@ def start_execution(*, run: PayoutRun, by: User, at: datetime, seen: Presence = 
         run.state, run.started_by, run.started_at = PayoutRun.State.EXECUTING, by, at
         run.save(update_fields=["state", "started_by", "started_at"])
         audit(
-            by=by, action="start_execution", subject=f"run:{run.public_id}", at=at, seen=seen,
+            by=by,
+            action="start_execution",
+            subject=f"run:{run.public_id}",
+            at=at,
+            seen=seen,
             after={"content_hash": run.hash_hex, "total_minor": run.total_minor},
-        )  # fmt: skip
+        )
         crashpoint(CrashPoint.START_WRITTEN)
         # A run by bank transfer waits for somebody to export its file.
         if run.rail == Rail.STRIPE_TRANSFER:
@@ -286,12 +298,11 @@ def stop_run(*, run_id: int, code: PayoutRun.PauseCode, note: str, at: datetime)
         return
     _pause(run, code, note, at)
     Notice.objects.get_or_create(
-        kind="run_stopped", subject=f"run:{run.public_id}:{code}:{at.isoformat()}",
+        kind="run_stopped",
+        subject=f"run:{run.public_id}:{code}:{at.isoformat()}",
         defaults={"words": f"The {run} stopped: {run.get_pause_code_display()}. {note}"[:1000], "created_at": at},
-    )  # fmt: skip
-    audit(
-        by=None, action="stop_run", subject=f"run:{run.public_id}", at=at, after={"code": code, "note": note[:500]}
-    )  # fmt: skip
+    )
+    audit(by=None, action="stop_run", subject=f"run:{run.public_id}", at=at, after={"code": code, "note": note[:500]})
     log.error("payout_run_stopped", run=str(run.public_id), code=str(code), note=note)
 
 
@@ -329,8 +340,6 @@ def resume_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBOD
         reason_note="Another run pays this person by now.",
     )
     refused.update(state=Payout.State.APPROVED, next_try_at=None)
-    audit(
-        by=by, action="resume_run", subject=f"run:{run.public_id}", at=at, seen=seen, before={"pause_code": before}
-    )  # fmt: skip
+    audit(by=by, action="resume_run", subject=f"run:{run.public_id}", at=at, seen=seen, before={"pause_code": before})
     hint_execution(run)
     return run

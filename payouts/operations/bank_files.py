@@ -158,20 +158,39 @@ def _export(
     orders = [_order(payout, numbers[payout.pk], details[payout.pk]) for payout in payouts]
     content = checked(
         pain_001(
-            message_id=message_id, made_at=at, execution_on=execution_on, currency=run.currency, debtor=debtor,
+            message_id=message_id,
+            made_at=at,
+            execution_on=execution_on,
+            currency=run.currency,
+            debtor=debtor,
             orders=orders,
         )
-    )  # fmt: skip
+    )
     file = BankFile.objects.create(
-        run=run, number=number, message_id=message_id, sealed=sealing.seal(content),
-        sha256=hashlib.sha256(content).digest(), n_payments=len(payouts),
-        total_minor=sum(payout.amount_minor for payout in payouts), execution_on=execution_on, made_by=by, made_at=at,
-    )  # fmt: skip
+        run=run,
+        number=number,
+        message_id=message_id,
+        sealed=sealing.seal(content),
+        sha256=hashlib.sha256(content).digest(),
+        n_payments=len(payouts),
+        total_minor=sum(payout.amount_minor for payout in payouts),
+        execution_on=execution_on,
+        made_by=by,
+        made_at=at,
+    )
     audit(
-        by=by, action="export_bank_file", subject=f"run:{run.public_id}", at=at, seen=seen,
-        after={"file": message_id, "sha256": hashlib.sha256(content).hexdigest(), "payments": len(payouts),
-               "total_minor": file.total_minor},
-    )  # fmt: skip
+        by=by,
+        action="export_bank_file",
+        subject=f"run:{run.public_id}",
+        at=at,
+        seen=seen,
+        after={
+            "file": message_id,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "payments": len(payouts),
+            "total_minor": file.total_minor,
+        },
+    )
     crashpoint(CrashPoint.BANK_FILE_WRITTEN)
     # The journal's lock is taken last, and by everybody in this order.
     keys = {payout.pk: f"{payout.transfer_group}_{numbers[payout.pk]}" for payout in payouts}
@@ -182,12 +201,19 @@ def _export(
         request = _request(order, payout, execution_on)
         attempts.append(
             PayoutAttempt(
-                payout=payout, number=numbers[payout.pk], provider=run.rail, idempotency_key=keys[payout.pk],
-                amount_minor=payout.amount_minor, request=request, bank_file=file, requested_by=by,
-                request_sha256=hashlib.sha256(request.encode()).digest(), first_sent_at=at,
+                payout=payout,
+                number=numbers[payout.pk],
+                provider=run.rail,
+                idempotency_key=keys[payout.pk],
+                amount_minor=payout.amount_minor,
+                request=request,
+                bank_file=file,
+                requested_by=by,
+                request_sha256=hashlib.sha256(request.encode()).digest(),
+                first_sent_at=at,
                 reserve_entry=entry,
             )
-        )  # fmt: skip
+        )
     PayoutAttempt.objects.bulk_create(attempts, batch_size=1000)
     crashpoint(CrashPoint.BANK_FILE_ORDERED)
     return file
@@ -206,23 +232,28 @@ def _details(payouts: list[Payout]) -> dict[int, BankDetails]:
 def _order(payout: Payout, number: int, details: BankDetails) -> Order:
     amount = from_minor(payout.amount_minor, payout.currency)
     return Order(
-        instruction_id=f"{payout.public_id.hex}-{number}", end_to_end_id=payout.public_id.hex,
+        instruction_id=f"{payout.public_id.hex}-{number}",
+        end_to_end_id=payout.public_id.hex,
         creditor=party_of(details),
         amount=Decimal(format_amount(amount, payout.currency, decimals=asset(payout.currency).exponent)),
         remittance=f"{settings.PROGRAMME_NAME} royalties {payout.run.cut_off:%Y-%m-%d}",
-    )  # fmt: skip
+    )
 
 
 def _request(order: Order, payout: Payout, execution_on: date) -> str:
     """The order as it is kept: its account by the fingerprint, not by its number."""
     return json.dumps(
         {
-            "instruction_id": order.instruction_id, "end_to_end_id": order.end_to_end_id, "amount": str(order.amount),
-            "currency": payout.currency, "destination": payout.destination, "remittance": order.remittance,
+            "instruction_id": order.instruction_id,
+            "end_to_end_id": order.end_to_end_id,
+            "amount": str(order.amount),
+            "currency": payout.currency,
+            "destination": payout.destination,
+            "remittance": order.remittance,
             "execution_on": execution_on.isoformat(),
         },
         sort_keys=True,
-    )  # fmt: skip
+    )
 
 
 def _reserve(payouts: list[Payout], keys: dict[int, str], at: datetime) -> list[int]:
@@ -261,8 +292,14 @@ def read_bank_file(*, file: BankFile, by: User, at: datetime, seen: Presence = N
     content = sealing.unseal(file.sealed)
     if hashlib.sha256(content).digest() != bytes(file.sha256):
         raise sealing.UnableToUnseal("The file is not the one that was made.")
-    audit(by=by, action="read_bank_file", subject=f"run:{file.run.public_id}", at=at, seen=seen,
-          after={"file": file.message_id})  # fmt: skip
+    audit(
+        by=by,
+        action="read_bank_file",
+        subject=f"run:{file.run.public_id}",
+        at=at,
+        seen=seen,
+        after={"file": file.message_id},
+    )
     return content
 
 
@@ -306,8 +343,14 @@ def mark_bank_file_sent(*, file: BankFile, by: User, at: datetime, seen: Presenc
         raise UnableToChangeBankFile(f"The run is {run.get_state_display().lower()}; no file of it goes to the bank.")
     file.state, file.sent_by, file.sent_at = BankFile.State.SENT, by, at
     file.save(update_fields=["state", "sent_by", "sent_at"])
-    audit(by=by, action="mark_bank_file_sent", subject=f"run:{run.public_id}", at=at, seen=seen,
-          after={"file": file.message_id})  # fmt: skip
+    audit(
+        by=by,
+        action="mark_bank_file_sent",
+        subject=f"run:{run.public_id}",
+        at=at,
+        seen=seen,
+        after={"file": file.message_id},
+    )
     crashpoint(CrashPoint.BANK_FILE_MARKED)
     return file
 
@@ -350,8 +393,14 @@ def withdraw_bank_file(*, file: BankFile, by: User, reason: str, at: datetime, s
     file.state, file.withdrawn_by, file.withdrawn_at = BankFile.State.WITHDRAWN, by, at
     file.note = reason.strip()[:500]
     file.save(update_fields=["state", "withdrawn_by", "withdrawn_at", "note"])
-    audit(by=by, action="withdraw_bank_file", subject=f"run:{run.public_id}", at=at, seen=seen,
-          after={"file": file.message_id, "reason": file.note})  # fmt: skip
+    audit(
+        by=by,
+        action="withdraw_bank_file",
+        subject=f"run:{run.public_id}",
+        at=at,
+        seen=seen,
+        after={"file": file.message_id, "reason": file.note},
+    )
     for attempt in attempts:
         payout = payouts[attempt.payout_id]
         attempt.state, payout.state = PayoutAttempt.State.UNKNOWN, Payout.State.UNKNOWN

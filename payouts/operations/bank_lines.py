@@ -140,13 +140,24 @@ def _record(line: Reported, by: User, at: datetime, seen: Presence) -> tuple[Out
     if not fits or line.currency != payout.currency:
         return _differs(line, payout, run, at)
     BankLine.objects.create(
-        kind=line.kind, reference=line.reference, attempt=attempt, amount_minor=line.amount_minor,
-        currency=line.currency, booked_on=line.booked_on, reason=line.reason[:200], recorded_by=by, recorded_at=at,
-    )  # fmt: skip
+        kind=line.kind,
+        reference=line.reference,
+        attempt=attempt,
+        amount_minor=line.amount_minor,
+        currency=line.currency,
+        booked_on=line.booked_on,
+        reason=line.reason[:200],
+        recorded_by=by,
+        recorded_at=at,
+    )
     audit(
-        by=by, action=f"bank_{line.kind}", subject=f"payout:{payout.public_id}", at=at, seen=seen,
+        by=by,
+        action=f"bank_{line.kind}",
+        subject=f"payout:{payout.public_id}",
+        at=at,
+        seen=seen,
         after={"reference": line.reference, "amount_minor": line.amount_minor, "booked_on": str(line.booked_on)},
-    )  # fmt: skip
+    )
     crashpoint(CrashPoint.BANK_LINE_WRITTEN)
     {"executed": _executed, "rejected": _rejected, "returned": _returned}[line.kind](line, payout, attempt, at)
     crashpoint(CrashPoint.BANK_LINE_BOOKED)
@@ -161,8 +172,12 @@ def _uuid(text: str) -> str | None:
 
 def _same(known: BankLine, line: Reported, payout: Payout) -> bool:
     return (known.kind, known.amount_minor, known.currency, known.booked_on, known.attempt.payout_id) == (
-        line.kind, line.amount_minor, line.currency, line.booked_on, payout.pk,
-    )  # fmt: skip
+        line.kind,
+        line.amount_minor,
+        line.currency,
+        line.booked_on,
+        payout.pk,
+    )
 
 
 def _money(line: Reported) -> str:
@@ -171,8 +186,10 @@ def _money(line: Reported) -> str:
 
 def _executed(line: Reported, payout: Payout, attempt: PayoutAttempt, at: datetime) -> None:
     attempt.state, attempt.provider_transfer_id, attempt.finished_at = (
-        PayoutAttempt.State.SUCCEEDED, line.reference, at,
-    )  # fmt: skip
+        PayoutAttempt.State.SUCCEEDED,
+        line.reference,
+        at,
+    )
     attempt.save(update_fields=["state", "provider_transfer_id", "finished_at"])
     # The bank's booking is the last that is heard of a transfer that arrives, so that both steps are taken at once.
     payout.state, payout.transferred_at, payout.next_try_at = Payout.State.TRANSFERRED, at, None
@@ -180,17 +197,22 @@ def _executed(line: Reported, payout: Payout, attempt: PayoutAttempt, at: dateti
     payout.state, payout.settled_at = Payout.State.SETTLED, at
     payout.save(update_fields=["state", "settled_at"])
     Notice.objects.get_or_create(
-        kind="payout_transferred", subject=f"payout:{payout.public_id}",
+        kind="payout_transferred",
+        subject=f"payout:{payout.public_id}",
         defaults={
-            "contributor_id": payout.contributor_id, "created_at": at,
+            "contributor_id": payout.contributor_id,
+            "created_at": at,
             "words": f"{_money(line)} left our bank for yours on {dates.day(line.booked_on)}.",
         },
-    )  # fmt: skip
+    )
     assert attempt.reserve_entry is not None
     payouts.succeed_payout(
-        reserve_entry=attempt.reserve_entry, attempt_key=attempt.idempotency_key, currency=payout.currency,
-        net=from_minor(payout.amount_minor, payout.currency), at=at,
-    )  # fmt: skip
+        reserve_entry=attempt.reserve_entry,
+        attempt_key=attempt.idempotency_key,
+        currency=payout.currency,
+        net=from_minor(payout.amount_minor, payout.currency),
+        at=at,
+    )
 
 
 def _rejected(line: Reported, payout: Payout, attempt: PayoutAttempt, at: datetime) -> None:
@@ -215,30 +237,42 @@ def _returned(line: Reported, payout: Payout, attempt: PayoutAttempt, at: dateti
     try:
         with transaction.atomic():
             place_hold(
-                contributor=payout.contributor, reason=HoldReason.REFUSED_BY_BANK, note=line.reason, payout=payout,
+                contributor=payout.contributor,
+                reason=HoldReason.REFUSED_BY_BANK,
+                note=line.reason,
+                payout=payout,
                 at=at,
-            )  # fmt: skip
+            )
     except UnableToPlaceHold:
         pass  # Held for this reason already, which was told.
     Notice.objects.get_or_create(
-        kind="payout_bank_failed", subject=f"payout:{payout.public_id}:{line.reference}",
+        kind="payout_bank_failed",
+        subject=f"payout:{payout.public_id}:{line.reference}",
         defaults={
-            "contributor_id": payout.contributor_id, "created_at": at,
+            "contributor_id": payout.contributor_id,
+            "created_at": at,
             "words": f"Your bank sent {_money(line)} back to us ({line.reason[:200] or 'no reason given'}). It is "
             "payable again. Check the bank account on the page of payouts.",
         },
-    )  # fmt: skip
+    )
     entry = payouts.record_bank_return(
-        contributor_id=payout.contributor_id, currency=payout.currency,
-        amount=from_minor(line.amount_minor, payout.currency), return_id=line.reference, at=at,
-    )  # fmt: skip
+        contributor_id=payout.contributor_id,
+        currency=payout.currency,
+        amount=from_minor(line.amount_minor, payout.currency),
+        return_id=line.reference,
+        at=at,
+    )
     tax = payout.tax_minor * payout.reversed_minor // payout.amount_minor
     tax -= payout.tax_minor * before // payout.amount_minor
     if tax:
         payouts.reverse_withholding(
-            contributor_id=payout.contributor_id, currency=payout.currency, amount=from_minor(tax, payout.currency),
-            reversal_id=line.reference, at=at, jurisdiction=payout.tax_jurisdiction,
-        )  # fmt: skip
+            contributor_id=payout.contributor_id,
+            currency=payout.currency,
+            amount=from_minor(tax, payout.currency),
+            reversal_id=line.reference,
+            at=at,
+            jurisdiction=payout.tax_jurisdiction,
+        )
     Reversal.objects.create(
         payout=payout, provider_reversal_id=line.reference, amount_minor=line.amount_minor, entry=entry, created_at=at
     )
@@ -267,8 +301,14 @@ def _list(
     known = Difference.objects.filter(type=type_, currency=payout.currency, subject=line.reference[:120])
     if not known.exclude(state=Difference.State.RESOLVED).exists():
         Difference.objects.create(
-            type=type_, run=run, payout=payout, currency=payout.currency, subject=line.reference[:120],
-            expected=amounts.text_of_minor(payout.amount_minor, asset(payout.currency)), found=_money(line),
-            words=words, found_at=at,
-        )  # fmt: skip
+            type=type_,
+            run=run,
+            payout=payout,
+            currency=payout.currency,
+            subject=line.reference[:120],
+            expected=amounts.text_of_minor(payout.amount_minor, asset(payout.currency)),
+            found=_money(line),
+            words=words,
+            found_at=at,
+        )
     return Outcome.DIFFERS, words

@@ -73,6 +73,11 @@ def _line(number: int, row: dict[str, str | None]) -> Reported:
             f"Line {number}: the outcome is executed, rejected or returned, not “{given['outcome']}”."
         )
     return Reported(
-        kind=given["outcome"], end_to_end_id=given["end_to_end_id"], reference=given["reference"][:64],
-        amount_minor=amount_minor, currency=currency, booked_on=booked_on, reason=given["reason"],
-    )  # fmt: skip
+        kind=given["outcome"],
+        end_to_end_id=given["end_to_end_id"],
+        reference=given["reference"][:64],
+        amount_minor=amount_minor,
+        currency=currency,
+        booked_on=booked_on,
+        reason=given["reason"],
+    )

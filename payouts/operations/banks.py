@@ -71,18 +71,26 @@ def account_on_rail(*, contributor: Contributor, at: datetime) -> PayoutAccount:
     account, _ = PayoutAccount.objects.get_or_create(
         contributor=contributor,
         defaults={
-            "rail": rail_of_country(contributor.country), "country": contributor.country,
-            "destination_currency": contributor.currency, "created_at": at,
+            "rail": rail_of_country(contributor.country),
+            "country": contributor.country,
+            "destination_currency": contributor.currency,
+            "created_at": at,
         },
-    )  # fmt: skip
+    )
     return account
 
 
 @transaction.atomic
 def record_bank_details(
-    *, contributor: Contributor, holder_name: str, iban: str, by: User, at: datetime, bic: str = "",
+    *,
+    contributor: Contributor,
+    holder_name: str,
+    iban: str,
+    by: User,
+    at: datetime,
+    bic: str = "",
     seen: Presence = NOBODY,
-) -> BankDetails:  # fmt: skip
+) -> BankDetails:
     """Name the account that bank transfers go to. A changed one waits for the policy's cool-down.
 
     Raises UnableToRecordBankDetails for a contributor paid through Stripe, without a holder's name, and for an invalid
@@ -104,19 +112,30 @@ def record_bank_details(
     if account.bank_fingerprint in marks:
         return account.bank_details.filter(fingerprint=account.bank_fingerprint).latest("pk")
     details = BankDetails.objects.create(
-        account=account, holder_name=holder_name.strip()[:70], sealed=sealing.seal(content.encode()),
-        fingerprint=marks[0], country=number.country_code, last4=number.compact[-4:],
-        bank_name=str(number.bank_name or "")[:140], recorded_by=by, recorded_at=at,
-    )  # fmt: skip
+        account=account,
+        holder_name=holder_name.strip()[:70],
+        sealed=sealing.seal(content.encode()),
+        fingerprint=marks[0],
+        country=number.country_code,
+        last4=number.compact[-4:],
+        bank_name=str(number.bank_name or "")[:140],
+        recorded_by=by,
+        recorded_at=at,
+    )
     before, account.bank_fingerprint = account.bank_fingerprint, details.fingerprint
     # A payee that was paid elsewhere before, by Stripe or to an account that is known no more, changes it too.
     if before or account.ready_at is not None:
         account.bank_changed_at = at
     account.save(update_fields=["bank_fingerprint", "bank_changed_at"])
     audit(
-        by=by, action="record_bank_details", subject=f"contributor:{contributor.pk}", at=at, seen=seen,
-        before={"bank": before}, after={"bank": details.fingerprint},
-    )  # fmt: skip
+        by=by,
+        action="record_bank_details",
+        subject=f"contributor:{contributor.pk}",
+        at=at,
+        seen=seen,
+        before={"bank": before},
+        after={"bank": details.fingerprint},
+    )
     hold_as_account_says(account, at, bank_replaced=True)
     return details
 
@@ -168,8 +187,13 @@ def choose_rail(
         account.bank_changed_at = at
     account.save(update_fields=["rail", "bank_fingerprint", "bank_changed_at"])
     audit(
-        by=by, action="choose_rail", subject=f"contributor:{contributor.pk}", at=at, seen=seen,
-        before={"rail": before}, after={"rail": str(rail), "reason": reason.strip()[:500]},
-    )  # fmt: skip
+        by=by,
+        action="choose_rail",
+        subject=f"contributor:{contributor.pk}",
+        at=at,
+        seen=seen,
+        before={"rail": before},
+        after={"rail": str(rail), "reason": reason.strip()[:500]},
+    )
     hold_as_account_says(account, at)
     return account

@@ -90,11 +90,17 @@ def _build(
     try:
         with transaction.atomic():
             run = PayoutRun.objects.create(
-                currency=currency, rail=rail, cut_off=cut_off,
+                currency=currency,
+                rail=rail,
+                cut_off=cut_off,
                 matured_before=cut_off - timedelta(days=terms.maturity_days),
-                configuration=terms.as_json(), supersedes=supersedes, created_by=by, created_at=at,
-                last_edited_by=by, last_edited_at=at,
-            )  # fmt: skip
+                configuration=terms.as_json(),
+                supersedes=supersedes,
+                created_by=by,
+                created_at=at,
+                last_edited_by=by,
+                last_edited_at=at,
+            )
     except IntegrityError as error:
         if "one_run_at_a_time" not in str(error):
             raise
@@ -136,9 +142,16 @@ def _calculate(run: PayoutRun, terms: Terms, at: datetime) -> tuple[list[Payout]
     left_out: list[LeftOut] = []
     for row in owed:
         case = _Case(
-            run, terms, row, people[row.contributor_id], accounts.get(row.contributor_id),
-            holds.get(row.contributor_id, []), taxes.get(row.contributor_id), row.contributor_id in live, at,
-        )  # fmt: skip
+            run,
+            terms,
+            row,
+            people[row.contributor_id],
+            accounts.get(row.contributor_id),
+            holds.get(row.contributor_id, []),
+            taxes.get(row.contributor_id),
+            row.contributor_id in live,
+            at,
+        )
         outcome = case.decide()
         if isinstance(outcome, Payout):
             payouts.append(outcome)
@@ -167,19 +180,22 @@ class _Case:
         rail = choice.rail_of(self.contributor, account)
         if rail != self.run.rail:
             return self._out(
-                LeftOut.Reason.OTHER_RAIL, f"You are paid by {choice.RAIL_NAMES[rail]}, in a run of its own.",
+                LeftOut.Reason.OTHER_RAIL,
+                f"You are paid by {choice.RAIL_NAMES[rail]}, in a run of its own.",
                 "Nothing to do.",
-            )  # fmt: skip
+            )
         if self.is_live:
             return self._out(
-                LeftOut.Reason.LIVE_ELSEWHERE, "An earlier payout to you has not come to its end.",
+                LeftOut.Reason.LIVE_ELSEWHERE,
+                "An earlier payout to you has not come to its end.",
                 "Nothing to do: the next run pays this.",
-            )  # fmt: skip
+            )
         if self.owed.available <= 0 and self.owed.receivable > 0:
             return self._out(
-                LeftOut.Reason.NEGATIVE_BALANCE, "A correction left more owed by you than to you.",
+                LeftOut.Reason.NEGATIVE_BALANCE,
+                "A correction left more owed by you than to you.",
                 RULES[HoldReason.NEGATIVE_BALANCE].remedy,
-            )  # fmt: skip
+            )
         if self.holds and not self._is_only_onboarding():
             return self._held(self.holds[0])
         if account is None or not account.is_onboarded or self.holds:
@@ -196,13 +212,20 @@ class _Case:
             return self._small(least)
         assert net > 0
         payout = Payout(
-            run=self.run, contributor=self.contributor, account=account, rail=self.run.rail, currency=currency,
-            gross_minor=gross, tax_minor=tax, tax_jurisdiction=self.tax.jurisdiction if self.tax and tax else "",
+            run=self.run,
+            contributor=self.contributor,
+            account=account,
+            rail=self.run.rail,
+            currency=currency,
+            gross_minor=gross,
+            tax_minor=tax,
+            tax_jurisdiction=self.tax.jurisdiction if self.tax and tax else "",
             tax_basis=basis if tax else "",
-            amount_minor=net, destination=account.destination,
+            amount_minor=net,
+            destination=account.destination,
             destination_currency=account.destination_currency if rail == Rail.STRIPE_TRANSFER else currency,
             created_at=self.at,
-        )  # fmt: skip
+        )
         payout.row_sha256 = row_sha256(payout)
         return payout
 
@@ -246,6 +269,13 @@ class _Case:
 
     def _out(self, reason: str, words: str, remedy: str, hold: HoldReason | None = None) -> LeftOut:
         return LeftOut(
-            run=self.run, contributor=self.contributor, currency=self.run.currency, amount=self.owed.balance,
-            reason=reason, hold_reason=hold or "", words=words, remedy=remedy, created_at=self.at,
-        )  # fmt: skip
+            run=self.run,
+            contributor=self.contributor,
+            currency=self.run.currency,
+            amount=self.owed.balance,
+            reason=reason,
+            hold_reason=hold or "",
+            words=words,
+            remedy=remedy,
+            created_at=self.at,
+        )

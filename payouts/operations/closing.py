@@ -102,9 +102,13 @@ def decide_unknown(
             void_attempt(payout=locked, attempt=attempt, at=at, pace=pace)
         if is_decided:
             audit(
-                by=by, action="decide_unknown", subject=f"payout:{payout.public_id}", at=at, seen=seen,
+                by=by,
+                action="decide_unknown",
+                subject=f"payout:{payout.public_id}",
+                at=at,
+                seen=seen,
                 after={"transfer": paid_transfer_id or "none", "note": note.strip()[:500]},
-            )  # fmt: skip
+            )
     if not is_decided:
         raise UnableToDecide(
             f"{paid_transfer_id} differs from the approval, and is not booked. Take it back at Stripe, whole; then say "
@@ -134,9 +138,13 @@ def _decide_reversal(payout: Payout, *, by: User, note: str, at: datetime, seen:
         locked.needs_person_since = locked.next_try_at = None
         locked.save(update_fields=["needs_person_since", "next_try_at"])
         audit(
-            by=by, action="decide_unknown", subject=f"payout:{payout.public_id}", at=at, seen=seen,
+            by=by,
+            action="decide_unknown",
+            subject=f"payout:{payout.public_id}",
+            at=at,
+            seen=seen,
             after={"reversal": "found" if attempt is None else "none", "note": note.strip()[:500]},
-        )  # fmt: skip
+        )
     payout.refresh_from_db()
     return payout
 
@@ -180,7 +188,11 @@ def sign_off(*, difference: Difference, by: User, note: str, at: datetime, seen:
     difference.note, difference.ended_at = note.strip()[:1000], at
     difference.save(update_fields=["state", "signed_off_by", "note", "ended_at"])
     audit(
-        by=by, action="sign_off", subject=f"difference:{difference.public_id}", at=at, seen=seen,
+        by=by,
+        action="sign_off",
+        subject=f"difference:{difference.public_id}",
+        at=at,
+        seen=seen,
         after={"note": difference.note},
-    )  # fmt: skip
+    )
     return difference

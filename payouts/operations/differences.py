@@ -27,9 +27,16 @@ def open_difference(
     try:
         with transaction.atomic():
             Difference.objects.create(
-                type=type_, currency=currency, subject=subject[:120], expected=expected[:200], found=found[:200],
-                words=words, run=run, payout=payout, found_at=at,
-            )  # fmt: skip
+                type=type_,
+                currency=currency,
+                subject=subject[:120],
+                expected=expected[:200],
+                found=found[:200],
+                words=words,
+                run=run,
+                payout=payout,
+                found_at=at,
+            )
     except IntegrityError as error:
         if "a_difference_is_open_once" not in str(error):
             raise

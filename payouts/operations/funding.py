@@ -70,17 +70,24 @@ def fund_platform(
         topup, made = TopUp.objects.get_or_create(
             public_id=public_id or uuid7(),
             defaults={
-                "currency": currency, "amount_minor": amount_minor, "requested_by": by, "requested_at": at,
+                "currency": currency,
+                "amount_minor": amount_minor,
+                "requested_by": by,
+                "requested_at": at,
                 "next_look_at": after(at, LIVE.lease),
             },
-        )  # fmt: skip
+        )
         if (topup.currency, topup.amount_minor, topup.requested_by_id) != (currency, amount_minor, by.pk):
             raise UnableToFund("This top-up was asked for with another amount; open the page anew.")
         if made:
             audit(
-                by=by, action="fund_platform", subject=f"top_up:{topup.public_id}", at=at, seen=seen,
+                by=by,
+                action="fund_platform",
+                subject=f"top_up:{topup.public_id}",
+                at=at,
+                seen=seen,
                 after={"currency": currency, "amount_minor": amount_minor},
-            )  # fmt: skip
+            )
     if topup.state in (TopUp.State.FAILED, TopUp.State.REVERSED):
         raise UnableToFund(f"This top-up failed: {topup.error_message} Open the page anew for another.")
     if made:
@@ -136,18 +143,24 @@ def _may_send_again(topup: TopUp, *, at: datetime, pace: Pace) -> bool:
     topup.state, topup.error_message = TopUp.State.FAILED, words
     topup.save(update_fields=["state", "error_message"])
     open_difference(
-        type_=Difference.Type.MISSING_REMOTE, currency=topup.currency, subject=topup.idempotency_key,
-        expected=str(topup.amount_minor), words=words, at=at,
-    )  # fmt: skip
+        type_=Difference.Type.MISSING_REMOTE,
+        currency=topup.currency,
+        subject=topup.idempotency_key,
+        expected=str(topup.amount_minor),
+        words=words,
+        at=at,
+    )
     return False
 
 
 def _send(topup: TopUp, *, at: datetime, pace: Pace) -> TopUp:
     try:
         made = calls.create_topup(
-            amount_minor=topup.amount_minor, currency=topup.currency, description="Royalty payouts",
+            amount_minor=topup.amount_minor,
+            currency=topup.currency,
+            description="Royalty payouts",
             idempotency_key=topup.idempotency_key,
-        )  # fmt: skip
+        )
     except errors.UnableToUseStripe as error:
         if _record_failure(topup, error, at=at, pace=pace).state == TopUp.State.FAILED:
             raise UnableToFund(f"Stripe refused the top-up: {error} Open the page anew for another.") from error
@@ -214,9 +227,11 @@ def _book_back(topup: TopUp, *, at: datetime) -> None:
     topup.save(update_fields=["state", "reversal_entry", "error_message"])
     amount = amounts.text_of_minor(topup.amount_minor, asset(topup.currency))
     Notice.objects.create(
-        kind="top_up_reversed", subject=f"top_up:{topup.public_id}", created_at=at,
+        kind="top_up_reversed",
+        subject=f"top_up:{topup.public_id}",
+        created_at=at,
         words=f"The bank took back a top-up of {amount}. It is booked back; a run may lack the money.",
-    )  # fmt: skip
+    )
 
 
 def _oddity(topup: TopUp, made: values.ToppedUp) -> tuple[Difference.Type, str, str, str] | None:

@@ -102,17 +102,29 @@ def _write_hold(
     payout: Payout | None = None,
 ) -> Hold:
     hold = Hold.objects.create(
-        contributor=contributor, reason=reason, note=note[:500], placed_by=by, placed_at=at, ends_at=ends_at,
+        contributor=contributor,
+        reason=reason,
+        note=note[:500],
+        placed_by=by,
+        placed_at=at,
+        ends_at=ends_at,
         payout=payout,
-    )  # fmt: skip
+    )
     Notice.objects.create(
-        contributor=contributor, kind="hold_placed", subject=f"hold:{hold.pk}", created_at=at,
+        contributor=contributor,
+        kind="hold_placed",
+        subject=f"hold:{hold.pk}",
+        created_at=at,
         words=f"{RULES[reason].words} {RULES[reason].remedy}",
-    )  # fmt: skip
+    )
     audit(
-        by=by, action="place_hold", subject=f"contributor:{contributor.pk}", at=at, seen=seen,
+        by=by,
+        action="place_hold",
+        subject=f"contributor:{contributor.pk}",
+        at=at,
+        seen=seen,
         after={"hold": hold.pk, "reason": reason, "note": note[:500], "ends_at": ends_at and ends_at.isoformat()},
-    )  # fmt: skip
+    )
     return hold
 
 
@@ -221,10 +233,18 @@ def _end_expired(contributor_id: int, at: datetime) -> None:
 def _after_release(hold: Hold, *, by: User | None, at: datetime, note: str, seen: Presence) -> None:
     if not Hold.objects.filter(open_holds_q(at), contributor_id=hold.contributor_id).exists():
         Notice.objects.create(
-            contributor_id=hold.contributor_id, kind="hold_released", subject=f"hold:{hold.pk}", created_at=at,
+            contributor_id=hold.contributor_id,
+            kind="hold_released",
+            subject=f"hold:{hold.pk}",
+            created_at=at,
             words="Nothing stops payments to you any more; the next run pays your balance.",
-        )  # fmt: skip
+        )
     audit(
-        by=by, action="release_hold", subject=f"contributor:{hold.contributor_id}", at=at, seen=seen,
-        before={"hold": hold.pk, "reason": hold.reason}, after={"note": note[:500]},
-    )  # fmt: skip
+        by=by,
+        action="release_hold",
+        subject=f"contributor:{hold.contributor_id}",
+        at=at,
+        seen=seen,
+        before={"hold": hold.pk, "reason": hold.reason},
+        after={"note": note[:500]},
+    )

@@ -35,26 +35,35 @@ def note_iban(*, contributor: Contributor, iban: str, at: datetime) -> None:
     # Under each key, so that the same account is found while keys are replaced.
     for digest in sealing.digests(iban):
         links.note_detail(
-            contributor=contributor, kind=IdentifyingDetail.Kind.BANK_ACCOUNT, digest=f"iban:{digest}",
-            shown=f"{iban[:2]} … {iban[-4:]}", at=at,
-        )  # fmt: skip
+            contributor=contributor,
+            kind=IdentifyingDetail.Kind.BANK_ACCOUNT,
+            digest=f"iban:{digest}",
+            shown=f"{iban[:2]} … {iban[-4:]}",
+            at=at,
+        )
 
 
 def note_bank_at_stripe(*, contributor: Contributor, fingerprint: str, shown: str, at: datetime) -> None:
     """Note the same by Stripe's fingerprint of an account: equal for equal numbers, and nothing else."""
     links.note_detail(
-        contributor=contributor, kind=IdentifyingDetail.Kind.BANK_ACCOUNT, digest=f"stripe:{fingerprint}"[:100],
-        shown=shown, at=at,
-    )  # fmt: skip
+        contributor=contributor,
+        kind=IdentifyingDetail.Kind.BANK_ACCOUNT,
+        digest=f"stripe:{fingerprint}"[:100],
+        shown=shown,
+        at=at,
+    )
 
 
 def note_tax_number(*, contributor: Contributor, country: str, number: str, at: datetime) -> None:
     """The same by a tax number, which one person has for oneself."""
     for digest in sealing.digests(f"{country}:{number}"):
         links.note_detail(
-            contributor=contributor, kind=IdentifyingDetail.Kind.TAX_NUMBER, digest=f"tax:{digest}",
-            shown=f"{country} … {number[-4:]}", at=at,
-        )  # fmt: skip
+            contributor=contributor,
+            kind=IdentifyingDetail.Kind.TAX_NUMBER,
+            digest=f"tax:{digest}",
+            shown=f"{country} … {number[-4:]}",
+            at=at,
+        )
 
 
 @transaction.atomic
@@ -66,9 +75,11 @@ def propose_link(
     link = links.propose_link(contributors=accounts, reason=reason, by=by, at=at)
     _audit(link, "propose_link", by, at, seen, reason=link.reason)
     Notice.objects.create(
-        kind="link_proposed", subject=f"link:{link.public_id}", created_at=at,
+        kind="link_proposed",
+        subject=f"link:{link.public_id}",
+        created_at=at,
         words=f"{by} proposes that {len(accounts)} accounts count as one: {link.reason}"[:1000],
-    )  # fmt: skip
+    )
     return link
 
 
@@ -95,9 +106,11 @@ def propose_end_of_link(
     link = links.propose_end_of_link(link=link, reason=reason, by=by, at=at)
     _audit(link, "propose_end_of_link", by, at, seen, reason=link.end_reason)
     Notice.objects.create(
-        kind="link_proposed", subject=f"link:{link.public_id}:{at:%Y%m%d%H%M%S%f}", created_at=at,
+        kind="link_proposed",
+        subject=f"link:{link.public_id}:{at:%Y%m%d%H%M%S%f}",
+        created_at=at,
         words=f"{by} proposes that {link.members.count()} accounts count apart again: {link.end_reason}"[:1000],
-    )  # fmt: skip
+    )
     return link
 
 
@@ -124,14 +137,22 @@ def decide_link(
     link = links.decide_link(link=link, agree=agree, by=by, at=at)
     _audit(link, "decide_link", by, at, seen, before=before)
     if agree and link.state == ContributorLink.State.IN_FORCE:
-        _tell(link, "accounts_linked", at, lambda names: (
-            f"From now on your works and those of {names} are valued as the works of one account, because we found "
-            f"that the accounts belong to one person: {link.reason}"
-        ))  # fmt: skip
+        _tell(
+            link,
+            "accounts_linked",
+            at,
+            lambda names: (
+                f"From now on your works and those of {names} are valued as the works of one account, because we found "
+                f"that the accounts belong to one person: {link.reason}"
+            ),
+        )
     elif agree:
-        _tell(link, "accounts_unlinked", at, lambda names: (
-            f"From now on your works are valued apart from those of {names} again: {link.end_reason}"
-        ))  # fmt: skip
+        _tell(
+            link,
+            "accounts_unlinked",
+            at,
+            lambda names: f"From now on your works are valued apart from those of {names} again: {link.end_reason}",
+        )
     return link
 
 
@@ -139,11 +160,14 @@ def _tell(link: ContributorLink, kind: str, at: datetime, words: Callable[[str],
     accounts = list(link.contributors.order_by("pk"))
     Notice.objects.bulk_create(
         Notice(
-            contributor=one, kind=kind, subject=f"link:{link.public_id}:{one.pk}", created_at=at,
+            contributor=one,
+            kind=kind,
+            subject=f"link:{link.public_id}:{one.pk}",
+            created_at=at,
             words=words(_named([other.display_name for other in accounts if other != one]))[:1000],
         )
         for one in accounts
-    )  # fmt: skip
+    )
 
 
 def _named(names: Sequence[str]) -> str:
@@ -159,6 +183,11 @@ def _audit(
     """One line for the link, and its accounts by number."""
     accounts = list(link.members.order_by("contributor").values_list("contributor_id", flat=True))
     audit(
-        by=by, action=action, subject=f"link:{link.public_id}", at=at, seen=seen,
-        before={"state": before} if before else {}, after={"state": link.state, "accounts": accounts, "reason": reason},
-    )  # fmt: skip
+        by=by,
+        action=action,
+        subject=f"link:{link.public_id}",
+        at=at,
+        seen=seen,
+        before={"state": before} if before else {},
+        after={"state": link.state, "accounts": accounts, "reason": reason},
+    )

@@ -44,7 +44,7 @@ KINDS: dict[str, Kind] = {
         "Your accounts count apart again", "Accounts are no longer counted as one", LINKS, essential=True
     ),
     "top_up_reversed": Kind("The bank took a top-up back", "", "/console/funding/", roles=FINANCE),
-}  # fmt: skip
+}
 # Each kind of open work is mailed to the staff that act on it.
 KINDS |= {kind.name: Kind(kind.mail, "", "/console/attention/", roles=kind.roles) for kind in attention.KINDS}
 # The kinds that a contributor may switch off as mail.

@@ -108,11 +108,13 @@ def _of_rows(run: PayoutRun, rows: Iterable[LeftOut], told: set[str], at: dateti
         amount = amounts.text(row.amount, asset(row.currency))
         found.append(
             Notice(
-                kind=LEFT_OUT_KINDS.get(row.reason, "carried_over"), subject=subject, created_at=at,
+                kind=LEFT_OUT_KINDS.get(row.reason, "carried_over"),
+                subject=subject,
+                created_at=at,
                 contributor_id=row.contributor_id,
                 words=f"The run of {dates.day(run.cut_off)} did not pay your {amount}. {row.words} {row.remedy}",
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -126,12 +128,15 @@ def _of_sealed_months(at: datetime) -> list[Notice]:
             continue
         found += [
             Notice(
-                kind="month_sealed", subject=subject, contributor_id=subjects[subject], created_at=at,
+                kind="month_sealed",
+                subject=subject,
+                contributor_id=subjects[subject],
+                created_at=at,
                 words=f"{dates.month(month.starts)} is sealed, and your statement of it is final. Keep this: the "
                 f"month's root is {month.root_hex}. With it your statement can be checked without us, for years.",
             )
             for subject in sorted(_untold("month_sealed", subjects))
-        ]  # fmt: skip
+        ]
     return found
 
 
@@ -142,13 +147,16 @@ def _of_tax_forms(at: datetime) -> list[Notice]:
     )
     return [
         Notice(
-            kind="tax_form_expiring", subject=f"tax_form:{row.pk}", contributor_id=row.contributor_id, created_at=at,
+            kind="tax_form_expiring",
+            subject=f"tax_form:{row.pk}",
+            contributor_id=row.contributor_id,
+            created_at=at,
             words=f"Your tax form ({row.get_form_display()}) is valid until {dates.day(row.valid_until)}. Send us a "
             "new one before that day, so that nothing is held back.",
         )
         for row in rows
         if row.valid_until is not None
-    ]  # fmt: skip
+    ]
 
 
 def _money(minor: int, currency: str) -> str:
@@ -297,9 +305,10 @@ def _addresses(notice: Notice, at: datetime) -> list[str]:
     if MutedNotice.objects.filter(contributor_id=notice.contributor_id, kind=notice.kind).exists():
         return []
     members = Membership.objects.filter(
-        contributor_id=notice.contributor_id, role__in=Membership.MANAGING,
+        contributor_id=notice.contributor_id,
+        role__in=Membership.MANAGING,
         user__is_active=True,
-    )  # fmt: skip
+    )
     return sorted(set(members.values_list("user__email", flat=True)))
 
 

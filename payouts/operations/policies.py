@@ -86,20 +86,29 @@ def adopt_policy(
     if by.pk == approved_by.pk:
         raise UnableToAdoptPolicy("The proposer of a policy does not adopt it; somebody else must.")
     figures = {
-        "minimum_minor": minimum_minor, "maturity_days": maturity_days,
-        "second_approval_minor": second_approval_minor, "bank_change_days": bank_change_days,
-        "requires_tax_form": requires_tax_form, "probation_days": probation_days,
-        "approval_limit_minor": approval_limit_minor, "daily_approval_minor": daily_approval_minor,
-    }  # fmt: skip
+        "minimum_minor": minimum_minor,
+        "maturity_days": maturity_days,
+        "second_approval_minor": second_approval_minor,
+        "bank_change_days": bank_change_days,
+        "requires_tax_form": requires_tax_form,
+        "probation_days": probation_days,
+        "approval_limit_minor": approval_limit_minor,
+        "daily_approval_minor": daily_approval_minor,
+    }
     _check_figures(figures)
     before = terms_in_force(currency)
     policy = PayoutPolicy.objects.create(
         currency=currency, version=before.version + 1, created_by=by, approved_by=approved_by, created_at=at, **figures
     )
     audit(
-        by=approved_by, action="adopt_policy", subject=f"policy:{currency}:{policy.version}", at=at, seen=seen,
-        before=before.as_json(), after=terms_in_force(currency).as_json() | {"proposed_by": by.pk},
-    )  # fmt: skip
+        by=approved_by,
+        action="adopt_policy",
+        subject=f"policy:{currency}:{policy.version}",
+        at=at,
+        seen=seen,
+        before=before.as_json(),
+        after=terms_in_force(currency).as_json() | {"proposed_by": by.pk},
+    )
     return policy
 
 
@@ -125,9 +134,14 @@ def propose_policy(
         currency=currency, terms=dict(figures), reason=reason.strip()[:500], proposed_by=by, proposed_at=at
     )
     audit(
-        by=by, action="propose_policy", subject=f"policy:{currency}", at=at, seen=seen,
-        before=terms_in_force(currency).as_json(), after={**figures, "reason": proposal.reason},
-    )  # fmt: skip
+        by=by,
+        action="propose_policy",
+        subject=f"policy:{currency}",
+        at=at,
+        seen=seen,
+        before=terms_in_force(currency).as_json(),
+        after={**figures, "reason": proposal.reason},
+    )
     return proposal
 
 

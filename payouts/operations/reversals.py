@@ -38,8 +38,11 @@ from people.models import User
 log = structlog.get_logger(__name__)
 
 REVERSIBLE = (
-    Payout.State.TRANSFERRED, Payout.State.SETTLED, Payout.State.BANK_FAILED, Payout.State.PARTIALLY_REVERSED,
-)  # fmt: skip
+    Payout.State.TRANSFERRED,
+    Payout.State.SETTLED,
+    Payout.State.BANK_FAILED,
+    Payout.State.PARTIALLY_REVERSED,
+)
 
 
 class UnableToReverse(Exception):
@@ -96,16 +99,27 @@ def reverse_payout(
             amount_minor=amount_minor, metadata={"payout": payout.public_id.hex, "attempt": str(number)}
         )
         attempt = PayoutAttempt.objects.create(
-            payout=payout, number=number, kind=PayoutAttempt.Kind.REVERSAL, provider=payout.rail, idempotency_key=key,
-            amount_minor=amount_minor, request=request.body, request_sha256=request.sha256, first_sent_at=at,
+            payout=payout,
+            number=number,
+            kind=PayoutAttempt.Kind.REVERSAL,
+            provider=payout.rail,
+            idempotency_key=key,
+            amount_minor=amount_minor,
+            request=request.body,
+            request_sha256=request.sha256,
+            first_sent_at=at,
             requested_by=by,
-        )  # fmt: skip
+        )
         payout.lease_until, payout.lease_token = after(at, LIVE.lease), uuid.uuid4()
         payout.save(update_fields=["lease_until", "lease_token"])
         audit(
-            by=by, action="reverse_payout", subject=f"payout:{payout.public_id}", at=at, seen=seen,
+            by=by,
+            action="reverse_payout",
+            subject=f"payout:{payout.public_id}",
+            at=at,
+            seen=seen,
             after={"amount_minor": amount_minor, "reason": reason.strip()[:500], "attempt": key},
-        )  # fmt: skip
+        )
     crashpoint(CrashPoint.REVERSAL_COMMITTED)
     _send(attempt, at=at, pace=LIVE)
     attempt.refresh_from_db()
@@ -123,9 +137,11 @@ def _send(attempt: PayoutAttempt, *, at: datetime, pace: Pace) -> None:
     payout = attempt.payout
     try:
         reversal = calls.reverse_transfer(
-            transfer_id_of(payout), values.TransferRequest(attempt.request), idempotency_key=attempt.idempotency_key,
+            transfer_id_of(payout),
+            values.TransferRequest(attempt.request),
+            idempotency_key=attempt.idempotency_key,
             deadline=client.boot_clock() + pace.lease - pace.send_margin,
-        )  # fmt: skip
+        )
     except errors.UnableToUseStripe as error:
         crashpoint(CrashPoint.REVERSAL_ANSWERED)
         _record_failure(attempt, error, at=at, pace=pace)
@@ -179,13 +195,15 @@ def recover_reversals(*, clock: Clock = database_clock, pace: Pace = LIVE, limit
                 PayoutAttempt.objects.filter(
                     Q(payout__lease_until__isnull=True) | Q(payout__lease_until__lte=now),
                     Q(payout__next_try_at__isnull=True) | Q(payout__next_try_at__lte=now),
-                    kind=PayoutAttempt.Kind.REVERSAL, state__in=underway, payout__needs_person_since__isnull=True,
+                    kind=PayoutAttempt.Kind.REVERSAL,
+                    state__in=underway,
+                    payout__needs_person_since__isnull=True,
                 )
                 .select_for_update(skip_locked=True, of=("self", "payout"), no_key=True)
                 .select_related("payout")
                 .order_by("pk")
                 .first()
-            )  # fmt: skip
+            )
             if attempt is None:
                 return handled
             payout = attempt.payout
@@ -281,35 +299,55 @@ def record_reversal(*, payout_id: int, reversal: values.TransferReversal, at: da
     else:
         _unexpected(payout, reversal, "A transfer was taken back, and nobody here asked for it.", at)
     Notice.objects.create(
-        contributor_id=payout.contributor_id, kind="payout_reversed", subject=f"reversal:{reversal.id}",
+        contributor_id=payout.contributor_id,
+        kind="payout_reversed",
+        subject=f"reversal:{reversal.id}",
         words="A payment to you was taken back, wholly or in part. Your account shows your balance.",
         created_at=at,
-    )  # fmt: skip
+    )
     # The tax that belongs to the returned amount: the tax on all reversals together, less the tax that was given back
     # before.
     tax = payout.tax_minor * payout.reversed_minor // payout.amount_minor
     tax -= payout.tax_minor * before // payout.amount_minor
     entry = payouts.record_transfer_reversal(
-        contributor_id=payout.contributor_id, currency=payout.currency,
-        amount=from_minor(reversal.amount_minor, payout.currency), reversal_id=reversal.id, at=at,
-    )  # fmt: skip
+        contributor_id=payout.contributor_id,
+        currency=payout.currency,
+        amount=from_minor(reversal.amount_minor, payout.currency),
+        reversal_id=reversal.id,
+        at=at,
+    )
     if tax:
         payouts.reverse_withholding(
-            contributor_id=payout.contributor_id, currency=payout.currency, amount=from_minor(tax, payout.currency),
-            reversal_id=reversal.id, at=at, jurisdiction=payout.tax_jurisdiction,
-        )  # fmt: skip
+            contributor_id=payout.contributor_id,
+            currency=payout.currency,
+            amount=from_minor(tax, payout.currency),
+            reversal_id=reversal.id,
+            at=at,
+            jurisdiction=payout.tax_jurisdiction,
+        )
     Reversal.objects.create(
-        payout=payout, attempt=attempt, provider_reversal_id=reversal.id, amount_minor=reversal.amount_minor,
-        balance_transaction=reversal.balance_transaction, entry=entry, created_at=at,
-    )  # fmt: skip
+        payout=payout,
+        attempt=attempt,
+        provider_reversal_id=reversal.id,
+        amount_minor=reversal.amount_minor,
+        balance_transaction=reversal.balance_transaction,
+        entry=entry,
+        created_at=at,
+    )
     return True
 
 
 def _unexpected(payout: Payout, reversal: values.TransferReversal, words: str, at: datetime) -> None:
     open_difference(
-        type_=Difference.Type.UNEXPECTED_REVERSAL, run=payout.run, payout=payout, currency=payout.currency,
-        subject=reversal.id, found=str(reversal.amount_minor), words=words, at=at,
-    )  # fmt: skip
+        type_=Difference.Type.UNEXPECTED_REVERSAL,
+        run=payout.run,
+        payout=payout,
+        currency=payout.currency,
+        subject=reversal.id,
+        found=str(reversal.amount_minor),
+        words=words,
+        at=at,
+    )
 
 
 def _attempt_of(payout: Payout, reversal: values.TransferReversal) -> PayoutAttempt | None:
@@ -319,8 +357,9 @@ def _attempt_of(payout: Payout, reversal: values.TransferReversal) -> PayoutAtte
     return (
         payout.attempts.select_for_update(no_key=True)
         .filter(
-            kind=PayoutAttempt.Kind.REVERSAL, number=int(number),
+            kind=PayoutAttempt.Kind.REVERSAL,
+            number=int(number),
             state__in=[PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN],
         )
         .first()
-    )  # fmt: skip
+    )

@@ -89,13 +89,22 @@ def submit_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBOD
     run.submitted_at = at
     run.content_hash = content_hash(run)
     move(
-        run, PayoutRun.State.IN_REVIEW,
-        "n_payouts", "total_minor", "needs_second_approval", "submitted_at", "content_hash",
-    )  # fmt: skip
+        run,
+        PayoutRun.State.IN_REVIEW,
+        "n_payouts",
+        "total_minor",
+        "needs_second_approval",
+        "submitted_at",
+        "content_hash",
+    )
     audit(
-        by=by, action="submit_run", subject=f"run:{run.public_id}", at=at, seen=seen,
+        by=by,
+        action="submit_run",
+        subject=f"run:{run.public_id}",
+        at=at,
+        seen=seen,
         after={"content_hash": run.hash_hex, "total_minor": run.total_minor, "payouts": run.n_payouts},
-    )  # fmt: skip
+    )
     return run
 
 
@@ -140,10 +149,18 @@ def exclude(
     if len(leaving) == run.payouts.count():
         raise UnableToExclude("Nobody would be left in the run; cancel it instead.")
     other = PayoutRun.objects.create(
-        currency=run.currency, rail=run.rail, cut_off=run.cut_off, matured_before=run.matured_before,
-        state=PayoutRun.State.SET_ASIDE, configuration=run.configuration, split_from=run, created_by=by,
-        created_at=at, last_edited_by=by, last_edited_at=at,
-    )  # fmt: skip
+        currency=run.currency,
+        rail=run.rail,
+        cut_off=run.cut_off,
+        matured_before=run.matured_before,
+        state=PayoutRun.State.SET_ASIDE,
+        configuration=run.configuration,
+        split_from=run,
+        created_by=by,
+        created_at=at,
+        last_edited_by=by,
+        last_edited_at=at,
+    )
     run.payouts.filter(pk__in=[payout.pk for payout in leaving]).delete()
     for payout in leaving:
         payout.pk, payout.run, payout.created_at = None, other, at
@@ -153,21 +170,29 @@ def exclude(
     Payout.objects.bulk_create(leaving, batch_size=2000)
     LeftOut.objects.bulk_create(
         LeftOut(
-            run=run, contributor_id=payout.contributor_id, currency=run.currency,
-            amount=payout.gross_minor * asset(run.currency).minor, reason=LeftOut.Reason.EXCLUDED,
+            run=run,
+            contributor_id=payout.contributor_id,
+            currency=run.currency,
+            amount=payout.gross_minor * asset(run.currency).minor,
+            reason=LeftOut.Reason.EXCLUDED,
             words="Your payout was taken out of this run to be looked at once more.",
-            remedy="Nothing to do: it is reviewed on its own.", created_at=at,
+            remedy="Nothing to do: it is reviewed on its own.",
+            created_at=at,
         )
         for payout in leaving
-    )  # fmt: skip
+    )
     for part in (run, other):
         part.last_edited_by, part.last_edited_at = by, at
         count(part)
         part.save(update_fields=["last_edited_by", "last_edited_at", "n_payouts", "total_minor"])
     audit(
-        by=by, action="exclude", subject=f"run:{run.public_id}", at=at, seen=seen,
+        by=by,
+        action="exclude",
+        subject=f"run:{run.public_id}",
+        at=at,
+        seen=seen,
         after={"set_aside": str(other.public_id), "contributors": sorted(contributors)},
-    )  # fmt: skip
+    )
     return run, other
 
 
@@ -198,16 +223,17 @@ def cancel_run(*, run: PayoutRun, by: User, at: datetime, seen: Presence = NOBOD
     require_role(by, MAKER, ADMIN)
     run = lock(run)
     allowed = (
-        PayoutRun.State.DRAFT, PayoutRun.State.SET_ASIDE, PayoutRun.State.IN_REVIEW, PayoutRun.State.APPROVED,
-    )  # fmt: skip
+        PayoutRun.State.DRAFT,
+        PayoutRun.State.SET_ASIDE,
+        PayoutRun.State.IN_REVIEW,
+        PayoutRun.State.APPROVED,
+    )
     if run.state not in allowed:
         raise UnableToChangeRun(f"A run that is {run.get_state_display().lower()} cannot be cancelled.")
     before = run.state
     payouts_back_to_ready(run)
     move(run, PayoutRun.State.CANCELLED)
-    audit(
-        by=by, action="cancel_run", subject=f"run:{run.public_id}", at=at, seen=seen, before={"state": before}
-    )  # fmt: skip
+    audit(by=by, action="cancel_run", subject=f"run:{run.public_id}", at=at, seen=seen, before={"state": before})
     return run
 
 
@@ -230,10 +256,14 @@ def clear_approvals(run: PayoutRun) -> None:
     run.approved_hash = None
     run.save(
         update_fields=[
-            "approved_by", "approved_at", "approved_hash", "approval_expires_at",
-            "second_approved_by", "second_approved_at",
+            "approved_by",
+            "approved_at",
+            "approved_hash",
+            "approval_expires_at",
+            "second_approved_by",
+            "second_approved_at",
         ]
-    )  # fmt: skip
+    )
 
 
 def _return_to_draft(run: PayoutRun) -> None:

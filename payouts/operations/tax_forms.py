@@ -77,10 +77,18 @@ def record_tax_form(
     if not 0 <= withholding_ppb < PPB:
         raise UnableToRecordTaxForm("The withheld part is at least nothing and less than everything.")
     profile = TaxProfile.objects.create(
-        contributor=contributor, form=form, country=country, number_last4=number[-4:], signed_on=signed_on,
-        received_on=received_on, withholding_ppb=withholding_ppb, valid_until=ends, jurisdiction=jurisdiction,
-        recorded_by=by, recorded_at=at,
-    )  # fmt: skip
+        contributor=contributor,
+        form=form,
+        country=country,
+        number_last4=number[-4:],
+        signed_on=signed_on,
+        received_on=received_on,
+        withholding_ppb=withholding_ppb,
+        valid_until=ends,
+        jurisdiction=jurisdiction,
+        recorded_by=by,
+        recorded_at=at,
+    )
     audit(
         by=by, action="record_tax_form", subject=f"contributor:{contributor.pk}", at=at, seen=seen,
         after={"form": form, "country": country, "number": profile.number_masked, "signed_on": str(signed_on),

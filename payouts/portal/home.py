@@ -83,9 +83,13 @@ def _chart(months: list[earnings.MonthEarnings], currency: str, today: date) -> 
     used = [one for one in series if any(one.values)]
     labels = [dates.short_month_of_number(number) for number in numbers]
     return BarChart(
-        title="Earned per month", labels=labels, series=used or series[:1], currency=currency,
-        scale=asset(currency).scale, places=asset(currency).exponent,
-    )  # fmt: skip
+        title="Earned per month",
+        labels=labels,
+        series=used or series[:1],
+        currency=currency,
+        scale=asset(currency).scale,
+        places=asset(currency).exponent,
+    )
 
 
 def _consents(contributor: Contributor, at: datetime) -> list[tuple[str, str]]:

@@ -49,7 +49,10 @@ def notices(request: HttpRequest) -> HttpResponse:
         (KINDS[row.kind].subject if row.kind in KINDS else codes.spaced(row.kind).capitalize(), row) for row in page
     ]
     context = {
-        "page_obj": page, "rows": rows, "form": form, "may_change": may_change,
+        "page_obj": page,
+        "rows": rows,
+        "form": form,
+        "may_change": may_change,
         "always": [kind.label for kind in KINDS.values() if kind.essential],
-    }  # fmt: skip
+    }
     return render(request, "payouts/portal/notices.html", context, status=status)

@@ -74,9 +74,11 @@ def ledger_in_transit(currency: str, rail: str = "stripe_transfer") -> int:
 def live_in_transit(currency: str, rail: str = "stripe_transfer") -> int:
     """Sum the units that our own rows show as reserved and neither gone nor given back."""
     open_attempts = PayoutAttempt.objects.filter(
-        kind=PayoutAttempt.Kind.PAY, payout__currency=currency, provider=rail,
+        kind=PayoutAttempt.Kind.PAY,
+        payout__currency=currency,
+        provider=rail,
         state__in=[PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN],
-    )  # fmt: skip
+    )
     return from_minor(open_attempts.aggregate(total=Sum("amount_minor"))["total"] or 0, currency)
 
 

@@ -51,8 +51,10 @@ def _run(run: PayoutRun, since: datetime | None, said: str, **more: Any) -> Open
     moment = since or run.created_at
     given: dict[str, Any] = {
         "subject": f"run:{run.public_id}:{run.state}:{moment:%Y%m%d%H%M%S}",
-        "url": reverse("payouts:run", args=[run.public_id]), "person": str(run.created_by), **more,
-    }  # fmt: skip
+        "url": reverse("payouts:run", args=[run.public_id]),
+        "person": str(run.created_by),
+        **more,
+    }
     return OpenItem(title=str(run), words=said, since=moment, **given)
 
 
@@ -64,21 +66,25 @@ def _draft(run: PayoutRun) -> OpenItem:
 def _in_review(run: PayoutRun) -> OpenItem:
     because = "You built or changed this run, or have approved it, so somebody else has to approve it."
     return _run(
-        run, run.submitted_at, f"{_sum_of(run)}. It waits for somebody else's approval.",
+        run,
+        run.submitted_at,
+        f"{_sum_of(run)}. It waits for somebody else's approval.",
         subject=f"run:{run.public_id}:{run.submitted_at:%Y%m%d%H%M%S}",
         url=reverse("payouts:approve", args=[run.public_id]),
         barred=frozenset({run.created_by_id, run.last_edited_by_id, run.approved_by_id} - {None}),
         barred_because=because,
-    )  # fmt: skip
+    )
 
 
 def _paused(run: PayoutRun) -> OpenItem:
     moment = run.paused_at or run.created_at
     said = words.PAUSES.get(run.pause_code, codes.spaced(run.pause_code).capitalize())
     return _run(
-        run, moment, f"{said} {run.pause_note}".strip(),
+        run,
+        moment,
+        f"{said} {run.pause_note}".strip(),
         subject=f"run:{run.public_id}:{run.pause_code}:{moment.isoformat()}",
-    )  # fmt: skip
+    )
 
 
 def _runs(*states: str, **more: Any) -> Callable[[datetime], QuerySet[PayoutRun]]:
@@ -226,9 +232,11 @@ def _without_account(at: datetime) -> QuerySet[Contributor]:
         enough |= Q(asset__code=currency, balance__posted__gte=least)
     mine = owed.filter(enough, owner=OuterRef("named")).order_by("opened_at")
     payable = Q(rail=Rail.MANUAL_BANK_FILE) & ~Q(bank_fingerprint="") | Q(
-        rail=Rail.STRIPE_TRANSFER, provider_account_id__isnull=False, disconnected_at__isnull=True,
+        rail=Rail.STRIPE_TRANSFER,
+        provider_account_id__isnull=False,
+        disconnected_at__isnull=True,
         transfers_capability=PayoutAccount.Capability.ACTIVE,
-    )  # fmt: skip
+    )
     ready = PayoutAccount.objects.filter(payable, contributor=OuterRef("pk"))
     named = Contributor.objects.annotate(named=Concat(Value("contributor:"), Cast("pk", CharField())))
     found = named.filter(Exists(mine)).exclude(Exists(ready))
@@ -252,8 +260,11 @@ def _stalled(at: datetime) -> list[OpenItem]:
     due = Q(next_try_at__lt=late)
     payouts = Payout.objects.filter(
         Q(lease_until__lt=late) | Q(lease_until=None) & (due | Q(next_try_at=None, run__started_at__lt=late)),
-        state__in=Payout.LIVE, needs_person_since=None, rail=Rail.STRIPE_TRANSFER, run__state=S.EXECUTING,
-    )  # fmt: skip
+        state__in=Payout.LIVE,
+        needs_person_since=None,
+        rail=Rail.STRIPE_TRANSFER,
+        run__state=S.EXECUTING,
+    )
     events = WebhookEvent.objects.filter(
         due | Q(next_try_at=None, received_at__lt=late), state__in=WebhookEvent.WAITING
     )

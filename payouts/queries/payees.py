@@ -64,9 +64,12 @@ def open_holds(contributor: Contributor, at: datetime | None = None) -> list[Exp
 def payouts_of(contributor: Contributor) -> QuerySet[Payout]:
     """The contributor's payouts in runs that were approved, newest first."""
     shown = (
-        PayoutRun.State.APPROVED, PayoutRun.State.EXECUTING, PayoutRun.State.PAUSED, PayoutRun.State.RECONCILED,
+        PayoutRun.State.APPROVED,
+        PayoutRun.State.EXECUTING,
+        PayoutRun.State.PAUSED,
+        PayoutRun.State.RECONCILED,
         PayoutRun.State.CLOSED,
-    )  # fmt: skip
+    )
     return (
         Payout.objects.filter(contributor=contributor, run__state__in=shown)
         .select_related("run", "account", "bank_payout")

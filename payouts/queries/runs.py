@@ -67,10 +67,13 @@ def run_summaries(runs: Collection[PayoutRun]) -> dict[int, RunSummary]:
         Payout.objects.filter(run__in=ids)
         .values("run_id", "state")
         .annotate(
-            n=Count("pk"), amount=Sum("amount_minor"), gross=Sum("gross_minor"), tax=Sum("tax_minor"),
+            n=Count("pk"),
+            amount=Sum("amount_minor"),
+            gross=Sum("gross_minor"),
+            tax=Sum("tax_minor"),
             n_needs_person=Count("needs_person_since"),
         )
-    ):  # fmt: skip
+    ):
         states[row["run_id"]][row["state"]] = row
     left_out = {
         row["run_id"]: row

@@ -169,9 +169,12 @@ def _task_by_bank(contributor: Contributor, account: PayoutAccount | None) -> Ta
         return None
     first = holds[0]
     return Task(
-        first.words.rstrip("."), first.remedy, at_bank=first.hold.reason == HoldReason.REFUSED_BY_BANK,
-        tone="warn" if first.automatic else "bad", ends_at=first.hold.ends_at,
-    )  # fmt: skip
+        first.words.rstrip("."),
+        first.remedy,
+        at_bank=first.hold.reason == HoldReason.REFUSED_BY_BANK,
+        tone="warn" if first.automatic else "bad",
+        ends_at=first.hold.ends_at,
+    )
 
 
 def asked_by_stripe(account: PayoutAccount) -> list[str]:

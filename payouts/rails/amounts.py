@@ -28,9 +28,17 @@ RAIL_MINIMUMS = {
 
 # Below this a bank transfer costs more than it is worth: a fee of the bank for each order, and somebody's time.
 BANK_MINIMUMS = {
-    "EUR": 1000, "USD": 5000, "GBP": 2000, "CHF": 2000, "JPY": 5000, "KWD": 15000, "BHD": 15000, "JOD": 30000,
-    "OMR": 15000, "TND": 100000,
-}  # fmt: skip
+    "EUR": 1000,
+    "USD": 5000,
+    "GBP": 2000,
+    "CHF": 2000,
+    "JPY": 5000,
+    "KWD": 15000,
+    "BHD": 15000,
+    "JOD": 30000,
+    "OMR": 15000,
+    "TND": 100000,
+}
 
 
 def multiple(currency: str) -> int:

@@ -38,9 +38,12 @@ def reconcile_bank_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
     findings.stripe_minor = executed.aggregate(sum=Sum("amount_minor"))["sum"] or 0
     for attempt in ordered.exclude(bank_lines__kind__in=[BankLine.Kind.EXECUTED, BankLine.Kind.REJECTED]):
         findings.add(
-            Difference.Type.MISSING_REMOTE, attempt.idempotency_key, "The bank has not reported on an order.",
-            expected=attempt.amount_minor, payout=attempt.payout,
-        )  # fmt: skip
+            Difference.Type.MISSING_REMOTE,
+            attempt.idempotency_key,
+            "The bank has not reported on an order.",
+            expected=attempt.amount_minor,
+            payout=attempt.payout,
+        )
     keys = [f"payout_succeed:{key}" for key in done.values_list("idempotency_key", flat=True)]
     booked = (
         Line.objects.filter(entry__idem_key__in=keys, account__kind="bank").aggregate(sum=Sum("amount"))["sum"] or 0
@@ -48,16 +51,22 @@ def reconcile_bank_run(*, run: PayoutRun, at: datetime) -> Reconciliation:
     transferred = from_minor(findings.stripe_minor, run.currency)
     if booked != transferred:
         findings.add(
-            Difference.Type.LEDGER_BALANCE, f"bank of run {run.public_id}",
-            "The ledger did not book the bank's payment.", expected=transferred, found=booked,
-        )  # fmt: skip
+            Difference.Type.LEDGER_BALANCE,
+            f"bank of run {run.public_id}",
+            "The ledger did not book the bank's payment.",
+            expected=transferred,
+            found=booked,
+        )
     transit = balances.ledger_in_transit(run.currency, Rail.MANUAL_BANK_FILE)
     live = balances.live_in_transit(run.currency, Rail.MANUAL_BANK_FILE)
     if transit != live:
         findings.add(
-            Difference.Type.IN_TRANSIT, "payouts_in_transit, manual rail", "The ledger's transit account "
-            "differs from the reserves of our open orders.", expected=live, found=transit,
-        )  # fmt: skip
+            Difference.Type.IN_TRANSIT,
+            "payouts_in_transit, manual rail",
+            "The ledger's transit account differs from the reserves of our open orders.",
+            expected=live,
+            found=transit,
+        )
     since = run.started_at
     with transaction.atomic():
         run = PayoutRun.objects.select_for_update(no_key=True).get(pk=run.pk)

@@ -49,9 +49,15 @@ class Findings:
     stripe_minor: int = 0
 
     def add(
-        self, type_: Difference.Type, subject: str, words: str, *, expected: Any = "", found: Any = "",
+        self,
+        type_: Difference.Type,
+        subject: str,
+        words: str,
+        *,
+        expected: Any = "",
+        found: Any = "",
         payout: Payout | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.items.setdefault(
             (type_, subject[:120]),
             {"expected": str(expected)[:200], "found": str(found)[:200], "words": words, "payout": payout},
@@ -98,26 +104,46 @@ def _match(
         known.add(name)
         transfer = by_id.get(name)
         if transfer is None:
-            findings.add(kind.MISSING_REMOTE, name, "We recorded a transfer that Stripe does not list.",
-                         expected=attempt.amount_minor, payout=payout)  # fmt: skip
+            findings.add(
+                kind.MISSING_REMOTE,
+                name,
+                "We recorded a transfer that Stripe does not list.",
+                expected=attempt.amount_minor,
+                payout=payout,
+            )
             continue
         _match_terms(findings, attempt, transfer)
         if payout.reversed_minor != transfer.reversed_minor:
-            findings.add(kind.UNEXPECTED_REVERSAL, name, "The reversed sum differs from our booking.",
-                         expected=payout.reversed_minor, found=transfer.reversed_minor, payout=payout)  # fmt: skip
+            findings.add(
+                kind.UNEXPECTED_REVERSAL,
+                name,
+                "The reversed sum differs from our booking.",
+                expected=payout.reversed_minor,
+                found=transfer.reversed_minor,
+                payout=payout,
+            )
         row = moved.get(name)
         if row is None or -row.amount_minor != attempt.amount_minor or row.currency != payout.currency:
-            findings.add(kind.AMOUNT if row else kind.MISSING_REMOTE, f"balance transaction of {name}",
-                         "Stripe's balance did not change by the transferred sum.", expected=-attempt.amount_minor,
-                         found=row.amount_minor if row else "", payout=payout)  # fmt: skip
+            findings.add(
+                kind.AMOUNT if row else kind.MISSING_REMOTE,
+                f"balance transaction of {name}",
+                "Stripe's balance did not change by the transferred sum.",
+                expected=-attempt.amount_minor,
+                found=row.amount_minor if row else "",
+                payout=payout,
+            )
         else:
             findings.n_balance_transactions += 1
             if row.fee_minor:
                 findings.add(kind.FEE, row.id, "Stripe took a fee for a transfer.", found=row.fee_minor, payout=payout)
     for transfer in transfers:
         if transfer.id not in known:
-            findings.add(kind.MISSING_LOCAL, transfer.id, "Stripe made a transfer that we have not recorded.",
-                         found=transfer.amount_minor)  # fmt: skip
+            findings.add(
+                kind.MISSING_LOCAL,
+                transfer.id,
+                "Stripe made a transfer that we have not recorded.",
+                found=transfer.amount_minor,
+            )
     _find_doubles(findings, transfers)
 
 
@@ -130,16 +156,23 @@ def _match_terms(findings: Findings, attempt: PayoutAttempt, transfer: values.Tr
         (kind.DESTINATION, attempt.payout.destination, transfer.destination),
     ):
         if ours != theirs:
-            findings.add(type_, transfer.id, f"Our {type_.label.lower()} is not Stripe's.", expected=ours,
-                         found=theirs, payout=attempt.payout)  # fmt: skip
+            findings.add(
+                type_,
+                transfer.id,
+                f"Our {type_.label.lower()} is not Stripe's.",
+                expected=ours,
+                found=theirs,
+                payout=attempt.payout,
+            )
 
 
 def _find_doubles(findings: Findings, transfers: list[values.Transfer]) -> None:
     counted = Counter(transfer.transfer_group for transfer in transfers if transfer.transfer_group)
     for group, count in counted.items():
         if count > 1:
-            findings.add(Difference.Type.DUPLICATE_GROUP, group, "A payout has more than one transfer.", expected=1,
-                         found=count)  # fmt: skip
+            findings.add(
+                Difference.Type.DUPLICATE_GROUP, group, "A payout has more than one transfer.", expected=1, found=count
+            )
 
 
 def reconcile_day(*, currency: str, day: date, at: datetime) -> Reconciliation:
@@ -155,10 +188,12 @@ def reconcile_day(*, currency: str, day: date, at: datetime) -> Reconciliation:
     transfers = {
         attempt.provider_transfer_id: attempt
         for attempt in PayoutAttempt.objects.filter(
-            kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED, payout__currency=currency,
+            kind=PayoutAttempt.Kind.PAY,
+            state=PayoutAttempt.State.SUCCEEDED,
+            payout__currency=currency,
             provider_transfer_id__in=sources | set(listed),
         ).select_related("payout")
-    }  # fmt: skip
+    }
     reversals = {
         reversal.provider_reversal_id: reversal.amount_minor
         for reversal in Reversal.objects.filter(provider_reversal_id__in=sources)
@@ -172,17 +207,22 @@ def reconcile_day(*, currency: str, day: date, at: datetime) -> Reconciliation:
             _match_terms(findings, attempt, listed[name])
     _find_doubles(findings, [transfer for transfer in listed.values() if transfer.currency == currency])
     ours = PayoutAttempt.objects.filter(
-        kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED, payout__currency=currency,
-        provider=Rail.STRIPE_TRANSFER, finished_at__gte=start, finished_at__lt=until - timedelta(minutes=10),
-    ).select_related("payout")  # fmt: skip
+        kind=PayoutAttempt.Kind.PAY,
+        state=PayoutAttempt.State.SUCCEEDED,
+        payout__currency=currency,
+        provider=Rail.STRIPE_TRANSFER,
+        finished_at__gte=start,
+        finished_at__lt=until - timedelta(minutes=10),
+    ).select_related("payout")
     for attempt in ours:
         _find_at_stripe(findings, attempt, listed, sources, since)
     names = {*sources, *listed, *(attempt.provider_transfer_id or "" for attempt in ours)}
     findings.looked_at = {
-        *names, *(f"{what} of {name}" for what in ("balance transaction", "reversal") for name in names),
+        *names,
+        *(f"{what} of {name}" for what in ("balance transaction", "reversal") for name in names),
         *(row.id for row in rows),
         *(transfer.transfer_group for transfer in listed.values()),
-    }  # fmt: skip
+    }
     findings.n_attempts, findings.n_transfers = len(ours), len(transfers)
     return _conclude(findings, Reconciliation.Kind.DAY, since=start, until=until, at=at)
 
@@ -214,16 +254,21 @@ def _find_at_stripe(
             if error.http_status != HTTPStatus.NOT_FOUND:
                 raise
             findings.add(
-                Difference.Type.MISSING_REMOTE, name, "We recorded a transfer that Stripe does not know.",
-                expected=attempt.amount_minor, payout=attempt.payout,
-            )  # fmt: skip
+                Difference.Type.MISSING_REMOTE,
+                name,
+                "We recorded a transfer that Stripe does not know.",
+                expected=attempt.amount_minor,
+                payout=attempt.payout,
+            )
             return
     if name not in sources:
         findings.add(
-            Difference.Type.MISSING_REMOTE, f"balance transaction of {name}",
-            "We recorded a transfer that did not change Stripe's balance.", expected=attempt.amount_minor,
+            Difference.Type.MISSING_REMOTE,
+            f"balance transaction of {name}",
+            "We recorded a transfer that did not change Stripe's balance.",
+            expected=attempt.amount_minor,
             payout=attempt.payout,
-        )  # fmt: skip
+        )
 
 
 def _match_movement(
@@ -239,31 +284,54 @@ def _match_movement(
         findings.stripe_minor -= row.amount_minor
         attempt = transfers.get(row.source)
         if attempt is None:
-            findings.add(kind.MISSING_LOCAL, row.source, "Stripe made a transfer that we have not recorded.",
-                         found=-row.amount_minor)  # fmt: skip
+            findings.add(
+                kind.MISSING_LOCAL,
+                row.source,
+                "Stripe made a transfer that we have not recorded.",
+                found=-row.amount_minor,
+            )
             return
         findings.ours_minor += attempt.amount_minor
         if attempt.amount_minor != -row.amount_minor:
-            findings.add(kind.AMOUNT, f"balance transaction of {row.source}",
-                         "Stripe's balance did not change by the transferred sum.", expected=-attempt.amount_minor,
-                         found=row.amount_minor, payout=attempt.payout)  # fmt: skip
+            findings.add(
+                kind.AMOUNT,
+                f"balance transaction of {row.source}",
+                "Stripe's balance did not change by the transferred sum.",
+                expected=-attempt.amount_minor,
+                found=row.amount_minor,
+                payout=attempt.payout,
+            )
     elif row.type in ("transfer_refund", "transfer_cancel", "transfer_failure"):
         if reversals.get(row.source) != row.amount_minor:
-            findings.add(kind.UNEXPECTED_REVERSAL, row.source, "Money of a transfer came back, and we did not book it.",
-                         expected=reversals.get(row.source, 0), found=row.amount_minor)  # fmt: skip
+            findings.add(
+                kind.UNEXPECTED_REVERSAL,
+                row.source,
+                "Money of a transfer came back, and we did not book it.",
+                expected=reversals.get(row.source, 0),
+                found=row.amount_minor,
+            )
     elif row.type == "topup":
         topup = topups.get(row.source)
         arrived = topup.amount_minor if topup else 0
         if arrived != row.amount_minor:
-            findings.add(kind.MISSING_LOCAL, row.source, "Stripe's balance was topped up, and we did not book it.",
-                         expected=arrived, found=row.amount_minor)  # fmt: skip
+            findings.add(
+                kind.MISSING_LOCAL,
+                row.source,
+                "Stripe's balance was topped up, and we did not book it.",
+                expected=arrived,
+                found=row.amount_minor,
+            )
     elif row.type == "topup_reversal":
         topup = topups.get(row.source)
         gone = -topup.amount_minor if topup and topup.reversal_entry else 0
         if gone != row.amount_minor:
-            findings.add(kind.MISSING_LOCAL, f"reversal of {row.source}",
-                         "The bank took a top-up back, and we did not book it.", expected=gone,
-                         found=row.amount_minor)  # fmt: skip
+            findings.add(
+                kind.MISSING_LOCAL,
+                f"reversal of {row.source}",
+                "The bank took a top-up back, and we did not book it.",
+                expected=gone,
+                found=row.amount_minor,
+            )
     elif row.type in ("stripe_fee", "stripe_fx_fee", "network_cost", "tax_fee") and row.amount_minor < 0:
         programme.record_stripe_fee(
             amount=from_minor(-row.amount_minor, row.currency), currency=row.currency, reference=row.id, at=at
@@ -284,12 +352,22 @@ def _compare_balances(findings: Findings) -> tuple[int, int, int, int]:
         if before == ledger_stripe_balance(currency):
             break
     if transit != live:
-        findings.add(Difference.Type.IN_TRANSIT, "payouts_in_transit", "The ledger's transit account differs "
-                     "from the reserves of our open attempts.", expected=live, found=transit)  # fmt: skip
+        findings.add(
+            Difference.Type.IN_TRANSIT,
+            "payouts_in_transit",
+            "The ledger's transit account differs from the reserves of our open attempts.",
+            expected=live,
+            found=transit,
+        )
     # Money under way may have left Stripe already, and the ledger not yet.
     if not before - live <= stripe <= before:
-        findings.add(Difference.Type.LEDGER_BALANCE, "stripe_balance", "The ledger's balance at Stripe is not "
-                     "Stripe's.", expected=before, found=stripe)  # fmt: skip
+        findings.add(
+            Difference.Type.LEDGER_BALANCE,
+            "stripe_balance",
+            "The ledger's balance at Stripe is not Stripe's.",
+            expected=before,
+            found=stripe,
+        )
     return before, stripe, transit, live
 
 
@@ -338,9 +416,16 @@ def store_findings(findings: Findings, run: PayoutRun | None, at: datetime) -> i
         ).exists():
             continue
         Difference.objects.create(
-            type=type_, run=run, payout=item["payout"], currency=findings.currency, subject=subject,
-            expected=item["expected"], found=item["found"], words=item["words"], found_at=at,
-        )  # fmt: skip
+            type=type_,
+            run=run,
+            payout=item["payout"],
+            currency=findings.currency,
+            subject=subject,
+            expected=item["expected"],
+            found=item["found"],
+            words=item["words"],
+            found_at=at,
+        )
     for (type_, subject), row in still_open.items():
         # Differences that execution itself listed are for a person; no later comparison resolves them.
         by_comparison = type_ not in (Difference.Type.DUPLICATE_GROUP, Difference.Type.UNEXPECTED_REVERSAL)

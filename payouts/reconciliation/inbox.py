@@ -145,9 +145,12 @@ def back_fill(*, since: datetime, at: datetime, accounts: Iterable[str] = ("",))
             if account:
                 event = {**event, "account": account}
             stored = record_webhook(
-                endpoint=endpoint, event=event, payload=json.dumps(event, default=str), headers={"back-filled": "1"},
+                endpoint=endpoint,
+                event=event,
+                payload=json.dumps(event, default=str),
+                headers={"back-filled": "1"},
                 at=at,
-            )  # fmt: skip
+            )
             new += stored is not None
     return new
 
@@ -235,15 +238,22 @@ def sync_bank_payout(*, account: PayoutAccount, payout_id: str, at: datetime) ->
         known, made = BankPayout.objects.select_for_update(no_key=True).get_or_create(
             provider_payout_id=payout_id,
             defaults={
-                "account": account, "amount_minor": remote.amount_minor, "currency": remote.currency,
-                "state": remote.state, "made_at": remote.made_at, "synced_at": at,
+                "account": account,
+                "amount_minor": remote.amount_minor,
+                "currency": remote.currency,
+                "state": remote.state,
+                "made_at": remote.made_at,
+                "synced_at": at,
             },
-        )  # fmt: skip
+        )
         if not made and BankPayout.RANK.get(remote.state, 0) < BankPayout.RANK.get(known.state, 0):
             return known
         known.state, known.arrives_on, known.made_at, known.synced_at = (
-            remote.state, remote.arrives_on, remote.made_at, at,
-        )  # fmt: skip
+            remote.state,
+            remote.arrives_on,
+            remote.made_at,
+            at,
+        )
         known.failure_code, known.failure_message = remote.failure_code[:64], remote.failure_message[:500]
         known.trace_id = remote.trace_id[:100]
         known.save()
@@ -286,9 +296,10 @@ def _follow(payout: Payout, bank: BankPayout, at: datetime) -> None:
             "balance; check your bank details there."
         )
         Notice.objects.get_or_create(
-            kind=f"payout_{wanted}", subject=f"payout:{payout.public_id}:{bank.provider_payout_id}",
+            kind=f"payout_{wanted}",
+            subject=f"payout:{payout.public_id}:{bank.provider_payout_id}",
             defaults={"contributor_id": payout.contributor_id, "words": words, "created_at": at},
-        )  # fmt: skip
+        )
     payout.save(update_fields=["state", "bank_payout", "settled_at"])
 
 

@@ -48,19 +48,28 @@ def change_roles(request: HttpRequest, user_id: int) -> HttpResponse:
     if user.pk == user_of(request).pk:
         refusal = "Nobody changes their own roles; another administrator does."
     page = Act(
-        f"Roles of {user}", "A role that was just given moves no money before the cool-down has passed. Without a role "
-        "the console is closed to this person.", "Change the roles", reverse("people:staff"), "Staff",
+        f"Roles of {user}",
+        "A role that was just given moves no money before the cool-down has passed. Without a role "
+        "the console is closed to this person.",
+        "Change the roles",
+        reverse("people:staff"),
+        "Staff",
         facts=[("E-mail", user.email), ("Roles now", ", ".join(sorted(user.role_names)) or "none")],
         not_this_person=refusal,
-    )  # fmt: skip
+    )
     now = sorted(user.role_names)
     form = RolesForm(request.POST or None, roles=STAFF_ROLES, initial={"roles": now, "known": now})
 
     def do(given: dict[str, Any]) -> str:
         staff_operations.change_roles(
-            user=user, roles=given["roles"], known=given["known"], by=user_of(request), reason=given["reason"],
-            at=timezone.now(), seen=presence_of(request),
-        )  # fmt: skip
+            user=user,
+            roles=given["roles"],
+            known=given["known"],
+            by=user_of(request),
+            reason=given["reason"],
+            at=timezone.now(),
+            seen=presence_of(request),
+        )
         return f"The roles of {user} are changed."
 
     return act(request, page, form, do)

@@ -61,7 +61,12 @@ def change_roles(
     user.roles_changed_at = at
     user.save(update_fields=["roles_changed_at"])
     audit(
-        by=by, action="change_roles", subject=f"user:{user.pk}", at=at, seen=seen,
-        before={"roles": before}, after={"roles": sorted(roles), "reason": reason.strip()[:500]},
-    )  # fmt: skip
+        by=by,
+        action="change_roles",
+        subject=f"user:{user.pk}",
+        at=at,
+        seen=seen,
+        before={"roles": before},
+        after={"roles": sorted(roles), "reason": reason.strip()[:500]},
+    )
     return User.objects.get(pk=user.pk)

@@ -115,10 +115,15 @@ def _lying(chart: BarChart, width: float) -> dict[str, Any]:
         for k, series in enumerate(chart.series):
             length = width * series.values[i] / most
             if length > 0:
-                bars.append({
-                    "x": f"{left:.1f}", "y": f"{top + 22:.1f}", "width": f"{max(length, 1.0):.1f}",
-                    "height": f"{BAR:.1f}", "fill": k + 1,
-                })  # fmt: skip
+                bars.append(
+                    {
+                        "x": f"{left:.1f}",
+                        "y": f"{top + 22:.1f}",
+                        "width": f"{max(length, 1.0):.1f}",
+                        "height": f"{BAR:.1f}",
+                        "fill": k + 1,
+                    }
+                )
                 left += length
         letters = max(8, int(width / LETTER) - len(written) - 3)
         labels.append({"x": "0", "y": f"{top + 15:.0f}", "text": _shortened(label, letters), "anchor": "start"})
@@ -145,10 +150,15 @@ def geometry(chart: BarChart, width: float) -> dict[str, Any]:
             height = plot * series.values[i] / top_value
             if height > 0:
                 floor -= height
-                bars.append({
-                    "x": f"{middle - bar_width / 2:.1f}", "y": f"{floor:.1f}", "width": f"{bar_width:.1f}",
-                    "height": f"{max(height, 1.0):.1f}", "fill": k + 1,
-                })  # fmt: skip
+                bars.append(
+                    {
+                        "x": f"{middle - bar_width / 2:.1f}",
+                        "y": f"{floor:.1f}",
+                        "width": f"{bar_width:.1f}",
+                        "height": f"{max(height, 1.0):.1f}",
+                        "fill": k + 1,
+                    }
+                )
         if (len(chart.labels) - 1 - i) % every == 0:
             text_y = f"{HEIGHT - 10:.0f}"
             labels.append({"x": f"{middle:.1f}", "y": text_y, "text": label, "anchor": "middle"})
@@ -156,9 +166,15 @@ def geometry(chart: BarChart, width: float) -> dict[str, Any]:
         {"y": f"{TOP + plot * (1 - part / 2):.1f}", "text": _tick(chart, top_value * part // 2)} for part in range(3)
     ]
     return {
-        "width": f"{width:.0f}", "height": f"{HEIGHT:.0f}", "left": int(LEFT), "right": int(width),
-        "base": int(HEIGHT - BOTTOM), "bars": bars, "labels": labels, "ticks": ticks,
-    }  # fmt: skip
+        "width": f"{width:.0f}",
+        "height": f"{HEIGHT:.0f}",
+        "left": int(LEFT),
+        "right": int(width),
+        "base": int(HEIGHT - BOTTOM),
+        "bars": bars,
+        "labels": labels,
+        "ticks": ticks,
+    }
 
 
 def drawing(chart: BarChart) -> dict[str, Any]:

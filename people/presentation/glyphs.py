@@ -17,8 +17,14 @@ SCRIPTS = (
     "Noto Sans Kannada", "Noto Sans Khmer", "Noto Sans Lao", "Noto Sans Malayalam", "Noto Sans Myanmar",
     "Noto Sans Oriya", "Noto Sans Sinhala", "Noto Sans Tamil", "Noto Sans Telugu", "Noto Sans Symbols", "Noto Emoji",
 )  # fmt: skip
-HAN = {"JP": "Noto Sans CJK JP", "KR": "Noto Sans CJK KR", "KP": "Noto Sans CJK KR", "HK": "Noto Sans CJK HK",
-       "MO": "Noto Sans CJK HK", "TW": "Noto Sans CJK TC"}  # fmt: skip
+HAN = {
+    "JP": "Noto Sans CJK JP",
+    "KR": "Noto Sans CJK KR",
+    "KP": "Noto Sans CJK KR",
+    "HK": "Noto Sans CJK HK",
+    "MO": "Noto Sans CJK HK",
+    "TW": "Noto Sans CJK TC",
+}
 HAN_ELSEWHERE = "Noto Sans CJK SC"
 
 # Blanks that look like nothing: a name made of them would be invisible.

@@ -74,8 +74,10 @@ def nav_group(content: str, title: str) -> SafeString:
     current = mark_safe(' class="menu-here"') if "aria-current" in content else ""
     return format_html(
         '<li><details class="menu nav-group"><summary{}>{}</summary><ul class="menu-panel">{}</ul></details></li>',
-        current, title, content,
-    )  # fmt: skip
+        current,
+        title,
+        content,
+    )
 
 
 @register.filter

@@ -94,9 +94,11 @@ def test_a_key_without_the_scope_is_told_which_it_needs(live: Programme) -> None
 
 def test_an_expired_key_is_told_so(live: Programme) -> None:
     _, text = model_services.issue_key(
-        service=live.service, scopes=["generations:write"], at=live.at - timedelta(days=2),
+        service=live.service,
+        scopes=["generations:write"],
+        at=live.at - timedelta(days=2),
         expires_at=live.at - timedelta(days=1),
-    )  # fmt: skip
+    )
     assert problem(live.post({"generations": []}, key=text), 401)["type"] == "/problems/expired-key"
 
 
@@ -124,9 +126,11 @@ def test_what_is_no_batch_is_a_problem(live: Programme, body: bytes, status: int
 
 def test_a_body_that_is_not_json_is_refused(live: Programme) -> None:
     answer = live.client.post(
-        "/api/v1/generations", "generations=1", content_type="application/x-www-form-urlencoded",
+        "/api/v1/generations",
+        "generations=1",
+        content_type="application/x-www-form-urlencoded",
         headers={"Authorization": f"Bearer {live.key}"},
-    )  # fmt: skip
+    )
     problem(answer, 415)
 
 
@@ -183,8 +187,12 @@ def test_a_report_is_stored_and_answered_when_the_broker_is_gone(committed: Comm
     reported = subprocess.run(
         [sys.executable, "-c", REPORT_WITHOUT_BROKER],
         env={**environment, "BROKER_URL": "redis+socket:///nowhere/at/all.sock", "LOG_LEVEL": "WARNING"},
-        input=json.dumps(task), capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
+        input=json.dumps(task),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     answer, seconds = json.loads(reported.stdout)
     assert answer["results"][0]["status"] == 201
     assert seconds < 5
@@ -235,15 +243,21 @@ def test_every_answer_is_one_that_the_document_announces(committed: Committed) -
     ours = schema.include(path_regex=r"^/api/v1/(generations(/.*)?|model-versions)$")
     found = [result.ok() for result in ours.get_all_operations() if isinstance(result, Ok)]
     assert sorted(operation.label for operation in found) == [
-        "GET /api/v1/generations/{generation_id}", "GET /api/v1/model-versions", "POST /api/v1/generations",
+        "GET /api/v1/generations/{generation_id}",
+        "GET /api/v1/model-versions",
+        "POST /api/v1/generations",
         "POST /api/v1/generations/{generation_id}/void",
-    ]  # fmt: skip
+    ]
     for operation in found:
 
         @settings(
-            max_examples=60, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
+            max_examples=60,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+        )
         @given(case=operation.as_strategy())
         def is_as_announced(case: Any) -> None:
             cache.clear()

@@ -154,9 +154,13 @@ def test_a_model_version_that_cannot_be_worked_on_holds_up_no_other(indexed: Pro
         model_version=version, items=[model_versions.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
     )
     AttributionIndex.objects.create(
-        model_version=version, config_sha256=b"x" * 32, sha256=b"x" * 32, state="built", serving=True,
+        model_version=version,
+        config_sha256=b"x" * 32,
+        sha256=b"x" * 32,
+        state="built",
+        serving=True,
         created_at=indexed.at,
-    )  # fmt: skip
+    )
     indexed.report(indexed.generation("waits", model_version="broken"))
     indexed.at += timedelta(seconds=1)
     indexed.report(indexed.generation("g1"))
@@ -226,9 +230,10 @@ def test_attributing_again_adds_a_revision_and_keeps_the_old_one(indexed: Progra
         model_version=indexed.model_version, config={**SMALL_INDEX, "k": 8}, at=indexed.at
     )
     indexes.record_audit(
-        index=second_index, at=indexed.at,
+        index=second_index,
+        at=indexed.at,
         report={"index_sha256": bytes(second_index.sha256 or b"").hex(), "passed": True, "weight_ppb": BILLION},
-    )  # fmt: skip
+    )
     second = attributions.attribute_again(generation=generation, at=indexed.at)
     assert (second.revision, second.index, second.weight_ppb) == (2, second_index, BILLION)
     assert generations.attribution_of(generation.pk) == second
@@ -272,9 +277,12 @@ def test_an_index_that_was_damaged_attributes_nothing_and_loses_nothing(committe
     sums = data / programme.index.directory / "sums.npy"
     sums.write_bytes(sums.read_bytes()[:-4] + b"abcd")
     damaged = subprocess.run(
-        [sys.executable, "-c", WORKER, "1"], env={**committed.environment, "TRIBUTARY_DATA": str(data)},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-c", WORKER, "1"],
+        env={**committed.environment, "TRIBUTARY_DATA": str(data)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert damaged.returncode != 0
     assert "Corrupt" in damaged.stderr
     assert Generation.objects.get().state == "received"

@@ -42,9 +42,13 @@ def split(programme: Programme, work: Work) -> None:
     who = work.holder.created_by
     other = next(each for each in programme.contributors if each != who)
     made = splits.propose_split_sheet(
-        contributor=who, work=work, parts={who: PPB // 2, other: PPB // 2}, effective_from=programme.at,
-        by=programme.user, at=programme.at,
-    )  # fmt: skip
+        contributor=who,
+        work=work,
+        parts={who: PPB // 2, other: PPB // 2},
+        effective_from=programme.at,
+        by=programme.user,
+        at=programme.at,
+    )
     splits.answer_split_sheet(proposal=made, contributor=other, agrees=True, by=programme.user, at=programme.at)
 
 
@@ -374,9 +378,13 @@ def test_by_default_a_withdrawal_leaves_a_serving_index_as_it_is_and_by_the_term
     assert (removal.work, removal.reason) == (indexed.works[2], "consent")
     assert indexed.works[2].holder_id not in attributed(indexed, "g1").holder_ids
     consents.grant_consent(
-        contributor=who, scope="train_generative", valid_from=indexed.at, by=indexed.user, source="test",
+        contributor=who,
+        scope="train_generative",
+        valid_from=indexed.at,
+        by=indexed.user,
+        source="test",
         at=indexed.at,
-    )  # fmt: skip
+    )
     assert revisions.follow_consent(model_version=index.model_version, at=indexed.at) == (0, 1)
 
 

@@ -139,12 +139,16 @@ def test_a_model_version_shows_what_it_was_trained_on_and_how_its_audit_went(adm
     assert index is not None
     figures = {"specific": {"lds": 0.4321, "low": 0.2, "high": 0.6}, "pro_rata": {"lds": 0.0, "low": -0.1, "high": 0.1}}
     indexes.record_audit(
-        index=index, at=indexed.at,
+        index=index,
+        at=indexed.at,
         report={
-            "index_sha256": bytes(index.sha256 or b"").hex(), "passed": True, "weight_ppb": 250_000_000,
-            "coalitions": 16, "own_generations": figures,
+            "index_sha256": bytes(index.sha256 or b"").hex(),
+            "passed": True,
+            "weight_ppb": 250_000_000,
+            "coalitions": 16,
+            "own_generations": figures,
         },
-    )  # fmt: skip
+    )
     text = page(admin, address)
     assert "Audit passed" in text
     assert "0.432" in text
@@ -183,10 +187,12 @@ def test_an_administrator_hands_a_build_to_the_workers(admin: Client, indexed: P
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"damping": "0"}, "greater than or equal to 0.001"), ({"nodes": "33"}, "less than or equal to 32"),
-        ({"attributor": "encoder"}, "encoder is not one of the available choices"), ({"k": "many"}, "Enter a whole"),
+        ({"damping": "0"}, "greater than or equal to 0.001"),
+        ({"nodes": "33"}, "less than or equal to 32"),
+        ({"attributor": "encoder"}, "encoder is not one of the available choices"),
+        ({"k": "many"}, "Enter a whole"),
     ],
-)  # fmt: skip
+)
 def test_a_field_that_is_out_of_bounds_is_said_at_the_field(
     admin: Client, indexed: Programme, changed: dict[str, str], said: str
 ) -> None:
@@ -208,10 +214,11 @@ def test_a_configuration_that_is_built_already_is_refused_in_words(admin: Client
     ("adapter", "offered", "fields"),
     [
         ("causal_lm", ["midpoint", "hybrid", "lexical"], {"damping", "nodes", "k", "lexical_weight"}),
-        ("classifier", ["midpoint"], {"damping", "nodes", "k"}), ("encoder", ["encoder"], set()),
+        ("classifier", ["midpoint"], {"damping", "nodes", "k"}),
+        ("encoder", ["encoder"], set()),
         ("pushed", ["pushed"], set()),
     ],
-)  # fmt: skip
+)
 def test_what_can_be_chosen_is_what_can_be_computed_of_the_model(
     adapter: str, offered: list[str], fields: set[str]
 ) -> None:
@@ -305,9 +312,13 @@ def test_other_staff_look_and_change_nothing(indexed: Programme, role: str) -> N
     assert "Revoke" not in shown
     assert "Register a service" not in shown
     prefix = ServiceKey.objects.get().prefix
-    for address in ("", f"{indexed.service.public_id}/keys/", f"{indexed.service.public_id}/suspend/",
-                    f"{indexed.service.public_id}/keys/{prefix}/revoke/",
-                    f"{indexed.service.public_id}/keys/{prefix}/rotate/"):  # fmt: skip
+    for address in (
+        "",
+        f"{indexed.service.public_id}/keys/",
+        f"{indexed.service.public_id}/suspend/",
+        f"{indexed.service.public_id}/keys/{prefix}/revoke/",
+        f"{indexed.service.public_id}/keys/{prefix}/rotate/",
+    ):
         assert client.post(f"{SERVICES}{address}", {"name": "x", "overlap_days": "0"}).status_code == 403
     assert indexed.index is not None
     shown = page(client, address_of_model(indexed))

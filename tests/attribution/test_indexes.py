@@ -36,10 +36,17 @@ def test_a_configuration_is_indexed_once(indexed: Programme) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"depth": 5}, {"noise_z": "loud"}, {"noise_z": -1}, {"noise_z": float("nan")}, {"noise_z": float("inf")},
-        {"own_generations": -5}, {"own_generations": 2.5}, {"refit": -1}, {"refit": True},
+        {"depth": 5},
+        {"noise_z": "loud"},
+        {"noise_z": -1},
+        {"noise_z": float("nan")},
+        {"noise_z": float("inf")},
+        {"own_generations": -5},
+        {"own_generations": 2.5},
+        {"refit": -1},
+        {"refit": True},
     ],
-)  # fmt: skip
+)
 def test_a_configuration_that_is_none_is_refused(indexed: Programme, config: dict[str, object]) -> None:
     with pytest.raises(manifest_items.UnableToBuild, match="configuration"):
         indexes.build_index(model_version=indexed.model_version, config=config, at=indexed.at)
@@ -74,9 +81,12 @@ def test_a_build_that_died_before_it_could_say_so_is_taken_up(programme: Program
     AttributionIndex.objects.filter(pk=built.pk).update(state="retired", serving=False)
     directory = Path(settings.TRIBUTARY_DATA) / built.directory
     row = AttributionIndex.objects.create(
-        model_version=programme.model_version, config=built.config, config_sha256=built.config_sha256,
-        noise_z=built.noise_z, created_at=programme.at,
-    )  # fmt: skip
+        model_version=programme.model_version,
+        config=built.config,
+        config_sha256=built.config_sha256,
+        noise_z=built.noise_z,
+        created_at=programme.at,
+    )
     directory.rename(Path(settings.TRIBUTARY_DATA) / row.directory)
     again = indexes.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
     assert (again.pk, again.state, again.serving) == (row.pk, "built", True)
@@ -221,9 +231,13 @@ def test_an_indexs_attributor_never_changes_and_must_exist(indexed: Programme) -
 def test_an_index_is_audited_with_its_own_holders_when_a_work_has_another_since(indexed: Programme) -> None:
     who, other = indexed.contributors[:2]
     made = splits.propose_split_sheet(
-        contributor=who, work=indexed.works[0], parts={who: PPB // 2, other: PPB // 2}, effective_from=indexed.at,
-        by=indexed.user, at=indexed.at,
-    )  # fmt: skip
+        contributor=who,
+        work=indexed.works[0],
+        parts={who: PPB // 2, other: PPB // 2},
+        effective_from=indexed.at,
+        by=indexed.user,
+        at=indexed.at,
+    )
     splits.answer_split_sheet(proposal=made, contributor=other, agrees=True, by=indexed.user, at=indexed.at)
     before = indexed.works[0].holder_id
     indexed.works[0].refresh_from_db()

@@ -54,9 +54,12 @@ def test_linked_accounts_are_clipped_once_and_get_together_what_one_account_woul
     (other,) = holders(indexed, 3)
     errors = dict(zip(row.holder_ids, row.se, strict=True))
     whole = apportion_scores(
-        holder_ids=[group.holder_ids[0], other], scores=[group.score, of_each[other]],
-        standard_errors=[group.se, errors[other]], noise_z=row.noise_z, key=str(row.generation_id),
-    )  # fmt: skip
+        holder_ids=[group.holder_ids[0], other],
+        scores=[group.score, of_each[other]],
+        standard_errors=[group.se, errors[other]],
+        noise_z=row.noise_z,
+        key=str(row.generation_id),
+    )
     paid = dict(zip(row.holder_ids, row.shares_ppb, strict=True))
     assert sum(paid[holder] for holder in group.holder_ids) == whole.ppb[0]
     assert (paid[other], row.unattributed_ppb) == (whole.ppb[1], whole.unattributed_ppb)
@@ -148,9 +151,13 @@ def test_a_page_says_with_whom_a_holder_counted_and_parts_are_of_the_whole_that_
 def test_an_error_of_a_group_is_of_its_sum_and_not_of_its_holders() -> None:
     # The errors of two accounts cancel: together they are certain, each alone is noise.
     found = apportion_scores(
-        holder_ids=[1, 2, 3], scores=[1.0, 1.0, 2.0], standard_errors=[1.0, 1.0, 0.0], noise_z=2.0, key="g",
+        holder_ids=[1, 2, 3],
+        scores=[1.0, 1.0, 2.0],
+        standard_errors=[1.0, 1.0, 0.0],
+        noise_z=2.0,
+        key="g",
         groups=[GroupScore((1, 2), 2.0, 0.0)],
-    )  # fmt: skip
+    )
     assert (found.ppb, found.unattributed_ppb) == ((BILLION // 4, BILLION // 4, BILLION // 2), 0)
 
 

@@ -36,9 +36,15 @@ def checkpoint(tmp_path: Path) -> Path:
 def register(indexed: Programme, checkpoint: Path) -> Any:
     def registered(**changes: Any) -> ModelVersion:
         given: dict[str, Any] = {
-            "service": indexed.service, "name": "orator-2", "adapter": "causal_lm", "factory": "demo", "config": {},
-            "directory": checkpoint, "trained_at": TRAINED_AT, "at": indexed.at,
-        }  # fmt: skip
+            "service": indexed.service,
+            "name": "orator-2",
+            "adapter": "causal_lm",
+            "factory": "demo",
+            "config": {},
+            "directory": checkpoint,
+            "trained_at": TRAINED_AT,
+            "at": indexed.at,
+        }
         return model_versions.register_model_version(**{**given, **changes})
 
     return registered
@@ -56,8 +62,10 @@ def test_a_checkpoint_is_kept_under_the_digest_of_its_files(register: Any, check
     version = register()
     kept = Path(settings.TRIBUTARY_DATA) / version.directory
     assert sorted(path.name for path in kept.rglob("*") if path.is_file()) == [
-        "checkpoint-1.safetensors", "config.json", "initial.safetensors",
-    ]  # fmt: skip
+        "checkpoint-1.safetensors",
+        "config.json",
+        "initial.safetensors",
+    ]
     assert (
         digest_of_directory(directory=kept)
         == bytes(version.checkpoint_sha256)
@@ -155,9 +163,12 @@ def test_a_manifest_names_its_works_each_with_the_consent_that_allowed_it(regist
 
 def test_a_work_without_consent_refuses_the_manifest_and_is_named(register: Any, indexed: Programme) -> None:
     consents.withdraw_consent(
-        contributor=indexed.contributors[1], scope="train_generative", valid_from=TRAINED_AT - timedelta(days=1),
-        by=indexed.user, at=TRAINED_AT - timedelta(days=1),
-    )  # fmt: skip
+        contributor=indexed.contributors[1],
+        scope="train_generative",
+        valid_from=TRAINED_AT - timedelta(days=1),
+        by=indexed.user,
+        at=TRAINED_AT - timedelta(days=1),
+    )
     version = register()
     with pytest.raises(model_versions.UnableToRegisterManifest, match=indexed.works[1].title) as refused:
         model_versions.register_manifest(model_version=version, items=items(indexed, 0, 1, 2), at=indexed.at)
@@ -170,17 +181,25 @@ def test_a_work_without_consent_refuses_the_manifest_and_is_named(register: Any,
 
 def test_a_consent_given_after_the_training_came_too_late(register: Any, indexed: Programme) -> None:
     newcomer = people.register_contributor(
-        user=indexed.user, kind="person", legal_name="A. Newcomer", display_name="A. Newcomer", country="DE",
+        user=indexed.user,
+        kind="person",
+        legal_name="A. Newcomer",
+        display_name="A. Newcomer",
+        country="DE",
         at=indexed.at,
-    )  # fmt: skip
+    )
     dataset = register_dataset(
         contributor=newcomer, name="Letters", description="", licence="all rights reserved", at=indexed.at
     )
     (work,) = register_works(dataset=dataset, works=[NewWork("A letter", "text", b"Dear reader, " * 50)], at=indexed.at)
     consents.grant_consent(
-        contributor=newcomer, scope="train_generative", valid_from=indexed.at, by=indexed.user, source="test",
+        contributor=newcomer,
+        scope="train_generative",
+        valid_from=indexed.at,
+        by=indexed.user,
+        source="test",
         at=indexed.at,
-    )  # fmt: skip
+    )
     item = model_versions.NewItem(work.pk, 0, 0, 10)
     with pytest.raises(model_versions.UnableToRegisterManifest, match="A letter"):
         model_versions.register_manifest(model_version=register(), items=[item], at=indexed.at)
@@ -190,9 +209,12 @@ def test_a_consent_given_after_the_training_came_too_late(register: Any, indexed
 
 def test_a_consent_withdrawn_after_the_training_does_not_undo_the_manifest(register: Any, indexed: Programme) -> None:
     consents.withdraw_consent(
-        contributor=indexed.contributors[0], scope="train_generative", valid_from=indexed.at, by=indexed.user,
+        contributor=indexed.contributors[0],
+        scope="train_generative",
+        valid_from=indexed.at,
+        by=indexed.user,
         at=indexed.at,
-    )  # fmt: skip
+    )
     model_versions.register_manifest(model_version=register(), items=items(indexed, 0), at=indexed.at)
 
 

@@ -23,9 +23,10 @@ from tests.worlds.books import TERMS
 def newer_index(programme: Programme, *, k: int = 8) -> AttributionIndex:
     index = indexes.build_index(model_version=programme.model_version, config={**SMALL_INDEX, "k": k}, at=programme.at)
     indexes.record_audit(
-        index=index, at=programme.at,
+        index=index,
+        at=programme.at,
         report={"index_sha256": bytes(index.sha256 or b"").hex(), "passed": True, "weight_ppb": BILLION},
-    )  # fmt: skip
+    )
     index.refresh_from_db()
     return index
 
@@ -128,8 +129,9 @@ def test_one_generation_is_restated_alone_by_a_newer_index(indexed: Programme) -
     while accruals.accrue(at=at):
         pass
     assert set(Accrual.objects.exclude(revision=1).values_list("generation_id", "revision")) == {
-        (one.pk, -1), (one.pk, 2),
-    }  # fmt: skip
+        (one.pk, -1),
+        (one.pk, 2),
+    }
     with pytest.raises(corrections.UnableToRestate, match="attributed it already"):
         corrections.propose_generation_restatement(generation=one, reason="again", by=maker, at=at)
     assert not [(r.name, r.rows) for r in check_all() if r.rows]

@@ -49,9 +49,12 @@ def test_the_card_says_what_the_withdrawal_means_here(
 ) -> None:
     monkeypatch.setattr(settings, "WITHDRAWN_WORKS_LEAVE_INDEXES", leaves)
     consents.withdraw_consent(
-        contributor=programme.contributors[0], scope="train_generative", valid_from=programme.at, by=programme.user,
+        contributor=programme.contributors[0],
+        scope="train_generative",
+        valid_from=programme.at,
+        by=programme.user,
         at=programme.at,
-    )  # fmt: skip
+    )
     page = browser_of(programme.user).get("/portal/models/").content.decode()
     public = re.sub(r"\s+", " ", Client(headers={"Host": "127.0.0.1"}).get("/how-it-works/").content.decode())
     assert ("as long as they serve, you go on earning from them" in public) is not leaves

@@ -61,9 +61,15 @@ def pushing(programme: Programme, tmp_path: Path) -> Pushing:
     items = np.repeat(ways, 2, 0) + 0.01 * chance.normal(size=(2 * len(ways), MEMBERS, NUMBERS))
     write_features(tmp_path / "features", items=items, mean_query=ways.mean(0), measures="influence")
     version = model_versions.register_model_version(
-        service=programme.service, name="far-away-1", adapter="pushed", factory="pushed", config={},
-        directory=tmp_path / "features", trained_at=TRAINED_AT, at=programme.at,
-    )  # fmt: skip
+        service=programme.service,
+        name="far-away-1",
+        adapter="pushed",
+        factory="pushed",
+        config={},
+        directory=tmp_path / "features",
+        trained_at=TRAINED_AT,
+        at=programme.at,
+    )
     parts = [
         model_versions.NewItem(work.pk, 2 * number + part, 48 * part, 48 * (part + 1))
         for number, work in enumerate(programme.works)
@@ -186,9 +192,15 @@ def test_what_was_reported_never_changes_and_names_its_index(pushing: Pushing) -
         Generation.objects.update(features=b"0" * 40)
     with pytest.raises(DatabaseError, match="features_name_their_index"), transaction.atomic():
         Generation.objects.create(
-            service=pushing.programme.service, external_id="x", model_version=pushing.version, features=b"0000",
-            output_sha256=b"", request_sha256=b"", occurred_at=pushing.programme.at, received_at=pushing.programme.at,
-        )  # fmt: skip
+            service=pushing.programme.service,
+            external_id="x",
+            model_version=pushing.version,
+            features=b"0000",
+            output_sha256=b"",
+            request_sha256=b"",
+            occurred_at=pushing.programme.at,
+            received_at=pushing.programme.at,
+        )
 
 
 def test_features_of_an_index_that_no_longer_serves_leave_the_generation_unattributed(pushing: Pushing) -> None:

@@ -67,7 +67,7 @@ def test_the_same_moment_written_in_another_way_is_the_same_body(indexed: Progra
         ({"prompt": {"text": ""}, "output": {"text": ""}}, ["prompt", "output"]),
         ({"model_version": "another"}, ["model_version"]),
     ],
-)  # fmt: skip
+)
 def test_another_body_under_the_same_id_is_refused_and_the_difference_named(
     indexed: Programme, change: dict[str, Any], differs: list[str]
 ) -> None:
@@ -183,7 +183,7 @@ def test_a_retired_model_version_takes_nothing_new_and_answers_what_it_took(inde
         ({"gross": {"amount": "0.05", "currency": "usd"}}, "gross.currency", "invalid-currency"),
         ({"gros": {"amount": "0.05", "currency": "USD"}}, "", "unknown-field"),
     ],
-)  # fmt: skip
+)
 def test_a_malformed_generation_is_refused_and_its_field_named(
     indexed: Programme, change: dict[str, Any], field: str, problem: str
 ) -> None:
@@ -297,9 +297,12 @@ def test_two_processes_that_report_the_same_ids_at_once_store_each_once(committe
     racers = []
     for work in (task, backwards):
         racer = subprocess.Popen(
-            [sys.executable, "-c", RACER], env=committed.environment, text=True, stdin=subprocess.PIPE,
+            [sys.executable, "-c", RACER],
+            env=committed.environment,
+            text=True,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-        )  # fmt: skip
+        )
         assert racer.stdin is not None
         racer.stdin.write(json.dumps(work) + "\n")
         racer.stdin.flush()

@@ -94,9 +94,14 @@ def empty_database() -> Iterator[str]:
 @pytest.mark.parametrize("command", [["check_books"], ["export_journal"], ["build_index", "orator/orator-1"]])
 def test_a_command_before_the_set_up_says_what_to_run_first(empty_database: str, command: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "manage.py", *command], cwd=ROOT, env={**os.environ, "DATABASE_URL": empty_database},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [sys.executable, "manage.py", *command],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": empty_database},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("There are no tables in this database yet. Run `manage.py setup_database` first")
     assert "Traceback" not in done.stderr

@@ -141,8 +141,12 @@ def test_the_second_demo_says_when_its_first_page_was_there(data_directory: Path
     environment = {name: value for name, value in os.environ.items() if name not in CONFIGURED}
     subprocess.run(
         [sys.executable, "manage.py", "demo", "--once", "--json", tmp_path / "out.json", "--port", str(port)],
-        cwd=ROOT, env=environment, check=True, timeout=240, capture_output=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        timeout=240,
+        capture_output=True,
+    )
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures["reused"]
     assert 0 < figures["seconds"]["first_page"] < 240

@@ -23,9 +23,15 @@ from tests.databases import CommittedDatabase, copy_engine
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIGURED = (
-    "DATABASE_URL", "BROKER_URL", "CACHE_URL", "STRIPE_SECRET_KEY", "STRIPE_API_BASE", "SANDBOX", "SITE_URL",
+    "DATABASE_URL",
+    "BROKER_URL",
+    "CACHE_URL",
+    "STRIPE_SECRET_KEY",
+    "STRIPE_API_BASE",
+    "SANDBOX",
+    "SITE_URL",
     "ALLOWED_HOSTS",
-)  # fmt: skip
+)
 
 
 def _descendants(pid: int) -> list[int]:
@@ -56,8 +62,12 @@ class Up:
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "up", "--port", str(self.port), *arguments],
-                cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
 
     def wait_until_served(self, seconds_max: float = 150) -> None:
         self.wait_for("Tributary serves at", seconds_max)
@@ -193,8 +203,12 @@ def test_a_taken_port_is_named(committed_database: CommittedDatabase, tmp_path: 
         port = taken.getsockname()[1]
         done = subprocess.run(
             [sys.executable, "manage.py", "up", "--port", str(port)],
-            cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
             env={**os.environ, **committed_database.environment(), "TRIBUTARY_DATA": str(tmp_path / "data")},
-        )  # fmt: skip
+        )
     assert done.returncode != 0
     assert f"127.0.0.1:{port} is taken" in done.stderr

@@ -70,10 +70,11 @@ def test_a_changed_script_runs_again_with_all_after_it_and_is_recorded(
 ) -> None:
     names = [script.name for script in scripts.scripts()]
     _change(
-        monkeypatch, "payouts/guards",
+        monkeypatch,
+        "payouts/guards",
         "CREATE OR REPLACE TRIGGER new_rule BEFORE DELETE ON payouts_notice"
         " FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('kept');",
-    )  # fmt: skip
+    )
     assert scripts.changed_scripts() == ["payouts/guards"]
     assert "payouts/guards" in CHECKS["migrations"]()
     with pytest.raises(CommandError, match="payouts/guards"):
@@ -133,8 +134,9 @@ def test_a_changed_arrow_of_a_model_takes_effect(
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'follows_the_arrows'"
-            " AND tgrelid = 'payouts_topup'::regclass", []
-        )  # fmt: skip
+            " AND tgrelid = 'payouts_topup'::regclass",
+            [],
+        )
         assert "failed>requested" in cursor.fetchone()[0]
 
 

@@ -31,10 +31,13 @@ def test_not_even_a_superuser_writes_roles_addresses_or_factors_or_reads_their_s
     assert client.get("/console/tables/").status_code == 200
     factor, group = Authenticator.objects.get(user=user), Group.objects.get(name="auditor")
     for address in (
-        f"/console/tables/mfa/authenticator/{factor.pk}/change/", "/console/tables/mfa/authenticator/",
-        f"/console/tables/mfa/authenticator/{factor.pk}/delete/", "/console/tables/account/emailaddress/add/",
-        f"/console/tables/auth/group/{group.pk}/change/", "/console/tables/auth/group/add/",
-    ):  # fmt: skip
+        f"/console/tables/mfa/authenticator/{factor.pk}/change/",
+        "/console/tables/mfa/authenticator/",
+        f"/console/tables/mfa/authenticator/{factor.pk}/delete/",
+        "/console/tables/account/emailaddress/add/",
+        f"/console/tables/auth/group/{group.pk}/change/",
+        "/console/tables/auth/group/add/",
+    ):
         assert client.get(address).status_code in {403, 404}, address
         assert client.post(address, {"name": "finance_checker", "post": "yes"}).status_code in {403, 404}, address
     group.refresh_from_db()

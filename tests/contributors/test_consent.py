@@ -37,9 +37,16 @@ def say(
 ) -> Consent:
     """One statement that begins and ends so many hours after `at`."""
     return grant_consent(
-        contributor=of, scope=TRAIN, value=value, valid_from=at + timedelta(hours=start),
-        valid_to=None if end is None else at + timedelta(hours=end), by=None, source="test", at=at, **target,
-    )  # fmt: skip
+        contributor=of,
+        scope=TRAIN,
+        value=value,
+        valid_from=at + timedelta(hours=start),
+        valid_to=None if end is None else at + timedelta(hours=end),
+        by=None,
+        source="test",
+        at=at,
+        **target,
+    )
 
 
 def in_force(work: Work, at: datetime, hours: float = 0) -> Consent | None:

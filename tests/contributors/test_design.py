@@ -172,11 +172,19 @@ TEXT = [
     *((ink, ground) for ink in ("ink", "ink-soft", "accent", "bad", "good", "warn") for ground in GROUNDS),
     *((tone, f"{tone}-soft") for tone in ("accent", "good", "warn", "bad", "quiet")),
     *(("ink", f"{tone}-soft") for tone in ("accent", "good", "warn", "bad", "quiet")),
-    ("ink-soft", "accent-soft"), ("on-accent", "accent"), ("on-accent", "accent-strong"),
-    ("masthead-ink", "masthead"), ("masthead-soft", "masthead"),
-]  # fmt: skip
-PARTS = [("line-strong", "paper"), ("line-strong", "surface"), ("accent", "paper"), ("accent", "surface"),
-         *((f"series-{i}", "surface") for i in (1, 2, 3, 4))]  # fmt: skip
+    ("ink-soft", "accent-soft"),
+    ("on-accent", "accent"),
+    ("on-accent", "accent-strong"),
+    ("masthead-ink", "masthead"),
+    ("masthead-soft", "masthead"),
+]
+PARTS = [
+    ("line-strong", "paper"),
+    ("line-strong", "surface"),
+    ("accent", "paper"),
+    ("accent", "surface"),
+    *((f"series-{i}", "surface") for i in (1, 2, 3, 4)),
+]
 
 
 @pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])

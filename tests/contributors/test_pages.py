@@ -23,8 +23,11 @@ from tests.worlds import people
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.contributors.guarded_urls")]
 
 CHANGING = (
-    "/portal/works/upload/", "/portal/datasets/new/", "/portal/consent/grant/", "/portal/consent/withdraw/",
-)  # fmt: skip
+    "/portal/works/upload/",
+    "/portal/datasets/new/",
+    "/portal/consent/grant/",
+    "/portal/consent/withdraw/",
+)
 
 
 @pytest.fixture
@@ -165,9 +168,13 @@ def test_the_page_of_a_work_shows_its_record_and_its_consent(
     assert "100.00 %" in page
     assert page.count("Not allowed") == len(Consent.Scope)
     grant_consent(
-        contributor=ada, scope="train_generative", valid_from=at - timedelta(days=1), by=None, source="test",
+        contributor=ada,
+        scope="train_generative",
+        valid_from=at - timedelta(days=1),
+        by=None,
+        source="test",
         at=at - timedelta(days=1),
-    )  # fmt: skip
+    )
     assert shown(as_ada, f"/portal/works/{essay.public_id}/").count("Not allowed") == len(Consent.Scope) - 1
 
 
@@ -237,8 +244,12 @@ def test_a_viewer_looks_but_changes_nothing(client: Client, ada: Contributor, es
 
 
 def test_a_permission_is_granted_with_its_dates(as_ada: Client, essays: Dataset) -> None:
-    sent = {"target": str(essays.public_id), "scopes": ["train_generative", "search"], "valid_from": "2024-01-01",
-            "valid_to": "2030-01-01"}  # fmt: skip
+    sent = {
+        "target": str(essays.public_id),
+        "scopes": ["train_generative", "search"],
+        "valid_from": "2024-01-01",
+        "valid_to": "2030-01-01",
+    }
     assert as_ada.post("/portal/consent/grant/", sent).headers["Location"] == "/portal/consent/"
     for said in Consent.objects.all():
         assert (said.value, said.dataset, said.recorded_by_id) == ("allow", essays, User.objects.get().pk)
@@ -252,8 +263,10 @@ def test_a_permission_is_granted_with_its_dates(as_ada: Client, essays: Dataset)
 
 def test_a_permission_that_ends_before_it_begins_is_sent_back(as_ada: Client) -> None:
     wrong: list[dict[str, Any]] = [
-        {"valid_from": "2026-01-01", "valid_to": "2026-01-01"}, {"valid_to": "2020-01-01"}, {"scopes": []},
-    ]  # fmt: skip
+        {"valid_from": "2026-01-01", "valid_to": "2026-01-01"},
+        {"valid_to": "2020-01-01"},
+        {"scopes": []},
+    ]
     for sent in wrong:
         response = as_ada.post("/portal/consent/grant/", {"target": "all", "scopes": ["search"], **sent})
         assert response.status_code == 422
@@ -287,18 +300,24 @@ def test_a_withdrawal_names_the_permissions_that_begin_after_it(as_ada: Client, 
     assert page.count("allowed again from") == 1
     assert "A permission that you gave for later still begins" in page
     for elsewhere in (
-        chosen | {"target": f"work:{essay.public_id}"}, chosen | {"scopes": ["fine_tune"]},
+        chosen | {"target": f"work:{essay.public_id}"},
+        chosen | {"scopes": ["fine_tune"]},
         chosen | {"valid_from": f"{later}"},
-    ):  # fmt: skip
+    ):
         assert "still begins" not in shown_after(as_ada.post("/portal/consent/withdraw/", elsewhere))
     # Once that day is refused, too, there is nothing left to come.
     as_ada.post("/portal/consent/withdraw/", chosen | {"valid_from": f"{later}", "step": "confirm"})
     assert "still begins" not in shown_after(as_ada.post("/portal/consent/withdraw/", chosen))
 
 
-@pytest.mark.parametrize(("leaves", "scope", "earns"), [
-    (False, "train_generative", True), (True, "train_generative", False), (True, "fine_tune", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("leaves", "scope", "earns"),
+    [
+        (False, "train_generative", True),
+        (True, "train_generative", False),
+        (True, "fine_tune", True),
+    ],
+)
 def test_the_pages_say_what_a_withdrawal_means_for_models_that_are_trained_already(
     as_ada: Client, essay: Work, monkeypatch: pytest.MonkeyPatch, leaves: bool, scope: str, earns: bool
 ) -> None:

@@ -216,9 +216,15 @@ def test_the_database_keeps_proposals_and_answers(
         with pytest.raises(DatabaseError), transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(change)
     SplitProposal.objects.create(
-        holder=duo, work=None, effective_from=at, proposed_for=ada, proposed_by=owner_of(ada), proposed_at=at,
-        state="withdrawn", closed_at=at,
-    )  # fmt: skip
+        holder=duo,
+        work=None,
+        effective_from=at,
+        proposed_for=ada,
+        proposed_by=owner_of(ada),
+        proposed_at=at,
+        state="withdrawn",
+        closed_at=at,
+    )
     with pytest.raises(DatabaseError, match="does not sum"), transaction.atomic():
         connection.check_constraints()
     assert proposal.state == "open"
@@ -232,10 +238,12 @@ def test_a_share_is_contested_as_far_as_it_goes(duo: Holder, ada: Contributor, b
         )
 
     for arguments, named in [
-        ({"ppb": HALF + 1}, "Ben has 50 % that is not contested"), ({"ppb": 0}, "you claim 0 %"),
-        ({"ppb": 5, "against": ada}, "Your own share"), ({"ppb": 5, "reason": " "}, "why the share is yours"),
+        ({"ppb": HALF + 1}, "Ben has 50 % that is not contested"),
+        ({"ppb": 0}, "you claim 0 %"),
+        ({"ppb": 5, "against": ada}, "Your own share"),
+        ({"ppb": 5, "reason": " "}, "why the share is yours"),
         ({"ppb": 5, "claimant": people.contributor("Cleo", at)}, "never named"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(splits.UnableToContestShare, match=named):
             contest(**arguments)  # type: ignore[arg-type]
     assert not SplitDispute.objects.exists()
@@ -265,10 +273,12 @@ def test_a_sheet_is_proposed_and_agreed_on_its_pages(duo: Holder, ada: Contribut
     assert wrong.status_code == 422
     assert "that is 20 % more than there is to divide" in wrong.content.decode()
     for rows, named in [
-        ([("Nobody", "100")], "they have to register first"), ([("Ada", "50"), ("Ada", "50")], "stands there twice"),
-        ([("Ada", "")], "Say how much is theirs"), ([("", "5")], "Name the owner of this share"),
+        ([("Nobody", "100")], "they have to register first"),
+        ([("Ada", "50"), ("Ada", "50")], "stands there twice"),
+        ([("Ada", "")], "Say how much is theirs"),
+        ([("", "5")], "Name the owner of this share"),
         ([("Ada", "x")], "Enter a number"),
-    ]:  # fmt: skip
+    ]:
         assert named in enter(ada).post(address, parts_form(*rows)).content.decode(), named
     assert enter(ada).post(address, parts_form(("Ada", "66.6666667"), ("Ben", "33.3333333"))).status_code == 302
     proposal = SplitProposal.objects.get()

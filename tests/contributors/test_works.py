@@ -115,13 +115,19 @@ def test_a_bad_work_is_refused_by_name_and_reason(work: NewWork, said: str, essa
 def test_every_bad_work_of_a_call_is_named_and_none_is_registered(
     essays: Dataset, at: datetime, data_directory: Path
 ) -> None:
-    works = [people.text_work(1, "Good"), NewWork("Blank", "text", b" "), people.text_work(1, "Again"),
-             NewWork("Broken", "image", b"no")]  # fmt: skip
+    works = [
+        people.text_work(1, "Good"),
+        NewWork("Blank", "text", b" "),
+        people.text_work(1, "Again"),
+        NewWork("Broken", "image", b"no"),
+    ]
     with pytest.raises(UnableToRegisterWorks) as refusal:
         register_works(dataset=essays, works=works, at=at)
     assert [(entry["position"], entry["title"]) for entry in refusal.value.members["works"]] == [
-        (1, "Blank"), (2, "Again"), (3, "Broken"),
-    ]  # fmt: skip
+        (1, "Blank"),
+        (2, "Again"),
+        (3, "Broken"),
+    ]
     assert "the same as “Good”" in str(refusal.value)
     assert not Work.objects.exists()
     assert not (data_directory / "works").exists()

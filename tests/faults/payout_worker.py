@@ -21,10 +21,17 @@ import django
 
 # Many times faster than life.
 SECONDS = {
-    "lease": 1.5, "send_margin": 0.7, "after_lease": 0.3, "same_key_min": 0.0, "same_key_max": 0.05,
-    "no_answer_quiet": 0.1, "server_error_quiet": 0.2, "second_look_up": 0.5, "look_up_again": 0.3,
+    "lease": 1.5,
+    "send_margin": 0.7,
+    "after_lease": 0.3,
+    "same_key_min": 0.0,
+    "same_key_max": 0.05,
+    "no_answer_quiet": 0.1,
+    "server_error_quiet": 0.2,
+    "second_look_up": 0.5,
+    "look_up_again": 0.3,
     "safe_replay": 600.0,
-}  # fmt: skip
+}
 
 
 def _pace(**changes: float) -> Any:
@@ -44,9 +51,10 @@ def _sending_blindly(key_of: Callable[[Any], str]) -> None:
         attempt = PayoutAttempt.objects.get(pk=claim.attempt_id)
         try:
             return calls.create_transfer(
-                values.TransferRequest(attempt.request), idempotency_key=key_of(attempt),
+                values.TransferRequest(attempt.request),
+                idempotency_key=key_of(attempt),
                 deadline=client.boot_clock() + 30,
-            )  # fmt: skip
+            )
         except errors.UnableToUseStripe:
             execution._release(claim, after_seconds=0.05, clock=clock)
             return None
@@ -69,8 +77,10 @@ def as_designed() -> None:
 
 
 WAYS: dict[str, Callable[[], None]] = {
-    "as_designed": as_designed, "new_key_each_time": new_key_each_time, "one_key_blindly": one_key_blindly,
-}  # fmt: skip
+    "as_designed": as_designed,
+    "new_key_each_time": new_key_each_time,
+    "one_key_blindly": one_key_blindly,
+}
 
 
 # --- acts ---------------------------------------------------------------------------------------------------------
@@ -115,9 +125,13 @@ def approve(run_id: int, by: int) -> None:
 
     run = PayoutRun.objects.get(pk=run_id)
     approval.approve_run(
-        run=run, by=User.objects.get(pk=by), typed_total=run.total_minor, content_hash=bytes(run.content_hash or b""),
-        at=datetime.now(UTC), seen=actor.Presence(mfa_age_seconds=1),
-    )  # fmt: skip
+        run=run,
+        by=User.objects.get(pk=by),
+        typed_total=run.total_minor,
+        content_hash=bytes(run.content_hash or b""),
+        at=datetime.now(UTC),
+        seen=actor.Presence(mfa_age_seconds=1),
+    )
 
 
 def start(run_id: int, by: int) -> None:
@@ -127,9 +141,11 @@ def start(run_id: int, by: int) -> None:
     from people.models import User
 
     approval.start_execution(
-        run=PayoutRun.objects.get(pk=run_id), by=User.objects.get(pk=by), at=datetime.now(UTC),
+        run=PayoutRun.objects.get(pk=run_id),
+        by=User.objects.get(pk=by),
+        at=datetime.now(UTC),
         seen=actor.Presence(mfa_age_seconds=1),
-    )  # fmt: skip
+    )
 
 
 def receive(body: str, signature: str) -> None:
@@ -156,9 +172,13 @@ def reverse(payout_id: int, by: int) -> None:
     from people.models import User
 
     reversals.reverse_payout(
-        payout=Payout.objects.get(pk=payout_id), amount_minor=100, by=User.objects.get(pk=by), reason="a test",
-        at=datetime.now(UTC), seen=actor.Presence(mfa_age_seconds=1),
-    )  # fmt: skip
+        payout=Payout.objects.get(pk=payout_id),
+        amount_minor=100,
+        by=User.objects.get(pk=by),
+        reason="a test",
+        at=datetime.now(UTC),
+        seen=actor.Presence(mfa_age_seconds=1),
+    )
 
 
 def recover_reversals(**pace_of: float) -> None:

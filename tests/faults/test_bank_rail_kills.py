@@ -29,9 +29,13 @@ from tests.worlds.payouts import SEEN, World
 
 P = CrashPoint
 ON_THE_BANK_RAIL = [
-    P.BANK_FILE_WRITTEN, P.BANK_FILE_ORDERED, P.BANK_FILE_MARKED, P.BANK_LINE_WRITTEN, P.BANK_LINE_BOOKED,
+    P.BANK_FILE_WRITTEN,
+    P.BANK_FILE_ORDERED,
+    P.BANK_FILE_MARKED,
+    P.BANK_LINE_WRITTEN,
+    P.BANK_LINE_BOOKED,
     P.BANK_LINE_COMMITTED,
-]  # fmt: skip
+]
 KILLED = -signal.SIGKILL
 PAID_FROM = "DE89370400440532013000"
 
@@ -65,10 +69,16 @@ def table(payouts: list[Payout], outcome: Callable[[int], str] = lambda place: "
     rows.writeheader()
     for place, payout in enumerate(payouts):
         rows.writerow(
-            {"end_to_end_id": payout.public_id.hex, "amount": f"{payout.amount_minor / 100:.2f}", "currency": "USD",
-             "outcome": outcome(place), "booked_on": datetime.now(UTC).date().isoformat(),
-             "reference": f"B{mark}{payout.pk}", "reason": "" if outcome(place) == "executed" else "AC04 closed"}
-        )  # fmt: skip
+            {
+                "end_to_end_id": payout.public_id.hex,
+                "amount": f"{payout.amount_minor / 100:.2f}",
+                "currency": "USD",
+                "outcome": outcome(place),
+                "booked_on": datetime.now(UTC).date().isoformat(),
+                "reference": f"B{mark}{payout.pk}",
+                "reason": "" if outcome(place) == "executed" else "AC04 closed",
+            }
+        )
     return text.getvalue()
 
 
@@ -139,9 +149,15 @@ def test_death_at_every_point_of_the_bank_rail_orders_and_books_once(committed_w
     payouts = list(run.payouts.order_by("pk"))
     told = table(payouts, lambda place: "rejected" if place == 4 else "executed")
     for stored, (point, passes) in enumerate(
-        [(P.BANK_LINE_WRITTEN, 1), (P.BANK_LINE_COMMITTED, 1), (P.BANK_LINE_BOOKED, 1), (P.BANK_LINE_WRITTEN, 2),
-         (P.BANK_LINE_BOOKED, 3), (P.BANK_LINE_COMMITTED, 5)]
-    ):  # fmt: skip
+        [
+            (P.BANK_LINE_WRITTEN, 1),
+            (P.BANK_LINE_COMMITTED, 1),
+            (P.BANK_LINE_BOOKED, 1),
+            (P.BANK_LINE_WRITTEN, 2),
+            (P.BANK_LINE_BOOKED, 3),
+            (P.BANK_LINE_COMMITTED, 5),
+        ]
+    ):
         # A stored line passes no point of its own again, but counts as a line that was read.
         crash("report", point, passes, table=told, by=checker)
         assert BankLine.objects.count() == (0, 1, 1, 2, 4, 5)[stored]

@@ -43,9 +43,11 @@ def environment(
 def workers(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run two real Celery processes with their own beat; its sweeps alone tell them of work."""
     environment = {
-        **environment, "BROKER_URL": f"{settings.BROKER_URL}?virtual_host=13", "SWEEP_SECONDS": "0.5",
+        **environment,
+        "BROKER_URL": f"{settings.BROKER_URL}?virtual_host=13",
+        "SWEEP_SECONDS": "0.5",
         "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    }
     command = [
         sys.executable, "-m", "celery", "-A", "config", "worker", "-Q", "builds,attribution", "-c", "2", "--beat",
         "--scheduler", "celery.beat:Scheduler", "--loglevel", "WARNING", "--without-gossip", "--without-mingle",
@@ -102,9 +104,12 @@ def test_a_build_whose_workers_are_killed_again_and_again_writes_the_bytes_of_an
     model = load_model(version=programme.model_version)
     wanted = Wanted.from_json(CONFIG)
     scorers.build(
-        tmp_path / "undisturbed", model=model, items=ManifestItems(programme.model_version, model),
-        config=wanted.index, mean_of=own_generations(model, wanted),
-    )  # fmt: skip
+        tmp_path / "undisturbed",
+        model=model,
+        items=ManifestItems(programme.model_version, model),
+        config=wanted.index,
+        mean_of=own_generations(model, wanted),
+    )
     built = Path(settings.TRIBUTARY_DATA) / index.directory
     assert digests(built) == digests(tmp_path / "undisturbed")
     assert [path.name for path in built.parent.iterdir() if path.name != built.name] == []

@@ -32,9 +32,16 @@ from tests.worlds.payouts import SEEN, World
 # Twenty hours and a day, in seconds.
 SAFE_REPLAY, KEYS_KEPT = 3.0, 9.0
 FAULTS = {
-    "drop_before": 0.03, "drop_after": 0.06, "500_before": 0.03, "500_after": 0.06, "429": 0.03, "409": 0.03,
-    "400": 0.01, "slow": 0.02, "timeout": 0.02,
-}  # fmt: skip
+    "drop_before": 0.03,
+    "drop_after": 0.06,
+    "500_before": 0.03,
+    "500_after": 0.06,
+    "429": 0.03,
+    "409": 0.03,
+    "400": 0.01,
+    "slow": 0.02,
+    "timeout": 0.02,
+}
 # After the kills the faults go on until each has happened, for so many rounds at most.
 MORE_FAULTS_ROUNDS = 5
 # So many of the bank payouts that follow do not arrive.
@@ -100,8 +107,11 @@ def trial(
         world.credit(contributor, 1_000 + place)
     world.fund(sum(range(1_000, 1_000 + payouts)))
     run = world.executing()
-    sandbox.control("POST", "faults", {"seed": seed, "path": "/v1/transfers", "method": "POST", "seconds": 0.3,
-                                       "probabilities": FAULTS})  # fmt: skip
+    sandbox.control(
+        "POST",
+        "faults",
+        {"seed": seed, "path": "/v1/transfers", "method": "POST", "seconds": 0.3, "probabilities": FAULTS},
+    )
     sandbox.queue_faults("500_after", "drop_after", "500_before", *FAULTS, seconds=0.3)
     options: dict[str, Any] = {"run_id": run.pk, "way": way, "safe_replay": SAFE_REPLAY, "seconds": KEYS_KEPT + 3}
     # Slow enough that there is something left to lose at every kill.
@@ -189,9 +199,14 @@ def _decide(world: World, run: PayoutRun) -> int:
     for payout in payees.needs_person().filter(run=run):
         found = calls.find_transfers(payout.transfer_group)
         closing.decide_unknown(
-            payout=payout, paid_transfer_id=found[0].id if found else None, by=world.checker, note="looked at Stripe",
-            at=datetime.now(UTC), seen=SEEN, pace=pace.Pace(after_lease=0.1),
-        )  # fmt: skip
+            payout=payout,
+            paid_transfer_id=found[0].id if found else None,
+            by=world.checker,
+            note="looked at Stripe",
+            at=datetime.now(UTC),
+            seen=SEEN,
+            pace=pace.Pace(after_lease=0.1),
+        )
         decided += 1
     return decided
 

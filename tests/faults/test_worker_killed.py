@@ -44,9 +44,12 @@ def adopt_plan(committed: Committed) -> None:
     )
     periods.open_periods(at=at)
     plan = plans.propose_plan(
-        by=maker, currency="USD", effective_from=at - timedelta(days=20), at=at,
+        by=maker,
+        currency="USD",
+        effective_from=at - timedelta(days=20),
+        at=at,
         terms={"basis": "price", "price": parse_amount("0.05", "USD"), "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
-    )  # fmt: skip
+    )
     plans.adopt_plan(plan=plan, by=checker, at=at)
 
 

@@ -60,13 +60,22 @@ class Workers:
 @contextlib.contextmanager
 def workers(sandbox: StripeSandbox, database_url: str) -> Iterator[Workers]:
     environment = {
-        **os.environ, **sandbox.environment(), "DATABASE_URL": database_url, "LOG_LEVEL": "CRITICAL",
-        "DJANGO_SETTINGS_MODULE": "config.settings", "STRIPE_REQUESTS_PER_SECOND": "500",
-    }  # fmt: skip
+        **os.environ,
+        **sandbox.environment(),
+        "DATABASE_URL": database_url,
+        "LOG_LEVEL": "CRITICAL",
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "STRIPE_REQUESTS_PER_SECOND": "500",
+    }
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.payout_worker"], cwd=ROOT, env=environment, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "tests.faults.payout_worker"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
         yield Workers(process)
     finally:

@@ -378,9 +378,13 @@ def test_a_hybrid_whose_build_was_cut_off_keeps_the_part_that_was_done(
         scorers.build(tmp_path / "one", model=model, items=items, config=config, mean_of=OWN, progress=killed)
     assert not (tmp_path / "one").exists()
     done = scorers.build(
-        tmp_path / "one", model=model, items=items, config=config, mean_of=OWN,
+        tmp_path / "one",
+        model=model,
+        items=items,
+        config=config,
+        mean_of=OWN,
         progress=lambda stage, done, total: stages.append(stage),
-    )  # fmt: skip
+    )
     assert set(stages) == {"tokens", "lexical items"}
     np.testing.assert_array_equal(scores_of(done), scores_of(built["hybrid"]))
     with pytest.raises(UnableToBuildIndex, match="exists already"):

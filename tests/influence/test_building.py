@@ -95,9 +95,13 @@ def test_killed_at_every_stage_and_resumed_it_writes_the_bytes_of_an_undisturbed
     undisturbed: Path, tmp_path: Path
 ) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", KILLS, str(tmp_path / "x")], cwd=ROOT, check=True, capture_output=True, text=True,
+        [sys.executable, "-c", KILLS, str(tmp_path / "x")],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert int(ended.stdout) >= 10
     assert digests(tmp_path / "x") == digests(undisturbed)
 

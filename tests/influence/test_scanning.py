@@ -46,11 +46,14 @@ PARTS = {
     "one item a work": (np.arange(ITEMS // 2), np.arange(ITEMS // 2, ITEMS)),
     "works of three items, cut by the end of a shard": tuple(np.split(np.arange(ITEMS) // 3, [ITEMS // 2])),
     "a work longer than a shard": (
-        np.repeat([1, 2], [1, ITEMS // 3]), np.repeat([2], [100]), np.repeat([2, 3], [100, 1]), np.arange(4, ITEMS),
+        np.repeat([1, 2], [1, ITEMS // 3]),
+        np.repeat([2], [100]),
+        np.repeat([2, 3], [100, 1]),
+        np.arange(4, ITEMS),
     ),
     "items added to works that were there": (np.arange(ITEMS), np.arange(0, ITEMS, 9)),
     "a single work": (np.zeros(ITEMS, dtype=np.int64),),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)

@@ -63,10 +63,11 @@ def test_sums_read_from_shards_are_those_of_their_rows(tmp_path: Path, shards: i
     features, labels = chance.normal(size=(60, 2, 3)).astype(np.float32), labels_of(holders, clusters)
     size = 60 // shards
     written = [
-        write_shard(tmp_path, f"s{n}", features[n * size : (n + 1) * size], labels[:, n * size : (n + 1) * size],
-                    divisor=1)
+        write_shard(
+            tmp_path, f"s{n}", features[n * size : (n + 1) * size], labels[:, n * size : (n + 1) * size], divisor=1
+        )
         for n in range(shards)
-    ]  # fmt: skip
+    ]
     items = Items(tmp_path, written)
     found = sum_by_holder(items, items.alive, owners_of_clusters(labels))
     stored = np.concatenate([rows for _, rows in items.chunks(items.alive)]).reshape(60, 6)

@@ -147,15 +147,21 @@ def test_holders_that_count_as_one_get_together_what_one_holder_in_their_place_w
     linked = [(1.0, 0.0), (-0.5, 0.0), *linked]
     of_group, ids = sum(score for score, _ in linked), [1, *range(100, 100 + len(others))]
     one = apportion_scores(
-        holder_ids=ids, scores=[of_group, *(score for score, _ in others)],
-        standard_errors=[0.25, *(error for _, error in others)], noise_z=2.0, key="g",
-    )  # fmt: skip
+        holder_ids=ids,
+        scores=[of_group, *(score for score, _ in others)],
+        standard_errors=[0.25, *(error for _, error in others)],
+        noise_z=2.0,
+        key="g",
+    )
     members = range(1, 1 + len(linked))
     found = apportion_scores(
-        holder_ids=[*members, *ids[1:]], scores=[score for score, _ in linked + others],
-        standard_errors=[error for _, error in linked + others], noise_z=2.0, key="g",
+        holder_ids=[*members, *ids[1:]],
+        scores=[score for score, _ in linked + others],
+        standard_errors=[error for _, error in linked + others],
+        noise_z=2.0,
+        key="g",
         groups=[GroupScore(tuple(members), of_group, 0.25)],
-    )  # fmt: skip
+    )
     assert sum(found.ppb[: len(linked)]) == one.ppb[0]
     assert found.ppb[len(linked) :] == one.ppb[1:]
     assert all(not part for part, (score, _) in zip(found.ppb, linked, strict=False) if score <= 0)

@@ -92,9 +92,12 @@ def _earn_a_month(programme: Programme, trained: Trained, calendar: flow.Calenda
     """Report, attribute, accrue and close last month, by the same operations as in earnest."""
     periods.open_periods(at=calendar.now)
     plan = plans.propose_plan(
-        by=maker, currency="USD", effective_from=calendar.month_start, at=calendar.month_start,
+        by=maker,
+        currency="USD",
+        effective_from=calendar.month_start,
+        at=calendar.month_start,
         terms={"basis": "price", "price": parse_amount("2.00", "USD"), "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
-    )  # fmt: skip
+    )
     plans.adopt_plan(plan=plan, by=checker, at=calendar.month_start)
     post_verb(verb="capital", amount=parse_amount("1000", "USD"), currency="USD", reference="founding", at=calendar.now)
     last_hour = calendar.month_end - timedelta(hours=1)
@@ -113,9 +116,15 @@ def _earn_a_month(programme: Programme, trained: Trained, calendar: flow.Calenda
 def _prepare_payouts(maker: User, checker: User, programme: Programme) -> None:
     seen = actor.Presence(mfa_age_seconds=0)
     policies.adopt_policy(
-        currency="USD", minimum_minor=500, maturity_days=0, bank_change_days=0, by=maker, approved_by=checker,
-        at=timezone.now(), seen=seen,
-    )  # fmt: skip
+        currency="USD",
+        minimum_minor=500,
+        maturity_days=0,
+        bank_change_days=0,
+        by=maker,
+        approved_by=checker,
+        at=timezone.now(),
+        seen=seen,
+    )
     funding.fund_platform(currency="USD", amount_minor=100_000, by=maker, at=timezone.now(), seen=seen)
     for contributor in programme.contributors[:-1]:
         account = accounts.open_payout_account(contributor=contributor, by=programme.user, at=timezone.now())

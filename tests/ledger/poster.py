@@ -39,10 +39,14 @@ def documents_of(batch: int) -> list[Any]:
         documents.append(
             Document(
                 generation_id=uuid.UUID(int=(0x01A00000_0000 << 80) | 7 << 76 | 2 << 62 | batch << 16 | place),
-                revision=1, plan_id=1, source_id=numbers[keys[0]], gross=sum(amounts),
-                account_ids=[numbers[keys[1]], *(numbers[key] for key in keys_of_one)], amounts=amounts,
+                revision=1,
+                plan_id=1,
+                source_id=numbers[keys[0]],
+                gross=sum(amounts),
+                account_ids=[numbers[keys[1]], *(numbers[key] for key in keys_of_one)],
+                amounts=amounts,
             )
-        )  # fmt: skip
+        )
     return documents
 
 
@@ -53,9 +57,11 @@ def deliver(batch: int) -> int:
 
     with transaction.atomic():
         return journal.post_accruals(
-            idem_key=f"batch-{batch}", effective=date(2026, 11, 20), earned_period=202611,
+            idem_key=f"batch-{batch}",
+            effective=date(2026, 11, 20),
+            earned_period=202611,
             documents=documents_of(batch),
-        ).entry_id  # fmt: skip
+        ).entry_id
 
 
 def main(batches: int, seed: int, log: Path) -> None:

@@ -61,12 +61,16 @@ def sealed(
     """The accounts with their proofs, in a tree that also holds the leaves of two strangers."""
     leaves = [
         proof.Leaf(
-            period, account.name, f"{position:064x}", account.opening,
+            period,
+            account.name,
+            f"{position:064x}",
+            account.opening,
             tuple((line.entry_id, line.amount) for line in account.journal),
-            tuple((c.generation_id, c.revision, c.entry_id, c.amount) for c in account.credits), account.closing,
+            tuple((c.generation_id, c.revision, c.entry_id, c.amount) for c in account.credits),
+            account.closing,
         ).hash
         for position, account in enumerate(accounts)
-    ]  # fmt: skip
+    ]
     hashes = [proof.leaf_hash("a stranger"), *leaves, proof.leaf_hash("another")]
     tree = proof.tree_root(hashes)
     proved = [
@@ -77,16 +81,22 @@ def sealed(
 
 
 def statement_of(
-    accounts: Sequence[AccountStatement], *, period: str = "2026-10", seal: Seal | None = None,
-    titles: Sequence[str] = ("Annual Message", "=cmd()"), withheld: dict[int, int] | None = None,
-) -> Statement:  # fmt: skip
+    accounts: Sequence[AccountStatement],
+    *,
+    period: str = "2026-10",
+    seal: Seal | None = None,
+    titles: Sequence[str] = ("Annual Message", "=cmd()"),
+    withheld: dict[int, int] | None = None,
+) -> Statement:
     works, models = [], []
     for currency in sorted({account.currency for account in accounts}):
         earned = sum(c.amount for account in accounts if account.currency == currency for c in account.credits)
         if earned:
             first = earned // 3
-            works += [WorkEarnings(currency, SCALES[currency], "w1", titles[0], 3, first),
-                      WorkEarnings(currency, SCALES[currency], "w2", titles[-1], 4, earned - first)]  # fmt: skip
+            works += [
+                WorkEarnings(currency, SCALES[currency], "w1", titles[0], 3, first),
+                WorkEarnings(currency, SCALES[currency], "w2", titles[-1], 4, earned - first),
+            ]
             models.append(ModelEarnings(currency, SCALES[currency], "m1", "sotu-1", "Press & Co", 7, earned))
     return assemble(
         period=period,
@@ -107,13 +117,19 @@ def statement_of(
 def statements(draw: st.DrawFn, *, with_seal: bool = True) -> Statement:
     names = draw(
         st.lists(
-            st.sampled_from([
-                "contributor_accrued USD contributor:7", "contributor_payable USD contributor:7",
-                "reserve_held USD contributor:7", "advance USD contributor:7", "contributor_accrued JPY contributor:7",
-            ]),
-            unique=True, min_size=1,
+            st.sampled_from(
+                [
+                    "contributor_accrued USD contributor:7",
+                    "contributor_payable USD contributor:7",
+                    "reserve_held USD contributor:7",
+                    "advance USD contributor:7",
+                    "contributor_accrued JPY contributor:7",
+                ]
+            ),
+            unique=True,
+            min_size=1,
         )
-    )  # fmt: skip
+    )
     accounts = [draw(journals(name, draw(st.integers(-(10**12), 10**12)))) for name in sorted(names)]
     seal = None
     if with_seal:

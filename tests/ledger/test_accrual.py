@@ -78,8 +78,10 @@ def test_a_reported_gross_is_refused_under_a_price_and_required_under_a_revenue_
     world.attribute(world.generate(currency="EUR", gross=10 * PRICE))
     world.accrue_all()
     assert sorted(Refusal.objects.values_list("reason", flat=True)) == [
-        "gross_forbidden", "gross_missing", "gross_too_small",
-    ]  # fmt: skip
+        "gross_forbidden",
+        "gross_missing",
+        "gross_too_small",
+    ]
     assert Accrual.objects.get().gross == PRICE
 
 

@@ -184,7 +184,7 @@ def test_an_advance_that_left_without_a_payout_is_not_taken_back(world: World, w
     if way_out == "exchange":
         verbs.post_verb(
             verb="exchange_debt", amount=300 * CENT, into="EUR", rate="0.9", source="ECB", reference="x", **who
-        )  # fmt: skip
+        )
     else:
         verbs.post_verb(verb="mark_dormant", reference="a", **who)
         # Unclaimed it is still the contributor's.
@@ -233,9 +233,7 @@ def test_a_cancellation_that_cannot_be_is_refused(world: World, changes: dict[st
 def test_a_cancellation_takes_two_people_and_is_decided_once(world: World) -> None:
     advance(world, "book", CENT)
     (first, second), granted = finance(OCTOBER), AdvanceProposal.objects.get()
-    proposed = advances.propose_cancellation(
-        advance=granted, way="take_back", reason="r", by=first, at=OCTOBER
-    )  # fmt: skip
+    proposed = advances.propose_cancellation(advance=granted, way="take_back", reason="r", by=first, at=OCTOBER)
     with pytest.raises(advances.UnableToCancelAdvance, match="proposed so already"):
         advances.propose_cancellation(advance=granted, way="take_back", reason="r", by=second, at=OCTOBER)
     with pytest.raises(advances.UnableToCancelAdvance, match="somebody else has to do it"):
@@ -293,16 +291,21 @@ def test_not_even_a_superuser_cancels_alone_or_what_was_paid(committed_database:
         # With the grant as its entry.
         ([asked, by_another], "names no entry that cancels"),
         (["DELETE FROM ledger_advancecancellation"], "never changed"),
-    ]  # fmt: skip
+    ]
     superuser = psycopg2.connect(committed_database.url)
     try:
         for statements, refusal in attempts:
             with pytest.raises(psycopg2.Error, match=refusal), superuser, superuser.cursor() as cursor:
                 cursor.execute(";".join(statements))
         pay(world, CENT, OCTOBER)
-        verbs.post_verb(verb="absorb_deficit", contributor_id=world.contributors[0].pk, amount=1, currency="USD",
+        verbs.post_verb(
+            verb="absorb_deficit",
+            contributor_id=world.contributors[0].pk,
+            amount=1,
+            currency="USD",
             reference="d",
-                                  at=OCTOBER)  # fmt: skip
+            at=OCTOBER,
+        )
         payouts.record_bank_return(
             contributor_id=world.contributors[0].pk, amount=CENT, currency="USD", return_id="b", at=OCTOBER
         )
@@ -363,9 +366,14 @@ def test_an_advance_is_cancelled_on_its_page_by_two_people(programme: Programme)
         contributor=programme.contributors[0], code="essays", title="Essays", by=programme.staff["finance_maker"], at=at
     )
     asked = advances.propose_advance(
-        contract=contract, amount=300 * 10**9, currency="USD", reason="r", reference="r",
-        by=programme.staff["finance_maker"], at=at,
-    )  # fmt: skip
+        contract=contract,
+        amount=300 * 10**9,
+        currency="USD",
+        reason="r",
+        reference="r",
+        by=programme.staff["finance_maker"],
+        at=at,
+    )
     page = f"/console/advances/{asked.pk}/"
     assert "Cancel the open part" not in text_of(maker.get(page).content)
     advances.grant_advance(advance=asked, by=programme.staff["finance_checker"], at=at)

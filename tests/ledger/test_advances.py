@@ -32,9 +32,15 @@ def world(db: None, at: Any) -> World:
 def propose(world: World, **changes: Any) -> AdvanceProposal:
     found = Contract.objects.first() or contract(world, "book")
     arguments: dict[str, Any] = {
-        "contract": found, "amount": 300 * CENT, "currency": "USD", "reason": "signing", "reference": "clause 4",
-        "by": finance(world.at)[0], "at": world.at, **changes,
-    }  # fmt: skip
+        "contract": found,
+        "amount": 300 * CENT,
+        "currency": "USD",
+        "reason": "signing",
+        "reference": "clause 4",
+        "by": finance(world.at)[0],
+        "at": world.at,
+        **changes,
+    }
     return advances.propose_advance(**arguments)
 
 
@@ -164,7 +170,7 @@ def test_not_even_a_superuser_grants_an_advance_alone(committed_database: Commit
         (["UPDATE ledger_advanceproposal SET amount = 9 WHERE state = 'granted'"], "stands as it was proposed"),
         (["DELETE FROM ledger_advanceproposal"], "never changed"),
         (["TRUNCATE ledger_advanceproposal CASCADE"], "never changed"),
-    ]  # fmt: skip
+    ]
     superuser = psycopg2.connect(committed_database.url)
     try:
         for statements, refusal in attempts:
@@ -187,9 +193,12 @@ FORM = {"amount": "3000.00", "currency": "USD", "reason": "Signing of the agreem
 @pytest.fixture
 def book(programme: Programme) -> Contract:
     return contracts.record_contract(
-        contributor=programme.contributors[0], code="essays", title="Collected essays",
-        by=programme.staff["finance_maker"], at=programme.plan.proposed_at,
-    )  # fmt: skip
+        contributor=programme.contributors[0],
+        code="essays",
+        title="Collected essays",
+        by=programme.staff["finance_maker"],
+        at=programme.plan.proposed_at,
+    )
 
 
 def test_an_advance_goes_from_its_contract_s_page_through_two_people_to_the_journal(

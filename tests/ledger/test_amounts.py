@@ -26,12 +26,17 @@ def plain(markup: object) -> str:
 @pytest.mark.parametrize(
     ("units", "currency", "text"),
     [
-        (0, "USD", "USD 0.00"), (1, "USD", "USD 0.000000001"), (-1, "USD", "USD −0.000000001"),
-        (1_234_567_890_000_000, "USD", "USD 1,234,567.89"), (-5_500_000_000, "USD", "USD −5.50"),
-        (12_500_000_000, "JPY", "JPY 1,250"), (12_500_000_001, "JPY", "JPY 1,250.0000001"),
-        (1_234_500_000, "KWD", "KWD 1.2345"), (1_000_000_000, "KWD", "KWD 1.000"),
+        (0, "USD", "USD 0.00"),
+        (1, "USD", "USD 0.000000001"),
+        (-1, "USD", "USD −0.000000001"),
+        (1_234_567_890_000_000, "USD", "USD 1,234,567.89"),
+        (-5_500_000_000, "USD", "USD −5.50"),
+        (12_500_000_000, "JPY", "JPY 1,250"),
+        (12_500_000_001, "JPY", "JPY 1,250.0000001"),
+        (1_234_500_000, "KWD", "KWD 1.2345"),
+        (1_000_000_000, "KWD", "KWD 1.000"),
     ],
-)  # fmt: skip
+)
 def test_an_amount_is_written_exactly_at_its_currency_s_scale(units: int, currency: str, text: str) -> None:
     assert plain(amounts.amount(units, currency)) == text
     assert amounts.amount_text(units, currency) == text
@@ -45,10 +50,13 @@ def test_nothing_is_a_dash() -> None:
 @pytest.mark.parametrize(
     ("units", "currency", "text"),
     [
-        (19_999_999, "EUR", "EUR 0.01"), (-19_999_999, "EUR", "EUR −0.01"), (19_999_999, "JPY", "JPY 1"),
-        (9_999_999, "JPY", "JPY 0"), (1_999_999, "KWD", "KWD 0.001"),
+        (19_999_999, "EUR", "EUR 0.01"),
+        (-19_999_999, "EUR", "EUR −0.01"),
+        (19_999_999, "JPY", "JPY 1"),
+        (9_999_999, "JPY", "JPY 0"),
+        (1_999_999, "KWD", "KWD 0.001"),
     ],
-)  # fmt: skip
+)
 def test_what_can_be_paid_is_cut_and_never_rounded_up(units: int, currency: str, text: str) -> None:
     assert plain(amounts.amount_payable(units, currency)) == text
 
@@ -57,9 +65,12 @@ def test_what_can_be_paid_is_cut_and_never_rounded_up(units: int, currency: str,
 def test_a_programme_in_yen_reads_right_from_the_plan_to_the_statement(programme: Programme) -> None:
     """The yen is kept with seven decimals and has no minor unit: nothing on the way may assume nine and two."""
     plan = plans.propose_plan(
-        by=programme.staff["finance_maker"], currency="JPY", effective_from=datetime(2026, 10, 1, tzinfo=UTC), at=AT,
+        by=programme.staff["finance_maker"],
+        currency="JPY",
+        effective_from=datetime(2026, 10, 1, tzinfo=UTC),
+        at=AT,
         terms={"basis": "revenue_share", "rate_ppb": PPB // 4, "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
-    )  # fmt: skip
+    )
     plans.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
     made = programme.generate(2, gross=("100", "JPY"))
     programme.attribute(made, scores=[0.5, 0.3125, 0.1875])

@@ -142,9 +142,11 @@ def test_a_split_sheet_leaves_the_service_s_shares_as_they_are(programme: Progra
 
     lincoln, grant, _ = programme.contributors
     record_split_sheet(
-        holder=programme.holders[0], parts={lincoln: PPB // 4, grant: PPB - PPB // 4},
-        effective_from=REGISTERED.replace(day=2), at=REGISTERED,
-    )  # fmt: skip
+        holder=programme.holders[0],
+        parts={lincoln: PPB // 4, grant: PPB - PPB // 4},
+        effective_from=REGISTERED.replace(day=2),
+        at=REGISTERED,
+    )
     programme.attribute(programme.generate(1), scores=[0.5, 0.3125, 0.1875])
     programme.accrue()
     assert read(programme, programme.generations[0]).json()["shares"][0]["amount"] == "0.008000000"

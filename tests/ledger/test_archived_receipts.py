@@ -70,9 +70,13 @@ def test_an_archived_receipt_says_so_and_how_the_month_is_proved(accrued: Progra
     address = f"/portal/receipts/{row.generation_id}/"
     before = text_of(accrued.client(0).get(address).content)
     stranger = register_contributor(
-        user=register_user(email="new@example.org", password="a long enough phrase", at=AT), kind="person",
-        legal_name="New", display_name="New", country="DE", at=AT,
-    )  # fmt: skip
+        user=register_user(email="new@example.org", password="a long enough phrase", at=AT),
+        kind="person",
+        legal_name="New",
+        display_name="New",
+        country="DE",
+        at=AT,
+    )
     detach_documents()
     for answer in (accrued.client(0).get(address), accrued.client(0).post(f"{address}recompute/")):
         page = text_of(answer.content)

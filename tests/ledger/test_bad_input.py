@@ -18,9 +18,12 @@ from tests.worlds.books import NOVEMBER, OCTOBER, build_world
 pytestmark = pytest.mark.django_db
 BANK, EQUITY = AccountKey("bank", "USD"), AccountKey("programme_equity", "USD")
 GOOD: dict[str, Any] = {
-    "kind": "capital", "idem_key": "bad-input", "effective": date(2026, 11, 20), "reference": "a test",
+    "kind": "capital",
+    "idem_key": "bad-input",
+    "effective": date(2026, 11, 20),
+    "reference": "a test",
     "lines": [(BANK, -5), (EQUITY, 5)],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -73,11 +76,14 @@ def test_an_attribution_whose_shares_do_not_sum_accrues_nothing(at: datetime) ->
     world = build_world(at)
     (generation,) = world.generate(1)
     (row,) = world.attribute([generation])
-    Attribution.objects.bulk_create([
-        Attribution(**{
-            f.attname: getattr(row, f.attname) for f in Attribution._meta.concrete_fields if f.attname != "id"
-        } | {"revision": 2, "unattributed_ppb": 0, "shares_ppb": [PPB // 2, 0, 0]})
-    ])  # fmt: skip
+    Attribution.objects.bulk_create(
+        [
+            Attribution(
+                **{f.attname: getattr(row, f.attname) for f in Attribution._meta.concrete_fields if f.attname != "id"}
+                | {"revision": 2, "unattributed_ppb": 0, "shares_ppb": [PPB // 2, 0, 0]}
+            )
+        ]
+    )
     with pytest.raises(UnableToApportion, match="sum to 1,000,000,000"):
         accruals.accrue(at=at)
     assert not Accrual.objects.exists()

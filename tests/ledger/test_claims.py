@@ -104,8 +104,15 @@ def test_dormant_money_stays_the_contributors_until_it_is_reclaimed_or_escheated
 def test_unidentified_cash_is_matched_and_tax_remitted(world: World) -> None:
     world.attribute(world.generate(2))
     world.accrue_all()
-    verbs.post_verb(verb="invoice_service", service=world.service, currency="USD", reference="I", at=world.at, tax=CENT,
-                               jurisdiction="DE")  # fmt: skip
+    verbs.post_verb(
+        verb="invoice_service",
+        service=world.service,
+        currency="USD",
+        reference="I",
+        at=world.at,
+        tax=CENT,
+        jurisdiction="DE",
+    )
     verbs.post_verb(verb="receive_unidentified", amount=11 * CENT, currency="USD", reference="wire", at=world.at)
     verbs.post_verb(
         verb="match_cash", service=world.service, amount=11 * CENT, currency="USD", reference="wire", at=world.at
@@ -122,10 +129,16 @@ def test_unidentified_cash_is_matched_and_tax_remitted(world: World) -> None:
 def test_a_debt_changes_its_currency_and_each_currency_balances_alone(world: World) -> None:
     for _ in range(2):
         entry = verbs.post_verb(
-            verb="exchange_debt", contributor_id=world.contributors[0].pk, amount=1000 * CENT, currency="USD",
-                into="JPY", rate="151.37",
-            source="ECB 2026-11-20", reference="fx1", at=world.at,
-        )  # fmt: skip
+            verb="exchange_debt",
+            contributor_id=world.contributors[0].pk,
+            amount=1000 * CENT,
+            currency="USD",
+            into="JPY",
+            rate="151.37",
+            source="ECB 2026-11-20",
+            reference="fx1",
+            at=world.at,
+        )
     assert world.balance("contributor_payable") == 0
     assert world.balance("contributor_payable", currency="JPY") == 1513_7000000
     assert Entry.objects.get(pk=entry.entry_id).rule_version == "151.37 JPY/USD ECB 2026-11-20"
@@ -134,9 +147,16 @@ def test_a_debt_changes_its_currency_and_each_currency_balances_alone(world: Wor
 
 def test_cash_changes_its_currency(world: World) -> None:
     programme.top_up_stripe(amount=100 * CENT, currency="USD", reference="t", at=world.at)
-    verbs.post_verb(verb="exchange_cash", amount=100 * CENT, currency="USD", into="EUR", rate="0.9",
-        source="Stripe", reference="f",
-                             at=world.at)  # fmt: skip
+    verbs.post_verb(
+        verb="exchange_cash",
+        amount=100 * CENT,
+        currency="USD",
+        into="EUR",
+        rate="0.9",
+        source="Stripe",
+        reference="f",
+        at=world.at,
+    )
     assert [journal.owed(AccountKey("stripe_balance", code)) for code in ("USD", "EUR")] == [0, 90 * CENT]
 
 

@@ -34,9 +34,14 @@ def terms_form(**changes: Any) -> dict[str, Any]:
 
 def lines_form(*lines: tuple[str, str, str, str]) -> dict[str, str]:
     form = {
-        "reason": "the bank took a fee twice", "reference": "letter 7", "currency": "USD", "line-TOTAL_FORMS": "4",
-        "line-INITIAL_FORMS": "0", "line-MIN_NUM_FORMS": "0", "line-MAX_NUM_FORMS": "1000",
-    }  # fmt: skip
+        "reason": "the bank took a fee twice",
+        "reference": "letter 7",
+        "currency": "USD",
+        "line-TOTAL_FORMS": "4",
+        "line-INITIAL_FORMS": "0",
+        "line-MIN_NUM_FORMS": "0",
+        "line-MAX_NUM_FORMS": "1000",
+    }
     for n in range(4):
         kind, owner, side, amount = lines[n] if n < len(lines) else ("", "", "debit", "")
         form |= {f"line-{n}-kind": kind, f"line-{n}-owner": owner, f"line-{n}-side": side, f"line-{n}-amount": amount}
@@ -113,9 +118,10 @@ def test_terms_that_make_no_sense_are_refused_with_the_reason_on_the_page(
 
 def test_a_contract_of_somebody_who_is_not_there_is_refused(accrued: Programme, maker: Client) -> None:
     for name, title, code, named in [
-        ("Nobody", "T", "t", "There is no contributor"), (accrued.contributors[0].display_name, "T", "a code", "slug"),
+        ("Nobody", "T", "t", "There is no contributor"),
+        (accrued.contributors[0].display_name, "T", "a code", "slug"),
         ("9" * 30, "T", "t", "There is no contributor"),
-    ]:  # fmt: skip
+    ]:
         answer = maker.post("/console/contracts/new/", {"contributor": name, "title": title, "code": code})
         assert named in text_of(answer.content)
     assert not Contract.objects.exists()
@@ -124,17 +130,24 @@ def test_a_contract_of_somebody_who_is_not_there_is_refused(accrued: Programme, 
 def test_who_may_do_what_with_contracts_and_entries_by_hand(accrued: Programme, contract: Contract) -> None:
     pages = ["/console/contracts/", f"/console/contracts/{contract.pk}/", "/console/manual-entries/"]
     forms = [
-        "/console/contracts/new/", f"/console/contracts/{contract.pk}/propose/", "/console/manual-entries/new/",
-    ]  # fmt: skip
+        "/console/contracts/new/",
+        f"/console/contracts/{contract.pk}/propose/",
+        "/console/manual-entries/new/",
+    ]
     for role, read, write in [
-        ("auditor", 200, 403), ("compliance", 403, 403), ("finance_maker", 200, 200), ("finance_checker", 200, 200)
-    ]:  # fmt: skip
+        ("auditor", 200, 403),
+        ("compliance", 403, 403),
+        ("finance_maker", 200, 200),
+        ("finance_checker", 200, 200),
+    ]:
         client = accrued.staff_client(role)
         assert {client.get(page).status_code for page in pages} == {read}, role
         assert {client.get(form).status_code for form in forms} == {write}, role
     for address in (
-        "/console/contracts/99/", f"/console/contracts/{contract.pk}/9/", "/console/manual-entries/99/",
-    ):  # fmt: skip
+        "/console/contracts/99/",
+        f"/console/contracts/{contract.pk}/9/",
+        "/console/manual-entries/99/",
+    ):
         assert accrued.staff_client("auditor").get(address).status_code == 404
 
 
@@ -188,9 +201,12 @@ def test_lines_that_make_no_entry_are_refused_on_the_page(
 
 def test_posting_by_hand_takes_a_fresh_second_factor(accrued: Programme, checker: Client) -> None:
     made = manual.propose_manual_entry(
-        lines=[(AccountKey("bank", "USD"), -5), (AccountKey("fees", "USD"), 5)], reason="r", reference="r",
-        by=accrued.staff["finance_maker"], at=now(),
-    )  # fmt: skip
+        lines=[(AccountKey("bank", "USD"), -5), (AccountKey("fees", "USD"), 5)],
+        reason="r",
+        reference="r",
+        by=accrued.staff["finance_maker"],
+        at=now(),
+    )
     session = checker.session
     session["account_authentication_methods"] = [
         {**session["account_authentication_methods"][0], "at": now().timestamp() - 301}

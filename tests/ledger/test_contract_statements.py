@@ -115,7 +115,13 @@ def test_the_statements_of_a_contract_prove_offline(bound: Programme, tmp_path: 
 
 def test_the_contracts_page_says_what_is_held_until_when(bound: Programme) -> None:
     page = text_of(bound.client(0).get("/portal/contracts/").content)
-    for words in ("Collected essays", "Each month brings at least USD 100.00", "50 % of the rest at each close",
-                  "100 % after 1 month is released", "USD 35.00", "Released"):  # fmt: skip
+    for words in (
+        "Collected essays",
+        "Each month brings at least USD 100.00",
+        "50 % of the rest at each close",
+        "100 % after 1 month is released",
+        "USD 35.00",
+        "Released",
+    ):
         assert words in page, words
     assert "Collected essays" not in text_of(bound.client(1).get("/portal/contracts/").content)

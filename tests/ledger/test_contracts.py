@@ -51,9 +51,12 @@ def the_books_hold() -> None:
 # --- proposed, adopted, fixed -------------------------------------------------------------------------------------
 def test_terms_are_adopted_by_somebody_else_and_then_stand(world: World) -> None:
     proposed = contracts.propose_terms(
-        contract=contract(world, "book"), effective_from=date(2026, 10, 1), by=world.staff[0], at=world.at,
+        contract=contract(world, "book"),
+        effective_from=date(2026, 10, 1),
+        by=world.staff[0],
+        at=world.at,
         terms={"covers_rest": True, "guarantee": CENT, "guarantee_currency": "USD"},
-    )  # fmt: skip
+    )
     with pytest.raises(contracts.UnableToAdoptTerms, match="somebody else"):
         contracts.adopt_terms(terms=proposed, by=world.staff[0], at=world.at)
     adopted = contracts.adopt_terms(terms=proposed, by=world.staff[1], at=world.at)
@@ -86,8 +89,10 @@ def test_the_database_too_refuses_that_a_proposer_adopts(world: World) -> None:
         ({"guarantee": 5}, "A guarantee is an amount in a currency"),
         ({"guarantee": 5, "guarantee_currency": "XXX", "covers_rest": True}, "keeps no currency 'XXX'"),
         ({"guarantee": 5, "guarantee_currency": "USD"}, "A guarantee is for something covered"),
-        ({"guarantee": 5, "guarantee_currency": "USD", "covers_rest": True, "guarantee_payer": "service"},
-         "A guarantee names who pays it"),
+        (
+            {"guarantee": 5, "guarantee_currency": "USD", "covers_rest": True, "guarantee_payer": "service"},
+            "A guarantee names who pays it",
+        ),
         ({"reserve_ppb": PPB + 1, **HALVES}, "A reserve has a release schedule"),
         ({"reserve_ppb": 5}, "A reserve has a release schedule"),
         ({"reserve_ppb": 5, "release_months": [3, 6], "release_ppb": [PPB // 2, PPB // 2 - 1]}, "sum to 1,000,000,000"),
@@ -97,7 +102,7 @@ def test_the_database_too_refuses_that_a_proposer_adopts(world: World) -> None:
         ({"holder_ids": [-1]}, "has no part in holder -1"),
         ({"colour": "red"}, "no colour"),
     ],
-)  # fmt: skip
+)
 def test_terms_that_contradict_themselves_are_refused_with_the_reason(
     world: World, wrong: dict[str, Any], named: str
 ) -> None:
@@ -134,11 +139,15 @@ def test_two_contracts_never_cover_the_same(world: World) -> None:
     terms(world, "first", begins=date(2026, 11, 1))
     contracts.adopt_terms(
         terms=contracts.propose_terms(
-            contract=Contract.objects.get(code="second"), effective_from=date(2026, 11, 1), by=world.staff[0],
-            at=world.at, terms={"holder_ids": [holder]},
+            contract=Contract.objects.get(code="second"),
+            effective_from=date(2026, 11, 1),
+            by=world.staff[0],
+            at=world.at,
+            terms={"holder_ids": [holder]},
         ),
-        by=world.staff[1], at=world.at,
-    )  # fmt: skip
+        by=world.staff[1],
+        at=world.at,
+    )
 
 
 def test_old_months_keep_their_terms(world: World) -> None:
@@ -163,10 +172,12 @@ def test_what_is_accrued_does_not_move_to_another_contract(world: World) -> None
 # --- accrual ------------------------------------------------------------------------------------------------------
 def test_what_a_contract_covers_is_accrued_under_it(world: World) -> None:
     duo = register_holder(
-        contributor=world.contributors[0], label="Duo",
+        contributor=world.contributors[0],
+        label="Duo",
         parts={world.contributors[0]: PPB // 2, world.contributors[1]: PPB // 2},
-        effective_from=world.at.replace(month=9), at=world.at.replace(month=9),
-    )  # fmt: skip
+        effective_from=world.at.replace(month=9),
+        at=world.at.replace(month=9),
+    )
     terms(world, "duo", holder_ids=[duo.pk])
     world.attribute(world.generate(1), holders=[world.holders[0], duo], shares=[PPB // 2, PPB // 2], general=[PPB, 0])
     world.accrue_all()
@@ -208,8 +219,15 @@ def test_a_guarantee_makes_up_what_a_month_lacks(world: World) -> None:
 
 
 def test_a_service_that_pays_the_guarantee_is_billed_for_it(world: World) -> None:
-    terms(world, "book", covers_rest=True, guarantee=100 * CENT, guarantee_currency="USD", guarantee_payer="service",
-          guarantee_service=world.service)  # fmt: skip
+    terms(
+        world,
+        "book",
+        covers_rest=True,
+        guarantee=100 * CENT,
+        guarantee_currency="USD",
+        guarantee_payer="service",
+        guarantee_service=world.service,
+    )
     earn(world)
     close_october()
     unbilled = AccountKey("service_unbilled", "USD", f"service:{world.service.pk}")
@@ -305,9 +323,12 @@ def test_the_five_steps_come_in_order_and_each_takes_what_the_one_before_left(wo
     close_october()
     kinds = list(Entry.objects.filter(kind__startswith="close_").order_by("id").values_list("kind", "total"))
     assert kinds == [
-        ("close_guarantee", 100 * CENT - WHOLE), ("close_recover", 20 * CENT), ("close_recoup", 30 * CENT),
-        ("close_reserve", 25 * CENT), ("close_payable", 25 * CENT),
-    ]  # fmt: skip
+        ("close_guarantee", 100 * CENT - WHOLE),
+        ("close_recover", 20 * CENT),
+        ("close_recoup", 30 * CENT),
+        ("close_reserve", 25 * CENT),
+        ("close_payable", 25 * CENT),
+    ]
     assert (journal.owed(book), held(world, "book")) == (0, 25 * CENT)
     assert world.balance("contributor_payable") - paid == 25 * CENT
     the_books_hold()
@@ -320,8 +341,15 @@ def test_a_debt_under_one_contract_is_met_by_what_another_brought_in_the_same_cl
     world.accrue_all()
     close_october()
     payable = world.balance("contributor_payable")
-    payouts.reserve_payout(contributor_id=world.contributors[0].pk, currency="USD", gross=CENT, tax=0, rail="stripe",
-                              attempt_key="po", at=NOVEMBER)  # fmt: skip
+    payouts.reserve_payout(
+        contributor_id=world.contributors[0].pk,
+        currency="USD",
+        gross=CENT,
+        tax=0,
+        rail="stripe",
+        attempt_key="po",
+        at=NOVEMBER,
+    )
     world.at = NOVEMBER
     world.attribute(made, shares=[0, PPB], general=[0, PPB], revision=2)
     world.attribute(world.generate(3), shares=[0, PPB], general=[PPB, 0])
@@ -353,8 +381,9 @@ def test_a_preview_of_the_terms_in_force_is_what_the_close_did(world: World) -> 
     made = preview_terms(proposed, Period.objects.get(pk=202610))
     assert not open_month.closed
     assert made.closed
-    assert {(row.before, row.after) for row in made.steps} == {(total, total) for total in (
-        100 * CENT - WHOLE, 0, 30 * CENT, 70 * CENT // 4, 70 * CENT * 3 // 4)}  # fmt: skip
+    assert {(row.before, row.after) for row in made.steps} == {
+        (total, total) for total in (100 * CENT - WHOLE, 0, 30 * CENT, 70 * CENT // 4, 70 * CENT * 3 // 4)
+    }
     assert all(row.change == 0 for row in made.gains)
 
 
@@ -370,9 +399,10 @@ def test_a_preview_tells_who_gains_and_who_loses_and_writes_nothing(world: World
     made = preview_terms(proposed, Period.objects.get(pk=202610))
     gains = {row.label.split(",")[1].strip(): row.change for row in made.gains}
     assert gains == {
-        "payable at once": 8 * CENT - WHOLE, "from the reserve later": 2 * CENT,
+        "payable at once": 8 * CENT - WHOLE,
+        "from the reserve later": 2 * CENT,
         "cost of the guarantee": WHOLE - 10 * CENT,
-    }  # fmt: skip
+    }
     assert sum(gains.values()) == 0
     assert Entry.objects.count() == entries
 
@@ -384,9 +414,14 @@ def test_a_work_that_leaves_its_holder_by_a_split_sheet_stays_under_the_contract
     terms(world, "book", holder_ids=[holder.pk])
     dataset = Dataset.objects.create(contributor=ada, name="Novels", licence="own", created_at=world.at)
     work = Work.objects.create(
-        dataset=dataset, holder=holder, title="A novel", modality="text", sha256=bytes(32), size_bytes=1,
+        dataset=dataset,
+        holder=holder,
+        title="A novel",
+        modality="text",
+        sha256=bytes(32),
+        size_bytes=1,
         created_at=world.at,
-    )  # fmt: skip
+    )
     # Alone on its sheet, a contributor agrees with itself.
     sheet = propose_split_sheet(
         contributor=ada, work=work, parts={ada: PPB}, effective_from=world.at, by=world.users[0], at=world.at

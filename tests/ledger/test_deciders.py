@@ -29,26 +29,37 @@ def world(db: None, at: datetime) -> World:
 
 def _advance(world: World) -> Callable[[User], Any]:
     asked = advances.propose_advance(
-        contract=contract(world, "book"), amount=300 * CENT, currency="USD", reason="signing", reference="clause 4",
-        by=finance(world.at)[0], at=world.at,
-    )  # fmt: skip
+        contract=contract(world, "book"),
+        amount=300 * CENT,
+        currency="USD",
+        reason="signing",
+        reference="clause 4",
+        by=finance(world.at)[0],
+        at=world.at,
+    )
     return lambda by: advances.grant_advance(advance=asked, by=by, at=world.at)
 
 
 def _manual(world: World) -> Callable[[User], Any]:
     owed = AccountKey("contributor_payable", "USD", f"contributor:{world.contributors[0].pk}")
     manual = propose_manual_entry(
-        lines=[(AccountKey("programme_cost", "USD"), -CENT), (owed, CENT)], reason="a gift", reference="letter",
-        by=finance(world.at)[0], at=world.at,
-    )  # fmt: skip
+        lines=[(AccountKey("programme_cost", "USD"), -CENT), (owed, CENT)],
+        reason="a gift",
+        reference="letter",
+        by=finance(world.at)[0],
+        at=world.at,
+    )
     return lambda by: post_manual_entry(manual=manual, by=by, at=world.at)
 
 
 def _terms(world: World) -> Callable[[User], Any]:
     terms = contracts.propose_terms(
-        contract=contract(world, "book"), effective_from=date(2027, 1, 1), by=finance(world.at)[0], at=world.at,
+        contract=contract(world, "book"),
+        effective_from=date(2027, 1, 1),
+        by=finance(world.at)[0],
+        at=world.at,
         terms={"covers_rest": True},
-    )  # fmt: skip
+    )
     return lambda by: contracts.adopt_terms(terms=terms, by=by, at=world.at)
 
 
@@ -98,9 +109,12 @@ def test_rules_too_are_decided_by_settled_roles_alone(world: World) -> None:
     first, second = finance(world.at)
     User.objects.filter(pk=second.pk).update(roles_changed_at=world.at)
     plan = plans.propose_plan(
-        by=first, currency="EUR", effective_from=datetime(2027, 1, 1, tzinfo=UTC), at=world.at,
+        by=first,
+        currency="EUR",
+        effective_from=datetime(2027, 1, 1, tzinfo=UTC),
+        at=world.at,
         terms=TERMS,
-    )  # fmt: skip
+    )
     rate = taxes.propose_withholding_rate(
         jurisdiction="US", rate_ppb=0, effective_from=date(2027, 1, 1), by=first, at=world.at
     )

@@ -94,9 +94,12 @@ def test_a_contributor_may_have_so_many_open_and_no_more(one: Programme, monkeyp
     contributor = one.contributors[0]
     with pytest.raises(UnableToDispute, match="wait for an answer"):
         dispute_receipt(
-            contributor=contributor, generation_id=one.generations[1].pk, words="also",
-            by=contributor.memberships.get().user, at=AT,
-        )  # fmt: skip
+            contributor=contributor,
+            generation_id=one.generations[1].pk,
+            words="also",
+            by=contributor.memberships.get().user,
+            at=AT,
+        )
 
 
 def test_a_dispute_is_answered_once_with_words_and_by_somebody_else(one: Programme) -> None:

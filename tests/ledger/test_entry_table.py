@@ -150,8 +150,11 @@ def tell(world: World) -> None:
     )
     verbs.post_verb(verb="exchange_cash", amount=CENT, into="EUR", rate="0.9", source="Stripe", reference="y", **common)
     for verb, reference in [
-        ("mark_dormant", "1"), ("reclaim", "1"), ("mark_dormant", "2"), ("escheat", "2"),
-    ]:  # fmt: skip
+        ("mark_dormant", "1"),
+        ("reclaim", "1"),
+        ("mark_dormant", "2"),
+        ("escheat", "2"),
+    ]:
         verbs.post_verb(verb=verb, contributor_id=three, reference=reference, **common)
     reserves.release_reserves(at=DECEMBER)
 
@@ -181,8 +184,9 @@ NOTHING_THERE: list[tuple[str, Callable[[World], Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("act", "named"), [(act, named) for _, act, named in NOTHING_THERE],
-                         ids=[name for name, _, _ in NOTHING_THERE])  # fmt: skip
+@pytest.mark.parametrize(
+    ("act", "named"), [(act, named) for _, act, named in NOTHING_THERE], ids=[name for name, _, _ in NOTHING_THERE]
+)
 def test_what_cannot_be_posted_is_refused_with_the_reason_and_no_row_is_written(
     at: datetime, act: Callable[[World], Any], named: str
 ) -> None:

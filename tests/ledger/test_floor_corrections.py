@@ -118,9 +118,14 @@ def test_what_was_paid_out_of_the_floor_pool_is_owed_back_after_a_restatement() 
     made = october(world)
     due = whole_minor(world.balance("contributor_payable"), "USD")
     payouts.reserve_payout(
-        contributor_id=world.contributors[0].pk, currency="USD", gross=due, tax=0, rail="stripe", attempt_key="p",
+        contributor_id=world.contributors[0].pk,
+        currency="USD",
+        gross=due,
+        tax=0,
+        rail="stripe",
+        attempt_key="p",
         at=NOVEMBER,
-    )  # fmt: skip
+    )
     restate(world, made, general=[0, PPB, 0])
     close(202611, at=DECEMBER)
     assert of_floor(world) == [0, 4 * POOL, 0]
@@ -202,9 +207,13 @@ def _train_on_a_work_each(world: World) -> None:
     for n, contributor in enumerate(world.contributors):
         dataset = register_dataset(contributor=contributor, name="d", description="", licence="CC0", at=long_before)
         consent = grant_consent(
-            contributor=contributor, scope="train_generative", valid_from=long_before, by=world.users[0],
-            source="portal", at=long_before,
-        )  # fmt: skip
+            contributor=contributor,
+            scope="train_generative",
+            valid_from=long_before,
+            by=world.users[0],
+            source="portal",
+            at=long_before,
+        )
         new = NewWork(title=f"w{n}", modality="text", content=f"{n} and its own ".encode() * 200, published_on=None)
         (work,) = register_works(dataset=dataset, works=[new], at=long_before)
         ManifestWork.objects.create(manifest=manifest, work=work, consent=consent)
@@ -261,9 +270,11 @@ def from_scratch(world: World) -> dict[int, int]:
     return {c.pk: due[c.pk] for c in world.contributors}
 
 
-vector = st.tuples(st.integers(0, PPB), st.integers(0, PPB)).map(lambda ab: [*sorted(ab), PPB]).map(
-    lambda cut: [cut[0], cut[1] - cut[0], cut[2] - cut[1]]
-)  # fmt: skip
+vector = (
+    st.tuples(st.integers(0, PPB), st.integers(0, PPB))
+    .map(lambda ab: [*sorted(ab), PPB])
+    .map(lambda cut: [cut[0], cut[1] - cut[0], cut[2] - cut[1]])
+)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)

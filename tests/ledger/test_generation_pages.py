@@ -60,9 +60,12 @@ def test_a_generation_is_found_by_its_number_and_by_its_service_s_id(one: Progra
 def test_ids_of_several_services_are_listed(one: Programme) -> None:
     first = one.generations[0]
     report = {
-        "external_id": first.external_id, "model_version": one.versions[1].name, "occurred_at": AT.isoformat(),
-        "prompt": {"text": "Fellow citizens"}, "output": {"text": "The Union is strong."},
-    }  # fmt: skip
+        "external_id": first.external_id,
+        "model_version": one.versions[1].name,
+        "occurred_at": AT.isoformat(),
+        "prompt": {"text": "Fellow citizens"},
+        "output": {"text": "The Union is strong."},
+    }
     reports.report_generations(service=one.services[1], generations=[report], at=AT)
     other = Generation.objects.exclude(pk=first.pk).get()
     page = one.staff_client("auditor").get("/console/generations/", {"find": first.external_id})

@@ -20,14 +20,23 @@ from tests.worlds.books import tell_story
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PARENTS = (
-    "ledger_entry", "ledger_line", "ledger_accrual", "ledger_asset", "ledger_account", "ledger_account_kind",
+    "ledger_entry",
+    "ledger_line",
+    "ledger_accrual",
+    "ledger_asset",
+    "ledger_account",
+    "ledger_account_kind",
     "ledger_leaf",
-)  # fmt: skip
+)
 ATTACKS = {
-    "ledger_entry": "reference = 'x'", "ledger_line": "amount = amount + 1", "ledger_accrual": "gross = gross + 1",
-    "ledger_asset": "scale = 2", "ledger_account": "owner = 'contributor:1'", "ledger_account_kind": "owner_word = ''",
+    "ledger_entry": "reference = 'x'",
+    "ledger_line": "amount = amount + 1",
+    "ledger_accrual": "gross = gross + 1",
+    "ledger_asset": "scale = 2",
+    "ledger_account": "owner = 'contributor:1'",
+    "ledger_account_kind": "owner_word = ''",
     "ledger_leaf": "closing = 0",
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +72,10 @@ def tables(books: CommittedDatabase) -> list[tuple[str, str]]:
     """(table, parent) of every immutable table and each of its partitions."""
     found = [(name, name) for name in PARENTS]
     with psycopg2.connect(books.url) as session, session.cursor() as cursor:
-        cursor.execute("SELECT inhrelid::regclass::text, inhparent::regclass::text FROM pg_inherits"
-                       " WHERE inhparent IN ('ledger_line'::regclass, 'ledger_accrual'::regclass)")  # fmt: skip
+        cursor.execute(
+            "SELECT inhrelid::regclass::text, inhparent::regclass::text FROM pg_inherits"
+            " WHERE inhparent IN ('ledger_line'::regclass, 'ledger_accrual'::regclass)"
+        )
         found += cursor.fetchall()
     session.close()
     assert len(found) >= len(PARENTS) + 4
@@ -74,7 +85,11 @@ def tables(books: CommittedDatabase) -> list[tuple[str, str]]:
 def test_no_role_updates_deletes_or_truncates_any_table_or_partition(books: CommittedDatabase, attack: Any) -> None:
     for role in (APP_ROLE, OWNER_ROLE):
         for table, parent in tables(books):
-            for statement in (f"UPDATE {table} SET {ATTACKS[parent]}", f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):  # fmt: skip
+            for statement in (
+                f"UPDATE {table} SET {ATTACKS[parent]}",
+                f"DELETE FROM {table}",
+                f"TRUNCATE {table} CASCADE",
+            ):
                 refusal = attack(role, statement)
                 assert refusal is not None, f"{role}: {statement}"
                 wanted = "42501" if role == APP_ROLE else "23000"
@@ -91,16 +106,22 @@ def test_no_role_removes_or_truncates_balances_chain_heads_and_periods(books: An
 @pytest.mark.parametrize(
     "statement",
     [
-        "INSERT INTO ledger_line VALUES (1, 257, 1, 1, 1)", "INSERT INTO ledger_line_m0 VALUES (1, 257, 1, 1, 1)",
-        "INSERT INTO ledger_entry SELECT * FROM ledger_entry", "UPDATE ledger_balance SET posted = 0",
-        "UPDATE ledger_chain_head SET seq = seq + 1", "SELECT ledger_write('capital', 'k', '', now()::date, NULL, NULL,"
-        " '', '', NULL, 0, ARRAY[257, 513]::bigint[], ARRAY[1, -1]::bigint[])", "SELECT ledger_replay('k', '')",
+        "INSERT INTO ledger_line VALUES (1, 257, 1, 1, 1)",
+        "INSERT INTO ledger_line_m0 VALUES (1, 257, 1, 1, 1)",
+        "INSERT INTO ledger_entry SELECT * FROM ledger_entry",
+        "UPDATE ledger_balance SET posted = 0",
+        "UPDATE ledger_chain_head SET seq = seq + 1",
+        "SELECT ledger_write('capital', 'k', '', now()::date, NULL, NULL,"
+        " '', '', NULL, 0, ARRAY[257, 513]::bigint[], ARRAY[1, -1]::bigint[])",
+        "SELECT ledger_replay('k', '')",
         "INSERT INTO ledger_account VALUES (257, 'bank', 1, '', '', 'D', now())",
-        "ALTER TABLE ledger_line DISABLE TRIGGER ALL", "DROP TRIGGER immutable ON ledger_line_m0",
-        "SET session_replication_role = replica", "CREATE TABLE ledger_line_m7 PARTITION OF ledger_line"
-        " FOR VALUES FROM (7000000) TO (8000000)", "SELECT ledger_make_partition('ledger_line', 'x', '1', '2')",
+        "ALTER TABLE ledger_line DISABLE TRIGGER ALL",
+        "DROP TRIGGER immutable ON ledger_line_m0",
+        "SET session_replication_role = replica",
+        "CREATE TABLE ledger_line_m7 PARTITION OF ledger_line FOR VALUES FROM (7000000) TO (8000000)",
+        "SELECT ledger_make_partition('ledger_line', 'x', '1', '2')",
     ],
-)  # fmt: skip
+)
 def test_the_application_has_no_way_around_the_functions(books: Any, attack: Any, statement: str) -> None:
     refusal = attack(APP_ROLE, statement)
     assert refusal is not None
@@ -116,9 +137,11 @@ def test_the_owner_cannot_insert_half_an_entry_into_any_partition(books: Any, at
 
 
 def test_the_owner_cannot_insert_an_entry_without_lines_or_beside_the_chain(books: Any, attack: Any) -> None:
-    columns = "kind, effective, period_id, earned_period_id, reference, rule_version, n_lines, n_docs, total, first_account_id"  # fmt: skip
-    header = ("INSERT INTO ledger_entry (id, idem_key, request_hash, posted_at, prev_hash, hash, {c}) SELECT {id}, 'f', '',"
-              " now(), {prev}, 'forged', {c} FROM ledger_entry WHERE id = 1")  # fmt: skip
+    columns = "kind, effective, period_id, earned_period_id, reference, rule_version, n_lines, n_docs, total, first_account_id"
+    header = (
+        "INSERT INTO ledger_entry (id, idem_key, request_hash, posted_at, prev_hash, hash, {c}) SELECT {id}, 'f', '',"
+        " now(), {prev}, 'forged', {c} FROM ledger_entry WHERE id = 1"
+    )
     last = "(SELECT max(id) FROM ledger_entry)"
     hash_of_last = f"(SELECT hash FROM ledger_entry WHERE id = {last})"
     lines = f"INSERT INTO ledger_line SELECT {last}, account_id, amount, 0, 99 FROM ledger_line WHERE entry_id = 1"
@@ -134,18 +157,23 @@ def test_the_owner_cannot_insert_an_entry_without_lines_or_beside_the_chain(book
 
 
 def test_a_document_for_an_entry_that_exists_is_refused_in_every_partition(books: Any, attack: Any) -> None:
-    values = "SELECT gen_random_uuid(), 1, batch_id, source_id, gross, plan_id, account_ids, amounts FROM ledger_accrual WHERE revision = 1 LIMIT 1"  # fmt: skip
+    values = "SELECT gen_random_uuid(), 1, batch_id, source_id, gross, plan_id, account_ids, amounts FROM ledger_accrual WHERE revision = 1 LIMIT 1"
     late = attack(APP_ROLE, f"INSERT INTO ledger_accrual {values}")
     assert late.pgcode in {"LG007", "23514"}, late
-    now = values.replace("gen_random_uuid()", "(SELECT max(generation_id::text)::uuid FROM ledger_accrual)").replace("1, batch", "77, batch")  # fmt: skip
+    now = values.replace("gen_random_uuid()", "(SELECT max(generation_id::text)::uuid FROM ledger_accrual)").replace(
+        "1, batch", "77, batch"
+    )
     assert attack(APP_ROLE, f"INSERT INTO ledger_accrual {now}").pgcode == "LG007"
     month = f"{datetime.now(UTC):%Y%m}"
     assert attack(OWNER_ROLE, f"INSERT INTO ledger_accrual_{month} {now}").pgcode == "LG007"
 
 
 def test_a_document_without_an_entry_does_not_commit(books: Any, attack: Any) -> None:
-    refusal = attack(APP_ROLE, "INSERT INTO ledger_accrual SELECT (SELECT max(generation_id::text)::uuid FROM ledger_accrual),"
-                     " 77, 123456, source_id, gross, plan_id, account_ids, amounts FROM ledger_accrual WHERE revision = 1 LIMIT 1")  # fmt: skip
+    refusal = attack(
+        APP_ROLE,
+        "INSERT INTO ledger_accrual SELECT (SELECT max(generation_id::text)::uuid FROM ledger_accrual),"
+        " 77, 123456, source_id, gross, plan_id, account_ids, amounts FROM ledger_accrual WHERE revision = 1 LIMIT 1",
+    )
     assert "a_document_stands_under_an_entry" in str(refusal)
 
 
@@ -182,9 +210,12 @@ def test_a_period_closes_only_in_order_and_while_the_next_is_open(books: Any, at
         attack(APP_ROLE, "UPDATE ledger_period SET state = 'closing' WHERE id = (SELECT max(id) FROM ledger_period)")
     )
     assert "before period 202611" in str(
-        attack(APP_ROLE, "INSERT INTO ledger_period (id, starts, ends) VALUES (202701, '2027-01-01', '2027-02-01')",
-               "UPDATE ledger_period SET state = 'closing' WHERE id = 202612")
-    )  # fmt: skip
+        attack(
+            APP_ROLE,
+            "INSERT INTO ledger_period (id, starts, ends) VALUES (202701, '2027-01-01', '2027-02-01')",
+            "UPDATE ledger_period SET state = 'closing' WHERE id = 202612",
+        )
+    )
 
 
 def test_partitions_made_later_are_guarded_like_the_first(
@@ -218,8 +249,15 @@ GRANTED = {
     "ledger_period": {"SELECT", "INSERT", "UPDATE"},
     "ledger_creditexport": {"SELECT", "INSERT"},
 }
-READ_ONLY = {"ledger_entry", "ledger_line", "ledger_balance", "ledger_chain_head", "ledger_account", "ledger_asset",
-             "ledger_account_kind"}  # fmt: skip
+READ_ONLY = {
+    "ledger_entry",
+    "ledger_line",
+    "ledger_balance",
+    "ledger_chain_head",
+    "ledger_account",
+    "ledger_asset",
+    "ledger_account_kind",
+}
 MAY_EXECUTE = {
     "ledger_post", "ledger_reverse", "ledger_begin_batch", "ledger_post_accruals", "ledger_post_documents",
     "ledger_open_accounts", "ledger_hold_still", "ledger_make_partitions", "ledger_find_accounts", "ledger_balances",
@@ -262,8 +300,9 @@ def test_the_catalogue_grants_the_application_nothing_more_also_on_partitions_to
         cursor.execute(
             "SELECT p.proname::text, p.prosecdef FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace"
             " AND p.proname LIKE 'ledger\\_%%' AND p.prorettype <> 'trigger'::regtype"
-            " AND has_function_privilege('tributary_app', p.oid, 'EXECUTE')", []
-        )  # fmt: skip
+            " AND has_function_privilege('tributary_app', p.oid, 'EXECUTE')",
+            [],
+        )
         assert {name for name, _ in cursor.fetchall()} == MAY_EXECUTE
 
 

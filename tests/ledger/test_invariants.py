@@ -48,7 +48,9 @@ def test_the_command_prints_every_invariant_and_writes_them_down(books: Any, tmp
 def test_checks_run_side_by_side_find_the_same_in_the_same_order(
     books: Any, planted_for_good: Callable[[str], None], capsys: Any
 ) -> None:
-    planted_for_good("UPDATE ledger_balance SET posted = posted + 1 WHERE account_id = (SELECT min(account_id) FROM ledger_balance)")  # fmt: skip
+    planted_for_good(
+        "UPDATE ledger_balance SET posted = posted + 1 WHERE account_id = (SELECT min(account_id) FROM ledger_balance)"
+    )
     alone = [(result.code, result.rows) for result in check_all()]
     assert [(result.code, result.rows) for result in check_all(connections=4)] == alone
     assert [code for code, rows in alone if rows]
@@ -158,7 +160,9 @@ def test_every_invariant_has_a_planted_violation() -> None:
 
 
 def test_the_command_exits_with_1_on_a_violation(books: Any, planted_for_good: Callable[[str], None]) -> None:
-    planted_for_good("UPDATE ledger_balance SET posted = posted + 1 WHERE account_id = (SELECT min(account_id) FROM ledger_balance)")  # fmt: skip
+    planted_for_good(
+        "UPDATE ledger_balance SET posted = posted + 1 WHERE account_id = (SELECT min(account_id) FROM ledger_balance)"
+    )
     with pytest.raises(SystemExit) as stopped:
         call_command("check_books", only=["I2", "I18"])
     assert stopped.value.code == 1
@@ -173,6 +177,8 @@ def planted_for_good(books: Any) -> Iterator[Callable[[str], None]]:
         cursor.execute("SET session_replication_role = replica")
         cursor.execute("CREATE TABLE balances_before AS TABLE ledger_balance")
         yield cursor.execute
-        cursor.execute("UPDATE ledger_balance b SET posted = p.posted FROM balances_before p WHERE p.account_id = b.account_id")  # fmt: skip
+        cursor.execute(
+            "UPDATE ledger_balance b SET posted = p.posted FROM balances_before p WHERE p.account_id = b.account_id"
+        )
         cursor.execute("DROP TABLE balances_before")
     superuser.close()

@@ -28,8 +28,11 @@ def periods(at: datetime) -> None:
 
 def post_capital(key: str = "k1", amount: int = 100, **changes: Any) -> journal.Posted:
     arguments: dict[str, Any] = {
-        "kind": "capital", "idem_key": key, "effective": TODAY, "lines": [(BANK, -amount), (EQUITY, amount)],
-    }  # fmt: skip
+        "kind": "capital",
+        "idem_key": key,
+        "effective": TODAY,
+        "lines": [(BANK, -amount), (EQUITY, amount)],
+    }
     return post(**{**arguments, **changes})
 
 
@@ -72,11 +75,15 @@ def test_the_same_request_again_returns_the_stored_entry_and_writes_nothing() ->
 @pytest.mark.parametrize(
     "other",
     [
-        {"amount": 101}, {"kind": "collect"}, {"reference": "x"}, {"rule_version": "x"}, {"earned_period": 202610},
+        {"amount": 101},
+        {"kind": "collect"},
+        {"reference": "x"},
+        {"rule_version": "x"},
+        {"earned_period": 202610},
         {"lines": [(BANK, -100), (ADA, 100)]},
     ],
     ids=lambda other: next(iter(other)),
-)  # fmt: skip
+)
 def test_a_key_that_stands_for_another_request_is_refused(other: dict[str, Any]) -> None:
     post_capital()
     with pytest.raises(UnableToPost, match="says something else") as refused:
@@ -208,9 +215,14 @@ def test_numbers_are_gapless_although_postings_fail_between() -> None:
 def document(**changes: Any) -> Document:
     source, one, two = journal.open_accounts([AccountKey("service_unbilled", "USD", "service:1"), *accrued(1, 2)])
     arguments: dict[str, Any] = {
-        "generation_id": uuid7(), "revision": 1, "plan_id": 1, "source_id": source, "gross": 10,
-        "account_ids": [one, two], "amounts": [3, 7],
-    }  # fmt: skip
+        "generation_id": uuid7(),
+        "revision": 1,
+        "plan_id": 1,
+        "source_id": source,
+        "gross": 10,
+        "account_ids": [one, two],
+        "amounts": [3, 7],
+    }
     return Document(**{**arguments, **changes})
 
 
@@ -225,9 +237,14 @@ def post_documents(*documents: Document, key: str = "b1", **changes: Any) -> jou
 
 def opposite(d: Document, **changes: Any) -> Document:
     arguments = {
-        "generation_id": d.generation_id, "revision": -d.revision, "plan_id": d.plan_id, "source_id": d.source_id,
-        "gross": -d.gross, "account_ids": d.account_ids, "amounts": [-m for m in d.amounts],
-    }  # fmt: skip
+        "generation_id": d.generation_id,
+        "revision": -d.revision,
+        "plan_id": d.plan_id,
+        "source_id": d.source_id,
+        "gross": -d.gross,
+        "account_ids": d.account_ids,
+        "amounts": [-m for m in d.amounts],
+    }
     return Document(**{**arguments, **changes})
 
 
@@ -347,8 +364,12 @@ def test_a_matured_payable_leaves_out_what_late_closes_brought_and_keeps_what_ca
             lines=[(accrued(1)[0], -amount), (ADA, amount)],
         )
     assert [journal.matured(ADA, day) for day in (date(2026, 11, 30), date(2026, 12, 1))] == [100, 130]
-    taken = post(kind="payout_reserve", idem_key="p", effective=TODAY,
-                 lines=[(ADA, -90), (AccountKey("payouts_in_transit", "USD", "rail:stripe"), 90)])  # fmt: skip
+    taken = post(
+        kind="payout_reserve",
+        idem_key="p",
+        effective=TODAY,
+        lines=[(ADA, -90), (AccountKey("payouts_in_transit", "USD", "rail:stripe"), 90)],
+    )
     assert journal.matured(ADA, date(2026, 11, 30)) == 10
     journal.reverse(entry_id=taken.entry_id, idem_key="r", effective=TODAY, reference="refused")
     assert journal.matured(ADA, date(2026, 11, 30)) == 100

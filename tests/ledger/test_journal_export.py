@@ -32,9 +32,16 @@ BEAN_CHECK = Path(sys.executable).parent / "bean-check"
 def world() -> World:
     """Two months with three currencies, a restatement, payouts of each end, and money that changed its currency."""
     told = tell_story(NOVEMBER)
-    verbs.post_verb(verb="exchange_cash", amount=20_000 * CENT, currency="USD", into="EUR", rate="0.92",
+    verbs.post_verb(
+        verb="exchange_cash",
+        amount=20_000 * CENT,
+        currency="USD",
+        into="EUR",
+        rate="0.92",
         source="ECB 2026-11-20",
-                             reference="fx 1", at=told.at)  # fmt: skip
+        reference="fx 1",
+        at=told.at,
+    )
     verbs.post_verb(verb="exchange_debt", contributor_id=told.contributors[1].pk, amount=3 * CENT, currency="USD",
         into="JPY",
                              rate="155.2", source='a "bank" \\ and = more', reference="fx 2", at=told.at)  # fmt: skip
@@ -81,7 +88,7 @@ def test_bean_check_accepts_a_single_month_and_any_days_with_what_stood_before(w
         (r"( balance Assets:StripeBalance:USD  -?[0-9]+\.[0-9]{8})([0-9])", lambda m: m[1] + str((int(m[2]) + 1) % 10)),
     ],
     ids=["a posting", "a balance"],
-)  # fmt: skip
+)
 def test_bean_check_notices_a_billionth(world: World, tmp_path: Path, pattern: str, change: object) -> None:
     text = beancount(tmp_path)
     forged = re.sub(pattern, change, text, count=1)  # type: ignore[call-overload]
@@ -129,8 +136,12 @@ def test_the_command_writes_a_file_or_to_standard_output(world: World, tmp_path:
     call_command("export_journal", "--format", "csv", "--from", "2026-10-01", "--to", "2026-10-31",
                  "--output", str(tmp_path / "j.csv"))  # fmt: skip
     assert (tmp_path / "j.csv").read_bytes().decode() == out.getvalue()
-    for bad in (["--period", "October"], ["--period", "2031-01"], ["--period", "2026-10", "--to", "2026-10-03"],
-                ["--from", "2026-11-01", "--to", "2026-10-01"]):  # fmt: skip
+    for bad in (
+        ["--period", "October"],
+        ["--period", "2031-01"],
+        ["--period", "2026-10", "--to", "2026-10-03"],
+        ["--from", "2026-11-01", "--to", "2026-10-01"],
+    ):
         with pytest.raises(CommandError):
             call_command("export_journal", *bad)
 

@@ -51,8 +51,14 @@ class Fire:
 
     def start(self) -> subprocess.Popen[bytes]:
         self.started += 1
-        command = [sys.executable, "-m", "tests.ledger.poster", str(self.batches), str(self.started),
-                   str(self.directory / f"log{self.started}")]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "tests.ledger.poster",
+            str(self.batches),
+            str(self.started),
+            str(self.directory / f"log{self.started}"),
+        ]
         with (self.directory / f"errors{self.started}").open("wb") as errors:
             return subprocess.Popen(command, stdout=errors, stderr=errors)
 
@@ -169,8 +175,10 @@ def assert_the_books_hold(fire: Fire) -> None:
     assert Entry.objects.count() == fire.batches
     assert Accrual.objects.count() == fire.batches * poster.GENERATIONS_A_BATCH
     found = check_all([*OF_THE_JOURNAL, "I13"])
-    print(f"{fire.client_kills} clients and {fire.backend_kills} backends killed, {fire.started} posters,"
-          f" {fire.batches} batches, {len(found)} invariants, {sum(bool(r.rows) for r in found)} violated")  # fmt: skip
+    print(
+        f"{fire.client_kills} clients and {fire.backend_kills} backends killed, {fire.started} posters,"
+        f" {fire.batches} batches, {len(found)} invariants, {sum(bool(r.rows) for r in found)} violated"
+    )
     assert {r.name: r.rows for r in found if r.rows} == {}
 
 
@@ -193,9 +201,13 @@ def test_batches_delivered_four_times_under_kills_are_posted_once(
     ("batches", "backend_kills"), [(20, 2), pytest.param(150, 50, marks=pytest.mark.full)], ids=["small", "full"]
 )
 def test_batches_are_posted_once_while_the_server_itself_is_crashed(
-    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    batches: int, backend_kills: int,
-) -> None:  # fmt: skip
+    django_db_setup: None,
+    django_db_blocker: DjangoDbBlocker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batches: int,
+    backend_kills: int,
+) -> None:
     with django_db_blocker.unblock(), an_engine_of_its_own() as database:
         monkeypatch.setenv("DATABASE_URL", database.url)
         fire = Blaze(database, tmp_path, batches, seed=3)
@@ -254,5 +266,6 @@ def test_the_mutant_that_guards_only_the_parents_is_caught(committed_database: C
         cursor.execute("SELECT ledger_make_partitions(current_date + 150)")
     faults = check_all(["I9"])[0].rows
     assert {row["fault"] for row in faults} == {
-        "no trigger refuses a change", "no trigger checks what is inserted",
-    }  # fmt: skip
+        "no trigger refuses a change",
+        "no trigger checks what is inserted",
+    }

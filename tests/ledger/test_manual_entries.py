@@ -95,13 +95,19 @@ def test_a_proposal_that_was_rejected_is_never_posted(world: World) -> None:
         *(
             ({"lines": [(BANK, -5), (AccountKey(kind, "USD", owner), 5)]}, "by their operations alone")
             for kind, owner in [
-                ("contributor_accrued", "contributor:1"), ("royalty_pool", "plan:1"), ("floor_pool", "plan:1"),
-                ("advance", "contributor:1"), ("reserve_held", "contributor:1"), ("on_hold", "dispute:1"),
-                ("unclaimed", "contributor:1"), ("payouts_in_transit", "rail:stripe"), ("fx_clearing", ""),
+                ("contributor_accrued", "contributor:1"),
+                ("royalty_pool", "plan:1"),
+                ("floor_pool", "plan:1"),
+                ("advance", "contributor:1"),
+                ("reserve_held", "contributor:1"),
+                ("on_hold", "dispute:1"),
+                ("unclaimed", "contributor:1"),
+                ("payouts_in_transit", "rail:stripe"),
+                ("fx_clearing", ""),
             ]
         ),
     ],
-)  # fmt: skip
+)
 def test_a_proposal_that_makes_no_entry_is_refused_and_no_row_is_written(
     world: World, changes: dict[str, Any], named: str
 ) -> None:
@@ -172,13 +178,16 @@ def test_not_even_a_superuser_posts_by_hand_alone(committed_database: CommittedD
         ([insert.format(lines=honest, by=first.pk), alone, decide.format(by=first.pk)], "posted_by_somebody_else"),
         ([insert.format(lines=other, by=first.pk), alone, decide.format(by=second.pk)], "not proposed by one person"),
         (
-            [insert.format(lines=pay, by=first.pk), entry.format(key="b", accounts=f"{accrued}, {cost}"),
-             decide.format(by=second.pk)],
+            [
+                insert.format(lines=pay, by=first.pk),
+                entry.format(key="b", accounts=f"{accrued}, {cost}"),
+                decide.format(by=second.pk),
+            ],
             "moved by their operations alone",
         ),
         (["UPDATE ledger_manualentry SET decided_by_id = NULL WHERE state = 'posted'"], "stands as it was proposed"),
         (["DELETE FROM ledger_manualentry"], "never changed"),
-    ]  # fmt: skip
+    ]
     superuser = psycopg2.connect(committed_database.url)
     try:
         for statements, refusal in attempts:

@@ -26,10 +26,13 @@ from ledger.money import (
 @pytest.mark.parametrize(
     ("text", "code", "units"),
     [
-        ("0.05", "USD", 50_000_000), ("12", "JPY", 120_000_000), ("0.000000001", "USD", 1),
-        ("-1.5", "KWD", -1_500_000_000), ("9223372036.854775807", "USD", UNITS_MAX),
+        ("0.05", "USD", 50_000_000),
+        ("12", "JPY", 120_000_000),
+        ("0.000000001", "USD", 1),
+        ("-1.5", "KWD", -1_500_000_000),
+        ("9223372036.854775807", "USD", UNITS_MAX),
     ],
-)  # fmt: skip
+)
 def test_a_decimal_string_is_read_exactly(text: str, code: str, units: int) -> None:
     assert parse_amount(text, code) == units
 
@@ -37,12 +40,18 @@ def test_a_decimal_string_is_read_exactly(text: str, code: str, units: int) -> N
 @pytest.mark.parametrize(
     ("text", "code", "named"),
     [
-        ("0.0000000001", "USD", "10 decimals"), ("1e3", "USD", "no decimal amount"), ("", "USD", "no decimal amount"),
-        ("1,5", "USD", "no decimal amount"), ("+1", "USD", "no decimal amount"), ("NaN", "USD", "no decimal amount"),
-        ("9223372036.854775808", "USD", "larger than"), ("1", "XXX", "no currency"), ("1.", "USD", "no decimal amount"),
+        ("0.0000000001", "USD", "10 decimals"),
+        ("1e3", "USD", "no decimal amount"),
+        ("", "USD", "no decimal amount"),
+        ("1,5", "USD", "no decimal amount"),
+        ("+1", "USD", "no decimal amount"),
+        ("NaN", "USD", "no decimal amount"),
+        ("9223372036.854775808", "USD", "larger than"),
+        ("1", "XXX", "no currency"),
+        ("1.", "USD", "no decimal amount"),
         ("٣", "USD", "no decimal amount"),
     ],
-)  # fmt: skip
+)
 def test_a_string_that_is_no_amount_is_refused_by_name(text: str, code: str, named: str) -> None:
     with pytest.raises(UnableToParseAmount, match=named):
         parse_amount(text, code)

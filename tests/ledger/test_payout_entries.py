@@ -35,9 +35,14 @@ def reserve(
     world: World, gross: int = 800 * CENT, tax: int = 80 * CENT, key: str = "po_1_1", rail: str = "stripe"
 ) -> int:
     return payouts.reserve_payout(
-        contributor_id=world.contributors[0].pk, currency="USD", gross=gross, tax=tax, rail=rail, attempt_key=key,
+        contributor_id=world.contributors[0].pk,
+        currency="USD",
+        gross=gross,
+        tax=tax,
+        rail=rail,
+        attempt_key=key,
         at=world.at,
-    )  # fmt: skip
+    )
 
 
 def test_a_reserve_moves_the_gross_out_of_the_payable_into_transit_and_tax(world: World) -> None:

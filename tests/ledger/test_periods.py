@@ -26,8 +26,9 @@ def test_periods_open_from_the_oldest_generation_that_may_come_to_the_next_month
     assert [p.pk for p in opened] == [202601, 202602, 202603, 202604]
     assert periods.open_periods(at=datetime(2026, 3, 31, tzinfo=UTC)) == []
     assert [p.code for p in periods.open_periods(at=datetime(2026, 12, 31, tzinfo=UTC))][-2:] == [
-        "2026-12", "2027-01",
-    ]  # fmt: skip
+        "2026-12",
+        "2027-01",
+    ]
 
 
 def test_an_operation_opens_the_month_in_which_it_happens(at: datetime) -> None:
@@ -174,8 +175,9 @@ def test_the_floor_pool_goes_by_general_shares_weighted_by_generations(at: datet
     found = FloorDistribution.objects.get()
     assert found.n_generations == 4
     assert found.credits == {
-        world.contributors[0].pk: 4 * POOL * 6 // 7, world.contributors[1].pk: 4 * POOL // 7 + 1,
-    }  # fmt: skip
+        world.contributors[0].pk: 4 * POOL * 6 // 7,
+        world.contributors[1].pk: 4 * POOL // 7 + 1,
+    }
     assert (found.pool, found.kept) == (4 * POOL, 0)
 
 
@@ -213,9 +215,12 @@ def test_a_seal_chains_a_root_over_a_leaf_for_each_account(at: datetime) -> None
     with connection.cursor() as cursor:
         cursor.execute("SELECT entry_id, amount FROM ledger_line WHERE account_id = %s ORDER BY 1", [leaf.account_id])
         lines = tuple(cursor.fetchall())
-        cursor.execute("SELECT d.generation_id::text, d.revision, e.id, u.amount FROM ledger_accrual d"
-                       " JOIN ledger_entry e USING (batch_id), unnest(d.account_ids, d.amounts) u(account_id, amount)"
-                       " WHERE u.account_id = %s ORDER BY 1, 2", [leaf.account_id])  # fmt: skip
+        cursor.execute(
+            "SELECT d.generation_id::text, d.revision, e.id, u.amount FROM ledger_accrual d"
+            " JOIN ledger_entry e USING (batch_id), unnest(d.account_ids, d.amounts) u(account_id, amount)"
+            " WHERE u.account_id = %s ORDER BY 1, 2",
+            [leaf.account_id],
+        )
         credits = tuple(cursor.fetchall())
     assert len(credits) == 3
     proved = proof.Leaf(
@@ -263,14 +268,26 @@ def test_under_the_equal_rule_every_cluster_of_consenting_works_counts_once(at: 
     texts = [[b"one " * 200, b"two different " * 200], [b"one " * 200], [b"three is another " * 200]]
     for contributor, contents in zip(world.contributors, texts, strict=True):
         dataset = register_dataset(contributor=contributor, name="d", description="", licence="CC0", at=long_before)
-        grant_consent(contributor=contributor, scope="train_generative", valid_from=long_before, by=world.users[0],
-                      source="portal", at=long_before)  # fmt: skip
+        grant_consent(
+            contributor=contributor,
+            scope="train_generative",
+            valid_from=long_before,
+            by=world.users[0],
+            source="portal",
+            at=long_before,
+        )
         works = [NewWork(title=f"w{n}", modality="text", content=c, published_on=None) for n, c in enumerate(contents)]
         for work in register_works(dataset=dataset, works=works, at=long_before):
             consent = Consent.objects.get(contributor=contributor)
             ManifestWork.objects.create(manifest=manifest, work=work, consent=consent)
-    withdraw_consent(contributor=world.contributors[2], scope="train_generative", valid_from=OCTOBER,
-                     by=world.users[0], source="portal", at=OCTOBER)  # fmt: skip
+    withdraw_consent(
+        contributor=world.contributors[2],
+        scope="train_generative",
+        valid_from=OCTOBER,
+        by=world.users[0],
+        source="portal",
+        at=OCTOBER,
+    )
     world.attribute(world.generate(1), weight_ppb=0)
     close_october()
     # Two clusters: {one, its copy} and {two}.

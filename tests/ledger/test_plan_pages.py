@@ -120,9 +120,12 @@ def test_a_pool_is_proposed_and_declared_on_the_plan_s_page_and_payees_see_an_es
 def test_receipt_api_and_earnings_say_estimate_until_the_month_closes(programme: Programme) -> None:
     """The programme's generations are reported without a gross, in US dollars; November's plan divides a pool."""
     plan = plans.propose_plan(
-        by=programme.staff["finance_maker"], currency="USD", effective_from=datetime(2026, 11, 1, tzinfo=UTC), at=AT,
+        by=programme.staff["finance_maker"],
+        currency="USD",
+        effective_from=datetime(2026, 11, 1, tzinfo=UTC),
+        at=AT,
         terms={"basis": "period_pool", "pool": 20 * 10**9, "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
-    )  # fmt: skip
+    )
     plans.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
     made = programme.generate(2, first=datetime(2026, 11, 1, 8, tzinfo=UTC))
     programme.attribute(made, scores=[0.5, 0.3125, 0.1875])
@@ -140,6 +143,9 @@ def test_receipt_api_and_earnings_say_estimate_until_the_month_closes(programme:
         f"/api/v1/generations/{made[0].pk}", headers={"Authorization": f"Bearer {programme.keys[0]}"}
     ).json()
     assert (body["state"], body["estimate"], body["currency"], body["gross"]) == (
-        "attributed", "10.000000000", "USD", None,
-    )  # fmt: skip
+        "attributed",
+        "10.000000000",
+        "USD",
+        None,
+    )
     assert Period.objects.get(pk=202611).state == "open"

@@ -24,17 +24,22 @@ def propose(
     world: World, *, currency: str = "USD", effective_from: datetime | None = None, **terms: Any
 ) -> RoyaltyPlan:
     return propose_plan(
-        by=world.staff[0], currency=currency, effective_from=effective_from or world.at, at=world.at,
+        by=world.staff[0],
+        currency=currency,
+        effective_from=effective_from or world.at,
+        at=world.at,
         terms={**TERMS, **terms},
-    )  # fmt: skip
+    )
 
 
 def test_versions_count_up_in_each_currency(at: datetime) -> None:
     world = build_world(at, plan=False)
     plans = [propose(world), propose(world, effective_from=at + timedelta(days=1)), propose(world, currency="EUR")]
     assert [(p.currency, p.version, p.state) for p in plans] == [
-        ("USD", 1, "proposed"), ("USD", 2, "proposed"), ("EUR", 1, "proposed"),
-    ]  # fmt: skip
+        ("USD", 1, "proposed"),
+        ("USD", 2, "proposed"),
+        ("EUR", 1, "proposed"),
+    ]
 
 
 @pytest.mark.parametrize(

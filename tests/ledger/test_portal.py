@@ -40,10 +40,14 @@ def test_a_contributor_sees_nothing_of_another_s(accrued: Programme) -> None:
     accrued.close(seal=True)
     stranger = accrued.contributors[0]
     only_the_first_s = {
-        stranger.display_name, stranger.legal_name, str(stranger.public_id), f"contributor:{stranger.pk} ",
-        f"contributor:{stranger.pk},", *(work.title for work in accrued.works[0]),
+        stranger.display_name,
+        stranger.legal_name,
+        str(stranger.public_id),
+        f"contributor:{stranger.pk} ",
+        f"contributor:{stranger.pk},",
+        *(work.title for work in accrued.works[0]),
         *(str(work.public_id) for work in accrued.works[0]),
-    }  # fmt: skip
+    }
     client = accrued.client(1)
     for address in PAGES:
         response = client.get(address.format(generation=accrued.generations[0].pk))
@@ -80,9 +84,16 @@ def test_another_s_work_is_no_filter(accrued: Programme) -> None:
 def test_the_list_bears_any_input(accrued: Programme) -> None:
     client = accrued.client(0)
     for query in (
-        "month=2026-10", "month=nonsense", "month=9999-99", "after=nonsense", "after=1.2.3", "model=", "service=",
-        "after=1." + "0" * 32 + ".99999999999", "month=2026-10&after=" + "9" * 40,
-    ):  # fmt: skip
+        "month=2026-10",
+        "month=nonsense",
+        "month=9999-99",
+        "after=nonsense",
+        "after=1.2.3",
+        "model=",
+        "service=",
+        "after=1." + "0" * 32 + ".99999999999",
+        "month=2026-10&after=" + "9" * 40,
+    ):
         assert client.get(f"/portal/receipts/?{query}").status_code == 200, query
     for query in ("model=x", "service=' OR 1=1", "work=1"):
         assert client.get(f"/portal/receipts/?{query}").status_code == 404, query

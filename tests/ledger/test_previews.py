@@ -18,9 +18,12 @@ pytestmark = pytest.mark.django_db
 
 def propose(world: World, **terms: Any) -> RoyaltyPlan:
     return plans.propose_plan(
-        by=world.staff[0], currency="USD", effective_from=datetime(2026, 12, 1, tzinfo=UTC), at=NOVEMBER,
+        by=world.staff[0],
+        currency="USD",
+        effective_from=datetime(2026, 12, 1, tzinfo=UTC),
+        at=NOVEMBER,
         terms={**TERMS, **terms},
-    )  # fmt: skip
+    )
 
 
 def preview(world: World, plan: RoyaltyPlan, period: int = 202610) -> PlanPreview:

@@ -190,9 +190,11 @@ def test_a_split_sheet_divides_a_holder_s_credit(programme: Programme) -> None:
 
     lincoln, grant, _ = programme.contributors
     record_split_sheet(
-        holder=programme.holders[0], parts={lincoln: PPB // 3, grant: PPB - PPB // 3},
-        effective_from=REGISTERED.replace(day=2), at=REGISTERED,
-    )  # fmt: skip
+        holder=programme.holders[0],
+        parts={lincoln: PPB // 3, grant: PPB - PPB // 3},
+        effective_from=REGISTERED.replace(day=2),
+        at=REGISTERED,
+    )
     (generation,) = programme.generate(1)
     programme.attribute([generation], scores=[1.0, 0.0, 0.0])
     programme.accrue()
@@ -203,11 +205,18 @@ def test_a_split_sheet_divides_a_holder_s_credit(programme: Programme) -> None:
 
 def test_a_plan_that_pays_part_by_general_shares_is_recomputed_too(programme: Programme) -> None:
     plan = plans.propose_plan(
-        by=programme.staff["finance_maker"], currency="USD", effective_from=AT, at=AT,
+        by=programme.staff["finance_maker"],
+        currency="USD",
+        effective_from=AT,
+        at=AT,
         terms={
-            "basis": "price", "price": 70_000_001, "take_ppb": PPB // 7, "floor_ppb": PPB // 9, "general_ppb": PPB // 3,
+            "basis": "price",
+            "price": 70_000_001,
+            "take_ppb": PPB // 7,
+            "floor_ppb": PPB // 9,
+            "general_ppb": PPB // 3,
         },
-    )  # fmt: skip
+    )
     plans.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
     made = programme.generate(6, first=AT, every=AT - AT)
     programme.attribute(made)

@@ -148,9 +148,11 @@ def test_who_earned_nothing_reads_why(programme: Programme) -> None:
 def test_a_co_author_sees_its_part_of_the_split_sheet(programme: Programme) -> None:
     lincoln, grant, _ = programme.contributors
     record_split_sheet(
-        holder=programme.holders[0], parts={lincoln: PPB // 4, grant: PPB - PPB // 4},
-        effective_from=REGISTERED.replace(day=2), at=REGISTERED,
-    )  # fmt: skip
+        holder=programme.holders[0],
+        parts={lincoln: PPB // 4, grant: PPB - PPB // 4},
+        effective_from=REGISTERED.replace(day=2),
+        at=REGISTERED,
+    )
     programme.attribute(programme.generate(1), scores=[0.5, 0.3125, 0.1875])
     programme.accrue()
     assert "8,000,000" not in receipt_page(programme)
@@ -204,9 +206,12 @@ def test_a_work_whose_file_is_gone_still_has_its_receipt(one: Programme) -> None
 
 def test_a_receipt_under_a_revenue_share_names_the_revenue(programme: Programme) -> None:
     plan = plans.propose_plan(
-        by=programme.staff["finance_maker"], currency="EUR", effective_from=AT, at=AT,
+        by=programme.staff["finance_maker"],
+        currency="EUR",
+        effective_from=AT,
+        at=AT,
         terms={"basis": "revenue_share", "rate_ppb": PPB // 8, "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
-    )  # fmt: skip
+    )
     plans.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
     made = programme.generate(1, first=AT, gross=("0.80", "EUR"))
     programme.attribute(made, scores=[0.5, 0.3125, 0.1875])

@@ -83,9 +83,14 @@ def test_whatever_was_restated_and_when_it_comes_to_the_same_as_from_scratch(
                     due = world.balance("contributor_payable", world.contributors.index(c)) // 10**7 * 10**7
                     if due:
                         payouts.reserve_payout(
-                            contributor_id=c.pk, currency="USD", gross=due, tax=0, rail="stripe", attempt_key=key,
+                            contributor_id=c.pk,
+                            currency="USD",
+                            gross=due,
+                            tax=0,
+                            rail="stripe",
+                            attempt_key=key,
                             at=NOVEMBER,
-                        )  # fmt: skip
+                        )
             revisions[place] += 1
             world.attribute([generations[place]], shares=shares, general=[0, 0, PPB], revision=revisions[place])
             world.accrue_all()

@@ -79,16 +79,24 @@ def pool(world: World) -> PeriodPool:
 
 def terms(world: World) -> ContractTerms:
     return contracts.propose_terms(
-        contract=contract(world, "book"), effective_from=date(2027, 1, 1), by=world.staff[0], at=world.at,
+        contract=contract(world, "book"),
+        effective_from=date(2027, 1, 1),
+        by=world.staff[0],
+        at=world.at,
         terms={"covers_rest": True},
-    )  # fmt: skip
+    )
 
 
 def advance(world: World) -> AdvanceProposal:
     return advances.propose_advance(
-        contract=contract(world, "book"), amount=CENT, currency="USD", reason="r", reference="r", by=world.staff[0],
+        contract=contract(world, "book"),
+        amount=CENT,
+        currency="USD",
+        reason="r",
+        reference="r",
+        by=world.staff[0],
         at=world.at,
-    )  # fmt: skip
+    )
 
 
 def granted(world: World) -> AdvanceProposal:
@@ -148,9 +156,13 @@ def contested(world: World) -> SplitDispute:
 
 def disputed(world: World) -> ReceiptDispute:
     return ReceiptDispute.objects.create(
-        contributor=world.contributors[0], generation=generation(world), revision=1, words="w",
-        raised_by=world.users[0], raised_at=world.at,
-    )  # fmt: skip
+        contributor=world.contributors[0],
+        generation=generation(world),
+        revision=1,
+        words="w",
+        raised_by=world.users[0],
+        raised_at=world.at,
+    )
 
 
 def closed(world: World) -> Period:
@@ -158,8 +170,10 @@ def closed(world: World) -> Period:
 
 
 LINES: dict[str, Any] = {
-    "lines": [(AccountKey("bank", "USD"), -CENT), (AccountKey("fees", "USD"), CENT)], "reason": "r", "reference": "r",
-}  # fmt: skip
+    "lines": [(AccountKey("bank", "USD"), -CENT), (AccountKey("fees", "USD"), CENT)],
+    "reason": "r",
+    "reference": "r",
+}
 VERB: dict[str, Any] = {"verb": "capital", "reference": "r", "currency": "USD", "amount": CENT}
 RATE: dict[str, Any] = {"jurisdiction": "US", "rate_ppb": 0, "effective_from": date(2027, 1, 1)}
 

@@ -36,17 +36,31 @@ def a_statement(*, with_seal: bool = True) -> Statement:
         for number, amount in enumerate([4_000_000_001, 2_500_000_000, 1_234_567_899])
     )
     accrued = AccountStatement(
-        "contributor_accrued USD contributor:7", "USD", 9, 0,
-        (JournalLine(3, "accrue", "accrued", 7_734_567_900, "2026-10-31", "2026-10", "a3" * 32),
-         JournalLine(5, "close", "closed", -7_734_567_900, "2026-10-31", "2026-10", "a5" * 32)),
-        credits, 0, None,
-    )  # fmt: skip
+        "contributor_accrued USD contributor:7",
+        "USD",
+        9,
+        0,
+        (
+            JournalLine(3, "accrue", "accrued", 7_734_567_900, "2026-10-31", "2026-10", "a3" * 32),
+            JournalLine(5, "close", "closed", -7_734_567_900, "2026-10-31", "2026-10", "a5" * 32),
+        ),
+        credits,
+        0,
+        None,
+    )
     payable = AccountStatement(
-        "contributor_payable USD contributor:7", "USD", 9, 1_000_000_000,
-        (JournalLine(5, "close", "closed", 7_734_567_900, "2026-10-31", "2026-10", "a5" * 32),
-         JournalLine(6, "payout_reserve", "payouts", -8_730_000_000, "2026-10-31", "2026-10", "a6" * 32)),
-        (), 4_567_900, None,
-    )  # fmt: skip
+        "contributor_payable USD contributor:7",
+        "USD",
+        9,
+        1_000_000_000,
+        (
+            JournalLine(5, "close", "closed", 7_734_567_900, "2026-10-31", "2026-10", "a5" * 32),
+            JournalLine(6, "payout_reserve", "payouts", -8_730_000_000, "2026-10-31", "2026-10", "a6" * 32),
+        ),
+        (),
+        4_567_900,
+        None,
+    )
     accounts, seal = sealed("2026-10", [accrued, payable]) if with_seal else ([accrued, payable], None)
     return statement_of(accounts, seal=seal, withheld={6: 2_619_000_000})
 
@@ -68,8 +82,10 @@ def test_the_pots_hold_every_account_once(statement: Statement) -> None:
 def test_tax_withheld_is_told_apart_from_what_was_sent() -> None:
     (pot,) = a_statement().pots
     assert {line.kind: line.amount for line in pot.lines} == {
-        "accrued": 7_734_567_900, "payouts": -6_111_000_000, "withholding": -2_619_000_000,
-    }  # fmt: skip
+        "accrued": 7_734_567_900,
+        "payouts": -6_111_000_000,
+        "withholding": -2_619_000_000,
+    }
 
 
 @given(st.integers(-(10**18), 10**18), st.integers(0, 12))
@@ -276,10 +292,11 @@ def test_a_statement_of_very_many_generations_is_written_and_verified_in_bounded
     accrued = replace(accrued, credits=Many(credits), journal=journal, closing=accrued.opening)
     payable = replace(payable, journal=(replace(payable.journal[0], amount=total),), closing=payable.opening + total)
     statement = replace(
-        statement_of([replace(accrued, credits=()), payable]), accounts=(accrued, payable),
+        statement_of([replace(accrued, credits=()), payable]),
+        accounts=(accrued, payable),
         works=(WorkEarnings("USD", 9, "w1", "One", credits, total),),
         models=(ModelEarnings("USD", 9, "m1", "sotu-1", "Press", credits, total),),
-    )  # fmt: skip
+    )
     path = tmp_path / "statement.csv"
     tracemalloc.start()
     try:

@@ -241,9 +241,12 @@ def live_through(programme: Programme, steps: list[tuple[str, int]]) -> int:
             programme.accrue()
         elif step == "reverse" and paid >= size * cent:
             payouts.record_transfer_reversal(
-                contributor_id=programme.contributors[0].pk, currency="USD", amount=size * cent,
-                reversal_id=f"trr_{number}", at=AT,
-            )  # fmt: skip
+                contributor_id=programme.contributors[0].pk,
+                currency="USD",
+                amount=size * cent,
+                reversal_id=f"trr_{number}",
+                at=AT,
+            )
             paid -= size * cent
         elif step in {"pay", "refuse"} and ready >= size * cent:
             programme.pay(0, size * cent, ends="paid" if step == "pay" else "refused")

@@ -246,7 +246,7 @@ BAD: list[tuple[str, dict[str, str], str]] = [
     ("exchange_cash", {"into": "EUR", "rate": "x", "source": "ECB"}, "'x' is no rate."),
     ("exchange_cash", {"into": "EUR", "rate": "0", "source": "ECB"}, "is no exchange."),
     ("exchange_debt", {"contributor_id": GRANT, "into": "EUR", "rate": "1", "source": "ECB"}, "below its minimum"),
-]  # fmt: skip
+]
 
 
 def test_facts_that_make_no_entry_are_refused_on_the_form_and_no_row_is_written(funded: Programme) -> None:

@@ -42,8 +42,9 @@ def test_a_void_before_the_accrual_lets_nothing_be_accrued_and_is_listed_with_it
     closing.close_period(period=202610, at=NOVEMBER)
     assert list(Accrual.objects.values_list("generation_id", flat=True)) == [kept.pk]
     assert dict(Unaccrued.objects.values_list("generation_id", "reason")) == {
-        voided.pk: "voided, test: load test", waiting.pk: "voided, refunded",
-    }  # fmt: skip
+        voided.pk: "voided, test: load test",
+        waiting.pk: "voided, refunded",
+    }
     assert no_violations()
 
 
@@ -74,9 +75,14 @@ def test_a_void_of_a_closed_and_paid_month_is_recovered_from_later_earnings(at: 
     closing.close_period(period=202610, at=NOVEMBER)
     due = whole_minor(world.balance("contributor_payable"), "USD")
     payouts.reserve_payout(
-        contributor_id=world.contributors[0].pk, currency="USD", gross=due, tax=0, rail="stripe", attempt_key="p",
+        contributor_id=world.contributors[0].pk,
+        currency="USD",
+        gross=due,
+        tax=0,
+        rail="stripe",
+        attempt_key="p",
         at=NOVEMBER,
-    )  # fmt: skip
+    )
     left = world.balance("contributor_payable")
     world.at = NOVEMBER
     for generation in generations[:2]:
@@ -136,9 +142,11 @@ def post(programme: Programme, body: Any, *, key: str | None = None, place: int 
         scopes = ["generations:write"]
         _, key = model_services.issue_key(service=programme.services[place], scopes=scopes, at=now())
     return programme.client(0).post(
-        f"/api/v1/generations/{programme.generations[0].pk}/void", body, content_type="application/json",
+        f"/api/v1/generations/{programme.generations[0].pk}/void",
+        body,
+        content_type="application/json",
         headers={"Authorization": f"Bearer {key}"},
-    )  # fmt: skip
+    )
 
 
 def test_a_service_voids_its_generation_and_reads_so(one: Programme) -> None:

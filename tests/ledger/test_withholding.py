@@ -109,9 +109,13 @@ def test_the_basis_keeps_rate_and_treaty_in_what_an_entry_holds(world: World) ->
 def test_a_rate_is_proposed_and_adopted_on_its_page(programme: Programme) -> None:
     maker, checker = programme.staff_client("finance_maker"), programme.staff_client("finance_checker")
     form = {
-        "jurisdiction": "us", "country": "de", "form": "w8ben", "rate_ppb": "12.5", "treaty": "US-DE treaty",
+        "jurisdiction": "us",
+        "country": "de",
+        "form": "w8ben",
+        "rate_ppb": "12.5",
+        "treaty": "US-DE treaty",
         "effective_from": now().date().isoformat(),
-    }  # fmt: skip
+    }
     assert maker.post("/console/withholding/", {**form, "country": "XQ"}).status_code == 422
     assert maker.post("/console/withholding/", form).status_code == 302
     made = WithholdingRate.objects.get()

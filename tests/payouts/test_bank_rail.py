@@ -72,9 +72,13 @@ def sent(world: World) -> tuple[PayoutRun, BankFile]:
 
 def line(payout: Payout, kind: str = "executed", reference: str = "", **changes: Any) -> Reported:
     values: dict[str, Any] = {
-        "kind": kind, "end_to_end_id": payout.public_id.hex, "reference": reference or f"{kind}-{payout.pk}",
-        "amount_minor": payout.amount_minor, "currency": payout.currency, "booked_on": payout.created_at.date(),
-    }  # fmt: skip
+        "kind": kind,
+        "end_to_end_id": payout.public_id.hex,
+        "reference": reference or f"{kind}-{payout.pk}",
+        "amount_minor": payout.amount_minor,
+        "currency": payout.currency,
+        "booked_on": payout.created_at.date(),
+    }
     return Reported(**values | changes)
 
 
@@ -234,9 +238,13 @@ def test_a_file_that_breaks_the_schema_is_refused() -> None:
     good = pain.Party("A", "DE89370400440532013000")
     bad = pain.Order("1", "x" * 36, good, Decimal("1.00"), "too long an id")
     content = pain.pain_001(
-        message_id="m", made_at=world_moment(), execution_on=world_moment().date(), currency="EUR", debtor=good,
+        message_id="m",
+        made_at=world_moment(),
+        execution_on=world_moment().date(),
+        currency="EUR",
+        debtor=good,
         orders=[bad],
-    )  # fmt: skip
+    )
     with pytest.raises(pain.UnableToOrder, match=r"pain\.001\.001\.09"):
         pain.checked(content)
 
@@ -398,9 +406,15 @@ def test_who_sent_a_file_does_not_confirm_it(world: World) -> None:
     assert file.sent_by is not None
     with pytest.raises(IntegrityError, match="confirmed by another"), transaction.atomic():
         BankLine.objects.create(
-            kind="executed", reference="x", attempt=payout.attempts.get(), amount_minor=7000, currency="USD",
-            booked_on=world.at.date(), recorded_by=file.sent_by, recorded_at=world.at,
-        )  # fmt: skip
+            kind="executed",
+            reference="x",
+            attempt=payout.attempts.get(),
+            amount_minor=7000,
+            currency="USD",
+            booked_on=world.at.date(),
+            recorded_by=file.sent_by,
+            recorded_at=world.at,
+        )
 
 
 def test_nothing_is_confirmed_before_the_file_is_sent(world: World) -> None:
@@ -584,9 +598,13 @@ def test_a_worker_of_stripes_rail_never_takes_a_bank_transfer(world: World) -> N
 def test_a_rail_is_changed_by_a_checker_with_a_reason(world: World) -> None:
     contributor = world.contributor(7000, country="GB")
     banks.choose_rail(
-        contributor=contributor, rail="manual_bank_file", by=world.checker, reason="asked for it", at=world.at,
+        contributor=contributor,
+        rail="manual_bank_file",
+        by=world.checker,
+        reason="asked for it",
+        at=world.at,
         seen=SEEN,
-    )  # fmt: skip
+    )
     assert Hold.objects.get(contributor=contributor, released_at__isnull=True).reason == "onboarding_incomplete"
     with pytest.raises(UnableToOpenAccount, match="bank transfer"):
         open_payout_account(contributor=contributor, by=world.owner, at=world.at)

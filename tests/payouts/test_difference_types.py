@@ -42,8 +42,12 @@ def another_currency(world: World, payout: Payout) -> None:
 
 def another_destination(world: World, payout: Payout) -> None:
     assert world.sandbox is not None
-    rewrite(world, "UPDATE stripe_sandbox_transfer SET destination_id = %s WHERE reference = %s",
-            world.sandbox.add_account(), name_of(payout))  # fmt: skip
+    rewrite(
+        world,
+        "UPDATE stripe_sandbox_transfer SET destination_id = %s WHERE reference = %s",
+        world.sandbox.add_account(),
+        name_of(payout),
+    )
 
 
 def forgotten(world: World, payout: Payout) -> None:
@@ -66,14 +70,22 @@ def taken_back_by_somebody(world: World, payout: Payout) -> None:
 def paid_by_somebody(world: World, payout: Payout) -> None:
     assert world.sandbox is not None
     world.sandbox.client().v1.transfers.create(
-        {"amount": 250, "currency": "usd", "destination": payout.destination, "transfer_group": payout.transfer_group,
-         "metadata": {"run": payout.run.public_id.hex}}
-    )  # fmt: skip
+        {
+            "amount": 250,
+            "currency": "usd",
+            "destination": payout.destination,
+            "transfer_group": payout.transfer_group,
+            "metadata": {"run": payout.run.public_id.hex},
+        }
+    )
 
 
 def a_fee(world: World, payout: Payout) -> None:
-    rewrite(world, "UPDATE stripe_sandbox_balancetransaction SET fee = 25 WHERE source = %s AND kind = 'transfer'",
-            name_of(payout))  # fmt: skip
+    rewrite(
+        world,
+        "UPDATE stripe_sandbox_balancetransaction SET fee = 25 WHERE source = %s AND kind = 'transfer'",
+        name_of(payout),
+    )
 
 
 def corrected(world: World, payout: Payout) -> None:
@@ -85,18 +97,25 @@ def posted_astray(world: World, payout: Payout) -> None:
     """The one that is ours alone to make: an entry that no operation posts."""
     transit = AccountKey("payouts_in_transit", "USD", "rail:stripe")
     journal.post(
-        kind="write_off", idem_key=f"astray:{payout.pk}", effective=world.at.date(), reference="a test",
+        kind="write_off",
+        idem_key=f"astray:{payout.pk}",
+        effective=world.at.date(),
+        reference="a test",
         lines=[(AccountKey("programme_cost", "USD"), -5), (transit, 5)],
-    )  # fmt: skip
+    )
 
 
 OF_A_RUN: dict[Callable[[World, Payout], None], set[str]] = {
-    another_amount: {"amount"}, another_currency: {"currency"}, another_destination: {"destination"},
-    forgotten: {"missing_remote"}, no_movement: {"missing_remote"},
+    another_amount: {"amount"},
+    another_currency: {"currency"},
+    another_destination: {"destination"},
+    forgotten: {"missing_remote"},
+    no_movement: {"missing_remote"},
     taken_back_by_somebody: {"unexpected_reversal", "ledger_balance"},
-    paid_by_somebody: {"missing_local", "duplicate_group", "ledger_balance"}, a_fee: {"fee"},
+    paid_by_somebody: {"missing_local", "duplicate_group", "ledger_balance"},
+    a_fee: {"fee"},
     corrected: {"ledger_balance"},
-}  # fmt: skip
+}
 T = Difference.Type
 # type -> (the event, every type that the day's comparison then finds)
 OF_A_DAY: dict[Difference.Type, tuple[Callable[[World, Payout], None], set[str]]] = {

@@ -139,10 +139,13 @@ def test_a_transfer_that_is_not_what_was_approved_is_taken_back_and_then_decided
     client = paying.sandbox.client()
     odd = client.v1.transfers.create(
         {
-            "amount": 900, "currency": "usd", "destination": payout.destination,
-            "transfer_group": payout.transfer_group, "metadata": {"payout": payout.public_id.hex, "attempt": "1"},
+            "amount": 900,
+            "currency": "usd",
+            "destination": payout.destination,
+            "transfer_group": payout.transfer_group,
+            "metadata": {"payout": payout.public_id.hex, "attempt": "1"},
         }
-    )  # fmt: skip
+    )
     paying.pay(run, seconds=6)
 
     def decide(transfer: str | None) -> None:

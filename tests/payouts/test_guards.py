@@ -86,10 +86,16 @@ def test_one_transfer_answers_one_attempt(executing: PayoutRun) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["number = 9", "idempotency_key = 'other'", "request = 'amount=9'", "amount_minor = 9",
-     "first_sent_at = now() + interval '1 s'",
-     "reserve_entry = 2", "kind = 'reversal'"],
-)  # fmt: skip
+    [
+        "number = 9",
+        "idempotency_key = 'other'",
+        "request = 'amount=9'",
+        "amount_minor = 9",
+        "first_sent_at = now() + interval '1 s'",
+        "reserve_entry = 2",
+        "kind = 'reversal'",
+    ],
+)
 def test_what_an_attempt_was_going_to_send_never_changes(executing: PayoutRun, change: str) -> None:
     payout = executing.payouts.first()
     assert payout is not None
@@ -116,18 +122,27 @@ def test_one_payout_of_a_person_and_currency_is_live(world: World, executing: Pa
     payout = executing.payouts.order_by("pk").first()
     assert payout is not None
     other = PayoutRun.objects.create(
-        currency="USD", cut_off=world.at, matured_before=world.at, state="set_aside", created_by=world.maker,
-        created_at=world.at, last_edited_by=world.maker, last_edited_at=world.at,
-    )  # fmt: skip
+        currency="USD",
+        cut_off=world.at,
+        matured_before=world.at,
+        state="set_aside",
+        created_by=world.maker,
+        created_at=world.at,
+        last_edited_by=world.maker,
+        last_edited_at=world.at,
+    )
     again = columns_but("id", "public_id", "run_id", "state")
     run_sql(
         f"INSERT INTO payouts_payout (public_id, run_id, state, {again}) SELECT gen_random_uuid(), %s, 'ready', "
-        f"{again} FROM payouts_payout WHERE id = %s", other.pk, payout.pk,
-    )  # fmt: skip
+        f"{again} FROM payouts_payout WHERE id = %s",
+        other.pk,
+        payout.pk,
+    )
     # The state of the run would stop it first; that rule is attacked elsewhere.
     assert attack("UPDATE payouts_payout SET state = 'approved' WHERE run_id = %s", other.pk) in (
-        "a_payout_moves_with_its_run", "one_live_payout",
-    )  # fmt: skip
+        "a_payout_moves_with_its_run",
+        "one_live_payout",
+    )
     index = "SELECT indexdef FROM pg_indexes WHERE indexname = 'one_live_payout'"
     with connection.cursor() as cursor:
         cursor.execute(index)
@@ -140,8 +155,11 @@ def test_a_person_is_paid_once_in_a_run(world: World) -> None:
     world.contributor(1_000)
     run = world.built()
     columns = columns_but("id", "public_id")
-    rule = attack(f"INSERT INTO payouts_payout (public_id, {columns}) SELECT gen_random_uuid(), {columns} "
-                  "FROM payouts_payout WHERE run_id = %s", run.pk)  # fmt: skip
+    rule = attack(
+        f"INSERT INTO payouts_payout (public_id, {columns}) SELECT gen_random_uuid(), {columns} "
+        "FROM payouts_payout WHERE run_id = %s",
+        run.pk,
+    )
     assert rule == "one_payout_per_run"
 
 
@@ -191,9 +209,15 @@ def test_an_expired_approval_executes_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["content_hash = '\\x00'", "total_minor = 1", "n_payouts = 9", "configuration = '{}'",
-               "needs_second_approval = true"],
-)  # fmt: skip
+    "change",
+    [
+        "content_hash = '\\x00'",
+        "total_minor = 1",
+        "n_payouts = 9",
+        "configuration = '{}'",
+        "needs_second_approval = true",
+    ],
+)
 def test_a_run_in_review_is_frozen(world: World, change: str) -> None:
     world.contributor(1_000)
     run = world.in_review()
@@ -209,9 +233,16 @@ def test_an_approval_is_not_moved_to_another_hash(world: World) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["amount_minor = 9, gross_minor = 9", "destination = 'acct_mine'", "contributor_id = contributor_id + 1",
-     "currency = 'EUR'", "row_sha256 = ''", "run_id = run_id + 1", "public_id = gen_random_uuid()"],
-)  # fmt: skip
+    [
+        "amount_minor = 9, gross_minor = 9",
+        "destination = 'acct_mine'",
+        "contributor_id = contributor_id + 1",
+        "currency = 'EUR'",
+        "row_sha256 = ''",
+        "run_id = run_id + 1",
+        "public_id = gen_random_uuid()",
+    ],
+)
 def test_the_terms_of_a_payout_never_change(executing: PayoutRun, change: str) -> None:
     rule = attack(f"UPDATE payouts_payout SET {change} WHERE run_id = %s", executing.pk)
     assert rule.startswith("payouts_payout_keeps_")
@@ -225,8 +256,10 @@ def test_no_payout_joins_or_leaves_a_run_past_draft(world: World) -> None:
     columns = columns_but("id", "public_id", "contributor_id")
     rule = attack(
         f"INSERT INTO payouts_payout (public_id, contributor_id, {columns}) SELECT gen_random_uuid(), %s, {columns} "
-        "FROM payouts_payout WHERE run_id = %s", world.contributors[1].pk, run.pk,
-    )  # fmt: skip
+        "FROM payouts_payout WHERE run_id = %s",
+        world.contributors[1].pk,
+        run.pk,
+    )
     assert rule == "payouts_of_a_run_past_draft_are_frozen"
 
 
@@ -265,8 +298,9 @@ def test_the_database_has_exactly_the_arrows_of_the_models(
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT encode(t.tgargs, 'escape') FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid "
-            "WHERE t.tgrelid = %s::regclass AND p.proname = 'rows_follow_the_arrows'", [table],
-        )  # fmt: skip
+            "WHERE t.tgrelid = %s::regclass AND p.proname = 'rows_follow_the_arrows'",
+            [table],
+        )
         (arguments,) = cursor.fetchone()
     stored = {part for part in arguments.split("\\000") if part}
     transitions: dict[str, set[str]] = model.TRANSITIONS  # type: ignore[attr-defined]

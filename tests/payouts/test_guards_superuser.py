@@ -46,15 +46,23 @@ def test_one_payout_of_a_person_is_live_even_where_the_trigger_is_switched_off(
     payout = executing.payouts.order_by("pk").first()
     assert payout is not None
     other = PayoutRun.objects.create(
-        currency="USD", cut_off=world.at, matured_before=world.at, state="set_aside", created_by=world.maker,
-        created_at=world.at, last_edited_by=world.maker, last_edited_at=world.at,
-    )  # fmt: skip
+        currency="USD",
+        cut_off=world.at,
+        matured_before=world.at,
+        state="set_aside",
+        created_by=world.maker,
+        created_at=world.at,
+        last_edited_by=world.maker,
+        last_edited_at=world.at,
+    )
     become_superuser()
     again = columns_but("id", "public_id", "run_id", "state")
     run_sql(
         f"INSERT INTO payouts_payout (public_id, run_id, state, {again}) SELECT gen_random_uuid(), %s, 'ready', "
-        f"{again} FROM payouts_payout WHERE id = %s", other.pk, payout.pk,
-    )  # fmt: skip
+        f"{again} FROM payouts_payout WHERE id = %s",
+        other.pk,
+        payout.pk,
+    )
     approve = "UPDATE payouts_payout SET state = 'approved' WHERE run_id = %s"
     assert attack(approve, other.pk) == "a_payout_moves_with_its_run"
     run_sql("SET CONSTRAINTS ALL IMMEDIATE")
@@ -89,8 +97,11 @@ def test_one_run_of_a_currency_is_open_from_draft_through_paused(world: World) -
         assert attack(another, run.pk) == "one_run_at_a_time"
         run_sql(
             "UPDATE payouts_payoutrun SET state = %s, started_at = %s, paused_at = now(), pause_code = 'person' "
-            "WHERE id = %s", state, world.at, run.pk,
-        )  # fmt: skip
+            "WHERE id = %s",
+            state,
+            world.at,
+            run.pk,
+        )
     assert attack(another, run.pk) == "one_run_at_a_time"
 
 

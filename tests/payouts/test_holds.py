@@ -263,12 +263,16 @@ def test_only_who_manages_a_contributor_pauses_its_payouts(world: World) -> None
 @pytest.mark.parametrize(
     ("country", "currency", "rail", "least"),
     [
-        ("US", "USD", "stripe_transfer", 1), ("GB", "GBP", "stripe_transfer", 100),
-        ("JP", "JPY", "stripe_transfer", 1), ("HU", "HUF", "stripe_transfer", 40000),
-        ("TW", "TWD", "stripe_transfer", 80000), ("BR", "USD", "manual_bank_file", 5000),
-        ("KW", "KWD", "manual_bank_file", 15000), ("XX", "USD", "stripe_transfer", 1),
+        ("US", "USD", "stripe_transfer", 1),
+        ("GB", "GBP", "stripe_transfer", 100),
+        ("JP", "JPY", "stripe_transfer", 1),
+        ("HU", "HUF", "stripe_transfer", 40000),
+        ("TW", "TWD", "stripe_transfer", 80000),
+        ("BR", "USD", "manual_bank_file", 5000),
+        ("KW", "KWD", "manual_bank_file", 15000),
+        ("XX", "USD", "stripe_transfer", 1),
     ],
-)  # fmt: skip
+)
 def test_a_rail_has_a_least_amount_by_country_and_currency(country: str, currency: str, rail: str, least: int) -> None:
     assert amounts.rail_minimum(country, currency, rail=rail) == least
 

@@ -168,9 +168,13 @@ def test_a_change_of_rail_begins_a_cool_down_also_to_an_account_that_was_known(w
 
     def choose(rail: str, days: int) -> None:
         banks.choose_rail(
-            contributor=contributor, rail=rail, by=world.checker, reason="asked", at=world.at + timedelta(days=days),
+            contributor=contributor,
+            rail=rail,
+            by=world.checker,
+            reason="asked",
+            at=world.at + timedelta(days=days),
             seen=SEEN,
-        )  # fmt: skip
+        )
 
     def cool_down() -> object:
         return Hold.objects.get(

@@ -95,9 +95,14 @@ def test_several_processes_one_of_them_stopped_and_woken_never_pass_the_limit(
 ) -> None:
     rate, seconds = 92.0, 5.0
     command = [
-        sys.executable, "-c", WORKER, str(connection.settings_dict["NAME"]), settings.STRIPE_SECRET_KEY, str(rate),
+        sys.executable,
+        "-c",
+        WORKER,
+        str(connection.settings_dict["NAME"]),
+        settings.STRIPE_SECRET_KEY,
+        str(rate),
         str(seconds),
-    ]  # fmt: skip
+    ]
     workers = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         for _ in range(3)
@@ -176,8 +181,11 @@ def test_a_run_waits_for_a_limiter_that_was_lost_and_then_sends_under_the_same_k
 def test_every_request_takes_a_slot_also_one_that_only_reads(paying: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reaches the socket around the limiter: it is asked there, and not where a call is made."""
     monkeypatch.setattr(settings, "CACHE_URL", "unix:///nowhere/valkey.sock?db=1")
-    for call in (calls.balance, lambda: calls.create_topup(
-        amount_minor=100, currency="USD", description="x", idempotency_key=f"t{time.time_ns()}"
-    )):  # fmt: skip
+    for call in (
+        calls.balance,
+        lambda: calls.create_topup(
+            amount_minor=100, currency="USD", description="x", idempotency_key=f"t{time.time_ns()}"
+        ),
+    ):
         with pytest.raises(errors.UnableToUseStripe):
             call()

@@ -116,8 +116,9 @@ def test_a_link_takes_two_people_of_compliance_is_told_to_each_account_and_logge
     assert "One bank account." in words
     events = AuditEvent.objects.filter(subject=f"link:{link.public_id}").order_by("sequence")
     assert [(event.action, event.actor) for event in events] == [
-        ("propose_link", world.compliance), ("decide_link", colleague),
-    ]  # fmt: skip
+        ("propose_link", world.compliance),
+        ("decide_link", colleague),
+    ]
     assert events[1].after == {"state": "in_force", "accounts": [one.pk, other.pk], "reason": ""}
     assert notices.send_due_notices(at=world.at) >= 2
     subjects = [message.subject.removeprefix("Tributary: ") for message in mail.outbox]

@@ -52,9 +52,12 @@ def test_what_stops_money_is_mailed_before_what_everybody_hears(world: World) ->
     told = world.contributor(1000)
     for number in range(3):
         Notice.objects.create(
-            contributor=told, kind="month_sealed", subject=f"month:2026-0{number + 1}:{told.pk}", words="Sealed.",
+            contributor=told,
+            kind="month_sealed",
+            subject=f"month:2026-0{number + 1}:{told.pk}",
+            words="Sealed.",
             created_at=world.at,
-        )  # fmt: skip
+        )
     hold(world)
     assert send_due_notices(at=world.at, limit=1) == 1
     assert [message.subject for message in mail.outbox] == ["Tributary: Payments to you are on hold"]
@@ -163,8 +166,9 @@ def test_who_is_carried_over_or_not_onboarded_hears_it_once_a_run(world: World) 
         notice_what_is_due(at=world.at)
     told = {notice.contributor_id: notice for notice in Notice.objects.filter(subject__startswith="run:")}
     assert {key: notice.kind for key, notice in told.items()} == {
-        small.pk: "carried_over", nowhere.pk: "onboarding_needed",
-    }  # fmt: skip
+        small.pk: "carried_over",
+        nowhere.pk: "onboarding_needed",
+    }
     assert "did not pay your USD 0.10" in told[small.pk].words
     assert paid.pk not in told
     assert LeftOut.objects.filter(run=run).count() == 2

@@ -35,10 +35,13 @@ def test_a_transfer_that_was_recorded_for_a_run_but_is_not_ours_is_found(paying:
     run = paying.pay(paying.executing())
     stranger = paying.sandbox.client().v1.transfers.create(
         {
-            "amount": 250, "currency": "usd", "destination": paying.account(contributor),
-            "transfer_group": only(run).transfer_group, "metadata": {"run": run.public_id.hex},
+            "amount": 250,
+            "currency": "usd",
+            "destination": paying.account(contributor),
+            "transfer_group": only(run).transfer_group,
+            "metadata": {"run": run.public_id.hex},
         }
-    )  # fmt: skip
+    )
     record = comparison.reconcile_run(run=run, at=paying.at)
     assert not record.is_clean
     assert types() == ["duplicate_group", "ledger_balance", "missing_local"]
@@ -85,9 +88,12 @@ def test_the_transit_account_is_what_open_attempts_reserve(paying: World) -> Non
     paying.pay(paying.executing())
     assert balances.ledger_in_transit("USD") == balances.live_in_transit("USD") == from_minor(1_000, "USD")
     journal.post(
-        kind="write_off", idem_key="astray", effective=paying.at.date(), reference="a test",
+        kind="write_off",
+        idem_key="astray",
+        effective=paying.at.date(),
+        reference="a test",
         lines=[(AccountKey("programme_cost", "USD"), -5), (AccountKey("payouts_in_transit", "USD", "rail:stripe"), 5)],
-    )  # fmt: skip
+    )
     comparison.reconcile_day(currency="USD", day=paying.at.date(), at=paying.at)
     assert "in_transit" in types()
 

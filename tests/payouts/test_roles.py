@@ -198,9 +198,15 @@ def test_an_act_is_for_its_roles_alone(world: World, name: str) -> None:
 
 # A contributor's own acts, which take a membership and no role.
 OF_CONTRIBUTORS = {
-    "choose_notices", "disconnect_account", "onboarding_link", "open_payout_account", "pause_own_payouts",
-    "record_bank_details", "resume_own_payouts", "set_own_threshold",
-}  # fmt: skip
+    "choose_notices",
+    "disconnect_account",
+    "onboarding_link",
+    "open_payout_account",
+    "pause_own_payouts",
+    "record_bank_details",
+    "resume_own_payouts",
+    "set_own_threshold",
+}
 # Moves money, lets it move (and how freely), or says that it moved or names its owner. These acts take a fresh second
 # factor, and a role that has settled.
 MOVES_MONEY = {

@@ -43,8 +43,13 @@ def test_a_run_is_built_reviewed_approved_executed_reconciled_and_closed(paying:
     assert audit_queries.first_broken_audit_event() is None
     actions = AuditEvent.objects.order_by("sequence").values_list("action", flat=True)
     assert [a for a in actions if "run" in a or "execution" in a] == [
-        "build_run", "submit_run", "approve_run", "start_execution", "reconcile_run", "close_run",
-    ]  # fmt: skip
+        "build_run",
+        "submit_run",
+        "approve_run",
+        "start_execution",
+        "reconcile_run",
+        "close_run",
+    ]
 
 
 def test_everybody_with_money_is_paid_or_told_why_not(paying: World) -> None:
@@ -154,9 +159,13 @@ def test_approving_takes_a_fresh_second_factor(world: World, age: int | None) ->
     run = world.in_review()
     with pytest.raises(actor.UnableToTrustPresence):
         approval.approve_run(
-            run=run, by=world.checker, typed_total=run.total_minor, content_hash=bytes(run.content_hash or b""),
-            at=world.at, seen=Presence(mfa_age_seconds=age),
-        )  # fmt: skip
+            run=run,
+            by=world.checker,
+            typed_total=run.total_minor,
+            content_hash=bytes(run.content_hash or b""),
+            at=world.at,
+            seen=Presence(mfa_age_seconds=age),
+        )
 
 
 def test_a_person_without_the_role_does_nothing(world: World) -> None:
@@ -288,9 +297,15 @@ def test_the_withholding_table_counts_before_what_stands_in_a_profile_and_stays_
     contributor = paying.contributor(1_000)
     paying.tax_form(contributor, 300_000_000)
     rate = taxes.propose_withholding_rate(
-        jurisdiction="US", country="DE", form="w8ben", rate_ppb=50_000_000, treaty="art. 12(1)",
-        effective_from=paying.at.date(), by=paying.maker, at=paying.at,
-    )  # fmt: skip
+        jurisdiction="US",
+        country="DE",
+        form="w8ben",
+        rate_ppb=50_000_000,
+        treaty="art. 12(1)",
+        effective_from=paying.at.date(),
+        by=paying.maker,
+        at=paying.at,
+    )
     taxes.adopt_withholding_rate(rate=rate, by=paying.checker, at=paying.at)
     payout = only(paying.pay(paying.executing()))
     assert (payout.tax_minor, payout.amount_minor, payout.tax_basis) == (49, 950, "5% art. 12(1)")

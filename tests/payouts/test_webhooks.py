@@ -25,17 +25,24 @@ from tests.worlds.payouts import SEEN, World, only, states
 
 def event_of(kind: str, subject: str, *, account: str = "", number: int = 1, **members: Any) -> dict[str, Any]:
     return {
-        "id": f"evt_{number}", "object": "event", "type": kind, "created": int(time.time()), "livemode": False,
-        "data": {"object": {"id": subject, **members}}, **({"account": account} if account else {}),
-    }  # fmt: skip
+        "id": f"evt_{number}",
+        "object": "event",
+        "type": kind,
+        "created": int(time.time()),
+        "livemode": False,
+        "data": {"object": {"id": subject, **members}},
+        **({"account": account} if account else {}),
+    }
 
 
 def deliver(event: dict[str, Any] | bytes, secret: str, *, connect: bool = False, age: int = 0) -> int:
     body = event if isinstance(event, bytes) else json.dumps(event).encode()
     request = RequestFactory().post(
-        "/webhooks/stripe/", body, content_type="application/json",
+        "/webhooks/stripe/",
+        body,
+        content_type="application/json",
         headers={"Stripe-Signature": sign(body, secret, timestamp=int(time.time()) - age)},
-    )  # fmt: skip
+    )
     view = webhooks.stripe_connect_webhook if connect else webhooks.stripe_webhook
     return view(request).status_code
 
@@ -71,9 +78,11 @@ def test_a_changed_body_is_refused(secrets: list[str]) -> None:
     body = json.dumps(event_of("balance.available", "ba_1")).encode()
     signature = sign(body, "whsec_old", timestamp=int(time.time()))
     request = RequestFactory().post(
-        "/webhooks/stripe/", body.replace(b"ba_1", b"ba_2"), content_type="application/json",
+        "/webhooks/stripe/",
+        body.replace(b"ba_1", b"ba_2"),
+        content_type="application/json",
         headers={"Stripe-Signature": signature},
-    )  # fmt: skip
+    )
     assert webhooks.stripe_webhook(request).status_code == 400
     assert (
         webhooks.stripe_webhook(RequestFactory().post("/webhooks/stripe/", body, content_type="a/b")).status_code == 400
@@ -198,8 +207,10 @@ def test_the_state_of_an_account_becomes_holds_and_their_end(paying: World) -> N
         start=10,
     ):
         paying.sandbox.happens(account, outcome)
-        assert apply(event_of("account.updated", account, account=account, number=number), paying,
-                     endpoint="connect") == "applied"  # fmt: skip
+        assert (
+            apply(event_of("account.updated", account, account=account, number=number), paying, endpoint="connect")
+            == "applied"
+        )
         assert reasons() == expected, outcome
 
 
@@ -280,10 +291,13 @@ def test_a_second_transfer_that_is_taken_back_leaves_the_first_one_paid(paying: 
     client = paying.sandbox.client()
     second = client.v1.transfers.create(
         {
-            "amount": 1_000, "currency": "usd", "destination": good.destination,
-            "transfer_group": payout.transfer_group, "metadata": dict(good.metadata),
+            "amount": 1_000,
+            "currency": "usd",
+            "destination": good.destination,
+            "transfer_group": payout.transfer_group,
+            "metadata": dict(good.metadata),
         }
-    )  # fmt: skip
+    )
     assert apply(event_of("transfer.created", second.id), paying) == "applied"
     run.refresh_from_db()
     assert run.is_frozen
@@ -316,10 +330,13 @@ def test_an_odd_transfer_that_is_taken_back_books_nothing_and_does_not_stop_the_
     client = paying.sandbox.client()
     odd = client.v1.transfers.create(
         {
-            "amount": 900, "currency": "usd", "destination": payout.destination,
-            "transfer_group": payout.transfer_group, "metadata": {"payout": payout.public_id.hex, "attempt": "1"},
+            "amount": 900,
+            "currency": "usd",
+            "destination": payout.destination,
+            "transfer_group": payout.transfer_group,
+            "metadata": {"payout": payout.public_id.hex, "attempt": "1"},
         }
-    )  # fmt: skip
+    )
     client.v1.transfers.reversals.create(odd.id, {"amount": 900})
     assert apply(event_of("transfer.reversed", odd.id), paying) == "applied"
     payout.refresh_from_db()

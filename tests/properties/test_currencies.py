@@ -33,7 +33,7 @@ def sums() -> dict[int, int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT entry_id, account_id %% 256, sum(amount) FROM ledger_line GROUP BY 1, 2 HAVING sum(amount) <> 0", []
-        )  # fmt: skip
+        )
         return {row[0]: row[2] for row in cursor.fetchall()}
 
 
@@ -67,8 +67,15 @@ def exchange_one(
     held = cash if is_cash else owed
     before = {code: journal.balance(held[code]) for code in (currency, into)}
     amount = max(1, abs(before[currency]) * thousandths // 500)
-    common: dict[str, Any] = {"amount": amount, "currency": currency, "into": into, "rate": rate, "source": f"ECB {n}",
-              "reference": f"fx {n}", "at": AT}  # fmt: skip
+    common: dict[str, Any] = {
+        "amount": amount,
+        "currency": currency,
+        "into": into,
+        "rate": rate,
+        "source": f"ECB {n}",
+        "reference": f"fx {n}",
+        "at": AT,
+    }
     try:
         verb: dict[str, Any] = {"verb": "exchange_cash"} if is_cash else {"verb": "exchange_debt", "contributor_id": 1}
         posted = post_verb(**verb, **common)

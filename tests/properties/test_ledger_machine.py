@@ -155,8 +155,12 @@ class LedgerMachine(RuleBasedStateMachine):
         if not self.posted:
             return
         _, entry = data.draw(st.sampled_from(self.posted))
-        arguments: dict[str, Any] = {"entry_id": entry, "idem_key": self.fresh_key("reverse"),
-                                     "effective": self.day, "reference": "undo"}  # fmt: skip
+        arguments: dict[str, Any] = {
+            "entry_id": entry,
+            "idem_key": self.fresh_key("reverse"),
+            "effective": self.day,
+            "reference": "undo",
+        }
         lines = self.reversible.get(entry)
         if lines is None:
             with pytest.raises(UnableToPost, match="reversed already"):
@@ -181,9 +185,14 @@ class LedgerMachine(RuleBasedStateMachine):
         source = account("service_unbilled", currency, "service:1")
         numbers = journal.open_accounts([source, *(key for key, _ in credits)])
         document = Document(
-            generation_id=generation, revision=revision, plan_id=1, source_id=numbers[0], gross=gross,
-            account_ids=numbers[1:], amounts=[amount for _, amount in credits],
-        )  # fmt: skip
+            generation_id=generation,
+            revision=revision,
+            plan_id=1,
+            source_id=numbers[0],
+            gross=gross,
+            account_ids=numbers[1:],
+            amounts=[amount for _, amount in credits],
+        )
         return document, [(source, -gross), *credits]
 
     @rule(
@@ -202,8 +211,12 @@ class LedgerMachine(RuleBasedStateMachine):
             self.currency_of[generation] = currency
             self.model.apply(lines)
             self.note_results(lines)
-        arguments: dict[str, Any] = {"idem_key": self.fresh_key("accrue"), "effective": self.day,
-                                     "earned_period": self.month, "documents": documents}  # fmt: skip
+        arguments: dict[str, Any] = {
+            "idem_key": self.fresh_key("accrue"),
+            "effective": self.day,
+            "earned_period": self.month,
+            "documents": documents,
+        }
         entry = journal.post_accruals(**arguments).entry_id
         self.entries += 1
         self.batches.append((arguments, entry))
@@ -231,11 +244,21 @@ class LedgerMachine(RuleBasedStateMachine):
         old, old_lines = self.standing[generation], self.lines_of[generation]
         new, new_lines = self.document(generation, old.revision + 1, self.currency_of[generation], old.gross, shares)
         opposite = Document(
-            generation_id=generation, revision=-old.revision, plan_id=old.plan_id, source_id=old.source_id,
-            gross=-old.gross, account_ids=old.account_ids, amounts=[-amount for amount in old.amounts],
-        )  # fmt: skip
-        journal.post_accruals(kind="restate", idem_key=self.fresh_key("restate"), effective=self.day,
-                              earned_period=self.month, documents=[opposite, new])  # fmt: skip
+            generation_id=generation,
+            revision=-old.revision,
+            plan_id=old.plan_id,
+            source_id=old.source_id,
+            gross=-old.gross,
+            account_ids=old.account_ids,
+            amounts=[-amount for amount in old.amounts],
+        )
+        journal.post_accruals(
+            kind="restate",
+            idem_key=self.fresh_key("restate"),
+            effective=self.day,
+            earned_period=self.month,
+            documents=[opposite, new],
+        )
         self.entries += 1
         moved = [*((key, -amount) for key, amount in old_lines), *new_lines]
         assert self.model.apply(moved)
@@ -251,8 +274,15 @@ class LedgerMachine(RuleBasedStateMachine):
             (account("payouts_in_transit", "USD", "rail:stripe"), gross - withheld),
             (account("tax_payable", "USD", "jurisdiction:US/withholding"), withheld),
         ]
-        arguments: dict[str, Any] = {"contributor_id": person, "currency": "USD", "gross": gross, "tax": withheld,
-                                     "rail": "stripe", "attempt_key": key, "at": self.moment}  # fmt: skip
+        arguments: dict[str, Any] = {
+            "contributor_id": person,
+            "currency": "USD",
+            "gross": gross,
+            "tax": withheld,
+            "rail": "stripe",
+            "attempt_key": key,
+            "at": self.moment,
+        }
         if self.model.apply(lines):
             entry = payouts.reserve_payout(**arguments)
             self.entries += 1
@@ -312,8 +342,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.document(generation, 1, "USD", gross, [1, 0, 2, 0])[0]
                 for generation, gross in zip(generations, grosses, strict=True)
             ]
-            journal.post_accruals(idem_key=f"{key}:batch", effective=self.day, earned_period=self.month,
-                                  documents=documents)  # fmt: skip
+            journal.post_accruals(
+                idem_key=f"{key}:batch", effective=self.day, earned_period=self.month, documents=documents
+            )
             raise _Killed
         assert journal.find(key) is None
         assert Entry.objects.count() == count

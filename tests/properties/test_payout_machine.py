@@ -179,9 +179,13 @@ class PayoutMachine(RuleBasedStateMachine):
             for payout in payees.needs_person().filter(run=run):
                 found = calls.find_transfers(payout.transfer_group)
                 closing.decide_unknown(
-                    payout=payout, paid_transfer_id=found[0].id if found else None, by=self.world.checker,
-                    note="looked at Stripe", at=self.now, seen=SEEN,
-                )  # fmt: skip
+                    payout=payout,
+                    paid_transfer_id=found[0].id if found else None,
+                    by=self.world.checker,
+                    note="looked at Stripe",
+                    at=self.now,
+                    seen=SEEN,
+                )
             self.now += timedelta(seconds=1_000)
             crew.execute_run(run_id=run.pk, threads=1, clock=lambda: self.now)
             self.finish_reversals()
@@ -206,9 +210,13 @@ class PayoutMachine(RuleBasedStateMachine):
             self.sandbox.queue_faults(fault, path="/v1/transfers/*/reversals")
         try:
             reversals.reverse_payout(
-                payout=payout, amount_minor=max(left // part, 1), by=self.world.checker, reason="a test", at=self.now,
+                payout=payout,
+                amount_minor=max(left // part, 1),
+                by=self.world.checker,
+                reason="a test",
+                at=self.now,
                 seen=SEEN,
-            )  # fmt: skip
+            )
         except reversals.UnableToReverse:
             underway = [PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN]
             assert payout.attempts.filter(kind="reversal", state__in=underway).exists()

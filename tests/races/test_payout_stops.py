@@ -209,9 +209,13 @@ def test_the_webhook_and_the_worker_that_learn_of_one_transfer_book_it_once(
         assert payout.state == Payout.State.UNKNOWN
         (transfer,) = calls.find_transfers(payout.transfer_group)
         event = {
-            "id": f"evt_race{number}", "object": "event", "type": "transfer.created", "created": int(time.time()),
-            "livemode": False, "data": {"object": {"id": transfer.id}},
-        }  # fmt: skip
+            "id": f"evt_race{number}",
+            "object": "event",
+            "type": "transfer.created",
+            "created": int(time.time()),
+            "livemode": False,
+            "data": {"object": {"id": transfer.id}},
+        }
         stored = inbox.record_webhook(endpoint="platform", event=event, payload=json.dumps(event), headers={}, at=later)
         assert stored is not None
         results = at_once(

@@ -76,10 +76,17 @@ def test_a_batch_delivered_by_many_at_once_is_stored_once(copies: int) -> None:
     for n in range(ROUNDS):
         made = documents(n)
         made = [
-            Document(UUID(int=made[0].generation_id.int | i << 20), 1, 1, made[0].source_id, 21, made[0].account_ids,
-                     made[0].amounts)
+            Document(
+                UUID(int=made[0].generation_id.int | i << 20),
+                1,
+                1,
+                made[0].source_id,
+                21,
+                made[0].account_ids,
+                made[0].amounts,
+            )
             for i in range(copies)
-        ]  # fmt: skip
+        ]
         key = f"batch-{n}"
         deliver = lambda _, k=key, d=made: journal.post_accruals(  # noqa: E731
             idem_key=k, effective=TODAY, earned_period=202611, documents=d
@@ -131,8 +138,15 @@ def test_a_payout_reserved_and_settled_by_many_at_once_moves_once() -> None:
     cent = 10_000_000
     post(kind="capital", idem_key="fund", effective=TODAY, lines=[(BANK, -ROUNDS * cent), (payable, ROUNDS * cent)])
     for n in range(ROUNDS):
-        arguments: dict[str, Any] = {"contributor_id": 1, "currency": "USD", "gross": cent, "tax": 0, "rail": "stripe",
-                                     "attempt_key": f"po-{n}", "at": AT}  # fmt: skip
+        arguments: dict[str, Any] = {
+            "contributor_id": 1,
+            "currency": "USD",
+            "gross": cent,
+            "tax": 0,
+            "rail": "stripe",
+            "attempt_key": f"po-{n}",
+            "at": AT,
+        }
         reserved = at_once(lambda _, a=arguments: payouts.reserve_payout(**a))
         assert len(set(reserved)) == 1
         settled = at_once(

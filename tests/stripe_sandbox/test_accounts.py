@@ -153,10 +153,12 @@ def test_countries_that_the_sandbox_does_not_know_are_refused(sandbox: StripeSan
 
 
 def test_a_session_for_embedded_components_names_every_component(sandbox: StripeSandbox) -> None:
-    session = sandbox.client().v1.account_sessions.create({
-        "account": sandbox.add_account(),
-        "components": {"account_onboarding": {"enabled": True}, "payouts": {"enabled": True}},
-    })  # fmt: skip
+    session = sandbox.client().v1.account_sessions.create(
+        {
+            "account": sandbox.add_account(),
+            "components": {"account_onboarding": {"enabled": True}, "payouts": {"enabled": True}},
+        }
+    )
     assert session.components.account_onboarding.enabled
     assert not session.components.balances.enabled
     assert session.client_secret

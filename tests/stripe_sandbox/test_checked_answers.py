@@ -23,9 +23,12 @@ def served(body: dict[str, Any], status: str = "200 OK") -> Callable[..., Iterab
 
 
 BALANCE = {
-    "object": "balance", "available": [], "pending": [], "livemode": False,
+    "object": "balance",
+    "available": [],
+    "pending": [],
+    "livemode": False,
     "connect_reserved": [{"amount": 0, "currency": "usd"}],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(

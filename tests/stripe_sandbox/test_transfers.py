@@ -18,10 +18,15 @@ def send(sandbox: StripeSandbox, account: str, amount: int, **more: str) -> stri
 def test_a_transfer_moves_money_from_the_platform_to_the_contributor(sandbox: StripeSandbox) -> None:
     client, account = sandbox.client(), sandbox.add_account()
     before = sandbox.available()
-    transfer = client.v1.transfers.create({
-        "amount": 12_345, "currency": "usd", "destination": account, "transfer_group": "payout 1",
-        "metadata": {"payout": "1"},
-    })  # fmt: skip
+    transfer = client.v1.transfers.create(
+        {
+            "amount": 12_345,
+            "currency": "usd",
+            "destination": account,
+            "transfer_group": "payout 1",
+            "metadata": {"payout": "1"},
+        }
+    )
     assert transfer.id.startswith("tr_")
     assert transfer.destination == account
     assert transfer.transfer_group == "payout 1"
@@ -59,10 +64,14 @@ def test_transfers_are_listed_newest_first_a_page_at_a_time_and_by_time(sandbox:
 
 def test_an_answer_carries_whole_objects_where_they_are_asked_for(sandbox: StripeSandbox) -> None:
     client, account = sandbox.client(), sandbox.add_account()
-    transfer = client.v1.transfers.create({
-        "amount": 700, "currency": "usd", "destination": account,
-        "expand": ["balance_transaction", "destination_payment.balance_transaction"],
-    })  # fmt: skip
+    transfer = client.v1.transfers.create(
+        {
+            "amount": 700,
+            "currency": "usd",
+            "destination": account,
+            "expand": ["balance_transaction", "destination_payment.balance_transaction"],
+        }
+    )
     assert isinstance(transfer.balance_transaction, stripe.BalanceTransaction)
     assert (transfer.balance_transaction.type, transfer.balance_transaction.net) == ("transfer", -700)
     assert transfer.balance_transaction.source == transfer.id

@@ -67,10 +67,17 @@ def test_what_happens_to_contributors_goes_to_the_connect_endpoint_with_their_ac
     receiver.wait_for(lambda events: any(event.type == "account.application.deauthorized" for event in events))
     mine = [event for event in receiver.events if event.account == account]
     assert {event.type for event in mine} == {
-        "account.updated", "capability.updated", "account.external_account.created", "payout.created",
-        "payout.updated", "payout.paid", "payout.reconciliation_completed", "payout.failed",
-        "account.external_account.updated", "account.application.deauthorized",
-    }  # fmt: skip
+        "account.updated",
+        "capability.updated",
+        "account.external_account.created",
+        "payout.created",
+        "payout.updated",
+        "payout.paid",
+        "payout.reconciliation_completed",
+        "payout.failed",
+        "account.external_account.updated",
+        "account.application.deauthorized",
+    }
     assert all(event.account for event in receiver.events)
     assert receiver.bad == []
 

@@ -30,8 +30,12 @@ PRICE = 5 * CENT
 _numbers = itertools.count(1)
 
 TERMS: dict[str, Any] = {
-    "basis": "price", "price": PRICE, "take_ppb": PPB // 5, "floor_ppb": PPB // 5, "floor_rule": "general",
-}  # fmt: skip
+    "basis": "price",
+    "price": PRICE,
+    "take_ppb": PPB // 5,
+    "floor_ppb": PPB // 5,
+    "floor_rule": "general",
+}
 
 
 def evenly(n: int, subject: bytes = b"even") -> list[int]:
@@ -162,20 +166,34 @@ def build_world(at: datetime, *, contributors: int = 3, plan: bool = True) -> Wo
     ]
     people = [
         register_contributor(
-            user=users[0], kind="person", legal_name=f"Author {i}", display_name=f"Author {i}", country="US",
+            user=users[0],
+            kind="person",
+            legal_name=f"Author {i}",
+            display_name=f"Author {i}",
+            country="US",
             at=at - timedelta(days=60),
         )
         for i in range(contributors)
-    ]  # fmt: skip
+    ]
     service = ModelService.objects.create(name=f"service {number}", created_at=at)
     version = ModelVersion.objects.create(
-        service=service, name="m1", adapter="causal_lm", factory="demo", checkpoint_sha256=bytes(32),
-        trained_at=at - timedelta(days=50), created_at=at,
-    )  # fmt: skip
+        service=service,
+        name="m1",
+        adapter="causal_lm",
+        factory="demo",
+        checkpoint_sha256=bytes(32),
+        trained_at=at - timedelta(days=50),
+        created_at=at,
+    )
     index = AttributionIndex.objects.create(
-        model_version=version, config_sha256=bytes(32), sha256=bytes(32), state="audited", weight_ppb=PPB // 2,
-        created_at=at, noise_z=2.0,
-    )  # fmt: skip
+        model_version=version,
+        config_sha256=bytes(32),
+        sha256=bytes(32),
+        state="audited",
+        weight_ppb=PPB // 2,
+        created_at=at,
+        noise_z=2.0,
+    )
     periods.open_periods(at=at)
     world = World(at, users, people, service, index)
     if plan:
@@ -201,14 +219,20 @@ def tell_story(at: datetime) -> World:
         currency="EUR", basis="revenue_share", price=None, rate_ppb=PPB // 3, general_ppb=PPB // 4, cap_ppb=PPB // 3
     )
     band = register_holder(
-        contributor=world.contributors[0], label="The band",
+        contributor=world.contributors[0],
+        label="The band",
         parts={world.contributors[0]: PPB // 3, world.contributors[1]: PPB - PPB // 3},
-        effective_from=october - timedelta(days=30), at=october,
-    )  # fmt: skip
+        effective_from=october - timedelta(days=30),
+        at=october,
+    )
     first = world.generate(20)
     world.attribute(first[:19], shares=[500_000_001, 300_000_000, 100_000_000], general=[PPB, 0, 0])
-    world.attribute(world.generate(7, currency="EUR", gross=7_777_777), holders=[*world.holders, band],
-                    shares=evenly(4), general=evenly(4))  # fmt: skip
+    world.attribute(
+        world.generate(7, currency="EUR", gross=7_777_777),
+        holders=[*world.holders, band],
+        shares=evenly(4),
+        general=evenly(4),
+    )
     world.attribute(world.generate(1, currency="EUR"))
     world.attribute(world.generate(1, currency="JPY"))
     world.accrue_all()

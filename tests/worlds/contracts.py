@@ -33,9 +33,12 @@ def terms(
     """Terms in force from a month on; the contract is recorded when it is first named."""
     found = Contract.objects.filter(contributor=world.contributors[place], code=code).first()
     proposed = contracts.propose_terms(
-        contract=found or contract(world, code, place=place), effective_from=begins, by=world.staff[0],
-        at=at or world.at, terms=terms,
-    )  # fmt: skip
+        contract=found or contract(world, code, place=place),
+        effective_from=begins,
+        by=world.staff[0],
+        at=at or world.at,
+        terms=terms,
+    )
     return contracts.adopt_terms(terms=proposed, by=world.staff[1], at=at or world.at)
 
 
@@ -49,9 +52,14 @@ def advance(
     found = Contract.objects.filter(contributor=who, code=code).first() or contract(world, code, place=place)
     first, second = finance(at)
     proposed = advances.propose_advance(
-        contract=found, amount=amount, currency=currency, reason="agreed", reference=f"clause 4 of {code}", by=first,
+        contract=found,
+        amount=amount,
+        currency=currency,
+        reason="agreed",
+        reference=f"clause 4 of {code}",
+        by=first,
         at=at,
-    )  # fmt: skip
+    )
     advances.grant_advance(advance=proposed, by=second, at=at)
     return AccountKey("advance", currency, f"contributor:{who.pk}", code)
 
@@ -62,7 +70,7 @@ def cancel(account: AccountKey, world: World, *, way: str = "take_back", at: dat
     first, second = finance(at)
     granted = AdvanceProposal.objects.filter(
         contract__code=account.contract, contract__contributor_id=int(account.owner.partition(":")[2]), state="granted"
-    ).latest("id")  # fmt: skip
+    ).latest("id")
     proposed = advances.propose_cancellation(advance=granted, way=way, reason="fell through", by=first, at=at)
     posted = advances.post_cancellation(cancellation=proposed, by=second, at=at)
     assert posted.amount is not None

@@ -47,9 +47,12 @@ class World:
     # --- people ---------------------------------------------------------------------------------------------------
     def _user(self, name: str, *roles: str) -> User:
         return register_user(
-            email=f"{name}{next(_numbers)}@example.org", password="a long enough one", name=name, roles=roles,
+            email=f"{name}{next(_numbers)}@example.org",
+            password="a long enough one",
+            name=name,
+            roles=roles,
             at=self.at,
-        )  # fmt: skip
+        )
 
     @cached_property
     def owner(self) -> User:
@@ -83,9 +86,16 @@ class World:
         """A W-8BEN of somebody resident in Germany, received today."""
         today = self.at.date()
         given: dict[str, Any] = {
-            "form": "w8ben", "country": "DE", "number": "12 345 678 903", "signed_on": today, "received_on": today,
-            "by": self.compliance, "at": self.at, "seen": SEEN, **said,
-        }  # fmt: skip
+            "form": "w8ben",
+            "country": "DE",
+            "number": "12 345 678 903",
+            "signed_on": today,
+            "received_on": today,
+            "by": self.compliance,
+            "at": self.at,
+            "seen": SEEN,
+            **said,
+        }
         return tax_forms.record_tax_form(contributor=contributor, withholding_ppb=withholding_ppb, **given)
 
     # --- money ----------------------------------------------------------------------------------------------------
@@ -117,9 +127,13 @@ class World:
         """Make a payee that is owed `minor`; `outcome` is the result of onboarding, None if it was never begun."""
         number = next(_numbers)
         contributor = register_contributor(
-            user=self.owner, kind="person", legal_name=f"Contributor {number}", display_name=f"C{number}",
-            country=country, at=self.at,
-        )  # fmt: skip
+            user=self.owner,
+            kind="person",
+            legal_name=f"Contributor {number}",
+            display_name=f"C{number}",
+            country=country,
+            at=self.at,
+        )
         self.contributors.append(contributor)
         if outcome is not None:
             self.onboard(contributor, outcome)
@@ -144,10 +158,15 @@ class World:
         for name in self.sandbox.copy_account(self.account(first), n - 1):
             contributor = self.contributor(outcome=None)
             PayoutAccount.objects.create(
-                contributor=contributor, provider_account_id=name, country=contributor.country,
-                destination_currency="USD", transfers_capability="active", payouts_enabled=True,
-                details_submitted=True, created_at=self.at,
-            )  # fmt: skip
+                contributor=contributor,
+                provider_account_id=name,
+                country=contributor.country,
+                destination_currency="USD",
+                transfers_capability="active",
+                payouts_enabled=True,
+                details_submitted=True,
+                created_at=self.at,
+            )
             made.append(contributor)
         return made
 
@@ -158,17 +177,28 @@ class World:
     def onboard_offline(self, contributor: Contributor) -> PayoutAccount:
         """An account as Stripe would have described it, where no server is needed."""
         return PayoutAccount.objects.create(
-            contributor=contributor, provider_account_id=f"acct_{next(_numbers)}", country=contributor.country,
-            destination_currency="USD", transfers_capability="active", payouts_enabled=True, details_submitted=True,
+            contributor=contributor,
+            provider_account_id=f"acct_{next(_numbers)}",
+            country=contributor.country,
+            destination_currency="USD",
+            transfers_capability="active",
+            payouts_enabled=True,
+            details_submitted=True,
             created_at=self.at,
-        )  # fmt: skip
+        )
 
     # --- runs -----------------------------------------------------------------------------------------------------
     def policy(self, minimum_minor: int = 500, maturity_days: int = 0, **terms: Any) -> None:
         policies.adopt_policy(
-            currency=self.currency, minimum_minor=minimum_minor, maturity_days=maturity_days, by=self.maker,
-            approved_by=self.checker, at=self.at, seen=SEEN, **terms,
-        )  # fmt: skip
+            currency=self.currency,
+            minimum_minor=minimum_minor,
+            maturity_days=maturity_days,
+            by=self.maker,
+            approved_by=self.checker,
+            at=self.at,
+            seen=SEEN,
+            **terms,
+        )
 
     def built(self) -> PayoutRun:
         return building.build_run(currency=self.currency, cut_off=self.at, by=self.maker, at=self.at, seen=SEEN)
@@ -178,9 +208,13 @@ class World:
 
     def approve(self, run: PayoutRun, by: User | None = None, at: datetime | None = None) -> PayoutRun:
         return approval.approve_run(
-            run=run, by=by or self.checker, typed_total=run.total_minor, content_hash=bytes(run.content_hash or b""),
-            at=at or self.at, seen=SEEN,
-        )  # fmt: skip
+            run=run,
+            by=by or self.checker,
+            typed_total=run.total_minor,
+            content_hash=bytes(run.content_hash or b""),
+            at=at or self.at,
+            seen=SEEN,
+        )
 
     def approved(self) -> PayoutRun:
         return self.approve(self.in_review())

@@ -43,9 +43,13 @@ TOTP_SECRET = "JBSWY3DPEHPK3PXP"
 PASSWORD = "a long enough phrase"
 SE, GENERAL, GENERAL_SE = 0.0625, [3.0, 2.0, 1.0], 0.1
 AUDIT: dict[str, Any] = {
-    "passed": True, "lds_low": 0.31, "weight_ppb": 577_777_777, "coalitions": 16, "seed": 0,
+    "passed": True,
+    "lds_low": 0.31,
+    "weight_ppb": 577_777_777,
+    "coalitions": 16,
+    "seed": 0,
     "own_generations": {"specific": {"lds": 0.44, "low": 0.31, "high": 0.56}, "pro_rata": {"lds": -0.01}},
-}  # fmt: skip
+}
 AUTHORS = (
     ("Abraham Lincoln", ("First Annual Message", "Second Annual Message", "Fourth Annual Message")),
     ("Ulysses S. Grant", ("Annual Message 1869", "Annual Message 1870")),
@@ -87,9 +91,14 @@ class Programme:
         return client
 
     def generate(
-        self, n: int, *, first: datetime = datetime(2026, 10, 2, 8, tzinfo=UTC), every: timedelta = timedelta(hours=3),
-        version: int = 0, gross: tuple[str, str] | None = None,
-    ) -> list[Generation]:  # fmt: skip
+        self,
+        n: int,
+        *,
+        first: datetime = datetime(2026, 10, 2, 8, tzinfo=UTC),
+        every: timedelta = timedelta(hours=3),
+        version: int = 0,
+        gross: tuple[str, str] | None = None,
+    ) -> list[Generation]:
         """Report generations through the operation that the API calls."""
         rows = [
             {
@@ -110,9 +119,14 @@ class Programme:
         return found
 
     def attribute(
-        self, generations: Sequence[Generation], *, scores: Sequence[float] | None = None, revision: int = 1,
-        weight_ppb: int | None = None, as_one: Sequence[int] = (),
-    ) -> list[Attribution]:  # fmt: skip
+        self,
+        generations: Sequence[Generation],
+        *,
+        scores: Sequence[float] | None = None,
+        revision: int = 1,
+        weight_ppb: int | None = None,
+        as_one: Sequence[int] = (),
+    ) -> list[Attribution]:
         """Store the results of an attribution worker: scores, their errors, the shares made of them, and the evidence.
 
         `as_one`: the places of authors with linked accounts.
@@ -131,19 +145,33 @@ class Programme:
         return rows
 
     def _attribution(
-        self, generation: Generation, index: AttributionIndex, holders: Sequence[Holder], scores: Sequence[float],
-        revision: int, weight_ppb: int | None, groups: Sequence[Group],
-    ) -> Attribution:  # fmt: skip
+        self,
+        generation: Generation,
+        index: AttributionIndex,
+        holders: Sequence[Holder],
+        scores: Sequence[float],
+        revision: int,
+        weight_ppb: int | None,
+        groups: Sequence[Group],
+    ) -> Attribution:
         ids = [holder.pk for holder in holders]
         se, general, general_se = [SE] * len(ids), GENERAL[: len(ids)], [GENERAL_SE] * len(ids)
         specific = apportion_scores(
-            holder_ids=ids, scores=scores, standard_errors=se, noise_z=2.0, key=str(generation.pk),
+            holder_ids=ids,
+            scores=scores,
+            standard_errors=se,
+            noise_z=2.0,
+            key=str(generation.pk),
             groups=[group.specific for group in groups],
-        )  # fmt: skip
+        )
         taught = apportion_scores(
-            holder_ids=ids, scores=general, standard_errors=general_se, noise_z=2.0, key=general_key(index),
+            holder_ids=ids,
+            scores=general,
+            standard_errors=general_se,
+            noise_z=2.0,
+            key=general_key(index),
             groups=[group.general for group in groups],
-        )  # fmt: skip
+        )
         evidence = {
             str(holder.pk): [[work.pk, round(score / (place + 1), 9)] for place, work in enumerate(works)]
             for holder, works, score, ppb in zip(holders, self.works, scores, specific.ppb, strict=True)
@@ -185,9 +213,14 @@ class Programme:
         """A payout that is paid, refused or still in transit; returns its reserve entry and its key."""
         key = f"payout-{next(_numbers)}"
         entry = payouts.reserve_payout(
-            contributor_id=self.contributors[place].pk, currency="USD", gross=gross, tax=tax, rail="stripe",
-            attempt_key=key, at=at,
-        )  # fmt: skip
+            contributor_id=self.contributors[place].pk,
+            currency="USD",
+            gross=gross,
+            tax=tax,
+            rail="stripe",
+            attempt_key=key,
+            at=at,
+        )
         if ends == "paid":
             payouts.succeed_payout(reserve_entry=entry, attempt_key=key, currency="USD", net=gross - tax, at=at)
         elif ends == "refused":
@@ -212,9 +245,11 @@ class Programme:
 def _group(holders: Sequence[Holder], scores: Sequence[float], places: Sequence[int]) -> Group:
     return Group(
         holder_ids=tuple(holders[place].pk for place in places),
-        score=sum(scores[place] for place in places), se=SE,
-        general_score=sum(GENERAL[place] for place in places), general_se=GENERAL_SE,
-    )  # fmt: skip
+        score=sum(scores[place] for place in places),
+        se=SE,
+        general_score=sum(GENERAL[place] for place in places),
+        general_se=GENERAL_SE,
+    )
 
 
 def build_programme(directory: Path, *, seed: int = 7, price: int = 50_000_000) -> Programme:
@@ -230,9 +265,13 @@ def build_programme(directory: Path, *, seed: int = 7, price: int = 50_000_000) 
         )
         works.append(register_works(dataset=dataset, works=_new_works(name, titles, drawn), at=REGISTERED))
         consents.grant_consent(
-            contributor=contributor, scope="train_generative", valid_from=REGISTERED, by=user, source="portal",
+            contributor=contributor,
+            scope="train_generative",
+            valid_from=REGISTERED,
+            by=user,
+            source="portal",
             at=REGISTERED,
-        )  # fmt: skip
+        )
         members.append(user)
         contributors.append(contributor)
     staff = {
@@ -276,9 +315,15 @@ def _version(service: ModelService, name: str, directory: Path, works: Sequence[
     files.mkdir()
     (files / "weights").write_text(name)
     version = model_versions.register_model_version(
-        service=service, name=name, adapter="causal_lm", factory="demo", config={}, directory=files,
-        trained_at=TRAINED, at=ISSUED,
-    )  # fmt: skip
+        service=service,
+        name=name,
+        adapter="causal_lm",
+        factory="demo",
+        config={},
+        directory=files,
+        trained_at=TRAINED,
+        at=ISSUED,
+    )
     items = [model_versions.NewItem(work.pk, place, 0, 64) for place, work in enumerate(works)]
     model_versions.register_manifest(model_version=version, items=items, at=ISSUED)
     version.refresh_from_db()

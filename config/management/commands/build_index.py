@@ -27,9 +27,14 @@ class Command(BaseCommand):
         )
         parser.add_argument("--attributor", choices=sorted(READ_BY), default="midpoint", help="what makes the scores")
         parser.add_argument(
-            "--set", dest="fields", nargs="+", metavar="FIELD=VALUE", default=[], action="extend",
+            "--set",
+            dest="fields",
+            nargs="+",
+            metavar="FIELD=VALUE",
+            default=[],
+            action="extend",
             help="other fields of the configuration, as damping=0.1 nodes=3 lexical_weight=0.3 noise_z=2",
-        )  # fmt: skip
+        )
         parser.add_argument(
             "--device", help="computes gradients: cpu, cuda or cuda:N (default: ATTRIBUTION_DEVICE, as for workers)"
         )
@@ -49,9 +54,13 @@ class Command(BaseCommand):
 
             with joined() as ranks:
                 index = indexes.build_index(
-                    model_version=version, config=config, at=timezone.now(), progress=self._show, ranks=ranks,
+                    model_version=version,
+                    config=config,
+                    at=timezone.now(),
+                    progress=self._show,
+                    ranks=ranks,
                     device=options["device"],
-                )  # fmt: skip
+                )
                 if ranks.rank:
                     return
         except (manifest_items.UnableToBuild, indexes.UnableToLoadModel) as reason:

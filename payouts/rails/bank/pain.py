@@ -49,8 +49,13 @@ def pain_001(
     initiation = ElementTree.SubElement(root, "CstmrCdtTrfInitn")
     total = str(sum((order.amount for order in orders), Decimal(0)))
     header = _under(initiation, "GrpHdr")
-    _texts(header, MsgId=message_id, CreDtTm=f"{made_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S}Z",
-           NbOfTxs=str(len(orders)), CtrlSum=total)  # fmt: skip
+    _texts(
+        header,
+        MsgId=message_id,
+        CreDtTm=f"{made_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S}Z",
+        NbOfTxs=str(len(orders)),
+        CtrlSum=total,
+    )
     _texts(_under(header, "InitgPty"), Nm=latin(debtor.name, 140))
     block = _under(initiation, "PmtInf")
     _texts(block, PmtInfId=message_id, PmtMtd="TRF", BtchBookg="false", NbOfTxs=str(len(orders)), CtrlSum=total)

@@ -54,11 +54,14 @@ def transfer_request(
     return TransferRequest(
         _form(
             {
-                "amount": amount_minor, "currency": currency.lower(), "destination": destination,
-                "transfer_group": transfer_group, "metadata": dict(metadata),
+                "amount": amount_minor,
+                "currency": currency.lower(),
+                "destination": destination,
+                "transfer_group": transfer_group,
+                "metadata": dict(metadata),
             }
         )
-    )  # fmt: skip
+    )
 
 
 def reversal_request(*, amount_minor: int, metadata: Mapping[str, str]) -> TransferRequest:
@@ -236,13 +239,15 @@ def create_topup(*, amount_minor: int, currency: str, description: str, idempote
             writer()
             .v1.topups.create(
                 {
-                    "amount": amount_minor, "currency": currency.lower(), "description": description,
+                    "amount": amount_minor,
+                    "currency": currency.lower(),
+                    "description": description,
                     "metadata": {"topup": idempotency_key},
                 },
                 {"idempotency_key": idempotency_key},
             )
             .to_dict()
-        )  # fmt: skip
+        )
     return _topped_up(raw)
 
 
@@ -307,10 +312,12 @@ def account_link(account_id: str, *, refresh_url: str, return_url: str) -> str:
     with our_errors("write"):
         link = writer().v1.account_links.create(
             {
-                "account": account_id, "type": "account_onboarding",
-                "refresh_url": refresh_url, "return_url": return_url,
+                "account": account_id,
+                "type": "account_onboarding",
+                "refresh_url": refresh_url,
+                "return_url": return_url,
             }
-        )  # fmt: skip
+        )
         return str(link.url)
 
 

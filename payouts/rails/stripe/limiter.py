@@ -122,12 +122,20 @@ def take(bucket: Limit, *, wait_seconds_max: float = 20.0) -> None:
         asked = time.monotonic()
         left = max(give_up - asked, 0.0)
         try:
-            wait = float(
-                _client().eval(
-                    _TAKE, 1, _key(bucket.name),
-                    str(bucket.per_second), str(BURST), str(int(left * 1e6)), str(RECOVERY_PER_SECOND),
+            wait = (
+                float(
+                    _client().eval(
+                        _TAKE,
+                        1,
+                        _key(bucket.name),
+                        str(bucket.per_second),
+                        str(BURST),
+                        str(int(left * 1e6)),
+                        str(RECOVERY_PER_SECOND),
+                    )
                 )
-            ) / 1e6  # fmt: skip
+                / 1e6
+            )
         except redis.RedisError as error:
             raise UnableToTakeSlot(f"The limiter did not answer: {error}") from error
         if wait < 0:

@@ -157,9 +157,12 @@ def payee_without_account(world: World) -> None:
 
 def plan_proposed(world: World) -> None:
     plans.propose_plan(
-        by=books(world).staff[0], currency="EUR", effective_from=world.at + timedelta(days=3), at=world.at,
+        by=books(world).staff[0],
+        currency="EUR",
+        effective_from=world.at + timedelta(days=3),
+        at=world.at,
         terms=ledger_world.TERMS,
-    )  # fmt: skip
+    )
 
 
 def pool_proposed(world: World) -> None:
@@ -175,17 +178,25 @@ def _this_month(world: World) -> Period:
 def terms_proposed(world: World) -> None:
     its = books(world)
     contracts.propose_terms(
-        contract=agreed.contract(its, "first-book"), effective_from=_this_month(world).ends, by=its.staff[0],
-        at=world.at, terms={},
-    )  # fmt: skip
+        contract=agreed.contract(its, "first-book"),
+        effective_from=_this_month(world).ends,
+        by=its.staff[0],
+        at=world.at,
+        terms={},
+    )
 
 
 def advance_proposed(world: World) -> None:
     its = books(world)
     advances.propose_advance(
-        contract=agreed.contract(its, "first-book"), amount=ledger_world.CENT, currency="USD", reason="agreed",
-        reference="clause 4", by=its.staff[0], at=world.at,
-    )  # fmt: skip
+        contract=agreed.contract(its, "first-book"),
+        amount=ledger_world.CENT,
+        currency="USD",
+        reason="agreed",
+        reference="clause 4",
+        by=its.staff[0],
+        at=world.at,
+    )
 
 
 def cancellation_proposed(world: World) -> None:
@@ -199,16 +210,23 @@ def manual_entry_proposed(world: World) -> None:
     its = books(world)
     owed = AccountKey("contributor_payable", "USD", f"contributor:{its.contributors[0].pk}")
     manual.propose_manual_entry(
-        lines=[(AccountKey("programme_cost", "USD"), -5), (owed, 5)], reason="a letter", reference="letter 1",
-        by=its.staff[0], at=world.at,
-    )  # fmt: skip
+        lines=[(AccountKey("programme_cost", "USD"), -5), (owed, 5)],
+        reason="a letter",
+        reference="letter 1",
+        by=its.staff[0],
+        at=world.at,
+    )
 
 
 def transaction_proposed(world: World) -> None:
     verb_proposals.propose_verb(
-        verb="capital", reference="founding", currency="USD", amount=5 * ledger_world.CENT, by=books(world).staff[0],
+        verb="capital",
+        reference="founding",
+        currency="USD",
+        amount=5 * ledger_world.CENT,
+        by=books(world).staff[0],
         at=world.at,
-    )  # fmt: skip
+    )
 
 
 def claim_transaction_proposed(world: World) -> None:
@@ -244,9 +262,12 @@ def receipt_disputed(world: World) -> None:
     its.attribute(made)
     its.accrue_all()
     ledger_disputes.dispute_receipt(
-        contributor=its.contributors[0], generation_id=made[0].pk, words="It is not mine.", by=its.users[0],
+        contributor=its.contributors[0],
+        generation_id=made[0].pk,
+        words="It is not mine.",
+        by=its.users[0],
         at=world.at,
-    )  # fmt: skip
+    )
 
 
 def share_contested(world: World) -> None:
@@ -301,9 +322,13 @@ def build_failed(world: World) -> None:
 
 def evaluation_lacking(world: World) -> None:
     AttributionIndex.objects.create(
-        model_version=books(world).index.model_version, config_sha256=b"b" * 32, sha256=b"s" * 32, state="built",
-        audit_error="The model does not load.", created_at=world.at,
-    )  # fmt: skip
+        model_version=books(world).index.model_version,
+        config_sha256=b"b" * 32,
+        sha256=b"s" * 32,
+        state="built",
+        audit_error="The model does not load.",
+        created_at=world.at,
+    )
 
 
 MAKE: dict[str, Callable[[World], None]] = {
@@ -440,12 +465,18 @@ def test_who_decides_a_proposal_of_the_ledger_is_who_the_operation_lets_decide()
     from ledger.operations import contests
 
     allowed = {
-        "plan_proposed": plans.ADOPTERS, "pool_proposed": pools.DECLARERS, "terms_proposed": contracts.ADOPTERS,
-        "advance_proposed": advances.GRANTERS, "cancellation_proposed": advances.GRANTERS,
-        "manual_entry_proposed": manual.POSTERS, "void_proposed": corrections.CONFIRMERS,
-        "restatement_proposed": corrections.CONFIRMERS, "withholding_proposed": taxes.ADOPTERS,
-        "receipt_disputed": ledger_disputes.ANSWERERS, "share_contested": contests.DECIDERS,
-    }  # fmt: skip
+        "plan_proposed": plans.ADOPTERS,
+        "pool_proposed": pools.DECLARERS,
+        "terms_proposed": contracts.ADOPTERS,
+        "advance_proposed": advances.GRANTERS,
+        "cancellation_proposed": advances.GRANTERS,
+        "manual_entry_proposed": manual.POSTERS,
+        "void_proposed": corrections.CONFIRMERS,
+        "restatement_proposed": corrections.CONFIRMERS,
+        "withholding_proposed": taxes.ADOPTERS,
+        "receipt_disputed": ledger_disputes.ANSWERERS,
+        "share_contested": contests.DECIDERS,
+    }
     assert {name: attention.BY_NAME[name].roles for name in allowed} == allowed
     for verb in verbs.VERBS.values():
         name = "claim_transaction_proposed" if verb.key in CLAIM_VERBS else "transaction_proposed"

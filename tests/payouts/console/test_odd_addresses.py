@@ -50,10 +50,12 @@ def addresses(prefix: str) -> list[str]:
         ("build", {"currency": "USD", "cut_off": "0001-01-01"}),
         ("threshold", {"minimum_minor": ","}),
         ("threshold", {"minimum_minor": "USD"}),
-        ("propose_policy", {"minimum_minor": ",", "maturity_days": 1, "bank_change_days": 1, "probation_days": 0,
-                            "reason": "x"}),
+        (
+            "propose_policy",
+            {"minimum_minor": ",", "maturity_days": 1, "bank_change_days": 1, "probation_days": 0, "reason": "x"},
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_odd_entry_is_refused_on_its_page(world: World, log_in: LogIn, name: str, sent: dict[str, object]) -> None:
     world.contributor(5000)
     world.contributor(6000)

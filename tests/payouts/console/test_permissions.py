@@ -32,8 +32,10 @@ READABLE = {
 
 
 SOMETHING: dict[type, Callable[[], object]] = {
-    UUIDConverter: uuid.uuid4, IntConverter: lambda: 0, StringConverter: lambda: "USD",
-}  # fmt: skip
+    UUIDConverter: uuid.uuid4,
+    IntConverter: lambda: 0,
+    StringConverter: lambda: "USD",
+}
 
 
 def every_address() -> list[tuple[str, str]]:

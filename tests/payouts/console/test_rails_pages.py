@@ -117,13 +117,22 @@ def test_a_bank_transfer_goes_from_the_draft_to_the_remittance_through_the_pages
 def test_a_report_that_is_no_table_is_refused_with_the_line_and_what_is_wrong(world: World, log_in: LogIn) -> None:
     payee(world)
     run = executing(world)
-    good = {"end_to_end_id": only(run).public_id.hex, "amount": "70.00", "currency": "USD", "outcome": "executed",
-            "booked_on": "2026-11-20", "reference": "B1", "reason": ""}  # fmt: skip
+    good = {
+        "end_to_end_id": only(run).public_id.hex,
+        "amount": "70.00",
+        "currency": "USD",
+        "outcome": "executed",
+        "booked_on": "2026-11-20",
+        "reference": "B1",
+        "reason": "",
+    }
     client = log_in(world.checker)
     for change, told in (
-        ({"amount": "seventy"}, "Line 2: the amount “USD seventy”"), ({"booked_on": "20.11.2026"}, "is no date"),
-        ({"outcome": "done"}, "not “done”"), ({"currency": "XXX"}, "keeps no currency"),
-    ):  # fmt: skip
+        ({"amount": "seventy"}, "Line 2: the amount “USD seventy”"),
+        ({"booked_on": "20.11.2026"}, "is no date"),
+        ({"outcome": "done"}, "not “done”"),
+        ({"currency": "XXX"}, "keeps no currency"),
+    ):
         response = upload(client, run, [good | change])
         assert response.status_code == 422
         assert told in words_of(response)
@@ -295,9 +304,15 @@ def test_a_policy_is_proposed_and_adopted_on_pages(world: World, log_in: LogIn) 
     world.contributor(1000)
     maker, checker = log_in(world.maker), log_in(world.checker)
     form = {
-        "minimum_minor": "25.00", "maturity_days": "30", "second_approval_minor": "", "approval_limit_minor": "10,000",
-        "daily_approval_minor": "", "bank_change_days": "3", "probation_days": "0", "reason": "fees",
-    }  # fmt: skip
+        "minimum_minor": "25.00",
+        "maturity_days": "30",
+        "second_approval_minor": "",
+        "approval_limit_minor": "10,000",
+        "daily_approval_minor": "",
+        "bank_change_days": "3",
+        "probation_days": "0",
+        "reason": "fees",
+    }
     maker.post(reverse("payouts:propose_policy", args=["USD"]), form)
     decide = reverse("payouts:decide_policy", args=[PolicyProposal.objects.get().public_id])
     assert maker.post(decide, {"decision": "adopt"}).status_code == 422

@@ -21,9 +21,15 @@ PAGE = "payouts:reconciliation"
 def difference(world: World) -> Difference:
     world.contributor(1234)
     return Difference.objects.create(
-        type="fee", currency="USD", subject="txn_1", expected="USD 0.00", found="USD 0.25", run=world.approved(),
-        words="Stripe kept a fee of USD 0.25 that the ledger does not have.", found_at=world.at,
-    )  # fmt: skip
+        type="fee",
+        currency="USD",
+        subject="txn_1",
+        expected="USD 0.00",
+        found="USD 0.25",
+        run=world.approved(),
+        words="Stripe kept a fee of USD 0.25 that the ledger does not have.",
+        found_at=world.at,
+    )
 
 
 def sign_off(difference: Difference) -> str:
@@ -139,10 +145,17 @@ def test_a_line_changed_behind_the_applications_back_is_found(world: World, log_
 def test_the_inbox_counts_what_stripe_told_us(world: World, log_in: LogIn) -> None:
     for number, state in enumerate(("received", "received", "dead")):
         WebhookEvent.objects.create(
-            endpoint="connect", event_id=f"evt_{number}", type="payout.paid", object_id=f"po_{number}",
-            created=world.at, received_at=world.at, livemode=False, payload="{}", state=state,
+            endpoint="connect",
+            event_id=f"evt_{number}",
+            type="payout.paid",
+            object_id=f"po_{number}",
+            created=world.at,
+            received_at=world.at,
+            livemode=False,
+            payload="{}",
+            state=state,
             error="Nothing here knows po_2." if state == "dead" else "",
-        )  # fmt: skip
+        )
     client = log_in(world.checker)
     page = words_of(client.get(reverse(PAGE)))
     assert "Received 2 on the connect endpoint" in page

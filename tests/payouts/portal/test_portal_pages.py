@@ -31,10 +31,14 @@ HOME, PAYOUTS = "payouts:home", "payouts:payouts"
 def accrue(world: World, contributor: Contributor, units: int) -> None:
     """Something earned in a month that is not closed."""
     journal.post(
-        kind="close_guarantee", idem_key=f"accrued:{contributor.pk}", effective=world.at.date(),
-        lines=[(AccountKey("programme_cost", "USD"), -units),
-               (AccountKey("contributor_accrued", "USD", f"contributor:{contributor.pk}"), units)],
-    )  # fmt: skip
+        kind="close_guarantee",
+        idem_key=f"accrued:{contributor.pk}",
+        effective=world.at.date(),
+        lines=[
+            (AccountKey("programme_cost", "USD"), -units),
+            (AccountKey("contributor_accrued", "USD", f"contributor:{contributor.pk}"), units),
+        ],
+    )
 
 
 def account_of(contributor: Contributor) -> PayoutAccount:
@@ -58,9 +62,12 @@ def test_the_five_numbers_are_the_ledgers_and_add_up(paying: World, log_in: LogI
     page = words_of(log_in(member_of(contributor)).get(reverse(HOME)))
     [balances] = balances_of(contributor.pk)
     assert tiles(page) == {
-        "Pending": "USD 0.004991203", "Payable": "USD 7.000000123", "Held": "USD 0.00", "In transit": "USD 0.00",
+        "Pending": "USD 0.004991203",
+        "Payable": "USD 7.000000123",
+        "Held": "USD 0.00",
+        "In transit": "USD 0.00",
         "Paid so far": "USD 12.34",
-    }  # fmt: skip
+    }
     assert tiles(page)["Paid so far"] == amount_text(balances.paid, "USD")
     assert f"= {amount_text(balances.earned, 'USD')}, all that you have earned." in page
     assert balances.earned == 4_991_203 + from_minor(700, "USD") + 123 + from_minor(1234, "USD")

@@ -22,9 +22,15 @@ def address(contributor: Contributor) -> str:
 def said(world: World, **changes: Any) -> dict[str, str]:
     today = world.at.date().isoformat()
     return {
-        "form": "w9", "country": "US", "number": "123-45-6789", "signed_on": today, "received_on": today,
-        "valid_until": "", "withholding_percent": "0", **changes,
-    }  # fmt: skip
+        "form": "w9",
+        "country": "US",
+        "number": "123-45-6789",
+        "signed_on": today,
+        "received_on": today,
+        "valid_until": "",
+        "withholding_percent": "0",
+        **changes,
+    }
 
 
 @pytest.fixture

@@ -26,9 +26,15 @@ USD, JPY, KWD, POINTS = Kept("USD", 9, 2), Kept("JPY", 7, 0), Kept("KWD", 9, 3),
 
 @pytest.mark.parametrize(
     ("minor", "currency", "text"),
-    [(125_005, USD, "USD 1,250.05"), (-234, USD, "USD −2.34"), (0, USD, "USD 0.00"), (1_250, JPY, "JPY 1,250"),
-     (1_250, KWD, "KWD 1.250"), (7, POINTS, "PTS 7")],
-)  # fmt: skip
+    [
+        (125_005, USD, "USD 1,250.05"),
+        (-234, USD, "USD −2.34"),
+        (0, USD, "USD 0.00"),
+        (1_250, JPY, "JPY 1,250"),
+        (1_250, KWD, "KWD 1.250"),
+        (7, POINTS, "PTS 7"),
+    ],
+)
 def test_minor_units_are_written_with_the_code_first(minor: int, currency: Kept, text: str) -> None:
     assert amounts.text_of_minor(minor, currency) == text
 
@@ -61,8 +67,11 @@ def test_a_payable_amount_is_cut_towards_zero(units: int) -> None:
 def test_a_percentage_is_exact_short_or_an_interval() -> None:
     assert "14.31" in percent.html(143_100_000)
     assert [percent.text(ppb) for ppb in (200_000_000, 125_000_000, 333_333_333, 0)] == [
-        "20 %", "12.5 %", "33.3333333 %", "0 %",
-    ]  # fmt: skip
+        "20 %",
+        "12.5 %",
+        "33.3333333 %",
+        "0 %",
+    ]
     assert percent.short(143_100_000) == "14.3 %"
     assert "14.30 % ± 4.12" in percent.interval_html(143_000_000, 21_000_000)
 

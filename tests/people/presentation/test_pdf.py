@@ -138,11 +138,18 @@ def test_a_mixed_line_keeps_its_own_direction() -> None:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("𝄞 Clef", "[U+1D11E] Clef"), ("Ada\u202eLovelace", "Ada[U+202E]Lovelace"), ("\u3164", "[U+3164]"),
-        ("a\u200bb", "a[U+200B]b"), ("a\tb", "a[U+0009]b"), ("\ue000", "[U+E000]"), ("a\ud800b", "a[U+D800]b"),
-        ("ᏣᎳᎩ", "[U+13E3][U+13B3][U+13A9]"), ("soft\u00adhyphen", "soft[U+00AD]hyphen"), ("e\u0301", "é"),
+        ("𝄞 Clef", "[U+1D11E] Clef"),
+        ("Ada\u202eLovelace", "Ada[U+202E]Lovelace"),
+        ("\u3164", "[U+3164]"),
+        ("a\u200bb", "a[U+200B]b"),
+        ("a\tb", "a[U+0009]b"),
+        ("\ue000", "[U+E000]"),
+        ("a\ud800b", "a[U+D800]b"),
+        ("ᏣᎳᎩ", "[U+13E3][U+13B3][U+13A9]"),
+        ("soft\u00adhyphen", "soft[U+00AD]hyphen"),
+        ("e\u0301", "é"),
     ],
-)  # fmt: skip
+)
 def test_a_character_without_a_glyph_is_shown_by_its_code(name: str, shown: str) -> None:
     assert glyphs.drawable(name) == shown
     data = pdf(a_paper(name))
