@@ -7,16 +7,16 @@ currency.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from attribution.models import Generation
+import orjson
+
 from influence.features import read_features
 
 EXTERNAL_ID_CHARACTERS_MAX = 200
@@ -34,7 +34,7 @@ _AMOUNT = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,9})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class UnableToAccept(Exception):
@@ -61,7 +61,8 @@ class Candidate:
 
     external_id: str
     model_version: str
-    occurred_at: datetime
+    # In UTC, as ISO 8601.
+    moment: str
     prompt: str
     output: str
     token_ids: list[int] | None
@@ -71,7 +72,6 @@ class Candidate:
     parts: dict[str, str]
     digest: bytes
     refusal: UnableToAccept | None = None
-    row: Generation | None = field(default=None)
 
 
 def read_candidate(generation: Any, *, at: datetime) -> Candidate:
@@ -92,6 +92,7 @@ def read_candidate(generation: Any, *, at: datetime) -> Candidate:
     output_body = _object(body["output"], "output", required=("text",), optional=("token_ids",))
     output = _text(output_body["text"], "output.text", OUTPUT_BYTES_MAX)
     token_ids = _token_ids(output_body.get("token_ids"))
+    moment = occurred_at.isoformat()
     features = _features(body.get("features"))
     gross, currency = _gross(body.get("gross"))
     told: list[Any] = [output, token_ids]
@@ -99,7 +100,7 @@ def read_candidate(generation: Any, *, at: datetime) -> Candidate:
         told += [str(features.index), hashlib.sha256(features.values).hexdigest()]
     parts = {
         "model_version": _digest(model_version),
-        "occurred_at": _digest(occurred_at.isoformat()),
+        "occurred_at": _digest(moment),
         "prompt": _digest(prompt),
         # Reported features belong to their output. An output without features keeps the digest it always had.
         "output": _digest(told),
@@ -108,7 +109,7 @@ def read_candidate(generation: Any, *, at: datetime) -> Candidate:
     return Candidate(
         external_id=external_id,
         model_version=model_version,
-        occurred_at=occurred_at,
+        moment=moment,
         prompt=prompt,
         output=output,
         token_ids=token_ids,
@@ -150,8 +151,11 @@ def _object(value: Any, name: str, *, required: Sequence[str], optional: Sequenc
 
 
 def is_external_id(value: str) -> bool:
-    fits = 1 <= len(value) <= EXTERNAL_ID_CHARACTERS_MAX
-    return fits and not _CONTROL.search(value) and not _UNSTORABLE.search(value)
+    if not 1 <= len(value) <= EXTERNAL_ID_CHARACTERS_MAX:
+        return False
+    # Nearly every id is plain ASCII, and known to be good without the slower patterns.
+    is_plain = value.isascii() and value.isprintable()
+    return is_plain or not (_CONTROL.search(value) or _SURROGATE.search(value))
 
 
 def _text(value: Any, name: str, bytes_max: int) -> str:
@@ -159,9 +163,13 @@ def _text(value: Any, name: str, bytes_max: int) -> str:
         raise _invalid(name, "must be a string.")
     if len(value) > bytes_max:
         raise _too_long(name, bytes_max)
-    if _UNSTORABLE.search(value):
+    try:
+        n_bytes = len(value) if value.isascii() else len(value.encode())
+    except UnicodeEncodeError:
+        n_bytes = None
+    if n_bytes is None or "\x00" in value:
         raise UnableToAccept("malformed-text", f"{name} holds a NUL or half a surrogate pair.", field=name)
-    if len(value.encode()) > bytes_max:
+    if n_bytes > bytes_max:
         raise _too_long(name, bytes_max)
     return value
 
@@ -234,4 +242,4 @@ def _gross(value: Any) -> tuple[int | None, str]:
 
 def _digest(part: Any) -> str:
     """Digest a part. 128 bits are enough to name a difference; the full digest over all parts decides on equality."""
-    return hashlib.sha256(json.dumps(part).encode()).hexdigest()[:32]
+    return hashlib.sha256(orjson.dumps(part)).hexdigest()[:32]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,8 @@ from attribution.operations.candidates import (
     is_external_id,
     read_candidate,
 )
+from attribution.operations.generations import insert_generations
+from people.models import uuid7
 
 BATCH_MAX = 1_000
 
@@ -58,11 +61,23 @@ def report_generations(
     read = [_read_or_refuse(generation, at=at) for generation in generations]
     candidates = [candidate for candidate in read if isinstance(candidate, Candidate)]
     with transaction.atomic():
-        _name_model_versions(service, candidates, may_push_features=may_push_features, at=at)
-        _store(candidates)
-        stored = _stored(service, candidates)
-    answered: set[str] = set()
-    return [_answer(item, stored, answered) if isinstance(item, Candidate) else item for item in read]
+        rows = _rows(service, candidates, may_push_features=may_push_features, at=at)
+        made = insert_generations([row for _, row in rows.values()])
+        stored = _stored(service, {candidate.external_id for candidate in candidates} - made.keys())
+    for external_id, pk in made.items():
+        candidate, _ = rows[external_id]
+        stored[external_id] = Stored(pk, candidate.digest, candidate.parts, new=True)
+    return [_answer(item, stored) if isinstance(item, Candidate) else item for item in read]
+
+
+@dataclass(slots=True)
+class Stored:
+    """The stored report of an external id, as far as an answer needs it. `new`: by this call, and not yet answered."""
+
+    pk: uuid.UUID
+    digest: bytes
+    parts: Mapping[str, str]
+    new: bool = False
 
 
 def _read_or_refuse(generation: Any, *, at: datetime) -> Candidate | ReportResult:
@@ -74,28 +89,28 @@ def _read_or_refuse(generation: Any, *, at: datetime) -> Candidate | ReportResul
         return ReportResult(external_id if known else None, refusal.status, refusal=refusal)
 
 
-def _answer(candidate: Candidate, stored: Mapping[str, Generation], answered: set[str]) -> ReportResult:
+def _answer(candidate: Candidate, stored: Mapping[str, Stored]) -> ReportResult:
     external_id = candidate.external_id
-    row = stored.get(external_id)
-    if row is None:
+    found = stored.get(external_id)
+    if found is None:
         assert candidate.refusal is not None, "A generation without a refusal is stored."
         return ReportResult(external_id, candidate.refusal.status, refusal=candidate.refusal)
-    if bytes(row.request_sha256) != candidate.digest:
-        differs = [part for part in PARTS if row.request_parts.get(part) != candidate.parts[part]]
+    if found.digest != candidate.digest:
+        differs = [part for part in PARTS if found.parts.get(part) != candidate.parts[part]]
         refusal = UnableToAccept(
             "body-differs", "This external id was reported before with another body.", status=409, differs=differs
         )
         return ReportResult(external_id, 409, refusal=refusal)
-    is_new = candidate.row is not None and candidate.row.pk == row.pk and external_id not in answered
-    answered.add(external_id)
-    return ReportResult(external_id, 201 if is_new else 200, str(row.pk))
+    status = 201 if found.new else 200
+    found.new = False
+    return ReportResult(external_id, status, str(found.pk))
 
 
 # --- storing --------------------------------------------------------------------------------------------------------
-def _name_model_versions(
+def _rows(
     service: ModelService, candidates: Sequence[Candidate], *, may_push_features: bool, at: datetime
-) -> None:
-    """Give each candidate its row to be, or the refusal that its model version calls for."""
+) -> dict[str, tuple[Candidate, dict[str, Any]]]:
+    """Give each candidate the refusal that its model version calls for; return the rows of the others, once an id."""
     names = {candidate.model_version for candidate in candidates}
     # Another service's model versions are as unknown as one that does not exist. With each comes the index that takes
     # features, in the same query: of those that serve there is one at most.
@@ -109,17 +124,20 @@ def _name_model_versions(
     versions = {version.name: version for version in found}
     refusals = {name: _refusal_of(versions.get(name), name) for name in names}
     pushed = {version.name: _index_of(version) for version in found}
-    first: set[str] = set()
+    received_at = at.isoformat()
+    rows: dict[str, tuple[Candidate, dict[str, Any]]] = {}
     for candidate in candidates:
         candidate.refusal = candidate.refusal or refusals[candidate.model_version]
         if candidate.refusal is not None:
             continue
-        version = versions[candidate.model_version]
         index = pushed[candidate.model_version]
         candidate.refusal = _refusal_of_features(candidate.features, index, is_allowed=may_push_features)
-        if candidate.refusal is None and candidate.external_id not in first:
-            first.add(candidate.external_id)
-            candidate.row = _row(candidate, service, version, index, at=at)
+        if candidate.refusal is None and candidate.external_id not in rows:
+            row = _row(candidate, index)
+            row["service_id"], row["model_version_id"] = service.pk, versions[candidate.model_version].pk
+            row["received_at"] = received_at
+            rows[candidate.external_id] = candidate, row
+    return rows
 
 
 def _index_of(version: Any) -> AttributionIndex | None:
@@ -164,41 +182,31 @@ def _refusal_of(version: ModelVersion | None, name: str) -> UnableToAccept | Non
     return None
 
 
-def _row(
-    candidate: Candidate,
-    service: ModelService,
-    version: ModelVersion,
-    index: AttributionIndex | None,
-    *,
-    at: datetime,
-) -> Generation:
-    return Generation(
-        service=service,
-        external_id=candidate.external_id,
-        model_version=version,
-        prompt_text=candidate.prompt,
-        output_text=candidate.output,
-        output_sha256=hashlib.sha256(candidate.output.encode()).digest(),
-        token_ids=candidate.token_ids,
-        features=candidate.features.values if candidate.features else None,
-        features_index=index if candidate.features else None,
-        occurred_at=candidate.occurred_at,
-        received_at=at,
-        gross=candidate.gross,
-        currency=candidate.currency,
-        request_sha256=candidate.digest,
-        request_parts=candidate.parts,
-    )
+def _row(candidate: Candidate, index: AttributionIndex | None) -> dict[str, Any]:
+    """Make the columns that the report itself decides (see insert_generations)."""
+    return {
+        "id": uuid7(),
+        "external_id": candidate.external_id,
+        "prompt_text": candidate.prompt,
+        "output_text": candidate.output,
+        "output_sha256": hashlib.sha256(candidate.output.encode()).hexdigest(),
+        "token_ids": candidate.token_ids,
+        "features": candidate.features.values if candidate.features else None,
+        "features_index_id": index.pk if index and candidate.features else None,
+        "occurred_at": candidate.moment,
+        "gross": candidate.gross,
+        "currency": candidate.currency,
+        "request_sha256": candidate.digest,
+        "request_parts": candidate.parts,
+    }
 
 
-def _store(candidates: Sequence[Candidate]) -> None:
-    rows = [candidate.row for candidate in candidates if candidate.row is not None]
-    # In one order everywhere: two reports of the same ids then wait for each other instead of locking crosswise.
-    rows.sort(key=lambda row: row.external_id)
-    Generation.objects.bulk_create(rows, ignore_conflicts=True)
-
-
-def _stored(service: ModelService, candidates: Sequence[Candidate]) -> dict[str, Generation]:
-    external_ids = {candidate.external_id for candidate in candidates}
+def _stored(service: ModelService, external_ids: set[str]) -> dict[str, Stored]:
+    """Find the reports that were stored before, or by another process a moment ago."""
+    if not external_ids:
+        return {}
     rows = Generation.objects.filter(service=service, external_id__in=external_ids)
-    return {row.external_id: row for row in rows.only("external_id", "request_sha256", "request_parts")}
+    return {
+        external_id: Stored(pk, bytes(digest), parts)
+        for external_id, pk, digest, parts in rows.values_list("external_id", "pk", "request_sha256", "request_parts")
+    }
