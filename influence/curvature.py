@@ -22,7 +22,7 @@ from torch import Tensor
 from influence.adapters import Example
 from influence.bases import Basis, LayerBasis, LayerFactors
 from influence.gradients.devices import on_cpu
-from influence.gradients.layers import TracedLayer
+from influence.gradients.layers import TracedLayer, UnableToTrace
 from influence.gradients.matrices import Gradient, own_product, wide
 from influence.gradients.tracing import Tracer
 
@@ -118,7 +118,16 @@ def squares(
 def factors_of(
     bases: Mapping[str, tuple[Tensor, Tensor]], squared: Mapping[str, Tensor], *, count: int
 ) -> dict[str, LayerFactors]:
-    """Compute each layer's factors. Eigenvalues (O, I) are means over `count` examples, for any number of parts."""
+    """Compute each layer's factors. Eigenvalues (O, I) are means over `count` examples, for any number of parts.
+
+    Raises UnableToTrace, by name, for layers whose gradient is zero for every one of the examples.
+    """
+    unused = sorted(name for name, found in squared.items() if not bool(found.any()))
+    if unused:
+        others = f" (and {len(unused) - 1} more: {', '.join(unused[1:4])})" if unused[1:] else ""
+        raise UnableToTrace(
+            f"Layer {unused[0]!r}{others} takes no part in the utility of any of {count} items: leave it out by name."
+        )
     return {name: LayerFactors(*bases[name], (squared[name] / count).float()) for name in bases}
 
 

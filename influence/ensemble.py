@@ -16,6 +16,7 @@ from torch import Tensor
 from influence import bases, curvature
 from influence.adapters import Example, LoadedModel
 from influence.curvature import Energy
+from influence.gradients import probe as probing
 from influence.gradients import tracing
 from influence.gradients.devices import find_device, on_cpu
 from influence.index.config import IndexConfig
@@ -34,6 +35,28 @@ class Node:
     basis: bases.Basis
     root_weight: float
     tracer: tracing.Tracer
+
+
+def probe(model: LoadedModel, config: IndexConfig, examples: Sequence[Example]) -> None:
+    """Hold the traced gradients of a few examples against plain autograd's, at the last checkpoint.
+
+    Raises UnableToTrace, by the layer's name (influence/gradients/probe.py).
+    """
+    probing.probe(_tracer(model, model.checkpoints[-1], config), examples)
+
+
+def first_not_finite(
+    model: LoadedModel, state: Mapping[str, Tensor], config: IndexConfig, examples: Sequence[Example]
+) -> tuple[int, str] | None:
+    """Find the first example with a gradient that is not finite, and the layer; None where each by itself is finite."""
+    none = torch.zeros(0)
+    with _tracer(model, state, config) as tracer:
+        for place, example in enumerate(examples):
+            traced = tracer.run(lambda adapter, example=example: adapter.utility([example]))  # type: ignore[misc]
+            for name, gradient in traced.items():
+                if not bool(gradient.rotated(none, none).isfinite().all()):
+                    return place, name
+    return None
 
 
 # --- the steps of a fit: each is a function of files that earlier steps left, and leaves tensors by name ------------

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from influence import scorers
 from influence.adapters import Example, LoadedModel, Retrain
 from influence.evaluation.retraining import positions_of, told
+from influence.gradients.states import own_state
 from influence.index.shards import Array
 from influence.scorers import IndexItem
 
@@ -178,8 +179,7 @@ def _noise(present: Sequence[IndexItem], count: int, seed: int) -> list[Example]
 def _trained(retrain: Retrain, examples: Sequence[Example], seed: int, path: Path) -> dict[str, Tensor]:
     if not path.exists():
         torch.manual_seed(seed)
-        state = retrain(examples, seed).module.state_dict()
         draft = path.with_name(f".{path.name}")
-        save_file({name: value.contiguous() for name, value in state.items()}, draft)
+        save_file(own_state(retrain(examples, seed).module), draft)
         draft.replace(path)
     return load_file(path)

@@ -7,7 +7,7 @@ by name. Knows nothing of EK-FAC.
 
 from __future__ import annotations
 
-import math
+import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +69,12 @@ class TracedLayer:
             inputs.append(of_inputs)
             gradients.append(of_outputs)
         return Outer(_joined(inputs), _joined(gradients), self.has_bias, _joined(masks) if masks else None)
+
+    def nothing(self, batch: int, like: Tensor) -> Gradient:
+        """Return the gradient, zero, of a layer that none of these examples uses; of the type and place of `like`."""
+        outputs, inputs = self.weight_matrix(self.parameters()[0]).shape
+        unused = torch.zeros(batch, 1, dtype=torch.bool, device=like.device)
+        return Outer(like.new_zeros(batch, 1, inputs), like.new_zeros(batch, 1, outputs), self.has_bias, unused)
 
     def by_position(self, call: Call) -> tuple[Tensor, Tensor]:
         return positions(call.inputs), positions(call.gradient)
@@ -148,6 +154,11 @@ class Table(TracedLayer):
             gradients = gradients * (ids != layer.padding_idx)[..., None]
         return Lookup(ids, gradients, layer.num_embeddings)
 
+    def nothing(self, batch: int, like: Tensor) -> Gradient:
+        layer: Any = self.modules[0]
+        ids = torch.zeros(batch, 1, dtype=torch.long, device=like.device)
+        return Lookup(ids, like.new_zeros(batch, 1, layer.embedding_dim), layer.num_embeddings)
+
     def weight_matrix(self, weight: Tensor) -> Tensor:
         return weight.T
 
@@ -161,11 +172,10 @@ class Norm(TracedLayer):
     kind = "norm"
 
     def gradient(self, calls: Sequence[Call], real: Tensor | None) -> Gradient:
-        layer: Any = self.modules[0]
-        width = math.prod(layer.normalized_shape)
+        width = self.parameters()[0].numel()
         total = None
         for call in calls:
-            normal = F.layer_norm(call.inputs, layer.normalized_shape, eps=layer.eps)
+            normal = self.normal(call.inputs)
             batch = len(call.inputs)
             gradient = call.gradient.reshape(batch, -1, width)
             parts = [(gradient * normal.reshape(batch, -1, width)).sum(1)]
@@ -175,6 +185,14 @@ class Norm(TracedLayer):
             total = found if total is None else total + found
         assert total is not None
         return Whole(total)
+
+    def normal(self, inputs: Tensor) -> Tensor:
+        """Return the inputs as the layer scales them."""
+        layer: Any = self.modules[0]
+        return F.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
+
+    def nothing(self, batch: int, like: Tensor) -> Gradient:
+        return Whole(like.new_zeros(batch, self.parameters()[0].numel(), 1 + self.has_bias))
 
     def matrix(self, state: Mapping[str, Tensor]) -> Tensor:
         parts = [state[f"{self.name}.{part}"].flatten() for part in ("weight", "bias")[: 1 + self.has_bias]]
@@ -186,18 +204,31 @@ class Norm(TracedLayer):
             state[f"{self.name}.{part}"] = matrix[:, column].reshape(before.shape).to(before.dtype).contiguous()
 
 
+class RootMeanSquareNorm(Norm):
+    """RMSNorm, of torch and of Hugging Face's models: a scale for each feature, and no mean is taken off.
+
+    Gemma's scales by one more than its weight, which has the same gradient.
+    """
+
+    def normal(self, inputs: Tensor) -> Tensor:
+        layer: Any = self.modules[0]
+        eps = getattr(layer, "eps", getattr(layer, "variance_epsilon", None))
+        axes = list(range(-self.parameters()[0].dim(), 0))
+        eps = torch.finfo(inputs.dtype).eps if eps is None else eps
+        return inputs * torch.rsqrt(inputs.square().mean(axes, keepdim=True) + eps)
+
+
 # --- which layers ---------------------------------------------------------------------------------------------------
 def traced_layers(module: nn.Module, left_out: Iterable[str], also: Iterable[str] = ()) -> dict[str, TracedLayer]:
     """Find the layers that learn, by the qualified name of the first module that uses each weight.
 
     Linear and convolutions always, the kinds of OPTIONAL where `also` names them. Layers with frozen parameters beside
     others that learn (the base of a LoRA model) have no part in the training, and are passed over.
+    A name of `left_out` may be a pattern, as "*.lora_A.other".
     Raises UnableToTrace for an unknown name or kind, an unsupported layer, or a module without a layer to trace.
     """
-    left, wanted = set(left_out), set(also)
-    unknown = left - {name for name, _ in module.named_modules()}
-    if unknown:
-        raise UnableToTrace(f"The module has no layer {min(unknown)!r} to leave out.")
+    wanted = set(also)
+    left = _named(left_out, [name for name, _ in module.named_modules(remove_duplicate=False)])
     if wanted - OPTIONAL:
         raise UnableToTrace(f"There is no kind {min(wanted - OPTIONAL)!r} to trace; there is {sorted(OPTIONAL)}.")
     some_learn = any(parameter.requires_grad for parameter in module.parameters())
@@ -227,6 +258,16 @@ def traced_layers(module: nn.Module, left_out: Iterable[str], also: Iterable[str
     if not layers:
         raise UnableToTrace("The module has no layer to trace: no Linear and no convolution that learns.")
     return layers
+
+
+def _named(patterns: Iterable[str], names: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for pattern in sorted(patterns):
+        matched = fnmatch.filter(names, pattern)
+        if not matched:
+            raise UnableToTrace(f"The module has no layer {pattern!r} to leave out.")
+        found.update(matched)
+    return found
 
 
 def _layer_of(name: str, layer: nn.Module, also: set[str], some_learn: bool) -> TracedLayer | None:
@@ -259,8 +300,8 @@ def _kind_of(name: str, layer: nn.Module, also: set[str]) -> Callable[..., Trace
     if isinstance(layer, nn.modules.conv._ConvNd):
         kind = type(layer).__name__
         raise UnableToTrace(f"Layer {name!r} is a convolution ({kind}) that is not handled: leave it out by name.")
-    if isinstance(layer, nn.LayerNorm) and "norm" in also:
-        return Norm
+    if "norm" in also and (found := _norm_of(name, layer)):
+        return found
     if isinstance(layer, nn.Embedding) and "embedding" in also:
         if layer.weight.numel() > LOOKUP_CELLS_MAX:
             raise UnableToTrace(f"Layer {name!r} is a table of {layer.weight.numel()} weights, too many to trace.")
@@ -270,12 +311,30 @@ def _kind_of(name: str, layer: nn.Module, also: set[str]) -> Callable[..., Trace
     return None
 
 
+def _norm_of(name: str, layer: nn.Module) -> Callable[..., TracedLayer] | None:
+    kind = type(layer).__name__
+    if isinstance(layer, nn.LayerNorm):
+        return Norm
+    if kind.endswith("RMSNorm"):
+        return RootMeanSquareNorm
+    if "Norm" in kind and isinstance(layer._parameters.get("weight"), nn.Parameter):
+        raise UnableToTrace(f"Layer {name!r} is a norm ({kind}) that is not handled: leave it out by name.")
+    return None
+
+
 def _check_sharers(layer: TracedLayer, sharers: Sequence[tuple[str, nn.Module]], left: set[str]) -> None:
     """Modules may share a weight if they use it in the same way, and then none of them can be left out."""
     module: Any = layer.modules[0]
     for name, other in sharers:
         alike = type(other) is type(module) and getattr(other, "bias", None) is getattr(module, "bias", None)
-        if name != layer.name and (name in left or not alike):
+        if name == layer.name:
+            continue
+        if name in left:
+            raise UnableToTrace(
+                f"Layer {layer.name!r} shares its weight with {name!r}, which is left out, so that its gradient would "
+                f"lack a part: leave {layer.name!r} out by name, too."
+            )
+        if not alike:
             raise UnableToTrace(f"Layer {layer.name!r} shares its weight with {name!r}: leave it out by name.")
 
 

@@ -6,7 +6,7 @@ Each kind of layer computes its gradient from its inputs and output gradients (i
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from types import TracebackType
 from typing import Any
@@ -19,6 +19,7 @@ from influence.adapters import Adapter, Utilities
 from influence.gradients.devices import CPU
 from influence.gradients.layers import Call, TracedLayer, UnableToTrace, traced_layers
 from influence.gradients.matrices import Gradient, wide
+from influence.gradients.states import load_state
 
 
 class Tracer:
@@ -40,15 +41,19 @@ class Tracer:
         self.adapter.module = copy.deepcopy(adapter.module).to(device)
         self.layers = layers_of(self.adapter, left_out=left_out)
         if state is not None:
-            self.adapter.module.load_state_dict(_with_ties(self.adapter.module, state))
+            load_state(self.adapter.module, state)
         self.adapter.module.requires_grad_(False).eval()
         self._handles: list[Any] = []
         self._calls: dict[str, list[tuple[nn.Module, Tensor, GradientEdge]]] = {}
+        # Whether calls count: a checkpointed layer runs again in the backward pass, and must then not be counted.
+        self._recording = False
+        self._batch: int | None = None
 
     def __enter__(self) -> Tracer:
+        self._handles.append(self.adapter.module.register_forward_pre_hook(self._see_batch, with_kwargs=True))
         for name, layer in self.layers.items():
             for module in layer.modules:
-                self._handles.append(module.register_forward_hook(self._hook(name)))
+                self._handles.append(module.register_forward_hook(self._hook(name, layer)))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -62,47 +67,76 @@ class Tracer:
         """Return the gradients of the utilities of B examples, by layer. With a precision below float32 the model
         multiplies in it as in mixed training (torch.autocast), and the layers' records have that precision.
 
-        Raises UnableToTrace for a layer outside the utility, or with another number of rows than examples.
+        A layer that none of the examples uses has a zero gradient. Raises UnableToTrace for a layer that runs without
+        gradients, or with another number of rows than examples.
         """
-        self._calls = {name: [] for name in self.layers}
+        self._calls, self._batch, self._recording = {name: [] for name in self.layers}, None, True
         mixed = nullcontext() if precision == torch.float32 else torch.autocast(self.device.type, precision)
-        with torch.enable_grad():
-            with mixed:
-                answer = utilities(self.adapter)
-            unreached = [name for name, calls in self._calls.items() if not calls]
-            if unreached:
-                raise UnableToTrace(f"Layer {min(unreached)!r} takes no part in the utility: leave it out by name.")
-            edges = [edge for calls in self._calls.values() for _, _, edge in calls]
-            found = iter(torch.autograd.grad(answer.values.sum(), edges, allow_unused=True))
+        try:
+            with torch.enable_grad():
+                with mixed:
+                    answer = utilities(self.adapter)
+                self._recording = False
+                edges = [edge for calls in self._calls.values() for _, _, edge in calls]
+                found: list[Tensor | None] = [None] * len(edges)
+                if edges and answer.values.requires_grad:
+                    found = list(torch.autograd.grad(answer.values.sum(), edges, allow_unused=True))
+            return self._gradients(answer, iter(found), precision)
+        finally:
+            self._calls, self._recording = {}, False
+
+    def _gradients(
+        self, answer: Utilities, found: Iterator[Tensor | None], precision: torch.dtype
+    ) -> dict[str, Gradient]:
+        batch = len(answer.values)
+        places = None if answer.real is None else answer.real.shape
         # Nothing to take out where all are of one length. A tokeniser's mask may be of numbers.
         real = None if answer.real is None or bool(answer.real.all()) else answer.real.bool()
         traced = {}
         for name, layer in self.layers.items():
             calls = []
             for module, inputs, _ in self._calls[name]:
-                gradient: Tensor | None = next(found)
-                if gradient is None:
-                    # The utility does not depend on the result of this call.
+                gradient = next(found)
+                # The utility does not depend on the result of this call, or nothing was sent to it.
+                if gradient is None or not len(inputs):
                     continue
-                if not len(inputs) == len(gradient) == len(answer.values):
+                if places is not None and inputs.dim() == 2 and len(inputs) == len(gradient) == places.numel() > batch:
+                    # A layer that is given all positions one below the other, example after example, as OPT's.
+                    inputs, gradient = inputs.view(*places, -1), gradient.view(*places, -1)
+                if not len(inputs) == len(gradient) == batch:
                     raise UnableToTrace(
-                        f"Layer {name!r} is given {len(inputs)} rows for {len(answer.values)} examples, so that it "
+                        f"Layer {name!r} is given {len(inputs)} rows for {batch} examples, so that it "
                         "cannot be told whose gradient is whose: leave it out by name."
                     )
                 calls.append(Call(module, *(_recorded(one, precision) for one in (inputs, gradient))))
-            if not calls:
-                raise UnableToTrace(f"Layer {name!r} takes no part in the utility: leave it out by name.")
-            traced[name] = layer.gradient(calls, real)
-        self._calls = {}
+            if calls:
+                traced[name] = layer.gradient(calls, real)
+            else:
+                traced[name] = layer.nothing(batch, _recorded(layer.parameters()[0].new_zeros(0), precision))
         return traced
 
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
+    def _see_batch(self, module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Note how many examples the module is given: the length of its first tensor."""
+        tensors = (one for one in (*given, *named.values()) if isinstance(one, Tensor) and one.dim())
+        self._batch = next((len(one) for one in tensors), None)
+
+    def _hook(self, name: str, layer: TracedLayer) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
         def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            beginning = not output.requires_grad
+            if not torch.is_grad_enabled():
+                raise UnableToTrace(
+                    f"Layer {name!r} runs without gradients (checkpointing with use_reentrant=True, or torch.no_grad): "
+                    "turn that off, or leave it out by name."
+                )
+            given, beginning = inputs[0].detach(), not output.requires_grad
             if beginning:
-                output = output.detach().requires_grad_()
-            # The edge rather than the tensor: a later operation may overwrite the tensor in place.
-            self._calls[name].append((module, inputs[0].detach(), get_gradient_edge(output)))
+                output = output.detach()
+                if layer.kind == "embedding" and len(given) == 1 and self._batch not in (None, 1):
+                    # One row for all examples, as positions have: from here on each example has a row of its own.
+                    given, output = (one.expand(self._batch, *one.shape[1:]) for one in (given, output))
+                output = output.requires_grad_()
+            if self._recording:
+                # The edge rather than the tensor: a later operation may overwrite the tensor in place.
+                self._calls[name].append((module, given, get_gradient_edge(output)))
             return output.clone() if beginning else None
 
         return record
@@ -112,19 +146,6 @@ def layers_of(adapter: Adapter, *, left_out: Iterable[str] = ()) -> dict[str, Tr
     """The layers that an index of this adapter's module traces."""
     also: frozenset[str] = getattr(adapter, "also_traced", frozenset())
     return traced_layers(adapter.module, {*adapter.left_out, *left_out}, also)
-
-
-def _with_ties(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The checkpoint, with one value for each parameter that has several names; of those the first one's counts."""
-    tied = dict(state)
-    names: dict[int, str] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        first = names.setdefault(id(parameter), name)
-        if first != name and first in tied:
-            tied[name] = tied[first]
-        elif first != name and name in tied:
-            tied[first] = tied[name]
-    return tied
 
 
 def _recorded(values: Tensor, precision: torch.dtype) -> Tensor:

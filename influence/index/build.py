@@ -32,6 +32,7 @@ from influence import curvature, ensemble
 from influence.adapters import Example, LoadedModel, UnableToEmbed
 from influence.ensemble import Node, Progress, Tensors
 from influence.gradients.layers import UnableToTrace
+from influence.gradients.states import UnableToLoadState, check_state
 from influence.index import artefacts, sums
 from influence.index.artefacts import Manifest, UnableToBuildIndex
 from influence.index.config import IndexConfig
@@ -41,6 +42,8 @@ from influence.index.sources import Source
 FORMAT = "tributary-index/3"
 MEAN_QUERY = "mean_query.npy"
 PLAN, LABELS, ORDER = "work-plan.json", "work-labels.npy", "work-order.npy"
+PROBED = 64
+"""Items among which the probe chooses a few of different lengths."""
 STAGES = (
     "moments", "eigenvectors", "squares", "factors", "sample", "basis", "items", "mean", "sums", "finish",
 )  # fmt: skip
@@ -160,6 +163,7 @@ class Build:
             seed=self._seed(step),
             progress=self._told(step, "factors", len(self._fit_positions), report),
         )
+        self._check_finite(step, found, self._part(self._fit_positions, step.part))
         self._save(step, found)
 
     def _eigenvectors(self, step: Step, report: Progress) -> None:
@@ -175,6 +179,7 @@ class Build:
             seed=self._seed(step),
             progress=self._told(step, "eigenvalues", len(self._fit_positions), report),
         )
+        self._check_finite(step, found, self._part(self._fit_positions, step.part))
         self._save(step, found)
 
     def _factors(self, step: Step, report: Progress) -> None:
@@ -191,6 +196,7 @@ class Build:
             self.examples(self._part(positions, step.part)),
             progress=self._told(step, "features", len(positions), report),
         )
+        self._check_finite(step, {"features": found}, self._part(positions, step.part))
         save_array(self.draft / self._sign(step), found.numpy())
 
     def _basis(self, step: Step, report: Progress) -> None:
@@ -231,6 +237,9 @@ class Build:
 
             examples = self.examples(order.tolist())
             found = ensemble.embed(self.members, examples, self.config.batch, told).numpy()
+        unfit = np.flatnonzero(~np.isfinite(found).reshape(len(found), -1).all(axis=1))
+        if len(unfit):
+            raise self._not_finite(int(order[unfit[0]]))
         write_shard(self.draft, f"items-{step.part:05d}", found, labels, divisor=self.plan["items"])
         if self._covers_all:
             report("items", step.part * size + len(order), self.plan["items"])
@@ -328,6 +337,27 @@ class Build:
                 raise UnableToBuildIndex(f"Item {position}, of work {work}: {reason}") from reason
         return found
 
+    def _check_finite(self, step: Step, found: Mapping[str, Tensor], positions: Sequence[int]) -> None:
+        """Raise UnableToBuildIndex, naming the item, where a sum over these items is no finite number."""
+        if all(bool(values.isfinite().all()) for values in found.values()):
+            return
+        bad = ensemble.first_not_finite(self.model, self._state(step), self.config, self.examples(positions))
+        if bad is None:
+            first, last = positions[0], positions[-1]
+            raise UnableToBuildIndex(
+                f"The gradients of items {first} to {last} together are not finite: the model's checkpoint "
+                f"{step.member + 1} overflows."
+            )
+        raise self._not_finite(positions[bad[0]], bad[1])
+
+    def _not_finite(self, position: int, layer: str = "") -> UnableToBuildIndex:
+        work = np.load(self.draft / LABELS, mmap_mode="r")[1, position]
+        where = f" in layer {layer!r}" if layer else ""
+        return UnableToBuildIndex(
+            f"The gradients{where} of item {position}, an item of work {work} are not finite: the model cannot read "
+            "it. Leave the item out of the manifest, or mend the model."
+        )
+
     def _told(self, step: Step, stage: str, total: int, report: Progress) -> Progress:
         before = step.part * self.config.part_items
         label = f"{stage} {step.member + 1}/{self.plan['members']}"
@@ -368,7 +398,8 @@ def plan(
     """Decide all that steps will need, or take up the plan of a build that was cut off.
 
     A draft of other items, another model or another configuration is thrown away. Each plan has a draft of its own
-    name: late writes of another plan's step never come into it. Raises UnableToBuildIndex without items or checkpoints.
+    name: late writes of another plan's step never come into it. Raises UnableToBuildIndex without items or checkpoints,
+    for a checkpoint that the module cannot take, and for a model whose gradients are wrong on a few of the items.
     """
     if not len(source):
         raise UnableToBuildIndex("There is no training item.")
@@ -400,6 +431,7 @@ def plan(
     if _read_plan(draft) != json.loads(written):
         for other in _drafts_of(directory):
             throw_away(other)
+        _check_model(model, source, config)
         draft.mkdir(parents=True)
         labels = source.labels()
         save_array(draft / LABELS, labels)
@@ -407,6 +439,30 @@ def plan(
         save_array(draft / ORDER, np.lexsort((labels[1], labels[0])))
         _write_json(draft / PLAN, decided)
     return Build(directory, model=model, source=source)
+
+
+def _check_model(model: LoadedModel, source: Source, config: IndexConfig) -> None:
+    """Try the model on a few items before time is spent on all. Raises UnableToBuildIndex, with the layer's name."""
+    try:
+        for number, state in enumerate(model.checkpoints):
+            check_state(model.adapter.module, state, called=f"Checkpoint {number + 1}")
+        if model.initial is not None:
+            check_state(model.adapter.module, model.initial, called="The initial checkpoint")
+        positions = ensemble.sample_positions(len(source), PROBED, config.seed)
+        examples = [example for example in source.examples(positions) if _is_readable(model, example)]
+        if examples:
+            ensemble.probe(model, config, examples)
+    except (UnableToTrace, UnableToLoadState) as reason:
+        raise UnableToBuildIndex(str(reason)) from reason
+
+
+def _is_readable(model: LoadedModel, example: Example) -> bool:
+    try:
+        model.adapter.check(example)
+    except UnableToEmbed:
+        # The build names it.
+        return False
+    return True
 
 
 def throw_away(directory: Path) -> None:

@@ -101,6 +101,19 @@ class Words(nn.Module):
         return result
 
 
+class Placed(nn.Module):
+    """Positions have one row for all examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Embedding(6, 3)
+        self.out = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.out(x + self.places(torch.arange(x.shape[1])[None]))
+        return result
+
+
 class Overwriting(nn.Module):
     """The next layer writes over this one's output."""
 
@@ -182,6 +195,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], Tensor, frozenset[str]]] = {
         _normal(4, 5, 5), frozenset(),
     ),
     "embedding": (Words, _ids(), frozenset({"embedding"})),
+    "one row for all": (Placed, _normal(6, 3), frozenset({"embedding"})),
     "norm": (
         lambda: sequence(nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh(), nn.LayerNorm(6, bias=False)),
         _normal(3, 4), frozenset({"norm"}),
@@ -342,14 +356,14 @@ def test_a_layer_that_does_not_see_one_row_an_example_is_refused_by_name() -> No
     class Mixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.places = nn.Embedding(6, 3)
+            self.places = nn.Linear(3, 3)
             self.out = nn.Linear(3, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            result: Tensor = self.out(x + self.places(torch.arange(x.shape[1])[None]))
+            result: Tensor = self.out(x + self.places(torch.eye(3, dtype=x.dtype)[None, :1]))
             return result
 
-    adapter = Readout(Mixed(), _normal(6, 3), frozenset({"embedding"}))
+    adapter = Readout(Mixed(), _normal(6, 3))
     with (
         tracing.Tracer(adapter, state=None) as tracer,
         pytest.raises(UnableToTrace, match="'places' is given 1 rows for 5 examples"),
@@ -372,7 +386,7 @@ def test_a_layer_whose_answer_is_thrown_away_is_refused_by_name() -> None:
         tracing.Tracer(Readout(Wasteful(), _normal(4)), state=None) as tracer,
         pytest.raises(UnableToTrace, match="'unused' takes no part"),
     ):
-        tracer.run(lambda own: own.utility(EXAMPLES))
+        curvature.fit_factors(tracer, EXAMPLES, batch=5, seed=0)
 
 
 def test_optional_kinds_are_traced_only_where_asked_for() -> None:
