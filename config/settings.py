@@ -318,11 +318,9 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 
 # --- attribution --------------------------------------------------------------------------------------------------
-# A model version names its factory; only the factories of this list can be loaded. No API takes a path.
-TRIBUTARY_MODEL_FACTORIES = env.dict(
-    "TRIBUTARY_MODEL_FACTORIES",
-    default={"demo": "config.demo.model.load", "pushed": "influence.adapters.pushed.load"},
-)
+# A model version names its factory. These are added to the built-in factories and to those of installed packages
+# (attribution/operations/factories.py), and never take any away. No API takes a path.
+TRIBUTARY_MODEL_FACTORIES = {"demo": "config.demo.model.load", **env.dict("TRIBUTARY_MODEL_FACTORIES", default={})}
 # The device that computes gradients in this process: cpu, cuda or cuda:N. A worker with a GPU is given it by its
 # environment.
 ATTRIBUTION_DEVICE = env.str("ATTRIBUTION_DEVICE", "cpu")

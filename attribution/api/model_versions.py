@@ -44,7 +44,7 @@ class ModelVersionSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     state = serializers.ChoiceField(ModelVersion.State.choices)
     adapter = serializers.CharField()
-    checkpoint_sha256 = serializers.CharField()
+    checkpoint_sha256 = serializers.CharField(allow_null=True)
     trained_at = serializers.DateTimeField()
     manifest = ManifestSerializer(allow_null=True)
     index = IndexSerializer(allow_null=True, help_text="The index by which new generations are attributed.")
@@ -75,13 +75,17 @@ class ModelVersionsView(APIView):
         return Response({"model_versions": [_version_as_json(version) for version in found]})
 
 
+def _hex(digest: bytes | None) -> str | None:
+    return bytes(digest).hex() if digest else None
+
+
 def _version_as_json(version: VersionSummary) -> dict[str, Any]:
     manifest, index = version.manifest, version.index
     return {
         "name": version.model_version.name,
         "state": version.model_version.state,
         "adapter": version.model_version.adapter,
-        "checkpoint_sha256": bytes(version.model_version.checkpoint_sha256).hex(),
+        "checkpoint_sha256": _hex(version.model_version.checkpoint_sha256),
         "trained_at": version.model_version.trained_at,
         "manifest": manifest
         and {

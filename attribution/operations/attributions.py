@@ -16,7 +16,8 @@ from django.db import transaction
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 
 from attribution.models import Attribution, AttributionIndex, Generation, IndexRevision
-from attribution.operations.indexes import Opened, UnableToLoadModel, open_built
+from attribution.operations.factories import UnableToLoadModel
+from attribution.operations.indexes import Opened, open_built
 from attribution.operations.measurements import (
     MODEL_ERRORS,
     Measured,

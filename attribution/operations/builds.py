@@ -20,12 +20,12 @@ from django.db import connection, transaction
 from django.db.models import Min
 
 from attribution.models import AttributionIndex, BuildStep, ModelVersion
+from attribution.operations.factories import load_model
 from attribution.operations.indexes import (
     Wanted,
     assemble,
     claim,
     directory_of,
-    load_model,
     own_generations,
 )
 from attribution.operations.manifest_items import ManifestItems

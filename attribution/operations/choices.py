@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attribution.models import AttributionIndex, ModelVersion
+from attribution.operations.factories import load_model
 from attribution.operations.indexes import (
     AUDIT_GENERATIONS,
     OWN_GENERATIONS,
@@ -18,7 +19,6 @@ from attribution.operations.indexes import (
     audit_cache,
     build_index,
     index_items,
-    load_model,
 )
 
 if TYPE_CHECKING:

@@ -9,18 +9,17 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import transaction
-from django.utils.module_loading import import_string
 
 from attribution.models import AttributionIndex, IndexRevision, ManifestWork, ModelVersion, TrainingManifest
+from attribution.operations.factories import check_device, load_model
 from attribution.operations.manifest_items import ManifestItems, UnableToBuild
-from attribution.operations.model_versions import digest_of_directory
 
 if TYPE_CHECKING:
     from influence.adapters import Example, LoadedModel
@@ -44,13 +43,6 @@ class Opened:
     index: Attributor
     index_id: int
     """Of its row."""
-
-
-class UnableToLoadModel(Exception):
-    """The checkpoint differs from the registered one, its factory is not named any more, or its device is missing."""
-
-    status = 409
-    problem = "unable-to-load-model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,40 +324,6 @@ def record_audit(*, index: AttributionIndex, report: Mapping[str, Any], at: date
 
 
 # --- models and items in memory -------------------------------------------------------------------------------------
-def load_model(*, version: ModelVersion, verify: bool = False, device: str | None = None) -> LoadedModel:
-    """Rebuild the model with its factory. `verify` reads every file again and compares the digest. Its gradients are
-    computed on the installation's device, or on `device`. Raises UnableToLoadModel, with the reason."""
-    device = check_device(device)
-    path = settings.TRIBUTARY_MODEL_FACTORIES.get(version.factory)
-    if path is None:
-        raise UnableToLoadModel(f"The settings name no factory {version.factory!r}.")
-    directory = Path(settings.TRIBUTARY_DATA) / version.directory
-    if not directory.is_dir():
-        raise UnableToLoadModel(f"The files of {version.name} are not at {version.directory}.")
-    if verify and digest_of_directory(directory=directory) != bytes(version.checkpoint_sha256):
-        raise UnableToLoadModel(f"The files of {version.name} are not those that were registered.")
-    factory: Callable[[Path], LoadedModel] = import_string(path)
-    try:
-        model = factory(directory)
-    except (OSError, ValueError, KeyError) as error:
-        raise UnableToLoadModel(f"The factory cannot load {version.name}: {error}") from error
-    if model.adapter.name != version.adapter:
-        raise UnableToLoadModel(f"{version.name} was registered as {version.adapter}, not {model.adapter.name}.")
-    return replace(model, device=device)
-
-
-def check_device(device: str | None) -> str:
-    """Return the device, or the installation's in place of None. Raises UnableToLoadModel if it is not usable here."""
-    from influence.gradients.devices import UnableToUseDevice, find_device
-
-    name = device or settings.ATTRIBUTION_DEVICE
-    try:
-        find_device(name)
-    except UnableToUseDevice as reason:
-        raise UnableToLoadModel(str(reason)) from reason
-    return str(name)
-
-
 def open_built(*, index: AttributionIndex, sha256: bytes | None = None, device: str | None = None) -> Opened:
     """The index and its model, kept by this process: opening hashes every file, a batch must not. With `sha256` an
     earlier revision of it."""

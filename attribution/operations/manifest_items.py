@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ROWS = 5_000
 NO_CLUSTER = -1
+# The end of a range that takes every token of a work.
+WHOLE = 2**31 - 1
 
 
 class UnableToBuild(Exception):
@@ -113,8 +115,10 @@ class ManifestItems:
         for work_id, items in grouped.items():
             content = _read_text(works[work_id])
             for item in items:
-                example = self._model.tokeniser.item(content, item.token_start, item.token_end)
-                if len(example.tokens) - example.prompt_tokens != item.token_end - item.token_start:
+                # An item without a range is the whole work.
+                start, end = item.token_start or 0, item.token_end or WHOLE
+                example = self._model.tokeniser.item(content, start, end)
+                if item.token_end is not None and len(example.tokens) - example.prompt_tokens != end - start:
                     raise UnableToBuild(_misfit(works[work_id], item))
                 found[item.ordinal] = example
         return found

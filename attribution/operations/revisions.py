@@ -11,9 +11,10 @@ from django.db.models import QuerySet
 
 from attribution.models import AttributionIndex, IndexRevision, ManifestWork, ModelVersion, WorkRemoval
 from attribution.operations.builds import queue_build, session_lock
-from attribution.operations.indexes import describe_condition, directory_of, load_model
+from attribution.operations.factories import load_model
+from attribution.operations.indexes import describe_condition, directory_of
 from attribution.operations.manifest_items import ManifestItems, UnableToBuild, removed_works
-from contributors.models import Consent, SplitProposal, Work
+from contributors.models import SplitProposal, Work
 from contributors.queries.consents import consents_in_force
 from people.actor import logged
 from people.models import User
@@ -68,13 +69,13 @@ def restore_works(*, model_version: ModelVersion, works: Sequence[Work], at: dat
 
 
 def follow_consent(*, model_version: ModelVersion, at: datetime) -> tuple[int, int]:
-    """Remove works that may no longer be used for training, restore those that may again; returns both numbers.
+    """Remove works that may no longer be used for its purpose, restore those that may again; returns both numbers.
 
     For programmes with terms that say so: elsewhere a model goes on crediting works that it was trained on.
     """
     trained_on = ManifestWork.objects.filter(manifest__model_version=model_version)
     works = Work.objects.in_bulk(trained_on.values_list("work_id", flat=True))
-    allowed = consents_in_force(work_ids=sorted(works), scope=Consent.Scope.TRAIN_GENERATIVE, at=at)
+    allowed = consents_in_force(work_ids=sorted(works), scope=model_version.purpose, at=at)
     refused = [work for pk, work in sorted(works.items()) if pk not in allowed]
     removed = remove_works(model_version=model_version, works=refused, reason=WorkRemoval.Reason.CONSENT, at=at)
     for_consent = WorkRemoval.objects.filter(

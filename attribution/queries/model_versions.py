@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,7 +36,7 @@ class TrainedModel:
 
     model_version: ModelVersion
     works: int
-    # Of these, how many may no longer be used to train a generative model.
+    # Of these, how many may no longer be used for the purpose of the version.
     withdrawn: int
 
     @property
@@ -51,15 +52,22 @@ def trained_models(*, contributor: Contributor, at: datetime, work: Work | None 
     of_version: dict[ModelVersion, list[int]] = {}
     for row in rows:
         of_version.setdefault(row.manifest.model_version, []).append(row.work_id)
-    allowed = consents.consents_in_force(
-        work_ids=sorted({work_id for works in of_version.values() for work_id in works}),
-        scope="train_generative",
-        at=at,
-    )
+    allowed = {
+        purpose: consents.consents_in_force(work_ids=sorted(works), scope=purpose, at=at)
+        for purpose, works in _works_of_purposes(of_version).items()
+    }
     return [
-        TrainedModel(version, len(works), sum(work_id not in allowed for work_id in works))
+        TrainedModel(version, len(works), sum(work_id not in allowed[version.purpose] for work_id in works))
         for version, works in of_version.items()
     ]
+
+
+def _works_of_purposes(of_version: Mapping[ModelVersion, Sequence[int]]) -> dict[str, set[int]]:
+    """Join the works of all versions with the same purpose, so that consent is asked once a purpose."""
+    found: dict[str, set[int]] = {}
+    for version, works in of_version.items():
+        found.setdefault(version.purpose, set()).update(works)
+    return found
 
 
 # --- services and their models --------------------------------------------------------------------------------------

@@ -23,11 +23,14 @@ CREATE OR REPLACE TRIGGER generation_stays_as_reported BEFORE UPDATE ON attribut
 
 -- Model versions and their training data.
 CREATE OR REPLACE TRIGGER model_version_stays_as_registered BEFORE UPDATE ON attribution_modelversion FOR EACH ROW
-  WHEN ((OLD.id, OLD.public_id, OLD.service_id, OLD.name, OLD.adapter, OLD.factory, OLD.config, OLD.checkpoint_sha256,
-         OLD.initial_sha256, OLD.trained_at, OLD.created_at)
+  WHEN ((OLD.id, OLD.public_id, OLD.service_id, OLD.name, OLD.adapter, OLD.factory, OLD.config, OLD.purpose,
+         OLD.base_model, OLD.licence, OLD.initial_sha256, OLD.training_started_at, OLD.trained_at, OLD.created_at)
         IS DISTINCT FROM
-        (NEW.id, NEW.public_id, NEW.service_id, NEW.name, NEW.adapter, NEW.factory, NEW.config, NEW.checkpoint_sha256,
-         NEW.initial_sha256, NEW.trained_at, NEW.created_at))
+        (NEW.id, NEW.public_id, NEW.service_id, NEW.name, NEW.adapter, NEW.factory, NEW.config, NEW.purpose,
+         NEW.base_model, NEW.licence, NEW.initial_sha256, NEW.training_started_at, NEW.trained_at, NEW.created_at)
+        -- Features of a pushed model come later, once.
+        OR (OLD.checkpoint_sha256 IS NOT NULL AND OLD.checkpoint_sha256 IS DISTINCT FROM NEW.checkpoint_sha256)
+        OR (OLD.superseded_by_id IS NOT NULL AND OLD.superseded_by_id IS DISTINCT FROM NEW.superseded_by_id))
   EXECUTE FUNCTION rows_refuse_change('a model version is what it was registered as; register another');
 REVOKE UPDATE, DELETE ON attribution_trainingmanifest, attribution_manifestwork, attribution_trainingitem
   FROM tributary_app;

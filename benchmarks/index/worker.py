@@ -27,7 +27,7 @@ def _attribute(data: Path, generations: int, authors: int) -> dict[str, Any]:
 
     import torch
 
-    from attribution.operations import attributions, indexes, model_services, model_versions, reports
+    from attribution.operations import attributions, indexes, manifests, model_services, model_versions, reports
     from attribution.operations.attributions import attribute_batch
     from attribution.operations.indexes import open_built
     from config.demo import corpus, model
@@ -53,16 +53,16 @@ def _attribute(data: Path, generations: int, authors: int) -> dict[str, Any]:
         name="orator-1",
         adapter="causal_lm",
         factory="demo",
-        config={},
+        purpose="train_generative",
         directory=data / "m",
         trained_at=at,
         at=at,
     )
     items = [
-        model_versions.NewItem(works[item.work].pk, ordinal, item.token_start, item.token_end)
+        manifests.NewItem(works[item.work].pk, ordinal, item.token_start, item.token_end)
         for ordinal, item in enumerate(cut.items)
     ]
-    model_versions.register_manifest(model_version=version, items=items, at=at)
+    manifests.register_manifest(model_version=version, items=items, at=at)
     started = time.process_time()
     index = indexes.build_index(model_version=version, at=at)
     built = time.process_time() - started

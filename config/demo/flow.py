@@ -27,7 +27,7 @@ from django.utils import timezone
 from rich.console import Console
 
 from attribution.models import Attribution, AttributionIndex, Generation, ModelService, ModelVersion
-from attribution.operations import indexes, model_services, model_versions
+from attribution.operations import indexes, manifests, model_services, model_versions
 from config import books
 from config.demo import corpus, people
 from config.demo.progress import Stages, UnableToDemonstrate, path_of, processor_seconds
@@ -287,7 +287,7 @@ class Demo:
                 name=MODEL_NAME,
                 adapter="causal_lm",
                 factory="demo",
-                config={},
+                purpose="train_generative",
                 directory=directory,
                 trained_at=at,
                 at=at,
@@ -295,10 +295,10 @@ class Demo:
             addresses = list(works)
             tokeniser = model.load(directory).tokeniser
             cut = corpus.cut_works(addresses, encode=tokeniser.encode)
-            model_versions.register_manifest(
+            manifests.register_manifest(
                 model_version=version,
                 items=[
-                    model_versions.NewItem(
+                    manifests.NewItem(
                         work_id=works[addresses[item.work]].pk,
                         ordinal=ordinal,
                         token_start=item.token_start,

@@ -41,6 +41,51 @@ WITH said AS (
 SELECT c.*, allowed.for_work FROM allowed JOIN contributors_consent c ON c.id = allowed.id
 """
 
+# The use of works over a span of time: `allowed_by` is the narrowest permission at its end, where the use was allowed
+# at every moment of the span. Else `refused_at` is the first moment at which it was not, and `refused_by` the first
+# refusal, if somebody refused. {works} selects the ids of the works as `id`; scope, since and until are parameters.
+USES_OVER = """
+WITH wanted AS (
+    SELECT w.id, w.dataset_id, d.contributor_id FROM ({works}) asked
+    JOIN contributors_work w ON w.id = asked.id JOIN contributors_dataset d ON d.id = w.dataset_id
+), said AS (
+    SELECT w.id AS work_id, 2 AS narrowness, c.id, c.value, c.valid_from, c.valid_to
+    FROM wanted w JOIN contributors_consent c ON c.work_id = w.id
+    WHERE c.scope = %(scope)s AND c.valid_from <= %(until)s
+    UNION ALL
+    SELECT w.id, 1, c.id, c.value, c.valid_from, c.valid_to
+    FROM wanted w JOIN contributors_consent c ON c.dataset_id = w.dataset_id
+    WHERE c.scope = %(scope)s AND c.valid_from <= %(until)s
+    UNION ALL
+    SELECT w.id, 0, c.id, c.value, c.valid_from, c.valid_to
+    FROM wanted w JOIN contributors_consent c
+      ON c.contributor_id = w.contributor_id AND c.dataset_id IS NULL AND c.work_id IS NULL
+    WHERE c.scope = %(scope)s AND c.valid_from <= %(until)s
+), moments AS (
+    SELECT id AS work_id, %(since)s::timestamptz AS at FROM wanted
+    UNION
+    SELECT work_id, valid_from FROM said WHERE valid_from > %(since)s
+    UNION
+    SELECT work_id, valid_to FROM said WHERE valid_to > %(since)s AND valid_to <= %(until)s
+), last_said AS (
+    SELECT DISTINCT ON (m.work_id, m.at, s.narrowness) m.work_id, m.at, s.narrowness, s.id, s.value, s.valid_to
+    FROM moments m JOIN said s ON s.work_id = m.work_id AND s.valid_from <= m.at
+    ORDER BY m.work_id, m.at, s.narrowness, s.valid_from DESC, s.id DESC
+), judged AS (
+    SELECT m.work_id, m.at, min(s.id) FILTER (WHERE s.value = 'deny') AS refused_by,
+           (array_agg(s.id ORDER BY s.narrowness DESC) FILTER (WHERE s.value = 'allow'))[1] AS allowed_by
+    FROM moments m LEFT JOIN last_said s
+      ON s.work_id = m.work_id AND s.at = m.at AND (s.valid_to IS NULL OR s.valid_to > m.at)
+    GROUP BY m.work_id, m.at
+)
+SELECT work_id,
+       CASE WHEN bool_and(refused_by IS NULL AND allowed_by IS NOT NULL)
+            THEN (array_agg(allowed_by ORDER BY at DESC))[1] END AS allowed_by,
+       (array_agg(refused_by ORDER BY at) FILTER (WHERE refused_by IS NOT NULL))[1] AS refused_by,
+       min(at) FILTER (WHERE refused_by IS NOT NULL OR allowed_by IS NULL) AS refused_at
+FROM judged GROUP BY work_id
+"""
+
 
 def consents_in_force(*, work_ids: Sequence[int], scope: str, at: datetime) -> dict[int, Consent]:
     """For each work that may be used, the narrowest statement that allows it; a work that may not is left out.

@@ -17,7 +17,7 @@ from django.test import Client
 from pytest_django import DjangoDbBlocker
 
 from attribution.models import AttributionIndex, ModelService, ModelVersion
-from attribution.operations import indexes, model_services, model_versions, reports
+from attribution.operations import indexes, manifests, model_services, model_versions, reports
 from contributors.models import Contributor, Work
 from contributors.operations import consents, people
 from contributors.operations.works import NewWork, register_dataset, register_works
@@ -149,10 +149,10 @@ def start_programme(trained: Trained, at: datetime) -> Programme:
     service = model_services.register_service(name="orator", at=at)
     _, key = model_services.issue_key(service=service, scopes=["generations:write", "generations:read"], at=at)
     version = register_version(service, trained, at=at)
-    model_versions.register_manifest(
+    manifests.register_manifest(
         model_version=version,
         items=[
-            model_versions.NewItem(works[work].pk, ordinal, start, end)
+            manifests.NewItem(works[work].pk, ordinal, start, end)
             for ordinal, (work, start, end) in enumerate(trained.items)
         ],
         at=at,
@@ -167,7 +167,7 @@ def register_version(service: ModelService, trained: Trained, *, at: datetime, n
         name=name,
         adapter="causal_lm",
         factory="demo",
-        config={},
+        purpose="train_generative",
         directory=trained.directory,
         trained_at=TRAINED_AT,
         at=at,

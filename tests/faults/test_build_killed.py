@@ -19,7 +19,8 @@ from pytest_django import DjangoDbBlocker
 
 from attribution.models import AttributionIndex, BuildStep
 from attribution.operations import builds
-from attribution.operations.indexes import Wanted, load_model, own_generations
+from attribution.operations.factories import load_model
+from attribution.operations.indexes import Wanted, own_generations
 from attribution.operations.manifest_items import ManifestItems
 from tests.attribution.conftest import NOW, SMALL_INDEX, Trained, start_programme, trained
 from tests.databases import cloned_database, on_database

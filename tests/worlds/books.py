@@ -181,6 +181,7 @@ def build_world(at: datetime, *, contributors: int = 3, plan: bool = True) -> Wo
         name="m1",
         adapter="causal_lm",
         factory="demo",
+        purpose="train_generative",
         checkpoint_sha256=bytes(32),
         trained_at=at - timedelta(days=50),
         created_at=at,

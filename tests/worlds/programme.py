@@ -16,17 +16,19 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from allauth.mfa.models import Authenticator
 from django.test import Client
 from django.utils.timezone import now
 
 from attribution.models import Attribution, AttributionIndex, Generation, ModelService, ModelVersion
-from attribution.operations import model_services, model_versions, reports
+from attribution.operations import manifests, model_services, model_versions, reports
 from attribution.operations.attributions import general_key
 from attribution.queries.generations import Group
 from contributors.models import PPB, Contributor, Holder, Work
 from contributors.operations import consents, people
 from contributors.operations.works import NewWork, register_dataset, register_works
+from influence.adapters.pushed import write_features
 from influence.shares import apportion_scores
 from ledger.models import Period, RoyaltyPlan
 from ledger.operations import accruals, closing, payouts, periods, plans, sealing
@@ -312,20 +314,19 @@ def _new_works(name: str, titles: Sequence[str], drawn: random.Random) -> list[N
 
 def _version(service: ModelService, name: str, directory: Path, works: Sequence[Work]) -> ModelVersion:
     files = directory / name
-    files.mkdir()
-    (files / "weights").write_text(name)
+    write_features(files, items=np.full((len(works), 2), len(name)), mean_query=None, measures="influence")
     version = model_versions.register_model_version(
         service=service,
         name=name,
-        adapter="causal_lm",
-        factory="demo",
-        config={},
+        adapter="pushed",
+        factory="pushed",
+        purpose="train_generative",
         directory=files,
         trained_at=TRAINED,
         at=ISSUED,
     )
-    items = [model_versions.NewItem(work.pk, place, 0, 64) for place, work in enumerate(works)]
-    model_versions.register_manifest(model_version=version, items=items, at=ISSUED)
+    items = [manifests.NewItem(work.pk, place, 0, 64) for place, work in enumerate(works)]
+    manifests.register_manifest(model_version=version, items=items, at=ISSUED)
     version.refresh_from_db()
     return version
 

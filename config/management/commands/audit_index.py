@@ -14,7 +14,8 @@ from rich.table import Table
 
 from attribution.models import AttributionIndex
 from attribution.operations import choices, manifest_items
-from attribution.operations.indexes import AUDIT_GENERATIONS, UnableToAuditIndex, UnableToLoadModel, audit_index
+from attribution.operations.factories import UnableToLoadModel
+from attribution.operations.indexes import AUDIT_GENERATIONS, UnableToAuditIndex, audit_index
 from attribution.queries.indexes import audit_rows
 from influence.index.artefacts import UnableToOpenIndex
 

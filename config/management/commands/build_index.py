@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from attribution.models import ModelVersion
-from attribution.operations import builds, indexes, manifest_items
+from attribution.operations import builds, factories, indexes, manifest_items
 from influence.index.config import READ_BY
 
 
@@ -63,7 +63,7 @@ class Command(BaseCommand):
                 )
                 if ranks.rank:
                     return
-        except (manifest_items.UnableToBuild, indexes.UnableToLoadModel) as reason:
+        except (manifest_items.UnableToBuild, factories.UnableToLoadModel) as reason:
             raise CommandError(str(reason)) from reason
         except Exception as error:
             # A refusal by the index itself; its class cannot be named without loading torch.

@@ -17,7 +17,7 @@ from django.db import DatabaseError, connection, transaction
 
 from attribution import tasks
 from attribution.models import Attribution, AttributionIndex, Generation
-from attribution.operations import attributions, indexes, model_versions, renewals
+from attribution.operations import attributions, indexes, manifests, renewals
 from attribution.operations.indexes import open_built
 from attribution.queries import generations
 from influence.adapters import Example
@@ -138,8 +138,8 @@ def test_an_output_of_one_token_after_a_prompt_is_attributed(indexed: Programme)
 
 def test_a_generation_without_an_index_waits_and_holds_nobody_up(indexed: Programme, trained: Trained) -> None:
     version = register_version(indexed.service, trained, at=indexed.at, name="unindexed")
-    model_versions.register_manifest(
-        model_version=version, items=[model_versions.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
+    manifests.register_manifest(
+        model_version=version, items=[manifests.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
     )
     indexed.report(indexed.generation("waits", model_version="unindexed"), indexed.generation("g1"))
     assert attribute(indexed) == 1
@@ -150,8 +150,8 @@ def test_a_generation_without_an_index_waits_and_holds_nobody_up(indexed: Progra
 def test_a_model_version_that_cannot_be_worked_on_holds_up_no_other(indexed: Programme, trained: Trained) -> None:
     """Its index says it serves, and its files are gone."""
     version = register_version(indexed.service, trained, at=indexed.at, name="broken")
-    model_versions.register_manifest(
-        model_version=version, items=[model_versions.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
+    manifests.register_manifest(
+        model_version=version, items=[manifests.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
     )
     AttributionIndex.objects.create(
         model_version=version,

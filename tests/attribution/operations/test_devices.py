@@ -15,7 +15,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from attribution.models import AttributionIndex
-from attribution.operations import attributions, indexes
+from attribution.operations import attributions, factories
 from influence.adapters import LoadedModel, device_of
 from influence.gradients.devices import CPU, UnableToUseDevice, find_device
 from influence.index.reader import build_index
@@ -86,7 +86,7 @@ def test_a_worker_whose_gpu_is_gone_says_so_and_leaves_what_waits(
 ) -> None:
     indexed.report(indexed.generation("g1"))
     monkeypatch.setattr(settings, "ATTRIBUTION_DEVICE", BEYOND)
-    with pytest.raises(indexes.UnableToLoadModel, match=f"There is no {BEYOND} for this process"):
+    with pytest.raises(factories.UnableToLoadModel, match=f"There is no {BEYOND} for this process"):
         attributions.attribute_batch(at=indexed.at)
     monkeypatch.setattr(settings, "ATTRIBUTION_DEVICE", "cpu")
     assert attributions.attribute_batch(at=indexed.at) == 1

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, transaction
 
 from attribution.models import Attribution, AttributionIndex, Generation
-from attribution.operations import attributions, indexes, manifest_items, model_versions
+from attribution.operations import attributions, indexes, manifest_items, manifests
 from contributors.models import PPB
 from contributors.operations import splits
 from tests.attribution.conftest import SMALL_INDEX, Programme, Trained, register_version
@@ -60,8 +60,8 @@ def test_a_model_version_without_a_manifest_is_not_indexed(indexed: Programme, t
 
 def test_an_item_that_its_work_does_not_hold_is_named(indexed: Programme, trained: Trained) -> None:
     version = register_version(indexed.service, trained, at=indexed.at, name="orator-2")
-    beyond = model_versions.NewItem(indexed.works[0].pk, 7, 1_000_000, 1_000_048)
-    model_versions.register_manifest(model_version=version, items=[beyond], at=indexed.at)
+    beyond = manifests.NewItem(indexed.works[0].pk, 7, 1_000_000, 1_000_048)
+    manifests.register_manifest(model_version=version, items=[beyond], at=indexed.at)
     with pytest.raises(manifest_items.UnableToBuild, match=r"Item 7: .* has no tokens 1000000 to 1000048"):
         indexes.build_index(model_version=version, config=SMALL_INDEX, at=indexed.at)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
+import uuid
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,22 +15,21 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 
 from attribution.models import ManifestWork, ModelService, ModelVersion, TrainingItem, TrainingManifest
-from attribution.operations import indexes, model_services, model_versions
-from attribution.operations.model_versions import digest_of_directory
+from attribution.operations import factories, indexes, manifests, model_services, model_versions
+from attribution.operations.checkpoints import digest_of_directory
 from attribution.queries.model_versions import models_trained_on
 from contributors.operations import consents, people
 from contributors.operations.works import NewWork, register_dataset, register_works
-from tests.attribution.conftest import TRAINED_AT, Programme
+from tests.attribution.conftest import TRAINED_AT, Programme, Trained
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """A directory such as training leaves behind; nothing here loads it."""
+def checkpoint(trained: Trained, tmp_path: Path) -> Path:
+    """The directory that training left behind, with a file of its own in a folder."""
     directory = tmp_path / "checkpoint"
-    (directory / "layers").mkdir(parents=True)
-    (directory / "config.json").write_text("{}")
-    (directory / "initial.safetensors").write_bytes(b"before")
-    (directory / "layers" / "checkpoint-1.safetensors").write_bytes(b"after")
+    shutil.copytree(trained.directory, directory)
+    (directory / "notes").mkdir()
+    (directory / "notes" / "run.txt").write_text("third run")
     return directory
 
 
@@ -40,6 +41,7 @@ def register(indexed: Programme, checkpoint: Path) -> Any:
             "name": "orator-2",
             "adapter": "causal_lm",
             "factory": "demo",
+            "purpose": "train_generative",
             "config": {},
             "directory": checkpoint,
             "trained_at": TRAINED_AT,
@@ -50,9 +52,9 @@ def register(indexed: Programme, checkpoint: Path) -> Any:
     return registered
 
 
-def items(programme: Programme, *works: int) -> list[model_versions.NewItem]:
+def items(programme: Programme, *works: int) -> list[manifests.NewItem]:
     return [
-        model_versions.NewItem(programme.works[work].pk, ordinal, ordinal * 10, ordinal * 10 + 10)
+        manifests.NewItem(programme.works[work].pk, ordinal, ordinal * 10, ordinal * 10 + 10)
         for ordinal, work in enumerate(works)
     ]
 
@@ -61,11 +63,9 @@ def items(programme: Programme, *works: int) -> list[model_versions.NewItem]:
 def test_a_checkpoint_is_kept_under_the_digest_of_its_files(register: Any, checkpoint: Path) -> None:
     version = register()
     kept = Path(settings.TRIBUTARY_DATA) / version.directory
-    assert sorted(path.name for path in kept.rglob("*") if path.is_file()) == [
-        "checkpoint-1.safetensors",
-        "config.json",
-        "initial.safetensors",
-    ]
+    files = sorted(path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file())
+    assert "notes/run.txt" in files
     assert (
         digest_of_directory(directory=kept)
         == bytes(version.checkpoint_sha256)
@@ -80,7 +80,7 @@ def test_the_digest_depends_on_every_name_and_every_byte(checkpoint: Path) -> No
     digests = {digest_of_directory(directory=checkpoint)}
     (checkpoint / "config.json").write_text("{} ")
     digests.add(digest_of_directory(directory=checkpoint))
-    (checkpoint / "config.json").rename(checkpoint / "layers" / "config.json")
+    (checkpoint / "config.json").rename(checkpoint / "notes" / "config.json")
     digests.add(digest_of_directory(directory=checkpoint))
     assert len(digests) == 3
 
@@ -108,10 +108,17 @@ def test_a_copy_that_fails_leaves_nothing_behind(register: Any, checkpoint: Path
         ({"factory": "os.system"}, "demo"),
         ({"name": ""}, "letters"),
         ({"name": "a b"}, "letters"),
+        ({"name": "acme/flow-1"}, "no slash"),
         ({"name": "../../etc"}, "letters"),
         ({"name": "x" * 101}, "letters"),
         ({"name": "orator-1"}, "already"),
         ({"directory": Path("/nowhere")}, "no directory"),
+        ({"directory": None}, "needs a checkpoint"),
+        ({"adapter": "encoder"}, "makes a model of the adapter causal_lm, not encoder"),
+        ({"factory": "pushed"}, "factory pushed cannot load it: FileNotFoundError"),
+        ({"purpose": "fun"}, "one of the uses of a consent: ai_index"),
+        ({"licence": "x" * 201}, "licence has up to 200"),
+        ({"training_started_at": TRAINED_AT + timedelta(seconds=1)}, "cannot begin"),
         ({"trained_at": datetime.fromisoformat("2026-11-20T12:00:01Z")}, "future"),
     ],
 )
@@ -141,15 +148,128 @@ def test_a_model_version_stays_what_it_was_registered_as(indexed: Programme, cha
 
 def test_a_model_version_is_retired_once(register: Any) -> None:
     version = register()
-    model_versions.retire_model_version(model_version=version)
+    model_versions.retire_model_version(model_version=version, at=TRAINED_AT)
     with pytest.raises(model_versions.UnableToRetireModelVersion):
-        model_versions.retire_model_version(model_version=version)
+        model_versions.retire_model_version(model_version=version, at=TRAINED_AT)
+
+
+@pytest.mark.parametrize("purpose", [None, "", "fun"])
+def test_the_database_holds_a_version_to_a_purpose_of_consent(indexed: Programme, purpose: str | None) -> None:
+    version = copy.copy(indexed.model_version)
+    version.pk, version.name, version.public_id, version.purpose = None, "other", uuid.uuid4(), purpose  # type: ignore[assignment]
+    with pytest.raises(DatabaseError), transaction.atomic():
+        version.save(force_insert=True)
+
+
+def test_a_refused_registration_leaves_no_checkpoint_in_the_store(register: Any) -> None:
+    models = Path(settings.TRIBUTARY_DATA) / "models"
+    before = sorted(models.iterdir())
+    with pytest.raises(model_versions.UnableToRegisterModelVersion, match="register it as causal_lm"):
+        register(adapter="classifier")
+    assert sorted(models.iterdir()) == before
+
+
+def test_a_version_is_superseded_by_one_with_a_manifest(register: Any, indexed: Programme) -> None:
+    old, new = register(name="old"), register(name="new")
+    supersede = model_versions.supersede_model_version
+    with pytest.raises(model_versions.UnableToRetireModelVersion, match="has no training manifest yet"):
+        supersede(model_version=old, successor=new, at=indexed.at)
+    with pytest.raises(model_versions.UnableToRetireModelVersion, match="its own place"):
+        supersede(model_version=old, successor=old, at=indexed.at)
+    manifests.register_manifest(model_version=new, items=items(indexed, 0), at=indexed.at)
+    assert supersede(model_version=old, successor=new, at=indexed.at).state == "retired"
+    old.refresh_from_db()
+    assert old.superseded_by == new
+    with pytest.raises(model_versions.UnableToRetireModelVersion, match="retired already"):
+        supersede(model_version=old, successor=new, at=indexed.at)
+    with pytest.raises(DatabaseError), transaction.atomic():
+        ModelVersion.objects.filter(pk=old.pk).update(superseded_by=None)
+
+
+# --- purposes -------------------------------------------------------------------------------------------------------
+def test_a_fine_tune_with_a_work_whose_owner_refused_fine_tuning_is_refused_by_name(
+    register: Any, indexed: Programme
+) -> None:
+    for number in (0, 1):
+        consents.grant_consent(
+            contributor=indexed.contributors[number],
+            scope="fine_tune",
+            valid_from=TRAINED_AT - timedelta(days=5),
+            by=indexed.user,
+            source="test",
+            at=TRAINED_AT - timedelta(days=5),
+        )
+    consents.withdraw_consent(
+        contributor=indexed.contributors[1],
+        scope="fine_tune",
+        valid_from=TRAINED_AT - timedelta(days=1),
+        by=indexed.user,
+        at=TRAINED_AT - timedelta(days=1),
+    )
+    tune = register(purpose="fine_tune")
+    with pytest.raises(manifests.UnableToRegisterManifest) as refused:
+        manifests.register_manifest(model_version=tune, items=items(indexed, 0, 1, 2, 1), at=indexed.at)
+    first, second = refused.value.members["refused"]
+    # The owner of the second work refused; the owner of the third has said nothing about fine-tuning.
+    assert (first["title"], first["reason"], first["lines"]) == (indexed.works[1].title, "refused", [2, 4])
+    assert "its owner refused fine-tuning on 1 Nov 2026" in first["detail"]
+    assert first["consent"] is not None
+    assert (second["title"], second["reason"], second["consent"]) == (indexed.works[2].title, "no-consent", None)
+    assert indexed.works[1].title in str(refused.value)
+    assert indexed.works[2].title in str(refused.value)
+    # The same works are allowed for a training, which is another purpose.
+    train = register(name="base")
+    manifests.register_manifest(model_version=train, items=items(indexed, 0, 1, 2, 1), at=indexed.at)
+    manifests.register_manifest(model_version=tune, items=items(indexed, 0), at=indexed.at)
+    (proof,) = ManifestWork.objects.filter(manifest__model_version=tune)
+    assert proof.consent.scope == "fine_tune"
+
+
+def test_consent_must_hold_over_the_whole_training(register: Any, indexed: Programme) -> None:
+    """Allowed before and after, refused between: the end of the training alone would not show it."""
+    contributor, hour = indexed.contributors[0], timedelta(hours=1)
+    consents.withdraw_consent(
+        contributor=contributor,
+        scope="train_generative",
+        valid_from=TRAINED_AT - 20 * hour,
+        by=indexed.user,
+        at=TRAINED_AT - 20 * hour,
+    )
+    consents.grant_consent(
+        contributor=contributor,
+        scope="train_generative",
+        valid_from=TRAINED_AT - 2 * hour,
+        by=indexed.user,
+        source="test",
+        at=TRAINED_AT - 2 * hour,
+    )
+    spans = {"known": TRAINED_AT - 23 * hour, "late": TRAINED_AT - 1 * hour, "unknown": None}
+    versions = {name: register(name=name, training_started_at=start) for name, start in spans.items()}
+    with pytest.raises(manifests.UnableToRegisterManifest, match=r"refused training .* on 31 Oct 2026, 04:00"):
+        manifests.register_manifest(model_version=versions["known"], items=items(indexed, 0, 1), at=indexed.at)
+    for name in ("late", "unknown"):
+        manifests.register_manifest(model_version=versions[name], items=items(indexed, 0, 1), at=indexed.at)
+
+
+def test_a_permission_that_ends_during_the_training_is_not_enough(register: Any, indexed: Programme) -> None:
+    consents.grant_consent(
+        contributor=indexed.contributors[0],
+        scope="fine_tune",
+        valid_from=TRAINED_AT - timedelta(days=5),
+        valid_to=TRAINED_AT - timedelta(days=1),
+        by=indexed.user,
+        source="test",
+        at=TRAINED_AT - timedelta(days=5),
+    )
+    version = register(purpose="fine_tune", training_started_at=TRAINED_AT - timedelta(days=2))
+    with pytest.raises(manifests.UnableToRegisterManifest, match="no consent to fine-tuning was in force on 31 Oct"):
+        manifests.register_manifest(model_version=version, items=items(indexed, 0), at=indexed.at)
 
 
 # --- manifests ------------------------------------------------------------------------------------------------------
 def test_a_manifest_names_its_works_each_with_the_consent_that_allowed_it(register: Any, indexed: Programme) -> None:
     version = register()
-    manifest = model_versions.register_manifest(model_version=version, items=items(indexed, 0, 1, 1), at=indexed.at)
+    manifest = manifests.register_manifest(model_version=version, items=items(indexed, 0, 1, 1), at=indexed.at)
     version.refresh_from_db()
     assert (manifest.n_items, manifest.n_works, version.state) == (3, 2, "ready")
     proofs = {proof.work_id: proof.consent for proof in ManifestWork.objects.filter(manifest=manifest)}
@@ -170,10 +290,12 @@ def test_a_work_without_consent_refuses_the_manifest_and_is_named(register: Any,
         at=TRAINED_AT - timedelta(days=1),
     )
     version = register()
-    with pytest.raises(model_versions.UnableToRegisterManifest, match=indexed.works[1].title) as refused:
-        model_versions.register_manifest(model_version=version, items=items(indexed, 0, 1, 2), at=indexed.at)
-    assert refused.value.members == {"works": [str(indexed.works[1].public_id)]}
-    assert (refused.value.status, refused.value.problem) == (409, "unable-to-register-manifest")
+    with pytest.raises(manifests.UnableToRegisterManifest, match=indexed.works[1].title) as refused:
+        manifests.register_manifest(model_version=version, items=items(indexed, 0, 1, 2), at=indexed.at)
+    (named,) = refused.value.members["refused"]
+    assert (named["work"], named["reason"]) == (str(indexed.works[1].public_id), "refused")
+    assert named["lines"] == [2]
+    assert (refused.value.status, refused.value.problem) == (422, "unable-to-register-manifest")
     version.refresh_from_db()
     assert version.state == "registered"
     assert not TrainingManifest.objects.filter(model_version=version).exists()
@@ -200,11 +322,11 @@ def test_a_consent_given_after_the_training_came_too_late(register: Any, indexed
         source="test",
         at=indexed.at,
     )
-    item = model_versions.NewItem(work.pk, 0, 0, 10)
-    with pytest.raises(model_versions.UnableToRegisterManifest, match="A letter"):
-        model_versions.register_manifest(model_version=register(), items=[item], at=indexed.at)
+    item = manifests.NewItem(work.pk, 0, 0, 10)
+    with pytest.raises(manifests.UnableToRegisterManifest, match="A letter"):
+        manifests.register_manifest(model_version=register(), items=[item], at=indexed.at)
     later = register(name="orator-3", trained_at=indexed.at)
-    model_versions.register_manifest(model_version=later, items=[item], at=indexed.at)
+    manifests.register_manifest(model_version=later, items=[item], at=indexed.at)
 
 
 def test_a_consent_withdrawn_after_the_training_does_not_undo_the_manifest(register: Any, indexed: Programme) -> None:
@@ -215,7 +337,7 @@ def test_a_consent_withdrawn_after_the_training_does_not_undo_the_manifest(regis
         by=indexed.user,
         at=indexed.at,
     )
-    model_versions.register_manifest(model_version=register(), items=items(indexed, 0), at=indexed.at)
+    manifests.register_manifest(model_version=register(), items=items(indexed, 0), at=indexed.at)
 
 
 def test_the_digest_of_a_manifest_depends_on_every_item_and_not_on_their_order(
@@ -225,9 +347,7 @@ def test_the_digest_of_a_manifest_depends_on_every_item_and_not_on_their_order(
     variants = [given, given[::-1], given[:2], [*given[:2], replace(given[2], token_end=29)]]
     digests = [
         bytes(
-            model_versions.register_manifest(
-                model_version=register(name=f"v{number}"), items=variant, at=indexed.at
-            ).sha256
+            manifests.register_manifest(model_version=register(name=f"v{number}"), items=variant, at=indexed.at).sha256
         )
         for number, variant in enumerate(variants)
     ]
@@ -249,19 +369,19 @@ def test_items_that_are_not_well_formed_are_refused(
     register: Any, indexed: Programme, change: dict[str, Any], reason: str
 ) -> None:
     first, second = items(indexed, 0, 1)
-    with pytest.raises(model_versions.UnableToRegisterManifest, match=reason):
-        model_versions.register_manifest(
-            model_version=register(), items=[first, replace(second, **change)], at=indexed.at
-        )
+    with pytest.raises(manifests.UnableToRegisterManifest, match=reason):
+        manifests.register_manifest(model_version=register(), items=[first, replace(second, **change)], at=indexed.at)
 
 
 def test_a_manifest_has_items_and_is_registered_once(register: Any, indexed: Programme) -> None:
     version = register()
-    with pytest.raises(model_versions.UnableToRegisterManifest, match="not 0"):
-        model_versions.register_manifest(model_version=version, items=[], at=indexed.at)
-    model_versions.register_manifest(model_version=version, items=items(indexed, 0), at=indexed.at)
-    with pytest.raises(model_versions.UnableToRegisterManifest, match="has its manifest"):
-        model_versions.register_manifest(model_version=version, items=items(indexed, 0), at=indexed.at)
+    with pytest.raises(manifests.UnableToRegisterManifest, match="not 0"):
+        manifests.register_manifest(model_version=version, items=[], at=indexed.at)
+    manifests.register_manifest(model_version=version, items=items(indexed, 0), at=indexed.at)
+    again = manifests.register_manifest(model_version=version, items=items(indexed, 0), at=indexed.at)
+    assert TrainingManifest.objects.get(model_version=version) == again
+    with pytest.raises(manifests.UnableToRegisterManifest, match="has its manifest, which has other items"):
+        manifests.register_manifest(model_version=version, items=items(indexed, 0, 1), at=indexed.at)
 
 
 def test_a_manifest_never_changes(indexed: Programme) -> None:
@@ -281,8 +401,8 @@ def test_a_contributor_sees_which_models_contain_its_works(indexed: Programme) -
 def test_a_checkpoint_that_was_tampered_with_is_not_indexed(programme: Programme) -> None:
     kept = Path(settings.TRIBUTARY_DATA) / programme.model_version.directory
     (kept / "config.json").write_bytes((kept / "config.json").read_bytes() + b" ")
-    with pytest.raises(indexes.UnableToLoadModel, match="not those that were registered"):
+    with pytest.raises(factories.UnableToLoadModel, match="not those that were registered"):
         indexes.build_index(model_version=programme.model_version, at=programme.at)
     shutil.rmtree(kept)
-    with pytest.raises(indexes.UnableToLoadModel, match="are not at"):
+    with pytest.raises(factories.UnableToLoadModel, match="are not at"):
         indexes.build_index(model_version=programme.model_version, at=programme.at)

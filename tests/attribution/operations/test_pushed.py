@@ -16,7 +16,7 @@ import pytest
 from django.db import DatabaseError, transaction
 
 from attribution.models import Attribution, AttributionIndex, Generation, ModelVersion
-from attribution.operations import attributions, indexes, model_services, model_versions
+from attribution.operations import attributions, indexes, manifests, model_services, model_versions
 from influence.features import FEATURES_MAX, read_features, report_features
 from tests.attribution.conftest import TRAINED_AT, Programme
 
@@ -65,17 +65,17 @@ def pushing(programme: Programme, tmp_path: Path) -> Pushing:
         name="far-away-1",
         adapter="pushed",
         factory="pushed",
-        config={},
+        purpose="train_generative",
         directory=tmp_path / "features",
         trained_at=TRAINED_AT,
         at=programme.at,
     )
     parts = [
-        model_versions.NewItem(work.pk, 2 * number + part, 48 * part, 48 * (part + 1))
+        manifests.NewItem(work.pk, 2 * number + part, 48 * part, 48 * (part + 1))
         for number, work in enumerate(programme.works)
         for part in range(2)
     ]
-    model_versions.register_manifest(model_version=version, items=parts, at=programme.at)
+    manifests.register_manifest(model_version=version, items=parts, at=programme.at)
     index = indexes.build_index(model_version=version, config={"attributor": "pushed"}, at=programme.at)
     _, key = model_services.issue_key(
         service=programme.service, scopes=["generations:write", "features:write"], at=programme.at

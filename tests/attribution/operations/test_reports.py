@@ -12,7 +12,7 @@ import pytest
 from django.db import DatabaseError, transaction
 
 from attribution.models import Generation
-from attribution.operations import candidates, model_services, model_versions, reports
+from attribution.operations import candidates, manifests, model_services, model_versions, reports
 from attribution.operations.candidates import OUTPUT_BYTES_MAX, PROMPT_BYTES_MAX, TOKEN_IDS_MAX
 from attribution.operations.reports import BATCH_MAX
 from tests.attribution.conftest import OUTPUT, Committed, Programme, Trained, register_version
@@ -111,8 +111,8 @@ def test_another_services_model_version_is_as_unknown_as_none(indexed: Programme
 def test_services_do_not_share_external_ids(indexed: Programme, trained: Trained) -> None:
     stranger = model_services.register_service(name="stranger", at=indexed.at)
     version = register_version(stranger, trained, at=indexed.at, name=indexed.model_version.name)
-    model_versions.register_manifest(
-        model_version=version, items=[model_versions.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
+    manifests.register_manifest(
+        model_version=version, items=[manifests.NewItem(indexed.works[0].pk, 0, 0, 48)], at=indexed.at
     )
     (ours,) = indexed.report(indexed.generation("g1"))
     (theirs,) = reports.report_generations(
