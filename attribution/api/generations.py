@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -16,6 +16,7 @@ from rest_framework.response import Response
 
 from attribution import tasks
 from attribution.api.authentication import Principal
+from attribution.api.bodies import NDJSON, Lines, NDJSONParser, QuickJSONRenderer, ShallowJSONParser
 from attribution.api.problems import PROBLEMS, StrictSerializer, WritingView, problem_responses
 from attribution.models import ServiceKey
 from attribution.operations.candidates import (
@@ -29,6 +30,7 @@ from attribution.operations.candidates import (
 from attribution.operations.reports import BATCH_MAX, ReportResult, UnableToReport, report_generations
 from influence.features import FEATURES_MAX
 
+LINES_MAX = 10 * BATCH_MAX
 FEATURES_TEXT_MAX = 4 * -(-4 * FEATURES_MAX // 3)
 
 log = structlog.get_logger(__name__)
@@ -104,6 +106,7 @@ class ItemProblemSerializer(serializers.Serializer[Any]):
     title = serializers.CharField()
     detail = serializers.CharField()
     field = serializers.CharField(required=False, help_text="Which field is meant.")
+    line = serializers.IntegerField(required=False, help_text="Which line of the body is meant.")
     differs = serializers.ListField(
         child=serializers.ChoiceField(["model_version", "occurred_at", "prompt", "output", "gross"]),
         required=False,
@@ -112,6 +115,7 @@ class ItemProblemSerializer(serializers.Serializer[Any]):
 
 
 class ReportResultSerializer(serializers.Serializer[Any]):
+    line = serializers.IntegerField(required=False, help_text="The line of the body, where it has lines.")
     external_id = serializers.CharField(allow_null=True, help_text="Null when the one given cannot be one.")
     status = serializers.ChoiceField([200, 201, 409, 422])
     id = serializers.UUIDField(required=False)
@@ -125,6 +129,8 @@ class ReportedSerializer(serializers.Serializer[Any]):
 class GenerationsView(WritingView):
     throttle_scope = "report"
     scopes = {"POST": ServiceKey.Scope.GENERATIONS_WRITE.value}
+    parser_classes = (ShallowJSONParser, NDJSONParser)
+    renderer_classes = (QuickJSONRenderer,)
 
     @extend_schema(
         operation_id="report_generations",
@@ -133,10 +139,12 @@ class GenerationsView(WritingView):
             "Up to 1,000 at once, always as a list. Every generation is judged alone and answered in the order given: "
             "201 stored; 200 stored before with the same body; 409 stored before with another body, `differs` names "
             "the parts; 422 refused, `problem` says why. One bad item does not affect the others, and repeating a "
-            "report is safe. Needs the scope `generations:write`."
+            "report is safe. Needs the scope `generations:write`.\n\n"
+            f"As `{NDJSON}` the body has one generation a line, up to {LINES_MAX:,} lines; each answer names its "
+            "`line`. A body may be packed (`Content-Encoding: gzip`) and sent in chunks."
         ),
         tags=["generations"],
-        request=ReportSerializer,
+        request={"application/json": ReportSerializer, NDJSON: GenerationSerializer},
         responses={
             207: ReportedSerializer,
             **problem_responses(400, 413, 415, 422),
@@ -183,15 +191,24 @@ class GenerationsView(WritingView):
     def post(self, request: Request) -> Response:
         principal: Any = request.user
         assert isinstance(principal, Principal), "A view that HasScope guards has a principal."
-        results = report_generations(
-            service=principal.service,
-            generations=_generations_of(request.data),
-            may_push_features=ServiceKey.Scope.FEATURES_WRITE.value in principal.scopes,
-            at=timezone.now(),
-        )
+        body = request.data
+        batches = _batches_of(body) if isinstance(body, Lines) else [_generations_of(body)]
+        results = [
+            result
+            for batch in batches
+            for result in report_generations(
+                service=principal.service,
+                generations=batch,
+                may_push_features=ServiceKey.Scope.FEATURES_WRITE.value in principal.scopes,
+                at=timezone.now(),
+            )
+        ]
         if any(result.status == 201 for result in results):
-            transaction.on_commit(_hint)
-        return Response({"results": [_as_json(result) for result in results]}, status=207)
+            transaction.on_commit(hint)
+        answers = [_as_json(result) for result in results]
+        if isinstance(body, Lines):
+            answers = [{"line": line, **answer} for line, answer in zip(body.numbers, answers, strict=True)]
+        return Response({"results": answers}, status=207)
 
 
 def _generations_of(body: Any) -> list[Any]:
@@ -200,7 +217,14 @@ def _generations_of(body: Any) -> list[Any]:
     return body["generations"]
 
 
-def _hint() -> None:
+def _batches_of(lines: Lines) -> Sequence[Sequence[Any]]:
+    """Cut the lines into batches. Raises UnableToReport for no line or too many of them."""
+    if not 1 <= len(lines) <= LINES_MAX:
+        raise UnableToReport(f"A body has 1 to {LINES_MAX:,} lines with a generation each, not {len(lines):,}.")
+    return [lines[start : start + BATCH_MAX] for start in range(0, len(lines), BATCH_MAX)]
+
+
+def hint() -> None:
     """Tell a worker that there is something to do. The sweep finds it anyway, so that a lost hint loses nothing."""
     try:
         tasks.attribute_received.apply_async(retry=False, expires=tasks.HINT_EXPIRES_SECONDS)

@@ -8,11 +8,12 @@ from typing import Any
 from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 from drf_spectacular.utils import OpenApiResponse
-from rest_framework import exceptions, parsers, serializers
+from rest_framework import parsers, serializers
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from attribution.api.authentication import HasScope
+from attribution.api.bodies import ShallowJSONParser, too_large
 
 # Every problem that one generation of a batch can have, with its title: /problems/<slug> in the answer.
 PROBLEMS: Mapping[str, str] = {
@@ -24,6 +25,7 @@ PROBLEMS: Mapping[str, str] = {
     "invalid-currency": "The currency is not a code of ISO 4217.",
     "invalid-features": "The features are not finite float32 numbers in base64, or not as many as the index takes.",
     "invalid-field": "A field does not have the form it must have.",
+    "malformed-line": "A line of the body is not JSON.",
     "malformed-text": "A text cannot be stored as UTF-8.",
     "missing-features": "The model version is attributed by features that the service reports, and there are none.",
     "missing-field": "A field is missing.",
@@ -82,7 +84,7 @@ def problem_responses(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:
         409: "It contradicts the stored report.",
         410: "It was here, and is kept in an archive.",
         413: "The request is too large.",
-        415: "The body must be application/json.",
+        415: "The body has another media type than those of this operation, or a content encoding other than gzip.",
         422: "The request as a whole cannot be carried out.",
         429: "Too many requests; Retry-After says when to come back.",
     }
@@ -94,31 +96,14 @@ def problem_responses(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:
 
 
 # --- views ----------------------------------------------------------------------------------------------------------
-class UnableToRead(Exception):
-    """The request's body is larger than a full batch can be."""
-
-    status = 413
-    problem = "request-too-large"
-
-
-class ShallowJSONParser(parsers.JSONParser):
-    """JSON no deeper than the parser can follow."""
-
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
-        try:
-            return super().parse(stream, media_type, parser_context)
-        except RecursionError:
-            raise exceptions.ParseError("The JSON is nested too deeply.") from None
-
-
 class WritingView(APIView):
     """Base of the views to which a service sends a body. The body's length is checked before it is read."""
 
     permission_classes = (HasScope,)
-    parser_classes = (ShallowJSONParser,)
+    parser_classes: tuple[type[parsers.BaseParser], ...] = (ShallowJSONParser,)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         bytes_max = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         if int(request.META.get("CONTENT_LENGTH") or 0) > bytes_max:
-            raise UnableToRead(f"A request takes at most {bytes_max} bytes.")
+            raise too_large(bytes_max)

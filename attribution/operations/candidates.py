@@ -48,6 +48,14 @@ class UnableToAccept(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class MalformedLine:
+    """A line of a body that is not JSON, in the place of its generation."""
+
+    number: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Features:
     """Numbers that the service computed, little-endian float32, and the public id of the index they are meant for."""
 
@@ -76,6 +84,8 @@ class Candidate:
 
 def read_candidate(generation: Any, *, at: datetime) -> Candidate:
     """Read one generation. Raises UnableToAccept when it is not well formed."""
+    if isinstance(generation, MalformedLine):
+        raise UnableToAccept("malformed-line", generation.detail, line=generation.number)
     body = _object(
         generation,
         "",

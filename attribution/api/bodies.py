@@ -1,0 +1,157 @@
+"""Bodies of requests: read within a limit, unpacked, and parsed as JSON or as lines of JSON."""
+
+from __future__ import annotations
+
+import codecs
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+from django.conf import settings
+from rest_framework import exceptions, parsers, renderers
+
+from attribution.operations.candidates import MalformedLine
+
+NDJSON = "application/x-ndjson"
+GZIP_WINDOW = 16 + zlib.MAX_WBITS
+
+
+class UnableToRead(Exception):
+    """The request's body is larger than a request may be, before or after it is unpacked."""
+
+    status = 413
+    problem = "request-too-large"
+
+
+class UnableToUnpack(Exception):
+    """The body has a content encoding other than gzip, or is not what gzip made."""
+
+    status = 415
+    problem = "unsupported-encoding"
+
+
+def too_large(bytes_max: int) -> UnableToRead:
+    return UnableToRead(f"A request takes at most {bytes_max} bytes, before and after it is unpacked.")
+
+
+def read_body(stream: Any, context: Mapping[str, Any] | None) -> bytes:
+    """Read the whole body, unpacked. Raises UnableToRead, UnableToUnpack and, for damaged gzip, ParseError."""
+    bytes_max: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    body: bytes = stream.read(bytes_max + 1)
+    if len(body) > bytes_max:
+        raise too_large(bytes_max)
+    request = context and context.get("request")
+    encoding = request.META.get("HTTP_CONTENT_ENCODING", "") if request else ""
+    named = encoding.strip().lower()
+    if named in {"", "identity"}:
+        return body
+    if named not in {"gzip", "x-gzip"}:
+        raise UnableToUnpack(f"The content encoding {encoding!r} is not supported. Send gzip, or none.")
+    return gunzip(body, bytes_max)
+
+
+def gunzip(packed: bytes, bytes_max: int) -> bytes:
+    """Unpack gzip of one or more members; stop as soon as the result passes the limit.
+
+    Raises UnableToRead for too large a result, and ParseError for damaged or cut data.
+    """
+    found: list[bytes] = []
+    length = 0
+    try:
+        while packed:
+            member = zlib.decompressobj(wbits=GZIP_WINDOW)
+            part = member.decompress(packed, bytes_max - length + 1)
+            length += len(part)
+            if length > bytes_max:
+                raise too_large(bytes_max)
+            if not member.eof:
+                raise exceptions.ParseError("The gzip data ends too early.")
+            found.append(part)
+            packed = member.unused_data
+    except zlib.error as error:
+        raise exceptions.ParseError(f"The body is not valid gzip: {error}.") from None
+    return b"".join(found)
+
+
+def parse_json(body: bytes, encoding: str = "utf-8") -> Any:
+    """Parse JSON as REST framework's own parser does, at a tenth of its time for ordinary bodies. Raises ParseError."""
+    if codecs.lookup(encoding).name == "utf-8":
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError:
+            # The standard library takes half surrogates, which then are the problem of one item, and explains the rest.
+            pass
+    return ShallowJSONParser.parse_slowly(body, encoding)
+
+
+class ShallowJSONParser(parsers.JSONParser):
+    """JSON no deeper than the parser can follow, packed or not."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+        return parse_json(read_body(stream, parser_context), _encoding(parser_context))
+
+    @classmethod
+    def parse_slowly(cls, body: bytes, encoding: str) -> Any:
+        try:
+            return parsers.JSONParser().parse(_Body(body), parser_context={"encoding": encoding})
+        except RecursionError:
+            raise exceptions.ParseError("The JSON is nested too deeply.") from None
+
+
+class _Body:
+    """A body in memory, in the form that REST framework's parsers read."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def read(self, size: int = -1) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+
+def _encoding(context: Mapping[str, Any] | None) -> str:
+    return str((context or {}).get("encoding") or settings.DEFAULT_CHARSET)
+
+
+# --- lines ------------------------------------------------------------------------------------------------------------
+class Lines(list[Any]):
+    """The values of a body of lines. `numbers` holds the line of each, counted from 1; empty lines have no value."""
+
+    def __init__(self, found: Iterable[tuple[int, Any]]) -> None:
+        pairs = list(found)
+        super().__init__(value for _, value in pairs)
+        self.numbers = [number for number, _ in pairs]
+
+
+class NDJSONParser(parsers.BaseParser):
+    """Newline-delimited JSON. A line that is no JSON becomes a MalformedLine and does not affect the others."""
+
+    media_type = NDJSON
+
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Lines:
+        return parse_lines(read_body(stream, parser_context))
+
+
+def parse_lines(body: bytes) -> Lines:
+    """Parse each line of the body on its own."""
+    lines = enumerate(body.split(b"\n"), start=1)
+    return Lines((number, _parse_line(number, line)) for number, line in lines if line.strip())
+
+
+def _parse_line(number: int, line: bytes) -> Any:
+    try:
+        return parse_json(line)
+    except exceptions.ParseError as error:
+        return MalformedLine(number, f"Line {number} is not JSON: {error.detail}")
+
+
+class QuickJSONRenderer(renderers.JSONRenderer):
+    """JSON for answers of many items, as REST framework writes it and in a tenth of its time."""
+
+    def render(
+        self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
+    ) -> bytes:
+        return b"" if data is None else orjson.dumps(data, default=str)
