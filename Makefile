@@ -55,6 +55,8 @@ lint: $(VENV)/.development  ## ruff, mypy strict, import contracts, templates
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/lint-imports
+	@cd clients/python/src && ../../../$(VENV)/bin/lint-imports --config ../pyproject.toml
+	@$(VENV)/bin/vermin --quiet --no-tips --target=3.9- --violations clients/python/src
 	@$(VENV)/bin/djlint --quiet --lint templates
 	@DATABASE_ROLE= $(PYTHON) manage.py makemigrations --check --dry-run
 	@$(VENV)/bin/mypy .

@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,23 @@ def test_import_contracts_hold() -> None:
         timeout=300,
         cwd=ROOT,
         check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_import_contracts_of_the_client_hold() -> None:
+    source = ROOT / "clients" / "python" / "src"
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--config", "../pyproject.toml"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=source, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_client_runs_on_the_oldest_python_that_it_names() -> None:
+    project = tomllib.loads((ROOT / "clients" / "python" / "pyproject.toml").read_text())["project"]
+    oldest = project["requires-python"].removeprefix(">=")
+    command = [str(Path(sys.executable).with_name("vermin")), f"--target={oldest}-", "--violations", "--no-tips"]
+    done = subprocess.run(
+        [*command, "--quiet", "clients/python/src"], capture_output=True, text=True, timeout=120, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stdout
 
