@@ -23,6 +23,7 @@ $(VENV)/.runtime: requirements.lock
 $(VENV)/.development: $(VENV)/.runtime requirements-dev.lock
 	@echo "Installing the packages of the tests ..."
 	@$(PYTHON) $(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@$(PYTHON) $(PIP_INSTALL) --no-deps --no-build-isolation --editable clients/python
 	@touch $@
 
 $(VENV)/.benchmark: $(VENV)/.development requirements-bench.txt requirements-bench-attribution.txt

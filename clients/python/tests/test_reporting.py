@@ -16,8 +16,8 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
-from conftest import KEY, QUICK, Reply, Request, Server, refused, stored
 
+from clients.python.tests.servers import KEY, QUICK, Reply, Request, Server, refused, stored
 from tributary import Refusal, Tributary
 from tributary.backoff import Backoff, seconds_of
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import KEY, QUICK, Reply, Request, Server, stored
 
+from clients.python.tests.servers import KEY, QUICK, Reply, Request, Server, stored
 from tributary import Tributary
 from tributary.spool import SpoolBuffer
 

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import KEY, QUICK, Reply, Request, Server, serving
 
+from clients.python.tests.servers import KEY, QUICK, Reply, Request, Server, serving
 from tributary import InvalidInput, Tributary
 
 openai = pytest.importorskip("openai")
