@@ -11,7 +11,7 @@ from django.conf import settings
 from tests.databases import CommittedDatabase
 from tests.faults.workers import Workers, workers
 from tests.sandbox_server import StripeSandbox
-from tests.worlds.payouts import World
+from tests.worlds.world import World
 
 
 @pytest.fixture

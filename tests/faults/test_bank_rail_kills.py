@@ -25,7 +25,7 @@ from payouts.operations import approval, bank_files, bank_reports, banks, buildi
 from payouts.queries import balances
 from payouts.reconciliation.banks import reconcile_bank_run
 from tests.faults.workers import Workers
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 P = CrashPoint
 ON_THE_BANK_RAIL = [

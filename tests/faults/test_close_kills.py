@@ -23,8 +23,9 @@ from ledger.operations.closing import close_period
 from ledger.operations.reserves import release_reserves
 from ledger.queries.invariants import check_all
 from tests.databases import CommittedDatabase, cloned_database, on_database
-from tests.worlds.books import CENT, NOVEMBER, OCTOBER, build_world
 from tests.worlds.contracts import advance, terms
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import CENT, build_world
 
 SEPTEMBER = datetime(2026, 9, 28, 12, tzinfo=UTC)
 FIRST = date(2026, 9, 1)

@@ -18,7 +18,7 @@ from payouts.reconciliation import comparison
 from tests.faults.test_bank_rail_kills import ON_THE_BANK_RAIL
 from tests.faults.workers import Workers, disagreements
 from tests.sandbox_server import StripeSandbox
-from tests.worlds.payouts import World
+from tests.worlds.world import World
 
 P = CrashPoint
 KILLED = -signal.SIGKILL

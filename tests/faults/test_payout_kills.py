@@ -27,7 +27,7 @@ from payouts.queries import payees
 from payouts.rails.stripe import calls
 from payouts.reconciliation import comparison, inbox
 from tests.faults.workers import Workers, disagreements, forget_keys
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 # Twenty hours and a day, in seconds.
 SAFE_REPLAY, KEYS_KEPT = 3.0, 9.0

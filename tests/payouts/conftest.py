@@ -11,7 +11,7 @@ from pytest_django import DjangoDbBlocker
 
 from tests.databases import cloned_database
 from tests.sandbox_server import StripeSandbox, running_sandbox
-from tests.worlds.payouts import World
+from tests.worlds.world import World
 
 
 @pytest.fixture(scope="session")

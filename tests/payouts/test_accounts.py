@@ -11,7 +11,7 @@ from payouts.queries import payees
 from people import actor
 from people.actor import Presence
 from people.models import AuditEvent
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 
 def test_an_account_is_opened_once_however_often_it_is_asked_for(paying: World) -> None:

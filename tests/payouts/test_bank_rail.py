@@ -30,7 +30,7 @@ from payouts.rails.bank import pain, sealing
 from payouts.reconciliation import comparison
 from payouts.reconciliation.banks import reconcile_bank_run
 from people.queries import audit as audit_queries
-from tests.worlds.payouts import SEEN, World, states
+from tests.worlds.world import SEEN, World, states
 
 IBAN_OF_A_PAYEE = "GB33BUKB20201555555555"
 NEW_IBAN = "NL91ABNA0417164300"

@@ -16,7 +16,7 @@ from payouts.operations import funding
 from payouts.rails.stripe import calls
 from payouts.reconciliation import comparison
 from stripe_sandbox.models import PLATFORM
-from tests.worlds.payouts import World, only
+from tests.worlds.world import World, only
 
 
 def rewrite(world: World, sql: str, *params: object) -> None:

@@ -18,7 +18,7 @@ from payouts.rails.stripe.client import boot_clock
 from payouts.reconciliation import comparison
 from people import actor
 from stripe_sandbox.models import PLATFORM
-from tests.worlds.payouts import SEEN, World, only, states
+from tests.worlds.world import SEEN, World, only, states
 
 
 def attempts(run: PayoutRun) -> list[tuple[int, str]]:

@@ -13,7 +13,7 @@ from payouts.models import Difference, Payout, PayoutAttempt, PayoutRun
 from payouts.operations import holds
 from people.models import AuditEvent
 from people.queries import audit as audit_queries
-from tests.worlds.payouts import SEEN, World, only
+from tests.worlds.world import SEEN, World, only
 
 
 def attack(sql: str, *params: Any) -> str:

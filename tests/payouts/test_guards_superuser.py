@@ -9,7 +9,7 @@ from payouts.models import PayoutRun
 from payouts.operations import approval, holds
 from people.models import AuditEvent
 from tests.payouts.test_guards import APPROVE, INSERT_ATTEMPT, attack, columns_but, executing, run_sql
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 __all__ = ["executing"]
 

@@ -25,7 +25,7 @@ from payouts.reconciliation import sweeping
 from people import actor
 from people.models import STAFF_ROLES
 from people.queries import audit as audit_queries
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 R = HoldReason
 

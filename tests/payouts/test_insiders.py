@@ -15,7 +15,7 @@ from payouts.operations.accounts import refresh_holds
 from people import actor
 from people.operations import staff
 from tests.payouts.test_bank_rail import NEW_IBAN, executing, export, line, payee, sent
-from tests.worlds.payouts import SEEN, World, only, states
+from tests.worlds.world import SEEN, World, only, states
 
 
 @pytest.fixture(autouse=True)

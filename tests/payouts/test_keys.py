@@ -13,7 +13,7 @@ from payouts.models import PayoutAccount, WebhookEvent
 from payouts.operations import accounts
 from payouts.rails.stripe import calls, errors
 from payouts.reconciliation import comparison
-from tests.worlds.payouts import World, only
+from tests.worlds.world import World, only
 
 
 def test_reading_never_uses_the_key_that_moves_money(paying: World, monkeypatch: pytest.MonkeyPatch) -> None:

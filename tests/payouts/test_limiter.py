@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from payouts.models import PayoutAttempt
 from payouts.rails.stripe import calls, errors, limiter
-from tests.worlds.payouts import World, states
+from tests.worlds.world import World, states
 
 # The code of a worker in another process: takes slots with a few threads and tells when it had each.
 WORKER = """

@@ -17,7 +17,7 @@ from payouts.rails.stripe import calls
 from people import actor
 from people.actor import NOBODY
 from people.models import AuditEvent, User
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 IBAN = "GB33BUKB20201555555555"
 OTHER_IBAN = "NL91ABNA0417164300"

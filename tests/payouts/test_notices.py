@@ -16,7 +16,7 @@ from ledger.queries import books
 from payouts.models import Difference, LeftOut, Notice, PayoutRun
 from payouts.operations import holds, notice_kinds
 from payouts.operations.notices import UnableToChooseNotices, choose_notices, notice_what_is_due, send_due_notices
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 
 class FailingServer(BaseEmailBackend):

@@ -16,7 +16,7 @@ from payouts.rails.stripe import calls
 from payouts.reconciliation import comparison, sweeping
 from stripe_sandbox.models import PLATFORM
 from tests.worlds.manual import post_by_hand
-from tests.worlds.payouts import SEEN, World, only
+from tests.worlds.world import SEEN, World, only
 
 
 def types() -> list[str]:

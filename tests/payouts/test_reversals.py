@@ -14,7 +14,7 @@ from payouts.operations.reversals import UnableToReverse, recover_reversals, rev
 from payouts.queries import payees
 from payouts.rails.stripe import calls
 from payouts.reconciliation import sweeping
-from tests.worlds.payouts import SEEN, World, only
+from tests.worlds.world import SEEN, World, only
 
 REVERSALS = "/v1/transfers/*/reversals"
 

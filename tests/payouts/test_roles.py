@@ -40,7 +40,7 @@ from people.actor import Presence, UnableToAct, UnableToTrustPresence
 from people.models import STAFF_ROLES, User
 from people.operations import staff
 from people.queries import audit as audit_queries
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = STAFF_ROLES
 TOO_OLD = Presence(mfa_age_seconds=301)

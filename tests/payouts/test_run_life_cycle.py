@@ -18,7 +18,7 @@ from people import actor
 from people.actor import Presence
 from people.models import AuditEvent
 from people.queries import audit as audit_queries
-from tests.worlds.payouts import SEEN, World, only, states
+from tests.worlds.world import SEEN, World, only, states
 
 
 def test_a_run_is_built_reviewed_approved_executed_reconciled_and_closed(paying: World) -> None:

@@ -13,7 +13,7 @@ from payouts.models import HoldReason, PayoutAccount, TaxProfile
 from payouts.operations import accounts, tax_forms
 from payouts.queries import payees
 from people.queries import audit as audit_queries
-from tests.worlds.payouts import World, only
+from tests.worlds.world import World, only
 
 
 def reasons(contributor: Contributor) -> set[str]:

@@ -17,7 +17,7 @@ from payouts.queries import balances
 from payouts.rails.stripe import calls, values
 from payouts.reconciliation import sweeping
 from tests.payouts.test_webhooks import apply, event_of
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 TOP_UPS = "/v1/topups"
 

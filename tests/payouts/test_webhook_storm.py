@@ -28,7 +28,7 @@ from payouts.models import (
 )
 from payouts.rails.stripe import calls
 from payouts.reconciliation import inbox, sweeping
-from tests.worlds.payouts import World
+from tests.worlds.world import World
 
 Delivery = tuple[str, dict[str, Any]]
 

@@ -20,7 +20,7 @@ from payouts.rails.stripe.webhooks import sign
 from payouts.reconciliation import comparison, inbox, sweeping
 from payouts.reconciliation.inbox import apply_webhook, back_fill, record_webhook, replay_webhook
 from people import actor
-from tests.worlds.payouts import SEEN, World, only, states
+from tests.worlds.world import SEEN, World, only, states
 
 
 def event_of(kind: str, subject: str, *, account: str = "", number: int = 1, **members: Any) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from stripe_sandbox.bank_payouts import RETURN_WINDOW
 from stripe_sandbox.models import PLATFORM
 from tests.sandbox_server import StripeSandbox
 from tests.worlds.manual import post_by_hand
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 # Two, no and three decimals; HUF and TWD are paid in whole units only, KWD with a last digit of zero.
 CURRENCIES = ("USD", "JPY", "KWD", "HUF", "TWD")

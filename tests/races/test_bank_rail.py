@@ -14,7 +14,7 @@ from payouts.operations.bank_lines import Reported
 from payouts.queries import balances
 from tests.databases import CommittedDatabase
 from tests.races.test_payouts import at_once
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from django.db import connections, transaction
 from payouts.models import PayoutRun
 from payouts.operations import banks, building, limits, runs
 from tests.databases import CommittedDatabase
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 
 @pytest.fixture

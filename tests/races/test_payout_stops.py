@@ -28,7 +28,7 @@ from tests.databases import CommittedDatabase
 from tests.faults.workers import disagreements
 from tests.races.test_payouts import at_once
 from tests.sandbox_server import StripeSandbox
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 
 @pytest.fixture

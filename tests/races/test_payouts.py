@@ -16,7 +16,7 @@ from payouts.operations import approval, building, runs
 from tests.databases import CommittedDatabase
 from tests.faults.workers import disagreements
 from tests.sandbox_server import StripeSandbox
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 
 def at_once(*acts: Callable[[], object]) -> list[object]:

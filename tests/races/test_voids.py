@@ -13,7 +13,7 @@ from ledger.models import Accrual
 from ledger.operations import accruals, corrections
 from ledger.queries.invariants import check_all
 from tests.databases import CommittedDatabase
-from tests.worlds.books import build_world
+from tests.worlds.world import build_world
 
 AT = datetime(2026, 10, 20, 12, tzinfo=UTC)
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"

@@ -9,8 +9,8 @@ from contributors.models import PPB
 from ledger.journal import AccountKey
 from ledger.models import AdvanceProposal, Contract, ContractTerms
 from ledger.operations import advances, contracts
-from tests.worlds.books import World
 from tests.worlds.manual import finance
+from tests.worlds.world import World
 
 HALVES: dict[str, Any] = {"release_months": [3, 6], "release_ppb": [PPB // 2, PPB // 2]}
 

@@ -34,7 +34,7 @@ from ledger.models import Period, RoyaltyPlan
 from ledger.operations import accruals, closing, payouts, periods, plans, sealing
 from people.models import User
 from people.operations import users
-from tests.worlds.books import TERMS
+from tests.worlds.world import TERMS
 
 OCTOBER, NOVEMBER = 202610, 202611
 REGISTERED = datetime(2026, 8, 1, tzinfo=UTC)

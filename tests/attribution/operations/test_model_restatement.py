@@ -17,7 +17,7 @@ from people.models import User
 from people.operations import users
 from tests.attribution.conftest import SMALL_INDEX, Programme
 from tests.worlds.archive import detach_documents
-from tests.worlds.books import TERMS
+from tests.worlds.world import TERMS
 
 
 def newer_index(programme: Programme, *, k: int = 8) -> AttributionIndex:

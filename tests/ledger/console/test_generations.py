@@ -16,10 +16,10 @@ from ledger.models import Entry, Restatement, Void, VoidProposal
 from ledger.operations import corrections, voids
 from ledger.queries.invariants import check_all
 from tests.databases import CommittedDatabase
-from tests.worlds.books import build_world
 from tests.worlds.manual import finance
 from tests.worlds.pages import receipt_page, text_of
 from tests.worlds.programme import AT, Programme
+from tests.worlds.world import build_world
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from ledger.journal import AccountKey, post
 from ledger.models import Entry, Line
 from ledger.money import format_amount
 from ledger.operations import exchange, periods, verbs
-from tests.worlds.books import CENT, NOVEMBER, World, tell_story
 from tests.worlds.programme import Programme
+from tests.worlds.story import NOVEMBER, tell_story
+from tests.worlds.world import CENT, World
 
 pytestmark = pytest.mark.django_db
 BEAN_CHECK = Path(sys.executable).parent / "bean-check"

@@ -7,7 +7,8 @@ from ledger.journal import AccountKey
 from ledger.models import Accrual, Entry, Refusal
 from ledger.money import PPB, parse_amount
 from ledger.operations import accruals, closing
-from tests.worlds.books import OCTOBER, PRICE, build_world
+from tests.worlds.story import OCTOBER
+from tests.worlds.world import PRICE, build_world
 
 pytestmark = pytest.mark.django_db
 

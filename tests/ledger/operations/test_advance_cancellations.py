@@ -21,11 +21,12 @@ from ledger.queries.accounts import open_advances
 from ledger.queries.invariants import check_all
 from ledger.statements.build import build_statement
 from tests.databases import CommittedDatabase
-from tests.worlds.books import CENT, NOVEMBER, OCTOBER, World, build_world
 from tests.worlds.contracts import advance, cancel, terms
 from tests.worlds.manual import finance
 from tests.worlds.pages import text_of
 from tests.worlds.programme import Programme
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import CENT, World, build_world
 
 COST = AccountKey("programme_cost", "USD")
 

@@ -17,11 +17,11 @@ from ledger.operations import advances, contracts
 from ledger.queries.invariants import check_all
 from people.operations.users import register_user
 from tests.databases import CommittedDatabase
-from tests.worlds.books import CENT, World, build_world
 from tests.worlds.contracts import advance, contract
 from tests.worlds.manual import finance
 from tests.worlds.pages import text_of
 from tests.worlds.programme import Programme
+from tests.worlds.world import CENT, World, build_world
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Account, Accrual, Entry, Line
 from ledger.money import UnableToApportion, apportion, tie_key
 from ledger.operations import accruals, closing
-from tests.worlds.books import NOVEMBER, OCTOBER, build_world
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import build_world
 
 pytestmark = pytest.mark.django_db
 BANK, EQUITY = AccountKey("bank", "USD"), AccountKey("programme_equity", "USD")

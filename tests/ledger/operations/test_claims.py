@@ -9,9 +9,10 @@ from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry
 from ledger.operations import closing, exchange, programme, verbs
 from ledger.queries.invariants import check_all
-from tests.worlds.books import CENT, NOVEMBER, OCTOBER, World, build_world
 from tests.worlds.contracts import advance
 from tests.worlds.manual import post_by_hand
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import CENT, World, build_world
 
 pytestmark = pytest.mark.django_db
 

@@ -15,10 +15,11 @@ from ledger.journal import AccountKey
 from ledger.models import Entry
 from ledger.operations import closing, contests
 from ledger.queries.invariants import check_all
-from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, World, build_world
 from tests.worlds.manual import finance
 from tests.worlds.pages import text_of
 from tests.worlds.programme import Programme
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import PRICE, World, build_world
 
 pytestmark = pytest.mark.django_db
 WHOLE = PRICE * 4 // 5

@@ -13,8 +13,9 @@ from ledger.models import Contract, ContractTerms, Entry, Period, ReserveInstalm
 from ledger.operations import closing, contracts, payouts, reserves, verbs
 from ledger.queries.invariants import check_all
 from ledger.queries.previews import preview_terms
-from tests.worlds.books import CENT, NOVEMBER, OCTOBER, PRICE, World, build_world
 from tests.worlds.contracts import HALVES, advance, contract, terms
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import CENT, PRICE, World, build_world
 
 pytestmark = pytest.mark.django_db
 # A generation's earnings for one holder that taught it alone: the direct part and the floor part.

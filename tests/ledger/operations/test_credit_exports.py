@@ -19,7 +19,8 @@ from ledger.operations import credit_exports
 from ledger.operations.credit_exports import UnableToExportCredits
 from ledger.queries.credit_file import BLOCK_CREDITS, CreditFile, Documents, UnableToReadCredits, Writer, Written
 from ledger.queries.credits import AccountCredits, credits_ever, exported
-from tests.worlds.books import NOVEMBER, World, tell_story
+from tests.worlds.story import NOVEMBER, tell_story
+from tests.worlds.world import World
 
 Rows = dict[int, list[tuple[uuid.UUID, int, int, int]]]
 

@@ -17,9 +17,9 @@ from ledger.operations import advances, contests, contracts, plans, taxes
 from ledger.operations.manual import post_manual_entry, propose_manual_entry
 from people.models import User
 from people.operations.users import register_user
-from tests.worlds.books import CENT, TERMS, World, build_world
 from tests.worlds.contracts import contract
 from tests.worlds.manual import finance
+from tests.worlds.world import CENT, TERMS, World, build_world
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from contributors.models import PPB
 from ledger.models import Entry, EntryKind, Line
 from ledger.operations import closing, payouts, programme, reserves, verbs
 from ledger.queries.invariants import check_all
-from tests.worlds.books import CENT, NOVEMBER, OCTOBER, World, build_world
 from tests.worlds.contracts import advance, cancel, terms
 from tests.worlds.manual import post_by_hand
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import CENT, World, build_world
 
 pytestmark = pytest.mark.django_db
 DECEMBER = datetime(2026, 12, 3, tzinfo=UTC)

@@ -23,9 +23,10 @@ from ledger.operations.floor_corrections import correct_floors
 from ledger.queries import receipt
 from ledger.queries.invariants import check_all
 from ledger.statements.build import build_statement
-from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, World, build_world
 from tests.worlds.pages import text_of
 from tests.worlds.programme import Programme
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import PRICE, World, build_world
 
 pytestmark = pytest.mark.django_db
 POOL = PRICE * 4 // 5

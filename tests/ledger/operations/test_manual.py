@@ -21,8 +21,8 @@ from ledger.operations.manual import (
 from ledger.queries.invariants import check_all
 from people.operations.users import register_user
 from tests.databases import CommittedDatabase
-from tests.worlds.books import CENT, World, build_world
 from tests.worlds.manual import finance, post_by_hand
+from tests.worlds.world import CENT, World, build_world
 
 BANK, COST, FEES = (AccountKey(kind, "USD") for kind in ("bank", "programme_cost", "fees"))
 LINES = [(BANK, -5 * CENT), (FEES, 5 * CENT)]

@@ -8,8 +8,8 @@ from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry
 from ledger.money import UnableToParseAmount
 from ledger.operations import payouts
-from tests.worlds.books import CENT, World, build_world
 from tests.worlds.manual import post_by_hand
+from tests.worlds.world import CENT, World, build_world
 
 pytestmark = pytest.mark.django_db
 TRANSIT = AccountKey("payouts_in_transit", "USD", "rail:stripe")

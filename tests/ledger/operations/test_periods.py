@@ -10,7 +10,8 @@ from ledger.models import Entry, FloorDistribution, Leaf, Period, Unaccrued
 from ledger.operations import closing, payouts, periods, sealing, verbs
 from ledger.operations.closing import UnableToClose, close_period
 from ledger.queries.invariants import check_all
-from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, build_world
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import PRICE, build_world
 
 pytestmark = pytest.mark.django_db
 POOL = PRICE * 4 // 5

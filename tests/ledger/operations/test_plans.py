@@ -15,7 +15,8 @@ from ledger.operations.plans import (
     propose_plan,
     reject_plan,
 )
-from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, TERMS, World, build_world
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import PRICE, TERMS, World, build_world
 
 pytestmark = pytest.mark.django_db
 

@@ -18,7 +18,8 @@ from ledger.operations import accruals, closing, pools
 from ledger.operations import pools as pool_operations
 from ledger.operations.closing import UnableToClose, close_period
 from ledger.queries.invariants import check_all
-from tests.worlds.books import NOVEMBER, OCTOBER, World, build_world
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import World, build_world
 
 pytestmark = pytest.mark.django_db
 POOL = 1_000_000_007

@@ -14,7 +14,8 @@ from contributors.models import PPB
 from ledger import division
 from ledger.models import PlanPreview
 from tests.ledger.operations.test_previews import preview, propose
-from tests.worlds.books import OCTOBER, PRICE, World, build_world
+from tests.worlds.story import OCTOBER
+from tests.worlds.world import PRICE, World, build_world
 
 TEMPLATES, HOLDERS = 100, 30
 

@@ -11,7 +11,8 @@ from contributors.models import PPB
 from ledger import division
 from ledger.models import Entry, Period, PlanPreview, RoyaltyPlan
 from ledger.operations import closing, plans, previews
-from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, TERMS, World, build_world
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import PRICE, TERMS, World, build_world
 
 pytestmark = pytest.mark.django_db
 

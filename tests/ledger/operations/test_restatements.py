@@ -17,8 +17,9 @@ from ledger.queries import receipt
 from ledger.queries.invariants import check_all
 from ledger.statements.build import build_statement
 from ledger.tasks import continue_restatements
-from tests.worlds.books import NOVEMBER, OCTOBER, World, build_world
 from tests.worlds.programme import AT, Programme
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import World, build_world
 
 pytestmark = pytest.mark.django_db
 DECEMBER = datetime(2026, 12, 5, tzinfo=UTC)

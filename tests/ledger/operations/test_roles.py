@@ -48,8 +48,8 @@ from ledger.operations import (
 from ledger.operations.manual import post_manual_entry, propose_manual_entry, reject_manual_entry
 from people.models import STAFF_ROLES, AuditEvent, User
 from people.operations import users
-from tests.worlds.books import CENT, TERMS, World, build_world
 from tests.worlds.contracts import contract
+from tests.worlds.world import CENT, TERMS, World, build_world
 
 MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = STAFF_ROLES
 FINANCE = {MAKER, CHECKER}

@@ -6,7 +6,7 @@ from ledger import journal
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry
 from ledger.operations import programme, verbs
-from tests.worlds.books import CENT, PRICE, World, build_world
+from tests.worlds.world import CENT, PRICE, World, build_world
 
 pytestmark = pytest.mark.django_db
 

@@ -13,9 +13,9 @@ from contributors.models import PPB
 from ledger.models import WithholdingRate
 from ledger.operations import taxes
 from ledger.queries.taxes import withholding_rate
-from tests.worlds.books import World, build_world
 from tests.worlds.pages import text_of
 from tests.worlds.programme import Programme
+from tests.worlds.world import World, build_world
 
 pytestmark = pytest.mark.django_db
 BEGIN = date(2026, 1, 1)

@@ -20,9 +20,10 @@ from ledger.operations import closing, corrections, payouts
 from ledger.queries.invariants import check_all
 from ledger.queries.receipt import receipt_for_service
 from ledger.statements.build import build_statement
-from tests.worlds.books import NOVEMBER, OCTOBER, PRICE, build_world
 from tests.worlds.pages import receipt_page, text_of
 from tests.worlds.programme import AT, Programme
+from tests.worlds.story import NOVEMBER, OCTOBER
+from tests.worlds.world import PRICE, build_world
 
 pytestmark = pytest.mark.django_db
 

@@ -16,7 +16,7 @@ from config.engine.roles import APP_ROLE, OWNER_ROLE
 from ledger import tasks
 from ledger.queries.invariants import check_all
 from tests.databases import CommittedDatabase, cloned_database, on_database
-from tests.worlds.books import tell_story
+from tests.worlds.story import tell_story
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PARENTS = (

@@ -21,7 +21,8 @@ from pytest_django import DjangoDbBlocker
 
 from ledger.queries.invariants import check_all, invariants
 from tests.databases import CommittedDatabase, cloned_database, on_database
-from tests.worlds.books import World, tell_story
+from tests.worlds.story import tell_story
+from tests.worlds.world import World
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

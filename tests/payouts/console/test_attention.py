@@ -45,16 +45,15 @@ from payouts.queries import attention
 from payouts.queries.policies import FIGURES, terms_in_force
 from payouts.reconciliation.comparison import reconcile_run
 from tests.payouts import test_bank_rail as bank_rail
-from tests.worlds import books as ledger_world
 from tests.worlds import contracts as agreed
 from tests.worlds.browser import LogIn, words_of
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import CENT, SEEN, TERMS, World, build_world
 
 AN_HOUR, TWO_HOURS = timedelta(hours=1), timedelta(hours=2)
 
 
-def books(world: World, *, age: timedelta = timedelta()) -> ledger_world.World:
-    return ledger_world.build_world(world.at - age)
+def books(world: World, *, age: timedelta = timedelta()) -> World:
+    return build_world(world.at - age)
 
 
 # --- one of each ----------------------------------------------------------------------------------------------------
@@ -161,7 +160,7 @@ def plan_proposed(world: World) -> None:
         currency="EUR",
         effective_from=world.at + timedelta(days=3),
         at=world.at,
-        terms=ledger_world.TERMS,
+        terms=TERMS,
     )
 
 
@@ -190,7 +189,7 @@ def advance_proposed(world: World) -> None:
     its = books(world)
     advances.propose_advance(
         contract=agreed.contract(its, "first-book"),
-        amount=ledger_world.CENT,
+        amount=CENT,
         currency="USD",
         reason="agreed",
         reference="clause 4",
@@ -201,7 +200,7 @@ def advance_proposed(world: World) -> None:
 
 def cancellation_proposed(world: World) -> None:
     its = books(world)
-    agreed.advance(its, "first-book", ledger_world.CENT)
+    agreed.advance(its, "first-book", CENT)
     granted = AdvanceProposal.objects.get()
     advances.propose_cancellation(advance=granted, way="take_back", reason="fell through", by=its.staff[0], at=world.at)
 
@@ -223,7 +222,7 @@ def transaction_proposed(world: World) -> None:
         verb="capital",
         reference="founding",
         currency="USD",
-        amount=5 * ledger_world.CENT,
+        amount=5 * CENT,
         by=books(world).staff[0],
         at=world.at,
     )

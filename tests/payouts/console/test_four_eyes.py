@@ -14,7 +14,7 @@ from payouts.models import Payout, PayoutRun
 from payouts.operations import runs
 from people.models import AuditEvent
 from tests.worlds.browser import LogIn, words_of
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 
 def address(name: str, run: PayoutRun) -> str:

@@ -8,7 +8,7 @@ from contributors.models import Contributor, ContributorLink
 from contributors.queries.links import linked_accounts
 from payouts.operations import banks, links
 from tests.worlds.browser import LogIn, words_of
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 IBAN = "GB33BUKB20201555555555"
 LINKS = reverse("payouts:links")

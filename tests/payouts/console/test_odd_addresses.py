@@ -6,7 +6,7 @@ import pytest
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
 from tests.worlds.browser import LogIn, member_of
-from tests.worlds.payouts import World
+from tests.worlds.world import World
 
 ODD = (
     "9" * 30, "²", "\ud800",

@@ -15,7 +15,7 @@ from contributors.operations.people import add_member
 from payouts import urls
 from payouts.models import PayoutRun
 from tests.worlds.browser import LogIn, member_of
-from tests.worlds.payouts import World
+from tests.worlds.world import World
 
 POST_ONLY = {
     "build", "submit", "take_up", "rebuild", "reconcile", "close", "read_account", "threshold", "download_file",

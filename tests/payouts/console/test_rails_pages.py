@@ -34,7 +34,7 @@ from payouts.operations import approval, bank_reports, banks, building, holds, r
 from people.models import AuditEvent
 from tests.people.presentation.papers import text_of as paper_text_of
 from tests.worlds.browser import LogIn, member_of, words_of
-from tests.worlds.payouts import SEEN, World, only
+from tests.worlds.world import SEEN, World, only
 
 IBAN = "GB33BUKB20201555555555"
 

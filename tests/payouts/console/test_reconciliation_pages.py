@@ -12,7 +12,7 @@ from payouts.models import Difference, Payout, PayoutRun, WebhookEvent
 from payouts.reconciliation import comparison
 from people.models import AuditEvent
 from tests.worlds.browser import LogIn, words_of
-from tests.worlds.payouts import World
+from tests.worlds.world import World
 
 PAGE = "payouts:reconciliation"
 

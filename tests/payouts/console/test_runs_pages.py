@@ -21,7 +21,7 @@ from payouts.operations import accounts, holds
 from payouts.queries import payees
 from payouts.rails.stripe import calls
 from tests.worlds.browser import LogIn, member_of, words_of
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 
 def address(name: str, run: PayoutRun, *more: object) -> str:

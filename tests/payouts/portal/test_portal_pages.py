@@ -22,8 +22,8 @@ from people.models import AuditEvent
 from people.operations.users import enrol_totp
 from tests.people.presentation.papers import text_of as paper_text_of
 from tests.worlds.browser import TOTP_SECRET, LogIn, member_of, words_of
-from tests.worlds.payouts import SEEN, World
 from tests.worlds.programme import Programme
+from tests.worlds.world import SEEN, World
 
 HOME, PAYOUTS = "payouts:home", "payouts:payouts"
 

@@ -12,7 +12,7 @@ from payouts.models import PayoutAccount
 from payouts.operations import accounts, holds
 from payouts.queries import payees
 from tests.worlds.browser import LogIn, words_of
-from tests.worlds.payouts import SEEN, World
+from tests.worlds.world import SEEN, World
 
 
 def address(contributor: Contributor) -> str:

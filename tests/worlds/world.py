@@ -1,22 +1,27 @@
-"""A small programme for the payout tests: staff with roles, contributors with money and accounts, all by operations.
+"""The world of the tests of ledger and payouts: people, a service, plans, generations, runs; all made by operations.
 
-The debt to a contributor is posted straight to the journal, because its origin is not under test here.
+Generations and attributions are written as the attribution app writes them, because their gradients are not under
+test. Debts of `credit` are posted by hand, because their origin is not under test.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from contributors.models import Contributor
+from attribution.models import Attribution, AttributionIndex, Generation, ModelService, ModelVersion
+from contributors.models import PPB, Contributor, Holder
 from contributors.operations.people import register_contributor
 from ledger import journal
 from ledger.journal import AccountKey
-from ledger.money import from_minor
-from ledger.operations import periods, programme, verbs
+from ledger.models import RoyaltyPlan
+from ledger.money import apportion, from_minor, tie_key
+from ledger.operations import accruals, periods, plans, programme, verbs
 from payouts.attempts import crew
 from payouts.models import Payout, PayoutAccount, PayoutRun, TaxProfile
 from payouts.operations import accounts, approval, building, funding, policies, runs, tax_forms
@@ -26,23 +31,171 @@ from people.actor import Presence
 from people.models import User
 from people.operations.users import register_user
 from tests.sandbox_server import StripeSandbox
-from tests.worlds.manual import post_by_hand
+from tests.worlds.manual import finance, post_by_hand
 
 SEEN = Presence(ip="192.0.2.7", mfa_age_seconds=60)
+CENT = 10_000_000
+PRICE = 5 * CENT
 _numbers = itertools.count(1)
+
+TERMS: dict[str, Any] = {
+    "basis": "price",
+    "price": PRICE,
+    "take_ppb": PPB // 5,
+    "floor_ppb": PPB // 5,
+    "floor_rule": "general",
+}
+
+
+def evenly(n: int, subject: bytes = b"even") -> list[int]:
+    """n parts of a billion, as equal as integers allow."""
+    return apportion(PPB, [1] * n, [tie_key(subject, i) for i in range(n)])
 
 
 @dataclass
 class World:
-    """`sandbox` None: nothing here talks to Stripe."""
+    """`sandbox` None: no call goes to Stripe. The service and its audited index are made when a test asks for them."""
 
     at: datetime
     sandbox: StripeSandbox | None = None
     currency: str = "USD"
     contributors: list[Contributor] = field(default_factory=list)
+    users: list[User] = field(default_factory=list)
+    plan: RoyaltyPlan | None = None
+    generations: list[Generation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         periods.open_periods(at=self.at)
+
+    # --- generations and their attribution ------------------------------------------------------------------------
+    @cached_property
+    def service(self) -> ModelService:
+        return ModelService.objects.create(name=f"service {next(_numbers)}", created_at=self.at)
+
+    @cached_property
+    def index(self) -> AttributionIndex:
+        version = ModelVersion.objects.create(
+            service=self.service,
+            name="m1",
+            adapter="causal_lm",
+            factory="demo",
+            purpose="train_generative",
+            checkpoint_sha256=bytes(32),
+            trained_at=self.at - timedelta(days=50),
+            created_at=self.at,
+        )
+        return AttributionIndex.objects.create(
+            model_version=version,
+            config_sha256=bytes(32),
+            sha256=bytes(32),
+            state="audited",
+            weight_ppb=PPB // 2,
+            created_at=self.at,
+            noise_z=2.0,
+        )
+
+    @property
+    def staff(self) -> list[User]:
+        """Two people: one proposes and the other decides; they act for no contributor."""
+        return finance(self.at)
+
+    @property
+    def floor(self) -> AccountKey:
+        """The floor pool of the first plan."""
+        assert self.plan is not None
+        return AccountKey("floor_pool", "USD", f"plan:{self.plan.pk}")
+
+    @property
+    def holders(self) -> list[Holder]:
+        return [Holder.objects.get(created_by=c, is_default=True) for c in self.contributors]
+
+    def key(self, kind: str, place: int = 0, currency: str = "USD") -> AccountKey:
+        return AccountKey(kind, currency, f"contributor:{self.contributors[place].pk}")
+
+    def balance(self, kind: str, place: int = 0, currency: str = "USD") -> int:
+        return journal.balance(self.key(kind, place, currency))
+
+    def adopt(self, *, currency: str = "USD", effective_from: datetime | None = None, **terms: Any) -> RoyaltyPlan:
+        """A plan proposed by one and adopted by another."""
+        plan = plans.propose_plan(
+            by=self.staff[0],
+            currency=currency,
+            effective_from=effective_from or self.at - timedelta(days=30),
+            at=self.at,
+            terms={**TERMS, **terms},
+        )
+        return plans.adopt_plan(plan=plan, by=self.staff[1], at=self.at)
+
+    def generate(
+        self,
+        n: int = 1,
+        *,
+        occurred_at: datetime | None = None,
+        gross: int | None = None,
+        currency: str = "USD",
+    ) -> list[Generation]:
+        """Report generations as the attribution app stores them."""
+        occurred_at = occurred_at or self.at - timedelta(hours=1)
+        made = [
+            Generation(
+                service=self.service,
+                external_id=f"g{next(_numbers)}",
+                model_version=self.index.model_version,
+                output_text="text",
+                output_sha256=hashlib.sha256(b"text").digest(),
+                occurred_at=occurred_at,
+                received_at=self.at,
+                gross=gross,
+                currency=currency,
+                request_sha256=hashlib.sha256(b"request").digest(),
+            )
+            for _ in range(n)
+        ]
+        Generation.objects.bulk_create(made)
+        self.generations += made
+        return made
+
+    def attribute(
+        self,
+        generations: Sequence[Generation],
+        *,
+        holders: Sequence[Holder] | None = None,
+        shares: Sequence[int] | None = None,
+        general: Sequence[int] | None = None,
+        weight_ppb: int = PPB // 2,
+        revision: int = 1,
+    ) -> list[Attribution]:
+        """Attribute generations to holders: equal shares by default; the part missing to 10^9 is unattributed."""
+        holders = self.holders if holders is None else holders
+        shares = evenly(len(holders)) if shares is None else shares
+        general = evenly(len(holders)) if general is None else general
+        rows = Attribution.objects.bulk_create(
+            Attribution(
+                generation=generation,
+                revision=revision,
+                index=self.index,
+                weight_ppb=weight_ppb,
+                noise_z=2.0,
+                holder_ids=[h.pk for h in holders],
+                scores=[float(s) for s in shares],
+                se=[0.0] * len(shares),
+                shares_ppb=list(shares),
+                unattributed_ppb=PPB - sum(shares),
+                general_scores=[float(s) for s in general],
+                general_se=[0.0] * len(general),
+                general_ppb=list(general),
+                general_unattributed_ppb=PPB - sum(general),
+                prompt_tokens=0,
+                scored_tokens=10,
+                created_at=self.at,
+            )
+            for generation in generations
+        )
+        Generation.objects.filter(pk__in=[g.pk for g in generations], state="received").update(state="attributed")
+        return rows
+
+    def accrue_all(self) -> int:
+        return sum(iter(lambda: accruals.accrue(at=self.at), 0))
 
     # --- people ---------------------------------------------------------------------------------------------------
     def _user(self, name: str, *roles: str) -> User:
@@ -228,6 +381,31 @@ class World:
         crew.execute_run(run_id=run.pk, threads=1, clock=lambda: moment)
         run.refresh_from_db()
         return run
+
+
+def build_world(at: datetime, *, contributors: int = 3, plan: bool = True) -> World:
+    """People, one service with an audited index, open periods and, unless told otherwise, a plan at $0.05."""
+    number = next(_numbers)
+    users = [
+        register_user(email=f"u{number}x{i}@example.org", password="correct horse", name=f"U{i}", at=at)
+        for i in range(2)
+    ]
+    people = [
+        register_contributor(
+            user=users[0],
+            kind="person",
+            legal_name=f"Author {i}",
+            display_name=f"Author {i}",
+            country="US",
+            at=at - timedelta(days=60),
+        )
+        for i in range(contributors)
+    ]
+    world = World(at, contributors=people, users=users)
+    assert world.index.model_version.service == world.service
+    if plan:
+        world.plan = world.adopt()
+    return world
 
 
 def states(run: PayoutRun) -> list[str]:
