@@ -31,7 +31,7 @@ def _attribute(data: Path, generations: int, authors: int) -> dict[str, Any]:
     from attribution.operations.attributions import attribute_batch
     from attribution.operations.indexes import open_built
     from config.demo import corpus, model
-    from tests.attribution.conftest import register_people
+    from tests.worlds.trained import register_people
 
     torch.set_num_threads(1)
     at = datetime.now(UTC)

@@ -58,10 +58,10 @@ def record_tax_form(request: HttpRequest, public_id: UUID) -> HttpResponse:
             form=str(given["form"]),
             country=str(given["country"]),
             number=str(given["number"]),
-            signed_on=given["signed_on"],
+            signed_on=given["signed_on"],  # type: ignore[arg-type]
             received_on=given["received_on"],  # type: ignore[arg-type]
-            valid_until=given["valid_until"],
-            withholding_ppb=int(percent * PPB / 100),  # type: ignore[arg-type]
+            valid_until=given["valid_until"],  # type: ignore[arg-type]
+            withholding_ppb=int(percent * PPB / 100),
             by=user_of(request),
             at=now,
             seen=presence_of(request),

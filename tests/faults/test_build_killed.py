@@ -22,8 +22,9 @@ from attribution.operations import builds
 from attribution.operations.factories import load_model
 from attribution.operations.indexes import Wanted, own_generations
 from attribution.operations.manifest_items import ManifestItems
-from tests.attribution.conftest import NOW, SMALL_INDEX, Trained, start_programme, trained
+from tests.attribution.conftest import trained
 from tests.databases import cloned_database, on_database
+from tests.worlds.trained import NOW, SMALL_INDEX, Trained, start_programme
 
 __all__ = ["trained"]
 

@@ -22,7 +22,8 @@ from ledger.money import PPB, parse_amount
 from ledger.operations import periods, plans
 from ledger.queries import invariants
 from people.operations import users
-from tests.attribution.conftest import Committed, committed, indexed_database, trained
+from tests.attribution.conftest import committed, indexed_database, trained
+from tests.worlds.trained import Committed
 
 __all__ = ["committed", "indexed_database", "trained"]
 

@@ -34,9 +34,10 @@ from payouts.operations import accounts, funding, policies
 from people import actor
 from people.models import User
 from people.operations import users
-from tests.attribution.conftest import Programme, Trained, start_programme
 from tests.databases import cloned_database
 from tests.worlds.people import totp_code
+from tests.worlds.programme import Programme
+from tests.worlds.trained import Trained, start_programme
 
 PASSWORD = "a journey of a thousand miles"
 TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"

@@ -11,7 +11,7 @@ from django.db import connection
 
 from attribution.models import AttributionIndex
 from config.engine.roles import APP_ROLE, OWNER_ROLE
-from tests.attribution.conftest import Programme
+from tests.worlds.programme import Programme
 
 
 def detach_documents() -> None:

@@ -41,6 +41,7 @@ REGISTERED = datetime(2026, 8, 1, tzinfo=UTC)
 TRAINED = datetime(2026, 8, 20, tzinfo=UTC)
 ISSUED = datetime(2026, 9, 25, tzinfo=UTC)
 AT = datetime(2026, 11, 3, 9, 0, tzinfo=UTC)
+OUTPUT = " and House of Representatives, the state of the Union is peace."
 TOTP_SECRET = "JBSWY3DPEHPK3PXP"
 PASSWORD = "a long enough phrase"
 SE, GENERAL, GENERAL_SE = 0.0625, [3.0, 2.0, 1.0], 0.1
@@ -70,17 +71,54 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Programme:
+    """The participants, the services' models with their indexes, and the keys with which the services report.
+
+    `build_programme` makes one whose attributions are drawn from a seed. `tests.worlds.trained` makes one with a real
+    model, a single service and no plan.
+    """
+
     contributors: list[Contributor]
     members: list[User]
-    works: list[list[Work]]
+    works: list[Work]
     services: list[ModelService]
     keys: list[str]
     versions: list[ModelVersion]
-    indexes: list[AttributionIndex]
-    plan: RoyaltyPlan
-    staff: dict[str, User]
-    random: random.Random
+    indexes: list[AttributionIndex] = field(default_factory=list)
+    plan: RoyaltyPlan | None = None
+    staff: dict[str, User] = field(default_factory=dict)
+    random: random.Random = field(default_factory=lambda: random.Random(7))
     generations: list[Generation] = field(default_factory=list)
+    at: datetime = AT
+    api: Client = field(default_factory=lambda: Client(headers={"Host": "127.0.0.1"}))
+
+    @property
+    def user(self) -> User:
+        """The first member."""
+        return self.members[0]
+
+    @property
+    def service(self) -> ModelService:
+        """The first service."""
+        return self.services[0]
+
+    @property
+    def key(self) -> str:
+        """The key of the first service."""
+        return self.keys[0]
+
+    @property
+    def model_version(self) -> ModelVersion:
+        """The first model version."""
+        return self.versions[0]
+
+    @property
+    def index(self) -> AttributionIndex | None:
+        """The first index, where one was built."""
+        return self.indexes[0] if self.indexes else None
+
+    def works_of(self, place: int) -> list[Work]:
+        """The works of one contributor, in the order of their registration."""
+        return [work for work in self.works if work.dataset.contributor_id == self.contributors[place].pk]
 
     @property
     def holders(self) -> list[Holder]:
@@ -175,8 +213,10 @@ class Programme:
             groups=[group.general for group in groups],
         )
         evidence = {
-            str(holder.pk): [[work.pk, round(score / (place + 1), 9)] for place, work in enumerate(works)]
-            for holder, works, score, ppb in zip(holders, self.works, scores, specific.ppb, strict=True)
+            str(holder.pk): [
+                [work.pk, round(score / (place + 1), 9)] for place, work in enumerate(self.works_of(holder_place))
+            ]
+            for holder_place, (holder, score, ppb) in enumerate(zip(holders, scores, specific.ppb, strict=True))
             if ppb
         }
         return Attribution(
@@ -199,6 +239,34 @@ class Programme:
             prompt_tokens=2,
             scored_tokens=40,
             created_at=AT,
+        )
+
+    def generation(self, external_id: str = "g1", **changes: Any) -> dict[str, Any]:
+        """A well-formed generation, as a service would report it."""
+        body: dict[str, Any] = {
+            "external_id": external_id,
+            "model_version": self.model_version.name,
+            "occurred_at": (self.at - timedelta(hours=1)).isoformat(),
+            "prompt": {"text": "Fellow citizens of the Senate"},
+            "output": {"text": OUTPUT},
+        }
+        return {**body, **changes}
+
+    def recent(self, external_id: str, **changes: Any) -> dict[str, Any]:
+        """A generation of a minute ago by the real clock, for processes that read it."""
+        moment = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+        return self.generation(external_id, occurred_at=moment, **changes)
+
+    def report(self, *generations: Any) -> list[reports.ReportResult]:
+        return reports.report_generations(service=self.service, generations=generations, at=self.at)
+
+    def post(self, body: Any, *, key: str | None = None) -> Any:
+        """The same through the API; `body` is sent as JSON unless it is bytes already."""
+        return self.api.post(
+            "/api/v1/generations",
+            body,
+            content_type="application/json",
+            headers={"Authorization": f"Bearer {self.key if key is None else key}"},
         )
 
     def accrue(self, *, at: datetime = AT) -> int:
@@ -265,7 +333,7 @@ def build_programme(directory: Path, *, seed: int = 7, price: int = 50_000_000) 
         dataset = register_dataset(
             contributor=contributor, name="Messages", description="", licence="public domain", at=REGISTERED
         )
-        works.append(register_works(dataset=dataset, works=_new_works(name, titles, drawn), at=REGISTERED))
+        works += register_works(dataset=dataset, works=_new_works(name, titles, drawn), at=REGISTERED)
         consents.grant_consent(
             contributor=contributor,
             scope="train_generative",
@@ -291,7 +359,7 @@ def build_programme(directory: Path, *, seed: int = 7, price: int = 50_000_000) 
         service = model_services.register_service(name=name, at=ISSUED)
         services.append(service)
         keys.append(model_services.issue_key(service=service, scopes=["generations:read"], at=now())[1])
-        versions.append(_version(service, f"press-{place + 1}", directory, [w for own in works for w in own]))
+        versions.append(_version(service, f"press-{place + 1}", directory, works))
         indexes.append(_index(versions[-1]))
     plan = plans.propose_plan(
         by=staff["finance_maker"], currency="USD", effective_from=ISSUED, at=ISSUED, terms={**TERMS, "price": price}

@@ -17,14 +17,16 @@ from attribution.api.bodies import gunzip, parse_lines
 from attribution.models import Generation
 from attribution.operations.candidates import MalformedLine
 from config.chunks import ReadChunks
-from tests.attribution.conftest import Committed, Programme, committed, indexed_database, trained
+from tests.attribution.conftest import committed, indexed_database, trained
 from tests.web_server import running_web
+from tests.worlds.programme import Programme
+from tests.worlds.trained import Committed
 
 __all__ = ["committed", "indexed_database", "trained"]
 
 
 def post(programme: Programme, body: bytes, **headers: str) -> Any:
-    return programme.client.post(
+    return programme.api.post(
         "/api/v1/generations",
         body,
         content_type=headers.pop("content_type", "application/json"),

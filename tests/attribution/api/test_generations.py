@@ -23,7 +23,8 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from attribution.models import Generation
 from attribution.operations import model_services
-from tests.attribution.conftest import Committed, Programme
+from tests.worlds.programme import Programme
+from tests.worlds.trained import Committed
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -73,7 +74,7 @@ def test_a_conflict_names_what_differs(live: Programme) -> None:
 
 @pytest.mark.parametrize("key", ["", "trib_", "trib_nobody_secret", "wrong", "é"])
 def test_without_a_valid_key_nothing_is_read(live: Programme, key: str) -> None:
-    answer = live.client.post(
+    answer = live.api.post(
         "/api/v1/generations", b"{", content_type="application/json", HTTP_AUTHORIZATION=f"Bearer {key}"
     )
     problem(answer, 401)
@@ -81,7 +82,7 @@ def test_without_a_valid_key_nothing_is_read(live: Programme, key: str) -> None:
 
 
 def test_a_request_without_authorization_is_told_what_is_missing(live: Programme) -> None:
-    answer = live.client.get("/api/v1/model-versions")
+    answer = live.api.get("/api/v1/model-versions")
     assert problem(answer, 401)["type"] == "/problems/not-authenticated"
 
 
@@ -125,7 +126,7 @@ def test_what_is_no_batch_is_a_problem(live: Programme, body: bytes, status: int
 
 
 def test_a_body_that_is_not_json_is_refused(live: Programme) -> None:
-    answer = live.client.post(
+    answer = live.api.post(
         "/api/v1/generations",
         "generations=1",
         content_type="application/x-www-form-urlencoded",
@@ -141,7 +142,7 @@ def test_a_request_that_is_too_large_is_refused_unread(live: Programme, monkeypa
 
 
 def test_an_unknown_method_is_a_problem(live: Programme) -> None:
-    answer = live.client.delete("/api/v1/generations", headers={"Authorization": f"Bearer {live.key}"})
+    answer = live.api.delete("/api/v1/generations", headers={"Authorization": f"Bearer {live.key}"})
     problem(answer, 405)
 
 
@@ -202,7 +203,7 @@ def test_a_report_is_stored_and_answered_when_the_broker_is_gone(committed: Comm
 
 
 def test_a_service_sees_its_own_model_versions(live: Programme) -> None:
-    answer = live.client.get("/api/v1/model-versions", headers={"Authorization": f"Bearer {live.key}"})
+    answer = live.api.get("/api/v1/model-versions", headers={"Authorization": f"Bearer {live.key}"})
     (version,) = answer.json()["model_versions"]
     assert (version["name"], version["state"]) == ("orator-1", "ready")
     assert version["manifest"]["works"] == 4
@@ -210,13 +211,13 @@ def test_a_service_sees_its_own_model_versions(live: Programme) -> None:
     assert version["index"]["weight_ppb"] == 0
     stranger = model_services.register_service(name="stranger", at=live.at)
     _, key = model_services.issue_key(service=stranger, scopes=["generations:read"], at=live.at)
-    answer = live.client.get("/api/v1/model-versions", headers={"Authorization": f"Bearer {key}"})
+    answer = live.api.get("/api/v1/model-versions", headers={"Authorization": f"Bearer {key}"})
     assert answer.json() == {"model_versions": []}
 
 
 # --- the document ---------------------------------------------------------------------------------------------------
 def test_the_openapi_document_is_valid_and_knows_our_operations(live: Programme) -> None:
-    document = live.client.get("/api/v1/openapi.json").json()
+    document = live.api.get("/api/v1/openapi.json").json()
     validate_schema(document)  # type: ignore[no-untyped-call]
     post = document["paths"]["/api/v1/generations"]["post"]
     assert {"207", "400", "401", "403", "413", "415", "422", "429"} <= post["responses"].keys()
@@ -227,7 +228,7 @@ def test_the_openapi_document_is_valid_and_knows_our_operations(live: Programme)
 
 
 def test_the_reference_page_lists_every_operation(live: Programme) -> None:
-    page = live.client.get("/api/v1/docs")
+    page = live.api.get("/api/v1/docs")
     assert page.status_code == 200
     text = page.content.decode()
     words = ("Report generations", "/api/v1/generations", "List model versions", "body-differs", "Void a generation")
@@ -238,7 +239,7 @@ def test_the_reference_page_lists_every_operation(live: Programme) -> None:
 def test_every_answer_is_one_that_the_document_announces(committed: Committed) -> None:
     """Through WSGI, which ends each request by closing its connection: on rows that are committed."""
     programme = committed.programme
-    schema = schemathesis.openapi.from_dict(programme.client.get("/api/v1/openapi.json").json())
+    schema = schemathesis.openapi.from_dict(programme.api.get("/api/v1/openapi.json").json())
     schema.app = get_wsgi_application()
     ours = schema.include(path_regex=r"^/api/v1/(generations(/.*)?|model-versions)$")
     found = [result.ok() for result in ours.get_all_operations() if isinstance(result, Ok)]

@@ -17,8 +17,9 @@ from attribution.models import AttributionIndex, ModelService, ModelVersion, Ser
 from attribution.operations import builds, evaluations, indexes, model_services
 from attribution.operations.keys import UnableToProve, prove
 from people.models import AuditEvent
-from tests.attribution.conftest import NOW, Programme
 from tests.worlds import people
+from tests.worlds.programme import Programme
+from tests.worlds.trained import NOW
 
 SERVICES = "/console/services/"
 

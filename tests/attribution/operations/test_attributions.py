@@ -23,7 +23,8 @@ from attribution.queries import generations
 from influence.adapters import Example
 from influence.index.artefacts import UnableToOpenIndex
 from influence.shares import BILLION
-from tests.attribution.conftest import SMALL_INDEX, Committed, Programme, Trained, register_version
+from tests.worlds.programme import Programme
+from tests.worlds.trained import SMALL_INDEX, Committed, Trained, register_version
 
 
 def attribute(programme: Programme) -> int:

@@ -12,8 +12,8 @@ from django.core.management import CommandError, call_command
 
 from attribution.models import AttributionIndex
 from attribution.operations import choices, revisions
-from tests.attribution.conftest import Programme
 from tests.worlds.archive import own_copy
+from tests.worlds.programme import Programme
 
 SMALL: dict[str, Any] = {"coalitions": 4, "generations": 8, "processes": 1}
 

@@ -21,8 +21,9 @@ from attribution.queries.indexes import BuildProgress, build_progress
 from contributors.models import PPB, Work
 from contributors.operations import consents, splits
 from influence.index.artefacts import UnableToOpenIndex
-from tests.attribution.conftest import SMALL_INDEX, Committed, Programme
 from tests.worlds.archive import own_copy
+from tests.worlds.programme import Programme
+from tests.worlds.trained import SMALL_INDEX, Committed
 
 IN_PARTS: dict[str, Any] = {**SMALL_INDEX, "part_items": 40, "shard_items": 50}
 

@@ -19,8 +19,8 @@ from attribution.operations import attributions, factories
 from influence.adapters import LoadedModel, device_of
 from influence.gradients.devices import CPU, UnableToUseDevice, find_device
 from influence.index.reader import build_index
-from tests.attribution.conftest import Programme
 from tests.influence.test_building import CONFIG, OWN
+from tests.worlds.programme import Programme
 from tests.worlds.small_model import trained, training_items
 
 SEEN = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -14,7 +14,8 @@ from attribution.models import Attribution, AttributionIndex, Generation
 from attribution.operations import attributions, indexes, manifest_items, manifests
 from contributors.models import PPB
 from contributors.operations import splits
-from tests.attribution.conftest import SMALL_INDEX, Programme, Trained, register_version
+from tests.worlds.programme import Programme
+from tests.worlds.trained import SMALL_INDEX, Trained, register_version
 
 SMALLER = {**SMALL_INDEX, "k": 8}
 

@@ -17,7 +17,8 @@ from contributors.models import PPB, Contributor, ContributorLink, Work
 from contributors.operations import links, people
 from influence.shares import BILLION, GroupScore, apportion_scores
 from people.operations.users import register_user
-from tests.attribution.conftest import Committed, Programme
+from tests.worlds.programme import Programme
+from tests.worlds.trained import Committed
 
 
 def link(accounts: list[Contributor], at: datetime) -> ContributorLink:

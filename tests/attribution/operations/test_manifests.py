@@ -20,7 +20,8 @@ from attribution.operations.checkpoints import digest_of_directory
 from attribution.queries.model_versions import models_trained_on
 from contributors.operations import consents, people
 from contributors.operations.works import NewWork, register_dataset, register_works
-from tests.attribution.conftest import TRAINED_AT, Programme, Trained
+from tests.worlds.programme import Programme
+from tests.worlds.trained import TRAINED_AT, Trained
 
 
 @pytest.fixture

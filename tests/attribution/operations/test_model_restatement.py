@@ -15,8 +15,9 @@ from ledger.operations import accruals, corrections, periods, plans
 from ledger.queries.invariants import check_all
 from people.models import User
 from people.operations import users
-from tests.attribution.conftest import SMALL_INDEX, Programme
 from tests.worlds.archive import detach_documents
+from tests.worlds.programme import Programme
+from tests.worlds.trained import SMALL_INDEX
 from tests.worlds.world import TERMS
 
 

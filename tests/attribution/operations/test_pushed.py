@@ -18,7 +18,8 @@ from django.db import DatabaseError, transaction
 from attribution.models import Attribution, AttributionIndex, Generation, ModelVersion
 from attribution.operations import attributions, indexes, manifests, model_services, model_versions
 from influence.features import FEATURES_MAX, read_features, report_features
-from tests.attribution.conftest import TRAINED_AT, Programme
+from tests.worlds.programme import Programme
+from tests.worlds.trained import TRAINED_AT
 
 MEMBERS, NUMBERS = 2, 5
 
@@ -117,7 +118,7 @@ def test_the_service_is_told_which_features_its_index_takes(pushing: Pushing) ->
     _, reader = model_services.issue_key(
         service=pushing.programme.service, scopes=["generations:read"], at=pushing.programme.at
     )
-    answer = pushing.programme.client.get(
+    answer = pushing.programme.api.get(
         "/api/v1/model-versions?name=far-away-1", headers={"Authorization": f"Bearer {reader}"}
     ).json()
     index = answer["model_versions"][0]["index"]

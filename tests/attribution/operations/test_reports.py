@@ -15,7 +15,8 @@ from attribution.models import Generation
 from attribution.operations import candidates, manifests, model_services, model_versions, reports
 from attribution.operations.candidates import OUTPUT_BYTES_MAX, PROMPT_BYTES_MAX, TOKEN_IDS_MAX
 from attribution.operations.reports import BATCH_MAX
-from tests.attribution.conftest import OUTPUT, Committed, Programme, Trained, register_version
+from tests.worlds.programme import OUTPUT, Programme
+from tests.worlds.trained import Committed, Trained, register_version
 
 
 def refusal(programme: Programme, **changes: Any) -> candidates.UnableToAccept:

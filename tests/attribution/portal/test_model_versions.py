@@ -12,7 +12,7 @@ from attribution.queries import model_versions
 from contributors.operations import consents, people
 from people.models import User
 from people.operations import users
-from tests.attribution.conftest import Programme
+from tests.worlds.programme import Programme
 
 pytestmark = pytest.mark.django_db
 

@@ -39,7 +39,7 @@ def test_an_accrued_generation_has_shares_amounts_works_and_its_entry(one: Progr
     assert first["holder"] == str(one.holders[0].public_id)
     assert (first["ppb"], first["amount"]) == (500_000_000, "0.008000000")
     assert first["se_ppb"] == 62_500_000
-    assert [work["id"] for work in first["works"]] == [str(work.public_id) for work in one.works[0]]
+    assert [work["id"] for work in first["works"]] == [str(work.public_id) for work in one.works_of(0)]
     assert first["works"][0]["score"] == 0.5
 
 

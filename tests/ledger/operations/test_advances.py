@@ -192,6 +192,7 @@ FORM = {"amount": "3000.00", "currency": "USD", "reason": "Signing of the agreem
 
 @pytest.fixture
 def book(programme: Programme) -> Contract:
+    assert programme.plan is not None
     return contracts.record_contract(
         contributor=programme.contributors[0],
         code="essays",

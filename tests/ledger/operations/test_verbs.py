@@ -38,7 +38,7 @@ Case = tuple[str, dict[str, str], list[tuple[str, str, str, int]]]
 def cases(programme: Programme) -> list[Case]:
     """Verb, form and lines (kind, currency, owner, units; credit positive), in an order in which each can be posted."""
     lincoln, grant, lucja = (f"contributor:{c.pk}" for c in programme.contributors)
-    press, work = f"service:{programme.services[0].pk}", programme.works[0][0]
+    press, work = f"service:{programme.services[0].pk}", programme.works_of(0)[0]
     dollars: list[tuple[str, dict[str, str], list[tuple[str, str, int]]]] = [
         ("capital", CAPITAL, [("bank", "", -1000 * DOLLAR), ("programme_equity", "", 1000 * DOLLAR)]),
         ("prefund_service", {"service": PRESS, "amount": "0.50", "reference": "wire 1"},
@@ -99,7 +99,7 @@ def cases(programme: Programme) -> list[Case]:
 def funded(accrued: Programme) -> Programme:
     """A hundred dollars payable to each contributor, five for an unknown owner, and a thousand at Stripe."""
     payable = [AccountKey("contributor_payable", "USD", f"contributor:{c.pk}") for c in accrued.contributors]
-    unmatched = AccountKey("suspense_unmatched", "USD", f"work:{accrued.works[0][0].pk}")
+    unmatched = AccountKey("suspense_unmatched", "USD", f"work:{accrued.works_of(0)[0].pk}")
     cost = AccountKey("programme_cost", "USD")
     lines = [(cost, -305 * DOLLAR), *((key, 100 * DOLLAR) for key in payable), (unmatched, 5 * DOLLAR)]
     post_by_hand(lines, AT)

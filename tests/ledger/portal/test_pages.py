@@ -45,8 +45,8 @@ def test_a_contributor_sees_nothing_of_another_s(accrued: Programme) -> None:
         str(stranger.public_id),
         f"contributor:{stranger.pk} ",
         f"contributor:{stranger.pk},",
-        *(work.title for work in accrued.works[0]),
-        *(str(work.public_id) for work in accrued.works[0]),
+        *(work.title for work in accrued.works_of(0)),
+        *(str(work.public_id) for work in accrued.works_of(0)),
     }
     client = accrued.client(1)
     for address in PAGES:
@@ -77,8 +77,8 @@ def test_a_stranger_has_no_receipt_no_statement_and_no_earnings(accrued: Program
 
 def test_another_s_work_is_no_filter(accrued: Programme) -> None:
     client = accrued.client(0)
-    assert client.get(f"/portal/receipts/?work={accrued.works[0][0].public_id}").status_code == 200
-    assert client.get(f"/portal/receipts/?work={accrued.works[1][0].public_id}").status_code == 404
+    assert client.get(f"/portal/receipts/?work={accrued.works_of(0)[0].public_id}").status_code == 200
+    assert client.get(f"/portal/receipts/?work={accrued.works_of(1)[0].public_id}").status_code == 404
 
 
 def test_the_list_bears_any_input(accrued: Programme) -> None:

@@ -187,7 +187,7 @@ def test_a_restated_receipt_shows_what_it_was_before(one: Programme) -> None:
 
 
 def test_a_work_whose_file_is_gone_still_has_its_receipt(one: Programme) -> None:
-    for work in one.works[0]:
+    for work in one.works_of(0):
         (Path(settings.TRIBUTARY_DATA) / work.content_path).unlink()
     assert "First Annual Message" in receipt_page(one)
 

@@ -143,8 +143,8 @@ def test_the_filters_narrow_by_month_service_model_and_work(accrued: Programme) 
     assert receipts.receipts_of(contributor, model=accrued.versions[1].public_id, limit=100).rows == by_service
     assert receipts.receipts_of(contributor, month=OCTOBER, limit=100).rows == everything
     assert receipts.receipts_of(contributor, month=NOVEMBER).rows == []
-    assert receipts.receipts_of(contributor, work=accrued.works[2][0].pk, limit=100).rows == everything
-    assert receipts.receipts_of(contributor, work=accrued.works[0][0].pk).rows == []
+    assert receipts.receipts_of(contributor, work=accrued.works_of(2)[0].pk, limit=100).rows == everything
+    assert receipts.receipts_of(contributor, work=accrued.works_of(0)[0].pk).rows == []
 
 
 def test_a_cursor_that_is_none_begins_at_the_beginning(accrued: Programme) -> None:

@@ -293,7 +293,7 @@ def test_home_shows_the_latest_receipts_the_top_works_and_the_months(accrued: Pr
     works = words_of(client.get(reverse("payouts:top_works")))
     assert best.work is not None
     assert f"{best.work.title} {amount_text(best.amount, 'USD')}" in works
-    other = accrued.works[1][0].title
+    other = accrued.works_of(1)[0].title
     assert other not in page + works
 
 
