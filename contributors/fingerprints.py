@@ -8,19 +8,17 @@ index finds the candidates (Leskovec, Rajaraman, Ullman, "Mining of Massive Data
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import unicodedata
 from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
-from PIL import Image
+
+from contributors.formats import UnreadableContent, check_kind, open_picture
 
 PPB = 1_000_000_000
 CONTENT_BYTES_MAX = 5 * 1024 * 1024
-PIXELS_MAX = 40_000_000
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 
 SHINGLE_WORDS = 5
 PERMUTATIONS = 128
@@ -35,19 +33,21 @@ NEAR_PPB = {"text": 700_000_000, "image": 900_000_000}
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 
 
-class UnreadableContent(Exception):
-    """The bytes differ from their claimed form; the message names the fault."""
+def fingerprint(modality: str, content: bytes, *, bytes_max: int = CONTENT_BYTES_MAX) -> bytes:
+    """The signature of a work's content. Raises UnreadableContent; empty where nothing distinguishes the content.
 
-
-def fingerprint(modality: str, content: bytes) -> bytes:
-    """The signature of a work's content. Raises UnreadableContent; empty where nothing distinguishes the content."""
+    Recordings and films have none: exact copies of them are found, near ones are not.
+    """
     if not content:
         raise UnreadableContent("it is empty")
-    if len(content) > CONTENT_BYTES_MAX:
-        raise UnreadableContent(
-            f"it has {len(content):,} bytes, {CONTENT_BYTES_MAX:,} ({CONTENT_BYTES_MAX // 2**20} MiB) are allowed"
-        )
-    return _of_text(_decoded(content)) if modality == "text" else _of_image(content)
+    if len(content) > bytes_max:
+        raise UnreadableContent(f"it has {len(content):,} bytes, {bytes_max:,} ({bytes_max // 2**20} MiB) are allowed")
+    if modality == "text":
+        return _of_text(_decoded(content))
+    if modality == "image":
+        return _of_image(content)
+    check_kind(modality, content)
+    return b""
 
 
 def bands(modality: str, signature: bytes) -> list[int]:
@@ -110,21 +110,12 @@ def _of_text(text: str) -> bytes:
 def _of_image(content: bytes) -> bytes:
     import imagehash
 
+    picture = open_picture(content)
     try:
-        picture = Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)
-        width, height = picture.size
-        if width * height > PIXELS_MAX:
-            raise UnreadableContent(f"it has {width:,} x {height:,} pixels, {PIXELS_MAX:,} in all are allowed")
-        picture.load()
         grey = picture.convert("RGBA").convert("L") if picture.mode in {"P", "PA"} else picture.convert("L")
         darkest, lightest = grey.resize((64, 64)).getextrema()
-    except UnreadableContent:
-        raise
-    except Image.DecompressionBombError as error:
-        raise UnreadableContent(f"it has far more than the {PIXELS_MAX:,} pixels that are allowed") from error
     except Exception as error:
-        # Pillow's decoders raise almost anything for bytes that were made to hurt them.
-        raise UnreadableContent(f"it is not a readable {', '.join(IMAGE_FORMATS)} picture") from error
+        raise UnreadableContent("its pixels cannot be compared with those of other pictures") from error
     assert isinstance(darkest, int | float)
     assert isinstance(lightest, int | float)
     if lightest - darkest < 8:

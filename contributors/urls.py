@@ -13,6 +13,7 @@ urlpatterns = [
     path("portal/works/upload/", works.upload, name="upload"),
     path("portal/works/<uuid:public_id>/", works.work, name="work"),
     path("portal/works/<uuid:public_id>/content", works.content, name="content"),
+    path("portal/works/<uuid:public_id>/thumbnail", works.thumbnail, name="thumbnail"),
     path("portal/works/<uuid:public_id>/split/", splits.propose_for_work, name="split_work"),
     path("portal/splits/", splits.splits, name="splits"),
     path("portal/splits/<uuid:public_id>/propose/", splits.propose, name="split_propose"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from attribution.models import ModelVersion, TrainingItem, WorkRemoval
 from contributors.models import Work
 from contributors.queries import works as works_queries
+from contributors.queries.contents import DamagedContent
 
 if TYPE_CHECKING:
     from influence.adapters import Example, LoadedModel
@@ -113,26 +114,43 @@ class ManifestItems:
         works = Work.objects.in_bulk(grouped)
         found: dict[int, Example] = {}
         for work_id, items in grouped.items():
-            content = _read_text(works[work_id])
+            work = works[work_id]
+            content = _content(work)
             for item in items:
-                # An item without a range is the whole work.
-                start, end = item.token_start or 0, item.token_end or WHOLE
-                example = self._model.tokeniser.item(content, start, end)
-                if item.token_end is not None and len(example.tokens) - example.prompt_tokens != end - start:
-                    raise UnableToBuild(_misfit(works[work_id], item))
-                found[item.ordinal] = example
+                found[item.ordinal] = self._example(work, content, item)
         return found
 
+    def _example(self, work: Work, content: bytes | str, item: TrainingItem) -> Example:
+        from influence.adapters import UnableToEmbed
 
-def _misfit(work: Work, item: TrainingItem) -> str:
-    return f"Item {item.ordinal}: “{work.title}” has no tokens {item.token_start} to {item.token_end}."
+        try:
+            if isinstance(content, str):
+                return self._example_of_text(work, content, item)
+            if self._model.reader is None:
+                raise UnableToBuild(
+                    f"Item {item.ordinal}: “{work.title}” is {work.kind_words}; the model's factory reads text alone."
+                )
+            return self._model.reader.item(content, item.part)
+        except UnableToEmbed as reason:
+            raise UnableToBuild(f"Item {item.ordinal}: the model cannot read “{work.title}”: {reason}") from reason
+
+    def _example_of_text(self, work: Work, text: str, item: TrainingItem) -> Example:
+        if item.token_start is None or item.token_end is None:
+            return self._model.tokeniser.item(text, 0, WHOLE)
+        example = self._model.tokeniser.item(text, item.token_start, item.token_end)
+        if len(example.tokens) - example.prompt_tokens != item.token_end - item.token_start:
+            raise UnableToBuild(
+                f"Item {item.ordinal}: “{work.title}” has no tokens {item.token_start} to {item.token_end}."
+            )
+        return example
 
 
-def _read_text(work: Work) -> str:
-    """Read the text of a work, which must equal the registered text."""
+def _content(work: Work) -> bytes | str:
+    """Read a text, or the bytes of any other work. They must equal the registered ones."""
     try:
-        return works_queries.content(work).decode("utf-8")
-    except works_queries.DamagedContent as damage:
+        content = works_queries.content(work)
+        return content.decode("utf-8") if work.modality == Work.Modality.TEXT else content
+    except DamagedContent as damage:
         raise UnableToBuild(str(damage)) from damage
     except UnicodeDecodeError:
         raise UnableToBuild(f"“{work.title}” is not text.") from None

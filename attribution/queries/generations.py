@@ -12,7 +12,8 @@ from attribution.models import (
     AttributionIndex,
 )
 from contributors.models import Holder, Work
-from contributors.queries.works import DamagedContent, content
+from contributors.queries.contents import DamagedContent
+from contributors.queries.works import content
 from influence.evidence import Passage, shared_passage
 from influence.shares import BILLION, GroupScore
 

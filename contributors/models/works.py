@@ -49,6 +49,8 @@ class Work(models.Model):
     class Modality(models.TextChoices):
         TEXT = "text"
         IMAGE = "image"
+        AUDIO = "audio"
+        VIDEO = "video"
 
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="works")
@@ -89,6 +91,12 @@ class Work(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    @property
+    def kind_words(self) -> str:
+        """Name its kind for readers: "a picture"."""
+        words = {"text": "text", "image": "a picture", "audio": "a recording", "video": "a film"}
+        return words[self.modality]
 
     @property
     def content_path(self) -> str:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
+import functools
 import hashlib
-import os
-import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.db import connection, transaction
 
 from contributors import fingerprints
+from contributors.formats import UnreadableContent
 from contributors.models import (
     PPB,
     Contributor,
@@ -27,6 +24,8 @@ from contributors.models import (
     Holder,
     Work,
 )
+from contributors.operations import contents
+from contributors.queries.contents import WORKS
 
 WORKS_MAX = 1_000
 WORKS_LOCK = 0x776F726B
@@ -100,7 +99,7 @@ def register_works(
         raise UnableToRegisterWorks(f"Nothing was registered. {listed}{more}.", refused)
     # Each file is synced to disk; side by side they share the wait.
     with ThreadPoolExecutor(max_workers=16) as pool:
-        list(pool.map(_store, (work.content for work in works), digests))
+        list(pool.map(functools.partial(contents.store, WORKS), digests, (work.content for work in works)))
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WORKS_LOCK])
@@ -139,7 +138,7 @@ def _checked(
         if not title or len(title) > 300 or not title.isprintable():
             reason = "its title must have 1 to 300 printable characters"
         elif work.modality not in Work.Modality.values:
-            reason = f"its kind must be text or image, not “{work.modality}”"
+            reason = f"its kind must be text, image, audio or video, not “{work.modality}”"
         elif work.published_on is not None and work.published_on > at.date():
             reason = f"it cannot have been published on {work.published_on}, which is still to come"
         elif (earlier := first_of.setdefault(digest, i)) != i:
@@ -147,7 +146,7 @@ def _checked(
         else:
             try:
                 signatures.append(fingerprints.fingerprint(work.modality, work.content))
-            except fingerprints.UnreadableContent as error:
+            except UnreadableContent as error:
                 reason = str(error)
         if reason:
             refused.append({"position": i, "title": title[:300] or f"work {i + 1}", "reason": reason})
@@ -162,24 +161,6 @@ def _already_in(dataset: Dataset, works: Sequence[NewWork], digests: Sequence[by
         for i, (work, digest) in enumerate(zip(works, digests, strict=True))
         if digest in titles
     ]
-
-
-def _store(content: bytes, digest: bytes) -> None:
-    """Write the content once, whole or not at all, even when two processes write the same at once."""
-    path = Path(settings.TRIBUTARY_DATA) / "works" / digest.hex()[:2] / digest.hex()
-    if path.exists() and path.stat().st_size == len(content):
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        with draft.open("xb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        draft.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            draft.unlink()
 
 
 def _write_bands(registered: Sequence[Work]) -> None:

@@ -6,14 +6,16 @@ import uuid
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from contributors.formats import kind_of
 from contributors.forms.works import LICENCES, DatasetForm, UploadForm
 from contributors.models import DuplicatePair, Work
+from contributors.operations import contents
 from contributors.operations.works import (
     UnableToRegisterDataset,
     UnableToRegisterWorks,
@@ -23,6 +25,8 @@ from contributors.operations.works import (
 from contributors.portal.guard import ContributorRequest, contributor_required
 from contributors.queries import consents, splits
 from contributors.queries import works as works_queries
+from contributors.queries.contents import WORKS, DamagedContent
+from people.presentation import pictures
 
 PAGE = 50
 EXCERPT_CHARACTERS = 1_200
@@ -52,7 +56,7 @@ def work(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
     excerpt, damaged = "", ""
     try:
         data = works_queries.content(found)
-    except works_queries.DamagedContent as error:
+    except DamagedContent as error:
         damaged = str(error)
     else:
         if found.modality == Work.Modality.TEXT:
@@ -74,21 +78,28 @@ def work(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
 def content(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
     """The work as it was registered, to its own contributor only."""
     found = _own_work(request, public_id)
-    kind = "text/plain; charset=utf-8" if found.modality == Work.Modality.TEXT else "application/octet-stream"
-    data = works_queries.content(found)
-    if found.modality == Work.Modality.IMAGE:
-        kind = next((kind for start, kind in _KINDS if data.startswith(start)), kind)
-    # These bytes are an upload: a browser shows them as the checked type, and runs nothing in them.
-    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, max-age=300"}
-    return HttpResponse(data, content_type=kind, headers=headers)
+    try:
+        data = works_queries.content(found)
+    except DamagedContent as damage:
+        raise Http404(str(damage)) from damage
+    if found.modality == Work.Modality.TEXT:
+        return pictures.answer(data, "text/plain; charset=utf-8")
+    # The type by its content, and not by anybody's word.
+    kind = kind_of(data)
+    return pictures.answer(data, kind.media_type if kind else "application/octet-stream")
 
 
-_KINDS = (
-    (b"\x89PNG", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF8", "image/gif"),
-    (b"RIFF", "image/webp"),
-)
+@require_GET
+@contributor_required
+def thumbnail(request: ContributorRequest, public_id: uuid.UUID) -> HttpResponse:
+    """A small picture of the work, drawn anew, to its own contributor only."""
+    found = _own_work(request, public_id)
+    if found.modality != Work.Modality.IMAGE:
+        raise Http404(f"“{found}” is {found.kind_words}, and has no thumbnail.")
+    try:
+        return pictures.answer(contents.thumbnail(WORKS, bytes(found.sha256)), "image/webp")
+    except contents.UnableToDraw as reason:
+        raise Http404(str(reason)) from reason
 
 
 @contributor_required(change=True)

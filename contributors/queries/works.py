@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 
-from django.conf import settings
 from django.db.models import Count, Q, QuerySet
 
 from contributors.models import (
@@ -15,6 +12,7 @@ from contributors.models import (
     DuplicatePair,
     Work,
 )
+from contributors.queries import contents
 
 
 def works_of(contributor: Contributor, *, search: str = "", dataset: Dataset | None = None) -> QuerySet[Work]:
@@ -54,16 +52,6 @@ def copies_of(cluster_ids: Iterable[int | None]) -> dict[int, int]:
     return {row["cluster_id"]: row["n"] for row in counted}
 
 
-class DamagedContent(Exception):
-    """The file of a work is missing, or differs from the registered content."""
-
-
 def content(work: Work) -> bytes:
-    """The work's bytes as registered; the read bytes are checked against the digest."""
-    try:
-        data = (Path(settings.TRIBUTARY_DATA) / work.content_path).read_bytes()
-    except FileNotFoundError as error:
-        raise DamagedContent(f"The content of “{work}” is missing ({work.content_path}).") from error
-    if hashlib.sha256(data).digest() != bytes(work.sha256):
-        raise DamagedContent(f"The content of “{work}” does not match its digest ({work.content_path}).")
-    return data
+    """Read the work as it was registered. Raises contents.DamagedContent for another or a missing file."""
+    return contents.read(contents.WORKS, bytes(work.sha256), called=f"“{work}”")

@@ -164,6 +164,26 @@ class Utf8:
         return Example((*before, *(self.encode(output) if token_ids is None else token_ids)), prompt_tokens=len(before))
 
 
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One part of an output that is not text: its media type, such as image/png, and its bytes."""
+
+    type: str
+    content: bytes
+
+
+class Reader(Protocol):
+    """Makes training items and generations of pictures, sounds and other bytes, for a model that reads such."""
+
+    def item(self, content: bytes, part: int | None) -> Example:
+        """The training item that a part of a work is, by its number; None for the whole. Raises UnableToEmbed."""
+        ...
+
+    def generation(self, prompt: str, parts: Sequence[Media]) -> Example:
+        """A reported generation: its prompt, and the parts of its output that are not text. Raises UnableToEmbed."""
+        ...
+
+
 class Retrain(Protocol):
     """Trains the same kind of model on other items, from the same initial checkpoint. Picklable: audits call it in
     processes of their own."""
@@ -187,6 +207,8 @@ class LoadedModel:
     """What training started from; None when unknown, and influence is then taken at the checkpoint itself."""
     tokeniser: Tokeniser = Untokenised()  # noqa: RUF009
     """Of a model that reads text."""
+    reader: Reader | None = None
+    """Of a model that reads pictures, sounds or other bytes."""
     retrain: Retrain | None = None
     sample: Callable[[int, int], list[Example]] | None = None
     """(count, seed) -> the model's own generations."""

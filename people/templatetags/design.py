@@ -25,6 +25,8 @@ ICONS = {
     "download": '<path d="M8 2.5V11M4.5 7.5L8 11l3.5-3.5M2.5 11v2.5h11V11"/>',
     "next": '<path d="M3 8h10M9 4l4 4-4 4"/>',
     "text": '<path d="M4 1.8h5.5L13 5.3v8.9H4zM6.2 8h4.6M6.2 10.8h4.6"/>',
+    "audio": '<path d="M6 12.2V3l7-1.4v9.2"/><circle cx="4.2" cy="12.2" r="1.8"/><circle cx="11.2" cy="10.8" r="1.8"/>',
+    "video": '<rect x="1.8" y="3" width="12.4" height="10" rx="1"/><path d="M6.6 5.8v4.4L10.4 8z"/>',
     "image": '<rect x="2" y="2.5" width="12" height="11" rx="1"/><circle cx="5.6" cy="6" r="1.2"/>'
     '<path d="M2.5 12l3.6-3.6 2.3 2.2L11 7.5l3 3.2"/>',
     "key": '<circle cx="5" cy="11" r="3"/><path d="M7.2 8.8L13.5 2.5M11 5l2 2"/>',

@@ -18,6 +18,7 @@ from PIL import Image
 
 from contributors import fingerprints
 from contributors.models import PPB, Contributor, Dataset, DuplicatePair, FingerprintBand, Work
+from contributors.operations import contents
 from contributors.operations import works as operations
 from contributors.operations.people import register_holder
 from contributors.operations.works import (
@@ -28,6 +29,7 @@ from contributors.operations.works import (
     register_works,
 )
 from contributors.queries import works as works_queries
+from contributors.queries.contents import DamagedContent
 from tests.worlds import people
 
 pytestmark = pytest.mark.django_db
@@ -77,10 +79,10 @@ def test_a_work_is_stored_under_its_digest_and_read_back(essays: Dataset, at: da
     assert works_queries.content(work) == "Ποταμός".encode()
     assert [p.name for p in (data_directory / "works").rglob("*") if p.is_file()] == [bytes(work.sha256).hex()]
     (data_directory / work.content_path).write_bytes(b"forged")
-    with pytest.raises(works_queries.DamagedContent, match="does not match"):
+    with pytest.raises(DamagedContent, match="does not match"):
         works_queries.content(work)
     (data_directory / work.content_path).unlink()
-    with pytest.raises(works_queries.DamagedContent, match="missing"):
+    with pytest.raises(DamagedContent, match="missing"):
         works_queries.content(work)
 
 
@@ -98,7 +100,9 @@ def test_a_work_is_stored_under_its_digest_and_read_back(essays: Dataset, at: da
         (NewWork("T", "image", people.picture(1)[:400]), "not a readable"),
         (NewWork("T", "image", bomb(7_000)), "7,000 x 7,000 pixels"),
         (NewWork("T", "image", bomb(60_000)), "far more than"),
-        (NewWork("T", "video", b"x"), "text or image"),
+        (NewWork("T", "video", b"x"), "not a film"),
+        (NewWork("T", "audio", people.picture(1)), "not a recording"),
+        (NewWork("T", "smell", b"x"), "text, image, audio or video"),
         (NewWork(" ", "text", b"x"), "title"),
         (NewWork("T\x07", "text", b"x"), "title"),
         (NewWork("T" * 301, "text", b"x"), "title"),
@@ -324,7 +328,7 @@ def test_a_duplicate_pair_never_changes(essays: Dataset, reprints: Dataset, at: 
 
 def test_a_content_written_by_two_at_once_is_whole(data_directory: Path) -> None:
     content = b"x" * (4 * MIB)
-    threads = [threading.Thread(target=operations._store, args=(content, b"\1" * 32)) for _ in range(4)]
+    threads = [threading.Thread(target=contents.store, args=("works", b"\1" * 32, content)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

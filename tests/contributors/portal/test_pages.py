@@ -205,11 +205,24 @@ def test_the_content_is_served_as_what_it_is(as_ada: Client, essays: Dataset, es
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     (picture,) = register_works(dataset=essays, works=[NewWork("P", "image", people.picture(1))], at=at)
     assert as_ada.get(f"/portal/works/{picture.public_id}/content").headers["Content-Type"] == "image/png"
+    # The list and the page show it, drawn anew: nothing but its pixels is left of the upload.
+    address = f"/portal/works/{picture.public_id}/thumbnail"
+    assert address in as_ada.get("/portal/works/").content.decode()
+    assert address in as_ada.get(f"/portal/works/{picture.public_id}/").content.decode()
+    drawn = as_ada.get(address)
+    assert (drawn.status_code, drawn.headers["Content-Type"]) == (200, "image/webp")
+    assert "sandbox" in drawn.headers["Content-Security-Policy"]
+    assert drawn.content == as_ada.get(address).content
+    assert as_ada.get(f"/portal/works/{essay.public_id}/thumbnail").status_code == 404
 
 
 def test_one_contributor_sees_nothing_of_another(as_ada: Client, reprints: Dataset, at: datetime) -> None:
     (work,) = register_works(dataset=reprints, works=[people.text_work(5, "Bens secret")], at=at)
-    for page in (f"/portal/works/{work.public_id}/", f"/portal/works/{work.public_id}/content"):
+    for page in (
+        f"/portal/works/{work.public_id}/",
+        f"/portal/works/{work.public_id}/content",
+        f"/portal/works/{work.public_id}/thumbnail",
+    ):
         assert as_ada.get(page).status_code == 404
     for page in (
         "/portal/works/",
