@@ -76,10 +76,10 @@ class Painter(nn.Module):
 class Pictures:
     """Reads works and outputs: the pixels from -1 to 1, and the maker from the PNG or from the prompt."""
 
-    def item(self, content: bytes, part: str) -> Example:
+    def item(self, content: bytes, part: int | None) -> Example:
         maker = pictures.maker_of(content)
-        if part:
-            raise UnableToEmbed(f"This model knows whole pictures, no part {part!r}.")
+        if part is not None:
+            raise UnableToEmbed(f"This model knows whole pictures, and no part {part}.")
         if maker is None:
             raise UnableToEmbed("The picture names none of the makers that this model knows.")
         return example_of(_pixels(content), tokens=(pictures.MAKERS.index(maker),))
