@@ -210,6 +210,7 @@ CELERY_BEAT_SCHEDULE = {
         ("export the credits of closed periods", "ledger.tasks.export_closed_periods", 600.0),
         ("claim payouts whose lease ran out", "payouts.tasks.sweep_payouts", SWEEP_SECONDS),
         ("tell people what happened", "payouts.tasks.send_notices", 30.0),
+        ("mail invitations", "people.tasks.send_invitations", 20.0),
         ("read payout accounts again", "payouts.tasks.refresh_accounts", 600.0),
         ("apply stored webhooks", "payouts.tasks.sweep_webhooks", SWEEP_SECONDS),
         ("reconcile the last day", "payouts.tasks.reconcile_last_day", 3600.0),
@@ -227,7 +228,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
-ACCOUNT_ADAPTER = "people.address.AccountAdapter"
+ACCOUNT_ADAPTER = "people.portal.accounts.AccountAdapter"
+MFA_ADAPTER = "people.portal.accounts.FactorAdapter"
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/after-login/"
 ACCOUNT_LOGOUT_REDIRECT_URL = "/"
@@ -236,19 +238,22 @@ ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 # Money screens know a person by the address that they proved to hold.
 ACCOUNT_EMAIL_VERIFICATION = env.str("ACCOUNT_EMAIL_VERIFICATION", "mandatory")
-ACCOUNT_EMAIL_SUBJECT_PREFIX = "Tributary: "
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_PREVENT_ENUMERATION = True
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
-MFA_TOTP_ISSUER = "Tributary"
 # Browsers offer passkeys without TLS on this machine's own name only; a site with TLS insists on it.
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not SITE_URL.startswith("https://")
-EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
+# Without a mail server each mail becomes a file, so that an installation can be tried out.
+EMAIL_FILE_PATH = str(TRIBUTARY_DATA / "mail")
+EMAIL_CONFIG = env.email_url("EMAIL_URL", default=f"filemail:///{urllib.parse.quote(EMAIL_FILE_PATH)}")
 globals().update(EMAIL_CONFIG)
 EMAIL_TIMEOUT = 15
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", f"Tributary <no-reply@{SITE_HOST}>")
+
+# A role that is given while the books are empty and no live key is set moves money at once. The ground floor asks this.
+BOOKS_ARE_EMPTY = "ledger.queries.books.are_empty"
 
 # --- requests -----------------------------------------------------------------------------------------------------
 SECURE = SITE_URL.startswith("https://")

@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularJSONAPIView
 
 from config import health
 from config.demo import page as demo
+from config.setup import page as setup
 
 handler404 = "config.problems.not_found"
 urlpatterns = [
@@ -28,6 +29,7 @@ urlpatterns = [
         ),
         name="how_it_works",
     ),
+    path("console/setup/", setup.setup, name="setup"),
     path("", include("people.urls")),
     path("", include("contributors.urls")),
     path("", include("attribution.urls")),

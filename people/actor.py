@@ -14,8 +14,10 @@ from django.db import transaction
 
 from people.models import AuditEvent, User
 from people.presentation import dates
+from people.queries.programme import nothing_is_at_stake
 
 MAKER, CHECKER, COMPLIANCE, ADMIN = "finance_maker", "finance_checker", "compliance", "admin"
+MODEL_TEAM = "model_team"
 MFA_AGE_SECONDS_MAX = 300
 
 
@@ -89,11 +91,11 @@ def lacks_role(*, by: User, roles: Collection[str]) -> str:
 
 def too_recent(*, by: User, at: datetime) -> str:
     """The reason that keeps a person from moving money within ROLE_COOL_DOWN_HOURS after a change of roles; "" once the
-    roles have settled.
+    roles have settled, and while the books are empty and no live Stripe key is set.
     """
     changed_at = User.objects.values_list("roles_changed_at", flat=True).get(pk=by.pk)
     ends = changed_at and changed_at + timedelta(hours=settings.ROLE_COOL_DOWN_HOURS)
-    if changed_at is None or ends is None or at >= ends:
+    if changed_at is None or ends is None or at >= ends or nothing_is_at_stake():
         return ""
     return f"Your roles changed on {dates.moment(changed_at)}; you can do this from {dates.moment(ends)}."
 

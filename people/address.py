@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
 
@@ -30,14 +28,3 @@ def _address(text: str) -> str | None:
         return str(ipaddress.ip_address(text.strip()))
     except ValueError:
         return None
-
-
-class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
-    """Counts log-ins and sign-ups by the client's address."""
-
-    def get_client_ip(self, request: HttpRequest) -> str:
-        """Raises PermissionDenied where the address is unknown: uncounted, passwords could be guessed."""
-        address = client_address(request)
-        if address is None:
-            raise PermissionDenied("The address of this client is unknown.")
-        return address

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from people.models import AuditEvent, User
+from people.models import AuditEvent, Invitation, Programme, User
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -43,3 +43,15 @@ class UserAdmin(ReadOnlyAdmin):
 class AuditEventAdmin(ReadOnlyAdmin):
     list_display = ("sequence", "at", "actor", "action", "subject")
     list_select_related = ("actor",)
+
+
+@admin.register(Invitation)
+class InvitationAdmin(ReadOnlyAdmin):
+    list_display = ("email", "purpose", "roles", "created_at", "expires_at", "used_at", "revoked_at")
+    search_fields = ("email",)
+    exclude = ("digest",)
+
+
+@admin.register(Programme)
+class ProgrammeAdmin(ReadOnlyAdmin):
+    list_display = ("shown_name", "legal_name", "country", "on_trial")

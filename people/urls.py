@@ -1,13 +1,21 @@
-"""Addresses of the staff pages and the audit log."""
+"""Addresses of the staff pages, the audit log, one-time addresses and the profile."""
 
 from django.urls import path
 
-from people.console import log, staff
+from people.console import log, mail, programme, staff
+from people.portal import joining, profile
 
 app_name = "people"
 urlpatterns = [
+    path("join/<str:token>/", joining.join, name="join"),
+    path("profile/", profile.profile, name="profile"),
     path("console/staff/", staff.staff, name="staff"),
+    path("console/staff/invite/", staff.invite, name="invite"),
+    path("console/staff/invitations/<uuid:public_id>/resend/", staff.resend, name="resend_invitation"),
+    path("console/staff/invitations/<uuid:public_id>/revoke/", staff.revoke, name="revoke_invitation"),
     path("console/staff/<int:user_id>/roles/", staff.change_roles, name="change_roles"),
+    path("console/mail/", mail.mail, name="mail"),
+    path("console/programme/", programme.programme, name="programme"),
     path("console/audit/", log.audit, name="audit"),
     path("console/audit.csv", log.audit_csv, name="audit_csv"),
 ]

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from attribution.console.model_services import model_version_page
+from attribution.console.model_services import ACTORS, model_version_page
 from attribution.forms.model_services import BuildIndexForm
 from attribution.models import AttributionIndex, ModelVersion
 from attribution.operations import builds, evaluations, indexes, manifest_items, revisions
@@ -20,7 +20,7 @@ from people.console.guard import recently_authenticated, staff_required, user_of
 REFUSALS = (manifest_items.UnableToBuild, indexes.UnableToAuditIndex)
 
 
-@staff_required("admin")
+@staff_required(*ACTORS)
 @recently_authenticated
 @require_POST
 def queue_build(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
@@ -38,7 +38,7 @@ def queue_build(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     return model_version_page(request, version, form=form, status=422)
 
 
-@staff_required("admin")
+@staff_required(*ACTORS)
 @recently_authenticated
 @require_POST
 def queue_again(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
@@ -54,7 +54,7 @@ def queue_again(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     )
 
 
-@staff_required("admin")
+@staff_required(*ACTORS)
 @recently_authenticated
 @require_POST
 def refit(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
@@ -65,7 +65,7 @@ def refit(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     return _hand_over(request, public_id, refitted, said)
 
 
-@staff_required("admin")
+@staff_required(*ACTORS)
 @recently_authenticated
 @require_POST
 def queue_audit(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:

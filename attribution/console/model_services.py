@@ -19,10 +19,13 @@ from attribution.operations import model_services
 from attribution.queries import model_services as model_services_queries
 from attribution.queries import model_versions
 from attribution.queries.indexes import audit_rows, build_progress
+from people.actor import ADMIN, MODEL_TEAM
 from people.console.guard import recently_authenticated, staff_required, user_of
+from people.models import STAFF_ROLES
 
 WORKS_SHOWN = 200
-READERS = ("admin", "auditor", "finance_maker", "finance_checker", "compliance")
+READERS = STAFF_ROLES
+ACTORS = (ADMIN, MODEL_TEAM)
 
 
 @staff_required(*READERS)
@@ -37,7 +40,7 @@ def services(request: HttpRequest) -> HttpResponse:
 
 def _register(request: HttpRequest, form: RegisterServiceForm) -> HttpResponse:
     if not may_change(request):
-        raise PermissionDenied("Only an administrator registers a service.")
+        raise PermissionDenied("Only an administrator or the model team registers a service.")
     if form.is_valid():
         try:
             service = model_services.register_service(
@@ -80,7 +83,7 @@ def _service_page(request: HttpRequest, service: ModelService, *, status: int = 
     return render(request, "attribution/console/service.html", context, status=status)
 
 
-@staff_required("admin")
+@staff_required(*ACTORS)
 @recently_authenticated
 @require_POST
 @never_cache
@@ -106,7 +109,7 @@ def issue_key(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     return _service_page(request, service, status=422, key_form=form)
 
 
-@staff_required("admin")
+@staff_required(*ACTORS)
 @recently_authenticated
 @require_POST
 @never_cache
@@ -127,7 +130,7 @@ def rotate_key(request: HttpRequest, public_id: uuid.UUID, prefix: str) -> HttpR
     return _service_page(request, old.service, status=422, rotate_form=form, rotating=old)
 
 
-@staff_required("admin")
+@staff_required(*ACTORS)
 @require_POST
 def revoke_key(request: HttpRequest, public_id: uuid.UUID, prefix: str) -> HttpResponse:
     key = get_object_or_404(ServiceKey, service__public_id=public_id, prefix=prefix)
@@ -140,7 +143,7 @@ def revoke_key(request: HttpRequest, public_id: uuid.UUID, prefix: str) -> HttpR
     return redirect("attribution:service", public_id)
 
 
-@staff_required("admin")
+@staff_required(*ACTORS)
 @require_POST
 def set_active(request: HttpRequest, public_id: uuid.UUID, *, active: bool) -> HttpResponse:
     service = get_object_or_404(ModelService, public_id=public_id)
@@ -187,4 +190,4 @@ def model_version_page(
 
 
 def may_change(request: HttpRequest) -> bool:
-    return request.user.is_authenticated and request.user.has_role("admin")
+    return request.user.is_authenticated and request.user.has_role(*ACTORS)

@@ -12,7 +12,7 @@ from attribution.models import AttributionIndex, BuildStep, Generation
 from people.inbox import COUNT_MAX, Kind, OpenItem
 
 # The roles that queue builds and evaluations, and look after the workers.
-OPERATORS = ("admin",)
+OPERATORS = ("admin", "model_team")
 INDEX = "attribution.AttributionIndex"
 
 

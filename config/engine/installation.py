@@ -16,12 +16,22 @@ from django.conf import settings
 
 from config.engine import processes
 
+LAST_URL = "site_url"
+
 
 @dataclass(frozen=True)
 class Running:
     """An installation that serves; for as long as `installation`'s block runs."""
 
     url: str
+
+
+def site_url() -> str:
+    """The address of this installation: SITE_URL, or the address at which it last served without that setting."""
+    last: Path = settings.TRIBUTARY_DATA / LAST_URL
+    if "SITE_URL" in os.environ or not last.exists():
+        return str(settings.SITE_URL)
+    return last.read_text().strip()
 
 
 @contextlib.contextmanager
@@ -33,6 +43,8 @@ def installation(
     data: Path = settings.TRIBUTARY_DATA
     url = os.environ.get("SITE_URL", f"http://{host}:{port}")
     settings.SITE_URL = url
+    data.mkdir(parents=True, exist_ok=True)
+    (data / LAST_URL).write_text(url)
     environment = {
         "DATABASE_URL": settings.DATABASE_URL,
         "BROKER_URL": settings.BROKER_URL,

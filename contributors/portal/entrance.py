@@ -13,6 +13,7 @@ from contributors.forms.people import RegisterForm
 from contributors.operations.people import UnableToRegisterContributor, register_contributor
 from contributors.portal.guard import CHOSEN
 from people.models import User
+from people.portal.joining import AFTER_LOGIN
 
 PORTAL, CONSOLE = "/portal/", "/console/"
 """Their pages belong to the app of the top layer; this one knows only where they are."""
@@ -24,7 +25,8 @@ def after_login(request: HttpRequest) -> HttpResponse:
     user = request.user
     assert isinstance(user, User)
     if user.is_staff_member:
-        return redirect(CONSOLE)
+        # A new member of the staff that has just joined goes to the page of their first steps.
+        return redirect(request.session.pop(AFTER_LOGIN, CONSOLE))
     return redirect(PORTAL if user.memberships.exists() else "contributors:register")
 
 

@@ -91,6 +91,11 @@ _THEN = """
     GROUP BY 1, 2, 3 ORDER BY 1, 3 DESC, 2"""
 
 
+def are_empty() -> bool:
+    """Whether no entry was ever posted."""
+    return not Entry.objects.exists()
+
+
 def trial_balance(as_of: datetime | int | None = None) -> TrialBalance:
     """The trial balance now, at an entry, or at a moment as known then."""
     sequence = journal.sequence_at(as_of)

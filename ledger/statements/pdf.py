@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from datetime import date
 
-from django.conf import settings
-
 from ledger.statements.build import ModelEarnings, Pot, Statement, WorkEarnings
 from people.presentation import dates
 from people.presentation.amounts import grouped
 from people.presentation.pdf import Block, Column, Facts, Heading, Lines, Paper, Row, Sum, Together, Words, pdf
+from people.queries.programme import sender_of_papers
 
 WORKS_MAX = 40
 ENTRIES_MAX = 60
@@ -30,7 +29,7 @@ def paper_of(statement: Statement) -> Paper:
         title=f"Royalty statement, {statement.month}",
         running=f"Royalty statement {statement.period}",
         number=statement.contributor_id,
-        sender=(settings.PROGRAMME_NAME, settings.SITE_URL),
+        sender=sender_of_papers(),
         recipient=tuple(dict.fromkeys([statement.legal_name, statement.contributor_name])),
         blocks=(
             Words(statement.state_sentence, soft=True),

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from ledger.queries import books
-from payouts.console import reader_required
+from payouts.console import READERS
 from payouts.console.attention import sections
 from payouts.models import Hold, HoldReason
 from payouts.queries import attention, records
 from payouts.queries import runs as runs_queries
 from payouts.queries.hold_reasons import RULES
-from people.console.guard import user_of
+from people.console.guard import staff_required, user_of
+from people.models import STAFF_ROLES
 
 # Of each kind of open work; the page "Needs attention" lists the rest.
 SHOWN = 3
@@ -36,9 +37,12 @@ class CurrencyTotals:
 
 
 @require_GET
-@reader_required
+@staff_required(*STAFF_ROLES)
 def console(request: HttpRequest) -> HttpResponse:
     user, at = user_of(request), timezone.now()
+    if not user.has_role(*READERS):
+        # The model team has no view on money; its home is the list of services.
+        return redirect("attribution:services")
     runs = list(runs_queries.runs().exclude(state__in=["closed", "cancelled", "rejected"])[:50])
     summaries = runs_queries.run_summaries(runs)
     waiting = attention.groups(at=at, limit=SHOWN)
@@ -53,6 +57,7 @@ def console(request: HttpRequest) -> HttpResponse:
             "sections": sections(waiting, reader=user, at=at),
             "n_open_items": total,
             "totals": _totals(),
+            "is_empty": books.are_empty(),
             "holds": _holds(),
             "reconciliations": [(code, records.latest_reconciliation(code)) for code in _currencies()],
         },

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.conf import settings
-
 from ledger.models import Entry
 from ledger.money import asset
 from payouts.models import BankDetails, Payout, PayoutAttempt, Rail
@@ -15,6 +13,7 @@ from people.presentation.amounts import text_of_minor
 from people.presentation.countries import COUNTRIES
 from people.presentation.pdf import Column, Facts, Heading, Labelled, Lines, Paper, Row, Sum, Words
 from people.presentation.pdf import pdf as pdf_of
+from people.queries.programme import sender_of_papers
 
 ENTRY_WORDS = {
     "payout_reserve": "payout reserved",
@@ -70,7 +69,7 @@ def paper_of(payout: Payout) -> Paper:
         title="Remittance advice",
         running=number,
         number=number,
-        sender=(settings.PROGRAMME_NAME, settings.SITE_URL),
+        sender=sender_of_papers(),
         recipient=(*names, COUNTRIES.get(contributor.country, contributor.country)),
         blocks=(
             Sum(_money(payout.amount_minor, payout.currency), headline_note),

@@ -44,6 +44,7 @@ from people.actor import (
     require_settled_role,
 )
 from people.models import AuditEvent, User
+from people.queries.programme import programme
 
 # Banks take no more orders in one file; a larger run becomes several files.
 ORDERS_MAX = 5000
@@ -79,7 +80,7 @@ def programme_account(currency: str) -> Party:
             f"No account of the programme is set for {currency}: PROGRAMME_ACCOUNTS={currency}=IBAN or IBAN/BIC."
         )
     number = checked_iban(iban)
-    return Party(settings.PROGRAMME_NAME, number.compact, bic or str(number.bic or ""))
+    return Party(programme().payer, number.compact, bic or str(number.bic or ""))
 
 
 def export_bank_file(
@@ -155,7 +156,8 @@ def _export(
     before = dict(made)
     numbers = {payout.pk: before.get(payout.pk, 0) + 1 for payout in payouts}
     details = _details(payouts)
-    orders = [_order(payout, numbers[payout.pk], details[payout.pk]) for payout in payouts]
+    payer = programme().shown_name
+    orders = [_order(payout, numbers[payout.pk], details[payout.pk], payer) for payout in payouts]
     content = checked(
         pain_001(
             message_id=message_id,
@@ -229,14 +231,14 @@ def _details(payouts: list[Payout]) -> dict[int, BankDetails]:
     return {payout.pk: known[payout.account_id, payout.destination] for payout in payouts}
 
 
-def _order(payout: Payout, number: int, details: BankDetails) -> Order:
+def _order(payout: Payout, number: int, details: BankDetails, payer: str) -> Order:
     amount = from_minor(payout.amount_minor, payout.currency)
     return Order(
         instruction_id=f"{payout.public_id.hex}-{number}",
         end_to_end_id=payout.public_id.hex,
         creditor=party_of(details),
         amount=Decimal(format_amount(amount, payout.currency, decimals=asset(payout.currency).exponent)),
-        remittance=f"{settings.PROGRAMME_NAME} royalties {payout.run.cut_off:%Y-%m-%d}",
+        remittance=f"{payer} royalties {payout.run.cut_off:%Y-%m-%d}",
     )
 
 

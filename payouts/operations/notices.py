@@ -30,6 +30,7 @@ from payouts.operations.notice_kinds import KINDS, OPTIONAL
 from payouts.queries import attention
 from people.inbox import OpenItem
 from people.models import User
+from people.operations import mail
 from people.presentation import amounts, dates
 
 log = structlog.get_logger(__name__)
@@ -283,7 +284,7 @@ def _digest(
     numbers = "-".join(str(notice.pk) for notice, _ in told)
     name = f"{first.pk}" if len(told) == 1 else f"{first.pk}-{sha256(numbers.encode()).hexdigest()[:16]}"
     return EmailMessage(
-        subject=f"{settings.ACCOUNT_EMAIL_SUBJECT_PREFIX}{subject}",
+        subject=mail.subject_line(subject),
         body="\n\n".join(parts) + "\n",
         to=[],
         bcc=list(people),
@@ -320,7 +321,7 @@ def _message(notice: Notice, addresses: list[str], connection: BaseEmailBackend)
     if notice.kind in OPTIONAL:
         parts.append(f"You can switch mails of this kind off: {settings.SITE_URL}/portal/notices/")
     return EmailMessage(
-        subject=f"{settings.ACCOUNT_EMAIL_SUBJECT_PREFIX}{kind.subject}",
+        subject=mail.subject_line(kind.subject),
         body="\n\n".join(parts) + "\n",
         to=addresses if notice.contributor_id else [],
         bcc=[] if notice.contributor_id else addresses,

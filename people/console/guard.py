@@ -31,6 +31,7 @@ TEAMS = {
     "compliance": "compliance",
     "auditor": "auditors",
     "admin": "administrators",
+    "model_team": "the model team",
 }
 SECOND_FACTORS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 
@@ -48,12 +49,13 @@ def staff_required(*roles: str) -> Callable[[View], View]:
             if not user.has_role(*roles):
                 raise PermissionDenied(_refusal(roles))
             if not _enrolled(request):
-                messages.warning(request, "Finance staff log in with a second factor. Set one up to go on.")
+                messages.warning(request, "Staff log in with a second factor. Set one up to go on.")
                 return HttpResponseRedirect(reverse("mfa_activate_totp"))
             if not second_factor_used_at(request):
                 return _to_confirmation(request)
             return view(request, *args, **kwargs)
 
+        guarded.staff_roles = roles  # type: ignore[attr-defined]
         return guarded
 
     return decorate

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET
 
 from people.console.guard import staff_required
 from people.console.subjects import subject_of
-from people.models import STAFF_ROLES, AuditEvent
+from people.models import FINANCE_ROLES, AuditEvent
 from people.presentation import csv
 from people.queries import audit as audit_queries
 
@@ -21,7 +21,7 @@ EVENTS_PAGE = 50
 
 
 @require_GET
-@staff_required(*STAFF_ROLES)
+@staff_required(*FINANCE_ROLES)
 def audit(request: HttpRequest) -> HttpResponse:
     action, search = request.GET.get("action", ""), request.GET.get("q", "").strip()
     events = AuditEvent.objects.select_related("actor").order_by("-sequence")
@@ -47,7 +47,7 @@ def audit(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
-@staff_required(*STAFF_ROLES)
+@staff_required(*FINANCE_ROLES)
 def audit_csv(request: HttpRequest) -> HttpResponse:
     response = HttpResponse(table(audit_queries.audit_events()), content_type=csv.CONTENT_TYPE)
     response["Content-Disposition"] = 'attachment; filename="audit-log.csv"'

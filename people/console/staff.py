@@ -1,23 +1,29 @@
-"""The pages of staff: roles and second factors of each person, and changing roles."""
+"""The pages of staff: roles and second factors of each person, invitations, and changing roles."""
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from allauth.mfa.models import Authenticator
+from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from people.actor import ADMIN, CHECKER, COMPLIANCE, MAKER
 from people.console.acts import Act, act
 from people.console.guard import SECOND_FACTORS, recently_authenticated, staff_required, user_of
 from people.console.presence import presence_of
+from people.console.refusals import explained
 from people.forms.roles import RolesForm
-from people.models import STAFF_ROLES, User
+from people.forms.staff import InviteForm
+from people.models import STAFF_ROLES, Invitation, User
+from people.operations import invitations
 from people.operations import staff as staff_operations
+from people.rights import table_of_rights
 
 
 @require_GET
@@ -32,6 +38,13 @@ def staff(request: HttpRequest) -> HttpResponse:
         "people/console/staff.html",
         {
             "people": [(person, sorted(person.role_names), person.pk in enrolled) for person in people],
+            "invitations": Invitation.objects.filter(invitations.OPEN, purpose=Invitation.Purpose.STAFF)
+            .exclude(email="")
+            .select_related("invited_by")
+            .order_by("-pk"),
+            "now": timezone.now(),
+            "rights": table_of_rights(),
+            "roles": STAFF_ROLES,
             "may_change": user_of(request).has_role(ADMIN),
         },
     )
@@ -73,3 +86,61 @@ def change_roles(request: HttpRequest, user_id: int) -> HttpResponse:
         return f"The roles of {user} are changed."
 
     return act(request, page, form, do)
+
+
+@require_http_methods(["GET", "POST"])
+@staff_required(ADMIN)
+@recently_authenticated
+def invite(request: HttpRequest) -> HttpResponse:
+    """Invite a person to the staff by mail."""
+    page = Act(
+        "Invite to the staff",
+        "The person gets a mail with an address that works once, for seven days. They set a password and a second "
+        "factor on its page. A new role moves no money before the cool-down has passed, unless the books are empty.",
+        "Invite",
+        reverse("people:staff"),
+        "Staff",
+    )
+
+    def do(given: dict[str, Any]) -> str:
+        made = invitations.invite_staff(
+            email=given["email"],
+            name=given["name"],
+            roles=given["roles"],
+            by=user_of(request),
+            at=timezone.now(),
+            seen=presence_of(request),
+        )
+        return f"{made.email} is invited. The mail goes out within half a minute."
+
+    return act(request, page, InviteForm(request.POST or None), do)
+
+
+@require_POST
+@staff_required(ADMIN)
+@recently_authenticated
+def resend(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
+    """Mail an invitation again, with a new address."""
+    found = get_object_or_404(Invitation, public_id=public_id)
+    with explained(request) as refused:
+        invitations.resend_invitation(
+            invitation=found, by=user_of(request), at=timezone.now(), seen=presence_of(request)
+        )
+    if not refused:
+        messages.success(request, f"A new mail to {found.email} goes out within half a minute.")
+    return redirect("people:staff")
+
+
+@require_POST
+@staff_required(ADMIN)
+@recently_authenticated
+def revoke(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
+    """End an invitation."""
+    found = get_object_or_404(Invitation, public_id=public_id)
+    with explained(request) as refused:
+        invitations.revoke_invitation(
+            invitation=found, by=user_of(request), at=timezone.now(), seen=presence_of(request)
+        )
+    if not refused:
+        messages.success(request, f"The invitation of {found.email} is revoked.")
+    return redirect("people:staff")

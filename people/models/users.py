@@ -12,8 +12,10 @@ from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.utils.functional import cached_property
 
-STAFF_ROLES = ("finance_maker", "finance_checker", "compliance", "auditor", "admin")
-"""The groups of the finance console, made by people/sql/groups.sql."""
+FINANCE_ROLES = ("finance_maker", "finance_checker", "compliance", "auditor", "admin")
+"""The groups that see money in the console."""
+STAFF_ROLES = (*FINANCE_ROLES, "model_team")
+"""The groups of the console, made by people/sql/groups.sql. The model team sees services and models, and no money."""
 
 
 def uuid7() -> uuid.UUID:

@@ -13,6 +13,7 @@ from django.db import connection, transaction
 
 from people.actor import ADMIN, NOBODY, Presence, audit, require_fresh_factor, require_role
 from people.models import STAFF_ROLES, User
+from people.queries.programme import nothing_is_at_stake
 
 
 class UnableToChangeRoles(Exception):
@@ -58,7 +59,8 @@ def change_roles(
     if before == sorted(roles):
         raise UnableToChangeRoles(f"{user} has these roles already.")
     user.groups.set(Group.objects.filter(name__in=roles))
-    user.roles_changed_at = at
+    # Roles that are given while nothing is at stake never cool down: the first day of an installation is no attack.
+    user.roles_changed_at = None if nothing_is_at_stake() else at
     user.save(update_fields=["roles_changed_at"])
     audit(
         by=by,

@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import transaction
 
+from people.actor import audit
 from people.models import STAFF_ROLES, User
 
 
@@ -38,6 +39,29 @@ def register_user(*, email: str, password: str, at: datetime, name: str = "", ro
     EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
     user.groups.set(Group.objects.filter(name__in=roles))
     return user
+
+
+@transaction.atomic
+def rename_user(*, user: User, name: str, at: datetime) -> User:
+    """Change a person's own name, with a line in the audit log: the name stands beside their acts.
+
+    Raises UnableToRegisterUser for a name that is empty, too long, or not on one line.
+    """
+    name = name.strip()
+    if not name or len(name) > 200 or not name.isprintable():
+        raise UnableToRegisterUser("A name is one line of 1 to 200 characters.")
+    fresh = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    before, fresh.name = fresh.name, name
+    fresh.save(update_fields=["name"])
+    audit(
+        by=fresh,
+        action="rename_user",
+        subject=f"user:{fresh.pk}",
+        at=at,
+        before={"name": before},
+        after={"name": name},
+    )
+    return fresh
 
 
 @transaction.atomic

@@ -37,12 +37,12 @@ from payouts.operations import (
 from payouts.queries.policies import FIGURES, terms_in_force
 from people import actor
 from people.actor import Presence, UnableToAct, UnableToTrustPresence
-from people.models import STAFF_ROLES, User
+from people.models import FINANCE_ROLES, STAFF_ROLES, User
 from people.operations import staff
 from people.queries import audit as audit_queries
 from tests.worlds.world import SEEN, World
 
-MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = STAFF_ROLES
+MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = FINANCE_ROLES
 TOO_OLD = Presence(mfa_age_seconds=301)
 Act = Callable[..., Any]
 
@@ -304,10 +304,10 @@ def test_the_daily_limit_begins_anew_at_midnight_utc(world: World) -> None:
 
 def test_a_role_that_was_just_given_moves_no_money_for_a_day(world: World) -> None:
     admin, person = world._user("admin", "admin"), world._user("promoted", "auditor")
+    world.contributor(1000)
     person = staff.change_roles(
         user=person, roles=["finance_checker"], by=admin, reason="new colleague", at=world.at, seen=SEEN
     )
-    world.contributor(1000)
     run = world.in_review()
     with pytest.raises(actor.UnableToActYet, match="roles changed"):
         world.approve(run, by=person, at=world.at + timedelta(hours=23))

@@ -8,7 +8,8 @@ import pytest
 from django.core.exceptions import PermissionDenied
 from django.test import RequestFactory
 
-from people.address import AccountAdapter, client_address
+from people.address import client_address
+from people.portal.accounts import AccountAdapter
 
 DIRECT, CLIENT = "10.0.0.1", "203.0.113.7"
 

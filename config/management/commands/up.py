@@ -7,9 +7,13 @@ from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
 from config.engine.installation import installation
 from config.engine.processes import UnableToStart
+from people.operations.invitations import invite_first_administrator
+from people.queries.mail import destination
+from people.queries.programme import has_administrator
 
 
 class Command(BaseCommand):
@@ -27,9 +31,21 @@ class Command(BaseCommand):
         try:
             with installation(host=options["host"], port=options["port"], tell=self.stdout.write) as running:
                 self.stdout.write(f"Tributary serves at {running.url}. Ctrl-C ends it.")
+                self._tell_first_steps(running.url)
                 threading.Event().wait()
         except UnableToStart as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             pass
         self.stdout.write("Stopped.")
+
+    def _tell_first_steps(self, url: str) -> None:
+        """Print the place of mails, and on an empty installation the address that makes the first administrator."""
+        self.stdout.write(f"Mails go to {destination().words}.")
+        if has_administrator():
+            return
+        path = invite_first_administrator(at=timezone.now())
+        self.stdout.write(
+            f"Nobody administers this installation yet. Open this address once, within 24 hours:\n\n  {url}{path}\n"
+        )
+        self.stdout.flush()

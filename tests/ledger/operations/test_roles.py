@@ -46,12 +46,12 @@ from ledger.operations import (
     voids,
 )
 from ledger.operations.manual import post_manual_entry, propose_manual_entry, reject_manual_entry
-from people.models import STAFF_ROLES, AuditEvent, User
+from people.models import FINANCE_ROLES, STAFF_ROLES, AuditEvent, User
 from people.operations import users
 from tests.worlds.contracts import contract
 from tests.worlds.world import CENT, TERMS, World, build_world
 
-MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = STAFF_ROLES
+MAKER, CHECKER, COMPLIANCE, AUDITOR, ADMIN = FINANCE_ROLES
 FINANCE = {MAKER, CHECKER}
 # The contributors' own acts: membership permits them, and no role of staff.
 THEIRS = {"dispute_receipt"}

@@ -1,0 +1,62 @@
+"""The programme's own data: its name and its legal entity, in one place for statements, remittances and mails."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from people.actor import ADMIN, NOBODY, Presence, audit, require_fresh_factor, require_role, require_settled_role
+from people.models import Programme, User
+from people.presentation.countries import COUNTRIES
+
+
+class UnableToChangeProgramme(Exception):
+    """A name or the address is missing or cannot be printed, or the country is no ISO 3166 code."""
+
+    status = 422
+    problem = "programme-refused"
+
+
+def locked_programme() -> Programme:
+    """The programme's row, made where it lacks, locked until the transaction ends."""
+    Programme.objects.get_or_create(pk=1)
+    return Programme.objects.select_for_update(no_key=True).get(pk=1)
+
+
+@transaction.atomic
+def describe_programme(
+    *,
+    name: str,
+    legal_name: str,
+    address: str,
+    country: str,
+    at: datetime,
+    by: User | None = None,
+    seen: Presence = NOBODY,
+) -> Programme:
+    """Store the name for people and the legal entity that pays. Raises UnableToChangeProgramme.
+
+    Without `by` the operator of the machine does it.
+    """
+    if by is not None:
+        require_role(by, ADMIN)
+        require_fresh_factor(seen)
+        require_settled_role(by, at)
+    name, legal_name, country = name.strip(), legal_name.strip(), country.strip().upper()
+    address = "\n".join(line.strip() for line in address.splitlines() if line.strip())
+    for label, text, most in (("name", name, 100), ("legal name", legal_name, 200)):
+        if not text or len(text) > most or not text.isprintable():
+            raise UnableToChangeProgramme(f"The {label} is one line of 1 to {most} characters.")
+    if not address or len(address) > 500 or not all(line.isprintable() for line in address.splitlines()):
+        raise UnableToChangeProgramme("The address has 1 to 500 characters, on lines of their own.")
+    if country not in COUNTRIES:
+        raise UnableToChangeProgramme(f"“{country}” is not an ISO 3166 code of a country, such as DE or US.")
+    row = locked_programme()
+    new = {"name": name, "legal_name": legal_name, "address": address, "country": country}
+    before = {field: getattr(row, field) for field in new}
+    for field, value in new.items():
+        setattr(row, field, value)
+    row.save(update_fields=list(new))
+    audit(by=by, action="describe_programme", subject="programme:1", at=at, seen=seen, before=before, after=new)
+    return row
