@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +15,14 @@ from tributary.backoff import Backoff
 from tributary.buffer import Buffer, MemoryBuffer
 from tributary.errors import InvalidInput
 from tributary.generations import Gross, encoded, new_external_id
+from tributary.indexes import Indexes
+from tributary.manifests import Manifests
+from tributary.model_versions import ModelVersions
 from tributary.receipts import Receipts
 from tributary.reporting import BATCH_BYTES, BATCH_ITEMS_MAX, PATH, Counts, Refusal, Reporter
 from tributary.spool import SpoolBuffer
 from tributary.transport import Answer, Transport
+from tributary.uploads import Uploads
 from tributary.wrapping import wrap_openai
 
 OpenAIClient = TypeVar("OpenAIClient")
@@ -66,8 +71,17 @@ class Tributary:
             backoff=backoff,
         )
         self.receipts = Receipts(self._transport)
+        self.uploads = Uploads(self._transport)
+        self.model_versions = ModelVersions(self._transport)
+        self.manifests = Manifests(self._transport)
+        self.indexes = Indexes(self._transport)
         _open_clients.add(self)
         self._reporter.wake()
+
+    @property
+    def url(self) -> str:
+        """The address of the installation."""
+        return self._transport.url
 
     def _post(self, body: bytes) -> Answer:
         return self._transport.once("POST", PATH, content=body, headers={"Content-Type": "application/json"})
@@ -105,6 +119,19 @@ class Tributary:
             field = error.field if isinstance(error, InvalidInput) else ""
             facts = {"type": "/problems/invalid-field", "detail": str(error), **({"field": field} if field else {})}
             self._reporter.refuse(Refusal(name, 422, facts))
+        else:
+            self._reporter.add(line)
+        return name
+
+    def report_body(self, body: Mapping[str, Any]) -> str:
+        """Report a generation that has the form of the API already, and return its external id, made when missing."""
+        name = body.get("external_id")
+        if not isinstance(name, str) or not name:
+            name = new_external_id()
+        try:
+            line = json.dumps({**body, "external_id": name}, separators=(",", ":"), allow_nan=False).encode("ascii")
+        except Exception as error:
+            self._reporter.refuse(Refusal(name, 422, {"type": "/problems/invalid-field", "detail": str(error)}))
         else:
             self._reporter.add(line)
         return name

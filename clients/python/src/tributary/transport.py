@@ -117,6 +117,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         sink: BinaryIO | None = None,
         is_repeatable: bool = True,
+        timeout_seconds: float | None = None,
     ) -> Answer:
         """Send a request until it is answered. `sink` takes the body of a success in place of memory.
 
@@ -160,13 +161,21 @@ class Transport:
         content: bytes | Content | None = None,
         headers: Mapping[str, str] | None = None,
         sink: BinaryIO | None = None,
+        timeout_seconds: float | None = None,
     ) -> Answer:
         """Send a request one time and return the answer, a refusal too. Raises Unreachable."""
         given = {name: value for name, value in (params or {}).items() if value is not None}
         body = content() if callable(content) else content
+        timeout = self._client.timeout if timeout_seconds is None else httpx.Timeout(timeout_seconds, connect=10.0)
         try:
             with self._client.stream(
-                method, self.url + path, params=given or None, json=json, content=body, headers=headers
+                method,
+                self.url + path,
+                params=given or None,
+                json=json,
+                content=body,
+                headers=headers,
+                timeout=timeout,
             ) as response:
                 if sink is None or response.status_code >= 300:
                     return Answer(response.status_code, response.headers, response.read())
