@@ -26,6 +26,7 @@ urlpatterns = [
         "console/services/<uuid:public_id>/resume/", model_services.set_active, {"active": True}, name="resume_service"
     ),
     path("console/models/<uuid:public_id>/", model_services.model_version, name="model_version"),
+    path("console/models/<uuid:public_id>/take-up/", model_services.take_up, name="take_up_model"),
     path("console/models/<uuid:public_id>/indexes/", indexes.queue_build, name="queue_build"),
     path("console/indexes/<uuid:public_id>/again/", indexes.queue_again, name="queue_again"),
     path("console/indexes/<uuid:public_id>/refit/", indexes.refit, name="refit_index"),

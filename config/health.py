@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from django.conf import settings
@@ -13,9 +13,11 @@ from django.utils.crypto import constant_time_compare
 from django_prometheus.exports import ExportToDjangoView
 from kombu import Connection
 
+from attribution.models import ModelFault
 from config.models import BooksCheck
 from config.scripts import waiting
 
+NOTED_MAX = 20
 BOOKS_CHECK_AGE_MAX = timedelta(hours=3)
 
 
@@ -51,6 +53,18 @@ def _books() -> str:
     return f"last checked {age} ago" if age > BOOKS_CHECK_AGE_MAX else ""
 
 
+def _models() -> str:
+    """Name the models that are set aside: their services wait, and everybody else is served."""
+    rows = ModelFault.objects.filter(set_aside_at__isnull=False).select_related("model_version__service")
+    return "; ".join(
+        f"{row.model_version.service.name}/{row.model_version.name} is set aside since "
+        f"{row.set_aside_at:%Y-%m-%d %H:%M} UTC: {row.reason}"
+        for row in rows.order_by("pk")[:NOTED_MAX]
+    )
+
+
+# Notes keep nobody from being served, so that they do not change the status.
+NOTES: dict[str, Callable[[], str]] = {"models": _models}
 CHECKS: dict[str, Callable[[], str]] = {
     "database": _database,
     "migrations": _migrations,
@@ -60,16 +74,23 @@ CHECKS: dict[str, Callable[[], str]] = {
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 where every part can do its work, 503 and the reasons otherwise."""
-    faults: dict[str, str] = {}
-    for name, check in CHECKS.items():
+    """200 where every part can do its work, 503 and the reasons otherwise. Notes say what else a person should know."""
+    faults = _answers(CHECKS)
+    notes = {} if "database" in faults or "migrations" in faults else _answers(NOTES)
+    answer = {"status": "unready" if faults else "ok", "faults": faults, "notes": notes}
+    return JsonResponse(answer, status=503 if faults else 200)
+
+
+def _answers(checks: Mapping[str, Callable[[], str]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, check in checks.items():
         try:
-            fault = check()
+            words = check()
         except Exception as error:  # any error of a broken part is the answer
-            fault = f"{type(error).__name__}: {error}".splitlines()[0]
-        if fault:
-            faults[name] = fault
-    return JsonResponse({"status": "unready" if faults else "ok", "faults": faults}, status=503 if faults else 200)
+            words = f"{type(error).__name__}: {error}".splitlines()[0]
+        if words:
+            found[name] = words
+    return found
 
 
 def metrics(request: HttpRequest) -> HttpResponse:

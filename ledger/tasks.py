@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 from celery import shared_task
+from django.db import DatabaseError
 from django.utils import timezone
 
 from attribution.operations.attributions import UnableToAttribute
@@ -90,4 +91,9 @@ def continue_restatements() -> int:
         except (UnableToAttribute, UnableToRestate) as reason:
             # A restatement with a retired index holds up none of the others.
             log.warning("restatement_stuck", restatement=restatement.pk, reason=str(reason))
+        except DatabaseError:
+            raise
+        except Exception as error:
+            # Nor does one whose model's code fails.
+            log.error("restatement_failed", restatement=restatement.pk, error=repr(error))
     return done

@@ -14,8 +14,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from attribution.forms.model_services import BuildIndexForm, RegisterServiceForm, RotateKeyForm, key_form
-from attribution.models import AttributionIndex, ManifestWork, ModelService, ModelVersion, ServiceKey
-from attribution.operations import model_services
+from attribution.models import AttributionIndex, ManifestWork, ModelFault, ModelService, ModelVersion, ServiceKey
+from attribution.operations import faults, model_services
 from attribution.queries import model_services as model_services_queries
 from attribution.queries import model_versions
 from attribution.queries.indexes import audit_rows, build_progress
@@ -185,8 +185,24 @@ def model_version_page(
         "indexes": [(index, audit_rows(index), build_progress(index)) for index in indexes],
         "build_form": form or BuildIndexForm(version),
         "may_change": may_change(request),
+        "fault": ModelFault.objects.filter(model_version=version, set_aside_at__isnull=False).first(),
     }
     return render(request, "attribution/console/service_model.html", context, status=status)
+
+
+@staff_required("admin")
+@recently_authenticated
+@require_POST
+def take_up(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
+    """Take up a model version again that was set aside because its code failed."""
+    version = get_object_or_404(ModelVersion, public_id=public_id)
+    try:
+        faults.take_up(model_version=version, at=timezone.now(), by=user_of(request))
+    except faults.UnableToTakeUp as reason:
+        messages.error(request, str(reason))
+    else:
+        messages.success(request, f"{version.name} is taken up again. Its generations are tried from now on.")
+    return redirect("attribution:model_version", public_id)
 
 
 def may_change(request: HttpRequest) -> bool:

@@ -1,5 +1,6 @@
 """Services, models, manifests, indexes, generations, and the attribution of each generation."""
 
+from attribution.models.faults import MeasuringAttempt, ModelFault
 from attribution.models.fields import PlainArrayField, RealField
 from attribution.models.generations import Attribution, Generation
 from attribution.models.indexes import AttributionIndex, BuildStep, IndexRevision, WorkRemoval
@@ -13,6 +14,8 @@ __all__ = [
     "Generation",
     "IndexRevision",
     "ManifestWork",
+    "MeasuringAttempt",
+    "ModelFault",
     "ModelService",
     "ModelVersion",
     "PlainArrayField",

@@ -12,14 +12,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
-from django.db import transaction
+from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 
 from attribution.models import Attribution, AttributionIndex, Generation, IndexRevision
-from attribution.operations.factories import UnableToLoadModel
+from attribution.operations import faults
 from attribution.operations.indexes import Opened, open_built
 from attribution.operations.measurements import (
-    MODEL_ERRORS,
+    NOT_OF_AN_INPUT,
     Measured,
     Unattributable,
     let_the_model_take_its_time,
@@ -29,7 +29,6 @@ from attribution.queries.generations import general_key as general_key
 from attribution.queries.generations import groups_of
 from contributors.queries.links import counted_as_one
 from influence import shares
-from influence.index.artefacts import UnableToOpenIndex
 
 if TYPE_CHECKING:
     from influence.shapley import Groups
@@ -45,21 +44,32 @@ def attribute_batch(*, limit: int = 64, at: datetime) -> int:
     """Settle up to `limit` received generations of one model version; returns their number. 0: there is nothing to do.
 
     A generation of a model version without a serving index stays received until it has one. The model version with the
-    longest wait comes first. A damaged index or a missing factory holds up no other model version. Its error is raised
+    longest wait comes first. Any failure of a model's code, its files or its factory costs that model version only: it
+    is counted, and set aside after some in succession (attribution/operations/faults.py). The first error is raised
     only when there is nothing else left to do.
     """
     assert 1 <= limit <= BATCH_MAX
     failures: list[Exception] = []
     for index in _indexes_with_work():
-        try:
-            # Before the transaction: opening hashes every file of the index and loads the model.
-            opened = open_built(index=index)
-            settled = _attribute_claimed(index, opened, limit=limit, at=at)
-        except (UnableToLoadModel, UnableToOpenIndex, OSError, ImportError, *MODEL_ERRORS) as error:
-            log.error("generations wait: their index cannot be used", index=str(index.public_id), error=repr(error))
-            failures.append(error)
-            continue
+        with faults.attempt(index.model_version_id, at=at) as may:
+            if not may:
+                continue
+            try:
+                # Before the transaction: opening hashes every file of the index and loads the model.
+                opened = open_built(index=index)
+                settled = _attribute_claimed(index, opened, limit=limit, at=at)
+            except (DatabaseError, InterfaceError):
+                raise
+            except Exception as error:
+                log.error("generations wait: their model failed", index=str(index.public_id), error=repr(error))
+                words = f"{type(error).__name__}: {error}"
+                # A layer that cannot be traced will not be traceable a minute later.
+                final = getattr(error, "problem", "") == "unable-to-trace"
+                faults.record_failure(index.model_version_id, words, at=at, final=final)
+                failures.append(error)
+                continue
         if settled:
+            faults.record_success(index.model_version_id)
             return settled
     if failures:
         raise failures[0]
@@ -70,7 +80,8 @@ def _indexes_with_work() -> QuerySet[AttributionIndex]:
     waiting = Generation.objects.filter(model_version=OuterRef("model_version"), state=State.RECEIVED)
     oldest = Subquery(waiting.order_by("received_at").values("received_at")[:1])
     indexes = AttributionIndex.objects.filter(serving=True).annotate(oldest=oldest)
-    return indexes.filter(oldest__isnull=False).order_by("oldest", "pk")
+    usable = indexes.exclude(model_version__fault__set_aside_at__isnull=False)
+    return usable.filter(oldest__isnull=False).order_by("oldest", "pk")
 
 
 def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, at: datetime) -> int:
@@ -82,8 +93,31 @@ def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, a
             return 0
         waiting = Generation.objects.filter(model_version_id=now.model_version_id, state=State.RECEIVED)
         claimed = list(waiting.order_by("received_at").select_for_update(skip_locked=True, no_key=True)[:limit])
-        _store(now, claimed, measure(opened, claimed, groups=groups_at(opened, at)), at=at)
+        groups = groups_at(opened, at)
+        try:
+            found = measure(opened, claimed, groups=groups)
+        except NOT_OF_AN_INPUT:
+            raise
+        except Exception:
+            if not _still_works(now, opened, groups):
+                raise
+            found = measure(opened, claimed, groups=groups, model_works=True)
+        _store(now, claimed, found, at=at)
     return len(claimed)
+
+
+def _still_works(index: AttributionIndex, opened: Opened, groups: Groups) -> bool:
+    """Whether the model can still measure the generation that it measured last: then the fault is that of others."""
+    last = Attribution.objects.filter(index=index).select_related("generation").order_by("-pk").first()
+    if last is None:
+        return False
+    try:
+        (again,) = measure(opened, [last.generation], groups=groups)
+    except NOT_OF_AN_INPUT:
+        raise
+    except Exception:
+        return False
+    return isinstance(again, Measured)
 
 
 def groups_at(opened: Opened, at: datetime) -> Groups:

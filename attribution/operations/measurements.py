@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from django.db import connection
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import DatabaseError, InterfaceError, connection
 
 from attribution.models import Generation
 from attribution.operations.indexes import Opened
@@ -25,9 +26,8 @@ EVIDENCE_HOLDERS = 20
 EVIDENCE_WORKS = 5
 # Longer than a task may take: the end of a worker ends its session with it, and this limit ends only stuck sessions.
 MEASURE_SECONDS_MAX = 900
-# Errors that a model's own code raises for an input it cannot take; torch raises RuntimeError. A worker that is told to
-# stop, or runs out of memory, raises something else, and the batch stays received.
-MODEL_ERRORS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
+# Whatever else a model's code raises may be the fault of one input. These are the machine's or the whole model's.
+NOT_OF_AN_INPUT = (DatabaseError, InterfaceError, MemoryError, SoftTimeLimitExceeded)
 
 log = structlog.get_logger(__name__)
 
@@ -61,17 +61,36 @@ def let_the_model_take_its_time() -> None:
         cursor.execute("SET LOCAL idle_in_transaction_session_timeout = %s", [f"{MEASURE_SECONDS_MAX}s"])
 
 
-def measure(opened: Opened, generations: Sequence[Generation], *, groups: Groups) -> list[Measured | Unattributable]:
-    """Scores for each generation, in order. One that cannot be measured says why and costs the others nothing."""
+def measure(
+    opened: Opened, generations: Sequence[Generation], *, groups: Groups, model_works: bool = False
+) -> list[Measured | Unattributable]:
+    """Scores for each generation, in order. One that cannot be measured says why and costs the others nothing.
+
+    Where the model's code fails for all of them, its error is raised: that is no reason to give any of them up. With
+    `model_works` the model has just measured another generation, so that the fault is these generations'.
+    """
     found: dict[int, Measured | Unattributable] = {}
     examples: dict[int, Example] = {}
+    failed: dict[int, Exception] = {}
     for place, generation in enumerate(generations):
-        example = _example(opened, generation)
+        try:
+            example = _example(opened, generation)
+        except NOT_OF_AN_INPUT:
+            raise
+        except Exception as error:
+            # The tokeniser is the model's own code, and the text anybody's.
+            failed[place] = error
+            continue
         if isinstance(example, Unattributable):
             found[place] = example
         else:
             examples[place] = example
-    found.update(_measure_examples(opened, examples, groups))
+    found.update(_measure_examples(opened, examples, groups, failed))
+    if failed and not model_works and not any(isinstance(result, Measured) for result in found.values()):
+        raise next(iter(failed.values()))
+    for place, failure in failed.items():
+        log.error("a generation could not be measured", error=repr(failure))
+        found[place] = Unattributable(f"The model cannot read it: {type(failure).__name__}: {failure}")
     return [found[place] for place in range(len(generations))]
 
 
@@ -91,7 +110,6 @@ def _example(opened: Opened, generation: Generation) -> Example | Unattributable
     except UnableToEmbed as reason:
         return Unattributable(str(reason))
     except (ValueError, IndexError, KeyError, TypeError) as error:
-        # The tokeniser is the model's own code, and the text anybody's.
         return Unattributable(f"The model's tokeniser cannot read it: {type(error).__name__}.")
     return example
 
@@ -113,33 +131,32 @@ def _pushed_example(opened: Opened, generation: Generation) -> Example | Unattri
 
 
 def _measure_examples(
-    opened: Opened, examples: dict[int, Example], groups: Groups
+    opened: Opened, examples: dict[int, Example], groups: Groups, failed: dict[int, Exception]
 ) -> dict[int, Measured | Unattributable]:
+    """Measure them together, and each alone where that fails; `failed` takes the errors of the model's code."""
     from influence.scorers import UnableToEmbed
 
     if not examples:
         return {}
     try:
         return dict(_measure_together(opened, examples, groups))
-    except (UnableToEmbed, *MODEL_ERRORS) as error:
+    except NOT_OF_AN_INPUT:
+        raise
+    except Exception as error:
         if len(examples) == 1 and not isinstance(error, UnableToEmbed):
-            raise
+            failed[next(iter(examples))] = error
+            return {}
         log.warning("a batch could not be measured as one", error=repr(error))
     alone: dict[int, Measured | Unattributable] = {}
-    failed: dict[int, Exception] = {}
     for place, example in examples.items():
         try:
             alone.update(_measure_together(opened, {place: example}, groups))
         except UnableToEmbed as reason:
             alone[place] = Unattributable(str(reason))
-        except MODEL_ERRORS as error:
+        except NOT_OF_AN_INPUT:
+            raise
+        except Exception as error:
             failed[place] = error
-    if failed and not any(isinstance(result, Measured) for result in alone.values()):
-        # Not one of them works: that is the model's or the machine's fault, and no reason to give any of them up.
-        raise next(iter(failed.values()))
-    for place, failure in failed.items():
-        log.error("a generation could not be measured", error=repr(failure))
-        alone[place] = Unattributable(f"The model cannot read it: {type(failure).__name__}: {failure}")
     return alone
 
 

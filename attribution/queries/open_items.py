@@ -1,14 +1,15 @@
-"""Open work about models: failed builds and evaluations of indexes, and generations that wait too long."""
+"""Open work about models: failed builds and evaluations of indexes, models that are set aside, and generations that
+wait too long."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.urls import reverse
 
-from attribution.models import AttributionIndex, BuildStep, Generation
+from attribution.models import AttributionIndex, BuildStep, Generation, ModelFault
 from people.inbox import COUNT_MAX, Kind, OpenItem
 
 # The roles that queue builds and evaluations, and look after the workers.
@@ -56,10 +57,32 @@ def _of(index: AttributionIndex, what: str, words: str, since: datetime | None) 
     )
 
 
+def _set_aside(at: datetime) -> QuerySet[ModelFault]:
+    rows = ModelFault.objects.filter(set_aside_at__isnull=False).select_related("model_version__service")
+    return rows.annotate(
+        waiting=Count("model_version__generations", filter=Q(model_version__generations__state="received"))
+    ).order_by("pk")
+
+
+def _fault(fault: ModelFault) -> OpenItem:
+    assert fault.set_aside_at is not None
+    version = fault.model_version
+    waiting: int = getattr(fault, "waiting", 0)
+    return OpenItem(
+        subject=f"set aside:{version.public_id}:{fault.set_aside_at:%Y%m%d%H%M%S}",
+        title=f"{version.name} of {version.service.name}",
+        words=f"{waiting} generation{'' if waiting == 1 else 's'} wait. Its code failed: {fault.reason}",
+        url=reverse("attribution:model_version", args=[version.public_id]),
+        since=fault.set_aside_at,
+    )
+
+
 def _stalled(at: datetime) -> list[OpenItem]:
     """Name the queue of received generations where its oldest row is older than the limit."""
     late = at - timedelta(minutes=settings.STALLED_MINUTES)
     waiting = Generation.objects.filter(state=Generation.State.RECEIVED, received_at__lt=late).order_by("received_at")
+    # Those of a model that is set aside wait for a person, and not for a worker.
+    waiting = waiting.exclude(model_version__fault__set_aside_at__isnull=False)
     moments = list(waiting.values_list("received_at", flat=True)[:COUNT_MAX])
     if not moments:
         return []
@@ -93,6 +116,14 @@ KINDS = [
         rows=_unevaluated,
         item=_evaluation,
         covers={INDEX: frozenset({"built", "failed"})},
+    ),
+    Kind(
+        name="model_set_aside",
+        heading="Models that are set aside",
+        mail="A model is set aside, because its code failed",
+        roles=OPERATORS,
+        rows=_set_aside,
+        item=_fault,
     ),
     Kind(
         name="generations_stalled",

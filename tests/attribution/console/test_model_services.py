@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from attribution.forms.model_services import BuildIndexForm
 from attribution.models import AttributionIndex, ModelService, ModelVersion, ServiceKey
-from attribution.operations import builds, evaluations, indexes, model_services
+from attribution.operations import builds, evaluations, faults, indexes, model_services
 from attribution.operations.keys import UnableToProve, prove
 from people.models import AuditEvent
 from tests.worlds import people
@@ -248,6 +248,26 @@ def test_a_basis_is_fitted_again(admin: Client, indexed: Programme) -> None:
     answer = admin.post(address_of_index(indexed.index, "refit"))
     assert answer.headers["Location"] == address_of_model(indexed)
     assert AttributionIndex.objects.get(queued_at__isnull=False).config["refit"] == 1
+
+
+def test_a_model_that_is_set_aside_says_why_and_is_taken_up_by_an_administrator(
+    admin: Client, indexed: Programme
+) -> None:
+    version = indexed.model_version
+    indexed.report(indexed.generation())
+    address = f"/console/models/{version.public_id}/"
+    assert "set aside" not in page(admin, address)
+    faults.record_failure(version.pk, "RuntimeError: <no kernel>", at=indexed.at, final=True)
+    text = page(admin, address)
+    assert "RuntimeError: &lt;no kernel&gt;" in text
+    assert "1 waiting" in text
+    auditor = staff("auditor")
+    assert "Take it up again" not in page(auditor, address)
+    assert auditor.post(f"{address}take-up/").status_code == 403
+    answer = admin.post(f"{address}take-up/", follow=True)
+    assert "is taken up again" in answer.content.decode()
+    assert AuditEvent.objects.filter(action="take_up", subject=f"model_version:{version.public_id}").count() == 1
+    assert "is not set aside" in admin.post(f"{address}take-up/", follow=True).content.decode()
 
 
 def test_an_audit_is_handed_to_the_workers_and_made_once(admin: Client, indexed: Programme) -> None:

@@ -18,6 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from attribution.models import AttributionIndex, BuildStep
+from attribution.operations import faults
 from contributors.models import PPB, Contributor
 from contributors.operations.people import register_holder
 from contributors.operations.splits import contest_share
@@ -317,6 +318,12 @@ def build_failed(world: World) -> None:
         model_version=books(world).index.model_version, config_sha256=b"b" * 32, state="building", created_at=world.at
     )
     BuildStep.objects.create(index=index, position=0, stage="plan", failures=3, error="The checkpoint is not there.")
+
+
+def model_set_aside(world: World) -> None:
+    its = books(world)
+    its.generate(2)
+    faults.record_failure(its.index.model_version_id, "StopIteration: no more ideas", at=world.at, final=True)
 
 
 def evaluation_lacking(world: World) -> None:
