@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from attribution.models import AttributionIndex, ModelVersion
-from attribution.operations import indexes, model_versions
+from attribution.operations import indexes, manifests, model_versions
 from influence.adapters import LoadedModel, Utf8
 from influence.adapters.causal_lm import CausalLM
-from tests.attribution.conftest import TRAINED_AT, Programme
+from tests.worlds.programme import Programme
+from tests.worlds.trained import TRAINED_AT
 
 FACTORY = "tests.worlds.odd_models.load"
 MARK = "#"
@@ -98,15 +99,15 @@ def register_odd(programme: Programme, kind: str, folder: Path) -> ModelVersion:
         name=kind,
         adapter="causal_lm",
         factory="odd",
-        config={},
+        purpose="train_generative",
         directory=folder,
         trained_at=TRAINED_AT,
         at=programme.at,
     )
-    model_versions.register_manifest(
+    manifests.register_manifest(
         model_version=version,
         items=[
-            model_versions.NewItem(work.pk, 4 * number + part, 64 * part, 64 * part + 64)
+            manifests.NewItem(work.pk, 4 * number + part, 64 * part, 64 * part + 64)
             for number, work in enumerate(programme.works)
             for part in range(4)
         ],

@@ -18,8 +18,9 @@ from attribution.operations import attributions, faults
 from attribution.queries import open_items
 from people.models import AuditEvent
 from people.operations import users
-from tests.attribution.conftest import Committed, Programme
 from tests.worlds.odd_models import FACTORY, register_odd, said
+from tests.worlds.programme import Programme
+from tests.worlds.trained import Committed
 
 ORDINARY = " the state of the Union"
 
