@@ -2,13 +2,20 @@
 
 from django.urls import path
 
-from contributors.portal import consent, entrance, splits, works
+from contributors.console import imports
+from contributors.portal import consent, entrance, members, splits, works
 
 app_name = "contributors"
 urlpatterns = [
     path("after-login/", entrance.after_login, name="after_login"),
     path("portal/register/", entrance.register, name="register"),
     path("portal/choose/", entrance.choose, name="choose"),
+    path("claim/<str:token>/", members.claim, name="claim"),
+    path("portal/people/", members.people, name="people"),
+    path("portal/people/<int:membership_id>/role/", members.change, name="change_member"),
+    path("portal/people/<int:membership_id>/end/", members.end, name="end_member"),
+    path("portal/people/invitations/<uuid:public_id>/revoke/", members.revoke, name="revoke_member"),
+    path("console/contributors/import/", imports.import_contributors, name="import"),
     path("portal/works/", works.works, name="works"),
     path("portal/works/upload/", works.upload, name="upload"),
     path("portal/works/<uuid:public_id>/", works.work, name="work"),

@@ -19,6 +19,7 @@ from payouts.console import (
     tax_forms,
 )
 from payouts.portal import accounts as portal_accounts
+from payouts.portal import details as portal_details
 from payouts.portal import home as portal_home
 from payouts.portal import notices as portal_notices
 from payouts.portal import payouts as portal_payouts
@@ -41,6 +42,7 @@ urlpatterns = [
     path("portal/payouts/bank/", portal_accounts.bank_details, name="bank_details"),
     path("portal/payouts/pause/", portal_payouts.pause, name="pause_own"),
     path("portal/payouts/resume/", portal_payouts.resume, name="resume_own"),
+    path("portal/people/details/", portal_details.correct, name="correct_details"),
     path("portal/notices/", portal_notices.notices, name="notices"),
     path("console/", board.console, name="console"),
     path("console/attention/", attention.attention, name="attention"),

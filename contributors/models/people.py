@@ -7,7 +7,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
-from people.models import User, uuid7
+from people.models import Invitation, User, uuid7
 
 PPB = 1_000_000_000
 
@@ -63,3 +63,14 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} for {self.contributor} ({self.role})"
+
+
+class MemberInvitation(models.Model):
+    """An invitation to act for a contributor. The first one of an imported contributor makes its owner."""
+
+    invitation = models.OneToOneField(Invitation, on_delete=models.PROTECT, related_name="membership")
+    contributor = models.ForeignKey(Contributor, on_delete=models.PROTECT, related_name="invitations")
+    role = models.CharField(max_length=8, choices=Membership.Role.choices)
+
+    def __str__(self) -> str:
+        return f"{self.invitation} for {self.contributor} ({self.role})"

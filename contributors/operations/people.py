@@ -24,11 +24,30 @@ class UnableToRegisterContributor(Exception):
 
 @transaction.atomic
 def register_contributor(
-    *, user: User, kind: str, legal_name: str, display_name: str, country: str, at: datetime
+    *, user: User | None, kind: str, legal_name: str, display_name: str, country: str, at: datetime
 ) -> Contributor:
     """Register a person or organisation that earns royalties, owned by `user`. It gets the whole of its own
-    earnings.
+    earnings. Without a user it has no member until an invited owner claims it.
+
+    Raises UnableToRegisterContributor with the field that is wrong.
     """
+    legal_name, display_name, country = checked_details(
+        kind=kind, legal_name=legal_name, display_name=display_name, country=country
+    )
+    contributor = Contributor.objects.create(
+        kind=kind, legal_name=legal_name, display_name=display_name or legal_name, country=country, created_at=at
+    )
+    if user is not None:
+        Membership.objects.create(user=user, contributor=contributor, role=Membership.Role.OWNER, created_at=at)
+    holder = Holder.objects.create(
+        label=contributor.display_name, created_by=contributor, is_default=True, created_at=at
+    )
+    Split.objects.create(holder=holder, contributor=contributor, ppb=PPB, effective_from=at)
+    return contributor
+
+
+def checked_details(*, kind: str, legal_name: str, display_name: str, country: str) -> tuple[str, str, str]:
+    """Legal name, display name and country as they are stored. Raises UnableToRegisterContributor."""
     legal_name, display_name, country = legal_name.strip(), display_name.strip(), country.strip().upper()
     if kind not in Contributor.Kind.values:
         raise UnableToRegisterContributor(f"A contributor is a person or an organisation, not “{kind}”.")
@@ -40,15 +59,7 @@ def register_contributor(
         raise UnableToRegisterContributor("A name stands on one line and has no characters that nobody sees.")
     if country not in COUNTRIES:
         raise UnableToRegisterContributor(f"“{country}” is not an ISO 3166 code of a country, such as DE or US.")
-    contributor = Contributor.objects.create(
-        kind=kind, legal_name=legal_name, display_name=display_name or legal_name, country=country, created_at=at
-    )
-    Membership.objects.create(user=user, contributor=contributor, role=Membership.Role.OWNER, created_at=at)
-    holder = Holder.objects.create(
-        label=contributor.display_name, created_by=contributor, is_default=True, created_at=at
-    )
-    Split.objects.create(holder=holder, contributor=contributor, ppb=PPB, effective_from=at)
-    return contributor
+    return legal_name, display_name, country
 
 
 @transaction.atomic
