@@ -25,6 +25,18 @@ urlpatterns = [
     path(
         "console/services/<uuid:public_id>/resume/", model_services.set_active, {"active": True}, name="resume_service"
     ),
+    path(
+        "console/services/<uuid:public_id>/show-outputs/",
+        model_services.set_shows_outputs,
+        {"shown": True},
+        name="show_outputs",
+    ),
+    path(
+        "console/services/<uuid:public_id>/hide-outputs/",
+        model_services.set_shows_outputs,
+        {"shown": False},
+        name="hide_outputs",
+    ),
     path("console/models/<uuid:public_id>/", model_services.model_version, name="model_version"),
     path("console/models/<uuid:public_id>/take-up/", model_services.take_up, name="take_up_model"),
     path("console/models/<uuid:public_id>/indexes/", indexes.queue_build, name="queue_build"),

@@ -24,13 +24,14 @@ class RefuseNul(MiddlewareMixin):
     """Answers 400, with the field's name, to a form or an address in which a value has a NUL character.
 
     PostgreSQL stores none, and no field means one: a view that reads a value itself would fail in the database, as a
-    crash. Bodies that are not forms (the API's JSON, webhooks) are left to their parsers.
+    crash. Bodies that are no forms of a page (the API's JSON and files, webhooks) are left to their parsers.
     """
 
     def process_view(
         self, request: HttpRequest, view: Callable[..., HttpResponseBase], args: Any, kwargs: Any
     ) -> HttpResponse | None:
-        for given in (request.GET, request.POST):
+        # A file for the API is read after its sender's key, and by nobody before.
+        for given in (request.GET,) if reads_problems(request) else (request.GET, request.POST):
             for name, values in given.lists():
                 if "\x00" in name or any("\x00" in value for value in values):
                     field = name.replace("\x00", "")

@@ -325,7 +325,11 @@ TIME_ZONE = "UTC"
 # --- attribution --------------------------------------------------------------------------------------------------
 # A model version names its factory. These are added to the built-in factories and to those of installed packages
 # (attribution/operations/factories.py), and never take any away. No API takes a path.
-TRIBUTARY_MODEL_FACTORIES = {"demo": "config.demo.model.load", **env.dict("TRIBUTARY_MODEL_FACTORIES", default={})}
+TRIBUTARY_MODEL_FACTORIES = {
+    "demo": "config.demo.model.load",
+    "demo-drawing": "config.demo.drawing.load",
+    **env.dict("TRIBUTARY_MODEL_FACTORIES", default={}),
+}
 # The device that computes gradients in this process: cpu, cuda or cuda:N. A worker with a GPU is given it by its
 # environment.
 ATTRIBUTION_DEVICE = env.str("ATTRIBUTION_DEVICE", "cpu")

@@ -32,6 +32,7 @@ urlpatterns = [
     path("roots.json", roots.roots_json, name="roots_json"),
     path("portal/receipts/", receipts.receipts, name="receipts"),
     path("portal/receipts/<uuid:generation_id>/", receipts.receipt, name="receipt"),
+    path("portal/receipts/<uuid:generation_id>/output/<int:position>", receipts.output, name="receipt_output"),
     path("portal/receipts/<uuid:generation_id>/recompute/", receipts.recompute, name="recompute"),
     path("portal/receipts/<uuid:generation_id>/dispute/", disputes.dispute, name="dispute"),
     path(

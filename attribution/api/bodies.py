@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -112,6 +113,35 @@ class _Body:
 
 def _encoding(context: Mapping[str, Any] | None) -> str:
     return str((context or {}).get("encoding") or settings.DEFAULT_CHARSET)
+
+
+# --- files beside a report --------------------------------------------------------------------------------------------
+REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report as JSON, and the files beside it by name."""
+
+    body: Any
+    uploaded: Mapping[str, bytes]
+
+
+class ReportWithFilesParser(parsers.MultiPartParser):
+    """multipart/form-data: the part `report` is the JSON, and every other part a file to which it refers by name."""
+
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Report:
+        form: Any = super().parse(stream, media_type, dict(parser_context or {}))
+        if REPORT in form.data:
+            told = form.data[REPORT].encode("utf-8", "surrogatepass")
+        elif REPORT in form.files:
+            told = form.files[REPORT].read()
+        else:
+            raise exceptions.ParseError(f"The body has no part “{REPORT}” with the generations as JSON.")
+        uploaded = {name: file.read() for name, file in form.files.items() if name != REPORT}
+        return Report(parse_json(told), uploaded)
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------

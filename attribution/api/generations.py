@@ -16,7 +16,15 @@ from rest_framework.response import Response
 
 from attribution import tasks
 from attribution.api.authentication import Principal
-from attribution.api.bodies import NDJSON, Lines, NDJSONParser, QuickJSONRenderer, ShallowJSONParser
+from attribution.api.bodies import (
+    NDJSON,
+    Lines,
+    NDJSONParser,
+    QuickJSONRenderer,
+    Report,
+    ReportWithFilesParser,
+    ShallowJSONParser,
+)
 from attribution.api.problems import PROBLEMS, StrictSerializer, WritingView, problem_responses
 from attribution.models import ServiceKey
 from attribution.operations.candidates import (
@@ -27,6 +35,7 @@ from attribution.operations.candidates import (
     TOKEN_ID_MAX,
     TOKEN_IDS_MAX,
 )
+from attribution.operations.outputs import MEDIA_BYTES_MAX, PARTS_MAX
 from attribution.operations.reports import BATCH_MAX, ReportResult, UnableToReport, report_generations
 from influence.features import FEATURES_MAX
 
@@ -45,12 +54,49 @@ class PromptSerializer(StrictSerializer):
     )
 
 
+class MediaSerializer(StrictSerializer):
+    type = serializers.CharField(
+        help_text="The media type, as image/png. Pictures in PNG, JPEG, WebP or GIF, recordings in WAV, FLAC, Ogg, MP3 "
+        "or M4A and films in MP4, WebM or Matroska are verified by their content. Any other type is kept unread."
+    )
+    base64 = serializers.CharField(
+        required=False, help_text=f"The bytes, at most {MEDIA_BYTES_MAX} of them. Or `file`, or `sha256`."
+    )
+    file = serializers.CharField(required=False, help_text="The name of a part of a multipart/form-data body.")
+    sha256 = serializers.RegexField(
+        r"^[0-9a-f]{64}$",
+        required=False,
+        help_text="The digest alone, of an output that may not leave the service. Only for a model version of which "
+        "the service reports features.",
+    )
+    size = serializers.IntegerField(required=False, min_value=1, help_text="Of the bytes; beside `sha256` alone.")
+    fingerprint = serializers.RegexField(
+        r"^([0-9a-f]{2}){0,64}$", required=False, help_text="The service's own fingerprint; beside `sha256` alone."
+    )
+
+
+class PartSerializer(StrictSerializer):
+    text = serializers.CharField(
+        max_length=OUTPUT_BYTES_MAX, allow_blank=True, trim_whitespace=False, required=False, help_text="Or `media`."
+    )
+    media = MediaSerializer(required=False)
+
+
 class OutputSerializer(StrictSerializer):
     text = serializers.CharField(
         max_length=OUTPUT_BYTES_MAX,
         allow_blank=True,
         trim_whitespace=False,
-        help_text=f"At most {OUTPUT_BYTES_MAX} bytes of UTF-8.",
+        required=False,
+        help_text=f"At most {OUTPUT_BYTES_MAX} bytes of UTF-8. Or `media`, or `parts`.",
+    )
+    media = MediaSerializer(required=False, help_text="An output that is one picture, recording, film or other file.")
+    parts = serializers.ListField(
+        child=PartSerializer(),
+        min_length=1,
+        max_length=PARTS_MAX,
+        required=False,
+        help_text="An output of several parts, in order; each is text or media.",
     )
     token_ids = serializers.ListField(
         child=serializers.IntegerField(min_value=0, max_value=TOKEN_ID_MAX),
@@ -101,6 +147,10 @@ class ReportSerializer(StrictSerializer):
     generations = serializers.ListField(child=GenerationSerializer(), min_length=1, max_length=BATCH_MAX)
 
 
+class ReportWithFilesSerializer(serializers.Serializer[Any]):
+    report = ReportSerializer()
+
+
 class ItemProblemSerializer(serializers.Serializer[Any]):
     type = serializers.ChoiceField([f"/problems/{slug}" for slug in PROBLEMS])
     title = serializers.CharField()
@@ -129,7 +179,7 @@ class ReportedSerializer(serializers.Serializer[Any]):
 class GenerationsView(WritingView):
     throttle_scope = "report"
     scopes = {"POST": ServiceKey.Scope.GENERATIONS_WRITE.value}
-    parser_classes = (ShallowJSONParser, NDJSONParser)
+    parser_classes = (ShallowJSONParser, NDJSONParser, ReportWithFilesParser)
     renderer_classes = (QuickJSONRenderer,)
 
     @extend_schema(
@@ -141,10 +191,16 @@ class GenerationsView(WritingView):
             "the parts; 422 refused, `problem` says why. One bad item does not affect the others, and repeating a "
             "report is safe. Needs the scope `generations:write`.\n\n"
             f"As `{NDJSON}` the body has one generation a line, up to {LINES_MAX:,} lines; each answer names its "
-            "`line`. A body may be packed (`Content-Encoding: gzip`) and sent in chunks."
+            "`line`. A body may be packed (`Content-Encoding: gzip`) and sent in chunks.\n\n"
+            "An output is `text`, `media` or several `parts`. The bytes of media come as base64, or as files: the body "
+            "is then `multipart/form-data` with this JSON as the part `report`, and `file` names another part."
         ),
         tags=["generations"],
-        request={"application/json": ReportSerializer, NDJSON: GenerationSerializer},
+        request={
+            "application/json": ReportSerializer,
+            NDJSON: GenerationSerializer,
+            "multipart/form-data": ReportWithFilesSerializer,
+        },
         responses={
             207: ReportedSerializer,
             **problem_responses(400, 413, 415, 422),
@@ -162,6 +218,21 @@ class GenerationsView(WritingView):
                             "prompt": {"text": "My fellow citizens,"},
                             "output": {"text": " the state of the union is strong.", "token_ids": [17, 4]},
                             "gross": {"amount": "0.05", "currency": "USD"},
+                        }
+                    ]
+                },
+            ),
+            OpenApiExample(
+                "A picture",
+                request_only=True,
+                value={
+                    "generations": [
+                        {
+                            "external_id": "p1",
+                            "model_version": "icons-1",
+                            "occurred_at": "2026-10-03T10:00:00Z",
+                            "prompt": {"text": "in the manner of Google"},
+                            "output": {"media": {"type": "image/png", "base64": "iVBORw0KGgo="}},
                         }
                     ]
                 },
@@ -191,7 +262,9 @@ class GenerationsView(WritingView):
     def post(self, request: Request) -> Response:
         principal: Any = request.user
         assert isinstance(principal, Principal), "A view that HasScope guards has a principal."
-        body = request.data
+        body, files = request.data, {}
+        if isinstance(body, Report):
+            body, files = body.body, body.uploaded
         batches = _batches_of(body) if isinstance(body, Lines) else [_generations_of(body)]
         results = [
             result
@@ -201,6 +274,7 @@ class GenerationsView(WritingView):
                 generations=batch,
                 may_push_features=ServiceKey.Scope.FEATURES_WRITE.value in principal.scopes,
                 at=timezone.now(),
+                files=files,
             )
         ]
         if any(result.status == 201 for result in results):

@@ -25,10 +25,14 @@ PROBLEMS: Mapping[str, str] = {
     "invalid-currency": "The currency is not a code of ISO 4217.",
     "invalid-features": "The features are not finite float32 numbers in base64, or not as many as the index takes.",
     "invalid-field": "A field does not have the form it must have.",
+    "invalid-media": "The content of a part is not what its type says, or not a type that is taken.",
     "malformed-line": "A line of the body is not JSON.",
     "malformed-text": "A text cannot be stored as UTF-8.",
+    "media-too-large": "A part of the output is too large.",
+    "missing-content": "The model version is measured here, and the bytes of the output are missing.",
     "missing-features": "The model version is attributed by features that the service reports, and there are none.",
     "missing-field": "A field is missing.",
+    "missing-file": "A part of the output names a file that did not come with the request.",
     "no-manifest": "The model version has no training manifest, so that nobody can be credited.",
     "retired-model-version": "The model version is retired.",
     "text-too-long": "A text is too long.",
@@ -36,6 +40,7 @@ PROBLEMS: Mapping[str, str] = {
     "unexpected-features": "No index of the model version takes features.",
     "unknown-field": "There is a field that nobody reads.",
     "unknown-model-version": "The service has no model version of this name.",
+    "wrong-modality": "The output is of another kind than the model version makes.",
 }
 
 

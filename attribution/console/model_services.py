@@ -157,6 +157,16 @@ def set_active(request: HttpRequest, public_id: uuid.UUID, *, active: bool) -> H
     return redirect("attribution:service", public_id)
 
 
+@staff_required("admin")
+@require_POST
+def set_shows_outputs(request: HttpRequest, public_id: uuid.UUID, *, shown: bool) -> HttpResponse:
+    service = get_object_or_404(ModelService, public_id=public_id)
+    model_services.show_outputs(service=service, shown=shown, at=timezone.now(), by=user_of(request))
+    said = "show its pictures from now on" if shown else "show its pictures no more"
+    messages.success(request, f"Receipts of {service.name} {said}.")
+    return redirect("attribution:service", public_id)
+
+
 @staff_required(*READERS)
 @require_safe
 def model_version(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:

@@ -2,7 +2,7 @@
 
 from attribution.models.faults import MeasuringAttempt, ModelFault
 from attribution.models.fields import PlainArrayField, RealField
-from attribution.models.generations import Attribution, Generation
+from attribution.models.generations import Attribution, Generation, GenerationPart
 from attribution.models.indexes import AttributionIndex, BuildStep, IndexRevision, WorkRemoval
 from attribution.models.model_services import ModelService, ServiceKey, ServiceKeyQuerySet
 from attribution.models.model_versions import ManifestWork, ModelVersion, TrainingItem, TrainingManifest
@@ -12,6 +12,7 @@ __all__ = [
     "AttributionIndex",
     "BuildStep",
     "Generation",
+    "GenerationPart",
     "IndexRevision",
     "ManifestWork",
     "MeasuringAttempt",

@@ -30,13 +30,24 @@ class Generation(models.Model):
         "attributed": set(),
         "unattributable": {"attributed"},
     }
+
+    class Modality(models.TextChoices):
+        """The kind of its output; mixed where its parts are of several kinds."""
+
+        TEXT = "text"
+        IMAGE = "image", "picture"
+        AUDIO = "audio", "recording"
+        VIDEO = "video", "film"
+        OTHER = "other"
+        MIXED = "mixed", "text and media, or media of several kinds"
+
     BEGINS: ClassVar[set[str]] = {"received"}
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="generations", db_index=False)
     external_id = models.CharField(max_length=200)
     model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="generations")
-    modality = models.CharField(max_length=5, default="text")
+    modality = models.CharField(max_length=5, choices=Modality.choices, default=Modality.TEXT)
     prompt_text = models.TextField(blank=True)
     output_text = models.TextField(blank=True)
     output_sha256 = models.BinaryField(max_length=32)
@@ -84,6 +95,36 @@ class Generation(models.Model):
 
     def __str__(self) -> str:
         return self.external_id
+
+
+class GenerationPart(models.Model):
+    """A part of an output that is not text. Its bytes lie under their digest, unless they never left the service."""
+
+    generation = models.ForeignKey(Generation, on_delete=models.PROTECT, related_name="media", db_index=False)
+    position = models.SmallIntegerField()
+    modality = models.CharField(max_length=5, choices=Generation.Modality.choices)
+    media_type = models.CharField(max_length=100)
+    sha256 = models.BinaryField(max_length=32)
+    size_bytes = models.BigIntegerField(null=True, blank=True)
+    # False where the service reported the digest alone.
+    is_kept = models.BooleanField()
+    # Of a picture its perceptual hash, or the service's own fingerprint of bytes that it keeps to itself.
+    fingerprint = models.BinaryField(max_length=64, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["generation", "position"], name="an_output_has_one_part_at_a_position"),
+            models.CheckConstraint(
+                condition=Q(modality__in=["image", "audio", "video", "other"]), name="a_part_is_not_text"
+            ),
+            models.CheckConstraint(condition=Q(position__gte=0), name="part_position_is_from_0"),
+            models.CheckConstraint(
+                condition=Q(size_bytes__gt=0) | Q(size_bytes__isnull=True, is_kept=False), name="a_kept_part_has_a_size"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"part {self.position} of {self.generation}"
 
 
 class Attribution(models.Model):

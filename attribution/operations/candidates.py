@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -17,6 +17,8 @@ from typing import Any
 
 import orjson
 
+from attribution.operations.fields import UnableToAccept, invalid, read_object, read_text
+from attribution.operations.outputs import Output, read_parts
 from influence.features import read_features
 
 EXTERNAL_ID_CHARACTERS_MAX = 200
@@ -35,16 +37,6 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class UnableToAccept(Exception):
-    """One generation of a batch was not stored. `problem` names the reason, `members` its further facts."""
-
-    def __init__(self, problem: str, detail: str, *, status: int = 422, **members: Any) -> None:
-        super().__init__(detail)
-        self.problem = problem
-        self.status = status
-        self.members = members
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +64,7 @@ class Candidate:
     # In UTC, as ISO 8601.
     moment: str
     prompt: str
-    output: str
+    output: Output
     token_ids: list[int] | None
     features: Features | None
     gross: int | None
@@ -82,11 +74,11 @@ class Candidate:
     refusal: UnableToAccept | None = None
 
 
-def read_candidate(generation: Any, *, at: datetime) -> Candidate:
-    """Read one generation. Raises UnableToAccept when it is not well formed."""
+def read_candidate(generation: Any, *, at: datetime, files: Mapping[str, bytes] | None = None) -> Candidate:
+    """Read one generation; `files` came beside it, by name. Raises UnableToAccept when it is not well formed."""
     if isinstance(generation, MalformedLine):
         raise UnableToAccept("malformed-line", generation.detail, line=generation.number)
-    body = _object(
+    body = read_object(
         generation,
         "",
         required=("external_id", "model_version", "occurred_at", "output"),
@@ -94,18 +86,18 @@ def read_candidate(generation: Any, *, at: datetime) -> Candidate:
     )
     external_id = body["external_id"]
     if not isinstance(external_id, str) or not is_external_id(external_id):
-        raise _invalid("external_id", f"must be 1 to {EXTERNAL_ID_CHARACTERS_MAX} printable characters.")
-    model_version = _text(body["model_version"], "model_version", MODEL_VERSION_CHARACTERS_MAX * 4)
+        raise invalid("external_id", f"must be 1 to {EXTERNAL_ID_CHARACTERS_MAX} printable characters.")
+    model_version = read_text(body["model_version"], "model_version", MODEL_VERSION_CHARACTERS_MAX * 4)
     occurred_at = _moment(body["occurred_at"], "occurred_at")
-    prompt_body = _object(body.get("prompt", {"text": ""}), "prompt", required=("text",))
-    prompt = _text(prompt_body["text"], "prompt.text", PROMPT_BYTES_MAX)
-    output_body = _object(body["output"], "output", required=("text",), optional=("token_ids",))
-    output = _text(output_body["text"], "output.text", OUTPUT_BYTES_MAX)
-    token_ids = _token_ids(output_body.get("token_ids"))
+    prompt_body = read_object(body.get("prompt", {"text": ""}), "prompt", required=("text",))
+    prompt = read_text(prompt_body["text"], "prompt.text", PROMPT_BYTES_MAX)
+    output, token_ids = _output(body["output"], files)
     moment = occurred_at.isoformat()
     features = _features(body.get("features"))
     gross, currency = _gross(body.get("gross"))
-    told: list[Any] = [output, token_ids]
+    told: list[Any] = [output.text, token_ids]
+    if output.parts:
+        told.append([part.told for part in output.parts])
     if features is not None:
         told += [str(features.index), hashlib.sha256(features.values).hexdigest()]
     parts = {
@@ -132,6 +124,19 @@ def read_candidate(generation: Any, *, at: datetime) -> Candidate:
     )
 
 
+def _output(value: Any, files: Mapping[str, bytes] | None) -> tuple[Output, list[int] | None]:
+    if isinstance(value, Mapping) and ("media" in value or "parts" in value):
+        body = read_object(value, "output", required=("parts",) if "parts" in value else ("media",))
+        return read_parts(body, text_bytes_max=OUTPUT_BYTES_MAX, files=files or {}), None
+    if isinstance(value, Mapping) and "text" not in value:
+        raise UnableToAccept(
+            "missing-field", "output.text is missing, or output.media, or output.parts.", field="output.text"
+        )
+    body = read_object(value, "output", required=("text",), optional=("token_ids",))
+    text = read_text(body["text"], "output.text", OUTPUT_BYTES_MAX)
+    return Output(text, (), "text"), _token_ids(body.get("token_ids"))
+
+
 def _refusal_of_date(occurred_at: datetime, *, at: datetime) -> UnableToAccept | None:
     if occurred_at > at + CLOCK_SKEW_MAX:
         return UnableToAccept("date-out-of-range", "occurred_at lies in the future.", field="occurred_at")
@@ -139,25 +144,6 @@ def _refusal_of_date(occurred_at: datetime, *, at: datetime) -> UnableToAccept |
         detail = f"occurred_at lies more than {AGE_MAX.days} days in the past."
         return UnableToAccept("date-out-of-range", detail, field="occurred_at")
     return None
-
-
-def _invalid(name: str, requirement: str) -> UnableToAccept:
-    return UnableToAccept("invalid-field", f"{name or 'A generation'} {requirement}", field=name)
-
-
-def _object(value: Any, name: str, *, required: Sequence[str], optional: Sequence[str] = ()) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise _invalid(name, "must be an object.")
-    path = f"{name}." if name else ""
-    for key in required:
-        if key not in value:
-            raise UnableToAccept("missing-field", f"{path}{key} is missing.", field=f"{path}{key}")
-    for key in value:
-        # A misspelt field would otherwise be money silently left out.
-        if key not in required and key not in optional:
-            known = ", ".join([*required, *optional])
-            raise UnableToAccept("unknown-field", f"{name or 'A generation'} takes only {known}.", field=name)
-    return value
 
 
 def is_external_id(value: str) -> bool:
@@ -168,62 +154,41 @@ def is_external_id(value: str) -> bool:
     return is_plain or not (_CONTROL.search(value) or _SURROGATE.search(value))
 
 
-def _text(value: Any, name: str, bytes_max: int) -> str:
-    if not isinstance(value, str):
-        raise _invalid(name, "must be a string.")
-    if len(value) > bytes_max:
-        raise _too_long(name, bytes_max)
-    try:
-        n_bytes = len(value) if value.isascii() else len(value.encode())
-    except UnicodeEncodeError:
-        n_bytes = None
-    if n_bytes is None or "\x00" in value:
-        raise UnableToAccept("malformed-text", f"{name} holds a NUL or half a surrogate pair.", field=name)
-    if n_bytes > bytes_max:
-        raise _too_long(name, bytes_max)
-    return value
-
-
-def _too_long(name: str, bytes_max: int) -> UnableToAccept:
-    detail = f"{name} takes at most {bytes_max} bytes of UTF-8."
-    return UnableToAccept("text-too-long", detail, field=name, bytes_max=bytes_max)
-
-
 def _moment(value: Any, name: str) -> datetime:
     requirement = "must be a date and time of RFC 3339 with its offset, as 2026-10-03T10:00:00Z."
     if not isinstance(value, str) or not _MOMENT.fullmatch(value):
-        raise _invalid(name, requirement)
+        raise invalid(name, requirement)
     try:
         return datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise _invalid(name, requirement) from None
+        raise invalid(name, requirement) from None
 
 
 def _token_ids(value: Any) -> list[int] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(type(token) is int for token in value):
-        raise _invalid("output.token_ids", "must be a list of integers.")
+        raise invalid("output.token_ids", "must be a list of integers.")
     if len(value) > TOKEN_IDS_MAX:
         detail = f"output.token_ids takes at most {TOKEN_IDS_MAX} tokens."
         raise UnableToAccept("too-many-tokens", detail, field="output.token_ids", tokens_max=TOKEN_IDS_MAX)
     if value and not (min(value) >= 0 and max(value) <= TOKEN_ID_MAX):
-        raise _invalid("output.token_ids", f"must lie between 0 and {TOKEN_ID_MAX}.")
+        raise invalid("output.token_ids", f"must lie between 0 and {TOKEN_ID_MAX}.")
     return value
 
 
 def _features(value: Any) -> Features | None:
     if value is None:
         return None
-    body = _object(value, "features", required=("index", "values"))
+    body = read_object(value, "features", required=("index", "values"))
     try:
         index = uuid.UUID(body["index"]) if isinstance(body["index"], str) else None
     except ValueError:
         index = None
     if index is None:
-        raise _invalid("features.index", "must be the id of an index, as GET /api/v1/model-versions gives it.")
+        raise invalid("features.index", "must be the id of an index, as GET /api/v1/model-versions gives it.")
     if not isinstance(body["values"], str):
-        raise _invalid("features.values", "must be a string: base64 of little-endian float32 numbers.")
+        raise invalid("features.values", "must be a string: base64 of little-endian float32 numbers.")
     try:
         values = read_features(body["values"])
     except ValueError as reason:
@@ -235,7 +200,7 @@ def _gross(value: Any) -> tuple[int | None, str]:
     """Billionths of the currency, and the currency; (None, "") when no gross was given."""
     if value is None:
         return None, ""
-    body = _object(value, "gross", required=("amount", "currency"))
+    body = read_object(value, "gross", required=("amount", "currency"))
     amount, currency = body["amount"], body["currency"]
     if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
         raise UnableToAccept(

@@ -1,4 +1,4 @@
-"""Many generations stored by one statement."""
+"""Many generations stored by one statement, and the files of those that are not text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 import orjson
 from django.db import connection
 
-from attribution.models import Generation
+from attribution.models import Generation, GenerationPart
+from attribution.operations.outputs import Part
+from contributors.operations import contents
+from contributors.queries.contents import OUTPUTS
 
 
 def insert_generations(rows: Sequence[Mapping[str, Any]]) -> dict[str, uuid.UUID]:
@@ -28,6 +31,32 @@ def insert_generations(rows: Sequence[Mapping[str, Any]]) -> dict[str, uuid.UUID
     with connection.cursor() as cursor:
         cursor.execute(statement, [text.decode()])
         return dict(cursor.fetchall())
+
+
+def insert_parts(parts_of: Mapping[uuid.UUID, Sequence[Part]]) -> None:
+    """Keep the files of new generations, each under its digest, and name them by rows.
+
+    A file is stored before its row: one that no row names is harmless, a row without its file is not.
+    """
+    rows = []
+    for pk, parts in parts_of.items():
+        for part in parts:
+            if part.content is not None:
+                contents.store(OUTPUTS, part.sha256, part.content)
+            rows.append(
+                GenerationPart(
+                    generation_id=pk,
+                    position=part.position,
+                    modality=part.modality,
+                    media_type=part.media_type,
+                    sha256=part.sha256,
+                    size_bytes=part.size_bytes,
+                    is_kept=part.content is not None,
+                    fingerprint=part.fingerprint,
+                )
+            )
+    if rows:
+        GenerationPart.objects.bulk_create(rows)
 
 
 def _as_json(value: Any) -> str:

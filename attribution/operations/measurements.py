@@ -17,6 +17,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from attribution.models import Generation
 from attribution.operations.indexes import Opened
 from attribution.queries.generations import Group
+from contributors.queries.contents import OUTPUTS, DamagedContent, read
 
 if TYPE_CHECKING:
     from influence.adapters import Example
@@ -99,6 +100,8 @@ def _example(opened: Opened, generation: Generation) -> Example | Unattributable
 
     if opened.model.adapter.name == "pushed":
         return _pushed_example(opened, generation)
+    if generation.modality != Generation.Modality.TEXT and opened.model.reader is not None:
+        return _media_example(opened, generation)
     tokeniser = opened.model.tokeniser
     # Only the service knows the meaning of a black box's token ids: its outputs are compared by their text.
     token_ids = None if opened.model.adapter.name == "encoder" else generation.token_ids or None
@@ -111,6 +114,32 @@ def _example(opened: Opened, generation: Generation) -> Example | Unattributable
         return Unattributable(str(reason))
     except (ValueError, IndexError, KeyError, TypeError) as error:
         return Unattributable(f"The model's tokeniser cannot read it: {type(error).__name__}.")
+    return example
+
+
+def _media_example(opened: Opened, generation: Generation) -> Example | Unattributable:
+    from influence.adapters import Media
+    from influence.scorers import UnableToEmbed
+
+    assert opened.model.reader is not None
+    parts = []
+    for part in generation.media.order_by("position"):
+        if not part.is_kept:
+            return Unattributable("The service reported the digest of its output alone, and no bytes to measure.")
+        try:
+            content = read(OUTPUTS, bytes(part.sha256), called=f"part {part.position} of the output")
+        except DamagedContent as damage:
+            log.error("a stored output is damaged", generation=str(generation.pk), error=str(damage))
+            return Unattributable(str(damage))
+        parts.append(Media(part.media_type, content))
+    try:
+        example = opened.model.reader.generation(generation.prompt_text, parts)
+        opened.index.check(example)
+    except UnableToEmbed as reason:
+        return Unattributable(str(reason))
+    except Exception as error:
+        # The reader is the model's own code, and the file anybody's.
+        return Unattributable(f"The model's reader cannot read it: {type(error).__name__}.")
     return example
 
 

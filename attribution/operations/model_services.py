@@ -134,6 +134,14 @@ def rotate_key(
         return new, made.text
 
 
+@logged("service", "shows_outputs", key="public_id")
+def show_outputs(*, service: ModelService, shown: bool, at: datetime, by: User | None = None) -> ModelService:
+    """Let receipts show the service's pictures, small, to the contributors of their works; or end that."""
+    ModelService.objects.filter(pk=service.pk).update(shows_outputs=shown)
+    service.shows_outputs = shown
+    return service
+
+
 class UnableToRevokeKey(Exception):
     """The key was revoked before."""
 

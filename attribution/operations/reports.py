@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,17 @@ from attribution.operations.candidates import (
     PARTS,
     Candidate,
     Features,
-    UnableToAccept,
     is_external_id,
     read_candidate,
 )
-from attribution.operations.generations import insert_generations
+from attribution.operations.fields import UnableToAccept
+from attribution.operations.generations import insert_generations, insert_parts
 from people.models import uuid7
 
 BATCH_MAX = 1_000
+# By adapter: models of which only text is read, and models of which only values of pictures and other media are.
+READS_TEXT, READS_VALUES = frozenset({"causal_lm"}), frozenset({"diffusion", "classifier"})
+PUSHED = "pushed"
 
 
 class UnableToReport(Exception):
@@ -45,11 +47,17 @@ class ReportResult:
 
 
 def report_generations(
-    *, service: ModelService, generations: Sequence[Any], at: datetime, may_push_features: bool = False
+    *,
+    service: ModelService,
+    generations: Sequence[Any],
+    at: datetime,
+    may_push_features: bool = False,
+    files: Mapping[str, bytes] | None = None,
 ) -> list[ReportResult]:
     """Store the new and well-formed generations; answer each generation in the order given.
 
     `may_push_features`: whether the caller may report the features of its outputs itself (scope features:write).
+    `files`: the files of a multipart body, to which outputs refer by name.
 
     Idempotent per (service, external id), also between processes: the unique constraint decides the first report, and
     every later one is compared with the stored one. A repeated report is answered even when it would be refused as a
@@ -58,11 +66,12 @@ def report_generations(
     """
     if not 1 <= len(generations) <= BATCH_MAX:
         raise UnableToReport(f"A batch holds 1 to {BATCH_MAX} generations, not {len(generations)}.")
-    read = [_read_or_refuse(generation, at=at) for generation in generations]
+    read = [_read_or_refuse(generation, at=at, files=files) for generation in generations]
     candidates = [candidate for candidate in read if isinstance(candidate, Candidate)]
     with transaction.atomic():
         rows = _rows(service, candidates, may_push_features=may_push_features, at=at)
         made = insert_generations([row for _, row in rows.values()])
+        insert_parts({pk: rows[external_id][0].output.parts for external_id, pk in made.items()})
         stored = _stored(service, {candidate.external_id for candidate in candidates} - made.keys())
     for external_id, pk in made.items():
         candidate, _ = rows[external_id]
@@ -80,9 +89,9 @@ class Stored:
     new: bool = False
 
 
-def _read_or_refuse(generation: Any, *, at: datetime) -> Candidate | ReportResult:
+def _read_or_refuse(generation: Any, *, at: datetime, files: Mapping[str, bytes] | None) -> Candidate | ReportResult:
     try:
-        return read_candidate(generation, at=at)
+        return read_candidate(generation, at=at, files=files)
     except UnableToAccept as refusal:
         external_id = generation.get("external_id") if isinstance(generation, Mapping) else None
         known = isinstance(external_id, str) and is_external_id(external_id)
@@ -131,7 +140,9 @@ def _rows(
         if candidate.refusal is not None:
             continue
         index = pushed[candidate.model_version]
-        candidate.refusal = _refusal_of_features(candidate.features, index, is_allowed=may_push_features)
+        candidate.refusal = _refusal_of_features(
+            candidate.features, index, is_allowed=may_push_features
+        ) or _refusal_of_output(candidate, versions[candidate.model_version])
         if candidate.refusal is None and candidate.external_id not in rows:
             row = _row(candidate, index)
             row["service_id"], row["model_version_id"] = service.pk, versions[candidate.model_version].pk
@@ -182,14 +193,30 @@ def _refusal_of(version: ModelVersion | None, name: str) -> UnableToAccept | Non
     return None
 
 
+def _refusal_of_output(candidate: Candidate, version: ModelVersion) -> UnableToAccept | None:
+    """Refuse an output of which the model version's index could never measure anything."""
+    output, adapter = candidate.output, version.adapter
+    if adapter in READS_TEXT and output.parts and not output.has_text:
+        detail = f"{version.name} writes text, and this output has none."
+        return UnableToAccept("wrong-modality", detail, field="output")
+    if adapter in READS_VALUES and not output.parts:
+        detail = f"{version.name} makes pictures or other media: report output.media, or output.parts."
+        return UnableToAccept("wrong-modality", detail, field="output.text")
+    if adapter != PUSHED and adapter not in READS_TEXT and any(part.content is None for part in output.parts):
+        detail = f"{version.name} is measured here, which takes the bytes of its outputs and not their digest alone."
+        return UnableToAccept("missing-content", detail, field="output")
+    return None
+
+
 def _row(candidate: Candidate, index: AttributionIndex | None) -> dict[str, Any]:
     """Make the columns that the report itself decides (see insert_generations)."""
     return {
         "id": uuid7(),
         "external_id": candidate.external_id,
         "prompt_text": candidate.prompt,
-        "output_text": candidate.output,
-        "output_sha256": hashlib.sha256(candidate.output.encode()).hexdigest(),
+        "modality": candidate.output.modality,
+        "output_text": candidate.output.text,
+        "output_sha256": candidate.output.sha256,
         "token_ids": candidate.token_ids,
         "features": candidate.features.values if candidate.features else None,
         "features_index_id": index.pk if index and candidate.features else None,

@@ -21,6 +21,10 @@ CREATE OR REPLACE TRIGGER generation_stays_as_reported BEFORE UPDATE ON attribut
          NEW.gross, NEW.currency, NEW.request_sha256, NEW.request_parts))
   EXECUTE FUNCTION rows_refuse_change('what was reported does not change');
 
+REVOKE UPDATE, DELETE ON attribution_generationpart FROM tributary_app;
+CREATE OR REPLACE TRIGGER generation_part_is_append_only BEFORE UPDATE OR DELETE ON attribution_generationpart
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a reported output does not change');
+
 -- Model versions and their training data.
 CREATE OR REPLACE TRIGGER model_version_stays_as_registered BEFORE UPDATE ON attribution_modelversion FOR EACH ROW
   WHEN ((OLD.id, OLD.public_id, OLD.service_id, OLD.name, OLD.adapter, OLD.factory, OLD.config, OLD.purpose,

@@ -13,8 +13,10 @@ from attribution.models import Attribution, AttributionIndex, Generation
 from attribution.operations.attributions import Recomputed
 from attribution.operations.attributions import recompute as recompute_attribution
 from attribution.queries.generations import top_works
-from contributors.models import Membership, Work
+from contributors.models import Contributor, Membership, Work
+from contributors.operations import contents
 from contributors.portal.guard import ContributorRequest, contributor_required
+from contributors.queries.contents import OUTPUTS
 from contributors.queries.works import works_of
 from ledger.models import ReceiptDispute, RoyaltyPlan, Void
 from ledger.money import PPB, asset
@@ -23,7 +25,7 @@ from ledger.queries import books, disputes
 from ledger.queries.archived import ArchivedReceipt, archived_receipt
 from ledger.queries.receipt import ContributorReceipt, OwnShare, receipt_for_contributor
 from ledger.queries.receipts import models_of, months_of, receipts_of
-from people.presentation import dates, percent
+from people.presentation import dates, percent, pictures
 from people.presentation.amounts import grouped
 
 WORKS_OFFERED_MAX = 500
@@ -102,6 +104,22 @@ def receipt(request: ContributorRequest, generation_id: uuid.UUID) -> HttpRespon
 
 
 @contributor_required
+@require_GET
+def output(request: ContributorRequest, generation_id: uuid.UUID, position: int) -> HttpResponse:
+    """A small picture of an output, to the contributors whose receipt it is on, if its service lets it be shown."""
+    found = _found(request, generation_id)
+    if isinstance(found, ArchivedReceipt) or not found.standing.generation.service.shows_outputs:
+        raise Http404("The output itself is not shown.")
+    part = found.standing.generation.media.filter(position=position, modality="image", is_kept=True).first()
+    if part is None:
+        raise Http404("There is no picture in this place of the output.")
+    try:
+        return pictures.answer(contents.thumbnail(OUTPUTS, bytes(part.sha256)), "image/webp")
+    except contents.UnableToDraw as reason:
+        raise Http404(str(reason)) from reason
+
+
+@contributor_required
 @require_http_methods(["GET", "POST"])
 def recompute(request: ContributorRequest, generation_id: uuid.UUID) -> HttpResponse:
     """Do the arithmetic again from the stored scores, both of the shares and of the division, and show the result."""
@@ -154,6 +172,7 @@ def _context(request: ContributorRequest, found: ContributorReceipt) -> dict[str
     return {
         "receipt": found,
         "generation": found.standing.generation,
+        "media": list(found.standing.generation.media.order_by("position")),
         "entry": found.standing.entry,
         "plan": accrual.plan,
         "plan_rule": _plan_rule(accrual.plan),
@@ -163,7 +182,7 @@ def _context(request: ContributorRequest, found: ContributorReceipt) -> dict[str
         "currency": found.currency,
         "sentence": _sentence(found),
         "steps": _steps(found, accrual.plan),
-        "evidence": _evidence(found, attribution),
+        "evidence": _evidence(found, attribution, request.contributor),
         "unattributed_ppb": attribution.unattributed_ppb,
         "recomputed": recomputed,
         "disputes": disputed,
@@ -318,9 +337,11 @@ class ShownWork:
     parts: tuple[tuple[str, bool], ...]
     cut_before: bool
     cut_after: bool
+    # Whether the reader registered it, and so has a page and a picture of it.
+    is_own: bool
 
 
-def _evidence(found: ContributorReceipt, attribution: Attribution) -> list[ShownWork]:
+def _evidence(found: ContributorReceipt, attribution: Attribution, reader: Contributor) -> list[ShownWork]:
     """The contributor's works behind the share, strongest first, each with the passage nearest to the output."""
     holder_ids = [share.holder.pk for share in found.shares]
     by_work = {
@@ -340,6 +361,7 @@ def _evidence(found: ContributorReceipt, attribution: Attribution) -> list[Shown
                 parts=passage.parts if passage else (),
                 cut_before=bool(passage and passage.cut_before),
                 cut_after=bool(passage and passage.cut_after),
+                is_own=own.work.dataset.contributor_id == reader.pk,
             )
         )
     return shown

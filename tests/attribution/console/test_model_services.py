@@ -377,3 +377,12 @@ def test_issuing_needs_a_recent_confirmation(admin: Client, indexed: Programme) 
     assert answer.status_code == 302
     assert "reauthenticate" in answer.headers["Location"]
     assert ServiceKey.objects.count() == 1
+
+
+def test_receipts_show_pictures_only_with_the_consent_of_their_service(admin: Client, indexed: Programme) -> None:
+    address = address_of(indexed.service)
+    assert "do not show it" in page(admin, address)
+    assert "Contributors see a small picture" in admin.post(f"{address}show-outputs/", follow=True).content.decode()
+    line = AuditEvent.objects.get(subject=f"service:{indexed.service.public_id}")
+    assert (line.action, line.after) == ("show_outputs", {"shows_outputs": True})
+    assert "do not show it" in admin.post(f"{address}hide-outputs/", follow=True).content.decode()

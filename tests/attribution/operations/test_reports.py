@@ -12,14 +12,15 @@ import pytest
 from django.db import DatabaseError, transaction
 
 from attribution.models import Generation
-from attribution.operations import candidates, manifests, model_services, model_versions, reports
+from attribution.operations import manifests, model_services, model_versions, reports
 from attribution.operations.candidates import OUTPUT_BYTES_MAX, PROMPT_BYTES_MAX, TOKEN_IDS_MAX
+from attribution.operations.fields import UnableToAccept
 from attribution.operations.reports import BATCH_MAX
 from tests.worlds.programme import OUTPUT, Programme
 from tests.worlds.trained import Committed, Trained, register_version
 
 
-def refusal(programme: Programme, **changes: Any) -> candidates.UnableToAccept:
+def refusal(programme: Programme, **changes: Any) -> UnableToAccept:
     """The reason for which a generation with these changes is not stored."""
     (result,) = programme.report(programme.generation(**changes))
     assert result.refusal is not None, f"{changes} was accepted"
