@@ -7,12 +7,15 @@ from django.contrib import admin
 from attribution.models import (
     Attribution,
     AttributionIndex,
+    GatewayTally,
     Generation,
     ManifestWork,
+    ModelName,
     ModelService,
     ModelVersion,
     ServiceKey,
     TrainingManifest,
+    WaitingReport,
 )
 from people.admin import ReadOnlyAdmin
 
@@ -63,3 +66,21 @@ class AttributionAdmin(ReadOnlyAdmin):
 
 
 admin.site.register([TrainingManifest, ManifestWork], ReadOnlyAdmin)
+
+
+@admin.register(ModelName)
+class ModelNameAdmin(ReadOnlyAdmin):
+    list_display = ("pattern", "kind", "service", "model_version", "begins_at", "ends_at", "recorded_by")
+    list_select_related = ("service", "model_version", "recorded_by")
+
+
+@admin.register(WaitingReport)
+class WaitingReportAdmin(ReadOnlyAdmin):
+    list_display = ("external_id", "model_name", "service", "door", "occurred_at", "received_at", "error")
+    list_select_related = ("service",)
+
+
+@admin.register(GatewayTally)
+class GatewayTallyAdmin(ReadOnlyAdmin):
+    list_display = ("day", "service", "door", "outcome", "reason", "n")
+    list_select_related = ("service",)

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from attribution.models import ModelVersion
-from attribution.operations import attributions, builds, evaluations, revisions
+from attribution.operations import attributions, builds, evaluations, gateways, revisions
 
 BATCH = 64
 # Well inside the task's own limit: the next message or the next sweep does the rest.
@@ -31,6 +31,18 @@ def attribute_received() -> int:
 def sweep_received() -> int:
     """Find the generations that a lost message left behind."""
     return _attribute_until_none_is_left()
+
+
+@shared_task
+def sweep_waiting() -> int:
+    """Make generations of the reports that waited for a name of their model; drop those that waited too long."""
+    at = timezone.now()
+    gateways.expire_waiting(at=at)
+    released = gateways.release_waiting(at=at)
+    if released:
+        log.info("waiting reports released", count=released)
+        _attribute_until_none_is_left()
+    return released
 
 
 # --- builds ---------------------------------------------------------------------------------------------------------

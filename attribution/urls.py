@@ -1,7 +1,8 @@
 from django.urls import path
 
 from attribution.api import generations, model_versions, reference
-from attribution.console import indexes, model_services
+from attribution.api.gateways import cloudevents, litellm, otlp
+from attribution.console import gateways, indexes, model_services
 from attribution.portal import model_versions as portal
 
 app_name = "attribution"
@@ -9,10 +10,15 @@ urlpatterns = [
     path("api/v1/docs", reference.reference, name="reference"),
     path("api/v1/generations", generations.GenerationsView.as_view(), name="generations"),
     path("api/v1/model-versions", model_versions.ModelVersionsView.as_view(), name="model_versions"),
+    path("api/v1/ingest/litellm", litellm.LiteLLMView.as_view(), name="ingest_litellm"),
+    path("api/v1/ingest/cloudevents", cloudevents.CloudEventsView.as_view(), name="ingest_cloudevents"),
+    path("api/v1/otlp/v1/traces", otlp.TracesView.as_view(), name="ingest_otlp_traces"),
     path("portal/models/", portal.trained_models, name="trained_models"),
     path("portal/models/of/<uuid:public_id>/", portal.work_models, name="work_models"),
     path("console/services/", model_services.services, name="services"),
     path("console/services/<uuid:public_id>/", model_services.service, name="service"),
+    path("console/services/<uuid:public_id>/gateways/", gateways.gateways, name="gateways"),
+    path("console/services/<uuid:public_id>/names/<uuid:name_id>/end/", gateways.end_name, name="end_name"),
     path("console/services/<uuid:public_id>/keys/", model_services.issue_key, name="issue_key"),
     path("console/services/<uuid:public_id>/keys/<str:prefix>/rotate/", model_services.rotate_key, name="rotate_key"),
     path("console/services/<uuid:public_id>/keys/<str:prefix>/revoke/", model_services.revoke_key, name="revoke_key"),

@@ -197,6 +197,7 @@ CELERY_BEAT_SCHEDULE = {
     name: {"task": task, "schedule": seconds, "options": {"expires": seconds}}
     for name, task, seconds in [
         ("attribute received generations", "attribution.tasks.sweep_received", SWEEP_SECONDS),
+        ("release reports that waited for a name", "attribution.tasks.sweep_waiting", SWEEP_SECONDS),
         ("build queued indexes", "attribution.tasks.sweep_builds", SWEEP_SECONDS),
         ("make queued audits", "attribution.tasks.sweep_audits", 60.0),
         ("let indexes follow removed works", "attribution.tasks.sweep_removals", 60.0),
@@ -338,6 +339,11 @@ AUDIT_PROCESSES = env.int("AUDIT_PROCESSES", 1)
 # The effect of a withdrawn consent on models that are trained already. By default they go on crediting the works that
 # they learned from, as the consent pages say; where the programme's terms say otherwise the works leave the indexes.
 WITHDRAWN_WORKS_LEAVE_INDEXES = env.bool("WITHDRAWN_WORKS_LEAVE_INDEXES", False)
+
+# Reports of gateways under names that lead to no model version wait, for 30 days at most. A service may have so many of
+# them, and so many bytes.
+WAITING_REPORTS_MAX = env.int("WAITING_REPORTS_MAX", 50_000)
+WAITING_BYTES_MAX = env.int("WAITING_BYTES_MAX", 256 * 1024 * 1024)
 
 # --- payouts ------------------------------------------------------------------------------------------------------
 STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", "")

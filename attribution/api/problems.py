@@ -33,6 +33,7 @@ PROBLEMS: Mapping[str, str] = {
     "missing-features": "The model version is attributed by features that the service reports, and there are none.",
     "missing-field": "A field is missing.",
     "missing-file": "A part of the output names a file that did not come with the request.",
+    "no-room-to-wait": "Too many reports of the service wait for a name of their model.",
     "no-manifest": "The model version has no training manifest, so that nobody can be credited.",
     "retired-model-version": "The model version is retired.",
     "text-too-long": "A text is too long.",

@@ -2,6 +2,7 @@
 
 from attribution.models.faults import MeasuringAttempt, ModelFault
 from attribution.models.fields import PlainArrayField, RealField
+from attribution.models.gateways import GatewayTally, ModelName, WaitingReport
 from attribution.models.generations import Attribution, Generation, GenerationPart
 from attribution.models.indexes import AttributionIndex, BuildStep, IndexRevision, WorkRemoval
 from attribution.models.model_services import ModelService, ServiceKey, ServiceKeyQuerySet
@@ -11,12 +12,14 @@ __all__ = [
     "Attribution",
     "AttributionIndex",
     "BuildStep",
+    "GatewayTally",
     "Generation",
     "GenerationPart",
     "IndexRevision",
     "ManifestWork",
     "MeasuringAttempt",
     "ModelFault",
+    "ModelName",
     "ModelService",
     "ModelVersion",
     "PlainArrayField",
@@ -25,5 +28,6 @@ __all__ = [
     "ServiceKeyQuerySet",
     "TrainingItem",
     "TrainingManifest",
+    "WaitingReport",
     "WorkRemoval",
 ]

@@ -10,6 +10,7 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.urls import reverse
 
 from attribution.models import AttributionIndex, BuildStep, Generation, ModelFault
+from attribution.queries.gateways import waiting_names
 from people.inbox import COUNT_MAX, Kind, OpenItem
 
 # The roles that queue builds and evaluations, and look after the workers.
@@ -98,6 +99,21 @@ def _stalled(at: datetime) -> list[OpenItem]:
     ]
 
 
+def _unnamed(at: datetime) -> list[OpenItem]:
+    """Name the models of gateways under which reports wait for a model version."""
+    return [
+        OpenItem(
+            subject=f"model_name:{name.service.public_id}:{name.name}:{name.since:%Y%m%d%H%M%S}",
+            title=f"{name.name} of {name.service}",
+            words=f"{name.count} report{'s wait' if name.count > 1 else ' waits'} for a model version"
+            + (f"; a try was refused: {name.error}" if name.error else "."),
+            url=reverse("attribution:gateways", args=[name.service.public_id]),
+            since=name.since,
+        )
+        for name in waiting_names(limit=COUNT_MAX)
+    ]
+
+
 KINDS = [
     Kind(
         name="build_failed",
@@ -132,5 +148,12 @@ KINDS = [
         roles=OPERATORS,
         rows=_stalled,
         covers={"attribution.Generation": frozenset({"received"})},
+    ),
+    Kind(
+        name="model_unnamed",
+        heading="Names of models that lead to no model version",
+        mail="Reports wait for the model version of a name",
+        roles=OPERATORS,
+        rows=_unnamed,
     ),
 ]

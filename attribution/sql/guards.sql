@@ -81,3 +81,16 @@ CREATE OR REPLACE TRIGGER service_key_life_is_not_prolonged BEFORE UPDATE OF exp
 REVOKE DELETE ON attribution_servicekey FROM tributary_app;
 CREATE OR REPLACE TRIGGER service_key_is_kept BEFORE DELETE ON attribution_servicekey
   FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a key is revoked, not removed');
+
+-- Names of models: only their end is set, once; past generations keep their model version.
+REVOKE DELETE ON attribution_modelname FROM tributary_app;
+CREATE OR REPLACE TRIGGER model_name_is_kept BEFORE DELETE ON attribution_modelname
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a name of a model is ended, not removed');
+CREATE OR REPLACE TRIGGER model_name_stays_as_recorded BEFORE UPDATE ON attribution_modelname FOR EACH ROW
+  WHEN ((OLD.id, OLD.public_id, OLD.service_id, OLD.kind, OLD.pattern, OLD.model_version_id, OLD.begins_at,
+         OLD.recorded_at, OLD.recorded_by_id)
+        IS DISTINCT FROM
+        (NEW.id, NEW.public_id, NEW.service_id, NEW.kind, NEW.pattern, NEW.model_version_id, NEW.begins_at,
+         NEW.recorded_at, NEW.recorded_by_id)
+        OR OLD.ends_at IS NOT NULL)
+  EXECUTE FUNCTION rows_refuse_change('a name of a model changes only by its end');

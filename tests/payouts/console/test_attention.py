@@ -18,7 +18,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from attribution.models import AttributionIndex, BuildStep
-from attribution.operations import faults
+from attribution.operations import faults, gateways, model_services
+from attribution.operations.dialects.calls import Call
 from contributors.models import PPB, Contributor
 from contributors.operations.people import register_holder
 from contributors.operations.splits import contest_share
@@ -296,6 +297,12 @@ def accruals_stalled(world: World) -> None:
 
 def generations_stalled(world: World) -> None:
     books(world, age=TWO_HOURS).generate(2)
+
+
+def model_unnamed(world: World) -> None:
+    service = model_services.register_service(name="a gateway", at=world.at)
+    call = Call("c1", "openai/gpt", world.at - TWO_HOURS, "peace")
+    gateways.take_records(service=service, door="litellm", items=[call], at=world.at)
 
 
 def _accounts(world: World) -> list[Contributor]:
