@@ -62,11 +62,14 @@ lint: $(VENV)/.development  ## ruff, mypy strict, import contracts, templates
 	@DATABASE_ROLE= $(PYTHON) manage.py makemigrations --check --dry-run
 	@$(VENV)/bin/mypy .
 
-# From the lowest app up, so that each finds the tables that it refers to.
+# From the lowest app up, so that each finds the tables that it refers to. The journal's own tables refer to people, so
+# that its migration is put aside until people has one.
+NEW_MIGRATION = TRIBUTARY_DATA=$$(mktemp -d) DATABASE_ROLE= $(PYTHON) manage.py makemigrations
 migrations: $(VENV)/.runtime  ## write every app's 0001_initial anew, until the first release
 	@rm -f */migrations/0001_initial.py
-	@for app in config people contributors attribution ledger payouts stripe_sandbox; do \
-		TRIBUTARY_DATA=$$(mktemp -d) DATABASE_ROLE= $(PYTHON) manage.py makemigrations $$app || exit 1; done
+	@mv ledger/migrations/0000_journal.py ledger/migrations/journal.aside
+	@trap 'mv ledger/migrations/journal.aside ledger/migrations/0000_journal.py' EXIT; $(NEW_MIGRATION) people
+	@for app in config contributors attribution ledger payouts stripe_sandbox; do $(NEW_MIGRATION) $$app || exit 1; done
 
 PIP_COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON) -m piptools compile --quiet --generate-hashes --strip-extras \
 	--no-allow-unsafe --unsafe-package torch --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from attribution.api import generations, model_versions, reference
+from attribution.api import generations, model_versions, reference, webhooks
 from attribution.api.gateways import cloudevents, litellm, otlp
 from attribution.console import gateways, indexes, model_services
 from attribution.portal import model_versions as portal
@@ -13,6 +13,28 @@ urlpatterns = [
     path("api/v1/ingest/litellm", litellm.LiteLLMView.as_view(), name="ingest_litellm"),
     path("api/v1/ingest/cloudevents", cloudevents.CloudEventsView.as_view(), name="ingest_cloudevents"),
     path("api/v1/otlp/v1/traces", otlp.TracesView.as_view(), name="ingest_otlp_traces"),
+    path("api/v1/webhook-endpoints", webhooks.WebhookEndpointsView.as_view(), name="webhook_endpoints"),
+    path("api/v1/webhook-endpoints/<uuid:public_id>", webhooks.WebhookEndpointView.as_view(), name="webhook_endpoint"),
+    path(
+        "api/v1/webhook-endpoints/<uuid:public_id>/secret",
+        webhooks.WebhookSecretView.as_view(),
+        name="webhook_secret",
+    ),
+    path(
+        "api/v1/webhook-endpoints/<uuid:public_id>/resume",
+        webhooks.WebhookResumeView.as_view(),
+        name="webhook_resume",
+    ),
+    path(
+        "api/v1/webhook-endpoints/<uuid:public_id>/deliveries",
+        webhooks.WebhookDeliveriesView.as_view(),
+        name="webhook_deliveries",
+    ),
+    path(
+        "api/v1/webhook-endpoints/<uuid:public_id>/deliveries/<uuid:delivery_id>/replay",
+        webhooks.WebhookReplayView.as_view(),
+        name="webhook_replay",
+    ),
     path("portal/models/", portal.trained_models, name="trained_models"),
     path("portal/models/of/<uuid:public_id>/", portal.work_models, name="work_models"),
     path("console/services/", model_services.services, name="services"),

@@ -215,6 +215,8 @@ CELERY_BEAT_SCHEDULE = {
         ("read payout accounts again", "payouts.tasks.refresh_accounts", 600.0),
         ("apply stored webhooks", "payouts.tasks.sweep_webhooks", SWEEP_SECONDS),
         ("reconcile the last day", "payouts.tasks.reconcile_last_day", 3600.0),
+        ("deliver webhooks", "people.tasks.deliver_webhooks", SWEEP_SECONDS),
+        ("forget old webhooks", "people.tasks.forget_webhooks", 3600.0),
         ("check the books", "config.tasks.check_books", 3600.0),
     ]
 }
@@ -364,6 +366,10 @@ PROGRAMME_ACCOUNTS = env.dict("PROGRAMME_ACCOUNTS", default={})
 # The keys of contributors' bank details: the first key seals, all of them open. Unset: derived from SECRET_KEY.
 BANK_DETAILS_KEYS = env.list("BANK_DETAILS_KEYS", default=[])
 WEBHOOK_BYTES_MAX = 256 * 1024
+
+# --- webhooks out -------------------------------------------------------------------------------------------------
+# Whether a webhook may go to a private network, and without TLS: on one machine, and where the services stand beside.
+WEBHOOKS_TO_PRIVATE = env.bool("WEBHOOKS_TO_PRIVATE", SITE_HOST in ("127.0.0.1", "localhost"))
 
 # --- attention ----------------------------------------------------------------------------------------------------
 # A row that waits longer than this in a queue of the workers is shown to staff as stalled.

@@ -41,6 +41,8 @@ class ServiceKey(models.Model):
         GENERATIONS_READ = "generations:read"
         MODELS_WRITE = "models:write"
         FEATURES_WRITE = "features:write"
+        WEBHOOKS_WRITE = "webhooks:write"
+        USAGE_READ = "usage:read"
 
     service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="keys")
     prefix = models.CharField(max_length=16, unique=True)

@@ -29,6 +29,7 @@ from attribution.queries.generations import general_key as general_key
 from attribution.queries.generations import groups_of
 from contributors.queries.links import counted_as_one
 from influence import shares
+from people.operations import webhooks
 
 if TYPE_CHECKING:
     from influence.shapley import Groups
@@ -145,6 +146,10 @@ def _store(
     Attribution.objects.bulk_create(rows)
     Generation.objects.filter(pk__in=[row.generation_id for row in rows]).update(state=State.ATTRIBUTED)
     Generation.objects.bulk_update(refused, ["state", "error"])
+    if refused:
+        told = [{"generation": str(row.pk), "external_id": row.external_id, "reason": row.error} for row in refused]
+        owner = f"service:{refused[0].service_id}"
+        webhooks.emit(event="generations.unattributable", owners=[owner], data={"generations": told}, at=at)
 
 
 def to_row(

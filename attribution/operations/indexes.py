@@ -20,6 +20,7 @@ from django.db import transaction
 from attribution.models import AttributionIndex, IndexRevision, ManifestWork, ModelVersion, TrainingManifest
 from attribution.operations.factories import check_device, load_model
 from attribution.operations.manifest_items import ManifestItems, UnableToBuild
+from people.operations import webhooks
 
 if TYPE_CHECKING:
     from influence.adapters import Example, LoadedModel
@@ -320,6 +321,17 @@ def record_audit(*, index: AttributionIndex, report: Mapping[str, Any], at: date
         row.weight_ppb = int(report["weight_ppb"]) if passed else 0
         row.audit, row.audited_at = dict(report), at
         row.save(update_fields=["state", "weight_ppb", "audit", "audited_at", "serving"])
+        webhooks.emit(
+            event="index.evaluated",
+            owners=[f"service:{row.model_version.service_id}"],
+            data={
+                "index": str(row.public_id),
+                "model_version": row.model_version.name,
+                "passed": passed,
+                "weight_ppb": row.weight_ppb,
+            },
+            at=at,
+        )
     return row
 
 

@@ -18,6 +18,7 @@ from contributors.models import SplitProposal, Work
 from contributors.queries.consents import consents_in_force
 from people.actor import logged
 from people.models import User
+from people.operations import webhooks
 
 # Class of the advisory locks of indexes that are revised; the other half is the index's id.
 LOCK_CLASS = 0x7265
@@ -57,6 +58,16 @@ def remove_works(*, model_version: ModelVersion, works: Sequence[Work], reason: 
             for work in {work.pk: work for work in works}.values()
             if work.pk not in out
         ]
+        webhooks.emit(
+            event="work.withdrawn",
+            owners=[f"service:{model_version.service_id}", *(f"contributor:{w.dataset.contributor_id}" for w in works)],
+            data={
+                "model_version": model_version.name,
+                "works": [str(row.work.public_id) for row in rows],
+                "reason": reason,
+            },
+            at=at,
+        )
         return WorkRemoval.objects.bulk_create(rows)
 
 

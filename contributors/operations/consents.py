@@ -11,6 +11,7 @@ from django.db import transaction
 
 from contributors.models import Consent, Contributor, Dataset, Work
 from people.models import User
+from people.operations import webhooks
 
 
 class UnableToRecordConsent(Exception):
@@ -99,6 +100,20 @@ def grant_consents(
         statement.evidence_sha256 = _evidence(statement)
         statement.save(force_insert=True)
         statements.append(statement)
+    webhooks.emit(
+        event="consent.changed",
+        owners=[webhooks.EVERY_SERVICE, f"contributor:{contributor.pk}"],
+        data={
+            "contributor": str(contributor.public_id),
+            "dataset": dataset and str(dataset.public_id),
+            "work": work and str(work.public_id),
+            "uses": [statement.scope for statement in statements],
+            "value": value,
+            "valid_from": valid_from.isoformat(),
+            "valid_to": valid_to and valid_to.isoformat(),
+        },
+        at=at,
+    )
     return statements
 
 

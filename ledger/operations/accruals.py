@@ -31,6 +31,7 @@ from ledger.models import (
     utc_date,
 )
 from ledger.operations.periods import dated
+from people.operations import webhooks
 
 SWEEP_MAX = 1000
 # Attributions are numbered before they are committed: a sweep looks this far back for numbers that came late.
@@ -79,12 +80,22 @@ def accrue(*, limit: int = SWEEP_MAX, at: datetime, full: bool = False) -> int:
         newest = Attribution.objects.aggregate(Max("id"))["id__max"] or 0
         cases = _candidates(0 if full else mark.value, limit)
         plans = {plan.pk: plan for plan in RoyaltyPlan.objects.filter(pk__in={c.plan_id for c in cases})}
-        _post_all(divided(cases, plans, at), plans, at)
+        accrued = divided(cases, plans, at)
+        _post_all(accrued, plans, at)
+        _tell(accrued, at)
         if not full:
             seen = cases[-1].attribution_id if len(cases) == limit else newest
             mark.value = max(mark.value, seen - SWEEP_OVERLAP)
             mark.save(update_fields=["value"])
     return len(cases)
+
+
+def _tell(cases: Sequence[Case], at: datetime) -> None:
+    """Write the services' webhooks: the receipts that are new or have a new revision."""
+    of: dict[str, list[dict[str, object]]] = defaultdict(list)
+    for case in cases:
+        of[f"service:{case.service_id}"].append({"generation": str(case.generation_id), "revision": case.revision})
+    webhooks.emit_each(event="receipts.accrued", of={owner: {"receipts": rows} for owner, rows in of.items()}, at=at)
 
 
 def hold_sweeps() -> None:

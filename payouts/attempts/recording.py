@@ -10,6 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -26,6 +27,7 @@ from payouts.queries.balances import LEDGER_RAILS
 from payouts.queries.hold_reasons import RULES
 from payouts.rails.stripe import errors, values
 from payouts.rails.stripe.errors import Action, Outcome
+from people.operations import webhooks
 from people.presentation import amounts
 
 
@@ -147,6 +149,8 @@ def _record_transfers(results: Sequence[tuple[int, values.Transfer]], at: dateti
         )
         for payout in paid
     )
+    sent = {f"contributor:{payout.contributor_id}": _sent(payout) for payout in paid}
+    webhooks.emit_each(event="payout.sent", of=sent, at=at)
     crashpoint(CrashPoint.RESULT_WRITTEN)
     succeed_payouts(
         successes=[
@@ -162,6 +166,14 @@ def _record_transfers(results: Sequence[tuple[int, values.Transfer]], at: dateti
     )
     crashpoint(CrashPoint.RESULT_POSTED)
     return len(attempts)
+
+
+def _sent(payout: Payout) -> dict[str, Any]:
+    return {
+        "payout": str(payout.public_id),
+        "amount_minor": payout.amount_minor,
+        "currency": payout.currency,
+    }
 
 
 def _mark_succeeded(answers: Sequence[tuple[int, values.Transfer]], at: datetime) -> None:

@@ -29,8 +29,8 @@ from payouts.operations.banks import checked_iban, party_of
 from payouts.operations.conflicts import acts_for_payee
 from payouts.operations.holds import first_holds, open_holds_q
 from payouts.operations.runs import lock
-from payouts.rails.bank import sealing
 from payouts.rails.bank.pain import Order, Party, checked, pain_001
+from people import sealing
 from people.actor import (
     ADMIN,
     CHECKER,

@@ -14,9 +14,9 @@ from contributors.operations.deciding import require_stranger
 from payouts.models import BankDetails, PayoutAccount, Rail
 from payouts.operations.accounts import hold_as_account_says, require_manager
 from payouts.operations.links import note_iban
-from payouts.rails.bank import sealing
 from payouts.rails.bank.pain import Party
 from payouts.rails.choice import RAIL_NAMES, rail_of_country
+from people import sealing
 from people.actor import (
     ADMIN,
     CHECKER,

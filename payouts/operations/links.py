@@ -16,7 +16,7 @@ from contributors.models import Contributor, ContributorLink, IdentifyingDetail
 from contributors.operations import links
 from contributors.operations.deciding import require_stranger
 from payouts.models import Notice
-from payouts.rails.bank import sealing
+from people import sealing
 from people.actor import (
     ADMIN,
     COMPLIANCE,

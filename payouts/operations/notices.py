@@ -30,7 +30,7 @@ from payouts.operations.notice_kinds import KINDS, OPTIONAL
 from payouts.queries import attention
 from people.inbox import OpenItem
 from people.models import User
-from people.operations import mail
+from people.operations import mail, webhooks
 from people.presentation import amounts, dates
 
 log = structlog.get_logger(__name__)
@@ -62,8 +62,18 @@ def notice_what_is_due(*, at: datetime) -> int:
     Repeatable: a notice is given once for its subject. Returns how many were new.
     """
     wanted = [*_of_open_work(at), *_of_left_out(at), *_of_tax_forms(at), *_of_sealed_months(at)]
-    Notice.objects.bulk_create(wanted, batch_size=1000, ignore_conflicts=True)
+    with transaction.atomic():
+        Notice.objects.bulk_create(wanted, batch_size=1000, ignore_conflicts=True)
+        _tell_statements(wanted, at)
     return len(wanted)
+
+
+def _tell_statements(wanted: Iterable[Notice], at: datetime) -> None:
+    """Write the webhooks of contributors with statements that became final."""
+    final = [notice for notice in wanted if notice.kind == "month_sealed"]
+    for month in sorted({notice.subject.split(":")[1] for notice in final}):
+        of = {f"contributor:{n.contributor_id}": {"month": month} for n in final if n.subject.split(":")[1] == month}
+        webhooks.emit_each(event="statement.ready", of=of, at=at)
 
 
 def _untold(kind: str, subjects: Collection[str]) -> set[str]:

@@ -26,9 +26,10 @@ from payouts.operations.bank_lines import Reported
 from payouts.operations.holds import place_hold
 from payouts.queries import balances
 from payouts.queries.runs import review
-from payouts.rails.bank import pain, sealing
+from payouts.rails.bank import pain
 from payouts.reconciliation import comparison
 from payouts.reconciliation.banks import reconcile_bank_run
+from people import sealing
 from people.queries import audit as audit_queries
 from tests.worlds.world import SEEN, World, states
 

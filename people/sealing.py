@@ -1,7 +1,7 @@
-"""Account numbers that only the running product can read.
+"""Secrets that only the running product can read: account numbers, and the signing secrets of webhooks.
 
 Sealed with Fernet (AES-128-CBC and HMAC-SHA256) under a key of the environment, never of the database: a dump of the
-database tells nobody's account. The first of BANK_DETAILS_KEYS seals, all of them open, so that a key can be replaced.
+database tells no secret. The first of BANK_DETAILS_KEYS seals, all of them open, so that a key can be replaced.
 Where none is set, the key is derived from SECRET_KEY.
 """
 
@@ -19,7 +19,7 @@ class UnableToUnseal(Exception):
     """None of the keys opens it: a key was lost, or the bytes were changed."""
 
     status = 500
-    problem = "bank-details-unreadable"
+    problem = "secret-unreadable"
 
 
 def _keys() -> list[str]:
@@ -39,11 +39,11 @@ def seal(content: bytes) -> bytes:
 
 
 def unseal(sealed: bytes | memoryview) -> bytes:
-    """Open sealed bank details. Raises UnableToUnseal where none of BANK_DETAILS_KEYS opens them."""
+    """Open a sealed secret. Raises UnableToUnseal where none of BANK_DETAILS_KEYS opens it."""
     try:
         return _box().decrypt(bytes(sealed))
     except InvalidToken as error:
-        raise UnableToUnseal("The bank details cannot be read: none of BANK_DETAILS_KEYS opens them.") from error
+        raise UnableToUnseal("A sealed secret cannot be read: none of BANK_DETAILS_KEYS opens it.") from error
 
 
 def digests(content: str) -> list[str]:
