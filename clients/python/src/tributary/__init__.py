@@ -1,5 +1,6 @@
 """The client of Tributary, the royalty back office of a generative-AI programme."""
 
+from tributary.async_client import AsyncTributary
 from tributary.client import Tributary
 from tributary.errors import Interrupted, InvalidInput, ProblemError, TributaryError, Unreachable
 from tributary.reporting import Counts, Refusal
@@ -8,6 +9,7 @@ from tributary.transport import VERSION
 __version__ = VERSION
 
 __all__ = [
+    "AsyncTributary",
     "Counts",
     "Interrupted",
     "InvalidInput",

@@ -240,7 +240,8 @@ class Reporter:
     def _later(self, failures: int, reason: str, retry_after: float = 0.0) -> float:
         with self._changed:
             self._counts = replace(self._counts, retries=self._counts.retries + 1)
-        self._log_once("later", f"Reports wait and are sent again: {reason}")
+        if not self._is_closed:
+            self._log_once("later", f"Reports wait and are sent again: {reason}")
         return self._backoff.seconds(failures + 1, retry_after=retry_after)
 
     def _judge(self, batch: Sequence[bytes], answer: Answer, failures: int) -> float:
