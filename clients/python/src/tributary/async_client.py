@@ -113,6 +113,7 @@ class AsyncIndexes:
     def __init__(self, client: Tributary) -> None:
         self.build = in_thread(client.indexes.build)
         self.get = in_thread(client.indexes.get)
+        self.coalitions = in_thread(client.indexes.coalitions)
         self.evaluate = in_thread(client.indexes.evaluate)
         self.wait = in_thread(client.indexes.wait)
 

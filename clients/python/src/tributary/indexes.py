@@ -14,6 +14,7 @@ from tributary.transport import Transport
 
 PATH = "/api/v1/indexes"
 UNFINISHED = frozenset({"building"})
+ENDED = frozenset({"failed", "retired"})
 
 
 class IndexFailed(TributaryError):
@@ -57,6 +58,11 @@ class Indexes:
         )
         return answered
 
+    def coalitions(self, index: str, *, count: int | None = None) -> dict[str, Any]:
+        """Read the coalitions to retrain where the model runs, for a report to `evaluate`. Raises ProblemError."""
+        found: dict[str, Any] = self._transport.get(f"{PATH}/{_id(index)}/coalitions", count=count)
+        return found
+
     def wait(
         self,
         index: str,
@@ -76,11 +82,12 @@ class Indexes:
             progress = found.get("progress")
             if on_progress and progress:
                 on_progress(Progress(str(progress["stage"]), int(progress["done"]), int(progress["of"])))
-            if found["state"] in ("failed", "retired") and not progress:
-                raise IndexFailed(found)
             is_done = bool(found.get("evaluation")) if is_evaluated else found["state"] not in UNFINISHED
-            if is_done and not progress:
+            # An index that fails its evaluation has a result all the same: its weight is 0.
+            if is_done and not progress and (is_evaluated or found["state"] not in ENDED):
                 return found
+            if found["state"] in ENDED and not progress:
+                raise IndexFailed(found)
             if time.monotonic() + pause > deadline:
                 raise TributaryError(f"After {timeout_seconds:g} s the index is still {found['state']}.")
             time.sleep(pause)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tributary.cli.output import DONE, Output
+from tributary.cli.output import DONE, REFUSED, Output
 from tributary.client import Tributary
 from tributary.errors import InvalidInput
 
@@ -28,7 +28,7 @@ def watch(client: Tributary, options: argparse.Namespace, output: Output) -> int
         options.index, is_evaluated=options.evaluated, timeout_seconds=options.timeout, on_progress=output.progress
     )
     output.result(index, *_lines(index))
-    return DONE
+    return _judged(index) if options.evaluated else DONE
 
 
 def evaluate(client: Tributary, options: argparse.Namespace, output: Output) -> int:
@@ -40,7 +40,12 @@ def evaluate(client: Tributary, options: argparse.Namespace, output: Output) -> 
             options.index, is_evaluated=True, timeout_seconds=options.timeout, on_progress=output.progress
         )
     output.result(index, *_lines(index))
-    return DONE
+    return _judged(index)
+
+
+def _judged(index: dict[str, Any]) -> int:
+    """Return the exit code: an index that failed its evaluation is a refusal."""
+    return REFUSED if (index.get("evaluation") or {}).get("passed") is False else DONE
 
 
 def _report_of(path: str) -> dict[str, Any]:
