@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from attribution.models import ModelVersion
-from attribution.operations import attributions, builds, evaluations, gateways, revisions
+from attribution.operations import attributions, builds, evaluations, gateways, revisions, uploads
 
 BATCH = 64
 # Well inside the task's own limit: the next message or the next sweep does the rest.
@@ -84,6 +84,12 @@ def sweep_audits() -> int:
     for index_id in queued:
         take_audit.apply_async((index_id,), expires=HINT_EXPIRES_SECONDS)
     return len(queued)
+
+
+@shared_task
+def sweep_uploads() -> int:
+    """Remove unfinished uploads that nobody goes on with; how many."""
+    return uploads.expire_uploads(at=timezone.now())
 
 
 @shared_task(soft_time_limit=STEP_SECONDS_MAX, time_limit=STEP_SECONDS_MAX + 60)

@@ -1,8 +1,10 @@
 from django.urls import path
 
-from attribution.api import generations, model_versions, reference, webhooks
+from attribution.api import generations, manifests, model_versions, reference, uploads, webhooks
+from attribution.api import indexes as index_api
 from attribution.api.gateways import cloudevents, litellm, otlp
 from attribution.console import gateways, indexes, model_services
+from attribution.console import model_versions as console_versions
 from attribution.portal import model_versions as portal
 
 app_name = "attribution"
@@ -35,6 +37,18 @@ urlpatterns = [
         webhooks.WebhookReplayView.as_view(),
         name="webhook_replay",
     ),
+    path("api/v1/model-versions/<str:name>", model_versions.ModelVersionView.as_view(), name="model_version_api"),
+    path("api/v1/model-versions/<str:name>/manifest", manifests.ManifestView.as_view(), name="manifest"),
+    path("api/v1/model-versions/<str:name>/indexes", index_api.IndexesView.as_view(), name="indexes"),
+    path("api/v1/model-versions/<str:name>/retire", model_versions.RetireView.as_view(), name="retire_api"),
+    path("api/v1/model-versions/<str:name>/supersede", model_versions.SupersedeView.as_view(), name="supersede_api"),
+    path("api/v1/indexes/<uuid:id>", index_api.IndexView.as_view(), name="index"),
+    path("api/v1/indexes/<uuid:id>/coalitions", index_api.CoalitionsView.as_view(), name="coalitions"),
+    path("api/v1/indexes/<uuid:id>/evaluations", index_api.EvaluationsView.as_view(), name="evaluations"),
+    path("api/v1/uploads", uploads.UploadsView.as_view(), name="uploads"),
+    path("api/v1/uploads/<uuid:id>", uploads.UploadView.as_view(), name="upload"),
+    path("api/v1/uploads/<uuid:id>/parts", uploads.PartsView.as_view(), name="upload_parts"),
+    path("api/v1/uploads/<uuid:id>/complete", uploads.CompleteView.as_view(), name="complete_upload"),
     path("portal/models/", portal.trained_models, name="trained_models"),
     path("portal/models/of/<uuid:public_id>/", portal.work_models, name="work_models"),
     path("console/services/", model_services.services, name="services"),
@@ -67,6 +81,9 @@ urlpatterns = [
     ),
     path("console/models/<uuid:public_id>/", model_services.model_version, name="model_version"),
     path("console/models/<uuid:public_id>/take-up/", model_services.take_up, name="take_up_model"),
+    path("console/services/<uuid:public_id>/models/new/", console_versions.register_version, name="register_version"),
+    path("console/models/<uuid:public_id>/manifest/", console_versions.hand_over_manifest, name="hand_over_manifest"),
+    path("console/models/<uuid:public_id>/retire/", console_versions.retire_version, name="retire_version"),
     path("console/models/<uuid:public_id>/indexes/", indexes.queue_build, name="queue_build"),
     path("console/indexes/<uuid:public_id>/again/", indexes.queue_again, name="queue_again"),
     path("console/indexes/<uuid:public_id>/refit/", indexes.refit, name="refit_index"),

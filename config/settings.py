@@ -200,6 +200,7 @@ CELERY_BEAT_SCHEDULE = {
         ("release reports that waited for a name", "attribution.tasks.sweep_waiting", SWEEP_SECONDS),
         ("build queued indexes", "attribution.tasks.sweep_builds", SWEEP_SECONDS),
         ("make queued audits", "attribution.tasks.sweep_audits", 60.0),
+        ("remove unfinished uploads", "attribution.tasks.sweep_uploads", 3600.0),
         ("let indexes follow removed works", "attribution.tasks.sweep_removals", 60.0),
         ("accrue attributed generations", "ledger.tasks.sweep_attributed", SWEEP_SECONDS),
         ("open the next period", "ledger.tasks.open_next_period", 3600.0),
@@ -301,7 +302,11 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "config.problems.problem_response",
     "DEFAULT_THROTTLE_CLASSES": ["config.throttling.ServiceRateThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"report": env.str("REPORT_RATE", "600/min"), "read": env.str("READ_RATE", "1200/min")},
+    "DEFAULT_THROTTLE_RATES": {
+        "report": env.str("REPORT_RATE", "600/min"),
+        "read": env.str("READ_RATE", "1200/min"),
+        "models": env.str("MODELS_RATE", "1200/min"),
+    },
     "UNAUTHENTICATED_USER": None,
 }
 SPECTACULAR_SETTINGS = {

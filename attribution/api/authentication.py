@@ -69,6 +69,7 @@ class HasScope(permissions.BasePermission):
         principal: Any = request.user
         if not isinstance(principal, Principal):
             return False
+        # A method without a scope is open to any key of the service.
         scope = view.scopes.get("GET" if request.method == "HEAD" else request.method)
         if scope is not None and scope not in principal.scopes:
             raise UnableToAct(scope)

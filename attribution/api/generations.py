@@ -169,6 +169,9 @@ class ReportResultSerializer(serializers.Serializer[Any]):
     external_id = serializers.CharField(allow_null=True, help_text="Null when the one given cannot be one.")
     status = serializers.ChoiceField([200, 201, 409, 422])
     id = serializers.UUIDField(required=False)
+    held = serializers.CharField(
+        required=False, help_text="Why it waits: its model version has no index, or one that is not evaluated."
+    )
     problem = ItemProblemSerializer(required=False)
 
 
@@ -309,7 +312,7 @@ def hint() -> None:
 def _as_json(result: ReportResult) -> dict[str, Any]:
     answer: dict[str, Any] = {"external_id": result.external_id, "status": result.status}
     if result.refusal is None:
-        return {**answer, "id": result.id}
+        return {**answer, "id": result.id, **({"held": result.held} if result.held else {})}
     slug = result.refusal.problem
     problem = {"type": f"/problems/{slug}", "title": PROBLEMS[slug], "detail": str(result.refusal)}
     return {**answer, "problem": {**problem, **result.refusal.members}}

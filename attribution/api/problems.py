@@ -107,9 +107,11 @@ class WritingView(APIView):
 
     permission_classes = (HasScope,)
     parser_classes: tuple[type[parsers.BaseParser], ...] = (ShallowJSONParser,)
+    # True for a body that is read in blocks and has a limit of its own.
+    is_streamed = False
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         bytes_max = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        if int(request.META.get("CONTENT_LENGTH") or 0) > bytes_max:
+        if not self.is_streamed and int(request.META.get("CONTENT_LENGTH") or 0) > bytes_max:
             raise too_large(bytes_max)

@@ -14,8 +14,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from attribution.forms.model_services import BuildIndexForm, RegisterServiceForm, RotateKeyForm, key_form
+from attribution.forms.model_versions import ManifestForm, SupersedeForm
 from attribution.models import AttributionIndex, ManifestWork, ModelFault, ModelService, ModelVersion, ServiceKey
 from attribution.operations import faults, model_services
+from attribution.operations.manifests import Checked
 from attribution.queries import model_services as model_services_queries
 from attribution.queries import model_versions
 from attribution.queries.indexes import audit_rows, build_progress
@@ -176,9 +178,15 @@ def model_version(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
 
 
 def model_version_page(
-    request: HttpRequest, version: ModelVersion, *, form: BuildIndexForm | None = None, status: int = 200
+    request: HttpRequest,
+    version: ModelVersion,
+    *,
+    form: BuildIndexForm | None = None,
+    manifest_form: ManifestForm | None = None,
+    checked: Checked | None = None,
+    status: int = 200,
 ) -> HttpResponse:
-    """`form` where one was refused."""
+    """`form` and `manifest_form` where one was refused; `checked` after a dry run of a manifest."""
     (summary,) = model_versions.model_versions_of(version.service, name=version.name)
     works = (
         ManifestWork.objects.filter(manifest__model_version=version)
@@ -194,13 +202,16 @@ def model_version_page(
         "n_works": summary.manifest.n_works if summary.manifest else 0,
         "indexes": [(index, audit_rows(index), build_progress(index)) for index in indexes],
         "build_form": form or BuildIndexForm(version),
+        "manifest_form": manifest_form or ManifestForm(),
+        "checked": checked,
+        "retire_form": SupersedeForm(model_versions.successors_of(version)),
         "may_change": may_change(request),
         "fault": ModelFault.objects.filter(model_version=version, set_aside_at__isnull=False).first(),
     }
     return render(request, "attribution/console/service_model.html", context, status=status)
 
 
-@staff_required("admin")
+@staff_required(*ACTORS)
 @recently_authenticated
 @require_POST
 def take_up(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:

@@ -13,10 +13,12 @@ from influence.index.config import NODES_MAX, IndexConfig
 EXPLAINED = {
     ServiceKey.Scope.GENERATIONS_WRITE: "Report generations",
     ServiceKey.Scope.GENERATIONS_READ: "Read receipts and model versions",
-    ServiceKey.Scope.MODELS_WRITE: "Register model versions",
+    ServiceKey.Scope.MODELS_WRITE: "Register model versions, their manifests, indexes and evaluations",
     ServiceKey.Scope.FEATURES_WRITE: "Report features that the service computed itself",
     ServiceKey.Scope.WEBHOOKS_WRITE: "Register webhook endpoints and read their deliveries",
     ServiceKey.Scope.USAGE_READ: "Read usage, balance and invoices",
+    ServiceKey.Scope.WORKS_READ: "Read works with consent, and the feed of consents",
+    ServiceKey.Scope.WORKS_WRITE: "Register works for contributors, under a mandate",
 }
 LIFETIMES = {"30": "30 days", "90": "90 days", "365": "1 year", "": "Until revoked"}
 OVERLAPS = {"0": "No overlap: the old key ends now", "1": "1 day", "7": "7 days", "30": "30 days"}

@@ -7,11 +7,13 @@ from attribution.models.generations import Attribution, Generation, GenerationPa
 from attribution.models.indexes import AttributionIndex, BuildStep, IndexRevision, WorkRemoval
 from attribution.models.model_services import ModelService, ServiceKey, ServiceKeyQuerySet
 from attribution.models.model_versions import ManifestWork, ModelVersion, TrainingItem, TrainingManifest
+from attribution.models.uploads import CheckpointUpload, UploadFile
 
 __all__ = [
     "Attribution",
     "AttributionIndex",
     "BuildStep",
+    "CheckpointUpload",
     "GatewayTally",
     "Generation",
     "GenerationPart",
@@ -28,6 +30,7 @@ __all__ = [
     "ServiceKeyQuerySet",
     "TrainingItem",
     "TrainingManifest",
+    "UploadFile",
     "WaitingReport",
     "WorkRemoval",
 ]

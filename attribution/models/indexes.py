@@ -34,6 +34,9 @@ class AttributionIndex(models.Model):
         "retired": set(),
     }
 
+    # Rows that attribute generations: the query of `settles`.
+    SETTLES: ClassVar[Q] = Q(state__in=["audited", "failed"]) | Q(base_pool_at__isnull=False)
+
     class Attributor(models.TextChoices):
         """The method that makes the scores (influence/scorers/). Chosen by the configuration."""
 
@@ -61,6 +64,9 @@ class AttributionIndex(models.Model):
     # True if it attributes new generations. The first index serves from the day it is built. A later one takes over
     # when it passes its evaluation; one that failed goes on serving, at weight 0, until then.
     serving = models.BooleanField(default=False)
+    # When two people decided that its generations are paid by the base pool, although it is not evaluated. Without
+    # that, generations wait for the evaluation.
+    base_pool_at = models.DateTimeField(null=True, blank=True)
     # Changes with every revision; `sha256` is the manifest's of the current one.
     revision = models.IntegerField(default=1)
     # Fit of its basis to its items (influence.index.reader.Condition): counts, captured energy, reasons to refit.
@@ -110,6 +116,15 @@ class AttributionIndex(models.Model):
 
     def __str__(self) -> str:
         return f"{self.method} of {self.model_version}"
+
+    @property
+    def is_evaluated(self) -> bool:
+        return self.state in {self.State.AUDITED, self.State.FAILED}
+
+    @property
+    def settles(self) -> bool:
+        """True if it attributes generations. Until it is evaluated they wait, unless two people decided otherwise."""
+        return self.is_evaluated or self.base_pool_at is not None
 
     @property
     def method_words(self) -> str:

@@ -43,6 +43,8 @@ class ServiceKey(models.Model):
         FEATURES_WRITE = "features:write"
         WEBHOOKS_WRITE = "webhooks:write"
         USAGE_READ = "usage:read"
+        WORKS_READ = "works:read"
+        WORKS_WRITE = "works:write"
 
     service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="keys")
     prefix = models.CharField(max_length=16, unique=True)

@@ -44,9 +44,10 @@ log = structlog.get_logger(__name__)
 def attribute_batch(*, limit: int = 64, at: datetime) -> int:
     """Settle up to `limit` received generations of one model version; returns their number. 0: there is nothing to do.
 
-    A generation of a model version without a serving index stays received until it has one. The model version with the
-    longest wait comes first. Any failure of a model's code, its files or its factory costs that model version only: it
-    is counted, and set aside after some in succession (attribution/operations/faults.py). The first error is raised
+    A generation of a model version without a serving index stays received until it has one, and until that one is
+    evaluated (or two people let the base pool pay). The model version with the longest wait comes first. Any failure of
+    a model's code, its files or its factory costs that model version only: it is counted, and set aside after some in
+    succession (attribution/operations/faults.py). The first error is raised
     only when there is nothing else left to do.
     """
     assert 1 <= limit <= BATCH_MAX
@@ -80,7 +81,7 @@ def attribute_batch(*, limit: int = 64, at: datetime) -> int:
 def _indexes_with_work() -> QuerySet[AttributionIndex]:
     waiting = Generation.objects.filter(model_version=OuterRef("model_version"), state=State.RECEIVED)
     oldest = Subquery(waiting.order_by("received_at").values("received_at")[:1])
-    indexes = AttributionIndex.objects.filter(serving=True).annotate(oldest=oldest)
+    indexes = AttributionIndex.objects.filter(AttributionIndex.SETTLES, serving=True).annotate(oldest=oldest)
     usable = indexes.exclude(model_version__fault__set_aside_at__isnull=False)
     return usable.filter(oldest__isnull=False).order_by("oldest", "pk")
 
@@ -89,7 +90,9 @@ def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, a
     with transaction.atomic():
         let_the_model_take_its_time()
         # The weight is that of now, and another index may have taken over since this one was opened.
-        now = AttributionIndex.objects.filter(pk=index.pk, serving=True, sha256=index.sha256).first()
+        now = AttributionIndex.objects.filter(
+            AttributionIndex.SETTLES, pk=index.pk, serving=True, sha256=index.sha256
+        ).first()
         if now is None:
             return 0
         waiting = Generation.objects.filter(model_version_id=now.model_version_id, state=State.RECEIVED)

@@ -72,6 +72,7 @@ class Candidate:
     parts: dict[str, str]
     digest: bytes
     refusal: UnableToAccept | None = None
+    held: str = ""
 
 
 def read_candidate(generation: Any, *, at: datetime, files: Mapping[str, bytes] | None = None) -> Candidate:

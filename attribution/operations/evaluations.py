@@ -10,6 +10,7 @@ from django.db import transaction
 
 from attribution.models import AttributionIndex, ModelVersion
 from attribution.operations.builds import ERROR_CHARACTERS_MAX, session_lock
+from attribution.operations.factories import PUSHED
 from attribution.operations.indexes import AUDIT_GENERATIONS, UnableToAuditIndex, audit_index, open_built
 from people.actor import logged
 from people.models import User
@@ -34,6 +35,10 @@ def queue_audit(*, index: AttributionIndex, at: datetime, by: User | None = None
         row = AttributionIndex.objects.select_related("model_version").get(pk=index.pk)
         if row.state not in AUDITABLE:
             raise UnableToAuditIndex("Only an index that is built and not retired can be audited.")
+        if row.model_version.adapter == PUSHED:
+            raise UnableToAuditIndex(
+                "This model runs at its service: retrain it there and send the evaluation's report to the API."
+            )
         if row.audit_queued_at is not None:
             raise UnableToAuditIndex("Its audit is queued already.")
         row.audit_queued_at, row.audit_error = at, ""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 GROUP = "tributary.model_factories"
 PUSHED = "pushed"
 BUILT_IN: Mapping[str, str] = {
+    "transformers": "influence.factories.language.load_transformers",
+    "peft": "influence.factories.language.load_peft",
+    "encoder": "influence.factories.encoders.load",
     PUSHED: "influence.adapters.pushed.load",
 }
 

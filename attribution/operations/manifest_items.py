@@ -74,6 +74,10 @@ class ManifestItems:
         digest.update(self.labels().tobytes())
         return digest.hexdigest()
 
+    def ordinals(self) -> Any:
+        """(n,) int64: the number of each item in the manifest."""
+        return self._rows[0]
+
     def labels(self) -> Any:
         """(3, n) int64: holder, work and duplicate cluster of each item."""
         return self._labels

@@ -18,6 +18,8 @@ from attribution.models import ModelVersion, TrainingManifest
 from attribution.operations.manifest_lines import BY_ID, ITEMS_MAX, Lines, new_lines
 from contributors.models import Consent
 from contributors.queries.consents import USES_OVER
+from people.actor import logged
+from people.models import User
 from people.presentation import dates
 
 # Lines that a refusal lists for one work; `n_lines` counts all of them.
@@ -96,7 +98,10 @@ def register_manifest(*, model_version: ModelVersion, items: Iterable[NewItem], 
         return store_manifest(model_version=model_version, lines=lines, at=at)
 
 
-def store_manifest(*, model_version: ModelVersion, lines: Lines, at: datetime) -> TrainingManifest:
+@logged("model_version", "n_items", "n_works", key="model_version.public_id")
+def store_manifest(
+    *, model_version: ModelVersion, lines: Lines, at: datetime, by: User | None = None
+) -> TrainingManifest:
     """Check and store the lines of a manifest; register_manifest describes the consequences.
 
     The same lines again are answered with the stored manifest.

@@ -10,8 +10,14 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from attribution.models import ModelService, ModelVersion
-from attribution.operations.checkpoints import Checkpoint, UnableToKeepCheckpoint, discard, keep_directory
+from attribution.models import CheckpointUpload, ModelService, ModelVersion, TrainingManifest
+from attribution.operations.checkpoints import (
+    Checkpoint,
+    UnableToKeepCheckpoint,
+    discard,
+    keep_directory,
+    kept_checkpoint,
+)
 from attribution.operations.factories import (
     PUSHED,
     UnableToLoadModel,
@@ -95,6 +101,7 @@ def register_model_version(
             )
     except UnableToRegisterModelVersion:
         if kept is not None and not ModelVersion.objects.filter(checkpoint_sha256=kept.digest).exists():
+            # Only a directory that this call put there; an uploaded one may be tried again with another factory.
             discard(kept)
         raise
     except IntegrityError:
@@ -162,6 +169,75 @@ def _name_taken(service: ModelService, name: str) -> UnableToRegisterModelVersio
     return UnableToRegisterModelVersion(
         f"{service.name} has a model version {name!r} already.", field="name", status=409
     )
+
+
+def hand_over_features(*, model_version: ModelVersion, checkpoint: Checkpoint) -> ModelVersion:
+    """Give a pushed version that came without a checkpoint the features of its items, once and for good.
+
+    Raises UnableToRegisterModelVersion for a version that has its checkpoint, features that do not load, or features of
+    another number of items than the manifest has.
+    """
+    with transaction.atomic():
+        version = ModelVersion.objects.select_for_update(no_key=True).get(pk=model_version.pk)
+        if version.checkpoint_sha256 is not None:
+            if bytes(version.checkpoint_sha256) == checkpoint.digest:
+                return version
+            raise UnableToRegisterModelVersion(
+                f"{version.name} has its checkpoint already; register another version for other features.",
+                field="features",
+                status=409,
+            )
+        try:
+            model = load_directory(factory=version.factory, directory=checkpoint.directory)
+        except UnableToLoadModel as reason:
+            raise UnableToRegisterModelVersion(str(reason), field="features") from reason
+        has = len(getattr(model.adapter, "items", ()))
+        manifest = TrainingManifest.objects.filter(model_version=version).first()
+        if manifest is not None and has != manifest.n_items:
+            raise UnableToRegisterModelVersion(
+                f"There are features of {has} items, and the manifest of {version.name} has {manifest.n_items}.",
+                field="features",
+            )
+        version.checkpoint_sha256 = checkpoint.digest
+        version.save(update_fields=["checkpoint_sha256"])
+    return version
+
+
+def find_checkpoint(*, service: ModelService, upload: str | None = None, sha256: str | None = None) -> Checkpoint:
+    """Find a checkpoint of the store by a completed upload of the service or by its digest. Its files are read again.
+
+    A digest that another service uploaded or registered is as unknown as one that is not there. Raises
+    UnableToRegisterModelVersion.
+    """
+    if upload is not None:
+        row = CheckpointUpload.objects.filter(service=service, public_id=upload).first()
+        if row is None:
+            raise UnableToRegisterModelVersion(f"{service.name} has no upload {upload}.", field="checkpoint.upload")
+        if row.sha256 is None:
+            raise UnableToRegisterModelVersion(
+                f"The upload is {row.state}; only a complete one is a checkpoint.", field="checkpoint.upload"
+            )
+        digest = bytes(row.sha256)
+    else:
+        digest = bytes.fromhex(sha256 or "")
+    try:
+        kept = kept_checkpoint(digest) if upload is not None or _may_name(service, digest) else None
+    except UnableToKeepCheckpoint as reason:
+        raise UnableToRegisterModelVersion(str(reason), field="checkpoint") from reason
+    if kept is None:
+        raise UnableToRegisterModelVersion(
+            f"There is no directory models/{digest.hex()} in the store for this service; upload it.",
+            field="checkpoint.sha256",
+        )
+    return kept
+
+
+def _may_name(service: ModelService, digest: bytes) -> bool:
+    """Whether the digest is the service's own, or of a directory that nobody has claimed yet."""
+    of_uploads = CheckpointUpload.objects.filter(sha256=digest).values_list("service_id", flat=True)
+    of_versions = ModelVersion.objects.filter(checkpoint_sha256=digest).values_list("service_id", flat=True)
+    owners = {*of_uploads, *of_versions}
+    return not owners or service.pk in owners
 
 
 class UnableToRetireModelVersion(Exception):

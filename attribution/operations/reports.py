@@ -21,12 +21,15 @@ from attribution.operations.candidates import (
 )
 from attribution.operations.fields import UnableToAccept
 from attribution.operations.generations import insert_generations, insert_parts
+from attribution.queries.model_versions import why_held
 from people.models import uuid7
 
 BATCH_MAX = 1_000
 # By adapter: models of which only text is read, and models of which only values of pictures and other media are.
 READS_TEXT, READS_VALUES = frozenset({"causal_lm"}), frozenset({"diffusion", "classifier"})
 PUSHED = "pushed"
+# The columns of a serving index that a report's answer depends on.
+INDEX_FIELDS = ("id", "public_id", "attributor", "feature_shape", "state", "base_pool_at")
 
 
 class UnableToReport(Exception):
@@ -44,6 +47,8 @@ class ReportResult:
     status: int
     id: str | None = None
     refusal: UnableToAccept | None = None
+    # The reason for which a stored generation waits for its attribution; "" where it is next.
+    held: str = ""
 
 
 def report_generations(
@@ -112,7 +117,7 @@ def _answer(candidate: Candidate, stored: Mapping[str, Stored]) -> ReportResult:
         return ReportResult(external_id, 409, refusal=refusal)
     status = 201 if found.new else 200
     found.new = False
-    return ReportResult(external_id, status, str(found.pk))
+    return ReportResult(external_id, status, str(found.pk), held=candidate.held if status == 201 else "")
 
 
 # --- storing --------------------------------------------------------------------------------------------------------
@@ -121,18 +126,17 @@ def _rows(
 ) -> dict[str, tuple[Candidate, dict[str, Any]]]:
     """Give each candidate the refusal that its model version calls for; return the rows of the others, once an id."""
     names = {candidate.model_version for candidate in candidates}
-    # Another service's model versions are as unknown as one that does not exist. With each comes the index that takes
-    # features, in the same query: of those that serve there is one at most.
-    takes = Q(indexes__serving=True, indexes__attributor=AttributionIndex.Attributor.PUSHED)
+    # Another service's model versions are as unknown as one that does not exist. With each comes the index that serves
+    # it, in the same query: there is one at most.
     found = ModelVersion.objects.filter(service=service, name__in=names).annotate(
-        takes=FilteredRelation("indexes", condition=takes),
-        index_pk=F("takes__pk"),
-        index_public_id=F("takes__public_id"),
-        index_shape=F("takes__feature_shape"),
+        serves=FilteredRelation("indexes", condition=Q(indexes__serving=True)),
+        **{f"index_{name}": F(f"serves__{name}") for name in INDEX_FIELDS},
     )
     versions = {version.name: version for version in found}
     refusals = {name: _refusal_of(versions.get(name), name) for name in names}
-    pushed = {version.name: _index_of(version) for version in found}
+    serving = {version.name: _index_of(version) for version in found}
+    pushed = {name: index if index and index.attributor == PUSHED else None for name, index in serving.items()}
+    held = {name: why_held(index) for name, index in serving.items()}
     received_at = at.isoformat()
     rows: dict[str, tuple[Candidate, dict[str, Any]]] = {}
     for candidate in candidates:
@@ -148,14 +152,15 @@ def _rows(
             row["service_id"], row["model_version_id"] = service.pk, versions[candidate.model_version].pk
             row["received_at"] = received_at
             rows[candidate.external_id] = candidate, row
+            candidate.held = held[candidate.model_version]
     return rows
 
 
 def _index_of(version: Any) -> AttributionIndex | None:
-    """Find the serving index that takes features of this model version, from the annotations of its query."""
-    if version.index_pk is None:
+    """Find the index that serves this model version, from the annotations of its query."""
+    if version.index_id is None:
         return None
-    return AttributionIndex(pk=version.index_pk, public_id=version.index_public_id, feature_shape=version.index_shape)
+    return AttributionIndex(**{name: getattr(version, f"index_{name}") for name in INDEX_FIELDS})
 
 
 def _refusal_of_features(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from django.db.models import Count, QuerySet
 
 from attribution.models import (
     AttributionIndex,
+    CheckpointUpload,
     Generation,
     ManifestWork,
     ModelService,
@@ -79,6 +80,8 @@ class VersionSummary:
     manifest: TrainingManifest | None
     index: AttributionIndex | None
     waiting: int = 0
+    # The reason for which reported generations wait; "" where they are attributed.
+    holds: str = ""
 
 
 def model_versions_of(service: ModelService, *, name: str | None = None, limit: int = 100) -> list[VersionSummary]:
@@ -86,7 +89,12 @@ def model_versions_of(service: ModelService, *, name: str | None = None, limit: 
     versions = ModelVersion.objects.filter(service=service).select_related("manifest").order_by("-pk")
     if name is not None:
         versions = versions.filter(name=name)
-    found = list(versions[:limit])
+    return summaries_of(versions[:limit])
+
+
+def summaries_of(versions: Iterable[ModelVersion]) -> list[VersionSummary]:
+    """Summarise these versions, in their order."""
+    found = list(versions)
     serving = {
         index.model_version_id: index
         for index in AttributionIndex.objects.filter(model_version__in=found, serving=True)
@@ -94,9 +102,42 @@ def model_versions_of(service: ModelService, *, name: str | None = None, limit: 
     received = Generation.objects.filter(model_version__in=found, state=Generation.State.RECEIVED)
     waiting = dict(received.values_list("model_version_id").annotate(n=Count("pk")).order_by())
     return [
-        VersionSummary(version, _manifest_of(version), serving.get(version.pk), waiting.get(version.pk, 0))
+        VersionSummary(
+            version,
+            _manifest_of(version),
+            serving.get(version.pk),
+            waiting.get(version.pk, 0),
+            why_held(serving.get(version.pk)),
+        )
         for version in found
     ]
+
+
+def checkpoints_of(service: ModelService, limit: int = 50) -> list[tuple[str, str]]:
+    """List a service's uploaded checkpoints, the newest first: the digest, and words for it."""
+    rows = CheckpointUpload.objects.filter(service=service, state=CheckpointUpload.State.COMPLETE).order_by("-pk")
+    digests = {bytes(row.sha256 or b"").hex(): row for row in rows[:limit]}
+    return [
+        (digest, f"{digest[:12]}…, uploaded {row.created_at:%Y-%m-%d %H:%M} UTC") for digest, row in digests.items()
+    ]
+
+
+def successors_of(version: ModelVersion) -> QuerySet[ModelVersion]:
+    """The versions of the same service that could run in place of this one."""
+    ready = ModelVersion.objects.filter(service_id=version.service_id, state=ModelVersion.State.READY)
+    return ready.exclude(pk=version.pk).order_by("-pk")
+
+
+def why_held(index: AttributionIndex | None) -> str:
+    """Say why reported generations wait for the index that serves a version; "" where it attributes them."""
+    if index is None:
+        return "No index attributes this model version yet: build one. Its generations wait."
+    if index.settles:
+        return ""
+    return (
+        "The index of this model version is not evaluated: its generations wait until it is, or until two people "
+        "decide that the base pool pays them."
+    )
 
 
 def _manifest_of(version: ModelVersion) -> TrainingManifest | None:

@@ -6,11 +6,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.urls import reverse
 
-from attribution.models import AttributionIndex, BuildStep, Generation, ModelFault
+from attribution.models import AttributionIndex, BuildStep, Generation, ModelFault, ModelVersion
 from attribution.queries.gateways import waiting_names
+from attribution.queries.model_versions import why_held
 from people.inbox import COUNT_MAX, Kind, OpenItem
 
 # The roles that queue builds and evaluations, and look after the workers.
@@ -43,7 +44,7 @@ def _evaluation(index: AttributionIndex) -> OpenItem:
     elif index.state == AttributionIndex.State.FAILED:
         words = "It serves and did not pass its evaluation, so that nothing is paid by attribution."
     else:
-        words = "It is built and not evaluated, so that nothing is paid by attribution."
+        words = "It is built and not evaluated, so that its generations wait."
     return _of(index, "evaluation", words, index.audited_at)
 
 
@@ -78,10 +79,37 @@ def _fault(fault: ModelFault) -> OpenItem:
     )
 
 
+def _attributing(version: str) -> Exists:
+    """Whether a version has an index that serves and attributes; `version` names the outer column."""
+    serving = AttributionIndex.objects.filter(AttributionIndex.SETTLES, model_version=OuterRef(version), serving=True)
+    return Exists(serving)
+
+
+def _held(at: datetime) -> QuerySet[ModelVersion]:
+    """Find model versions with generations that wait for an index or for its evaluation."""
+    received = Generation.objects.filter(model_version=OuterRef("pk"), state=Generation.State.RECEIVED)
+    rows = ModelVersion.objects.filter(Exists(received)).exclude(_attributing("pk"))
+    since = received.order_by("received_at").values("received_at")[:1]
+    return rows.annotate(since=Subquery(since)).select_related("service").order_by("pk")
+
+
+def _holding(version: ModelVersion) -> OpenItem:
+    index = AttributionIndex.objects.filter(model_version=version, serving=True).first()
+    since: datetime = version.since  # type: ignore[attr-defined]
+    return OpenItem(
+        subject=f"held:{version.public_id}:{since:%Y%m%d%H%M%S}",
+        title=f"{version.service.name}: {version.name}",
+        words=why_held(index),
+        url=reverse("attribution:model_version", args=[version.public_id]),
+        since=since,
+    )
+
+
 def _stalled(at: datetime) -> list[OpenItem]:
-    """Name the queue of received generations where its oldest row is older than the limit."""
+    """Name the queue of generations that an index could attribute, where its oldest row is older than the limit."""
     late = at - timedelta(minutes=settings.STALLED_MINUTES)
-    waiting = Generation.objects.filter(state=Generation.State.RECEIVED, received_at__lt=late).order_by("received_at")
+    received = Generation.objects.filter(state=Generation.State.RECEIVED, received_at__lt=late)
+    waiting = received.filter(_attributing("model_version")).order_by("received_at")
     # Those of a model that is set aside wait for a person, and not for a worker.
     waiting = waiting.exclude(model_version__fault__set_aside_at__isnull=False)
     moments = list(waiting.values_list("received_at", flat=True)[:COUNT_MAX])
@@ -140,6 +168,15 @@ KINDS = [
         roles=OPERATORS,
         rows=_set_aside,
         item=_fault,
+    ),
+    Kind(
+        name="generations_held",
+        heading="Generations that wait for an evaluation",
+        mail="Generations wait for an evaluated index",
+        roles=OPERATORS,
+        rows=_held,
+        item=_holding,
+        covers={"attribution.Generation": frozenset({"received"})},
     ),
     Kind(
         name="generations_stalled",

@@ -84,9 +84,9 @@ def audit(
         beside = _baselines(index, model, items, queries, cache)
         scored = {name: index.score(index.embed(queries[part])) for name, part in parts.items()}
         utilities = running.utilities(progress)
-    present = _present(index.holder_ids, chosen)
+    present = presence(index.holder_ids, chosen)
     measured = {
-        name: _compare(
+        name: compare(
             present,
             {baseline: scores[part] for baseline, scores in beside.items()},
             scored[name],
@@ -154,7 +154,7 @@ def choose(
     utilities = retrained_utilities(
         model, items, own_generations, others, cache=cache, processes=processes, seed=seed, progress=progress
     )
-    present, apart = _present(holder_ids, others), utilities - utilities.mean(1, keepdims=True)
+    present, apart = presence(holder_ids, others), utilities - utilities.mean(1, keepdims=True)
     return {
         candidate.name: round(float(rank_correlations(present @ candidate.specific.T, apart).mean()), 4)
         for candidate in candidates
@@ -287,11 +287,11 @@ def _baselines(
     return found
 
 
-def _present(holder_ids: Sequence[int], coalitions: Sequence[Collection[int]]) -> Array:
+def presence(holder_ids: Sequence[int], coalitions: Sequence[Collection[int]]) -> Array:
     return np.array([[holder in coalition for holder in holder_ids] for coalition in coalitions], dtype=float)
 
 
-def _compare(
+def compare(
     present: Array, beside: Mapping[str, Array], scores: Scores, utilities: Array, seed: int
 ) -> dict[str, dict[str, float]]:
     """Compare undivided scores and baselines with the utilities, the specific part with the differences of a query.

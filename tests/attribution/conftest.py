@@ -13,6 +13,7 @@ from django.db import transaction
 from pytest_django import DjangoDbBlocker
 
 from attribution.operations import indexes
+from attribution.operations.base_pool import pay_by_base_pool
 from tests.databases import cloned_database, on_database
 from tests.worlds.programme import Programme
 from tests.worlds.trained import NOW, SMALL_INDEX, Committed, IndexedDatabase, Trained, start_programme, train_small
@@ -43,7 +44,8 @@ def indexed_database(
         with on_database(clone.name):
             programme = start_programme(trained, NOW)
             built = indexes.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=NOW)
-            programme.indexes.append(built)
+            # Not evaluated: an evaluation takes many times as long as all that these tests do with the index.
+            programme.indexes.append(pay_by_base_pool(index=built, at=NOW))
         yield IndexedDatabase(clone.name, data, programme)
 
 

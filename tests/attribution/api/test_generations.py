@@ -204,7 +204,7 @@ def test_a_report_is_stored_and_answered_when_the_broker_is_gone(committed: Comm
 
 def test_a_service_sees_its_own_model_versions(live: Programme) -> None:
     answer = live.api.get("/api/v1/model-versions", headers={"Authorization": f"Bearer {live.key}"})
-    (version,) = answer.json()["model_versions"]
+    (version,) = answer.json()["results"]
     assert (version["name"], version["state"]) == ("orator-1", "ready")
     assert version["manifest"]["works"] == 4
     assert version["index"]["state"] == "built"

@@ -17,6 +17,7 @@ from django.db import DatabaseError, transaction
 
 from attribution.models import Attribution, AttributionIndex, Generation, ModelVersion
 from attribution.operations import attributions, indexes, manifests, model_services, model_versions
+from attribution.operations.base_pool import pay_by_base_pool
 from influence.features import FEATURES_MAX, read_features, report_features
 from tests.worlds.programme import Programme
 from tests.worlds.trained import TRAINED_AT
@@ -78,6 +79,7 @@ def pushing(programme: Programme, tmp_path: Path) -> Pushing:
     ]
     manifests.register_manifest(model_version=version, items=parts, at=programme.at)
     index = indexes.build_index(model_version=version, config={"attributor": "pushed"}, at=programme.at)
+    index = pay_by_base_pool(index=index, at=programme.at)
     _, key = model_services.issue_key(
         service=programme.service, scopes=["generations:write", "features:write"], at=programme.at
     )
@@ -121,7 +123,7 @@ def test_the_service_is_told_which_features_its_index_takes(pushing: Pushing) ->
     answer = pushing.programme.api.get(
         "/api/v1/model-versions?name=far-away-1", headers={"Authorization": f"Bearer {reader}"}
     ).json()
-    index = answer["model_versions"][0]["index"]
+    index = answer["results"][0]["index"]
     assert (index["id"], index["attributor"]) == (str(pushing.index.public_id), "pushed")
     assert index["feature_shape"] == [MEMBERS, NUMBERS]
 
@@ -207,9 +209,10 @@ def test_what_was_reported_never_changes_and_names_its_index(pushing: Pushing) -
 def test_features_of_an_index_that_no_longer_serves_leave_the_generation_unattributed(pushing: Pushing) -> None:
     pushing.report(pushing.generation())
     AttributionIndex.objects.filter(pk=pushing.index.pk).update(state="retired", serving=False)
-    indexes.build_index(
+    second = indexes.build_index(
         model_version=pushing.version, config={"attributor": "pushed", "seed": 1}, at=pushing.programme.at
     )
+    pay_by_base_pool(index=second, at=pushing.programme.at)
     attributions.attribute_batch(at=pushing.programme.at)
     generation = Generation.objects.get()
     assert generation.state == "unattributable"

@@ -296,7 +296,14 @@ def accruals_stalled(world: World) -> None:
 
 
 def generations_stalled(world: World) -> None:
-    books(world, age=TWO_HOURS).generate(2)
+    its = books(world, age=TWO_HOURS)
+    its.generate(2)
+    AttributionIndex.objects.filter(pk=its.index.pk).update(serving=True)
+
+
+def generations_held(world: World) -> None:
+    """The version has an evaluated index that does not serve, so that nothing attributes its generations."""
+    books(world).generate(1)
 
 
 def model_unnamed(world: World) -> None:
