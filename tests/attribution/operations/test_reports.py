@@ -130,7 +130,7 @@ def test_a_model_version_without_a_manifest_is_refused(indexed: Programme, train
 
 def test_a_retired_model_version_takes_nothing_new_and_answers_what_it_took(indexed: Programme) -> None:
     (first,) = indexed.report(indexed.generation("g1"))
-    model_versions.retire_model_version(model_version=indexed.model_version)
+    model_versions.retire_model_version(model_version=indexed.model_version, at=indexed.at)
     again, new = indexed.report(indexed.generation("g1"), indexed.generation("g2"))
     assert (again.status, again.id) == (200, first.id)
     assert new.refusal is not None
