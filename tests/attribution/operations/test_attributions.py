@@ -158,7 +158,7 @@ def test_a_model_version_that_cannot_be_worked_on_holds_up_no_other(indexed: Pro
         model_version=version,
         config_sha256=b"x" * 32,
         sha256=b"x" * 32,
-        state="built",
+        state="failed",
         serving=True,
         created_at=indexed.at,
     )
