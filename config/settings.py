@@ -338,6 +338,8 @@ TRIBUTARY_MODEL_FACTORIES = {
     "demo-drawing": "config.demo.drawing.load",
     **env.dict("TRIBUTARY_MODEL_FACTORIES", default={}),
 }
+# The currencies in which services may report a gross. The ledger knows them, and attribution does not know the ledger.
+PLAN_CURRENCIES = "ledger.queries.plans.currencies"
 # The device that computes gradients in this process: cpu, cuda or cuda:N. A worker with a GPU is given it by its
 # environment.
 ATTRIBUTION_DEVICE = env.str("ATTRIBUTION_DEVICE", "cpu")

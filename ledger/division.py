@@ -45,6 +45,8 @@ class Case:
     service_id: int
     # Its part of a divided pool, where it has one.
     pool_part: int | None
+    # It could not be measured: under most plans the base pool gets its price.
+    unattributable: bool
     plan_id: int | None
     gross: int = 0
     direct: int = 0
@@ -58,9 +60,9 @@ class Case:
 # The columns of a Case but its plan; `a` is the attribution, `g` its generation, `part` its part of a pool.
 COLUMNS = """a.id, a.generation_id, a.revision, g.model_version_id, a.weight_ppb, a.holder_ids, a.shares_ppb,
        a.unattributed_ppb, a.general_ppb, a.general_unattributed_ppb, g.occurred_at, g.gross, g.currency, g.service_id,
-       part.gross"""
+       part.gross, a.unattributable"""
 PLAN_OF_GENERATION = """LEFT JOIN LATERAL (
-    SELECT id, basis FROM ledger_royaltyplan
+    SELECT id, basis, unattributable FROM ledger_royaltyplan
      WHERE currency = g.currency AND state = 'effective' AND effective_from <= g.occurred_at
      ORDER BY effective_from DESC LIMIT 1) p ON true"""
 LATEST_NOT_VOID = """NOT EXISTS (SELECT FROM attribution_attribution n
@@ -115,6 +117,8 @@ def count_without_gross(*, currency: str, since: datetime, until: datetime) -> i
 
 def price(case: Case, plan: RoyaltyPlan) -> tuple[Refusal.Reason | None, str]:
     """Set the case's gross, or say why the plan refuses it. Under a pool the gross is the part that it was given."""
+    if case.unattributable and plan.unattributable == RoyaltyPlan.Unattributable.FREE:
+        return Refusal.Reason.NOT_CHARGED, f"{plan} charges nothing for a generation that cannot be attributed."
     if plan.basis != RoyaltyPlan.Basis.REVENUE_SHARE and case.reported is not None:
         return Refusal.Reason.GROSS_FORBIDDEN, f"{plan} sets the price of a generation itself."
     if plan.basis == RoyaltyPlan.Basis.PRICE:

@@ -32,6 +32,7 @@ from attribution.operations.candidates import (
     MODEL_VERSION_CHARACTERS_MAX,
     OUTPUT_BYTES_MAX,
     PROMPT_BYTES_MAX,
+    PROMPT_TOKEN_IDS_MAX,
     TOKEN_ID_MAX,
     TOKEN_IDS_MAX,
 )
@@ -50,7 +51,19 @@ class PromptSerializer(StrictSerializer):
         max_length=PROMPT_BYTES_MAX,
         allow_blank=True,
         trim_whitespace=False,
-        help_text=f"At most {PROMPT_BYTES_MAX} bytes of UTF-8. Read by the model, never scored.",
+        required=False,
+        allow_null=True,
+        help_text=f"At most {PROMPT_BYTES_MAX} bytes of UTF-8. Read by the model, never scored. Where prompt and "
+        "output are longer than the model's context, the last tokens are read, and the receipt says how many. May be "
+        "missing beside token_ids.",
+    )
+    token_ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=0, max_value=TOKEN_ID_MAX),
+        max_length=PROMPT_TOKEN_IDS_MAX,
+        required=False,
+        allow_null=True,
+        help_text="The prompt's tokens as the model read them, special ones included. Without them the text is "
+        "tokenised.",
     )
 
 
@@ -88,7 +101,9 @@ class OutputSerializer(StrictSerializer):
         allow_blank=True,
         trim_whitespace=False,
         required=False,
-        help_text=f"At most {OUTPUT_BYTES_MAX} bytes of UTF-8. Or `media`, or `parts`.",
+        allow_null=True,
+        help_text=f"At most {OUTPUT_BYTES_MAX} bytes of UTF-8. Null, as of a tool call, beside token_ids only. Or "
+        "`media`, or `parts`.",
     )
     media = MediaSerializer(required=False, help_text="An output that is one picture, recording, film or other file.")
     parts = serializers.ListField(
@@ -103,7 +118,9 @@ class OutputSerializer(StrictSerializer):
         max_length=TOKEN_IDS_MAX,
         required=False,
         allow_null=True,
-        help_text="The output's own tokens. Without them the text is tokenised again.",
+        help_text="The output's own tokens. Without them the text is tokenised again. They must decode to the text, "
+        "special symbols, spaces and case aside. With the file of the model's tokeniser they are compared at the "
+        "report (text-and-tokens-differ), else by the worker. Those of black boxes and pushed models are not compared.",
     )
 
 
@@ -171,6 +188,9 @@ class ReportResultSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField(required=False)
     held = serializers.CharField(
         required=False, help_text="Why it waits: its model version has no index, or one that is not evaluated."
+    )
+    notice = serializers.CharField(
+        required=False, help_text="Of a stored generation: it cannot be attributed, or a part of it is not read."
     )
     problem = ItemProblemSerializer(required=False)
 
@@ -312,7 +332,8 @@ def hint() -> None:
 def _as_json(result: ReportResult) -> dict[str, Any]:
     answer: dict[str, Any] = {"external_id": result.external_id, "status": result.status}
     if result.refusal is None:
-        return {**answer, "id": result.id, **({"held": result.held} if result.held else {})}
+        said = {"held": result.held, "notice": result.notice}
+        return {**answer, "id": result.id, **{name: words for name, words in said.items() if words}}
     slug = result.refusal.problem
     problem = {"type": f"/problems/{slug}", "title": PROBLEMS[slug], "detail": str(result.refusal)}
     return {**answer, "problem": {**problem, **result.refusal.members}}

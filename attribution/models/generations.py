@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from attribution.models.fields import PlainArrayField, RealField
 from attribution.models.indexes import AttributionIndex
@@ -51,6 +51,8 @@ class Generation(models.Model):
     prompt_text = models.TextField(blank=True)
     output_text = models.TextField(blank=True)
     output_sha256 = models.BinaryField(max_length=32)
+    # The prompt's tokens as the model read them, if the service reported them; else its text is tokenised.
+    prompt_token_ids = PlainArrayField(models.IntegerField(), null=True, blank=True)
     # The output's own tokens as the service reported them; null when the worker is to tokenise the text again.
     token_ids = PlainArrayField(models.IntegerField(), null=True, blank=True)
     # Features that the service computed where its model runs, little-endian float32, and the index they are meant for.
@@ -158,10 +160,18 @@ class Attribution(models.Model):
     # How many tokens were read as prompt, and how many of the output were scored.
     prompt_tokens = models.IntegerField()
     scored_tokens = models.IntegerField()
+    # Of a text: the number of its tokens, prompt and output, and how many of them the model read: the last ones.
+    given_tokens = models.IntegerField(default=0)
+    read_tokens = models.IntegerField(default=0)
+    # It could not be measured: the base pool gets all of it, and the reason stands with the generation.
+    unattributable = models.BooleanField(default=False)
     seed = models.BigIntegerField(default=0)
     created_at = models.DateTimeField()
 
     class Meta:
+        indexes = [
+            models.Index(fields=["generation"], condition=Q(unattributable=True), name="attribution_of_nobody"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["generation", "revision"], name="a_generation_has_a_revision_once"),
             models.CheckConstraint(condition=Q(revision__gt=0), name="revision_is_positive"),
@@ -177,7 +187,16 @@ class Attribution(models.Model):
                 condition=Q(weight_ppb__gte=0, weight_ppb__lte=PPB), name="attribution_weight_is_a_part_of_the_whole"
             ),
             models.CheckConstraint(
-                condition=Q(prompt_tokens__gte=0, scored_tokens__gt=0), name="attribution_scored_a_token"
+                condition=Q(prompt_tokens__gte=0) & (Q(scored_tokens__gt=0) | Q(unattributable=True)),
+                name="attribution_scored_a_token",
+            ),
+            models.CheckConstraint(
+                condition=Q(unattributable=False)
+                | Q(weight_ppb=0, unattributed_ppb=PPB, prompt_tokens=0, scored_tokens=0),
+                name="what_is_unattributable_goes_to_nobody",
+            ),
+            models.CheckConstraint(
+                condition=Q(read_tokens__gte=0, given_tokens__gte=F("read_tokens")), name="no_more_is_read_than_given"
             ),
         ]
 

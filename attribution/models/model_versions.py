@@ -38,6 +38,11 @@ class ModelVersion(models.Model):
     # Texts of the service, for readers: the model that training began with, and the licence of this version.
     base_model = models.CharField(max_length=200, blank=True)
     licence = models.CharField(max_length=200, blank=True)
+    # What its model reads, seen when it was registered: the number of its tokens, how many at a time, and the file of
+    # its directory that decodes them. Null and "" where nobody here can tell.
+    vocabulary = models.IntegerField(null=True, blank=True)
+    context = models.IntegerField(null=True, blank=True)
+    decoder = models.CharField(max_length=40, blank=True)
     # The directory models/<hex of this digest>/ under TRIBUTARY_DATA; the digest covers every file in it. Null for a
     # model that stays at its service and has pushed no features yet; they come with its first index.
     checkpoint_sha256 = models.BinaryField(max_length=32, null=True, blank=True)

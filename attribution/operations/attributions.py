@@ -6,8 +6,8 @@ results. A worker that dies therefore leaves its rows received and nothing half 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,14 @@ from attribution.operations.measurements import (
     let_the_model_take_its_time,
     measure,
 )
+from attribution.queries.generations import Group, groups_of
 from attribution.queries.generations import general_key as general_key
-from attribution.queries.generations import groups_of
 from contributors.queries.links import counted_as_one
 from influence import shares
 from people.operations import webhooks
 
 if TYPE_CHECKING:
+    from influence.scorers import Attributor
     from influence.shapley import Groups
 
 BATCH_MAX = 1_000
@@ -106,7 +107,7 @@ def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, a
             if not _still_works(now, opened, groups):
                 raise
             found = measure(opened, claimed, groups=groups, model_works=True)
-        _store(now, claimed, found, at=at)
+        _store(now, claimed, found, nobody=lambda: nobody_of(opened.index, groups), at=at)
     return len(claimed)
 
 
@@ -134,25 +135,61 @@ def _store(
     generations: Sequence[Generation],
     found: Sequence[Measured | Unattributable],
     *,
+    nobody: Callable[[], Measured],
     at: datetime,
 ) -> None:
     rows: list[Attribution] = []
     refused: list[Generation] = []
     general = GeneralShares(index)
+    taught: Measured | None = None
     for generation, result in zip(generations, found, strict=True):
         row = result if isinstance(result, Unattributable) else to_row(index, generation, result, general, at=at)
         if isinstance(row, Unattributable):
             generation.state, generation.error = State.UNATTRIBUTABLE, row.reason[:ERROR_CHARACTERS_MAX]
             refused.append(generation)
-        else:
-            rows.append(row)
+            taught = taught or nobody()
+            row = to_base_pool(index, generation, taught, general, at=at)
+        rows.append(row)
     Attribution.objects.bulk_create(rows)
-    Generation.objects.filter(pk__in=[row.generation_id for row in rows]).update(state=State.ATTRIBUTED)
+    attributed = [row.generation_id for row in rows if not row.unattributable]
+    Generation.objects.filter(pk__in=attributed).update(state=State.ATTRIBUTED)
     Generation.objects.bulk_update(refused, ["state", "error"])
     if refused:
         told = [{"generation": str(row.pk), "external_id": row.external_id, "reason": row.error} for row in refused]
         owner = f"service:{refused[0].service_id}"
         webhooks.emit(event="generations.unattributable", owners=[owner], data={"generations": told}, at=at)
+
+
+def to_base_pool(
+    index: AttributionIndex, generation: Generation, taught: Measured, general: GeneralShares, *, at: datetime
+) -> Attribution:
+    """The row of a generation that cannot be attributed: nobody has a share of it, and the base pool follows the
+    index's general shares, as for every generation of the index."""
+    row = to_row(index, generation, taught, general, at=at)
+    if isinstance(row, Unattributable):
+        row = to_row(index, generation, NOBODY, GeneralShares(index), at=at)
+    assert isinstance(row, Attribution), "Nobody's shares can be stored."
+    row.weight_ppb, row.unattributable, row.scored_tokens = 0, True, 0
+    return row
+
+
+NOBODY = Measured((), [], [], [], [], [], {}, prompt_tokens=0, scored_tokens=0)
+
+
+def nobody_of(index: Attributor, groups: Groups) -> Measured:
+    """The scores of a generation that the index cannot read: general ones alone."""
+    scores, holders = index.general_scores(groups=groups), len(index.holder_ids)
+    general, general_se = scores.general.tolist(), scores.general_se.tolist()
+    of_groups = zip(groups, general[holders:], general_se[holders:], strict=True)
+    return replace(
+        NOBODY,
+        holder_ids=scores.holder_ids,
+        specific=[0.0] * holders,
+        specific_se=[0.0] * holders,
+        general=general[:holders],
+        general_se=general_se[:holders],
+        groups=[Group(tuple(group), 0.0, 0.0, *of_group) for group, *of_group in of_groups],
+    )
 
 
 def to_row(
@@ -195,6 +232,8 @@ def to_row(
         groups=[group.to_json() for group in measured.groups],
         top_works=_evidence(measured, specific),
         prompt_tokens=measured.prompt_tokens,
+        given_tokens=measured.given_tokens,
+        read_tokens=measured.read_tokens,
         scored_tokens=measured.scored_tokens,
         seed=int(index.config.get("seed", 0)),
         created_at=at,

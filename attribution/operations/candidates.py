@@ -23,9 +23,11 @@ from influence.features import read_features
 
 EXTERNAL_ID_CHARACTERS_MAX = 200
 MODEL_VERSION_CHARACTERS_MAX = 100
-PROMPT_BYTES_MAX = 64 * 1024
-OUTPUT_BYTES_MAX = 256 * 1024
-TOKEN_IDS_MAX = 8_192
+PROMPT_BYTES_MAX = 1024 * 1024
+OUTPUT_BYTES_MAX = 1024 * 1024
+TOKEN_IDS_MAX = 131_072
+# A prompt of a megabyte has more tokens than an output may have.
+PROMPT_TOKEN_IDS_MAX = 1_048_576
 TOKEN_ID_MAX = 2**31 - 1
 AGE_MAX = timedelta(days=35)
 CLOCK_SKEW_MAX = timedelta(minutes=5)
@@ -64,6 +66,7 @@ class Candidate:
     # In UTC, as ISO 8601.
     moment: str
     prompt: str
+    prompt_token_ids: list[int] | None
     output: Output
     token_ids: list[int] | None
     features: Features | None
@@ -73,6 +76,8 @@ class Candidate:
     digest: bytes
     refusal: UnableToAccept | None = None
     held: str = ""
+    notice: str = ""
+    """Something that the service should know of a stored generation."""
 
 
 def read_candidate(generation: Any, *, at: datetime, files: Mapping[str, bytes] | None = None) -> Candidate:
@@ -90,8 +95,7 @@ def read_candidate(generation: Any, *, at: datetime, files: Mapping[str, bytes] 
         raise invalid("external_id", f"must be 1 to {EXTERNAL_ID_CHARACTERS_MAX} printable characters.")
     model_version = read_text(body["model_version"], "model_version", MODEL_VERSION_CHARACTERS_MAX * 4)
     occurred_at = _moment(body["occurred_at"], "occurred_at")
-    prompt_body = read_object(body.get("prompt", {"text": ""}), "prompt", required=("text",))
-    prompt = read_text(prompt_body["text"], "prompt.text", PROMPT_BYTES_MAX)
+    prompt, prompt_token_ids = _prompt(body.get("prompt", {"text": ""}))
     output, token_ids = _output(body["output"], files)
     moment = occurred_at.isoformat()
     features = _features(body.get("features"))
@@ -104,7 +108,8 @@ def read_candidate(generation: Any, *, at: datetime, files: Mapping[str, bytes] 
     parts = {
         "model_version": _digest(model_version),
         "occurred_at": _digest(moment),
-        "prompt": _digest(prompt),
+        # Likewise a prompt without tokens.
+        "prompt": _digest(prompt if prompt_token_ids is None else [prompt, prompt_token_ids]),
         # Reported features belong to their output. An output without features keeps the digest it always had.
         "output": _digest(told),
         "gross": _digest([gross, currency]),
@@ -114,6 +119,7 @@ def read_candidate(generation: Any, *, at: datetime, files: Mapping[str, bytes] 
         model_version=model_version,
         moment=moment,
         prompt=prompt,
+        prompt_token_ids=prompt_token_ids,
         output=output,
         token_ids=token_ids,
         features=features,
@@ -134,8 +140,8 @@ def _output(value: Any, files: Mapping[str, bytes] | None) -> tuple[Output, list
             "missing-field", "output.text is missing, or output.media, or output.parts.", field="output.text"
         )
     body = read_object(value, "output", required=("text",), optional=("token_ids",))
-    text = read_text(body["text"], "output.text", OUTPUT_BYTES_MAX)
-    return Output(text, (), "text"), _token_ids(body.get("token_ids"))
+    token_ids = _token_ids(body.get("token_ids"), "output.token_ids", TOKEN_IDS_MAX)
+    return Output(_text_beside(body["text"], token_ids, "output", OUTPUT_BYTES_MAX), (), "text"), token_ids
 
 
 def _refusal_of_date(occurred_at: datetime, *, at: datetime) -> UnableToAccept | None:
@@ -165,16 +171,34 @@ def _moment(value: Any, name: str) -> datetime:
         raise invalid(name, requirement) from None
 
 
-def _token_ids(value: Any) -> list[int] | None:
+def _prompt(value: Any) -> tuple[str, list[int] | None]:
+    """Read the prompt's text and its tokens; with tokens the text may be missing."""
+    body = read_object(value, "prompt", required=(), optional=("text", "token_ids"))
+    token_ids = _token_ids(body.get("token_ids"), "prompt.token_ids", PROMPT_TOKEN_IDS_MAX)
+    if "text" not in body and token_ids is None:
+        raise UnableToAccept("missing-field", "prompt.text is missing.", field="prompt.text")
+    return _text_beside(body.get("text"), token_ids, "prompt", PROMPT_BYTES_MAX), token_ids
+
+
+def _text_beside(value: Any, token_ids: list[int] | None, name: str, bytes_max: int) -> str:
+    """Read a text; null, as of a tool call, counts as none where its tokens are reported."""
+    if value is None and token_ids:
+        return ""
+    if value is None:
+        raise invalid(f"{name}.text", f"must be a string; null is taken only beside {name}.token_ids.")
+    return read_text(value, f"{name}.text", bytes_max)
+
+
+def _token_ids(value: Any, name: str, tokens_max: int) -> list[int] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(type(token) is int for token in value):
-        raise invalid("output.token_ids", "must be a list of integers.")
-    if len(value) > TOKEN_IDS_MAX:
-        detail = f"output.token_ids takes at most {TOKEN_IDS_MAX} tokens."
-        raise UnableToAccept("too-many-tokens", detail, field="output.token_ids", tokens_max=TOKEN_IDS_MAX)
+        raise invalid(name, "must be a list of integers.")
+    if len(value) > tokens_max:
+        detail = f"{name} takes at most {tokens_max} tokens."
+        raise UnableToAccept("too-many-tokens", detail, field=name, tokens_max=tokens_max)
     if value and not (min(value) >= 0 and max(value) <= TOKEN_ID_MAX):
-        raise invalid("output.token_ids", f"must lie between 0 and {TOKEN_ID_MAX}.")
+        raise invalid(name, f"must lie between 0 and {TOKEN_ID_MAX}.")
     return value
 
 

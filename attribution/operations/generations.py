@@ -15,6 +15,8 @@ from attribution.operations.outputs import Part
 from contributors.operations import contents
 from contributors.queries.contents import OUTPUTS
 
+WITHDRAWN = "It was taken back before it was attributed."
+
 
 def insert_generations(rows: Sequence[Mapping[str, Any]]) -> dict[str, uuid.UUID]:
     """Insert generations of one service that are not stored yet; return the ids of the new ones by external id.
@@ -57,6 +59,20 @@ def insert_parts(parts_of: Mapping[uuid.UUID, Sequence[Part]]) -> None:
             )
     if rows:
         GenerationPart.objects.bulk_create(rows)
+
+
+def withdraw(*, generation_id: uuid.UUID) -> bool:
+    """Take a generation out of the queue that was voided before its attribution; returns whether it waited there.
+
+    One that a worker holds at this moment is attributed. The void keeps it from earning anything all the same.
+    """
+    waiting = Generation.objects.select_for_update(skip_locked=True, no_key=True)
+    row = waiting.filter(pk=generation_id, state=Generation.State.RECEIVED).first()
+    if row is None:
+        return False
+    row.state, row.error = Generation.State.UNATTRIBUTABLE, WITHDRAWN
+    row.save(update_fields=["state", "error"])
+    return True
 
 
 def _as_json(value: Any) -> str:

@@ -7,7 +7,7 @@ its batch nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,11 +16,12 @@ from django.db import DatabaseError, InterfaceError, connection
 
 from attribution.models import Generation
 from attribution.operations.indexes import Opened
+from attribution.operations.tokens import difference
 from attribution.queries.generations import Group
 from contributors.queries.contents import OUTPUTS, DamagedContent, read
 
 if TYPE_CHECKING:
-    from influence.adapters import Example
+    from influence.adapters import Example, Tokeniser
     from influence.shapley import Groups
 
 EVIDENCE_HOLDERS = 20
@@ -46,6 +47,9 @@ class Measured:
     top_works: dict[int, list[tuple[int, float]]]
     prompt_tokens: int
     scored_tokens: int
+    # Of how many tokens the model read how many: the last ones.
+    given_tokens: int = 0
+    read_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ def measure(
     """
     found: dict[int, Measured | Unattributable] = {}
     examples: dict[int, Example] = {}
+    given: dict[int, int] = {}
     failed: dict[int, Exception] = {}
     for place, generation in enumerate(generations):
         try:
@@ -85,8 +90,11 @@ def measure(
         if isinstance(example, Unattributable):
             found[place] = example
         else:
-            examples[place] = example
+            examples[place], given[place] = _fitted(opened, example), len(example.tokens)
     found.update(_measure_examples(opened, examples, groups, failed))
+    for place, result in found.items():
+        if isinstance(result, Measured):
+            found[place] = replace(result, given_tokens=given[place], read_tokens=len(examples[place].tokens))
     if failed and not model_works and not any(isinstance(result, Measured) for result in found.values()):
         raise next(iter(failed.values()))
     for place, failure in failed.items():
@@ -109,7 +117,14 @@ def _example(opened: Opened, generation: Generation) -> Example | Unattributable
         return Unattributable("The output is empty.")
     try:
         example = tokeniser.generation(generation.prompt_text, generation.output_text, token_ids)
-        opened.index.check(example)
+        if token_ids is not None and generation.output_text and (refusal := _contradiction(tokeniser, generation)):
+            return Unattributable(refusal)
+        if generation.prompt_token_ids and opened.model.adapter.name != "encoder":
+            # As the model read it: a chat's template and special symbols are in the tokens and not in the text.
+            before = tuple(generation.prompt_token_ids)
+            tokens = (*before, *example.tokens[example.prompt_tokens :])
+            example = replace(example, tokens=tokens, prompt_tokens=len(before))
+        opened.index.check(_fitted(opened, example))
     except UnableToEmbed as reason:
         return Unattributable(str(reason))
     except (ValueError, IndexError, KeyError, TypeError) as error:
@@ -141,6 +156,25 @@ def _media_example(opened: Opened, generation: Generation) -> Example | Unattrib
         # The reader is the model's own code, and the file anybody's.
         return Unattributable(f"The model's reader cannot read it: {type(error).__name__}.")
     return example
+
+
+def _contradiction(tokeniser: Tokeniser, generation: Generation) -> str:
+    """Say where the reported tokens are those of another text; "" where they agree, or nobody can tell."""
+    ids = generation.token_ids or []
+    try:
+        decoded = tokeniser.decode(ids)
+    except (ValueError, IndexError, KeyError, TypeError):
+        return "The model's tokeniser does not know all of output.token_ids."
+    return difference(generation.output_text, decoded)
+
+
+def _fitted(opened: Opened, example: Example) -> Example:
+    """The part of a long text that the model reads. Wording is compared whole: no model reads it."""
+    fitted = getattr(opened.model.adapter, "fitted", None)
+    if fitted is None or opened.index.config.attributor not in {"midpoint", "hybrid"}:
+        return example
+    cut: Example = fitted(example)
+    return cut
 
 
 def _pushed_example(opened: Opened, generation: Generation) -> Example | Unattributable:

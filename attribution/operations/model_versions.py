@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from attribution.operations.factories import (
     known_factories,
     load_directory,
 )
+from attribution.operations.tokens import find_decoder
 from contributors.models import Consent
 from people.actor import logged
 from people.models import User
@@ -82,7 +84,7 @@ def register_model_version(
             field="checkpoint",
         )
     try:
-        _check_loads(kept, adapter=adapter, factory=factory)
+        reading = _check_loads(kept, adapter=adapter, factory=factory)
         with transaction.atomic():
             return ModelVersion.objects.create(
                 service=service,
@@ -92,6 +94,9 @@ def register_model_version(
                 purpose=purpose,
                 base_model=base_model.strip(),
                 licence=licence.strip(),
+                vocabulary=reading.vocabulary,
+                context=reading.context,
+                decoder=reading.decoder,
                 config=dict(config or {}),
                 checkpoint_sha256=kept and kept.digest,
                 initial_sha256=kept and kept.initial_sha256,
@@ -148,21 +153,40 @@ def _check_dates(*, trained_at: datetime, training_started_at: datetime | None, 
         )
 
 
-def _check_loads(kept: Checkpoint | None, *, adapter: str, factory: str) -> None:
+# The adapter of models that read token ids.
+TOKENS_READ_BY = "causal_lm"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a model reads: the number of its tokens, how many at a time, and the file that decodes them."""
+
+    vocabulary: int | None = None
+    context: int | None = None
+    decoder: str = ""
+
+
+def _check_loads(kept: Checkpoint | None, *, adapter: str, factory: str) -> _Reading:
     """Load the model once: a wrong adapter or factory is told now, and not after hours of a build."""
+    reading = _Reading()
     if kept is None:
         found = PUSHED
     else:
         try:
-            found = load_directory(factory=factory, directory=kept.directory).adapter.name
+            model = load_directory(factory=factory, directory=kept.directory)
         except UnableToLoadModel as reason:
             raise UnableToRegisterModelVersion(str(reason), field="checkpoint") from reason
+        found = model.adapter.name
+        if found == TOKENS_READ_BY:
+            vocabulary, context = (getattr(model.adapter, name, None) for name in ("vocabulary", "context"))
+            reading = _Reading(vocabulary, context, find_decoder(model, kept.directory))
     if found != adapter:
         raise UnableToRegisterModelVersion(
             f"The factory {factory} makes a model of the adapter {found}, not {adapter}: register it as {found}.",
             field="adapter",
             adapter=found,
         )
+    return reading
 
 
 def _name_taken(service: ModelService, name: str) -> UnableToRegisterModelVersion:

@@ -6,10 +6,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, FilteredRelation, Q
+from django.utils.module_loading import import_string
 
 from attribution.models import AttributionIndex, Generation, ModelService, ModelVersion
 from attribution.operations.candidates import (
@@ -21,6 +24,7 @@ from attribution.operations.candidates import (
 )
 from attribution.operations.fields import UnableToAccept
 from attribution.operations.generations import insert_generations, insert_parts
+from attribution.operations.tokens import decoder, difference
 from attribution.queries.model_versions import why_held
 from people.models import uuid7
 
@@ -49,6 +53,7 @@ class ReportResult:
     refusal: UnableToAccept | None = None
     # The reason for which a stored generation waits for its attribution; "" where it is next.
     held: str = ""
+    notice: str = ""
 
 
 def report_generations(
@@ -116,8 +121,10 @@ def _answer(candidate: Candidate, stored: Mapping[str, Stored]) -> ReportResult:
         )
         return ReportResult(external_id, 409, refusal=refusal)
     status = 201 if found.new else 200
+    notice = candidate.notice if found.new else ""
     found.new = False
-    return ReportResult(external_id, status, str(found.pk), held=candidate.held if status == 201 else "")
+    held = candidate.held if status == 201 else ""
+    return ReportResult(external_id, status, str(found.pk), held=held, notice=notice)
 
 
 # --- storing --------------------------------------------------------------------------------------------------------
@@ -139,15 +146,21 @@ def _rows(
     held = {name: why_held(index) for name, index in serving.items()}
     received_at = at.isoformat()
     rows: dict[str, tuple[Candidate, dict[str, Any]]] = {}
+    currencies = _KnownCurrencies()
     for candidate in candidates:
         candidate.refusal = candidate.refusal or refusals[candidate.model_version]
         if candidate.refusal is not None:
             continue
         index = pushed[candidate.model_version]
-        candidate.refusal = _refusal_of_features(
-            candidate.features, index, is_allowed=may_push_features
-        ) or _refusal_of_output(candidate, versions[candidate.model_version])
+        version = versions[candidate.model_version]
+        candidate.refusal = (
+            _refusal_of_features(candidate.features, index, is_allowed=may_push_features)
+            or _refusal_of_output(candidate, version)
+            or _refusal_of_tokens(candidate, version)
+            or currencies(candidate)
+        )
         if candidate.refusal is None and candidate.external_id not in rows:
+            candidate.notice = _notice_of(candidate, version)
             row = _row(candidate, index)
             row["service_id"], row["model_version_id"] = service.pk, versions[candidate.model_version].pk
             row["received_at"] = received_at
@@ -187,6 +200,60 @@ def _refusal_of_features(
     return None
 
 
+def _refusal_of_tokens(candidate: Candidate, version: ModelVersion) -> UnableToAccept | None:
+    """Refuse tokens that the model does not have, and tokens that are those of another text."""
+    for field, token_ids in (
+        ("prompt.token_ids", candidate.prompt_token_ids),
+        ("output.token_ids", candidate.token_ids),
+    ):
+        if token_ids and version.vocabulary is not None and max(token_ids) >= version.vocabulary:
+            place = next(at for at, token in enumerate(token_ids) if token >= version.vocabulary)
+            detail = (
+                f"{field}[{place}] is {token_ids[place]}: the model has the tokens 0 to {version.vocabulary - 1}. "
+                "Leave out symbols that the model does not read."
+            )
+            return UnableToAccept("token-outside-vocabulary", detail, field=field, vocabulary=version.vocabulary)
+    if not candidate.token_ids or not candidate.output.text or not version.decoder:
+        return None
+    decode = decoder(Path(settings.TRIBUTARY_DATA) / version.directory / version.decoder)
+    if decode is None:
+        # The worker compares, with the model's own tokeniser.
+        return None
+    if detail := difference(candidate.output.text, decode(candidate.token_ids)):
+        return UnableToAccept("text-and-tokens-differ", detail, field="output.token_ids")
+    return None
+
+
+class _KnownCurrencies:
+    """The currencies of royalty plans, asked for once a batch, and only where a gross is reported."""
+
+    def __init__(self) -> None:
+        self._known: frozenset[str] | None = None
+
+    def __call__(self, candidate: Candidate) -> UnableToAccept | None:
+        if candidate.gross is None:
+            return None
+        if self._known is None:
+            self._known = import_string(settings.PLAN_CURRENCIES)()
+        if candidate.currency in self._known:
+            return None
+        detail = f"No royalty plan has the currency {candidate.currency}; there is {', '.join(sorted(self._known))}."
+        return UnableToAccept("unknown-currency", detail, field="gross.currency")
+
+
+def _notice_of(candidate: Candidate, version: ModelVersion) -> str:
+    """Say at once where it is known that a generation cannot be attributed, or that a part of it is not read."""
+    if not (candidate.output.text or candidate.output.parts or candidate.token_ids or candidate.features):
+        return (
+            "The output is empty: it cannot be attributed. Its price goes to the base pool, unless the royalty plan "
+            "leaves it free."
+        )
+    given = len(candidate.prompt_token_ids or ()) + len(candidate.token_ids or ())
+    if version.context is not None and given > version.context:
+        return f"Only the last {version.context} of {given} tokens are read: the model reads no more at a time."
+    return ""
+
+
 def _refusal_of(version: ModelVersion | None, name: str) -> UnableToAccept | None:
     where = "model_version"
     if version is None:
@@ -219,6 +286,7 @@ def _row(candidate: Candidate, index: AttributionIndex | None) -> dict[str, Any]
         "id": uuid7(),
         "external_id": candidate.external_id,
         "prompt_text": candidate.prompt,
+        "prompt_token_ids": candidate.prompt_token_ids,
         "modality": candidate.output.modality,
         "output_text": candidate.output.text,
         "output_sha256": candidate.output.sha256,

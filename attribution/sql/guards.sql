@@ -13,11 +13,11 @@ CREATE OR REPLACE TRIGGER generation_is_kept BEFORE DELETE ON attribution_genera
   FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a reported generation is kept');
 CREATE OR REPLACE TRIGGER generation_stays_as_reported BEFORE UPDATE ON attribution_generation FOR EACH ROW
   WHEN ((OLD.id, OLD.service_id, OLD.external_id, OLD.model_version_id, OLD.modality, OLD.prompt_text, OLD.output_text,
-         OLD.output_sha256, OLD.token_ids, OLD.features, OLD.features_index_id, OLD.occurred_at, OLD.received_at,
+         OLD.output_sha256, OLD.token_ids, OLD.prompt_token_ids, OLD.features, OLD.features_index_id, OLD.occurred_at, OLD.received_at,
          OLD.gross, OLD.currency, OLD.request_sha256, OLD.request_parts)
         IS DISTINCT FROM
         (NEW.id, NEW.service_id, NEW.external_id, NEW.model_version_id, NEW.modality, NEW.prompt_text, NEW.output_text,
-         NEW.output_sha256, NEW.token_ids, NEW.features, NEW.features_index_id, NEW.occurred_at, NEW.received_at,
+         NEW.output_sha256, NEW.token_ids, NEW.prompt_token_ids, NEW.features, NEW.features_index_id, NEW.occurred_at, NEW.received_at,
          NEW.gross, NEW.currency, NEW.request_sha256, NEW.request_parts))
   EXECUTE FUNCTION rows_refuse_change('what was reported does not change');
 
@@ -28,10 +28,10 @@ CREATE OR REPLACE TRIGGER generation_part_is_append_only BEFORE UPDATE OR DELETE
 -- Model versions and their training data.
 CREATE OR REPLACE TRIGGER model_version_stays_as_registered BEFORE UPDATE ON attribution_modelversion FOR EACH ROW
   WHEN ((OLD.id, OLD.public_id, OLD.service_id, OLD.name, OLD.adapter, OLD.factory, OLD.config, OLD.purpose,
-         OLD.base_model, OLD.licence, OLD.initial_sha256, OLD.training_started_at, OLD.trained_at, OLD.created_at)
+         OLD.base_model, OLD.licence, OLD.vocabulary, OLD.context, OLD.decoder, OLD.initial_sha256, OLD.training_started_at, OLD.trained_at, OLD.created_at)
         IS DISTINCT FROM
         (NEW.id, NEW.public_id, NEW.service_id, NEW.name, NEW.adapter, NEW.factory, NEW.config, NEW.purpose,
-         NEW.base_model, NEW.licence, NEW.initial_sha256, NEW.training_started_at, NEW.trained_at, NEW.created_at)
+         NEW.base_model, NEW.licence, NEW.vocabulary, NEW.context, NEW.decoder, NEW.initial_sha256, NEW.training_started_at, NEW.trained_at, NEW.created_at)
         -- Features of a pushed model come later, once.
         OR (OLD.checkpoint_sha256 IS NOT NULL AND OLD.checkpoint_sha256 IS DISTINCT FROM NEW.checkpoint_sha256)
         OR (OLD.superseded_by_id IS NOT NULL AND OLD.superseded_by_id IS DISTINCT FROM NEW.superseded_by_id))

@@ -392,6 +392,8 @@ def _adapter(module: StyledGPT) -> CausalLM:
         context=module.shape.context,
         also_traced=("embedding",),
         left_out=("head", "positions"),
+        # The author's symbol, which stays where a long text is cut.
+        prefix=1,
     )
 
 

@@ -92,7 +92,8 @@ class Adapter(Protocol):
 
     The core may also move the module to another device. The adapter then makes its inputs there (`device_of`), and the
     generator of `sampled_utility` is on that device. An adapter may have `also_traced`, a set of "embedding" and
-    "norm": these kinds of layers are then traced as well.
+    "norm": these kinds of layers are then traced as well. It may have `fitted`, which cuts an example that is too long
+    to the part that the model reads.
     """
 
     name: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +21,9 @@ from influence.adapters import Example, UnableToEmbed, Utilities, device_of, dra
 class CausalLM:
     """Adapter around a module called as `module(tokens)` or `module(input_ids=..., attention_mask=...)`.
 
-    `vocabulary` and `context` limit the examples. `context` counts every token of an example, prompt included.
+    `vocabulary` and `context` limit the examples. `context` counts every token of an example, prompt included. Of a
+    longer one the last tokens are read (`fitted`), and its first `prefix` tokens, such as a symbol that opens every
+    sequence.
     """
 
     name = "causal_lm"
@@ -34,6 +37,7 @@ class CausalLM:
         left_out: Iterable[str] = (),
         also_traced: Iterable[str] = (),
         padding: int = 0,
+        prefix: int = 0,
     ) -> None:
         self.module = module
         self.vocabulary = vocabulary
@@ -41,6 +45,7 @@ class CausalLM:
         self.left_out = frozenset(left_out)
         self.also_traced = frozenset(also_traced)
         self.padding = padding
+        self.prefix = prefix
         self._takes_mask = "attention_mask" in inspect.signature(module.forward).parameters
 
     @classmethod
@@ -78,6 +83,15 @@ class CausalLM:
         strangers = [token for token in example.tokens if not 0 <= token < self.vocabulary]
         if strangers:
             raise UnableToEmbed(f"Token {strangers[0]} is outside the vocabulary of {self.vocabulary}.")
+
+    def fitted(self, example: Example) -> Example:
+        """Take the tokens that a service's model would read of a longer example: the last ones, after the prefix."""
+        over = len(example.tokens) - self.context
+        if over <= 0:
+            return example
+        tokens = (*example.tokens[: self.prefix], *example.tokens[self.prefix + over :])
+        prompt = max(example.prompt_tokens - over, min(self.prefix, example.prompt_tokens))
+        return replace(example, tokens=tokens, prompt_tokens=prompt)
 
     def utility(self, examples: Sequence[Example]) -> Utilities:
         tokens, scored, real = self._batch(examples)

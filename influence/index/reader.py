@@ -175,6 +175,10 @@ class Index:
         general, general_se = shapley.ensemble(divided.general)
         return Scores(self.holder_ids, specific.numpy(), specific_se.numpy(), general.numpy(), general_se.numpy())
 
+    def general_scores(self, *, groups: Groups = ()) -> Scores:
+        """The general scores alone, which are the same for every generation: `specific` has no row."""
+        return self.score(self.mean_query[None][:0], groups=groups)
+
     def work_scores(self, features: Array, holder_id: int, rows: Sequence[int]) -> tuple[Array, Array]:
         """Works (W,) of a holder and their specific scores (W, rows) for these rows of features; reads no other items.
 

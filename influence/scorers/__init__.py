@@ -89,6 +89,10 @@ class Attributor(Protocol):
         depend on the number of works."""
         ...
 
+    def general_scores(self, *, groups: Groups = ()) -> Scores:
+        """Score holders, then groups, for the average generation; needs no model. `specific` has no row."""
+        ...
+
     def work_scores(self, features: Any, holder_id: int, rows: Sequence[int]) -> tuple[Any, Any]:
         """Works (W,) of a holder and their specific scores (W, rows), which add up to the holder's."""
         ...

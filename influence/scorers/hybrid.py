@@ -92,6 +92,10 @@ class HybridIndex:
         general, general_se = shapley.ensemble(grouped.general)
         return Scores(self.holder_ids, specific.numpy(), specific_se.numpy(), general.numpy(), general_se.numpy())
 
+    def general_scores(self, *, groups: Groups = ()) -> Scores:
+        """The general scores alone, which are the midpoint's: `specific` has no row."""
+        return self.midpoint.general_scores(groups=groups)
+
     def work_scores(self, features: HybridFeatures, holder_id: int, rows: Sequence[int]) -> tuple[Array, Array]:
         works, influence = self.midpoint.work_scores(features.midpoint, holder_id, rows)
         same, wording = self.lexical.work_scores(features.lexical, holder_id, rows)

@@ -80,6 +80,10 @@ class LexicalIndex:
         general, specific = grouped.general.numpy(), grouped.specific.numpy()
         return Scores(self.holder_ids, specific, np.zeros_like(specific), general, np.zeros_like(general))
 
+    def general_scores(self, *, groups: Groups = ()) -> Scores:
+        """The general scores alone, which are the same for every generation: `specific` has no row."""
+        return self.score(sparse.csr_matrix((0, self.config.buckets), dtype=np.float32), groups=groups)
+
     def specific(self, features: Any) -> Array:
         """(B, C) float32."""
         return np.asarray((features @ self._sums).toarray() - self._general, dtype=np.float32)

@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from attribution.api.authentication import HasScope, Principal
 from attribution.api.problems import problem_responses
-from attribution.models import ServiceKey
+from attribution.models import Attribution, ServiceKey
 from ledger.models import Period
 from ledger.money import format_amount
 from ledger.operations import pools
@@ -30,7 +30,11 @@ STATES = {
         "pool: until then `estimate` gives the expected amount."
     ),
     "accrued": "Credited: amounts and the journal entry are final unless it is restated.",
-    "unattributable": "The model could not read it; `reason` says why. Nothing is charged.",
+    "unattributable": (
+        "The model could not read it; `reason` says why. The next accrual charges its price, which goes to the base "
+        "pool, and its state is then `accrued`; it stays `unattributable`, uncharged, where the plan leaves such "
+        "generations free."
+    ),
     "voided": "Taken back by the service; its earnings are reversed.",
     "refused": "The royalty plan refuses it; `reason` says why. Nothing is charged.",
 }
@@ -55,6 +59,11 @@ class EntrySerializer(serializers.Serializer[Any]):
     period = serializers.CharField(help_text="The month in which it is posted, YYYY-MM.")
 
 
+class TokensSerializer(serializers.Serializer[Any]):
+    given = serializers.IntegerField(min_value=0)
+    read = serializers.IntegerField(min_value=0)
+
+
 class ReceiptSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     external_id = serializers.CharField()
@@ -62,7 +71,13 @@ class ReceiptSerializer(serializers.Serializer[Any]):
     occurred_at = serializers.DateTimeField()
     received_at = serializers.DateTimeField()
     state = serializers.ChoiceField(list(STATES), help_text=" ".join(f"`{k}`: {v}" for k, v in STATES.items()))
-    reason = serializers.CharField(allow_null=True)
+    reason = serializers.CharField(
+        allow_null=True, help_text="Why it is unattributable, voided or refused. It stays when it is accrued."
+    )
+    unattributable = serializers.BooleanField(help_text="No holder has a share: the base pool gets its price.")
+    tokens = TokensSerializer(
+        allow_null=True, help_text="The last `read` of the `given` tokens of prompt and output were read by the model."
+    )
     revision = serializers.IntegerField(allow_null=True)
     index = serializers.UUIDField(allow_null=True)
     method = serializers.CharField(allow_null=True)
@@ -109,6 +124,8 @@ class ReceiptView(APIView):
                     "received_at": "2026-10-03T10:00:02Z",
                     "state": "accrued",
                     "reason": None,
+                    "unattributable": False,
+                    "tokens": {"given": 131, "read": 129},
                     "revision": 1,
                     "index": "0192f0c1-0000-7000-8000-000000000001",
                     "method": "midpoint",
@@ -186,6 +203,8 @@ def _as_json(found: ServiceReceipt) -> dict[str, Any]:
         "received_at": generation.received_at,
         "state": standing.state,
         "reason": _reason(found),
+        "unattributable": attribution.unattributable if attribution else generation.state == "unattributable",
+        "tokens": _tokens(attribution),
         "revision": attribution.revision if attribution else None,
         "index": str(attribution.index.public_id) if attribution else None,
         "method": attribution.index.method if attribution else None,
@@ -201,6 +220,12 @@ def _as_json(found: ServiceReceipt) -> dict[str, Any]:
         "unattributed_ppb": attribution.unattributed_ppb if attribution else None,
         "entry": ({"id": entry.pk, "hash": bytes(entry.hash).hex(), "period": entry.period.code} if entry else None),
     }
+
+
+def _tokens(attribution: Attribution | None) -> dict[str, int] | None:
+    if attribution is None or not attribution.given_tokens:
+        return None
+    return {"given": attribution.given_tokens, "read": attribution.read_tokens}
 
 
 def _reason(found: ServiceReceipt) -> str | None:

@@ -53,6 +53,7 @@ def period(request: HttpRequest, code: str) -> HttpResponse:
         "action": _action(found),
         "may_act": request.user.is_authenticated and request.user.has_role("finance_checker"),
         "waiting": books.not_accrued(found) if waits else None,
+        "charged": books.charged_to_the_base_pool(found),
         "unaccrued": books.unaccrued_at_close(found.pk, limit=UNACCRUED_SHOWN_MAX),
         "floor_corrections": [(row, -sum(row.amounts)) for row in books.floor_corrections(found.pk)],
         "floors": [(floor, sum(floor.amounts)) for floor in books.floor_distributions(found.pk)],

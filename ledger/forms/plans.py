@@ -65,6 +65,14 @@ class PlanForm(forms.Form):
     cap = PercentField(
         label="Cap, per cent", initial=100, help_text="The most that one contributor may take of a month's floor pool."
     )
+    unattributable = forms.ChoiceField(
+        label="A generation that cannot be attributed",
+        choices=[(value, label.capitalize()) for value, label in RoyaltyPlan.Unattributable.choices],
+        widget=forms.RadioSelect,
+        initial=RoyaltyPlan.Unattributable.BASE_POOL,
+        required=False,
+        help_text="Such as one with tokens that the model does not know.",
+    )
     note = forms.CharField(required=False, max_length=300, help_text="Why; it stands beside the plan.")
 
     def __init__(self, *args: Any, services: Sequence[tuple[str, str]], **kwargs: Any) -> None:
@@ -97,6 +105,7 @@ class PlanForm(forms.Form):
             "floor_rule": cleaned["floor_rule"],
             "general_ppb": cleaned["general"] or 0,
             "cap_ppb": cleaned["cap"],
+            "unattributable": cleaned["unattributable"] or RoyaltyPlan.Unattributable.BASE_POOL,
             "note": cleaned["note"].strip(),
         }
         if basis == "period_pool" and cleaned["pool_service"]:

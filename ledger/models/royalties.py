@@ -41,6 +41,10 @@ class RoyaltyPlan(models.Model):
         GENERAL = "general", "by general shares of the indexes used, weighted by generations"
         EQUAL = "equal", "equally for each duplicate cluster with valid consent"
 
+    class Unattributable(models.TextChoices):
+        BASE_POOL = "base_pool", "its price goes to the base pool"
+        FREE = "free", "nothing is charged"
+
     currency = models.CharField(max_length=3)
     version = models.IntegerField()
     basis = models.CharField(max_length=13, choices=Basis.choices)
@@ -60,6 +64,8 @@ class RoyaltyPlan(models.Model):
     general_ppb = models.BigIntegerField(default=0)
     # The most that one contributor may take of a period's floor pool.
     cap_ppb = models.BigIntegerField(default=PPB)
+    # The price of a generation that cannot be attributed.
+    unattributable = models.CharField(max_length=9, choices=Unattributable.choices, default=Unattributable.BASE_POOL)
     effective_from = models.DateTimeField()
     state = models.CharField(max_length=9, choices=State.choices, default=State.PROPOSED)
     note = models.CharField(max_length=300, blank=True)
@@ -125,6 +131,7 @@ class Refusal(models.Model):
         GROSS_FORBIDDEN = "gross_forbidden", "the plan sets the price, and a gross was reported"
         GROSS_TOO_SMALL = "gross_too_small", "the plan's part of the revenue is less than one unit"
         NO_SPLIT = "no_split", "a holder has no split in force"
+        NOT_CHARGED = "not_charged", "the plan charges nothing for a generation that cannot be attributed"
         POOL_DIVIDED = "pool_divided", "the pool of its month was divided before it was attributed"
 
     generation = models.ForeignKey("attribution.Generation", on_delete=models.PROTECT, related_name="refusals")

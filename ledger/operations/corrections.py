@@ -15,6 +15,7 @@ from django.db.models import QuerySet
 
 from attribution.models import AttributionIndex, Generation
 from attribution.operations.attributions import UnableToAttribute, attribute_again
+from attribution.operations.generations import withdraw
 from attribution.operations.renewals import attribute_batch_again
 from contributors.operations.deciding import why_not_decide
 from ledger import journal
@@ -79,6 +80,7 @@ def _take_back(generation: Generation, reason: str, at: datetime) -> None:
     if original is None and generation.attributions.exists() and is_archived(generation.pk):
         raise UnableToVoid(f"{ARCHIVED} Attach that month again first.", problem="generation-archived")
     if original is None:
+        withdraw(generation_id=generation.pk)
         return
     effective, earned = dates_of(period_of(utc_date(generation.occurred_at)), at)
     journal.post_accruals(

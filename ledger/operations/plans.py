@@ -22,7 +22,7 @@ PROPOSERS = ("finance_maker", "finance_checker")
 ADOPTERS = ("finance_checker",)
 TERMS = (
     "basis", "price", "rate_ppb", "pool", "pool_service", "take_ppb", "floor_ppb", "floor_rule", "general_ppb",
-    "cap_ppb", "note",
+    "cap_ppb", "unattributable", "note",
 )  # fmt: skip
 
 

@@ -231,7 +231,7 @@ _WAITING = f"""
   JOIN attribution_attribution a ON a.generation_id = g.id
   {division.PLAN_OF_GENERATION}
  WHERE g.occurred_at >= %(since)s AND g.occurred_at < %(until)s AND g.currency = %(currency)s AND g.gross IS NULL
-   AND p.id = %(plan)s AND {division.LATEST_NOT_VOID}
+   AND p.id = %(plan)s AND NOT (a.unattributable AND p.unattributable = 'free') AND {division.LATEST_NOT_VOID}
    AND NOT EXISTS (SELECT FROM ledger_accrual d WHERE d.generation_id = g.id)"""
 _DIVIDE = f"""
 INSERT INTO ledger_poolpart (generation_id, pool_id, gross)

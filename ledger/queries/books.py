@@ -269,15 +269,35 @@ def not_accrued(period: Period) -> NotAccrued:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT CASE WHEN r.id IS NOT NULL THEN 'refused' ELSE g.state END, count(*)
+            SELECT CASE WHEN r.id IS NOT NULL AND r.reason <> 'not_charged' THEN 'refused' ELSE g.state END, count(*)
             FROM attribution_generation g
             LEFT JOIN ledger_refusal r ON r.generation_id = g.id AND r.withdrawn_at IS NULL
             WHERE g.occurred_at >= %s AND g.occurred_at < %s
               AND NOT EXISTS (SELECT FROM ledger_accrual a WHERE a.generation_id = g.id)
+              AND NOT EXISTS (SELECT FROM ledger_void v WHERE v.generation_id = g.id)
             GROUP BY 1""",
             [_midnight(period.starts), _midnight(period.ends)],
         )
         return NotAccrued(**dict(cursor.fetchall()))
+
+
+def charged_to_the_base_pool(period: Period) -> list[tuple[str, int, int]]:
+    """Unattributable generations of a period that are charged: (currency, their number, the sum of their gross)."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT p.currency, count(*), sum(d.gross)::bigint
+            FROM attribution_attribution a
+            JOIN attribution_generation g ON g.id = a.generation_id
+            JOIN ledger_accrual d ON (d.generation_id, d.revision) = (a.generation_id, a.revision)
+            JOIN ledger_royaltyplan p ON p.id = d.plan_id
+            WHERE a.unattributable AND g.occurred_at >= %s AND g.occurred_at < %s
+              AND NOT EXISTS (SELECT FROM ledger_accrual b
+                               WHERE b.generation_id = d.generation_id AND b.revision = -d.revision)
+            GROUP BY 1 ORDER BY 1""",
+            [_midnight(period.starts), _midnight(period.ends)],
+        )
+        return cursor.fetchall()
 
 
 def _midnight(day: date) -> datetime:

@@ -349,6 +349,14 @@ SELECT d.generation_id::text, NULL, 'accrued without an attribution or against a
   LEFT JOIN LATERAL (SELECT id FROM ledger_royaltyplan WHERE currency = g.currency AND state = 'effective'
                         AND effective_from <= g.occurred_at ORDER BY effective_from DESC LIMIT 1) p ON true
  WHERE p.id IS DISTINCT FROM d.plan_id
+UNION ALL
+SELECT d.generation_id::text, NULL, 'unattributable and not charged to the base pool alone'
+  FROM ledger_accrual d
+  JOIN attribution_attribution a ON (a.generation_id, a.revision) = (d.generation_id, abs(d.revision))
+  JOIN ledger_royaltyplan p ON p.id = d.plan_id
+ WHERE a.unattributable AND (p.unattributable = 'free' OR EXISTS (
+         SELECT FROM unnest(d.account_ids) AS u(account_id) JOIN ledger_account c ON c.id = u.account_id
+          WHERE c.kind NOT IN ('platform_fee', 'floor_pool')))
 
 --- I20: an entry of each kind debits and credits only the accounts that its operation is there for
 WITH rule(entry_kind, debit, credit) AS (

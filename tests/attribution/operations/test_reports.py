@@ -13,7 +13,12 @@ from django.db import DatabaseError, transaction
 
 from attribution.models import Generation
 from attribution.operations import manifests, model_services, model_versions, reports
-from attribution.operations.candidates import OUTPUT_BYTES_MAX, PROMPT_BYTES_MAX, TOKEN_IDS_MAX
+from attribution.operations.candidates import (
+    OUTPUT_BYTES_MAX,
+    PROMPT_BYTES_MAX,
+    PROMPT_TOKEN_IDS_MAX,
+    TOKEN_IDS_MAX,
+)
 from attribution.operations.fields import UnableToAccept
 from attribution.operations.reports import BATCH_MAX
 from tests.worlds.programme import OUTPUT, Programme
@@ -31,13 +36,13 @@ def refusal(programme: Programme, **changes: Any) -> UnableToAccept:
 
 def test_a_new_generation_is_stored_as_reported(indexed: Programme) -> None:
     (result,) = indexed.report(
-        indexed.generation(output={"text": "peace", "token_ids": [17, 4]}, gross={"amount": "0.05", "currency": "EUR"})
+        indexed.generation(output={"text": "", "token_ids": [17, 4]}, gross={"amount": "0.05", "currency": "EUR"})
     )
     row = Generation.objects.get()
     assert (result.status, result.id) == (201, str(row.pk))
     assert row.service == indexed.service
     assert row.model_version == indexed.model_version
-    assert (row.prompt_text, row.output_text, row.token_ids) == ("Fellow citizens of the Senate", "peace", [17, 4])
+    assert (row.prompt_text, row.output_text, row.token_ids) == ("Fellow citizens of the Senate", "", [17, 4])
     assert (row.gross, row.currency) == (50_000_000, "EUR")
     assert (row.received_at, row.state) == (indexed.at, "received")
     assert row.pk.version == 7
@@ -234,15 +239,21 @@ def test_a_report_repeated_after_weeks_still_gets_its_answer(indexed: Programme)
 
 
 def test_texts_and_tokens_up_to_the_limits_are_taken(indexed: Programme) -> None:
+    ids = {"text": "", "token_ids": [519] * TOKEN_IDS_MAX}
+    (result,) = indexed.report(
+        indexed.generation("ids", prompt={"token_ids": [519] * PROMPT_TOKEN_IDS_MAX}, output=ids)
+    )
+    assert result.status == 201
+    assert Generation.objects.get().token_ids == ids["token_ids"]
     (result,) = indexed.report(
         indexed.generation(
             prompt={"text": "é" * (PROMPT_BYTES_MAX // 2)},
-            output={"text": "x" * OUTPUT_BYTES_MAX, "token_ids": [2**31 - 1] * TOKEN_IDS_MAX},
+            output={"text": "x" * OUTPUT_BYTES_MAX},
             gross={"amount": "999999999.999999999", "currency": "JPY"},
         )
     )
     assert result.status == 201
-    assert Generation.objects.get().gross == 999_999_999_999_999_999
+    assert Generation.objects.get(external_id="g1").gross == 999_999_999_999_999_999
 
 
 @pytest.mark.parametrize("size", [0, BATCH_MAX + 1])
