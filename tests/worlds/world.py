@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from attribution.models import Attribution, AttributionIndex, Generation, ModelService, ModelVersion
+from attribution.operations.attributions import NOBODY, GeneralShares, to_base_pool
 from contributors.models import PPB, Contributor, Holder
 from contributors.operations.people import register_contributor
 from ledger import journal
@@ -192,6 +193,24 @@ class World:
             for generation in generations
         )
         Generation.objects.filter(pk__in=[g.pk for g in generations], state="received").update(state="attributed")
+        return rows
+
+    def give_up(self, generations: Sequence[Generation], *, reason: str = "The output is empty.") -> list[Attribution]:
+        """Store the result of a worker for generations that cannot be attributed."""
+        holders = [holder.pk for holder in self.holders]
+        taught = replace(
+            NOBODY,
+            holder_ids=tuple(holders),
+            specific=[0.0] * len(holders),
+            specific_se=[0.0] * len(holders),
+            general=[1.0] * len(holders),
+            general_se=[0.0] * len(holders),
+        )
+        general = GeneralShares(self.index)
+        rows = Attribution.objects.bulk_create(
+            to_base_pool(self.index, generation, taught, general, at=self.at) for generation in generations
+        )
+        Generation.objects.filter(pk__in=[g.pk for g in generations]).update(state="unattributable", error=reason)
         return rows
 
     def accrue_all(self) -> int:

@@ -81,11 +81,11 @@ def test_an_unattributable_one_says_why(programme: Programme) -> None:
 
 
 def test_a_refused_one_says_why(programme: Programme) -> None:
-    made = programme.generate(1, gross=("0.80", "EUR"))
+    made = programme.generate(1, gross=("0.80", "USD"))
     programme.attribute(made)
     programme.accrue()
     body = receipt_over_api(programme, made[0]).json()
-    assert (body["state"], body["reason"]) == ("refused", "No plan was in effect for EUR.")
+    assert (body["state"], body["reason"]) == ("refused", "USD plan 1 sets the price of a generation itself.")
     assert body["entry"] is None
 
 
