@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from ledger.api import voids
+from ledger.api import usage, voids
 from ledger.api.receipts import ReceiptView
 from ledger.console import (
     advances,
@@ -109,6 +109,10 @@ urlpatterns = [
     path("console/transactions/new/<slug:key>/", transactions.transaction_new, name="transaction_new"),
     path("console/transactions/<int:proposal_id>/", transactions.transaction, name="transaction"),
     path("console/transactions/<int:proposal_id>/decide/", transactions.transaction_decide, name="transaction_decide"),
+    path("api/v1/usage", usage.UsageView.as_view(), name="usage"),
+    path("api/v1/usage.csv", usage.UsageCsvView.as_view(), name="usage_csv"),
+    path("api/v1/balance", usage.BalanceView.as_view(), name="service_balance"),
+    path("api/v1/invoices", usage.InvoicesView.as_view(), name="service_invoices"),
     path("api/v1/generations/<uuid:generation_id>/void", voids.VoidView.as_view(), name="void_generation"),
     path("api/v1/generations/<uuid:generation_id>", ReceiptView.as_view(), name="generation"),
 ]
