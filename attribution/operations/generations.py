@@ -98,6 +98,5 @@ def _statement() -> tuple[str, dict[str, Any]]:
         f"SELECT {read} FROM json_to_recordset(%s) AS given ({typed}) "
         "ON CONFLICT (service_id, external_id) DO NOTHING RETURNING external_id, id"
     )
-    return statement, {field.column: field.get_default() for field in fields if field.has_default()} | {
-        field.column: "" for field in fields if field.empty_strings_allowed and not field.null and field.blank
-    }
+    optional = [field for field in fields if not field.primary_key and (field.has_default() or field.blank)]
+    return statement, {field.column: field.get_default() for field in optional}

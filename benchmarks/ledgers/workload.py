@@ -95,11 +95,11 @@ class Meter:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        cpu = _cpu_of(self.backend)
+        cpu = cpu_of(self.backend)
         cpu, started = cpu + time.process_time(), time.perf_counter()
         yield
         self.transactions.append(time.perf_counter() - started)
-        self.cpu_seconds += time.process_time() + _cpu_of(self.backend) - cpu
+        self.cpu_seconds += time.process_time() + cpu_of(self.backend) - cpu
 
     @property
     def seconds(self) -> float:
@@ -118,7 +118,7 @@ class Meter:
         }
 
 
-def _cpu_of(pid: int) -> float:
+def cpu_of(pid: int) -> float:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

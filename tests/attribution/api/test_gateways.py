@@ -16,8 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from attribution.models import Generation, WaitingReport
 from attribution.operations import model_names
-from tests.attribution.conftest import Programme
 from tests.attribution.operations.test_dialects import MESSAGES, SPAN, TRACE, event, payload, span, traces
+from tests.worlds.programme import Programme
 
 LITELLM, OTLP, EVENTS = "/api/v1/ingest/litellm", "/api/v1/otlp/v1/traces", "/api/v1/ingest/cloudevents"
 

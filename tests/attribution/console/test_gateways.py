@@ -12,8 +12,8 @@ from attribution.models import ModelName
 from attribution.operations import gateways
 from attribution.operations.dialects.calls import Call, Skip
 from people.models import AuditEvent
-from tests.attribution.conftest import Programme
 from tests.attribution.console.test_model_services import page, staff
+from tests.worlds.programme import Programme
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from attribution.operations import gateways, model_names
 from attribution.operations.dialects.calls import Call, Fault, Skip
 from attribution.queries.gateways import NameBook, waiting_names
 from attribution.queries.open_items import KINDS
-from tests.attribution.conftest import Programme, Trained, register_version
+from tests.worlds.programme import Programme
+from tests.worlds.trained import Trained, register_version
 
 
 def call(programme: Programme, external_id: str = "c1", **changes: Any) -> Call:
