@@ -42,10 +42,12 @@ up: $(VENV)/.runtime  ## database, broker, web, worker and beat, without demo da
 
 test: $(VENV)/.development  ## every test, in parallel, against one embedded engine
 	@tests/browser.sh
+	@tests/gateways.sh
 	@$(PYTHON) -m pytest -n 2 -m "not full" --durations=25 --cov --cov-report= $(ARGS) && $(PYTHON) -m tests.coverage
 
 test-full: $(VENV)/.development  ## also the slow sizes of the fault, kill and retraining suites
 	@tests/browser.sh
+	@tests/gateways.sh
 	@$(PYTHON) -m pytest -n 2 --timeout 3600 $(ARGS)
 
 screenshots: $(VENV)/.development  ## the pictures of the README, taken by the browser tests

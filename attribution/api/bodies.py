@@ -15,7 +15,9 @@ from rest_framework import exceptions, parsers, renderers
 from attribution.operations.candidates import MalformedLine
 
 NDJSON = "application/x-ndjson"
-GZIP_WINDOW = 16 + zlib.MAX_WBITS
+# Gzip or zlib, by their first bytes.
+WINDOW = 32 + zlib.MAX_WBITS
+PACKINGS = frozenset({"gzip", "x-gzip", "deflate"})
 
 
 class UnableToRead(Exception):
@@ -26,7 +28,7 @@ class UnableToRead(Exception):
 
 
 class UnableToUnpack(Exception):
-    """The body has a content encoding other than gzip, or is not what gzip made."""
+    """The body has a content encoding other than gzip and deflate."""
 
     status = 415
     problem = "unsupported-encoding"
@@ -37,7 +39,7 @@ def too_large(bytes_max: int) -> UnableToRead:
 
 
 def read_body(stream: Any, context: Mapping[str, Any] | None) -> bytes:
-    """Read the whole body, unpacked. Raises UnableToRead, UnableToUnpack and, for damaged gzip, ParseError."""
+    """Read the whole body, unpacked. Raises UnableToRead, UnableToUnpack and, for damaged data, ParseError."""
     bytes_max: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     body: bytes = stream.read(bytes_max + 1)
     if len(body) > bytes_max:
@@ -47,13 +49,13 @@ def read_body(stream: Any, context: Mapping[str, Any] | None) -> bytes:
     named = encoding.strip().lower()
     if named in {"", "identity"}:
         return body
-    if named not in {"gzip", "x-gzip"}:
-        raise UnableToUnpack(f"The content encoding {encoding!r} is not supported. Send gzip, or none.")
-    return gunzip(body, bytes_max)
+    if named not in PACKINGS:
+        raise UnableToUnpack(f"The content encoding {encoding!r} is not supported. Send gzip, deflate, or none.")
+    return unpack(body, bytes_max)
 
 
-def gunzip(packed: bytes, bytes_max: int) -> bytes:
-    """Unpack gzip of one or more members; stop as soon as the result passes the limit.
+def unpack(packed: bytes, bytes_max: int) -> bytes:
+    """Unpack gzip of one or more members, or zlib; stop as soon as the result passes the limit.
 
     Raises UnableToRead for too large a result, and ParseError for damaged or cut data.
     """
@@ -61,17 +63,17 @@ def gunzip(packed: bytes, bytes_max: int) -> bytes:
     length = 0
     try:
         while packed:
-            member = zlib.decompressobj(wbits=GZIP_WINDOW)
+            member = zlib.decompressobj(wbits=WINDOW)
             part = member.decompress(packed, bytes_max - length + 1)
             length += len(part)
             if length > bytes_max:
                 raise too_large(bytes_max)
             if not member.eof:
-                raise exceptions.ParseError("The gzip data ends too early.")
+                raise exceptions.ParseError("The packed data ends too early.")
             found.append(part)
             packed = member.unused_data
     except zlib.error as error:
-        raise exceptions.ParseError(f"The body is not valid gzip: {error}.") from None
+        raise exceptions.ParseError(f"The body is not valid gzip or zlib: {error}.") from None
     return b"".join(found)
 
 

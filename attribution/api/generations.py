@@ -214,7 +214,7 @@ class GenerationsView(WritingView):
             "the parts; 422 refused, `problem` says why. One bad item does not affect the others, and repeating a "
             "report is safe. Needs the scope `generations:write`.\n\n"
             f"As `{NDJSON}` the body has one generation a line, up to {LINES_MAX:,} lines; each answer names its "
-            "`line`. A body may be packed (`Content-Encoding: gzip`) and sent in chunks.\n\n"
+            "`line`. A body may be packed (`Content-Encoding: gzip` or `deflate`) and sent in chunks.\n\n"
             "An output is `text`, `media` or several `parts`. The bytes of media come as base64, or as files: the body "
             "is then `multipart/form-data` with this JSON as the part `report`, and `file` names another part."
         ),

@@ -6,6 +6,7 @@ import gzip
 import http.client
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from django.test import override_settings
 from django.utils import timezone
 
-from attribution.api.bodies import gunzip, parse_lines
+from attribution.api.bodies import parse_lines, unpack
 from attribution.models import Generation
 from attribution.operations.candidates import MalformedLine
 from config.chunks import ReadChunks
@@ -61,9 +62,9 @@ def test_a_packed_body_beyond_the_limit_is_refused_before_it_fills_the_memory(no
 @pytest.mark.parametrize(
     ("body", "encoding", "status", "words"),
     [
-        (b"{}", "gzip", 400, "not valid gzip"),
+        (b"{}", "gzip", 400, "not valid gzip or zlib"),
         (gzip.compress(b"{}")[:-9], "gzip", 400, "ends too early"),
-        (b"{}", "br", 415, "'br' is not supported. Send gzip"),
+        (b"{}", "br", 415, "'br' is not supported. Send gzip, deflate"),
     ],
 )
 def test_a_body_that_cannot_be_unpacked_is_a_problem_in_words(
@@ -74,8 +75,9 @@ def test_a_body_that_cannot_be_unpacked_is_a_problem_in_words(
     assert words in answer.json()["detail"]
 
 
-def test_gzip_of_several_members_is_one_body() -> None:
-    assert gunzip(gzip.compress(b"abc") + gzip.compress(b"def"), 6) == b"abcdef"
+def test_gzip_of_several_members_is_one_body_and_deflate_is_taken_too() -> None:
+    assert unpack(zlib.compress(b"abc"), 3) == b"abc"
+    assert unpack(gzip.compress(b"abc") + gzip.compress(b"def"), 6) == b"abcdef"
 
 
 # --- lines ----------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def live(indexed: Programme) -> Programme:
 def send(programme: Programme, path: str, body: Any, media_type: str = "application/json", **headers: str) -> Any:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"Authorization": f"Bearer {programme.key}", **headers}
-    return programme.client.post(path, data, content_type=media_type, headers=headers)
+    return programme.api.post(path, data, content_type=media_type, headers=headers)
 
 
 def now_seconds() -> float:
@@ -100,7 +100,7 @@ def test_what_is_no_record_of_litellm_is_a_problem(live: Programme, body: bytes,
 
 @pytest.mark.parametrize("path", [LITELLM, OTLP, EVENTS])
 def test_a_door_needs_a_key(live: Programme, path: str) -> None:
-    answer = live.client.post(path, b"{}", content_type="application/json")
+    answer = live.api.post(path, b"{}", content_type="application/json")
     assert answer.status_code == 401
 
 
@@ -170,7 +170,7 @@ def test_protobuf_is_answered_in_protobuf_errors_too(live: Programme) -> None:
     answer = send(live, OTLP, b"\xff\xff", "application/x-protobuf")
     assert answer.status_code == 400
     assert Status.FromString(answer.content).message.startswith("The body is not the protobuf")
-    answer = live.client.post(OTLP, body, content_type="application/x-protobuf")
+    answer = live.api.post(OTLP, body, content_type="application/x-protobuf")
     assert (answer.status_code, Status.FromString(answer.content).code) == (401, 16)
     assert answer["WWW-Authenticate"].startswith("Bearer")
 
