@@ -93,7 +93,7 @@ def problem_responses(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:
         409: "It contradicts the stored report.",
         410: "It was here, and is kept in an archive.",
         413: "The request is too large.",
-        415: "The body has another media type than those of this operation, or a content encoding other than gzip and deflate.",
+        415: "The media type is none of this operation's, or the content encoding neither gzip nor deflate.",
         422: "The request as a whole cannot be carried out.",
         429: "Too many requests; Retry-After says when to come back.",
     }
