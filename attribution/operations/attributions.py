@@ -15,9 +15,9 @@ import structlog
 from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 
-from attribution.models import Attribution, AttributionIndex, Generation, IndexRevision
+from attribution.models import Attribution, AttributionIndex, Generation, IndexRevision, ModelVersion
 from attribution.operations import faults
-from attribution.operations.indexes import Opened, open_built
+from attribution.operations.indexes import Opened, directory_of, open_built
 from attribution.operations.measurements import (
     NOT_OF_AN_INPUT,
     Measured,
@@ -48,8 +48,7 @@ def attribute_batch(*, limit: int = 64, at: datetime) -> int:
     A generation of a model version without a serving index stays received until it has one, and until that one is
     evaluated (or two people let the base pool pay). The model version with the longest wait comes first. Any failure of
     a model's code, its files or its factory costs that model version only: it is counted, and set aside after some in
-    succession (attribution/operations/faults.py). The first error is raised
-    only when there is nothing else left to do.
+    succession (attribution/operations/faults.py). The first error is raised only when there is nothing else left to do.
     """
     assert 1 <= limit <= BATCH_MAX
     failures: list[Exception] = []
@@ -74,9 +73,45 @@ def attribute_batch(*, limit: int = 64, at: datetime) -> int:
         if settled:
             faults.record_success(index.model_version_id)
             return settled
+    if settled := _give_up_retired(limit=limit, at=at):
+        return settled
     if failures:
         raise failures[0]
     return 0
+
+
+def _give_up_retired(*, limit: int, at: datetime) -> int:
+    """Settle generations of versions that are set aside and retired since: nobody will mend them any more."""
+    aside = AttributionIndex.objects.filter(
+        serving=True,
+        model_version__state=ModelVersion.State.RETIRED,
+        model_version__fault__set_aside_at__isnull=False,
+        model_version__generations__state=State.RECEIVED,
+    )
+    index = aside.select_related("model_version__fault").order_by("pk").first()
+    if index is None:
+        return 0
+    words = f"{index.model_version.name} was retired while it was set aside: {index.model_version.fault.reason}"
+    with transaction.atomic():
+        waiting = Generation.objects.filter(model_version_id=index.model_version_id, state=State.RECEIVED)
+        claimed = list(waiting.order_by("received_at").select_for_update(skip_locked=True, no_key=True)[:limit])
+        found = [Unattributable(words)] * len(claimed)
+        _store(index, claimed, found, nobody=lambda: _nobody_of_damaged(index, at), at=at)
+    return len(claimed)
+
+
+def _nobody_of_damaged(index: AttributionIndex, at: datetime) -> Measured:
+    """General scores of an index whose model fails; of one that cannot be opened, none."""
+    from influence.scorers import open_attributor
+
+    try:
+        opened = open_attributor(directory_of(index), sha256=bytes(index.sha256 or b"").hex())
+        return nobody_of(opened, counted_as_one(opened.holder_ids, at))
+    except DatabaseError:
+        raise
+    except Exception as error:
+        log.error("an index cannot be opened: its holders get no part", index=str(index.pk), error=repr(error))
+        return NOBODY
 
 
 def _indexes_with_work() -> QuerySet[AttributionIndex]:
@@ -113,7 +148,8 @@ def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, a
 
 def _still_works(index: AttributionIndex, opened: Opened, groups: Groups) -> bool:
     """Whether the model can still measure the generation that it measured last: then the fault is that of others."""
-    last = Attribution.objects.filter(index=index).select_related("generation").order_by("-pk").first()
+    measured = Attribution.objects.filter(index=index, unattributable=False)
+    last = measured.select_related("generation").order_by("-pk").first()
     if last is None:
         return False
     try:

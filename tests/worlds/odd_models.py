@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from attribution.models import AttributionIndex, ModelVersion
+from attribution.models import ModelVersion
 from attribution.operations import indexes, manifests, model_versions
+from attribution.operations.base_pool import pay_by_base_pool
 from influence.adapters import LoadedModel, Utf8
 from influence.adapters.causal_lm import CausalLM
 from tests.worlds.programme import Programme
@@ -115,7 +116,7 @@ def register_odd(programme: Programme, kind: str, folder: Path) -> ModelVersion:
     )
     version.refresh_from_db()
     built = indexes.build_index(model_version=version, config=INDEX, at=programme.at)
-    assert AttributionIndex.objects.get(pk=built.pk).serving
+    assert pay_by_base_pool(index=built, at=programme.at).serving
     return version
 
 

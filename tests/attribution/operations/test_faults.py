@@ -14,8 +14,9 @@ from django.test import Client
 from django.utils import timezone
 
 from attribution.models import Attribution, Generation, MeasuringAttempt, ModelFault
-from attribution.operations import attributions, faults
+from attribution.operations import attributions, faults, model_versions
 from attribution.queries import open_items
+from influence.shares import BILLION
 from people.models import AuditEvent
 from people.operations import users
 from tests.worlds.odd_models import FACTORY, register_odd, said
@@ -113,6 +114,25 @@ def test_a_person_takes_it_up_again_and_the_log_says_so(
     assert attribute(indexed) == 1
     with pytest.raises(CommandError, match="not set aside"):
         call_command("take_up_model", "orator/conditional", by=admin.email)
+
+
+def test_what_waits_for_a_retired_model_is_paid_by_the_base_pool(indexed: Programme, tmp_path: Path) -> None:
+    odd = register_odd(indexed, "conditional", tmp_path / "model")
+    said(indexed, odd, "odd", ORDINARY, ORDINARY)
+    faults.record_failure(odd.pk, "its files are gone", at=indexed.at, final=True)
+    assert attribute(indexed) == 0
+    model_versions.retire_model_version(model_version=odd, at=indexed.at)
+    assert [attribute(indexed), attribute(indexed)] == [2, 0]
+    generation = Generation.objects.first()
+    assert generation is not None
+    assert generation.state == "unattributable"
+    assert generation.error == "conditional was retired while it was set aside: its files are gone"
+    row = Attribution.objects.first()
+    assert row is not None
+    assert row.unattributable
+    # The works that taught the model have the base pool, though nobody can run it any more.
+    assert sum(row.general_ppb) + row.general_unattributed_ppb == BILLION
+    assert any(row.general_ppb)
 
 
 def test_failures_count_only_in_succession(indexed: Programme) -> None:
