@@ -26,6 +26,8 @@ from typing import Any
 
 from benchmarks.ledgers.databases import migrated_database
 from benchmarks.ledgers.workload import new_generation_id
+from payouts.queries.policies import terms_in_force
+from people.operations.proposals import approve
 
 # figure -> (the worst that meets the goal, in words)
 GOALS: dict[str, tuple[float, str]] = {
@@ -149,15 +151,9 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
         ],
         batch_size=2000,
     )
-    policies.adopt_policy(
-        currency="USD",
-        minimum_minor=100,
-        maturity_days=0,
-        by=people["maker"],
-        approved_by=people["checker"],
-        at=at,
-        seen=seen(),
-    )
+    figures = {**terms_in_force("USD").figures, "minimum_minor": 100, "maturity_days": 0}
+    proposed = policies.propose_policy(currency="USD", figures=figures, reason="measured", by=people["maker"], at=at)
+    approve(proposed, by=people["checker"], at=at, seen=seen())
 
     accrued = journal.open_accounts(
         [AccountKey("contributor_accrued", "USD", f"contributor:{c.pk}") for c in contributors]

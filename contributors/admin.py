@@ -13,6 +13,7 @@ from contributors.models import (
     Holder,
     IdentifyingDetail,
     LinkedContributor,
+    LinkEnd,
     Membership,
     Split,
     Work,
@@ -41,6 +42,6 @@ class ConsentAdmin(ReadOnlyAdmin):
 
 
 admin.site.register(
-    [Membership, Holder, Split, Dataset, DuplicatePair, ContributorLink, LinkedContributor, IdentifyingDetail],
+    [Membership, Holder, Split, Dataset, DuplicatePair, ContributorLink, LinkedContributor, LinkEnd, IdentifyingDetail],
     ReadOnlyAdmin,
 )

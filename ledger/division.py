@@ -63,7 +63,7 @@ COLUMNS = """a.id, a.generation_id, a.revision, g.model_version_id, a.weight_ppb
        part.gross, a.unattributable"""
 PLAN_OF_GENERATION = """LEFT JOIN LATERAL (
     SELECT id, basis, unattributable FROM ledger_royaltyplan
-     WHERE currency = g.currency AND state = 'effective' AND effective_from <= g.occurred_at
+     WHERE currency = g.currency AND state = 'approved' AND effective_from <= g.occurred_at
      ORDER BY effective_from DESC LIMIT 1) p ON true"""
 LATEST_NOT_VOID = """NOT EXISTS (SELECT FROM attribution_attribution n
                     WHERE n.generation_id = a.generation_id AND n.revision > a.revision)

@@ -81,7 +81,9 @@ def compute_previews() -> int:
 def continue_restatements() -> int:
     """Continue the running restatements for some batches; returns the number of examined generations."""
     done = 0
-    for restatement in Restatement.objects.filter(state=Restatement.State.RUNNING).order_by("id"):
+    for restatement in Restatement.objects.filter(state=Restatement.State.APPROVED, finished_at__isnull=True).order_by(
+        "id"
+    ):
         try:
             for _ in range(RESTATED_BATCHES_MAX):
                 found = continue_restatement(restatement=restatement, at=timezone.now())

@@ -186,9 +186,9 @@ def logged(kind: str, *fields: str, key: str = "pk", before: str = "") -> Callab
                 row = made[0] if isinstance(made, tuple) else made
                 Actor(by, at).log(
                     operation.__name__,
-                    f"{kind}:{_attribute(row, key)}",
+                    f"{kind}:{read_path(row, key)}",
                     before={"state": before} if before else None,
-                    after={name: _plain(_attribute(row, name)) for name in fields},
+                    after={name: plain(read_path(row, name)) for name in fields},
                 )
             return made
 
@@ -197,18 +197,19 @@ def logged(kind: str, *fields: str, key: str = "pk", before: str = "") -> Callab
     return decorate
 
 
-def _attribute(row: Any, path: str) -> Any:
+def read_path(row: Any, path: str) -> Any:
+    """Read an attribute of a row by a path with dots."""
     for name in path.split("."):
         row = getattr(row, name)
     return row
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Keep a value that JSON can hold; write any other as text."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if isinstance(value, dict):
-        return {str(name): _plain(part) for name, part in value.items()}
+        return {str(name): plain(part) for name, part in value.items()}
     return str(value)

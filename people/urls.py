@@ -1,8 +1,8 @@
-"""Addresses of the staff pages, the audit log, one-time addresses and the profile."""
+"""Addresses of the staff pages, the proposals, the audit log, one-time addresses and the profile."""
 
 from django.urls import path
 
-from people.console import log, mail, programme, staff
+from people.console import log, mail, programme, proposals, staff
 from people.portal import joining, profile
 
 app_name = "people"
@@ -16,6 +16,8 @@ urlpatterns = [
     path("console/staff/<int:user_id>/roles/", staff.change_roles, name="change_roles"),
     path("console/mail/", mail.mail, name="mail"),
     path("console/programme/", programme.programme, name="programme"),
+    path("console/proposals/", proposals.proposals, name="proposals"),
+    path("console/proposals/<slug:key>/<int:number>/", proposals.proposal, name="proposal"),
     path("console/audit/", log.audit, name="audit"),
     path("console/audit.csv", log.audit_csv, name="audit_csv"),
 ]

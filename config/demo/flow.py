@@ -42,9 +42,11 @@ from ledger.operations import closing, periods, plans, sealing, verbs
 from ledger.queries.balances import balances_of
 from payouts.models import LeftOut, Payout, PayoutAttempt, PayoutRun
 from payouts.operations import accounts, approval, building, funding, policies, runs
+from payouts.queries.policies import terms_in_force
 from payouts.reconciliation import comparison
 from people.actor import Presence
 from people.models import User
+from people.operations.proposals import approve
 from people.operations.users import enrol_totp, register_user
 
 MODEL_NAME = "sotu-1"
@@ -354,7 +356,7 @@ class Demo:
                     "note": "A fifth to the platform, a fifth to the floor.",
                 },
             )
-            plans.adopt_plan(plan=plan, by=checker, at=at)
+            approve(plan, by=checker, at=at)
             verbs.post_verb(
                 verb="prefund_service",
                 service=service,
@@ -461,16 +463,16 @@ class Demo:
         # The demo's people have just shown their second factor; the audit log says that it was the demo.
         seen = Presence(mfa_age_seconds=0, request_id="demo")
         with self.stages.stage("approve"):
-            policies.adopt_policy(
+            figures = terms_in_force(CURRENCY).figures
+            proposed = policies.propose_policy(
                 currency=CURRENCY,
-                minimum_minor=THRESHOLD_MINOR,
-                maturity_days=0,
-                bank_change_days=0,
+                figures={**figures, "minimum_minor": THRESHOLD_MINOR, "maturity_days": 0, "bank_change_days": 0},
+                reason="The demo pays small sums at once",
                 by=maker,
-                approved_by=checker,
                 at=timezone.now(),
                 seen=seen,
             )
+            approve(proposed, by=checker, at=timezone.now(), seen=seen)
             funding.fund_platform(currency=CURRENCY, amount_minor=10_000, by=maker, at=timezone.now(), seen=seen)
             run = building.build_run(currency=CURRENCY, cut_off=timezone.now(), by=maker, at=timezone.now(), seen=seen)
             run = runs.submit_run(run=run, by=maker, at=timezone.now(), seen=seen)

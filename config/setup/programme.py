@@ -46,7 +46,7 @@ def legal_entity(at: datetime) -> Finding:
 
 
 def plan(at: datetime) -> Finding:
-    plans = RoyaltyPlan.objects.filter(state=_approved(RoyaltyPlan), effective_from__lte=at)
+    plans = RoyaltyPlan.objects.filter(state="approved", effective_from__lte=at)
     if found := sorted({plan.currency for plan in plans}):
         return Finding("done", f"In force for {', '.join(found)}.")
     if RoyaltyPlan.objects.filter(state="proposed").exists():
@@ -114,7 +114,3 @@ def _staff(roles: Collection[str]) -> list[User]:
 
 def _indexes(states: Collection[str]) -> int:
     return AttributionIndex.objects.filter(state__in=states).count()
-
-
-def _approved(model: type[RoyaltyPlan]) -> str:
-    return "approved" if "approved" in model.State.values else "effective"

@@ -7,108 +7,68 @@ from typing import ClassVar
 
 import pgtrigger
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, OuterRef, Q
 
 from contributors.models.people import Contributor
-from people.models import User, uuid7
+from people.models import TWO_PEOPLE, Proposal, uuid7
+
+# A decided row stands, its decider and the time included.
+_DECIDED_STANDS = pgtrigger.Trigger(
+    name="a_decision_stands",
+    when=pgtrigger.Before,
+    operation=pgtrigger.Update,
+    func="""
+        IF OLD.state = NEW.state OR OLD.state <> 'proposed' THEN
+            RAISE EXCEPTION '% % is %, and its decision stands', TG_TABLE_NAME, OLD.id, OLD.state
+                USING ERRCODE = 'restrict_violation';
+        END IF;
+        RETURN NEW;
+    """,
+)
 
 
 class LinkQuerySet(models.QuerySet["ContributorLink"]):
     def in_force(self, at: datetime) -> LinkQuerySet:
-        """Agreed to by `at`, and not ended by then."""
-        agreed = self.filter(state__in=["in_force", "ending", "ended"], decided_at__lte=at)
-        return agreed.filter(Q(ended_at__isnull=True) | Q(ended_at__gt=at))
+        """Approved by `at`, and not ended by then."""
+        ended = LinkEnd.objects.filter(link=OuterRef("pk"), state="approved", decided_at__lte=at)
+        return self.filter(state="approved", decided_at__lte=at).exclude(Exists(ended))
 
 
-class ContributorLink(models.Model):
+class ContributorLink(Proposal):
     """The finding that several accounts are one person's. Where works are valued, they count as one account.
 
     Links that share an account make one group. Shares that were attributed while a link was in force stay unchanged.
     """
 
-    # proposed -> in_force (by another person) -> ending -> ended (by another person than the requester of the end)
-    class State(models.TextChoices):
-        PROPOSED = "proposed"
-        IN_FORCE = "in_force", "In force"
-        ENDING = "ending", "End proposed"
-        ENDED = "ended"
-        REFUSED = "refused"
-
-    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
-        "proposed": {"in_force", "refused"},
-        "in_force": {"ending"},
-        "ending": {"in_force", "ended"},
-        "ended": set(),
-        "refused": set(),
-    }
+    # A dismissed suspicion begins as rejected: the accounts are different people's.
+    BEGINS: ClassVar[set[str]] = {"proposed", "rejected"}
 
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     contributors = models.ManyToManyField(Contributor, through="LinkedContributor", related_name="links")
+    # Tells equal sets of accounts: the SHA-256 of their ascending numbers, in hexadecimal digits.
+    accounts_sha256 = models.CharField(max_length=64)
     # Why: each of the contributors reads it.
     reason = models.CharField(max_length=1000)
-    proposed_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
-    proposed_at = models.DateTimeField()
-    state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
-    decided_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
-    decided_at = models.DateTimeField(null=True, blank=True)
-    end_reason = models.CharField(max_length=1000, blank=True)
-    end_proposed_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
-    end_proposed_at = models.DateTimeField(null=True, blank=True)
-    ended_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
-    ended_at = models.DateTimeField(null=True, blank=True)
 
     objects = LinkQuerySet.as_manager()
 
     class Meta:
         constraints = [
             models.CheckConstraint(condition=~Q(reason=""), name="a_link_has_a_reason"),
-            models.CheckConstraint(
-                condition=Q(state="proposed", decided_at__isnull=True)
-                | ~Q(state="proposed") & Q(decided_at__isnull=False, decided_by__isnull=False),
-                name="a_decided_link_says_by_whom_and_when",
+            models.UniqueConstraint(
+                fields=["accounts_sha256"],
+                condition=Q(state="proposed"),
+                name="an_equal_link_is_proposed_once_at_a_time",
             ),
-            models.CheckConstraint(
-                condition=Q(state__in=["proposed", "refused"]) | ~Q(decided_by=F("proposed_by")),
-                name="a_link_is_decided_by_somebody_else",
-            ),
-            models.CheckConstraint(
-                condition=~Q(state__in=["ending", "ended"])
-                | Q(end_proposed_at__isnull=False, end_proposed_by__isnull=False) & ~Q(end_reason=""),
-                name="the_end_of_a_link_has_a_reason",
-            ),
-            models.CheckConstraint(
-                condition=Q(state="ended", ended_at__isnull=False, ended_by__isnull=False)
-                | ~Q(state="ended") & Q(ended_at__isnull=True),
-                name="an_ended_link_says_by_whom_and_when",
-            ),
-            models.CheckConstraint(
-                condition=~Q(state="ended") | ~Q(ended_by=F("end_proposed_by")),
-                name="a_link_is_ended_by_somebody_else",
-            ),
-            models.CheckConstraint(
-                condition=Q(ended_at__isnull=True) | Q(ended_at__gte=F("decided_at")),
-                name="a_link_ends_after_it_begins",
-            ),
+            *TWO_PEOPLE,
         ]
         triggers = [
             pgtrigger.Protect(name="a_link_is_never_deleted", operation=pgtrigger.Delete),
             pgtrigger.ReadOnly(
-                name="a_link_keeps_its_terms", fields=["public_id", "reason", "proposed_by", "proposed_at"]
+                name="a_link_keeps_its_terms",
+                fields=["public_id", "accounts_sha256", "reason", "proposed_by", "proposed_at"],
             ),
-            pgtrigger.Trigger(
-                name="a_decided_link_stands",
-                when=pgtrigger.Before,
-                operation=pgtrigger.Update,
-                func="""
-                    IF OLD.state = NEW.state OR OLD.state <> 'proposed'
-                            AND (OLD.decided_by_id, OLD.decided_at) IS DISTINCT FROM (NEW.decided_by_id, NEW.decided_at)
-                    THEN
-                        RAISE EXCEPTION 'link % is % and changes only by its next step; its decision stands',
-                            OLD.id, OLD.state USING ERRCODE = 'restrict_violation';
-                    END IF;
-                    RETURN NEW;
-                """,
-            ),
+            _DECIDED_STANDS,
             pgtrigger.Trigger(
                 name="a_link_joins_two_accounts",
                 when=pgtrigger.After,
@@ -127,6 +87,63 @@ class ContributorLink(models.Model):
     def __str__(self) -> str:
         return f"link {self.public_id} ({self.state})"
 
+    @property
+    def account_numbers(self) -> list[int]:
+        return list(self.members.order_by("contributor").values_list("contributor_id", flat=True))
+
+    @property
+    def end(self) -> LinkEnd | None:
+        """Return the open or approved proposal to end it."""
+        return next((end for end in self.ends.all() if end.state in {"proposed", "approved"}), None)
+
+    @property
+    def standing(self) -> tuple[str, str]:
+        """Return the tone and the word of its badge: the state, and of an approved link its end."""
+        if self.state != self.State.APPROVED:
+            return ("warn" if self.state == self.State.PROPOSED else "neutral"), str(self.get_state_display())
+        if self.end is None:
+            return "info", "In force"
+        return ("warn", "End proposed") if self.end.state == self.State.PROPOSED else ("neutral", "Ended")
+
+
+class LinkEnd(Proposal):
+    """The proposal that the accounts of a link count apart again. The link stays in force until it is approved."""
+
+    link = models.ForeignKey(ContributorLink, on_delete=models.PROTECT, related_name="ends")
+    # Why: each of the contributors reads it.
+    reason = models.CharField(max_length=1000)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=~Q(reason=""), name="the_end_of_a_link_has_a_reason"),
+            models.UniqueConstraint(
+                fields=["link"], condition=Q(state__in=["proposed", "approved"]), name="a_link_ends_once"
+            ),
+            *TWO_PEOPLE,
+        ]
+        triggers = [
+            pgtrigger.Protect(name="an_end_is_never_deleted", operation=pgtrigger.Delete),
+            pgtrigger.ReadOnly(name="an_end_keeps_its_terms", fields=["link", "reason", "proposed_by", "proposed_at"]),
+            _DECIDED_STANDS,
+            pgtrigger.Trigger(
+                name="a_link_ends_after_it_begins",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert | pgtrigger.Update,
+                func="""
+                    IF NOT EXISTS (SELECT FROM contributors_contributorlink
+                                    WHERE id = NEW.link_id AND state = 'approved'
+                                      AND decided_at <= coalesce(NEW.decided_at, NEW.proposed_at)) THEN
+                        RAISE EXCEPTION 'only a link in force ends, and link % is not', NEW.link_id
+                            USING ERRCODE = 'check_violation';
+                    END IF;
+                    RETURN NEW;
+                """,
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"end of {self.link}"
+
 
 class LinkedContributor(models.Model):
     """One account of a link."""
@@ -143,8 +160,7 @@ class LinkedContributor(models.Model):
                 when=pgtrigger.Before,
                 operation=pgtrigger.Insert,
                 func="""
-                    IF (SELECT state FROM contributors_contributorlink WHERE id = NEW.link_id)
-                        IN ('in_force', 'ending', 'ended') THEN
+                    IF (SELECT state FROM contributors_contributorlink WHERE id = NEW.link_id) = 'approved' THEN
                         RAISE EXCEPTION 'link % was decided without this account; propose another', NEW.link_id
                             USING ERRCODE = 'restrict_violation';
                     END IF;

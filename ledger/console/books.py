@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from django.contrib import messages
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET
 
-from attribution.models import ModelService
-from contributors.models import Contributor
 from ledger.exports.journal import FORMATS, UnableToExport, journal_text, span_of
 from ledger.journal import CHART
 from ledger.models import Account, EntryKind, Line
 from ledger.money import ASSETS, format_amount
 from ledger.queries import books
+from ledger.queries.account_words import kind_title, owners_in_words
 from people.console.guard import staff_required
 from people.presentation import csv
 
 READERS = ("finance_maker", "finance_checker", "auditor", "admin")
 ACCOUNTS_SHOWN_MAX = 200
 SIDES = {"D": "debit", "C": "credit", "E": "either"}
-
-
-def kind_title(kind: str) -> str:
-    return kind.replace("_", " ").capitalize()
 
 
 def normal_sign(kind: str) -> int:
@@ -91,21 +83,6 @@ def accounts(request: HttpRequest, currency: str, kind: str) -> HttpResponse:
         "cut": len(found) == ACCOUNTS_SHOWN_MAX,
     }
     return render(request, "ledger/console/journal_accounts.html", context)
-
-
-def owners_in_words(owners: Iterable[str]) -> dict[str, str]:
-    """Owners in words: a contributor or model service by name, anything else as the account has it."""
-    known = set(owners)
-    words = {owner: owner.replace(":", " ") for owner in known}
-    named: list[tuple[str, QuerySet[Any], str]] = [
-        ("contributor", Contributor.objects.all(), "display_name"),
-        ("service", ModelService.objects.all(), "name"),
-    ]
-    for word, rows, name in named:
-        numbers = {int(owner.partition(":")[2]): owner for owner in known if owner.startswith(f"{word}:")}
-        found: Iterable[Any] = rows.filter(pk__in=numbers).values_list("pk", name)
-        words |= {numbers[number]: text for number, text in found}
-    return words
 
 
 # --- journal ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Contracts in the console: their terms in words, a new version proposed, previewed on a past month, and adopted."""
+"""Contracts in the console: their terms in words, a new version proposed, and previewed on a past month."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from datetime import date
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods
 
 from attribution.models import ModelService
 from contributors.models import Holder
@@ -20,15 +19,10 @@ from ledger.forms.contracts import ContractForm, TermsForm
 from ledger.models import Contract, ContractTerms, Period
 from ledger.money import asset, format_amount
 from ledger.operations.contracts import (
-    ADOPTERS,
-    PROPOSERS,
-    UnableToAdoptTerms,
     UnableToProposeTerms,
     UnableToRecordContract,
-    adopt_terms,
     propose_terms,
     record_contract,
-    reject_terms,
 )
 from ledger.queries import books
 from ledger.queries.accounts import open_advances
@@ -37,12 +31,10 @@ from ledger.queries.contracts import contracts as all_contracts
 from ledger.queries.contracts import reserves_of, versions_in_force, versions_of
 from ledger.queries.parties import months_after
 from ledger.queries.previews import preview_terms
-from people.console.guard import recently_authenticated, staff_required, user_of
+from people.console.guard import staff_required, user_of
 from people.presentation import dates
+from people.queries.proposals import FINANCE, READERS
 
-READERS = ("finance_maker", "finance_checker", "auditor", "admin")
-TONES = {"proposed": "info", "adopted": "good", "rejected": "neutral"}
-ADVANCE_TONES = {"proposed": "info", "granted": "good", "rejected": "neutral"}
 PAGE = 50
 MONTHS_AHEAD = 12
 
@@ -50,7 +42,6 @@ MONTHS_AHEAD = 12
 @dataclass(frozen=True, slots=True)
 class Version:
     terms: ContractTerms
-    tone: str
     words: list[tuple[str, str]]
     in_force: bool
 
@@ -80,7 +71,7 @@ def contracts(request: HttpRequest) -> HttpResponse:
     return render(request, "ledger/console/contracts.html", {"page_obj": page, "rows": rows})
 
 
-@staff_required(*PROPOSERS)
+@staff_required(*FINANCE)
 @require_http_methods(["GET", "POST"])
 def contract_new(request: HttpRequest) -> HttpResponse:
     form = ContractForm(request.POST or None)
@@ -90,7 +81,7 @@ def contract_new(request: HttpRequest) -> HttpResponse:
         except UnableToRecordContract as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, "The contract is recorded. It says nothing until terms of it are adopted.")
+            messages.success(request, "The contract is recorded. It has no effect until its terms are approved.")
             return redirect("ledger:terms_propose", made.pk)
     return render(request, "ledger/console/contract_new.html", {"form": form}, status=422 if form.errors else 200)
 
@@ -100,25 +91,22 @@ def contract_new(request: HttpRequest) -> HttpResponse:
 def contract(request: HttpRequest, contract_id: int) -> HttpResponse:
     found = _contract(contract_id)
     in_force = {row.pk for row in versions_in_force(_this_month(), [found.contributor_id])}
-    versions = [Version(row, TONES[row.state], terms_in_words(row), row.pk in in_force) for row in versions_of(found)]
+    versions = [Version(row, terms_in_words(row), row.pk in in_force) for row in versions_of(found)]
     context = {
         "contract": found,
         "versions": versions,
         "advances": [row for row in open_advances(found.contributor_id) if row.contract == found.code],
-        "proposals": [
-            (row, ADVANCE_TONES[row.state])
-            for row in found.advance_proposals.select_related("proposed_by", "decided_by").order_by("-id")[:PAGE]
-        ],
+        "proposals": found.advance_proposals.select_related("proposed_by", "decided_by").order_by("-id")[:PAGE],
         "reserves": [row for row in reserves_of(found.contributor_id) if row.contract_id == found.pk],
     }
     return render(request, "ledger/console/contract.html", context)
 
 
-@staff_required(*PROPOSERS)
+@staff_required(*FINANCE)
 @require_http_methods(["GET", "POST"])
 def propose(request: HttpRequest, contract_id: int) -> HttpResponse:
     found = _contract(contract_id)
-    latest = found.versions.filter(state=ContractTerms.State.ADOPTED).order_by("-effective_from").first()
+    latest = found.versions.filter(state=ContractTerms.State.APPROVED).order_by("-effective_from").first()
     form = TermsForm(request.POST or None, initial=_initial(latest), **_choices(found))
     if request.method == "POST" and form.is_valid():
         try:
@@ -132,7 +120,7 @@ def propose(request: HttpRequest, contract_id: int) -> HttpResponse:
         except UnableToProposeTerms as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, "Proposed. Look at its effect on a past month; somebody else adopts it.")
+            messages.success(request, "Proposed. Look at its effect on a past month; somebody else approves it.")
             return redirect("ledger:terms", found.pk, made.version)
     return render(
         request,
@@ -183,44 +171,11 @@ def _terms(contract_id: int, version: int) -> ContractTerms:
 @staff_required(*READERS)
 @require_GET
 def terms(request: HttpRequest, contract_id: int, version: int) -> HttpResponse:
-    """One version, with its would-be effect on a past month, and the form that approves it."""
+    """One version, with its would-be effect on a past month, and its decision."""
     found = _terms(contract_id, version)
     begun = list(Period.objects.filter(starts__lte=timezone.now().date()).order_by("-id")[:36])
     asked = books.period_number(request.GET.get("month", ""))
     closed = next((p for p in begun if p.state in (Period.State.CLOSED, Period.State.SEALED)), None)
     period = next((p for p in begun if p.pk == asked), closed or (begun[0] if begun else None))
-    user = user_of(request)
-    context = {
-        "terms": found,
-        "tone": TONES[found.state],
-        "words": terms_in_words(found),
-        "months": begun,
-        "preview": preview_terms(found, period) if period else None,
-        "may_adopt": user.has_role(*ADOPTERS) and user.pk != found.proposed_by_id,
-        "may_reject": user.has_role(*PROPOSERS),
-        "is_proposer": user.pk == found.proposed_by_id,
-    }
+    context = {"terms": found, "months": begun, "preview": preview_terms(found, period) if period else None}
     return render(request, "ledger/console/terms.html", context)
-
-
-@staff_required(*PROPOSERS)
-@require_POST
-@recently_authenticated
-def decide(request: HttpRequest, contract_id: int, version: int) -> HttpResponse:
-    found = _terms(contract_id, version)
-    user = user_of(request)
-    try:
-        if request.POST.get("decision") == "adopt":
-            if not user.has_role(*ADOPTERS):
-                raise PermissionDenied("Terms are adopted by a finance checker.")
-            adopt_terms(terms=found, by=user, at=timezone.now())
-            messages.success(
-                request, f"In force from {dates.month(found.effective_from)} on. Earlier months keep their terms."
-            )
-        else:
-            reject_terms(terms=found, by=user, at=timezone.now())
-            messages.success(request, "Rejected. The proposal stays on record.")
-    except UnableToAdoptTerms as error:
-        messages.error(request, str(error))
-        return redirect("ledger:terms", contract_id, version)
-    return redirect("ledger:contract", contract_id)

@@ -1,4 +1,4 @@
-"""Royalty plans in the console: proposed, previewed on a month, adopted by a second person; the pools of months."""
+"""Royalty plans in the console: proposed, and previewed on a month; the pools of months."""
 
 from __future__ import annotations
 
@@ -16,30 +16,17 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from attribution.models import AttributionIndex, ModelService
 from contributors.models import Contributor
 from ledger.forms.plans import PlanForm, PoolForm, RestatementForm
-from ledger.models import Period, PeriodPool, PlanPreview, Restatement, RoyaltyPlan
+from ledger.models import Period, PlanPreview, Restatement, RoyaltyPlan
 from ledger.money import format_amount
 from ledger.operations import corrections, previews
 from ledger.operations import pools as pools_operations
-from ledger.operations.corrections import CONFIRMERS
-from ledger.operations.plans import (
-    ADOPTERS,
-    PROPOSERS,
-    UnableToAdoptPlan,
-    UnableToProposePlan,
-    adopt_plan,
-    propose_plan,
-    reject_plan,
-)
-from ledger.operations.pools import DECLARERS
+from ledger.operations.plans import UnableToProposePlan, propose_plan
 from ledger.queries import books
 from ledger.queries.plan_months import not_void_in, previewed_periods
-from people.console.guard import recently_authenticated, staff_required, user_of
+from people.console.guard import staff_required, user_of
 from people.presentation import csv
+from people.queries.proposals import FINANCE, READERS
 
-READERS = ("finance_maker", "finance_checker", "auditor", "admin")
-TONES = {"proposed": "info", "effective": "good", "rejected": "neutral"}
-POOL_TONES = {"proposed": "info", "declared": "good", "divided": "neutral", "rejected": "neutral"}
-RESTATEMENT_TONES = {"proposed": "info", "running": "warn", "done": "good", "rejected": "neutral"}
 # A month of up to so many generations is previewed at once; a larger one in the background.
 INLINE_GENERATIONS_MAX = 2000
 ROWS_SHOWN_MAX = 100
@@ -57,12 +44,11 @@ LABELS = {
 @staff_required(*READERS)
 @require_GET
 def plans(request: HttpRequest) -> HttpResponse:
-    found = [(plan, TONES[plan.state]) for plan in books.plans()]
-    may_propose = user_of(request).has_role(*PROPOSERS)
-    return render(request, "ledger/console/journal_plans.html", {"plans": found, "may_propose": may_propose})
+    may_propose = user_of(request).has_role(*FINANCE)
+    return render(request, "ledger/console/journal_plans.html", {"plans": books.plans(), "may_propose": may_propose})
 
 
-@staff_required(*PROPOSERS)
+@staff_required(*FINANCE)
 @require_http_methods(["GET", "POST"])
 def propose(request: HttpRequest) -> HttpResponse:
     form = PlanForm(request.POST or None, services=_services())
@@ -78,7 +64,7 @@ def propose(request: HttpRequest) -> HttpResponse:
         except UnableToProposePlan as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, f"{made} is proposed. Preview it on a past month; somebody else adopts it.")
+            messages.success(request, f"{made} is proposed. Preview it on a past month; somebody else approves it.")
             return redirect("ledger:plan", made.pk)
     return render(request, "ledger/console/plan_propose.html", {"form": form}, status=422 if form.errors else 200)
 
@@ -103,22 +89,15 @@ def plan(request: HttpRequest, plan_id: int) -> HttpResponse:
 def _plan_page(request: HttpRequest, found: RoyaltyPlan, form: PoolForm | None = None) -> HttpResponse:
     user = user_of(request)
     pools = found.pools.select_related("period", "proposed_by", "decided_by").order_by("-period_id", "-id")
-    pooled = found.basis == RoyaltyPlan.Basis.PERIOD_POOL and found.state == RoyaltyPlan.State.EFFECTIVE
+    pooled = found.basis == RoyaltyPlan.Basis.PERIOD_POOL and found.state == RoyaltyPlan.State.APPROVED
     context = {
         "plan": found,
-        "tone": TONES[found.state],
         "previews": found.previews.select_related("period", "asked_by").order_by("-id")[:20],
         "months": previewed_periods(timezone.now()),
-        "may_preview": user.has_role(*PROPOSERS) and found.state == RoyaltyPlan.State.PROPOSED,
-        "may_adopt": user.has_role(*ADOPTERS) and user.pk != found.proposed_by_id,
-        "may_reject": user.has_role(*PROPOSERS),
-        "is_proposer": user.pk == found.proposed_by_id,
+        "may_preview": user.has_role(*FINANCE) and found.state == RoyaltyPlan.State.PROPOSED,
         "pooled": pooled,
-        "pools": [
-            (pool, POOL_TONES[pool.state], user.has_role(*DECLARERS) and user.pk != pool.proposed_by_id)
-            for pool in pools[:36]
-        ],
-        "pool_form": (form or _pool_form(found)) if pooled and user.has_role(*PROPOSERS) else None,
+        "pools": pools[:36],
+        "pool_form": (form or _pool_form(found)) if pooled and user.has_role(*FINANCE) else None,
     }
     return render(request, "ledger/console/plan.html", context, status=422 if form is not None else 200)
 
@@ -129,27 +108,8 @@ def _pool_form(found: RoyaltyPlan, data: Any = None) -> PoolForm:
     return PoolForm(data, months=months, currency=found.currency)
 
 
-@staff_required(*PROPOSERS)
-@require_POST
-@recently_authenticated
-def decide(request: HttpRequest, plan_id: int) -> HttpResponse:
-    found, user = _plan(plan_id), user_of(request)
-    try:
-        if request.POST.get("decision") == "adopt":
-            if not user.has_role(*ADOPTERS):
-                raise PermissionDenied("A plan is adopted by a finance checker.")
-            adopt_plan(plan=found, by=user, at=timezone.now())
-            messages.success(request, f"{found} takes effect on {found.effective_from:%Y-%m-%d}.")
-        else:
-            reject_plan(plan=found, by=user, at=timezone.now())
-            messages.success(request, "Rejected. The proposal stays on record.")
-    except UnableToAdoptPlan as error:
-        messages.error(request, str(error))
-    return redirect("ledger:plan", plan_id)
-
-
 # --- previews -----------------------------------------------------------------------------------------------------
-@staff_required(*PROPOSERS)
+@staff_required(*FINANCE)
 @require_POST
 def ask_preview(request: HttpRequest, plan_id: int) -> HttpResponse:
     found = _plan(plan_id)
@@ -244,7 +204,7 @@ def _rows(found: PlanPreview) -> list[tuple[str, PreviewLine]]:
 
 
 # --- pools --------------------------------------------------------------------------------------------------------
-@staff_required(*PROPOSERS)
+@staff_required(*FINANCE)
 @require_POST
 def propose_pool(request: HttpRequest, plan_id: int) -> HttpResponse:
     found = _plan(plan_id)
@@ -260,32 +220,10 @@ def propose_pool(request: HttpRequest, plan_id: int) -> HttpResponse:
             at=timezone.now(),
             note=form.cleaned_data["note"],
         )
-    except pools_operations.UnableToDeclarePool as error:
+    except pools_operations.UnableToProposePool as error:
         form.add_error(None, str(error))
         return _plan_page(request, found, form)
-    messages.success(request, "The pool is proposed; somebody else declares it.")
-    return redirect("ledger:plan", plan_id)
-
-
-@staff_required(*PROPOSERS)
-@require_POST
-@recently_authenticated
-def decide_pool(request: HttpRequest, plan_id: int, pool_id: int) -> HttpResponse:
-    pool = PeriodPool.objects.filter(pk=pool_id, plan_id=plan_id).first()
-    if pool is None:
-        raise Http404("There is no such pool.")
-    user = user_of(request)
-    try:
-        if request.POST.get("decision") == "declare":
-            if not user.has_role(*DECLARERS):
-                raise PermissionDenied("A pool is declared by a finance checker.")
-            pools_operations.declare_pool(pool=pool, by=user, at=timezone.now())
-            messages.success(request, "The pool is declared. It is divided when its month closes.")
-        else:
-            pools_operations.reject_pool(pool=pool, by=user, at=timezone.now())
-            messages.success(request, "Rejected. Another one can be proposed.")
-    except pools_operations.UnableToDeclarePool as error:
-        messages.error(request, str(error))
+    messages.success(request, "The pool is proposed; somebody else approves it.")
     return redirect("ledger:plan", plan_id)
 
 
@@ -299,7 +237,7 @@ def restatements(request: HttpRequest) -> HttpResponse:
     choices = [(str(i.pk), f"{i.model_version.service}, {i.model_version}: {i}") for i in indexes.order_by("id")]
     form = RestatementForm(request.POST or None, indexes=choices)
     if request.method == "POST":
-        if not user.has_role(*PROPOSERS):
+        if not user.has_role(*FINANCE):
             raise PermissionDenied("Finance staff propose restatements.")
         if form.is_valid():
             try:
@@ -313,42 +251,15 @@ def restatements(request: HttpRequest) -> HttpResponse:
             except corrections.UnableToRestate as error:
                 form.add_error(None, str(error))
             else:
-                messages.success(request, "Proposed; somebody else confirms it.")
+                messages.success(request, "Proposed; somebody else approves it.")
                 return redirect("ledger:restatements")
     rows = Restatement.objects.select_related(
         "index__model_version__service", "proposed_by", "decided_by", "generation"
     )
     context = {
-        "rows": [
-            (row, RESTATEMENT_TONES[row.state], user.has_role(*CONFIRMERS) and user.pk != row.proposed_by_id)
-            for row in rows.order_by("-id")[:50]
-        ],
+        "rows": rows.order_by("-id")[:50],
         "form": form,
-        "may_propose": user.has_role(*PROPOSERS),
+        "may_propose": user.has_role(*FINANCE),
         "any_index": bool(choices),
     }
     return render(request, "ledger/console/restatements.html", context, status=422 if form.errors else 200)
-
-
-@staff_required(*PROPOSERS)
-@require_POST
-@recently_authenticated
-def decide_restatement(request: HttpRequest, restatement_id: int) -> HttpResponse:
-    found = Restatement.objects.filter(pk=restatement_id).first()
-    if found is None:
-        raise Http404("There is no such restatement.")
-    user = user_of(request)
-    try:
-        if request.POST.get("decision") == "confirm":
-            if not user.has_role(*CONFIRMERS):
-                raise PermissionDenied("A restatement is confirmed by a finance checker.")
-            corrections.confirm_restatement(restatement=found, by=user, at=timezone.now())
-            messages.success(request, "It runs in the background, a batch at a time; this page tells how far it is.")
-        else:
-            corrections.reject_restatement(restatement=found, by=user, at=timezone.now())
-            messages.success(request, "Rejected. The proposal stays on record.")
-    except corrections.UnableToRestate as error:
-        messages.error(request, str(error))
-    if found.generation_id is not None:
-        return redirect("ledger:generation_page", found.generation_id)
-    return redirect("ledger:restatements")

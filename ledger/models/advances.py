@@ -1,32 +1,17 @@
-"""Advances on later royalties: proposed by one person of finance under a contract, granted by another."""
+"""Advances on later royalties: proposed by one person of finance under a contract, approved by another."""
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
 
 from ledger.models.books import Entry
 from ledger.models.contracts import Contract
-from ledger.models.proposals import Proposal, decided_by_another
+from people.models import TWO_PEOPLE, Proposal
 
 
 class AdvanceProposal(Proposal):
     """An amount, in units of its currency, to be paid now and earned back from the contributor's later earnings."""
-
-    # proposed -> granted (by somebody else, with its entry) | rejected
-    class State(models.TextChoices):
-        PROPOSED = "proposed"
-        GRANTED = "granted"
-        REJECTED = "rejected"
-
-    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
-        "proposed": {"granted", "rejected"},
-        "granted": set(),
-        "rejected": set(),
-    }
-    BEGINS: ClassVar[set[str]] = {"proposed"}
 
     contract = models.ForeignKey(Contract, on_delete=models.PROTECT, related_name="advance_proposals")
     currency = models.CharField(max_length=3)
@@ -34,7 +19,6 @@ class AdvanceProposal(Proposal):
     reason = models.CharField(max_length=300)
     # The source that it rests on: a clause, a letter, a decision.
     reference = models.CharField(max_length=200)
-    state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
     entry = models.OneToOneField(Entry, on_delete=models.PROTECT, null=True, blank=True, related_name="advance")
 
     class Meta:
@@ -49,14 +33,10 @@ class AdvanceProposal(Proposal):
             models.CheckConstraint(condition=~Q(reason=""), name="an_advance_has_a_reason"),
             models.CheckConstraint(condition=~Q(reference=""), name="an_advance_has_a_reference"),
             models.CheckConstraint(
-                condition=Q(state="granted", entry__isnull=False) | ~Q(state="granted") & Q(entry__isnull=True),
-                name="a_granted_advance_names_its_entry",
+                condition=Q(state="approved", entry__isnull=False) | ~Q(state="approved") & Q(entry__isnull=True),
+                name="an_approved_advance_names_its_entry",
             ),
-            *decided_by_another(
-                accepted="granted",
-                says="a_decided_advance_says_by_whom_and_when",
-                another="an_advance_is_granted_by_somebody_else",
-            ),
+            *TWO_PEOPLE,
         ]
 
     def __str__(self) -> str:
@@ -68,19 +48,6 @@ class AdvanceCancellation(Proposal):
     after.
     """
 
-    # proposed -> posted (by somebody else, with its entry and amount) | rejected
-    class State(models.TextChoices):
-        PROPOSED = "proposed"
-        POSTED = "posted"
-        REJECTED = "rejected"
-
-    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
-        "proposed": {"posted", "rejected"},
-        "posted": set(),
-        "rejected": set(),
-    }
-    BEGINS: ClassVar[set[str]] = {"proposed"}
-
     class Way(models.TextChoices):
         TAKE_BACK = "take_back", "taken back, for it is not paid out yet"
         WRITE_OFF = "write_off", "written off: the programme bears it"
@@ -88,9 +55,8 @@ class AdvanceCancellation(Proposal):
     advance = models.ForeignKey(AdvanceProposal, on_delete=models.PROTECT, related_name="cancellations")
     way = models.CharField(max_length=9, choices=Way.choices)
     reason = models.CharField(max_length=300)
-    # Fixed when it is posted: the open amount at that moment.
+    # Fixed when it is approved: the open amount at that moment.
     amount = models.BigIntegerField(null=True, blank=True)
-    state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
     entry = models.OneToOneField(
         Entry, on_delete=models.PROTECT, null=True, blank=True, related_name="advance_cancellation"
     )
@@ -103,15 +69,11 @@ class AdvanceCancellation(Proposal):
             models.CheckConstraint(condition=Q(way__in=["take_back", "write_off"]), name="a_cancellation_has_a_way"),
             models.CheckConstraint(condition=~Q(reason=""), name="a_cancellation_has_a_reason"),
             models.CheckConstraint(
-                condition=Q(state="posted", entry__isnull=False, amount__gt=0)
-                | ~Q(state="posted") & Q(entry__isnull=True, amount__isnull=True),
-                name="a_posted_cancellation_names_its_entry_and_amount",
+                condition=Q(state="approved", entry__isnull=False, amount__gt=0)
+                | ~Q(state="approved") & Q(entry__isnull=True, amount__isnull=True),
+                name="an_approved_cancellation_names_its_entry_and_amount",
             ),
-            *decided_by_another(
-                accepted="posted",
-                says="a_decided_cancellation_says_by_whom_and_when",
-                another="a_cancellation_is_posted_by_somebody_else",
-            ),
+            *TWO_PEOPLE,
         ]
 
     def __str__(self) -> str:

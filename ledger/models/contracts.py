@@ -1,8 +1,6 @@
-"""Contracts with contributors: dated, versioned terms, adopted by a second person, and the reserves they hold back."""
+"""Contracts with contributors: dated, versioned terms, approved by a second person, and the reserves they hold back."""
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -11,8 +9,8 @@ from django.db import models
 from django.db.models import Q
 
 from ledger.models.books import Asset, Entry, Period
-from ledger.models.proposals import Proposal, decided_by_another
 from ledger.money import PPB
+from people.models import TWO_PEOPLE, Proposal
 
 
 class Contract(models.Model):
@@ -38,21 +36,8 @@ class Contract(models.Model):
 
 
 class ContractTerms(Proposal):
-    """One version of a contract's terms. In force for a month: of the adopted ones the last that begins by its first
+    """One version of a contract's terms. In force for a month: of the approved ones the last that begins by its first
     day. Immutable once proposed; a change is a new version, and months before it keep theirs."""
-
-    # proposed -> adopted (by somebody else) | rejected
-    class State(models.TextChoices):
-        PROPOSED = "proposed"
-        ADOPTED = "adopted"
-        REJECTED = "rejected"
-
-    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
-        "proposed": {"adopted", "rejected"},
-        "adopted": set(),
-        "rejected": set(),
-    }
-    BEGINS: ClassVar[set[str]] = {"proposed"}
 
     class GuaranteePayer(models.TextChoices):
         PROGRAMME = "programme", "the programme"
@@ -83,7 +68,6 @@ class ContractTerms(Proposal):
     release_months = ArrayField(models.SmallIntegerField(), default=list, blank=True)
     release_ppb = ArrayField(models.BigIntegerField(), default=list, blank=True)
     note = models.CharField(max_length=300, blank=True)
-    state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
 
     class Meta:
         indexes = [GinIndex(fields=["holder_ids"], name="contract_terms_holders")]
@@ -91,7 +75,7 @@ class ContractTerms(Proposal):
             models.UniqueConstraint(fields=["contract", "version"], name="a_version_of_terms_is_used_once"),
             models.UniqueConstraint(
                 fields=["contract", "effective_from"],
-                condition=Q(state="adopted"),
+                condition=Q(state="approved"),
                 name="one_version_of_terms_begins_in_a_month",
             ),
             models.CheckConstraint(condition=Q(effective_from__day=1), name="terms_begin_with_a_month"),
@@ -120,11 +104,7 @@ class ContractTerms(Proposal):
             models.CheckConstraint(
                 condition=Q(cross_recoup=False) | ~Q(recoup_group=""), name="cross_recoupment_needs_a_group"
             ),
-            *decided_by_another(
-                accepted="adopted",
-                says="decided_terms_say_by_whom_and_when",
-                another="terms_are_adopted_by_somebody_else",
-            ),
+            *TWO_PEOPLE,
         ]
 
     def __str__(self) -> str:

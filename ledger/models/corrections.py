@@ -1,17 +1,15 @@
 """Changes after a report or an accrual: generations that are void, and restatements by a new index.
 
-Staff propose both, and somebody else confirms; a service takes its own generations back by itself.
+Staff propose both, and somebody else approves; a service takes its own generations back by itself.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 
-from ledger.models.proposals import Proposal, decided_by_another
+from people.models import TWO_PEOPLE, Proposal
 
 
 class Void(models.Model):
@@ -53,24 +51,10 @@ class Void(models.Model):
 class VoidProposal(Proposal):
     """That a generation is taken back by staff, where its service does not do so itself."""
 
-    # proposed -> voided (somebody else confirmed it) | rejected
-    class State(models.TextChoices):
-        PROPOSED = "proposed"
-        VOIDED = "voided"
-        REJECTED = "rejected"
-
-    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
-        "proposed": {"voided", "rejected"},
-        "voided": set(),
-        "rejected": set(),
-    }
-    BEGINS: ClassVar[set[str]] = {"proposed"}
-
     generation = models.ForeignKey("attribution.Generation", on_delete=models.PROTECT, related_name="void_proposals")
     reason = models.CharField(max_length=9, choices=Void.Reason.choices)
     # Why it is staff that voids it. It stands on the receipts of contributors.
     detail = models.CharField(max_length=300)
-    state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
 
     class Meta:
         constraints = [
@@ -82,35 +66,20 @@ class VoidProposal(Proposal):
                 name="a_proposed_void_has_a_known_reason",
             ),
             models.CheckConstraint(condition=~Q(detail=""), name="a_void_by_staff_says_why"),
-            *decided_by_another(
-                accepted="voided",
-                says="a_decided_void_says_by_whom_and_when",
-                another="a_void_by_staff_is_confirmed_by_somebody_else",
-            ),
+            *TWO_PEOPLE,
         ]
 
     def __str__(self) -> str:
         return f"void of {self.generation_id} proposed"
 
 
-class Restatement(models.Model):
+# Not decided yet, or running.
+_OPEN = Q(state="proposed") | Q(state="approved", finished_at__isnull=True)
+
+
+class Restatement(Proposal):
     """One generation, or all of a model version, attributed again by an index that took over later. All of a version
     are worked on in batches."""
-
-    # proposed -> running (another person confirmed it) | rejected; running -> done.
-    class State(models.TextChoices):
-        PROPOSED = "proposed"
-        RUNNING = "running"
-        DONE = "done"
-        REJECTED = "rejected"
-
-    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
-        "proposed": {"running", "rejected"},
-        "running": {"done"},
-        "done": set(),
-        "rejected": set(),
-    }
-    BEGINS: ClassVar[set[str]] = {"proposed"}
 
     index = models.ForeignKey("attribution.AttributionIndex", on_delete=models.PROTECT, related_name="restatements")
     # Null where every generation of the index's model version is restated.
@@ -120,13 +89,7 @@ class Restatement(models.Model):
     reason = models.CharField(max_length=300)
     # Generations that occurred before are left as they are.
     since = models.DateTimeField()
-    state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
-    proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    proposed_at = models.DateTimeField()
-    decided_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
-    decided_at = models.DateTimeField(null=True, blank=True)
+    # An approved restatement runs until it has this.
     finished_at = models.DateTimeField(null=True, blank=True)
     n_attributed = models.BigIntegerField(default=0)
     # Generations that the new index could not read keep their standing revision.
@@ -138,28 +101,37 @@ class Restatement(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["index"],
-                condition=Q(state__in=["proposed", "running"], generation__isnull=True),
+                condition=_OPEN & Q(generation__isnull=True),
                 name="an_index_restates_once_at_a_time",
             ),
             models.UniqueConstraint(
                 fields=["generation"],
-                condition=Q(state__in=["proposed", "running"]),
+                condition=_OPEN,
                 name="a_generation_is_restated_once_at_a_time",
             ),
             models.CheckConstraint(condition=~Q(reason=""), name="a_restatement_says_why"),
             models.CheckConstraint(
-                condition=Q(state="proposed") | Q(decided_by__isnull=False, decided_at__isnull=False),
-                name="a_decided_restatement_says_by_whom",
+                condition=Q(state="approved") | Q(finished_at__isnull=True),
+                name="only_an_approved_restatement_finishes",
             ),
-            models.CheckConstraint(
-                condition=~Q(state__in=["running", "done"]) | ~Q(decided_by=F("proposed_by")),
-                name="a_restatement_is_confirmed_by_somebody_else",
-            ),
-            models.CheckConstraint(
-                condition=Q(state="done", finished_at__isnull=False) | (~Q(state="done") & Q(finished_at__isnull=True)),
-                name="a_finished_restatement_says_when",
-            ),
+            *TWO_PEOPLE,
         ]
 
     def __str__(self) -> str:
         return f"restatement {self.pk} by {self.index}"
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether it waits for a decision or runs."""
+        return self.state == self.State.PROPOSED or self.is_running
+
+    @property
+    def is_running(self) -> bool:
+        return self.state == self.State.APPROVED and self.finished_at is None
+
+    @property
+    def standing(self) -> tuple[str, str]:
+        """Return the tone and the word of its badge: the state, and of an approved one how far it is."""
+        if self.state != self.State.APPROVED:
+            return ("info" if self.state == self.State.PROPOSED else "neutral"), str(self.get_state_display())
+        return ("warn", "Running") if self.finished_at is None else ("good", "Done")

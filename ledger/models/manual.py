@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import MD5, Cast
 
 from ledger.models.books import Entry
-from ledger.models.proposals import Proposal, decided_by_another
+from people.models import TWO_PEOPLE, Proposal
 
 
 class ManualEntry(Proposal):
     """A proposal of lines with its reason. `lines`: [kind, currency, owner, contract, amount], credit positive."""
 
-    # proposed -> posted (by somebody else, with its entry) | rejected
-    class State(models.TextChoices):
-        PROPOSED = "proposed"
-        POSTED = "posted"
-        REJECTED = "rejected"
-
-    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
-        "proposed": {"posted", "rejected"},
-        "posted": set(),
-        "rejected": set(),
-    }
-    BEGINS: ClassVar[set[str]] = {"proposed"}
-
     reason = models.CharField(max_length=300)
     # The source that it rests on: a letter, a ticket, a bank's reference.
     reference = models.CharField(max_length=200)
     lines = models.JSONField()
-    state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
     entry = models.OneToOneField(Entry, on_delete=models.PROTECT, null=True, blank=True, related_name="manual_entry")
 
     class Meta:
@@ -47,14 +31,10 @@ class ManualEntry(Proposal):
             models.CheckConstraint(condition=~Q(reason=""), name="a_manual_entry_has_a_reason"),
             models.CheckConstraint(condition=~Q(reference=""), name="a_manual_entry_has_a_reference"),
             models.CheckConstraint(
-                condition=Q(state="posted", entry__isnull=False) | ~Q(state="posted") & Q(entry__isnull=True),
+                condition=Q(state="approved", entry__isnull=False) | ~Q(state="approved") & Q(entry__isnull=True),
                 name="a_posted_manual_entry_names_its_entry",
             ),
-            *decided_by_another(
-                accepted="posted",
-                says="a_decided_manual_entry_says_by_whom_and_when",
-                another="a_manual_entry_is_posted_by_somebody_else",
-            ),
+            *TWO_PEOPLE,
         ]
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Pools of a month: declared, divided among the month's generations at its close, estimated until then."""
+"""Pools of a month: proposed and approved, divided among the month's generations at its close, estimated until then."""
 
 from __future__ import annotations
 
@@ -6,78 +6,67 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 
 from ledger.models.books import Entry, Period
 from ledger.models.royalties import RoyaltyPlan
+from people.models import TWO_PEOPLE, Proposal
 
 
-class PeriodPool(models.Model):
-    """The money that one plan divides in one month. The plan's own amount, or one that two people declared for the
+class PeriodPool(Proposal):
+    """The money that one plan divides in one month. The plan's own amount, or one that two people set for the
     month.
     """
 
-    # proposed -> declared (its entry is posted) | rejected; declared -> divided (every generation's part is fixed).
-    # A plan's own amount begins as declared: the plan itself was adopted by two people.
-    class State(models.TextChoices):
-        PROPOSED = "proposed"
-        DECLARED = "declared"
-        REJECTED = "rejected"
-        DIVIDED = "divided"
-
-    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
-        "proposed": {"declared", "rejected"},
-        "declared": {"divided"},
-        "rejected": set(),
-        "divided": set(),
-    }
-    BEGINS: ClassVar[set[str]] = {"proposed", "declared"}
+    # A plan's own amount begins as approved: the plan itself was approved by two people.
+    BEGINS: ClassVar[set[str]] = {"proposed", "approved"}
 
     plan = models.ForeignKey(RoyaltyPlan, on_delete=models.PROTECT, related_name="pools")
     period = models.ForeignKey(Period, on_delete=models.PROTECT, related_name="pools")
     # In units of the plan's currency. `carried` came over from earlier months of the plan that left something.
     amount = models.BigIntegerField()
     carried = models.BigIntegerField(default=0)
-    state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
     note = models.CharField(max_length=300, blank=True)
     entry = models.OneToOneField(Entry, on_delete=models.PROTECT, null=True, blank=True, related_name="pool")
+    # Null for a plan's own amount.
     proposed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
-    proposed_at = models.DateTimeField()
-    decided_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
-    decided_at = models.DateTimeField(null=True, blank=True)
+    # Set once the pool is divided: every generation's part is fixed then.
     n_generations = models.BigIntegerField(null=True, blank=True)
     divided_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["plan", "period"], condition=~Q(state="rejected"), name="a_plan_has_one_pool_a_month"
+                fields=["plan", "period"],
+                condition=Q(state__in=["proposed", "approved"]),
+                name="a_plan_has_one_pool_a_month",
             ),
             # Zero only where the month was given nothing, and divides the rest of earlier months.
             models.CheckConstraint(condition=Q(amount__gte=0, carried__gte=0), name="a_pool_is_not_negative"),
             models.CheckConstraint(
-                condition=Q(state__in=["proposed", "rejected"]) | Q(entry__isnull=False) | Q(amount=0),
-                name="a_declared_pool_has_its_entry",
+                condition=~Q(state="approved") | Q(entry__isnull=False) | Q(amount=0),
+                name="an_approved_pool_has_its_entry",
             ),
             models.CheckConstraint(
-                condition=~Q(state__in=["declared", "divided"])
-                | Q(proposed_by__isnull=True)
-                | (Q(decided_by__isnull=False) & ~Q(decided_by=F("proposed_by"))),
-                name="a_pool_is_declared_by_somebody_else",
-            ),
-            models.CheckConstraint(
-                condition=Q(state="divided", n_generations__isnull=False, divided_at__isnull=False)
-                | (~Q(state="divided") & Q(n_generations__isnull=True, divided_at__isnull=True)),
+                condition=Q(state="approved", n_generations__isnull=False, divided_at__isnull=False)
+                | Q(n_generations__isnull=True, divided_at__isnull=True),
                 name="a_divided_pool_says_among_how_many",
             ),
+            *TWO_PEOPLE,
         ]
 
     def __str__(self) -> str:
         return f"pool of {self.plan} in {self.period_id}"
+
+    @property
+    def standing(self) -> tuple[str, str]:
+        """Return the tone and the word of its badge: the state, or that it is divided."""
+        if self.divided_at is not None:
+            return "neutral", "Divided"
+        tones = {"proposed": "info", "approved": "good"}
+        return tones.get(self.state, "neutral"), str(self.get_state_display())
 
     @property
     def total(self) -> int:

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
 from ledger.models.books import Entry, Period
 from ledger.money import PPB
+from people.models import TWO_PEOPLE, Proposal
 
 
-class RoyaltyPlan(models.Model):
+class RoyaltyPlan(Proposal):
     """A versioned rule: how a generation's gross is found and divided.
 
-    The plan of a generation is the effective one of its currency when it occurred. Immutable once effective.
+    The plan of a generation is the approved one of its currency that had begun when it occurred. It is never changed.
     """
-
-    # proposed -> effective | rejected. The effect of a proposal is previewed on any month, without a state of its own.
-    class State(models.TextChoices):
-        PROPOSED = "proposed"
-        EFFECTIVE = "effective"
-        REJECTED = "rejected"
-
-    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
-        "proposed": {"effective", "rejected"},
-        "effective": set(),
-        "rejected": set(),
-    }
-    BEGINS: ClassVar[set[str]] = {"proposed"}
 
     class Basis(models.TextChoices):
         PRICE = "price", "a price for each generation"
@@ -67,21 +52,14 @@ class RoyaltyPlan(models.Model):
     # The price of a generation that cannot be attributed.
     unattributable = models.CharField(max_length=9, choices=Unattributable.choices, default=Unattributable.BASE_POOL)
     effective_from = models.DateTimeField()
-    state = models.CharField(max_length=9, choices=State.choices, default=State.PROPOSED)
     note = models.CharField(max_length=300, blank=True)
-    proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    proposed_at = models.DateTimeField()
-    decided_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
-    )
-    decided_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["currency", "version"], name="a_plan_version_is_used_once"),
             models.UniqueConstraint(
                 fields=["currency", "effective_from"],
-                condition=Q(state="effective"),
+                condition=Q(state="approved"),
                 name="one_plan_takes_effect_at_a_moment",
             ),
             models.CheckConstraint(
@@ -107,14 +85,28 @@ class RoyaltyPlan(models.Model):
                 condition=Q(general_ppb__gte=0, general_ppb__lte=PPB), name="general_is_a_part_of_the_whole"
             ),
             models.CheckConstraint(condition=Q(cap_ppb__gt=0, cap_ppb__lte=PPB), name="cap_is_a_part_of_the_whole"),
-            models.CheckConstraint(
-                condition=Q(state="proposed") | Q(decided_by__isnull=False, decided_at__isnull=False),
-                name="only_a_decided_plan_leaves_proposed",
+            # A form that is sent twice asks once.
+            models.UniqueConstraint(
+                fields=[
+                    "currency",
+                    "effective_from",
+                    "basis",
+                    "price",
+                    "rate_ppb",
+                    "pool",
+                    "pool_service",
+                    "take_ppb",
+                    "floor_ppb",
+                    "floor_rule",
+                    "general_ppb",
+                    "cap_ppb",
+                    "unattributable",
+                ],
+                condition=Q(state="proposed"),
+                nulls_distinct=False,
+                name="an_equal_plan_is_proposed_once_at_a_time",
             ),
-            models.CheckConstraint(
-                condition=~Q(state="effective") | ~Q(decided_by=F("proposed_by")),
-                name="a_plan_is_adopted_by_somebody_else",
-            ),
+            *TWO_PEOPLE,
         ]
 
     def __str__(self) -> str:

@@ -4,13 +4,11 @@ treaty.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from django.db import models
 from django.db.models import Q
 
-from ledger.models.proposals import Proposal, decided_by_another
 from ledger.money import PPB
+from people.models import TWO_PEOPLE, Proposal
 
 
 class WithholdingRate(Proposal):
@@ -19,19 +17,6 @@ class WithholdingRate(Proposal):
     An empty country or form stands for any other. The narrowest row counts: country and form, then country, then
     form, then neither; of those the last that has begun.
     """
-
-    # proposed -> adopted (by somebody else) | rejected
-    class State(models.TextChoices):
-        PROPOSED = "proposed"
-        ADOPTED = "adopted"
-        REJECTED = "rejected"
-
-    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
-        "proposed": {"adopted", "rejected"},
-        "adopted": set(),
-        "rejected": set(),
-    }
-    BEGINS: ClassVar[set[str]] = {"proposed"}
 
     # The jurisdiction that withholds, and the payee's residence for tax: ISO 3166.
     jurisdiction = models.CharField(max_length=2)
@@ -42,7 +27,6 @@ class WithholdingRate(Proposal):
     # The reason of the rate: "US-DE treaty, art. 12(1)". Kept, with the rate, on every entry.
     treaty = models.CharField(max_length=40, blank=True)
     effective_from = models.DateField()
-    state = models.CharField(max_length=8, choices=State.choices, default=State.PROPOSED)
 
     class Meta:
         constraints = [
@@ -57,14 +41,16 @@ class WithholdingRate(Proposal):
             ),
             models.UniqueConstraint(
                 fields=["jurisdiction", "country", "form", "effective_from"],
-                condition=Q(state="adopted"),
+                condition=Q(state="approved"),
                 name="one_rate_begins_on_a_day",
             ),
-            *decided_by_another(
-                accepted="adopted",
-                says="a_decided_rate_says_by_whom_and_when",
-                another="a_rate_is_adopted_by_somebody_else",
+            # A form that is sent twice asks once.
+            models.UniqueConstraint(
+                fields=["jurisdiction", "country", "form", "rate_ppb", "treaty", "effective_from"],
+                condition=Q(state="proposed"),
+                name="an_equal_rate_is_proposed_once_at_a_time",
             ),
+            *TWO_PEOPLE,
         ]
 
     def __str__(self) -> str:

@@ -99,7 +99,7 @@ def _tell(cases: Sequence[Case], at: datetime) -> None:
 
 
 def hold_sweeps() -> None:
-    """Keep every other sweep, adoption and void out until commit."""
+    """Keep every other sweep, approval of a plan and void out until commit."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger accrue'))")
 
@@ -145,7 +145,7 @@ def _refusal(case: Case, reason: Refusal.Reason, detail: str, at: datetime) -> R
 def _price(case: Case, plan: RoyaltyPlan | None) -> tuple[Refusal.Reason | None, str]:
     if plan is not None:
         return division.price(case, plan)
-    other = RoyaltyPlan.objects.filter(state=RoyaltyPlan.State.EFFECTIVE, effective_from__lte=case.occurred_at)
+    other = RoyaltyPlan.objects.filter(state=RoyaltyPlan.State.APPROVED, effective_from__lte=case.occurred_at)
     if other.exists():
         return Refusal.Reason.CURRENCY_LACKING, f"No plan was in effect for {case.currency}."
     return Refusal.Reason.NO_PLAN, f"No plan was in effect at {case.occurred_at:%Y-%m-%d %H:%M} UTC."

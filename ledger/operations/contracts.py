@@ -1,4 +1,4 @@
-"""Contracts: recorded, their terms proposed by one person and adopted by another, in force from a month on."""
+"""Contracts: recorded, their terms proposed by one person and approved by another, in force from a month on."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Max
+from django.urls import reverse
 
 from contributors.models import Contributor, Split
-from contributors.operations.deciding import why_not_decide
+from contributors.operations.deciding import acts_for
 from ledger import journal
 from ledger.models import Contract, ContractTerms, Period, period_of
 from ledger.money import ASSETS
-from ledger.operations.proposals import decide, reject, undecided
+from ledger.queries.contract_words import terms_in_words
 from ledger.queries.contracts import versions_in_force
 from people.actor import lacks_role, logged
 from people.models import User
+from people.operations.proposals import UnableToDecide, propose
+from people.presentation import dates
+from people.queries.proposals import FINANCE, ProposalKind
 
-PROPOSERS = ("finance_maker", "finance_checker")
-ADOPTERS = ("finance_checker",)
 TERMS = (
     "holder_ids", "covers_rest", "recoup_order", "recoup_group", "cross_recoup", "guarantee", "guarantee_currency",
     "guarantee_payer", "guarantee_service", "reserve_ppb", "release_months", "release_ppb", "note",
@@ -43,17 +45,10 @@ class UnableToProposeTerms(Exception):
     problem = "terms-invalid"
 
 
-class UnableToAdoptTerms(Exception):
-    """The terms may not take effect: four eyes, their date, or another contract stand against it."""
-
-    status = 409
-    problem = "terms-not-adoptable"
-
-
 @logged("contract", "contributor_id", "code", "title")
 def record_contract(*, contributor: Contributor, code: str, title: str, by: User, at: datetime) -> Contract:
-    """Open a contract of a contributor under a code. It says nothing until terms of it are adopted."""
-    if refusal := lacks_role(by=by, roles=PROPOSERS):
+    """Open a contract of a contributor under a code. It says nothing until its terms are approved."""
+    if refusal := lacks_role(by=by, roles=FINANCE):
         raise UnableToRecordContract(refusal)
     contract = Contract(
         contributor=contributor, code=code.strip().lower(), title=title.strip(), recorded_by=by, recorded_at=at
@@ -68,17 +63,14 @@ def record_contract(*, contributor: Contributor, code: str, title: str, by: User
     return contract
 
 
-@logged("contract", "version", "effective_from", "state", key="contract_id")
 def propose_terms(
     *, contract: Contract, effective_from: date, by: User, at: datetime, terms: Mapping[str, Any]
 ) -> ContractTerms:
     """Write down a new version of a contract's terms, to begin with a month. `terms` are ContractTerms' fields (see
-    TERMS); they move nothing until somebody else adopts them.
+    TERMS); they move nothing until somebody else approves them.
 
     Raises UnableToProposeTerms with the rule that is broken.
     """
-    if refusal := lacks_role(by=by, roles=PROPOSERS):
-        raise UnableToProposeTerms(refusal)
     if unknown := terms.keys() - set(TERMS):
         raise UnableToProposeTerms(f"Terms have no {', '.join(sorted(unknown))}.")
     if effective_from.day != 1:
@@ -92,10 +84,14 @@ def propose_terms(
         if row.guarantee_currency and row.guarantee_currency not in ASSETS:
             raise UnableToProposeTerms(f"The ledger keeps no currency {row.guarantee_currency!r}.")
         _check_holders(row)
+        # The contract is locked, so that no equal version is proposed meanwhile.
+        equal = {name: getattr(row, name) for name in TERMS if name != "note"}
+        if contract.versions.filter(state="proposed", effective_from=effective_from, **equal).exists():
+            raise UnableToProposeTerms("The same terms are proposed already and wait for somebody to decide them.")
         try:
             row.full_clean(validate_unique=False)
             with transaction.atomic():
-                row.save(force_insert=True)
+                propose(KIND, row)
         except ValidationError as error:
             raise UnableToProposeTerms(broken_rules(error)) from error
         except DatabaseError as error:
@@ -119,34 +115,25 @@ def _check_holders(row: ContractTerms) -> None:
         raise UnableToProposeTerms(f"{row.contract.contributor} has no part in holder {foreign[0]}.")
 
 
-@logged("contract", "version", "effective_from", "state", key="contract_id", before="proposed")
-def adopt_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTerms:
-    """Let proposed terms take effect from their month on.
+def _hold_contracts(terms: ContractTerms) -> None:
+    """Keep sweeps out until commit, and lock the contributor's contracts."""
+    with connection.cursor() as cursor:
+        # Not while a sweep accrues: it must not meet two versions in one batch.
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger accrue'))")
+    contracts = Contract.objects.select_for_update(no_key=True).order_by("id")
+    list(contracts.filter(contributor=terms.contract.contributor_id))
 
-    Raises UnableToAdoptTerms: adopted by their proposer; the month is closing or closed; a later version is adopted
-    already; another contract covers the same; the month's earnings are accrued under another contract already.
+
+def _take_effect(terms: ContractTerms, by: User, at: datetime) -> dict[str, Any]:
+    """Let the terms take effect from their month on.
+
+    Raises UnableToDecide: the month is closing or closed; a later version is approved already; another contract covers
+    the same; the month's earnings are accrued under another contract already.
     """
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            # Not while a sweep accrues: it must not meet two versions in one batch.
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger accrue'))")
-        contracts = Contract.objects.select_for_update(no_key=True).order_by("id")
-        list(contracts.filter(contributor=terms.contract.contributor_id))
-        fresh = undecided(terms, UnableToAdoptTerms)
-        if fresh.proposed_by_id == by.pk:
-            raise UnableToAdoptTerms("Terms are adopted by somebody else than their proposer.")
-        if refusal := why_not_decide(by=by, roles=ADOPTERS, at=at, about=[terms.contract.contributor_id]):
-            raise UnableToAdoptTerms(refusal)
-        # The month cannot begin to close under it.
-        journal.hold_still()
-        _refuse_if_settled(fresh)
-        return decide(fresh, ContractTerms.State.ADOPTED, by=by, at=at, refusal=UnableToAdoptTerms)
-
-
-@logged("contract", "version", "state", key="contract_id", before="proposed")
-def reject_terms(*, terms: ContractTerms, by: User, at: datetime) -> ContractTerms:
-    """Turn a proposal down; its proposer may do so too. It stays on record."""
-    return reject(terms, roles=PROPOSERS, by=by, at=at, refusal=UnableToAdoptTerms)
+    # The month cannot begin to close under it.
+    journal.hold_still()
+    _refuse_if_settled(terms)
+    return {}
 
 
 def _refuse_if_settled(fresh: ContractTerms) -> None:
@@ -154,7 +141,7 @@ def _refuse_if_settled(fresh: ContractTerms) -> None:
     period = Period.objects.filter(pk=month).first()
     first = Period.objects.order_by("id").first()
     if (period is not None and period.state != Period.State.OPEN) or (first is not None and month < first.pk):
-        raise UnableToAdoptTerms(f"The month of {fresh.effective_from} is not open; old months keep their terms.")
+        raise UnableToDecide(f"The month of {fresh.effective_from} is not open; old months keep their terms.")
     before = {row.contract_id: row for row in versions_in_force(month, [fresh.contract.contributor_id])}
     covered = before[fresh.contract_id].holder_ids if fresh.contract_id in before else []
     if set(covered) == set(fresh.holder_ids):
@@ -167,7 +154,38 @@ def _refuse_if_settled(fresh: ContractTerms) -> None:
             [f"contributor:{fresh.contract.contributor_id}", month],
         )
         if cursor.fetchone():
-            raise UnableToAdoptTerms(
-                f"What {fresh.contract.contributor} earned since {fresh.effective_from} is accrued already, under "
+            raise UnableToDecide(
+                f"The earnings of {fresh.contract.contributor} since {fresh.effective_from} are accrued already, under "
                 f"other contracts. Propose terms that begin with a later month."
             )
+
+
+KIND = ProposalKind(
+    key="terms",
+    model=ContractTerms,
+    name="version of terms",
+    heading="Terms of contracts",
+    mail="Terms wait for a second person",
+    apply=_take_effect,
+    lock=_hold_contracts,
+    conflict=lambda row, by: acts_for(by=by, contributors=[row.contract.contributor_id]),
+    refusal=UnableToProposeTerms,
+    unique="",
+    title=lambda row: f"{row.contract.title}, version {row.version}",
+    summary=lambda row: row.note or f"For {row.contract.contributor}, from {dates.month(row.effective_from)} on.",
+    facts=lambda row: [
+        ("Contributor", str(row.contract.contributor)),
+        ("In force from", dates.month(row.effective_from)),
+        *terms_in_words(row),
+        ("Note", row.note),
+    ],
+    effect="Approved terms are never changed. Earlier months keep their terms.",
+    approved=lambda row: (
+        f"Approved, and in force from {dates.month(row.effective_from)} on. Earlier months keep their terms."
+    ),
+    page=lambda row: reverse("ledger:terms", args=[row.contract_id, row.version]),
+    parent=("Contracts", "ledger:contracts"),
+    subject=lambda row: f"contract:{row.contract_id}",
+    fields=("version", "effective_from"),
+    related=("contract__contributor", "guarantee_service"),
+)

@@ -8,26 +8,29 @@ from later earnings by the closes that follow.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import QuerySet
+from django.urls import reverse
 
 from attribution.models import AttributionIndex, Generation
 from attribution.operations.attributions import UnableToAttribute, attribute_again
 from attribution.operations.generations import withdraw
 from attribution.operations.renewals import attribute_batch_again
-from contributors.operations.deciding import why_not_decide
 from ledger import journal
 from ledger.models import EntryKind, Restatement, Void, period_of, utc_date
 from ledger.operations.accruals import accrue, dates_of, hold_sweeps, opposite, standing
 from ledger.queries.archived import archived_of, is_archived
 from people.actor import lacks_role, logged
 from people.models import User
+from people.operations.proposals import UnableToDecide, propose
+from people.presentation import dates
+from people.queries.proposals import WITH_COMPLIANCE, ProposalKind
 
 BATCH_MAX = 64
-PROPOSERS = ("finance_maker", "finance_checker")
-CONFIRMERS = ("finance_checker",)
+APPROVERS = ("finance_checker",)
 ARCHIVED = "Its documents were moved to an archive with those of its month, so that nothing can be posted against them."
 REASON_CHARACTERS_MAX = 300
 
@@ -60,7 +63,7 @@ def void_generation(
     if len(detail) > REASON_CHARACTERS_MAX or "\x00" in detail:
         words = f"The detail has at most {REASON_CHARACTERS_MAX} characters, none of them NUL."
         raise UnableToVoid(words, status=422, problem="detail-invalid")
-    if by is not None and (refusal := lacks_role(by=by, roles=CONFIRMERS)):
+    if by is not None and (refusal := lacks_role(by=by, roles=APPROVERS)):
         raise UnableToVoid(refusal)
     with transaction.atomic():
         # Not while a sweep accrues it.
@@ -120,7 +123,6 @@ def restate_generation(*, generation: Generation, at: datetime) -> int:
     return revision
 
 
-@logged("restatement", "index_id", "since", "reason", "state")
 def propose_restatement(
     *, index: AttributionIndex, since: datetime, reason: str, by: User, at: datetime
 ) -> Restatement:
@@ -129,50 +131,37 @@ def propose_restatement(
     Raises UnableToRestate: the index does not serve or has not passed its audit, no reason is given, or a restatement
     by it is under way.
     """
-    if refusal := lacks_role(by=by, roles=PROPOSERS):
-        raise UnableToRestate(refusal)
     if not index.serving or index.state != AttributionIndex.State.AUDITED:
         raise UnableToRestate("Only the index that serves and passed its audit restates the attributions of others.")
     if not 1 <= len(reason.strip()) <= REASON_CHARACTERS_MAX:
         raise UnableToRestate(f"Say why, in at most {REASON_CHARACTERS_MAX} characters.")
     if since > at:
         raise UnableToRestate("“Since” is in the future; choose today or an earlier day.")
-    try:
-        with transaction.atomic():
-            return Restatement.objects.create(
-                index=index, since=since, reason=reason.strip(), proposed_by=by, proposed_at=at
-            )
-    except IntegrityError as error:
-        raise UnableToRestate("A restatement by this index is proposed or under way.") from error
+    row = Restatement(index=index, since=since, reason=reason.strip(), proposed_by=by, proposed_at=at)
+    return propose(KIND, row)
 
 
-@logged("restatement", "generation_id", "reason", "state")
 def propose_generation_restatement(*, generation: Generation, reason: str, by: User, at: datetime) -> Restatement:
     """Propose that one generation is attributed again by the index that serves its model version now.
 
     Raises UnableToRestate: no reason; it is void, or was never attributed; no index serves that passed its audit and
     has not attributed it yet; or it is being restated.
     """
-    if refusal := lacks_role(by=by, roles=PROPOSERS):
-        raise UnableToRestate(refusal)
     reason = reason.strip()
     if not 1 <= len(reason) <= REASON_CHARACTERS_MAX:
         raise UnableToRestate(f"Say why, in at most {REASON_CHARACTERS_MAX} characters.")
     index = _serving(generation)
     if (lacking := cannot_restate(generation)) is not None or index is None:
         raise UnableToRestate(lacking or "No index serves this generation's model version any more.")
-    try:
-        with transaction.atomic():
-            return Restatement.objects.create(
-                index=index,
-                generation=generation,
-                since=generation.occurred_at,
-                reason=reason,
-                proposed_by=by,
-                proposed_at=at,
-            )
-    except IntegrityError as error:
-        raise UnableToRestate("A restatement of this generation is proposed or under way.") from error
+    row = Restatement(
+        index=index,
+        generation=generation,
+        since=generation.occurred_at,
+        reason=reason,
+        proposed_by=by,
+        proposed_at=at,
+    )
+    return propose(KIND, row)
 
 
 def cannot_restate(generation: Generation) -> str | None:
@@ -196,49 +185,19 @@ def _serving(generation: Generation) -> AttributionIndex | None:
     return rows.filter(state=AttributionIndex.State.AUDITED).first()
 
 
-@logged("restatement", "index_id", "generation_id", "state", before="proposed")
-def confirm_restatement(*, restatement: Restatement, by: User, at: datetime) -> Restatement:
-    """Let a proposed restatement run. Raises UnableToRestate: confirmed by its proposer, or decided already."""
-    with transaction.atomic():
-        fresh = _proposed(restatement)
-        if fresh.proposed_by_id == by.pk:
-            raise UnableToRestate("A restatement is confirmed by somebody else than its proposer.")
-        if refusal := why_not_decide(by=by, roles=CONFIRMERS, at=at):
-            raise UnableToRestate(refusal)
-        if not _serves(fresh):
-            raise UnableToRestate(
-                "The index it was proposed for serves no more, or its audit no longer stands. Reject it; a restatement "
-                "by the index that serves now can be proposed."
-            )
-        return _decide(fresh, Restatement.State.RUNNING, by, at)
+def _run(restatement: Restatement, by: User, at: datetime) -> dict[str, Any]:
+    """Let a restatement run. Raises UnableToDecide where its index serves no more."""
+    if not _serves(restatement):
+        raise UnableToDecide(
+            "The index it was proposed for serves no more, or its audit no longer stands. Reject it; a restatement "
+            "by the index that serves now can be proposed."
+        )
+    return {}
 
 
 def _serves(restatement: Restatement) -> bool:
     rows = AttributionIndex.objects.filter(pk=restatement.index_id, serving=True)
     return rows.filter(state=AttributionIndex.State.AUDITED).exists()
-
-
-@logged("restatement", "index_id", "generation_id", "state", before="proposed")
-def reject_restatement(*, restatement: Restatement, by: User, at: datetime) -> Restatement:
-    """Turn a proposal down; its proposer may do so too."""
-    with transaction.atomic():
-        fresh = _proposed(restatement)
-        if refusal := lacks_role(by=by, roles=PROPOSERS):
-            raise UnableToRestate(refusal)
-        return _decide(fresh, Restatement.State.REJECTED, by, at)
-
-
-def _proposed(restatement: Restatement) -> Restatement:
-    fresh = Restatement.objects.select_for_update(no_key=True).get(pk=restatement.pk)
-    if fresh.state != Restatement.State.PROPOSED:
-        raise UnableToRestate(f"The {fresh} is {fresh.state} already.")
-    return fresh
-
-
-def _decide(fresh: Restatement, state: Restatement.State, by: User, at: datetime) -> Restatement:
-    fresh.state, fresh.decided_by, fresh.decided_at = state, by, at
-    fresh.save(update_fields=["state", "decided_by", "decided_at"])
-    return fresh
 
 
 def continue_restatement(*, restatement: Restatement, at: datetime, limit: int = BATCH_MAX) -> int:
@@ -255,9 +214,9 @@ def continue_restatement(*, restatement: Restatement, at: datetime, limit: int =
             .select_related("index")
             .get(pk=restatement.pk)
         )
-        if fresh.state == Restatement.State.DONE:
+        if fresh.finished_at is not None:
             return 0
-        if fresh.state != Restatement.State.RUNNING:
+        if not fresh.is_running:
             raise UnableToRestate(f"The {fresh} is {fresh.state}.")
         batch = _next_batch(fresh, limit)
         if batch and not _serves(fresh):
@@ -266,8 +225,8 @@ def continue_restatement(*, restatement: Restatement, at: datetime, limit: int =
             fresh.n_kept += _left(fresh).count()
             batch = []
         if not batch:
-            fresh.state, fresh.finished_at = Restatement.State.DONE, at
-            fresh.save(update_fields=["state", "finished_at", "n_kept"])
+            fresh.finished_at = at
+            fresh.save(update_fields=["finished_at", "n_kept"])
             return 0
         archived = archived_of(batch)
         again = [pk for pk in batch if pk not in archived]
@@ -296,3 +255,47 @@ def _left(restatement: Restatement) -> QuerySet[Generation]:
     if restatement.after_id is not None:
         rows = rows.filter(pk__gt=restatement.after_id)
     return rows
+
+
+def _restated(row: Restatement) -> str:
+    return row.generation.external_id if row.generation else str(row.index.model_version)
+
+
+def _page(row: Restatement) -> str:
+    if row.generation_id is None:
+        return reverse("ledger:restatements")
+    return reverse("ledger:generation_page", args=[row.generation_id])
+
+
+KIND = ProposalKind(
+    key="restatement",
+    model=Restatement,
+    name="restatement",
+    heading="Restatements",
+    mail="A restatement waits for a second person",
+    readers=WITH_COMPLIANCE,
+    apply=_run,
+    refusal=UnableToRestate,
+    # Two constraints end so: for an index, and for a generation.
+    unique="once_at_a_time",
+    equal=lambda row: (
+        f"A restatement {'of this generation' if row.generation_id else 'by this index'} is proposed or under way."
+    ),
+    title=lambda row: f"Restatement of {_restated(row)}",
+    summary=lambda row: row.reason,
+    facts=lambda row: [
+        ("Restated", _restated(row)),
+        ("Model service", str(row.index.model_version.service)),
+        ("By the index", str(row.index)),
+        ("Generations since", dates.moment_html(row.since)),
+        ("Progress", row.standing[1] if row.state == Restatement.State.APPROVED else ""),
+    ],
+    effect="It runs in the background, a batch at a time. Old credits are reversed and new ones posted, dated now. "
+    "Later earnings repay an overpayment.",
+    approved=lambda row: "Approved. It runs in the background, a batch at a time.",
+    page=_page,
+    parent=("Restatements", "ledger:restatements"),
+    subject=lambda row: f"restatement:{row.pk}",
+    fields=("index_id", "generation_id", "since", "reason"),
+    related=("index__model_version__service", "generation"),
+)

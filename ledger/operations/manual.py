@@ -1,4 +1,4 @@
-"""Manual entries: proposed by one person of finance with a reason, posted by another. They never touch accounts that
+"""Manual entries: proposed by one person of finance with a reason, approved by another. They never touch accounts that
 belong to an operation: its documents would no longer explain them.
 """
 
@@ -6,22 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from django.db import transaction
-
-from contributors.operations.deciding import why_not_decide
+from contributors.operations.deciding import acts_for
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import EntryKind, ManualEntry
 from ledger.money import UNITS_MAX
 from ledger.operations.periods import dated
-from ledger.operations.proposals import decide, propose, reject, undecided
-from people.actor import lacks_role, logged
+from ledger.queries.account_words import entry_link
+from ledger.queries.proposed_lines import contributors_in, lines_of, stored_lines
 from people.models import User
+from people.operations.proposals import propose
+from people.queries.proposals import ProposalKind
 
 LINES_MAX = 20
-PROPOSERS = ("finance_maker", "finance_checker")
-POSTERS = ("finance_checker",)
 # The database refuses these too (sql/manual.sql). Each is the sum of documents, or moves only with a state elsewhere.
 OPERATIONS_ONLY = frozenset(
     {
@@ -46,24 +45,14 @@ class UnableToProposeManualEntry(Exception):
     problem = "manual-entry-invalid"
 
 
-class UnableToPostManualEntry(Exception):
-    """It is decided already, or the person may not decide it."""
-
-    status = 409
-    problem = "manual-entry-not-postable"
-
-
-@logged("manual_entry", "lines", "reason", "reference", "state")
 def propose_manual_entry(
     *, lines: Sequence[tuple[AccountKey, int]], reason: str, reference: str, by: User, at: datetime
 ) -> ManualEntry:
-    """Write down an entry for somebody else to post. `lines` as in journal.post: credit positive, in units.
+    """Propose an entry for somebody else to approve. `lines` as in journal.post: credit positive, in units.
 
     Raises UnableToProposeManualEntry, and UnableToPost for lines that no entry can have; no row is written.
     """
     reason, reference = reason.strip(), reference.strip()
-    if refusal := lacks_role(by=by, roles=PROPOSERS):
-        raise UnableToProposeManualEntry(refusal)
     if not reason or len(reason) > 300:
         raise UnableToProposeManualEntry("Say in 1 to 300 characters why this is posted by hand.")
     if not reference or len(reference) > 200:
@@ -81,41 +70,40 @@ def propose_manual_entry(
         reference=reference,
         proposed_by=by,
         proposed_at=at,
-        lines=[[key.kind, key.asset, key.owner, key.contract, amount] for key, amount in lines],
+        lines=stored_lines(lines),
     )
-    return propose(row, "an_equal_manual_entry_is_proposed_once_at_a_time", UnableToProposeManualEntry)
+    return propose(KIND, row)
 
 
-@logged("manual_entry", "lines", "entry_id", "state", before="proposed")
-def post_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualEntry:
-    """Post another person's proposed entry. Raises UnableToPostManualEntry, and UnableToPost (below-minimum): then the
-    proposal stands as it was.
-    """
-    with transaction.atomic():
-        fresh = undecided(manual, UnableToPostManualEntry)
-        if fresh.proposed_by_id == by.pk:
-            raise UnableToPostManualEntry("You proposed this entry, so somebody else has to post it.")
-        if refusal := why_not_decide(by=by, roles=POSTERS, at=at, about=_contributors_of(fresh)):
-            raise UnableToPostManualEntry(refusal)
-        posted = journal.post(
-            kind=EntryKind.MANUAL,
-            idem_key=f"manual:{fresh.pk}",
-            effective=dated(at),
-            lines=[(AccountKey(*key), amount) for *key, amount in fresh.lines],
-            reference=f"{fresh.reference}: {fresh.reason}"[:300],
-        )
-        return decide(
-            fresh, ManualEntry.State.POSTED, by=by, at=at, refusal=UnableToPostManualEntry, entry_id=posted.entry_id
-        )
+def _post(manual: ManualEntry, by: User, at: datetime) -> dict[str, Any]:
+    """Post the lines. Raises UnableToPost (below-minimum)."""
+    posted = journal.post(
+        kind=EntryKind.MANUAL,
+        idem_key=f"manual:{manual.pk}",
+        effective=dated(at),
+        lines=lines_of(manual.lines),
+        reference=f"{manual.reference}: {manual.reason}"[:300],
+    )
+    return {"entry_id": posted.entry_id}
 
 
-def _contributors_of(manual: ManualEntry) -> list[int]:
-    owners = [str(owner) for _kind, _asset, owner, *_rest in manual.lines]
-    numbers = [owner.removeprefix("contributor:") for owner in owners if owner.startswith("contributor:")]
-    return [int(number) for number in numbers if number.isdecimal()]
-
-
-@logged("manual_entry", "lines", "state", before="proposed")
-def reject_manual_entry(*, manual: ManualEntry, by: User, at: datetime) -> ManualEntry:
-    """Turn a proposal down; its proposer may take it back so."""
-    return reject(manual, roles=PROPOSERS, by=by, at=at, refusal=UnableToPostManualEntry)
+KIND = ProposalKind(
+    key="manual_entry",
+    model=ManualEntry,
+    name="manual entry",
+    heading="Manual entries",
+    mail="A manual entry waits for a second person",
+    apply=_post,
+    conflict=lambda row, by: acts_for(by=by, contributors=contributors_in(row.lines)),
+    refusal=UnableToProposeManualEntry,
+    unique="an_equal_manual_entry_is_proposed_once_at_a_time",
+    title=lambda row: row.reason,
+    summary=lambda row: f"By hand, after the evidence “{row.reference}”.",
+    facts=lambda row: [("Evidence", row.reference), ("Entry", entry_link(row.entry_id))],
+    template="ledger/partials/proposed_lines.html",
+    effect="A posted entry is never changed. A mistake takes another entry, under four eyes again.",
+    approved=lambda row: f"Approved, and posted as entry {row.entry_id}.",
+    parent=("Manual entries", "ledger:manual_entries"),
+    subject=lambda row: f"manual_entry:{row.pk}",
+    fields=("lines", "reason", "reference", "entry_id"),
+)

@@ -1,4 +1,4 @@
-"""Royalty plans: proposed by one person, adopted by another, in effect from a date on, never changed after."""
+"""Royalty plans: proposed by one person, approved by another, in effect from a date on, never changed after."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import Max
+from django.urls import reverse
+from django.utils.html import format_html
 
-from contributors.operations.deciding import why_not_decide
 from ledger import journal
 from ledger.models import Period, Refusal, RoyaltyPlan, period_of, utc_date
-from ledger.money import ASSETS
+from ledger.money import ASSETS, asset
 from ledger.operations.contracts import broken_rules
-from people.actor import lacks_role, logged
 from people.models import User
+from people.operations.proposals import UnableToDecide, propose
+from people.presentation import amounts, dates, percent
+from people.queries.proposals import Facts, ProposalKind
 
-PROPOSERS = ("finance_maker", "finance_checker")
-ADOPTERS = ("finance_checker",)
 TERMS = (
     "basis", "price", "rate_ppb", "pool", "pool_service", "take_ppb", "floor_ppb", "floor_rule", "general_ppb",
     "cap_ppb", "unattributable", "note",
@@ -33,24 +34,14 @@ class UnableToProposePlan(Exception):
     problem = "plan-invalid"
 
 
-class UnableToAdoptPlan(Exception):
-    """The plan may not take effect: four eyes, its date, or another plan stand against it."""
-
-    status = 409
-    problem = "plan-not-adoptable"
-
-
-@logged("plan", "currency", "version", "effective_from", "state")
 def propose_plan(
     *, by: User, currency: str, effective_from: datetime, at: datetime, terms: Mapping[str, Any]
 ) -> RoyaltyPlan:
     """Write down a new version of the currency's plan. `terms` are RoyaltyPlan's fields (see TERMS); it moves nothing
-    until it is adopted.
+    until it is approved.
 
     Raises UnableToProposePlan with the rule that is broken, or the role that lacks.
     """
-    if refusal := lacks_role(by=by, roles=PROPOSERS):
-        raise UnableToProposePlan(refusal)
     if currency not in ASSETS:
         raise UnableToProposePlan(f"The ledger keeps no currency {currency!r}.")
     if unknown := terms.keys() - set(TERMS):
@@ -72,71 +63,45 @@ def propose_plan(
             plan.full_clean(validate_unique=False)
         except ValidationError as error:
             raise UnableToProposePlan(broken_rules(error)) from error
-        plan.save(force_insert=True)
-    return plan
+        return propose(KIND, plan)
 
 
-@logged("plan", "currency", "version", "effective_from", "state", before="proposed")
-def adopt_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
-    """Let a proposed plan take effect from its date on. Generations that were refused for want of it are tried again.
+def _hold_accruals(plan: RoyaltyPlan) -> None:
+    """Keep sweeps out until commit: one must not meet two plans in a batch."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger accrue'))")
 
-    Raises UnableToAdoptPlan: adopted by its proposer or without the role; dated in a period that is closing or closed;
-    a later date of effect is adopted already; generations since its date are accrued under another plan.
+
+def _take_effect(plan: RoyaltyPlan, by: User, at: datetime) -> dict[str, Any]:
+    """Let the plan take effect from its date on. Generations that were refused for want of it are tried again.
+
+    Raises UnableToDecide: dated in a period that is closing or closed; an equal or later date of effect is approved
+    already; generations since its date are accrued under another plan.
     """
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            # Not while a sweep accrues: it must not meet two plans in one batch.
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ledger accrue'))")
-        fresh = RoyaltyPlan.objects.select_for_update(no_key=True).get(pk=plan.pk)
-        if fresh.state != RoyaltyPlan.State.PROPOSED:
-            words = "in effect already" if fresh.state == RoyaltyPlan.State.EFFECTIVE else "rejected"
-            raise UnableToAdoptPlan(f"{fresh} is {words}.")
-        if fresh.proposed_by_id == by.pk:
-            raise UnableToAdoptPlan("A plan is adopted by somebody else than its proposer.")
-        if refusal := why_not_decide(by=by, roles=ADOPTERS, at=at):
-            raise UnableToAdoptPlan(refusal)
-        # No month begins to close meanwhile.
-        journal.hold_still()
-        settled = Period.objects.exclude(state=Period.State.OPEN)
-        month = settled.filter(pk__gte=period_of(utc_date(fresh.effective_from))).order_by("id").first()
-        if month is not None:
-            raise UnableToAdoptPlan(f"Period {month} is {month.state}; old periods keep their plan.")
-        _refuse_if_accrued(fresh)
-        fresh.state, fresh.decided_by, fresh.decided_at = RoyaltyPlan.State.EFFECTIVE, by, at
-        try:
-            with transaction.atomic():
-                fresh.save(update_fields=["state", "decided_by", "decided_at"])
-        except IntegrityError as error:
-            raise UnableToAdoptPlan(f"Another {fresh.currency} plan takes effect at the same moment.") from error
-        Refusal.objects.filter(
-            withdrawn_at__isnull=True,
-            reason__in=[Refusal.Reason.NO_PLAN, Refusal.Reason.CURRENCY_LACKING],
-            generation__currency=fresh.currency,
-            generation__occurred_at__gte=fresh.effective_from,
-        ).update(withdrawn_at=at)
-    return fresh
-
-
-@logged("plan", "currency", "version", "state", before="proposed")
-def reject_plan(*, plan: RoyaltyPlan, by: User, at: datetime) -> RoyaltyPlan:
-    """Turn a proposal down; its proposer may do so too. It stays on record, and its number is not used again."""
-    with transaction.atomic():
-        fresh = RoyaltyPlan.objects.select_for_update(no_key=True).get(pk=plan.pk)
-        if fresh.state != RoyaltyPlan.State.PROPOSED:
-            raise UnableToAdoptPlan(f"{fresh} is decided already.")
-        if refusal := lacks_role(by=by, roles=PROPOSERS):
-            raise UnableToAdoptPlan(refusal)
-        fresh.state, fresh.decided_by, fresh.decided_at = RoyaltyPlan.State.REJECTED, by, at
-        fresh.save(update_fields=["state", "decided_by", "decided_at"])
-    return fresh
+    # No month begins to close meanwhile.
+    journal.hold_still()
+    settled = Period.objects.exclude(state=Period.State.OPEN)
+    month = settled.filter(pk__gte=period_of(utc_date(plan.effective_from))).order_by("id").first()
+    if month is not None:
+        raise UnableToDecide(f"Period {month} is {month.state}; old periods keep their plan.")
+    _refuse_if_accrued(plan)
+    Refusal.objects.filter(
+        withdrawn_at__isnull=True,
+        reason__in=[Refusal.Reason.NO_PLAN, Refusal.Reason.CURRENCY_LACKING],
+        generation__currency=plan.currency,
+        generation__occurred_at__gte=plan.effective_from,
+    ).update(withdrawn_at=at)
+    return {}
 
 
 def _refuse_if_accrued(plan: RoyaltyPlan) -> None:
     later = RoyaltyPlan.objects.filter(
-        currency=plan.currency, state=RoyaltyPlan.State.EFFECTIVE, effective_from__gt=plan.effective_from
+        currency=plan.currency, state=RoyaltyPlan.State.APPROVED, effective_from__gte=plan.effective_from
     )
-    if later.exists():
-        raise UnableToAdoptPlan(f"{later.first()} takes effect later and is adopted already.")
+    if (other := later.order_by("-effective_from").first()) is not None:
+        if other.effective_from == plan.effective_from:
+            raise UnableToDecide(f"Another {plan.currency} plan takes effect at the same moment.")
+        raise UnableToDecide(f"{other} takes effect later and is approved already.")
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT g.id FROM attribution_generation g JOIN ledger_accrual d ON d.generation_id = g.id"
@@ -144,12 +109,57 @@ def _refuse_if_accrued(plan: RoyaltyPlan) -> None:
             [plan.effective_from, plan.currency],
         )
         if cursor.fetchone():
-            raise UnableToAdoptPlan(
+            raise UnableToDecide(
                 f"Generations since {plan.effective_from:%Y-%m-%d %H:%M} are accrued under another plan."
             )
 
 
 def plan_at(*, currency: str, at: datetime) -> RoyaltyPlan | None:
     """The plan in effect for a generation of this currency that occurred at this moment."""
-    plans = RoyaltyPlan.objects.filter(currency=currency, state=RoyaltyPlan.State.EFFECTIVE, effective_from__lte=at)
+    plans = RoyaltyPlan.objects.filter(currency=currency, state=RoyaltyPlan.State.APPROVED, effective_from__lte=at)
     return plans.order_by("-effective_from").first()
+
+
+def _facts(plan: RoyaltyPlan) -> Facts:
+    currency = asset(plan.currency)
+    floor = percent.html(plan.floor_ppb)
+    payer = str(plan.pool_service or "the programme")
+    basis = [
+        str(plan.get_basis_display()).capitalize(),
+        amounts.text(plan.price, currency) if plan.price else "",
+        percent.text(plan.rate_ppb) if plan.rate_ppb else "",
+        amounts.text(plan.pool, currency) if plan.pool else "",
+        f"paid by {payer}" if plan.basis == RoyaltyPlan.Basis.PERIOD_POOL else "",
+    ]
+    return [
+        ("Basis", ", ".join(filter(None, basis))),
+        ("Platform take", format_html("{} of the gross", percent.html(plan.take_ppb))),
+        ("Floor part", format_html("{} of the pool, divided {}", floor, plan.get_floor_rule_display())),
+        ("By general shares", format_html("{} of the direct pool", percent.html(plan.general_ppb))),
+        ("Cap on the floor pool", format_html("{} for one contributor", percent.html(plan.cap_ppb))),
+        ("Not attributable", str(plan.get_unattributable_display()).capitalize()),
+        ("Effective from", dates.moment_html(plan.effective_from)),
+        ("Note", plan.note),
+    ]
+
+
+KIND = ProposalKind(
+    key="plan",
+    model=RoyaltyPlan,
+    name="plan",
+    heading="Royalty plans",
+    mail="A royalty plan waits for a second person",
+    apply=_take_effect,
+    lock=_hold_accruals,
+    refusal=UnableToProposePlan,
+    unique="an_equal_plan_is_proposed_once_at_a_time",
+    summary=lambda row: row.note or f"By {row.get_basis_display()}, from {dates.day(row.effective_from)}.",
+    facts=_facts,
+    effect="An approved plan is never changed. Look at a preview first: the plan divides people's money.",
+    approved=lambda row: f"Approved. {row} takes effect on {dates.day(row.effective_from)}.",
+    page=lambda row: reverse("ledger:plan", args=[row.pk]),
+    parent=("Royalty plans", "ledger:plans"),
+    subject=lambda row: f"plan:{row.pk}",
+    fields=("currency", "version", "effective_from"),
+    related=("pool_service",),
+)

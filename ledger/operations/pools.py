@@ -1,4 +1,4 @@
-"""Pools of a month: declared under four eyes or by their plan, divided among the month's generations at its close.
+"""Pools of a month: approved under four eyes or set by their plan, divided among the month's generations at its close.
 
 Until the close a generation under a pool is attributed and its part only estimated: it depends on how many others the
 month brings. The remainder of a pool (no generations, voided ones) goes into the plan's next pool.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, time
+from typing import Any
 
 from django.core.cache import cache
 from django.db import connection, transaction
+from django.urls import reverse
 from redis import RedisError
 
 from attribution.models import Generation
-from contributors.operations.deciding import why_not_decide
 from ledger import division, journal
 from ledger.division import Case
 from ledger.journal import AccountKey
@@ -29,108 +30,77 @@ from ledger.models import (
     pool_owner,
     utc_date,
 )
-from ledger.money import UNITS_MAX
+from ledger.money import UNITS_MAX, asset
 from ledger.operations.accruals import SWEEP_MAX, divided, documents_of, hold_sweeps, key_of_pairs
 from ledger.operations.plans import plan_at
-from people.actor import lacks_role, logged
+from ledger.queries.account_words import entry_link
 from people.models import User
+from people.operations.proposals import propose
+from people.presentation import amounts, dates
+from people.queries.proposals import ProposalKind
 
 State = PeriodPool.State
-PROPOSERS = ("finance_maker", "finance_checker")
-DECLARERS = ("finance_checker",)
 ESTIMATE_SECONDS = 600
 
 
-class UnableToDeclarePool(Exception):
-    """The pool may not be proposed or declared: its plan, its month, four eyes or another pool stand against it."""
+class UnableToProposePool(Exception):
+    """The pool may not be proposed or approved: its plan, its month, four eyes or another pool stand against it."""
 
     status = 409
-    problem = "pool-not-declarable"
+    problem = "pool-not-proposable"
 
 
-@logged("plan", "pk", "period", "amount", "state", key="plan_id")
 def propose_pool(
     *, plan: RoyaltyPlan, period: Period, amount: int, by: User, at: datetime, note: str = ""
 ) -> PeriodPool:
     """Propose the amount that a plan divides in an open month, in units of its currency. Moves nothing until somebody
-    else declares it; it then stands in place of the plan's own amount.
+    else approves it; it then stands in place of the plan's own amount.
 
-    Raises UnableToDeclarePool: the plan divides no pool or is not in effect in the month, the month is not open, it
+    Raises UnableToProposePool: the plan divides no pool or is not in effect in the month, the month is not open, it
     has a pool already, the amount is out of range.
     """
-    if refusal := lacks_role(by=by, roles=PROPOSERS):
-        raise UnableToDeclarePool(refusal)
     if plan.basis != RoyaltyPlan.Basis.PERIOD_POOL:
-        raise UnableToDeclarePool(f"{plan} divides no pool: its basis is {plan.get_basis_display()}.")
+        raise UnableToProposePool(f"{plan} divides no pool: its basis is {plan.get_basis_display()}.")
     if not 0 <= amount <= UNITS_MAX:
-        raise UnableToDeclarePool("A pool is an amount of zero or more.")
+        raise UnableToProposePool("A pool is an amount of zero or more.")
     with transaction.atomic():
         hold_sweeps()
         _refuse_if_late(plan, period)
         if (other := _pool_of(plan, period)) is not None:
-            raise UnableToDeclarePool(f"{plan} has a pool in {period} already: it is {other.state}.")
-        return PeriodPool.objects.create(
-            plan=plan, period=period, amount=amount, note=note.strip(), proposed_by=by, proposed_at=at
-        )
+            raise UnableToProposePool(f"{plan} has a pool in {period} already: it is {other.standing[1].lower()}.")
+        row = PeriodPool(plan=plan, period=period, amount=amount, note=note.strip(), proposed_by=by, proposed_at=at)
+        return propose(KIND, row)
 
 
-@logged("plan", "pk", "period", "amount", "state", key="plan_id", before="proposed")
-def declare_pool(*, pool: PeriodPool, by: User, at: datetime) -> PeriodPool:
-    """Declare a proposed pool: it is debited to the programme or the plan's service, and waits for the close.
+def _declare(pool: PeriodPool, by: User, at: datetime) -> dict[str, Any]:
+    """Debit the pool to the programme or the plan's service; it waits for the close.
 
-    Raises UnableToDeclarePool: declared by its proposer, decided already, or the month is no longer open.
+    Raises UnableToProposePool where the month is no longer open.
     """
-    with transaction.atomic():
-        hold_sweeps()
-        fresh = _proposed(pool)
-        if fresh.proposed_by_id == by.pk:
-            raise UnableToDeclarePool("A pool is declared by somebody else than its proposer.")
-        if refusal := why_not_decide(by=by, roles=DECLARERS, at=at):
-            raise UnableToDeclarePool(refusal)
-        _refuse_if_late(fresh.plan, fresh.period)
-        fresh.state, fresh.decided_by, fresh.decided_at = State.DECLARED, by, at
-        fresh.entry_id = _post_pool(fresh.plan, fresh.period, fresh.amount, at)
-        fresh.save(update_fields=["state", "decided_by", "decided_at", "entry"])
-    return fresh
-
-
-@logged("plan", "pk", "period", "amount", "state", key="plan_id", before="proposed")
-def reject_pool(*, pool: PeriodPool, by: User, at: datetime) -> PeriodPool:
-    """Turn a proposal down; its proposer may do so too. It stays on record, and another can be proposed."""
-    with transaction.atomic():
-        fresh = _proposed(pool)
-        if refusal := lacks_role(by=by, roles=PROPOSERS):
-            raise UnableToDeclarePool(refusal)
-        fresh.state, fresh.decided_by, fresh.decided_at = State.REJECTED, by, at
-        fresh.save(update_fields=["state", "decided_by", "decided_at"])
-    return fresh
-
-
-def _proposed(pool: PeriodPool) -> PeriodPool:
-    fresh = PeriodPool.objects.select_for_update(no_key=True, of=("self",)).get(pk=pool.pk)
-    if fresh.state != State.PROPOSED:
-        raise UnableToDeclarePool(f"The {fresh} is {fresh.state} already.")
-    return fresh
+    _refuse_if_late(pool.plan, pool.period)
+    return {"entry_id": _post_pool(pool.plan, pool.period, pool.amount, at)}
 
 
 def _pool_of(plan: RoyaltyPlan, period: Period) -> PeriodPool | None:
-    return PeriodPool.objects.filter(plan=plan, period=period).exclude(state=State.REJECTED).first()
+    return (
+        PeriodPool.objects.filter(plan=plan, period=period).filter(state__in=[State.PROPOSED, State.APPROVED]).first()
+    )
 
 
 def _refuse_if_late(plan: RoyaltyPlan, period: Period) -> None:
-    if plan.state != RoyaltyPlan.State.EFFECTIVE or not _touches(plan, period):
-        raise UnableToDeclarePool(f"{plan} is not in effect in {period}.")
+    if plan.state != RoyaltyPlan.State.APPROVED or not _touches(plan, period):
+        raise UnableToProposePool(f"{plan} is not in effect in {period}.")
     # Its month cannot begin to close meanwhile.
     journal.hold_still()
     if Period.objects.get(pk=period.pk).state != Period.State.OPEN:
-        raise UnableToDeclarePool(f"Period {period} is no longer open.")
+        raise UnableToProposePool(f"Period {period} is no longer open.")
 
 
 def _touches(plan: RoyaltyPlan, period: Period) -> bool:
     """Whether the plan is in effect at some moment of the month."""
     starts, ends = bounds(period)
     later = RoyaltyPlan.objects.filter(
-        currency=plan.currency, state=RoyaltyPlan.State.EFFECTIVE, effective_from__gt=plan.effective_from
+        currency=plan.currency, state=RoyaltyPlan.State.APPROVED, effective_from__gt=plan.effective_from
     )
     successor = later.order_by("effective_from").first()
     return plan.effective_from < ends and (successor is None or successor.effective_from > starts)
@@ -165,7 +135,7 @@ def _post_pool(plan: RoyaltyPlan, period: Period, amount: int, at: datetime) -> 
 # --- at the close -------------------------------------------------------------------------------------------------
 def plans_with_pool(period: Period) -> list[RoyaltyPlan]:
     """The plans in effect in a month that divide a pool."""
-    plans = RoyaltyPlan.objects.filter(state=RoyaltyPlan.State.EFFECTIVE, basis=RoyaltyPlan.Basis.PERIOD_POOL)
+    plans = RoyaltyPlan.objects.filter(state=RoyaltyPlan.State.APPROVED, basis=RoyaltyPlan.Basis.PERIOD_POOL)
     return [plan for plan in plans.order_by("id") if _touches(plan, period)]
 
 
@@ -177,9 +147,9 @@ def pools_lacking(period: Period) -> list[str]:
     for plan in plans_with_pool(period):
         pool = _pool_of(plan, period)
         if pool is not None and pool.state == State.PROPOSED:
-            found.append(f"The {pool} waits for a second person to declare or reject it.")
+            found.append(f"The {pool} waits for a second person to approve or reject it.")
         elif pool is None and plan.pool is None and _waiting(plan, period):
-            found.append(f"{plan} has generations in {period} and no pool: declare one, if of zero.")
+            found.append(f"{plan} has generations in {period} and no pool: propose one, if of zero.")
     return found
 
 
@@ -197,7 +167,7 @@ def declare_own_pools(period: Period, at: datetime) -> None:
                 amount = plan.pool or 0
                 entry = _post_pool(plan, period, amount, at)
                 PeriodPool.objects.create(
-                    plan=plan, period=period, amount=amount, state=State.DECLARED, entry_id=entry, proposed_at=at
+                    plan=plan, period=period, amount=amount, state=State.APPROVED, entry_id=entry, proposed_at=at
                 )
             if left:
                 journal.post(
@@ -253,9 +223,10 @@ def _waiting(plan: RoyaltyPlan, period: Period) -> int:
 def accrue_pools(month: Period, at: datetime) -> None:
     """In a month that is closing: fix each generation's part of its pool, then accrue the parts, a thousand at a time.
     Run again after a crash, it goes on; the parts stay as they were fixed."""
-    for pool in PeriodPool.objects.filter(period=month, state=State.DECLARED).select_related("plan").order_by("id"):
+    pools = PeriodPool.objects.filter(period=month, state=State.APPROVED).select_related("plan").order_by("id")
+    for pool in pools.filter(divided_at__isnull=True):
         _divide(pool, at)
-    for pool in PeriodPool.objects.filter(period=month, state=State.DIVIDED).select_related("plan").order_by("id"):
+    for pool in pools.filter(divided_at__isnull=False):
         while _accrue_chunk(pool, at):
             pass
 
@@ -265,12 +236,12 @@ def _divide(pool: PeriodPool, at: datetime) -> None:
     with transaction.atomic():
         hold_sweeps()
         fresh = PeriodPool.objects.select_for_update(no_key=True, of=("self",)).get(pk=pool.pk)
-        if fresh.state != State.DECLARED:
+        if fresh.state != State.APPROVED or fresh.divided_at is not None:
             return
         fresh.n_generations = _waiting(pool.plan, pool.period)
         fresh.carried = journal.balance(_key(pool.plan, pool.period_id)) - fresh.amount
-        fresh.state, fresh.divided_at = State.DIVIDED, at
-        fresh.save(update_fields=["state", "n_generations", "carried", "divided_at"])
+        fresh.divided_at = at
+        fresh.save(update_fields=["n_generations", "carried", "divided_at"])
         if not fresh.n_generations:
             return
         with connection.cursor() as cursor:
@@ -398,3 +369,34 @@ def _add_up(cases: Sequence[Case], amounts: dict[int, int], counts: dict[int, in
             amounts[contributor] = amounts.get(contributor, 0) + units
         for contributor in {contributor for contributor, _ in case.contributors}:
             counts[contributor] = counts.get(contributor, 0) + 1
+
+
+KIND = ProposalKind(
+    key="pool",
+    model=PeriodPool,
+    name="pool",
+    heading="Pools of a month",
+    mail="A pool waits for a second person",
+    apply=_declare,
+    lock=lambda row: hold_sweeps(),
+    refusal=UnableToProposePool,
+    unique="a_plan_has_one_pool_a_month",
+    equal=lambda row: f"{row.plan} has a pool in {row.period} already.",
+    title=lambda row: f"Pool of {row.plan} in {row.period.code}",
+    summary=lambda row: amounts.text(row.amount, asset(row.plan.currency)),
+    facts=lambda row: [
+        ("Month", row.period.code),
+        ("Amount", amounts.html(row.amount, asset(row.plan.currency))),
+        ("Paid by", str(row.plan.pool_service or "the programme")),
+        ("Divided", dates.moment_html(row.divided_at) if row.divided_at else ""),
+        ("Note", row.note),
+        ("Entry", entry_link(row.entry_id)),
+    ],
+    effect="It is debited to the payer at once, and divided when its month closes. It replaces the plan's own amount.",
+    approved=lambda row: "Approved. The pool is divided when its month closes.",
+    page=lambda row: reverse("ledger:plan", args=[row.plan_id]),
+    parent=("Royalty plans", "ledger:plans"),
+    subject=lambda row: f"plan:{row.plan_id}",
+    fields=("pk", "period", "amount", "entry_id"),
+    related=("plan__pool_service", "period"),
+)

@@ -17,10 +17,10 @@ from ledger import division
 from ledger.division import Case
 from ledger.models import Period, PlanPreview, RoyaltyPlan
 from ledger.operations.floors import equal_weights, share_out
-from ledger.operations.plans import PROPOSERS
 from ledger.operations.pools import bounds, expected_part
 from people.actor import lacks_role, logged
 from people.models import User
+from people.queries.proposals import FINANCE
 
 # The lines of a preview, each under the plans in effect and under the proposal.
 TOTALS = (
@@ -104,7 +104,7 @@ class _Side:
 @logged("plan", "pk", "period", key="plan_id")
 def request_preview(*, plan: RoyaltyPlan, period: Period, by: User, at: datetime) -> PlanPreview:
     """Ask for a proposal's preview over a month; one that waits already is returned. Computed by `compute_preview`."""
-    if refusal := lacks_role(by=by, roles=PROPOSERS):
+    if refusal := lacks_role(by=by, roles=FINANCE):
         raise UnableToPreview(refusal)
     if plan.state != RoyaltyPlan.State.PROPOSED:
         raise UnableToPreview(f"{plan} is {plan.state}; only a proposal is previewed.")
@@ -152,7 +152,7 @@ def compute_waiting_previews(*, at: datetime) -> int:
 
 def _both_sides(proposal: RoyaltyPlan, month: Period) -> tuple[_Side, _Side]:
     since, until = bounds(month)
-    effective = RoyaltyPlan.objects.filter(currency=proposal.currency, state=RoyaltyPlan.State.EFFECTIVE)
+    effective = RoyaltyPlan.objects.filter(currency=proposal.currency, state=RoyaltyPlan.State.APPROVED)
     before = _Side({plan.pk: plan for plan in effective})
     after = _Side({proposal.pk: proposal})
     # An estimate where the month is not divided yet; a divided pool has its parts.

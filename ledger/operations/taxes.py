@@ -1,22 +1,20 @@
-"""Rates of the withholding table: proposed by one person, adopted by another, from a date on."""
+"""Rates of the withholding table: proposed by one person, approved by another, from a date on."""
 
 from __future__ import annotations
 
 from datetime import date, datetime
+from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.urls import reverse
 
-from contributors.operations.deciding import why_not_decide
 from ledger.models import WithholdingRate, utc_date
 from ledger.operations.contracts import broken_rules
-from ledger.operations.proposals import decide, reject, undecided
-from people.actor import lacks_role, logged
 from people.models import User
+from people.operations.proposals import UnableToDecide, propose
+from people.presentation import dates, percent
 from people.presentation.countries import COUNTRIES
-
-PROPOSERS = ("finance_maker", "finance_checker", "compliance")
-ADOPTERS = ("finance_checker", "compliance")
+from people.queries.proposals import FINANCE, WITH_COMPLIANCE, ProposalKind
 
 
 class UnableToProposeRate(Exception):
@@ -26,14 +24,6 @@ class UnableToProposeRate(Exception):
     problem = "withholding-rate-invalid"
 
 
-class UnableToAdoptRate(Exception):
-    """It is decided already, proposed by the same person, or begins too early."""
-
-    status = 409
-    problem = "withholding-rate-not-adoptable"
-
-
-@logged("withholding_rate", "jurisdiction", "country", "form", "rate_ppb", "effective_from", "state")
 def propose_withholding_rate(
     *,
     jurisdiction: str,
@@ -50,8 +40,6 @@ def propose_withholding_rate(
 
     Raises UnableToProposeRate with the reason; no row is written.
     """
-    if refusal := lacks_role(by=by, roles=PROPOSERS):
-        raise UnableToProposeRate(refusal)
     for code in filter(None, (jurisdiction, country)):
         if code not in COUNTRIES:
             raise UnableToProposeRate(f"“{code}” is not an ISO 3166 code of a country, such as DE or US.")
@@ -71,28 +59,44 @@ def propose_withholding_rate(
         row.full_clean(validate_unique=False)
     except ValidationError as error:
         raise UnableToProposeRate(broken_rules(error)) from error
-    row.save(force_insert=True)
-    return row
+    return propose(KIND, row)
 
 
-@logged("withholding_rate", "jurisdiction", "country", "form", "rate_ppb", "effective_from", "state", before="proposed")
-def adopt_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> WithholdingRate:
+def _take_effect(rate: WithholdingRate, by: User, at: datetime) -> dict[str, Any]:
     """Let a rate count from its date on. Where a rate is in force already, that date is not in the past."""
-    with transaction.atomic():
-        fresh = undecided(rate, UnableToAdoptRate)
-        if fresh.proposed_by_id == by.pk:
-            raise UnableToAdoptRate("You proposed this rate, so somebody else has to adopt it.")
-        if refusal := why_not_decide(by=by, roles=ADOPTERS, at=at):
-            raise UnableToAdoptRate(refusal)
-        same = WithholdingRate.objects.filter(
-            jurisdiction=fresh.jurisdiction, country=fresh.country, form=fresh.form, state="adopted"
-        )
-        if same.exists() and fresh.effective_from < utc_date(at):
-            raise UnableToAdoptRate(f"Payouts since {fresh.effective_from} obeyed another rate; begin today or later.")
-        return decide(fresh, WithholdingRate.State.ADOPTED, by=by, at=at, refusal=UnableToAdoptRate)
+    same = WithholdingRate.objects.filter(
+        jurisdiction=rate.jurisdiction, country=rate.country, form=rate.form, state="approved"
+    )
+    if same.exists() and rate.effective_from < utc_date(at):
+        raise UnableToDecide(f"Payouts since {rate.effective_from} obeyed another rate; begin today or later.")
+    return {}
 
 
-@logged("withholding_rate", "jurisdiction", "country", "form", "rate_ppb", "effective_from", "state", before="proposed")
-def reject_withholding_rate(*, rate: WithholdingRate, by: User, at: datetime) -> WithholdingRate:
-    """Turn a proposal down; its proposer may take it back so."""
-    return reject(rate, roles=PROPOSERS, by=by, at=at, refusal=UnableToAdoptRate)
+KIND = ProposalKind(
+    key="withholding",
+    model=WithholdingRate,
+    name="withholding rate",
+    heading="Withholding rates",
+    mail="A withholding rate waits for a second person",
+    proposers=(*FINANCE, "compliance"),
+    approvers=("finance_checker", "compliance"),
+    readers=WITH_COMPLIANCE,
+    apply=_take_effect,
+    refusal=UnableToProposeRate,
+    unique="an_equal_rate_is_proposed_once_at_a_time",
+    summary=lambda row: f"{row.basis}, from {dates.day(row.effective_from)}",
+    facts=lambda row: [
+        ("Tax office", row.jurisdiction),
+        ("Payees of", COUNTRIES.get(row.country, "any other country")),
+        ("Tax form", row.form or "any other form"),
+        ("Rate", percent.html(row.rate_ppb)),
+        ("Treaty or rule", row.treaty),
+        ("From", dates.day_html(row.effective_from)),
+    ],
+    effect="It counts for payout runs that are built from its date on. An approved rate is never changed.",
+    approved=lambda row: f"Approved. It counts for payout runs built from {dates.day(row.effective_from)} on.",
+    page=lambda row: reverse("ledger:withholding"),
+    parent=("Withholding", "ledger:withholding"),
+    subject=lambda row: f"withholding:{row.pk}",
+    fields=("jurisdiction", "country", "form", "rate_ppb", "effective_from"),
+)

@@ -6,17 +6,29 @@ import re
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db.models import Q
 
 from contributors.models import Contributor, Work
-from contributors.operations.deciding import why_not_decide
+from contributors.operations.deciding import acts_for
 from ledger import journal
-from ledger.journal import AccountKey, Draft
+from ledger.journal import Draft
 from ledger.models import VerbProposal
-from ledger.operations.proposals import decide, propose, reject, undecided
-from ledger.operations.verbs import Facts, Verb, draft_verb, post_draft, shortfall, verb_named
-from people.actor import lacks_role, logged
+from ledger.operations import verbs
+from ledger.operations.verbs import (
+    CLAIM_CHECKERS,
+    CLAIM_MAKERS,
+    VERBS,
+    Verb,
+    draft_verb,
+    post_draft,
+    shortfall,
+    verb_named,
+)
+from ledger.queries.account_words import entry_link
+from ledger.queries.proposed_lines import contributors_in, lines_of, stored_lines
 from people.models import User
+from people.operations.proposals import UnableToDecide, propose
+from people.queries.proposals import WITH_COMPLIANCE, Facts, ProposalKind
 
 REFERENCE_CHARACTERS_MAX = 120
 NOTE_CHARACTERS_MAX = 300
@@ -30,14 +42,6 @@ class UnableToProposeVerb(Exception):
     problem = "transaction-invalid"
 
 
-class UnableToApproveVerb(Exception):
-    """It is decided already, the balances have changed, or the person may not decide it."""
-
-    status = 409
-    problem = "transaction-not-approvable"
-
-
-@logged("transaction", "verb", "reference", "lines", "state")
 def propose_verb(*, verb: str, reference: str, by: User, at: datetime, note: str = "", **facts: Any) -> VerbProposal:
     """Draft a verb for another person to approve. `facts` are those of `Facts`, amounts in units of the currency.
 
@@ -45,11 +49,9 @@ def propose_verb(*, verb: str, reference: str, by: User, at: datetime, note: str
     written then.
     """
     row = verb_named(verb)
-    if refusal := lacks_role(by=by, roles=row.proposers):
-        raise UnableToProposeVerb(refusal)
     reference, note = reference.strip(), note.strip()
     _check_words(row, reference, note)
-    known = Facts(**facts)
+    known = verbs.Facts(**facts)
     if (row.amount.is_entered and known.amount <= 0) or any(units <= 0 for units in known.awards.values()):
         raise UnableToProposeVerb("An amount is above zero.")
     _check_parties(row, known)
@@ -66,53 +68,71 @@ def propose_verb(*, verb: str, reference: str, by: User, at: datetime, note: str
         note=note,
         idem_key=draft.idem_key,
         rule=draft.rule_version,
-        lines=[[key.kind, key.asset, key.owner, key.contract, amount] for key, amount in draft.lines],
+        lines=stored_lines(draft.lines),
         proposed_by=by,
         proposed_at=at,
     )
-    return propose(proposal, "a_transaction_is_proposed_once", UnableToProposeVerb)
+    return propose(CLAIM_KIND if row.approvers == CLAIM_CHECKERS else KIND, proposal)
 
 
-@logged("transaction", "verb", "reference", "lines", "entry_id", "state", before="proposed")
-def approve_verb(*, proposal: VerbProposal, by: User, at: datetime) -> VerbProposal:
-    """Post the lines that somebody else proposed.
-
-    Raises UnableToApproveVerb, and UnableToPost (period-not-open, below-minimum); the proposal then stands as it was.
+def _post(proposal: VerbProposal, by: User, at: datetime) -> dict[str, Any]:
+    """Post the lines. Raises UnableToDecide where the balances have changed, and UnableToPost (period-not-open,
+    below-minimum).
     """
-    with transaction.atomic():
-        fresh = undecided(proposal, UnableToApproveVerb)
-        row = verb_named(fresh.verb)
-        if fresh.proposed_by_id == by.pk:
-            raise UnableToApproveVerb("You proposed this, so somebody else has to approve it.")
-        lines = proposed_lines(fresh)
-        if refusal := why_not_decide(by=by, roles=row.approvers, at=at, about=_contributors_of(fresh)):
-            raise UnableToApproveVerb(refusal)
-        # The balances stand from here to the commit.
-        journal.hold_still()
-        if (stored := journal.find(fresh.idem_key)) is not None:
-            raise UnableToApproveVerb(f"“{fresh.reference}” was posted meanwhile as entry {stored}; reject this.")
-        if refusal := shortfall(row, lines):
-            raise UnableToApproveVerb(f"{refusal} Reject this, or approve it later.")
-        posted = post_draft(verb=row, draft=Draft(fresh.idem_key, lines, fresh.reference, fresh.rule), at=at)
-        return decide(
-            fresh, VerbProposal.State.APPROVED, by=by, at=at, refusal=UnableToApproveVerb, entry_id=posted.entry_id
-        )
+    row, lines = verb_named(proposal.verb), lines_of(proposal.lines)
+    # The balances stand from here to the commit.
+    journal.hold_still()
+    if (stored := journal.find(proposal.idem_key)) is not None:
+        raise UnableToDecide(f"“{proposal.reference}” was posted meanwhile as entry {stored}; reject this.")
+    if refusal := shortfall(row, lines):
+        raise UnableToDecide(f"{refusal} Reject this, or approve it later.")
+    posted = post_draft(verb=row, draft=Draft(proposal.idem_key, lines, proposal.reference, proposal.rule), at=at)
+    return {"entry_id": posted.entry_id}
 
 
-@logged("transaction", "verb", "reference", "lines", "state", before="proposed")
-def reject_verb(*, proposal: VerbProposal, by: User, at: datetime) -> VerbProposal:
-    """Turn a proposal down; its proposer may withdraw it so. Raises UnableToApproveVerb where it is decided."""
-    return reject(proposal, roles=verb_named(proposal.verb).proposers, by=by, at=at, refusal=UnableToApproveVerb)
+def _facts(proposal: VerbProposal) -> Facts:
+    verb = verb_named(proposal.verb)
+    return [
+        ("Use", verb.use),
+        (verb.reference, proposal.reference),
+        ("Rate and source", proposal.rule),
+        ("Note", proposal.note),
+        ("Entry", entry_link(proposal.entry_id)),
+    ]
 
 
-def proposed_lines(proposal: VerbProposal) -> list[tuple[AccountKey, int]]:
-    """Return the lines of a proposal, credit positive, in units."""
-    return [(AccountKey(*key), amount) for *key, amount in proposal.lines]
+def _kind(key: str, heading: str, *, claims: bool, **more: Any) -> ProposalKind[VerbProposal]:
+    keys = [verb.key for verb in VERBS.values() if (verb.approvers == CLAIM_CHECKERS) == claims]
+    return ProposalKind(
+        key=key,
+        model=VerbProposal,
+        where=Q(verb__in=keys),
+        name="transaction",
+        heading=heading,
+        mail="A transaction waits for a second person",
+        readers=WITH_COMPLIANCE,
+        apply=_post,
+        conflict=lambda row, by: acts_for(by=by, contributors=contributors_in(row.lines)),
+        refusal=UnableToProposeVerb,
+        unique="a_transaction_is_proposed_once",
+        title=lambda row: f"{row.get_kind_display()}, {row.reference}",
+        summary=lambda row: row.note or verb_named(row.verb).use,
+        facts=_facts,
+        template="ledger/partials/proposed_lines.html",
+        effect="Exactly these lines are posted. A posted entry is never changed.",
+        approved=lambda row: f"Approved, and posted as entry {row.entry_id}.",
+        parent=("Transactions", "ledger:transactions"),
+        subject=lambda row: f"{key}:{row.pk}",
+        fields=("verb", "reference", "lines", "entry_id"),
+        **more,
+    )
 
 
-def _contributors_of(proposal: VerbProposal) -> list[int]:
-    owners = [key.owner for key, _ in proposed_lines(proposal)]
-    return [int(owner.removeprefix("contributor:")) for owner in owners if owner.startswith("contributor:")]
+KIND = _kind("transaction", "Transactions", claims=False)
+CLAIM_KIND = _kind(
+    "claim_transaction", "Transactions of holds and unclaimed money", claims=True, proposers=CLAIM_MAKERS,
+    approvers=CLAIM_CHECKERS,
+)  # fmt: skip
 
 
 def _check_words(row: Verb, reference: str, note: str) -> None:
@@ -126,7 +146,7 @@ def _check_words(row: Verb, reference: str, note: str) -> None:
         raise UnableToProposeVerb(f"A note has at most {NOTE_CHARACTERS_MAX} characters.")
 
 
-def _check_parties(row: Verb, facts: Facts) -> None:
+def _check_parties(row: Verb, facts: verbs.Facts) -> None:
     """Refuse a contributor or work that does not exist, and a party that is missing."""
     named = [name for name in ("service", "contributor_id", "work_id", "jurisdiction", "tax_kind") if name in row.facts]
     # The jurisdiction of an invoice's tax is asked for, and may stay empty.

@@ -23,7 +23,7 @@ def contracts(request: ContributorRequest) -> HttpResponse:
     today = timezone.now().date()
     in_force = versions_in_force(today.year * 100 + today.month, [contributor.pk])
     coming = ContractTerms.objects.filter(
-        contract__contributor=contributor, state=ContractTerms.State.ADOPTED, effective_from__gt=today
+        contract__contributor=contributor, state=ContractTerms.State.APPROVED, effective_from__gt=today
     ).select_related("contract", "guarantee_service")
     context = {
         "in_force": [(row, terms_in_words(row)) for row in in_force],

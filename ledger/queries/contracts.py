@@ -46,7 +46,7 @@ def as_terms(row: ContractTerms) -> Terms:
 def versions_in_force(month: int, contributor_ids: Collection[int] | None = None) -> list[ContractTerms]:
     """The version that each contract has in a month, in the order of contracts."""
     rows = ContractTerms.objects.filter(
-        state=ContractTerms.State.ADOPTED, effective_from__lte=first_day(month)
+        state=ContractTerms.State.APPROVED, effective_from__lte=first_day(month)
     ).select_related("contract")
     if contributor_ids is not None:
         rows = rows.filter(contract__contributor_id__in=contributor_ids)
@@ -86,7 +86,7 @@ def coverage(holder_ids: Iterable[int]) -> Coverage:
     asked = set(holder_ids)
     left = _left_by(asked)
     known = asked.union(former for formers in left.values() for former, _ in formers)
-    adopted = ContractTerms.objects.filter(state=ContractTerms.State.ADOPTED)
+    adopted = ContractTerms.objects.filter(state=ContractTerms.State.APPROVED)
     covering = set(adopted.filter(holder_ids__overlap=list(known)).values_list("contract_id", flat=True))
     rows: dict[Contract, list[ContractTerms]] = defaultdict(list)
     if covering:

@@ -1,166 +1,27 @@
-"""Open work about the books: proposals, disputes, months to close or to seal, and generations that are not accrued.
-
-A new kind of proposal is one line in PROPOSALS.
-"""
+"""Open work about the books: disputes, months to close or to seal, and generations that are not accrued."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Q
 from django.urls import reverse
 
 from contributors.models import SplitDispute
 from ledger.models import (
-    AdvanceCancellation,
-    AdvanceProposal,
-    ContractTerms,
-    ManualEntry,
     Period,
-    PeriodPool,
     ReceiptDispute,
-    Restatement,
-    RoyaltyPlan,
     SweepMark,
-    VerbProposal,
-    VoidProposal,
-    WithholdingRate,
     utc_date,
 )
-from ledger.money import asset
 from people.inbox import COUNT_MAX, Kind, OpenItem
-from people.presentation import amounts, dates
+from people.presentation import dates
 
 CHECKERS = ("finance_checker",)
 # They also decide contributors' disputes, and the part that is withheld.
 WITH_COMPLIANCE = ("finance_checker", "compliance")
-# Business verbs that compliance approves too.
-CLAIM_VERBS = ("decide_dispute", "escheat", "find_owner", "mark_dormant", "open_dispute", "reclaim")
-
-
-def proposal_kind(
-    model: type[Model],
-    *,
-    name: str,
-    heading: str,
-    mail: str,
-    url: Callable[[Any], str],
-    words: Callable[[Any], str],
-    title: Callable[[Any], str] = str,
-    related: tuple[str, ...] = (),
-    roles: tuple[str, ...] = CHECKERS,
-    where: Q | None = None,
-) -> Kind:
-    """Make the kind of a model with rows that are `proposed` by one person (proposed_by, proposed_at) for another.
-
-    `where` chooses some of its rows, where not all are decided by the same roles.
-    """
-
-    def rows(at: datetime) -> QuerySet[Any]:
-        waiting = model._default_manager.filter(where or Q(), state="proposed")
-        return waiting.select_related("proposed_by", *related).order_by("pk")
-
-    def item(row: Any) -> OpenItem:
-        said = title(row)
-        return OpenItem(
-            subject=f"{name}:{row.pk}",
-            title=said[:1].upper() + said[1:],
-            words=words(row),
-            url=url(row),
-            since=row.proposed_at,
-            person=str(row.proposed_by or ""),
-            barred=frozenset({row.proposed_by_id} - {None}),
-        )
-
-    label = model._meta.label
-    return Kind(
-        name=name,
-        heading=heading,
-        mail=mail,
-        roles=roles,
-        rows=rows,
-        item=item,
-        covers={label: frozenset({"proposed"})},
-    )
-
-
-def _advance(row: AdvanceProposal) -> str:
-    return f"{amounts.text(row.amount, asset(row.currency))} under {row.contract}: {row.reason}"
-
-
-def _restatement_url(row: Restatement) -> str:
-    if row.generation_id is None:
-        return reverse("ledger:restatements")
-    return reverse("ledger:generation_page", args=[row.generation_id])
-
-
-PROPOSALS = [
-    proposal_kind(
-        RoyaltyPlan, name="plan_proposed", heading="Royalty plans", mail="A royalty plan waits for a second person",
-        url=lambda row: reverse("ledger:plan", args=[row.pk]),
-        words=lambda row: row.note or f"By {row.get_basis_display()}, from {dates.day(row.effective_from)}.",
-    ),
-    proposal_kind(
-        PeriodPool, name="pool_proposed", heading="Pools of a month", mail="A pool waits for a second person",
-        related=("plan", "period"), url=lambda row: reverse("ledger:plan", args=[row.plan_id]),
-        title=lambda row: f"Pool of {row.plan} in {row.period.code}",
-        words=lambda row: amounts.text(row.amount, asset(row.plan.currency)),
-    ),
-    proposal_kind(
-        ContractTerms, name="terms_proposed", heading="Terms of contracts", mail="Terms wait for a second person",
-        related=("contract",), url=lambda row: reverse("ledger:terms", args=[row.contract_id, row.version]),
-        title=lambda row: f"{row.contract.title}, version {row.version}",
-        words=lambda row: row.note or f"From {dates.day(row.effective_from)}.",
-    ),
-    proposal_kind(
-        AdvanceProposal, name="advance_proposed", heading="Advances", mail="An advance waits for a second person",
-        related=("contract",), url=lambda row: reverse("ledger:advance", args=[row.pk]), words=_advance,
-    ),
-    proposal_kind(
-        AdvanceCancellation, name="cancellation_proposed", heading="Cancelled advances",
-        mail="The cancellation of an advance waits for a second person", related=("advance__contract",),
-        url=lambda row: reverse("ledger:advance", args=[row.advance_id]), words=lambda row: row.reason,
-    ),
-    proposal_kind(
-        ManualEntry, name="manual_entry_proposed", heading="Manual entries",
-        mail="A manual entry waits for a second person",
-        url=lambda row: reverse("ledger:manual_entry", args=[row.pk]), words=lambda row: row.reason,
-    ),
-    proposal_kind(
-        VerbProposal, name="transaction_proposed", heading="Transactions",
-        mail="A transaction waits for a second person", where=~Q(verb__in=CLAIM_VERBS),
-        url=lambda row: reverse("ledger:transaction", args=[row.pk]),
-        title=lambda row: f"{row.get_kind_display()}, {row.reference}", words=lambda row: row.note,
-    ),
-    proposal_kind(
-        VerbProposal, name="claim_transaction_proposed", heading="Transactions of holds and unclaimed money",
-        mail="A transaction waits for a second person", where=Q(verb__in=CLAIM_VERBS), roles=WITH_COMPLIANCE,
-        url=lambda row: reverse("ledger:transaction", args=[row.pk]),
-        title=lambda row: f"{row.get_kind_display()}, {row.reference}", words=lambda row: row.note,
-    ),
-    proposal_kind(
-        VoidProposal, name="void_proposed", heading="Voids", mail="A void waits for a second person",
-        related=("generation",), url=lambda row: reverse("ledger:generation_page", args=[row.generation_id]),
-        title=lambda row: f"Void of generation {row.generation.external_id}", words=lambda row: row.detail,
-    ),
-    proposal_kind(
-        Restatement, name="restatement_proposed", heading="Restatements",
-        mail="A restatement waits for a second person", related=("index__model_version", "generation"),
-        url=_restatement_url, words=lambda row: row.reason,
-        title=lambda row: (
-            f"Restatement of {row.generation.external_id if row.generation else row.index.model_version}"
-        ),
-    ),
-    proposal_kind(
-        WithholdingRate, name="withholding_proposed", heading="Withholding rates",
-        mail="A withholding rate waits for a second person", roles=WITH_COMPLIANCE,
-        url=lambda row: reverse("ledger:withholding"), words=lambda row: f"{row.basis}, from {row.effective_from}",
-    ),
-]  # fmt: skip
 
 
 # --- disputes -----------------------------------------------------------------------------------------------------
@@ -220,7 +81,7 @@ SELECT a.created_at FROM attribution_attribution a JOIN attribution_generation g
    AND NOT EXISTS (SELECT FROM attribution_attribution b
                     WHERE b.generation_id = a.generation_id AND b.revision > a.revision)
    AND coalesce((SELECT p.basis FROM ledger_royaltyplan p
-                  WHERE p.state = 'effective' AND p.currency = g.currency AND p.effective_from <= g.occurred_at
+                  WHERE p.state = 'approved' AND p.currency = g.currency AND p.effective_from <= g.occurred_at
                   ORDER BY p.effective_from DESC LIMIT 1), '') <> 'period_pool'
  ORDER BY a.id LIMIT %s"""
 
@@ -246,7 +107,6 @@ def _not_accrued(at: datetime) -> list[OpenItem]:
 
 
 KINDS = [
-    *PROPOSALS,
     Kind(
         name="receipt_disputed", heading="Receipt disputes", mail="A contributor disputes a receipt",
         roles=WITH_COMPLIANCE, item=_dispute,

@@ -146,7 +146,7 @@ def _standing(generation: Generation, estimated_gross: int | None = None) -> Sta
 
 def _plan_of(generation: Generation) -> RoyaltyPlan | None:
     plans = RoyaltyPlan.objects.filter(
-        currency=generation.currency, state=RoyaltyPlan.State.EFFECTIVE, effective_from__lte=generation.occurred_at
+        currency=generation.currency, state=RoyaltyPlan.State.APPROVED, effective_from__lte=generation.occurred_at
     )
     return plans.order_by("-effective_from").first()
 

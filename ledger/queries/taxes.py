@@ -12,7 +12,7 @@ from ledger.models import WithholdingRate
 def withholding_rate(*, jurisdiction: str, country: str, form: str, on: date) -> WithholdingRate | None:
     """The row that counts for a payee of `country` with the tax form `form`; None where the table has no such row."""
     rows = WithholdingRate.objects.filter(
-        state=WithholdingRate.State.ADOPTED,
+        state=WithholdingRate.State.APPROVED,
         jurisdiction=jurisdiction,
         country__in=[country, ""],
         form__in=[form, ""],

@@ -1,6 +1,6 @@
 -- Four eyes on the cancellation of an advance, also for a writer that bypasses the application. An entry of this kind
--- stands at commit only with the proposal of one person that another has posted, for the advance's contributor and
--- contract, and only while no more is cancelled of the advance than was granted; a proposal is posted only with such an
+-- stands at commit only with the proposal of one person that another has approved, for the advance's contributor and
+-- contract, and only while no more is cancelled of the advance than was granted; a proposal is approved only with such an
 -- entry. That nothing recouped is taken back is the limit of the account, which never has a credit. The advances under
 -- a contract share it. The application decides which of them is recouped, and that only a paid-out part is written off.
 
@@ -8,13 +8,13 @@ CREATE OR REPLACE FUNCTION ledger_check_cancellation() RETURNS trigger LANGUAGE 
 BEGIN
   IF TG_OP = 'INSERT' THEN
     IF NOT EXISTS (
-        SELECT FROM ledger_advanceproposal p WHERE p.id = NEW.advance_id AND p.state = 'granted') THEN
-      RAISE EXCEPTION 'The cancellation of an advance is proposed once the advance is granted.'
+        SELECT FROM ledger_advanceproposal p WHERE p.id = NEW.advance_id AND p.state = 'approved') THEN
+      RAISE EXCEPTION 'The cancellation of an advance is proposed once the advance is approved.'
         USING ERRCODE = 'LG008';
     END IF;
     RETURN NEW;
   END IF;
-  IF NEW.state = 'posted' AND NOT EXISTS (
+  IF NEW.state = 'approved' AND NOT EXISTS (
       SELECT FROM ledger_entry e WHERE e.id = NEW.entry_id AND e.kind = 'cancel_advance') THEN
     RAISE EXCEPTION 'Cancellation % names no entry that cancels an advance.', NEW.id USING ERRCODE = 'LG008';
   END IF;
@@ -23,7 +23,7 @@ END $$;
 CREATE OR REPLACE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_advancecancellation
   FOR EACH ROW EXECUTE FUNCTION ledger_check_cancellation();
 CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_advancecancellation
-  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at', 'entry_id', 'amount');
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('entry_id', 'amount');
 CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_advancecancellation
   FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
@@ -65,9 +65,9 @@ BEGIN
   SELECT x.id, x.way, p.entry_id INTO found_id, way, granted
     FROM ledger_advancecancellation x
     JOIN ledger_advanceproposal p ON p.id = x.advance_id JOIN ledger_contract c ON c.id = p.contract_id
-   WHERE x.entry_id = NEW.id AND x.state = 'posted' AND x.decided_by_id <> x.proposed_by_id AND p.state = 'granted'
+   WHERE x.entry_id = NEW.id AND x.state = 'approved' AND x.decided_by_id <> x.proposed_by_id AND p.state = 'approved'
      AND p.amount >= (SELECT sum(amount) FROM ledger_advancecancellation
-                       WHERE advance_id = p.id AND state = 'posted')
+                       WHERE advance_id = p.id AND state = 'approved')
      AND NOT EXISTS (
        SELECT FROM (VALUES
                 ('advance', 'contributor:' || c.contributor_id, c.code::text, x.amount),
@@ -80,7 +80,7 @@ BEGIN
          ON (posted.kind, posted.owner, posted.contract) = (proposed.kind, proposed.owner, proposed.contract)
         WHERE (posted.amount, posted.currency) IS DISTINCT FROM (proposed.amount, p.currency::text));
   IF NOT FOUND THEN
-    RAISE EXCEPTION 'The cancellation of entry % was not proposed by one person and posted by another as it stands.',
+    RAISE EXCEPTION 'The cancellation of entry % was not proposed by one person and approved by another as it stands.',
       NEW.id USING ERRCODE = 'check_violation', CONSTRAINT = 'a_cancellation_has_four_eyes';
   END IF;
   IF way = 'take_back' THEN

@@ -1,8 +1,8 @@
 -- Four eyes on advances, for every connection. An entry that grants one stands at commit only with a proposal that
--- another person has granted, for the same amount to the same contributor under the same contract.
+-- another person has approved, for the same amount to the same contributor under the same contract.
 
 CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_advanceproposal
-  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at', 'entry_id');
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('entry_id');
 CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_advanceproposal
   FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
@@ -10,7 +10,7 @@ CREATE OR REPLACE FUNCTION ledger_check_advance_entry() RETURNS trigger LANGUAGE
 BEGIN
   IF NOT EXISTS (
       SELECT FROM ledger_advanceproposal p JOIN ledger_contract c ON c.id = p.contract_id
-       WHERE p.entry_id = NEW.id AND p.state = 'granted' AND p.decided_by_id <> p.proposed_by_id
+       WHERE p.entry_id = NEW.id AND p.state = 'approved' AND p.decided_by_id <> p.proposed_by_id
          AND NOT EXISTS (
            SELECT FROM (VALUES ('advance', c.code, -p.amount), ('contributor_payable', '', p.amount))
                          AS proposed(kind, contract, amount)
@@ -20,7 +20,7 @@ BEGIN
              ON (posted.kind, posted.contract) = (proposed.kind, proposed.contract)
             WHERE (posted.amount, posted.owner, posted.currency)
                   IS DISTINCT FROM (proposed.amount, 'contributor:' || c.contributor_id, p.currency::text))) THEN
-    RAISE EXCEPTION 'The advance of entry % was not proposed by one person and granted by another as it stands.', NEW.id
+    RAISE EXCEPTION 'The advance of entry % was not proposed by one person and approved by another as it stands.', NEW.id
       USING ERRCODE = 'check_violation', CONSTRAINT = 'an_advance_has_four_eyes';
   END IF;
   RETURN NULL;

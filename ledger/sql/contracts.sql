@@ -1,4 +1,4 @@
--- Terms of contracts: fixed once proposed, adopted only where they contradict no other contract of the contributor.
+-- Terms of contracts: fixed once proposed, approved only where they contradict no other contract of the contributor.
 
 CREATE OR REPLACE FUNCTION ledger_check_terms() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
@@ -16,22 +16,22 @@ BEGIN
     END IF;
     RETURN NEW;
   END IF;
-  IF NEW.state = 'adopted' THEN
+  IF NEW.state = 'approved' THEN
     IF EXISTS (SELECT FROM ledger_period WHERE starts = NEW.effective_from AND state <> 'open') THEN
       RAISE EXCEPTION 'The month of % is closing or closed; it keeps its terms.', NEW.effective_from
         USING ERRCODE = 'LG004';
     END IF;
-    IF EXISTS (SELECT FROM ledger_contractterms WHERE contract_id = NEW.contract_id AND state = 'adopted'
+    IF EXISTS (SELECT FROM ledger_contractterms WHERE contract_id = NEW.contract_id AND state = 'approved'
                   AND effective_from > NEW.effective_from) THEN
-      RAISE EXCEPTION 'A later version of this contract is adopted already.' USING ERRCODE = 'check_violation';
+      RAISE EXCEPTION 'A later version of this contract is approved already.' USING ERRCODE = 'check_violation';
     END IF;
-    -- Of every other contract: each adopted version that is still in force when this one begins, or begins later.
+    -- Of every other contract: each approved version that is still in force when this one begins, or begins later.
     SELECT c.code INTO other
       FROM ledger_contract own
       JOIN ledger_contract c ON c.contributor_id = own.contributor_id AND c.id <> own.id
-      JOIN ledger_contractterms t ON t.contract_id = c.id AND t.state = 'adopted'
+      JOIN ledger_contractterms t ON t.contract_id = c.id AND t.state = 'approved'
      WHERE own.id = NEW.contract_id
-       AND NOT EXISTS (SELECT FROM ledger_contractterms later WHERE later.contract_id = c.id AND later.state = 'adopted'
+       AND NOT EXISTS (SELECT FROM ledger_contractterms later WHERE later.contract_id = c.id AND later.state = 'approved'
                           AND later.effective_from > t.effective_from AND later.effective_from <= NEW.effective_from)
        AND ((t.covers_rest AND NEW.covers_rest) OR t.holder_ids && NEW.holder_ids)
      LIMIT 1;
@@ -44,7 +44,7 @@ END $$;
 CREATE OR REPLACE TRIGGER in_order BEFORE INSERT OR UPDATE ON ledger_contractterms
   FOR EACH ROW EXECUTE FUNCTION ledger_check_terms();
 CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_contractterms
-  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at');
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed();
 CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_contractterms
   FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 CREATE OR REPLACE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_contract

@@ -346,7 +346,7 @@ SELECT d.generation_id::text, NULL, 'accrued without an attribution or against a
   FROM ledger_accrual d
   LEFT JOIN attribution_attribution a ON (a.generation_id, a.revision) = (d.generation_id, abs(d.revision))
   LEFT JOIN attribution_generation g ON g.id = a.generation_id
-  LEFT JOIN LATERAL (SELECT id FROM ledger_royaltyplan WHERE currency = g.currency AND state = 'effective'
+  LEFT JOIN LATERAL (SELECT id FROM ledger_royaltyplan WHERE currency = g.currency AND state = 'approved'
                         AND effective_from <= g.occurred_at ORDER BY effective_from DESC LIMIT 1) p ON true
  WHERE p.id IS DISTINCT FROM d.plan_id
 UNION ALL
@@ -418,11 +418,11 @@ SELECT e.id AS entry, e.kind AS entry_kind, a.kind AS account_kind, l.amount
  WHERE e.kind NOT IN ('manual', 'reverse')
    AND (r.entry_kind IS NULL OR a.kind <> ALL (CASE WHEN l.amount < 0 THEN r.debit ELSE r.credit END::text[]))
 
---- I21: a manual entry was proposed by one person and posted by another, as it stands
+--- I21: a manual entry was proposed by one person and approved by another, as it stands
 SELECT e.id AS entry, m.id AS manual_entry
   FROM ledger_entry e
   FULL JOIN ledger_manualentry m ON m.entry_id = e.id
- WHERE (e.kind = 'manual' OR m.state = 'posted')
+ WHERE (e.kind = 'manual' OR m.state = 'approved')
    AND (e.id IS NULL OR m.id IS NULL OR e.kind <> 'manual' OR m.decided_by_id = m.proposed_by_id OR EXISTS (
      SELECT FROM (SELECT concat_ws(' ', l->>0, l->>1, l->>2, l->>3) AS account, sum((l->>4)::bigint) AS amount
                     FROM jsonb_array_elements(m.lines) AS l GROUP BY 1) proposed

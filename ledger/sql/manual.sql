@@ -1,8 +1,8 @@
 -- Four eyes on manual entries, for every connection. An entry of that kind stands at commit only with a proposal that
--- another person has posted, with the same lines, on accounts that hands may move.
+-- another person has approved, with the same lines, on accounts that hands may move.
 
 CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_manualentry
-  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at', 'entry_id');
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('entry_id');
 CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_manualentry
   FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
@@ -12,7 +12,7 @@ DECLARE
 BEGIN
   IF NOT EXISTS (
       SELECT FROM ledger_manualentry m
-       WHERE m.entry_id = NEW.id AND m.state = 'posted' AND m.decided_by_id <> m.proposed_by_id
+       WHERE m.entry_id = NEW.id AND m.state = 'approved' AND m.decided_by_id <> m.proposed_by_id
          AND NOT EXISTS (
            SELECT FROM (SELECT concat_ws(' ', l->>0, l->>1, l->>2, l->>3) AS account, sum((l->>4)::bigint) AS amount
                           FROM jsonb_array_elements(m.lines) AS l GROUP BY 1) proposed
@@ -20,7 +20,7 @@ BEGIN
                         FROM ledger_line l JOIN ledger_account a ON a.id = l.account_id
                         JOIN ledger_asset s ON s.id = a.asset_id WHERE l.entry_id = NEW.id) posted USING (account)
             WHERE proposed.amount IS DISTINCT FROM posted.amount)) THEN
-    RAISE EXCEPTION 'Manual entry % was not proposed by one person and posted by another as it stands.', NEW.id
+    RAISE EXCEPTION 'Manual entry % was not proposed by one person and approved by another as it stands.', NEW.id
       USING ERRCODE = 'check_violation', CONSTRAINT = 'a_manual_entry_has_four_eyes';
   END IF;
   SELECT a.kind INTO wrong FROM ledger_line l JOIN ledger_account a ON a.id = l.account_id

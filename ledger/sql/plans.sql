@@ -1,7 +1,7 @@
--- Plans become effective and then stand; refusals, lists and distributions stay as they were written.
+-- Plans are approved and then stand; refusals, lists and distributions stay as they were written.
 
 CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_royaltyplan
-  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at');
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed();
 CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_royaltyplan
   FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 

@@ -3,20 +3,20 @@
 CREATE OR REPLACE FUNCTION ledger_check_pool() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    IF NEW.state = 'declared' AND NEW.proposed_by_id IS NOT NULL THEN
+    IF NEW.state = 'approved' AND NEW.proposed_by_id IS NOT NULL THEN
       RAISE EXCEPTION 'A pool begins as a proposal, or as its plan''s own amount.' USING ERRCODE = 'LG008';
     END IF;
     IF NOT EXISTS (SELECT FROM ledger_royaltyplan WHERE id = NEW.plan_id AND basis = 'period_pool'
-                      AND state = 'effective') THEN
+                      AND state = 'approved') THEN
       RAISE EXCEPTION 'Only a plan in effect that divides a pool has one.' USING ERRCODE = 'LG008';
     END IF;
     RETURN NEW;
   END IF;
-  -- Any change is a step of the state.
-  IF NEW.state = OLD.state
+  -- Any change is a step of the state, or the division of an approved pool.
+  IF (NEW.state = OLD.state AND (OLD.state <> 'approved' OR OLD.divided_at IS NOT NULL OR NEW.divided_at IS NULL))
      OR (NEW.plan_id, NEW.period_id, NEW.amount, NEW.note, NEW.proposed_by_id, NEW.proposed_at)
      IS DISTINCT FROM (OLD.plan_id, OLD.period_id, OLD.amount, OLD.note, OLD.proposed_by_id, OLD.proposed_at)
-     OR (OLD.state = 'declared' AND (NEW.entry_id, NEW.decided_by_id, NEW.decided_at)
+     OR (OLD.state = 'approved' AND (NEW.entry_id, NEW.decided_by_id, NEW.decided_at)
          IS DISTINCT FROM (OLD.entry_id, OLD.decided_by_id, OLD.decided_at)) THEN
     RAISE EXCEPTION 'Pool % is fixed once proposed.', OLD.id USING ERRCODE = 'LG008';
   END IF;
@@ -33,7 +33,7 @@ LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
   IF EXISTS (SELECT FROM (SELECT pool_id, sum(gross) AS gross, count(*) AS n FROM new_rows GROUP BY 1) s
                JOIN ledger_periodpool p ON p.id = s.pool_id
-              WHERE p.state <> 'divided' OR p.amount + p.carried <> s.gross
+              WHERE p.divided_at IS NULL OR p.amount + p.carried <> s.gross
                  OR (SELECT count(*) FROM ledger_poolpart x WHERE x.pool_id = p.id) <> s.n) THEN
     RAISE EXCEPTION 'The parts of a pool are written once, and sum to it.' USING ERRCODE = 'LG001';
   END IF;
@@ -50,7 +50,8 @@ CREATE OR REPLACE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON ledge
 CREATE OR REPLACE FUNCTION ledger_check_restatement() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   -- Any change is a step of the state, or counts on while it runs.
-  IF (NEW.state = OLD.state AND OLD.state <> 'running')
+  IF (NEW.state = OLD.state AND (OLD.state <> 'approved' OR OLD.finished_at IS NOT NULL))
+     OR (OLD.state <> 'proposed' AND (NEW.decided_by_id, NEW.decided_at) IS DISTINCT FROM (OLD.decided_by_id, OLD.decided_at))
      OR (NEW.index_id, NEW.reason, NEW.since, NEW.proposed_by_id, NEW.proposed_at)
         IS DISTINCT FROM (OLD.index_id, OLD.reason, OLD.since, OLD.proposed_by_id, OLD.proposed_at)
      OR NEW.n_attributed < OLD.n_attributed THEN

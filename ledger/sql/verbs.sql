@@ -1,7 +1,7 @@
 -- A proposed transaction is fixed, and an approved one names the entry of its kind, key and lines.
 
 CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_verbproposal
-  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at', 'entry_id');
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('entry_id');
 CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_verbproposal
   FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 

@@ -2,16 +2,16 @@
 -- proposal of another, for the same generation and in the same words.
 
 CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_voidproposal
-  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('decided_by_id', 'decided_at');
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed();
 CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_voidproposal
   FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
 CREATE OR REPLACE FUNCTION ledger_check_void() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
   IF NOT EXISTS (SELECT FROM ledger_voidproposal p
-                  WHERE p.generation_id = NEW.generation_id AND p.state = 'voided' AND p.proposed_by_id <> p.decided_by_id
+                  WHERE p.generation_id = NEW.generation_id AND p.state = 'approved' AND p.proposed_by_id <> p.decided_by_id
                     AND (p.reason, p.detail, p.decided_by_id) = (NEW.reason, NEW.detail, NEW.voided_by_id)) THEN
-    RAISE EXCEPTION 'The void of % was not proposed by one person and confirmed by another as it stands.',
+    RAISE EXCEPTION 'The void of % was not proposed by one person and approved by another as it stands.',
       NEW.generation_id USING ERRCODE = 'check_violation', CONSTRAINT = 'a_void_by_staff_has_four_eyes';
   END IF;
   RETURN NULL;

@@ -1,4 +1,4 @@
-"""Accounts that may be one person's, and those that are found to be: looked at, proposed, decided, ended."""
+"""Accounts that may be one person's, and those that are found to be: looked at, proposed, and ended."""
 
 from __future__ import annotations
 
@@ -13,19 +13,16 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from contributors.models import Contributor, ContributorLink
+from contributors.models import Contributor, ContributorLink, LinkEnd
+from contributors.operations.links import KIND, dismiss_suspicion, propose_end_of_link, propose_link
 from contributors.queries.links import suspicions
 from payouts.console import ADMIN, COMPLIANCE, actor_required, reader_required
 from payouts.forms.fields import ReasonForm
-from payouts.forms.payees import DecideLinkForm, DifferentPeopleForm, LinkForm
-from payouts.operations.links import decide_link, dismiss_suspicion, propose_end_of_link, propose_link
+from payouts.forms.payees import DifferentPeopleForm, LinkForm
 from people.console.acts import Act, act
 from people.console.guard import recently_authenticated, user_of
 from people.console.presence import presence_of
-from people.presentation import dates
 
-State = ContributorLink.State
-TONES = {"proposed": "warn", "in_force": "info", "ending": "warn", "ended": "neutral", "refused": "neutral"}
 PAGE, SUSPICIONS_SHOWN, ACCOUNTS_MAX = 50, 50, 100
 NEEDS_COMPLIANCE = "This takes compliance or an administrator."
 
@@ -34,7 +31,7 @@ NEEDS_COMPLIANCE = "This takes compliance or an administrator."
 @reader_required
 def links(request: HttpRequest) -> HttpResponse:
     suspected = suspicions(timezone.now())
-    decided = _links().exclude(state__in=[State.PROPOSED, State.ENDING]).order_by("state", "-pk")
+    decided = _links().exclude(state="proposed").order_by("state", "-pk")
     page = Paginator(decided, PAGE).get_page(request.GET.get("page"))
     return render(
         request,
@@ -42,17 +39,22 @@ def links(request: HttpRequest) -> HttpResponse:
         {
             "suspected": [(one, _numbers(one.contributors)) for one in suspected[:SUSPICIONS_SHOWN]],
             "n_more": max(0, len(suspected) - SUSPICIONS_SHOWN),
-            "waiting": _links().filter(state__in=[State.PROPOSED, State.ENDING]).order_by("pk"),
+            "waiting": _links().filter(state="proposed").order_by("pk"),
+            "ending": _ends().filter(state="proposed").order_by("pk"),
             "page_obj": page,
-            "rows": [(link, TONES[link.state]) for link in page],
             "may_act": user_of(request).has_role(COMPLIANCE, ADMIN),
         },
     )
 
 
 def _links() -> QuerySet[ContributorLink]:
-    people = ("proposed_by", "decided_by", "end_proposed_by", "ended_by")
-    return ContributorLink.objects.select_related(*people).prefetch_related("contributors")
+    return ContributorLink.objects.select_related("proposed_by", "decided_by").prefetch_related(
+        "contributors", "ends__decided_by"
+    )
+
+
+def _ends() -> QuerySet[LinkEnd]:
+    return LinkEnd.objects.select_related("proposed_by", "link").prefetch_related("link__contributors")
 
 
 def _numbers(contributors: list[Contributor]) -> str:
@@ -67,7 +69,7 @@ def propose(request: HttpRequest) -> HttpResponse:
         "Propose that accounts count as one",
         "Their works are then valued as those of one account: a loss of one is counted against a gain of "
         "another, as in a single account. Each keeps its works, its statements and its payouts. "
-        "Nothing changes until somebody else agrees, and earlier attributions stay.",
+        "Nothing changes until somebody else approves, and earlier attributions stay.",
         "Propose it",
         reverse("payouts:links"),
         "Linked accounts",
@@ -76,13 +78,13 @@ def propose(request: HttpRequest) -> HttpResponse:
 
     def do(given: dict[str, Any]) -> str:
         propose_link(
-            accounts=given["accounts"],
+            contributors=given["accounts"],
             reason=given["reason"],
             by=user_of(request),
             at=timezone.now(),
             seen=presence_of(request),
         )
-        return "Proposed. Somebody else agrees to it or refuses it."
+        return "Proposed. Somebody else approves or rejects it."
 
     return act(request, page, form, do)
 
@@ -103,7 +105,7 @@ def dismiss(request: HttpRequest) -> HttpResponse:
 
     def do(given: dict[str, Any]) -> str:
         dismiss_suspicion(
-            accounts=given["accounts"],
+            contributors=given["accounts"],
             reason=given["reason"],
             by=user_of(request),
             at=timezone.now(),
@@ -116,66 +118,26 @@ def dismiss(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @actor_required
-@recently_authenticated
-def decide(request: HttpRequest, public_id: UUID) -> HttpResponse:
-    link = _link_or_404(public_id)
-    is_end = link.state == State.ENDING
-    proposer = link.end_proposed_by if is_end else link.proposed_by
-    refusal = "" if _may(request) else NEEDS_COMPLIANCE
-    if link.state not in {State.PROPOSED, State.ENDING}:
-        refusal = f"There is nothing to decide: the link is {link.get_state_display().lower()}."
-    form = DecideLinkForm(
-        request.POST or None, is_own=proposer == user_of(request), is_end=is_end, initial={"known": link.state}
-    )
-    page = Act(
-        "Decide whether accounts count apart again" if is_end else "Decide whether accounts count as one",
-        f"{proposer} proposes it: {link.end_reason if is_end else link.reason}",
-        "Decide",
-        reverse("payouts:links"),
-        "Linked accounts",
-        not_this_person=refusal,
-        facts=_facts(link),
-    )
-
-    def do(given: dict[str, Any]) -> str:
-        agree = given["decision"] == "agree"
-        decide_link(
-            link=link,
-            agree=agree,
-            known=given["known"],
-            by=user_of(request),
-            at=timezone.now(),
-            seen=presence_of(request),
-        )
-        if not agree:
-            return "Refused. Nothing has changed."
-        return "They count apart again, and were told." if is_end else "They count as one from now on, and were told."
-
-    return act(request, page, form, do)
-
-
-@require_http_methods(["GET", "POST"])
-@actor_required
 def end(request: HttpRequest, public_id: UUID) -> HttpResponse:
     link = _link_or_404(public_id)
     refusal = "" if _may(request) else NEEDS_COMPLIANCE
-    if link.state != State.IN_FORCE:
-        refusal = f"Only a link in force can end; this one is: {link.get_state_display().lower()}."
+    if link.state != "approved" or link.end is not None:
+        refusal = f"Only a link in force can end; this one is: {link.standing[1].lower()}."
     page = Act(
         "Propose that accounts count apart again",
-        "They go on counting as one until somebody else agrees. Each of the accounts reads the reason.",
+        "They go on counting as one until somebody else approves. Each of the accounts reads the reason.",
         "Propose the end",
         reverse("payouts:links"),
         "Linked accounts",
         not_this_person=refusal,
-        facts=[*_facts(link), ("What was found", link.reason)],
+        facts=[*KIND.facts(link), ("Reason of the link", link.reason)],
     )
 
     def do(given: dict[str, Any]) -> str:
         propose_end_of_link(
             link=link, reason=given["reason"], by=user_of(request), at=timezone.now(), seen=presence_of(request)
         )
-        return "Proposed. Somebody else agrees to it or refuses it."
+        return "Proposed. Somebody else approves or rejects it."
 
     return act(request, page, ReasonForm(request.POST or None, label="Why they are not one person"), do)
 
@@ -194,13 +156,6 @@ def _named_in_address(request: HttpRequest) -> str:
             continue
     found = Contributor.objects.filter(public_id__in=numbers).order_by("pk")
     return "\n".join(f"{one.display_name}, {one.public_id}" for one in found)
-
-
-def _facts(link: ContributorLink) -> list[tuple[str, Any]]:
-    return [
-        (f"Account {number}", f"{one.display_name}: {one.legal_name}, {one.country}, since {dates.day(one.created_at)}")
-        for number, one in enumerate(link.contributors.order_by("pk"), start=1)
-    ]
 
 
 def _link_or_404(public_id: UUID) -> ContributorLink:

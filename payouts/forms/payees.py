@@ -141,17 +141,3 @@ class DifferentPeopleForm(LinkForm):
         label="Why they are different people",
         help_text="For your colleagues and the audit log; the accounts do not read it.",
     )
-
-
-class DecideLinkForm(forms.Form):
-    decision = forms.ChoiceField(label="Decision", widget=forms.RadioSelect)
-    # The subject of the page: a proposed link, or its end.
-    known = forms.CharField(max_length=20, widget=forms.HiddenInput)
-
-    def __init__(self, *arguments: Any, is_own: bool, is_end: bool, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        decision = self.fields["decision"]
-        assert isinstance(decision, forms.ChoiceField)
-        agree = "Agree: they count apart again" if is_end else "Agree: they count as one from now on"
-        refuse = "Take it back" if is_own else "Refuse it: nothing changes"
-        decision.choices = [*([] if is_own else [("agree", agree)]), ("refuse", refuse)]

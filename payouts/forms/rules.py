@@ -50,14 +50,3 @@ class PolicyForm(forms.Form):
         self.fields["reason"] = forms.CharField(
             max_length=500, widget=forms.Textarea(attrs={"rows": 3}), label="Why", help_text="For whoever decides."
         )
-
-
-class DecidePolicyForm(forms.Form):
-    decision = forms.ChoiceField(label="Decision", widget=forms.RadioSelect)
-
-    def __init__(self, *arguments: Any, is_own: bool, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        decision = self.fields["decision"]
-        assert isinstance(decision, forms.ChoiceField)
-        adopt = [] if is_own else [("adopt", "Adopt it: runs that are built from now on obey it")]
-        decision.choices = [*adopt, ("refuse", "Withdraw it" if is_own else "Refuse it: nothing changes")]

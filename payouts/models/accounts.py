@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from django.db import models
 from django.db.models import F, Q
 
 from contributors.models import PPB
-from people.models import uuid7
+from people.models import TWO_PEOPLE, Proposal, uuid7
 
 
 class Rail(models.TextChoices):
@@ -174,28 +172,13 @@ class PayoutPolicy(models.Model):
         return f"{self.currency} policy {self.version}"
 
 
-class PolicyProposal(models.Model):
-    """A policy that one person asks for, and that another makes a version of, or refuses."""
+class PolicyProposal(Proposal):
+    """A policy that one person proposes; the approval of another makes a version of it."""
 
-    # open -> adopted | refused
-    class State(models.TextChoices):
-        OPEN = "open"
-        ADOPTED = "adopted"
-        REFUSED = "refused"
-
-    TRANSITIONS: ClassVar[dict[str, set[str]]] = {"open": {"adopted", "refused"}, "adopted": set(), "refused": set()}
-    BEGINS: ClassVar[set[str]] = {"open"}
-
-    public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     currency = models.CharField(max_length=3)
     # The figures of a PayoutPolicy by name.
     terms = models.JSONField()
     reason = models.CharField(max_length=500)
-    state = models.CharField(max_length=7, choices=State.choices, default=State.OPEN)
-    proposed_by = models.ForeignKey("people.User", on_delete=models.PROTECT, related_name="+")
-    proposed_at = models.DateTimeField()
-    decided_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
-    decided_at = models.DateTimeField(null=True, blank=True)
     policy = models.OneToOneField(
         PayoutPolicy, on_delete=models.PROTECT, null=True, blank=True, related_name="proposal"
     )
@@ -203,20 +186,17 @@ class PolicyProposal(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["currency"], condition=Q(state="open"), name="one_open_proposal_for_a_currency"
+                fields=["currency"], condition=Q(state="proposed"), name="one_open_proposal_for_a_currency"
             ),
             models.CheckConstraint(
-                condition=Q(state="refused") | Q(decided_by__isnull=True) | ~Q(decided_by=F("proposed_by")),
-                name="a_proposal_is_adopted_by_another",
+                condition=Q(state="approved", policy__isnull=False) | ~Q(state="approved") & Q(policy__isnull=True),
+                name="an_approved_proposal_made_a_policy",
             ),
-            models.CheckConstraint(
-                condition=~Q(state="adopted") | Q(policy__isnull=False, decided_by__isnull=False),
-                name="an_adopted_proposal_made_a_policy",
-            ),
+            *TWO_PEOPLE,
         ]
 
     def __str__(self) -> str:
-        return f"proposal for {self.currency}"
+        return f"{self.currency} policy"
 
 
 class HoldReason(models.TextChoices):

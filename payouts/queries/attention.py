@@ -14,9 +14,16 @@ from ledger.queries import open_items as ledger
 from payouts.queries import open_items as payouts
 from people import inbox
 from people.inbox import Group, Kind
+from people.queries import proposals
 
 # In the order of the page: money that stands still first.
-KINDS: list[Kind] = [*payouts.KINDS, *ledger.KINDS, *contributors.KINDS, *attribution.KINDS]
+KINDS: list[Kind] = [
+    *payouts.KINDS,
+    *(kind.open_work() for kind in proposals.kinds()),
+    *ledger.KINDS,
+    *contributors.KINDS,
+    *attribution.KINDS,
+]
 BY_NAME = {kind.name: kind for kind in KINDS}
 _CACHED = "needs-attention-count"
 

@@ -21,7 +21,6 @@ from payouts.models import (
     Payout,
     PayoutAccount,
     PayoutRun,
-    PolicyProposal,
     Rail,
     TopUp,
     WebhookEvent,
@@ -191,18 +190,6 @@ def _webhook(event: WebhookEvent) -> OpenItem:
     )
 
 
-def _policy(row: PolicyProposal) -> OpenItem:
-    return OpenItem(
-        subject=f"proposal:{row.public_id}",
-        title=f"{row.currency} policy",
-        words=row.reason,
-        url=reverse("payouts:decide_policy", args=[row.public_id]),
-        since=row.proposed_at,
-        person=str(row.proposed_by),
-        barred=frozenset({row.proposed_by_id}),
-    )
-
-
 # --- mails --------------------------------------------------------------------------------------------------------
 def _failed_mails(at: datetime) -> QuerySet[Notice]:
     """Find mails that a mail server refused to the end. A failed mail about failed mails is left out."""
@@ -305,11 +292,6 @@ KINDS = [
         name="difference_found", heading="Differences to explain", mail="Reconciliation found a difference",
         roles=EXPLAINERS, rows=lambda at: records.open_differences(), item=_difference,
         covers={"payouts.Difference": frozenset({"open"})},
-    ),
-    Kind(
-        name="policy_proposed", heading="Payout policies", mail="A payout policy waits for a second person",
-        roles=CHECKERS, item=_policy, covers={"payouts.PolicyProposal": frozenset({"open"})},
-        rows=lambda at: PolicyProposal.objects.filter(state="open").select_related("proposed_by").order_by("pk"),
     ),
     Kind(
         name="webhook_dead", heading="Webhooks that nothing here knew", mail="A webhook could not be applied",

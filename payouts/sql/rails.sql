@@ -36,9 +36,8 @@ END $$;
 CREATE OR REPLACE TRIGGER bank_line_is_recorded_by_another BEFORE INSERT ON payouts_bankline
   FOR EACH ROW EXECUTE FUNCTION payouts_confirmation_is_by_another();
 
-CREATE OR REPLACE TRIGGER policy_proposal_keeps_what_was_proposed BEFORE UPDATE ON payouts_policyproposal
-  FOR EACH ROW EXECUTE FUNCTION rows_keep_columns('public_id', 'currency', 'terms', 'reason', 'proposed_by_id',
-    'proposed_at');
+CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON payouts_policyproposal
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed('policy_id');
 CREATE OR REPLACE TRIGGER policy_proposal_is_never_deleted BEFORE DELETE ON payouts_policyproposal
   FOR EACH ROW EXECUTE FUNCTION rows_refuse_change();
 REVOKE UPDATE, DELETE, TRUNCATE ON payouts_bankdetails, payouts_bankline FROM tributary_app;

@@ -47,7 +47,7 @@ def staff_required(*roles: str) -> Callable[[View], View]:
             if not user.is_authenticated:
                 return redirect_to_login(request.get_full_path())
             if not user.has_role(*roles):
-                raise PermissionDenied(_refusal(roles))
+                raise PermissionDenied(teams_only(roles))
             if not _enrolled(request):
                 messages.warning(request, "Staff log in with a second factor. Set one up to go on.")
                 return HttpResponseRedirect(reverse("mfa_activate_totp"))
@@ -61,7 +61,7 @@ def staff_required(*roles: str) -> Callable[[View], View]:
     return decorate
 
 
-def _refusal(roles: tuple[str, ...]) -> str:
+def teams_only(roles: tuple[str, ...]) -> str:
     """Name the teams that may see a page, in words."""
     teams = list(dict.fromkeys(TEAMS[role] for role in roles))
     named = teams[0] if len(teams) == 1 else f"{', '.join(teams[:-1])} and {teams[-1]}"

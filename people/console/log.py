@@ -12,7 +12,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from people.console.guard import staff_required
-from people.console.subjects import subject_of
+from people.console.subjects import subjects_of
 from people.models import FINANCE_ROLES, AuditEvent
 from people.presentation import csv
 from people.queries import audit as audit_queries
@@ -35,7 +35,7 @@ def audit(request: HttpRequest) -> HttpResponse:
         "people/console/audit.html",
         {
             "page_obj": page,
-            "lines": [(event, subject_of(event.subject)) for event in page],
+            "lines": list(zip(page, subjects_of([event.subject for event in page]), strict=True)),
             "actions": AuditEvent.objects.values_list("action", flat=True).distinct().order_by("action"),
             "chosen": action,
             "search": search,

@@ -43,11 +43,12 @@ BEGIN
   RETURN NEW;
 END $$;
 
--- A proposal changes only by a step of its state, and with it only the columns named as arguments.
+-- A proposal changes only by a step of its state. With it change its decider, the time, the reason of a rejection, and
+-- the columns named as arguments.
 CREATE OR REPLACE FUNCTION rows_stand_as_proposed() RETURNS trigger LANGUAGE plpgsql
     SET search_path = pg_catalog, public AS $$
 DECLARE
-  free text[] := array_append(TG_ARGV, 'state');
+  free text[] := ARRAY['state', 'decided_by_id', 'decided_at', 'rejection'] || TG_ARGV;
 BEGIN
   IF NEW.state = OLD.state OR to_jsonb(NEW) - free <> to_jsonb(OLD) - free THEN
     RAISE EXCEPTION '% % is % and stands as it was proposed; propose another', TG_TABLE_NAME, OLD.id, OLD.state

@@ -1,4 +1,4 @@
-"""Tags for markup that most pages repeat: rows of facts, heads of tables, headers of pages."""
+"""Tags for markup that most pages repeat: rows of facts, heads of tables, headers of pages, cards of proposals."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import Any
 from django import template
 from django.template.base import render_value_in_context
 from django.template.loader import get_template
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+
+from people.operations.proposals import why_not_approve, why_not_reject, why_not_withdraw
+from people.queries.proposals import kind_of
 
 register = template.Library()
 BREADCRUMBS = "people/partials/breadcrumbs.html"
@@ -64,3 +68,61 @@ def _header(title: Any, lede: str, crumbs: dict[str, Any], context: template.Con
     return format_html(
         '<header class="page-header">{}\n<h1>{}</h1>\n{}</header>', mark_safe(trail), mark_safe(heading), paragraph
     )
+
+
+PROPOSAL_TONES = {"proposed": "info", "approved": "good", "rejected": "neutral", "withdrawn": "neutral"}
+
+
+@register.inclusion_tag("people/partials/proposal_card.html", takes_context=True)
+def proposal_card(context: template.Context, proposal: Any) -> dict[str, Any]:
+    """`{% proposal_card advance %}`: the people and the state of a proposal, with the form that decides an open one."""
+    kind, by, at = kind_of(proposal), context["request"].user, timezone.now()
+    is_own = proposal.proposed_by_id == by.pk
+    refusal = why_not_approve(kind, proposal, by=by, at=at)
+    other = why_not_withdraw(kind, proposal, by=by) if is_own else why_not_reject(kind, proposal, by=by, at=at)
+    return {
+        "proposal": proposal,
+        "kind": kind,
+        "url": kind.url(proposal),
+        "tone": PROPOSAL_TONES[proposal.state],
+        "is_open": proposal.state == "proposed",
+        "is_own": is_own,
+        "may_approve": refusal is None,
+        "may_end": other is None,
+        "why_not": refusal,
+        "reason": context.get("reason", ""),
+        "csrf_token": context.get("csrf_token", ""),
+    }
+
+
+@register.inclusion_tag("people/partials/proposal_facts.html")
+def proposal_facts(proposal: Any) -> dict[str, Any]:
+    """`{% proposal_facts plan %}`: the proposed facts as a `dl`."""
+    return {"facts": kind_of(proposal).facts(proposal)}
+
+
+@register.simple_tag
+def proposal_url(proposal: Any) -> str:
+    """`{% proposal_url row %}`: the address of the page that shows a proposal and decides it."""
+    return kind_of(proposal).url(proposal)
+
+
+@register.simple_tag
+def proposal_link(proposal: Any, text: str = "Decide") -> SafeString:
+    """`{% proposal_link pool %}`: a small button to the page that decides an open proposal."""
+    if proposal.state != "proposed":
+        return mark_safe("")
+    return format_html('<a class="button button-small" href="{}">{}</a>', kind_of(proposal).url(proposal), text)
+
+
+@register.simple_tag
+def proposal_people(proposal: Any) -> SafeString:
+    """`{% proposal_people rate %}`: its proposer and its decider in one cell of a table, with the way to decide it."""
+    decided = format_html(", then {}", proposal.decided_by) if proposal.decided_by else ""
+    return format_html("{}{} {}", proposal.proposed_by, decided, proposal_link(proposal))
+
+
+@register.filter
+def proposal_tone(proposal: Any) -> str:
+    """`{{ advance|proposal_tone }}`: the tone of the badge of its state."""
+    return PROPOSAL_TONES[proposal.state]

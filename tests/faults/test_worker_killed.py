@@ -22,6 +22,7 @@ from ledger.money import PPB, parse_amount
 from ledger.operations import periods, plans
 from ledger.queries import invariants
 from people.operations import users
+from people.operations.proposals import approve
 from tests.attribution.conftest import committed, indexed_database, trained
 from tests.worlds.trained import Committed
 
@@ -51,7 +52,7 @@ def adopt_plan(committed: Committed) -> None:
         at=at,
         terms={"basis": "price", "price": parse_amount("0.05", "USD"), "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
     )
-    plans.adopt_plan(plan=plan, by=checker, at=at)
+    approve(plan, by=checker, at=at)
 
 
 @contextlib.contextmanager

@@ -31,9 +31,11 @@ from ledger.money import PPB, parse_amount
 from ledger.operations import accruals, closing, periods, plans, sealing
 from ledger.operations.verbs import post_verb
 from payouts.operations import accounts, funding, policies
+from payouts.queries.policies import terms_in_force
 from people import actor
 from people.models import User
 from people.operations import users
+from people.operations.proposals import approve
 from tests.databases import cloned_database
 from tests.worlds.people import totp_code
 from tests.worlds.programme import Programme
@@ -99,7 +101,7 @@ def _earn_a_month(programme: Programme, trained: Trained, calendar: flow.Calenda
         at=calendar.month_start,
         terms={"basis": "price", "price": parse_amount("2.00", "USD"), "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
     )
-    plans.adopt_plan(plan=plan, by=checker, at=calendar.month_start)
+    approve(plan, by=checker, at=calendar.month_start)
     post_verb(verb="capital", amount=parse_amount("1000", "USD"), currency="USD", reference="founding", at=calendar.now)
     last_hour = calendar.month_end - timedelta(hours=1)
     results = programme.report(*_own_generations(programme, trained, last_hour))
@@ -116,16 +118,9 @@ def _earn_a_month(programme: Programme, trained: Trained, calendar: flow.Calenda
 
 def _prepare_payouts(maker: User, checker: User, programme: Programme) -> None:
     seen = actor.Presence(mfa_age_seconds=0)
-    policies.adopt_policy(
-        currency="USD",
-        minimum_minor=500,
-        maturity_days=0,
-        bank_change_days=0,
-        by=maker,
-        approved_by=checker,
-        at=timezone.now(),
-        seen=seen,
-    )
+    figures = {**terms_in_force("USD").figures, "minimum_minor": 500, "maturity_days": 0, "bank_change_days": 0}
+    proposed = policies.propose_policy(currency="USD", figures=figures, reason="at once", by=maker, at=timezone.now())
+    approve(proposed, by=checker, at=timezone.now(), seen=seen)
     funding.fund_platform(currency="USD", amount_minor=100_000, by=maker, at=timezone.now(), seen=seen)
     for contributor in programme.contributors[:-1]:
         account = accounts.open_payout_account(contributor=contributor, by=programme.user, at=timezone.now())

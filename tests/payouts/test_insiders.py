@@ -7,13 +7,14 @@ from datetime import timedelta
 import pytest
 from django.conf import settings
 
-from contributors.operations.links import UnableToDecideLink
+from contributors.operations import links
 from contributors.operations.people import add_member
 from payouts.models import Hold, PayoutAccount, PayoutRun
-from payouts.operations import bank_files, bank_lines, banks, building, closing, holds, links, reversals, runs
+from payouts.operations import bank_files, bank_lines, banks, building, closing, holds, reversals, runs
 from payouts.operations.accounts import refresh_holds
 from people import actor
 from people.operations import staff
+from people.operations.proposals import UnableToDecide, approve, reject
 from tests.payouts.test_bank_rail import NEW_IBAN, executing, export, line, payee, sent
 from tests.worlds.world import SEEN, World, only, states
 
@@ -210,23 +211,22 @@ def test_nobody_of_compliance_decides_whether_their_own_accounts_are_one(world: 
     colleague = world._user("colleague", "compliance")
     add_member(contributor=other, user=colleague, role="viewer", at=world.at)
     with pytest.raises(actor.UnableToActForOneself):
-        links.dismiss_suspicion(accounts=[one, other], reason="My brother's.", by=colleague, at=world.at, seen=SEEN)
+        links.dismiss_suspicion(contributors=[one, other], reason="My brother's.", by=colleague, at=world.at, seen=SEEN)
     link = links.propose_link(
-        accounts=[one, other], reason="One bank account.", by=world.compliance, at=world.at, seen=SEEN
+        contributors=[one, other], reason="One bank account.", by=world.compliance, at=world.at, seen=SEEN
     )
-    with pytest.raises(actor.UnableToActForOneself):
-        links.decide_link(link=link, agree=False, by=colleague, at=world.at, seen=SEEN)
+    for decide in (approve, reject):
+        with pytest.raises(UnableToDecide, match="You act for"):
+            decide(link, by=colleague, at=world.at, seen=SEEN)
 
 
-def test_who_agreed_to_a_link_on_an_old_page_does_not_agree_to_its_end(world: World) -> None:
+def test_who_approved_a_link_on_an_old_page_does_not_approve_its_end(world: World) -> None:
     accounts = [world.contributor(1000), world.contributor(1000)]
     second, third = world._user("second", "compliance"), world._user("third", "compliance")
-    link = links.propose_link(
-        accounts=accounts, reason="One bank account.", by=world.compliance, at=world.at, seen=SEEN
-    )
-    links.decide_link(link=link, agree=True, by=second, at=world.at, known="proposed", seen=SEEN)
-    links.propose_end_of_link(link=link, reason="Sold.", by=second, at=world.at, seen=SEEN)
-    with pytest.raises(UnableToDecideLink, match="Since you opened the page the link became"):
-        links.decide_link(link=link, agree=True, by=third, at=world.at, known="proposed", seen=SEEN)
-    link.refresh_from_db()
-    assert link.state == "ending"
+    link = links.propose_link(contributors=accounts, reason="One bank account.", by=world.compliance, at=world.at)
+    agreed = approve(link, by=second, at=world.at, seen=SEEN)
+    end = links.propose_end_of_link(link=agreed, reason="Sold.", by=second, at=world.at)
+    with pytest.raises(UnableToDecide, match="approved already"):
+        approve(link, by=third, at=world.at, seen=SEEN)
+    end.refresh_from_db()
+    assert end.state == "proposed"

@@ -9,14 +9,16 @@ import pytest
 from django.core import mail
 
 from contributors.models import Contributor, ContributorLink, IdentifyingDetail
+from contributors.operations import links
 from contributors.queries.links import linked_accounts, suspicions
 from payouts.models import Notice, PayoutAccount
-from payouts.operations import banks, links, notices, tax_forms
+from payouts.operations import banks, notices, tax_forms
 from payouts.operations.accounts import apply_account
 from payouts.rails.stripe import calls
 from people import actor
 from people.actor import NOBODY
 from people.models import AuditEvent, User
+from people.operations.proposals import UnableToDecide, approve
 from tests.worlds.world import SEEN, World
 
 IBAN = "GB33BUKB20201555555555"
@@ -33,7 +35,7 @@ def paid_to(world: World, iban: str, holder: str = "A") -> Contributor:
 
 def proposed(world: World, *accounts: Contributor) -> ContributorLink:
     return links.propose_link(
-        accounts=accounts, reason="One bank account.", by=world.compliance, at=world.at, seen=SEEN
+        contributors=accounts, reason="One bank account.", by=world.compliance, at=world.at, seen=SEEN
     )
 
 
@@ -103,13 +105,14 @@ def test_a_link_takes_two_people_of_compliance_is_told_to_each_account_and_logge
     one, other = paid_to(world, IBAN), paid_to(world, IBAN)
     link = proposed(world, one, other)
     assert linked_accounts(world.at) == {}
+    notices.notice_what_is_due(at=world.at)
     notices.send_due_notices(at=world.at)
     [asked] = [message for message in mail.outbox if "wait for a second person" in message.subject]
     assert colleague.email in asked.bcc
     assert world.compliance.email not in asked.bcc
     with pytest.raises(actor.UnableToTrustPresence):
-        links.decide_link(link=link, agree=True, by=colleague, at=world.at, seen=NOBODY)
-    links.decide_link(link=link, agree=True, by=colleague, at=world.at, seen=SEEN)
+        approve(link, by=colleague, at=world.at, seen=NOBODY)
+    approve(link, by=colleague, at=world.at, seen=SEEN)
     assert set(linked_accounts(world.at)) == {one.pk, other.pk}
     words = Notice.objects.get(contributor=one, kind="accounts_linked").words
     assert other.display_name in words
@@ -117,9 +120,9 @@ def test_a_link_takes_two_people_of_compliance_is_told_to_each_account_and_logge
     events = AuditEvent.objects.filter(subject=f"link:{link.public_id}").order_by("sequence")
     assert [(event.action, event.actor) for event in events] == [
         ("propose_link", world.compliance),
-        ("decide_link", colleague),
+        ("approve_link", colleague),
     ]
-    assert events[1].after == {"state": "in_force", "accounts": [one.pk, other.pk], "reason": ""}
+    assert events[1].after == {"state": "approved", "account_numbers": [one.pk, other.pk], "reason": link.reason}
     assert notices.send_due_notices(at=world.at) >= 2
     subjects = [message.subject.removeprefix("Tributary: ") for message in mail.outbox]
     assert subjects.count("Your accounts count as one") == 2
@@ -128,33 +131,35 @@ def test_a_link_takes_two_people_of_compliance_is_told_to_each_account_and_logge
 
 def test_the_end_of_a_link_takes_two_people_and_is_told(world: World, colleague: User) -> None:
     one, other = paid_to(world, IBAN), paid_to(world, IBAN)
-    link = links.decide_link(link=proposed(world, one, other), agree=True, by=colleague, at=world.at, seen=SEEN)
+    link = approve(proposed(world, one, other), by=colleague, at=world.at, seen=SEEN)
     later = world.at + timedelta(days=1)
     ending = links.propose_end_of_link(link=link, reason="Father and son.", by=colleague, at=later, seen=SEEN)
-    links.decide_link(link=ending, agree=True, by=world.compliance, at=later, seen=SEEN)
+    approve(ending, by=world.compliance, at=later, seen=SEEN)
     assert linked_accounts(later) == {}
     assert "Father and son." in Notice.objects.get(contributor=other, kind="accounts_unlinked").words
     # Two people have looked at it: the bank account alone does not bring it back.
     assert suspicions(later) == []
 
 
-def test_who_is_not_of_compliance_neither_proposes_nor_decides(world: World) -> None:
+def test_who_is_not_of_compliance_neither_proposes_nor_decides(world: World, colleague: User) -> None:
     one, other = paid_to(world, IBAN), paid_to(world, IBAN)
     link = proposed(world, one, other)
     for by in (world.maker, world.checker):
         with pytest.raises(actor.UnableToAct):
-            links.propose_link(accounts=[one, other], reason="So.", by=by, at=world.at, seen=SEEN)
+            links.propose_link(contributors=[one, other], reason="So.", by=by, at=world.at, seen=SEEN)
         with pytest.raises(actor.UnableToAct):
-            links.dismiss_suspicion(accounts=[one, other], reason="So.", by=by, at=world.at, seen=SEEN)
+            links.dismiss_suspicion(contributors=[one, other], reason="So.", by=by, at=world.at, seen=SEEN)
+        with pytest.raises(UnableToDecide, match="takes the role compliance or admin"):
+            approve(link, by=by, at=world.at, seen=SEEN)
+    agreed = approve(link, by=colleague, at=world.at, seen=SEEN)
+    for by in (world.maker, world.checker):
         with pytest.raises(actor.UnableToAct):
-            links.decide_link(link=link, agree=True, by=by, at=world.at, seen=SEEN)
-        with pytest.raises(actor.UnableToAct):
-            links.propose_end_of_link(link=link, reason="So.", by=by, at=world.at, seen=SEEN)
+            links.propose_end_of_link(link=agreed, reason="So.", by=by, at=world.at, seen=SEEN)
 
 
 def test_different_people_with_one_bank_account_are_written_down_and_left_alone(world: World) -> None:
     couple = [paid_to(world, IBAN), paid_to(world, IBAN)]
-    links.dismiss_suspicion(accounts=couple, reason="A couple.", by=world.compliance, at=world.at, seen=SEEN)
+    links.dismiss_suspicion(contributors=couple, reason="A couple.", by=world.compliance, at=world.at, seen=SEEN)
     assert suspicions(world.at) == []
     assert linked_accounts(world.at) == {}
     assert AuditEvent.objects.filter(action="dismiss_suspicion", actor=world.compliance).count() == 1

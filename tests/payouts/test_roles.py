@@ -15,7 +15,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
 
-from contributors.models import ContributorLink
+from contributors.operations import links
 from payouts import operations
 from payouts.models import BankFile, Difference, Hold, Payout, PayoutRun, PolicyProposal
 from payouts.operations import (
@@ -28,7 +28,6 @@ from payouts.operations import (
     funding,
     holds,
     limits,
-    links,
     policies,
     reversals,
     runs,
@@ -37,8 +36,9 @@ from payouts.operations import (
 from payouts.queries.policies import FIGURES, terms_in_force
 from people import actor
 from people.actor import Presence, UnableToAct, UnableToTrustPresence
-from people.models import FINANCE_ROLES, STAFF_ROLES, User
+from people.models import FINANCE_ROLES, STAFF_ROLES, AuditEvent, User
 from people.operations import staff
+from people.operations.proposals import UnableToDecide, approve, reject
 from people.queries import audit as audit_queries
 from tests.worlds.world import SEEN, World
 
@@ -91,15 +91,6 @@ ACTS: dict[str, tuple[set[str], bool, Act]] = {
         {MAKER, CHECKER, ADMIN}, False,
         lambda w, k: policies.propose_policy(currency="USD", figures=figures(), reason="x", **k),
     ),
-    "decide_policy": (
-        {CHECKER, ADMIN}, True, lambda w, k: policies.decide_policy(proposal=PolicyProposal(), adopt=True, **k)
-    ),
-    "adopt_policy": (
-        {CHECKER, ADMIN}, True,
-        lambda w, k: policies.adopt_policy(
-            currency="USD", minimum_minor=500, maturity_days=0, by=w.maker, approved_by=k.pop("by"), **k
-        ),
-    ),
     "fund_platform": (
         {MAKER, CHECKER, ADMIN}, True, lambda w, k: funding.fund_platform(currency="USD", amount_minor=0, **k)
     ),
@@ -141,17 +132,8 @@ ACTS: dict[str, tuple[set[str], bool, Act]] = {
     "record_bank_lines": (
         {CHECKER, COMPLIANCE, ADMIN}, True, lambda w, k: bank_lines.record_bank_lines(lines=[], **k)
     ),
-    "propose_link": (
-        {COMPLIANCE, ADMIN}, False, lambda w, k: links.propose_link(accounts=[], reason="x", **k)
-    ),
-    "propose_end_of_link": (
-        {COMPLIANCE, ADMIN}, False, lambda w, k: links.propose_end_of_link(link=ContributorLink(), reason="x", **k)
-    ),
     "dismiss_suspicion": (
-        {COMPLIANCE, ADMIN}, True, lambda w, k: links.dismiss_suspicion(accounts=[], reason="x", **k)
-    ),
-    "decide_link": (
-        {COMPLIANCE, ADMIN}, True, lambda w, k: links.decide_link(link=ContributorLink(), agree=True, **k)
+        {COMPLIANCE, ADMIN}, True, lambda w, k: links.dismiss_suspicion(contributors=[], reason="x", **k)
     ),
     "change_roles": (
         {ADMIN}, True, lambda w, k: staff.change_roles(user=w.owner, roles=[AUDITOR], reason="x", **k)
@@ -212,8 +194,7 @@ OF_CONTRIBUTORS = {
 MOVES_MONEY = {
     "approve_run", "start_execution", "resume_run", "release_hold", "release_hold of compliance", "reverse_payout",
     "fund_platform", "decide_unknown", "export_bank_file", "mark_bank_file_sent", "withdraw_bank_file",
-    "record_bank_lines", "choose_rail", "record_tax_form", "decide_link", "adopt_policy", "decide_policy",
-    "sign_off",
+    "record_bank_lines", "choose_rail", "record_tax_form", "sign_off",
 }  # fmt: skip
 # Take a fresh factor and move nothing by themselves: somebody else's act follows.
 FACTOR_ALONE = {"read_bank_file", "change_roles", "dismiss_suspicion"}
@@ -323,20 +304,39 @@ def test_nobody_changes_their_own_roles(world: World) -> None:
 
 
 # --- policies -----------------------------------------------------------------------------------------------------
-def test_a_policy_is_proposed_by_one_and_adopted_by_another(world: World) -> None:
+def test_a_policy_is_proposed_by_one_and_approved_by_another(world: World) -> None:
     wanted = figures() | {"minimum_minor": 2500}
     proposal = policies.propose_policy(
         currency="USD", figures=wanted, reason="fees", by=world.maker, at=world.at, seen=SEEN
     )
     assert terms_in_force("USD").minimum_minor == 500
-    with pytest.raises(policies.UnableToDecideProposal, match="somebody else"):
-        policies.decide_policy(proposal=proposal, adopt=True, by=world.maker, at=world.at, seen=SEEN)
-    decided = policies.decide_policy(proposal=proposal, adopt=True, by=world.checker, at=world.at, seen=SEEN)
+    with pytest.raises(UnableToDecide, match="somebody else"):
+        approve(proposal, by=world.maker, at=world.at, seen=SEEN)
+    decided = approve(proposal, by=world.checker, at=world.at, seen=SEEN)
     assert decided.policy is not None
     assert (decided.policy.created_by, decided.policy.approved_by) == (world.maker, world.checker)
     assert terms_in_force("USD").minimum_minor == 2500
-    with pytest.raises(policies.UnableToDecideProposal, match="already"):
-        policies.decide_policy(proposal=proposal, adopt=False, by=world.checker, at=world.at, seen=SEEN)
+    with pytest.raises(UnableToDecide, match="already"):
+        reject(proposal, by=world.checker, at=world.at, seen=SEEN)
+
+
+def test_a_newer_proposal_of_a_policy_replaces_the_open_one(world: World) -> None:
+    def propose(by: User) -> PolicyProposal:
+        return policies.propose_policy(currency="USD", figures=figures(), reason="fees", by=by, at=world.at, seen=SEEN)
+
+    first, second, third = propose(world.maker), propose(world.checker), propose(world.checker)
+    for row in (first, second):
+        row.refresh_from_db()
+    assert (first.state, first.decided_by, first.rejection) == (
+        "rejected",
+        world.checker,
+        "A newer proposal replaced it.",
+    )
+    assert (second.state, second.decided_by, third.state) == ("withdrawn", world.checker, "proposed")
+    lines = AuditEvent.objects.filter(subject="policy:USD").order_by("sequence").values_list("action", flat=True)
+    assert list(lines)[-5:] == [
+        "propose_policy", "reject_policy", "propose_policy", "withdraw_policy", "propose_policy",
+    ]  # fmt: skip
 
 
 def test_a_policy_by_one_person_is_refused_by_the_database(world: World) -> None:

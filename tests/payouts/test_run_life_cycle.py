@@ -17,6 +17,7 @@ from payouts.reconciliation import comparison
 from people import actor
 from people.actor import Presence
 from people.models import AuditEvent
+from people.operations.proposals import approve
 from people.queries import audit as audit_queries
 from tests.worlds.world import SEEN, World, only, states
 
@@ -306,7 +307,7 @@ def test_the_withholding_table_counts_before_what_stands_in_a_profile_and_stays_
         by=paying.maker,
         at=paying.at,
     )
-    taxes.adopt_withholding_rate(rate=rate, by=paying.checker, at=paying.at)
+    approve(rate, by=paying.checker, at=paying.at)
     payout = only(paying.pay(paying.executing()))
     assert (payout.tax_minor, payout.amount_minor, payout.tax_basis) == (49, 950, "5% art. 12(1)")
     assert Entry.objects.get(kind="payout_reserve").rule_version == "5% art. 12(1)"

@@ -1,4 +1,4 @@
-"""Contracts for the ledger's tests: proposed by one, adopted by another."""
+"""Contracts for the ledger's tests: proposed by one, approved by another."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contributors.models import PPB
 from ledger.journal import AccountKey
 from ledger.models import AdvanceProposal, Contract, ContractTerms
 from ledger.operations import advances, contracts
+from people.operations.proposals import approve
 from tests.worlds.manual import finance
 from tests.worlds.world import World
 
@@ -39,13 +40,13 @@ def terms(
         at=at or world.at,
         terms=terms,
     )
-    return contracts.adopt_terms(terms=proposed, by=world.staff[1], at=at or world.at)
+    return approve(proposed, by=world.staff[1], at=at or world.at)
 
 
 def advance(
     world: World, code: str, amount: int, *, place: int = 0, currency: str = "USD", at: datetime | None = None
 ) -> AccountKey:
-    """An advance under a contract, proposed by one and granted by another; the contract is recorded when it is first
+    """An advance under a contract, proposed by one and approved by another; the contract is recorded when it is first
     named. Returns the account on which it is open."""
     at = at or world.at
     who = world.contributors[place]
@@ -60,7 +61,7 @@ def advance(
         by=first,
         at=at,
     )
-    advances.grant_advance(advance=proposed, by=second, at=at)
+    approve(proposed, by=second, at=at)
     return AccountKey("advance", currency, f"contributor:{who.pk}", code)
 
 
@@ -69,9 +70,9 @@ def cancel(account: AccountKey, world: World, *, way: str = "take_back", at: dat
     at = at or world.at
     first, second = finance(at)
     granted = AdvanceProposal.objects.filter(
-        contract__code=account.contract, contract__contributor_id=int(account.owner.partition(":")[2]), state="granted"
+        contract__code=account.contract, contract__contributor_id=int(account.owner.partition(":")[2]), state="approved"
     ).latest("id")
     proposed = advances.propose_cancellation(advance=granted, way=way, reason="fell through", by=first, at=at)
-    posted = advances.post_cancellation(cancellation=proposed, by=second, at=at)
+    posted = approve(proposed, by=second, at=at)
     assert posted.amount is not None
     return posted.amount

@@ -1,4 +1,4 @@
-"""Manual entries for the tests: proposed by one person of finance, posted by another."""
+"""Manual entries for the tests: proposed by one person of finance, approved by another."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ledger.journal import AccountKey
-from ledger.operations.manual import post_manual_entry, propose_manual_entry
+from ledger.operations.manual import propose_manual_entry
 from people.models import User
+from people.operations.proposals import approve
 from people.operations.users import register_user
 
 
@@ -24,6 +25,6 @@ def post_by_hand(lines: Sequence[tuple[AccountKey, int]], at: datetime) -> int:
     """Post lines that no operation posts; returns the entry."""
     first, second = finance(at)
     manual = propose_manual_entry(lines=lines, reason="a test needs it", reference="a test", by=first, at=at)
-    posted = post_manual_entry(manual=manual, by=second, at=at)
+    posted = approve(manual, by=second, at=at)
     assert posted.entry_id is not None
     return posted.entry_id

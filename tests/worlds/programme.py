@@ -34,6 +34,7 @@ from ledger.models import Period, RoyaltyPlan
 from ledger.operations import accruals, closing, payouts, periods, plans, sealing
 from people.models import User
 from people.operations import users
+from people.operations.proposals import approve
 from tests.worlds.world import TERMS
 
 OCTOBER, NOVEMBER = 202610, 202611
@@ -364,7 +365,7 @@ def build_programme(directory: Path, *, seed: int = 7, price: int = 50_000_000) 
     plan = plans.propose_plan(
         by=staff["finance_maker"], currency="USD", effective_from=ISSUED, at=ISSUED, terms={**TERMS, "price": price}
     )
-    plan = plans.adopt_plan(plan=plan, by=staff["finance_checker"], at=ISSUED)
+    plan = approve(plan, by=staff["finance_checker"], at=ISSUED)
     return Programme(contributors, members, works, services, keys, versions, indexes, plan, staff, random.Random(seed))
 
 

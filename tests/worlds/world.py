@@ -30,6 +30,7 @@ from payouts.queries import balances
 from payouts.rails.stripe import calls
 from people.actor import Presence
 from people.models import User
+from people.operations.proposals import approve
 from people.operations.users import register_user
 from tests.sandbox_server import StripeSandbox
 from tests.worlds.manual import finance, post_by_hand
@@ -37,6 +38,15 @@ from tests.worlds.manual import finance, post_by_hand
 SEEN = Presence(ip="192.0.2.7", mfa_age_seconds=60)
 CENT = 10_000_000
 PRICE = 5 * CENT
+# The figures of a policy that a test does not name.
+OTHER_FIGURES: dict[str, Any] = {
+    "second_approval_minor": None,
+    "bank_change_days": 3,
+    "requires_tax_form": False,
+    "probation_days": 0,
+    "approval_limit_minor": None,
+    "daily_approval_minor": None,
+}
 _numbers = itertools.count(1)
 
 TERMS: dict[str, Any] = {
@@ -117,7 +127,7 @@ class World:
         return journal.balance(self.key(kind, place, currency))
 
     def adopt(self, *, currency: str = "USD", effective_from: datetime | None = None, **terms: Any) -> RoyaltyPlan:
-        """A plan proposed by one and adopted by another."""
+        """A plan proposed by one and approved by another."""
         plan = plans.propose_plan(
             by=self.staff[0],
             currency=currency,
@@ -125,7 +135,7 @@ class World:
             at=self.at,
             terms={**TERMS, **terms},
         )
-        return plans.adopt_plan(plan=plan, by=self.staff[1], at=self.at)
+        return approve(plan, by=self.staff[1], at=self.at)
 
     def generate(
         self,
@@ -361,16 +371,11 @@ class World:
 
     # --- runs -----------------------------------------------------------------------------------------------------
     def policy(self, minimum_minor: int = 500, maturity_days: int = 0, **terms: Any) -> None:
-        policies.adopt_policy(
-            currency=self.currency,
-            minimum_minor=minimum_minor,
-            maturity_days=maturity_days,
-            by=self.maker,
-            approved_by=self.checker,
-            at=self.at,
-            seen=SEEN,
-            **terms,
+        figures = {"minimum_minor": minimum_minor, "maturity_days": maturity_days, **OTHER_FIGURES, **terms}
+        proposed = policies.propose_policy(
+            currency=self.currency, figures=figures, reason="a test needs it", by=self.maker, at=self.at
         )
+        approve(proposed, by=self.checker, at=self.at, seen=SEEN)
 
     def built(self) -> PayoutRun:
         return building.build_run(currency=self.currency, cut_off=self.at, by=self.maker, at=self.at, seen=SEEN)

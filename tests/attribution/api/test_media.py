@@ -28,6 +28,7 @@ from config.demo import drawing
 from contributors.queries.contents import OUTPUTS, path_of
 from ledger.operations import periods, plans
 from people.operations import users
+from people.operations.proposals import approve
 from tests.databases import cloned_database, on_database
 from tests.worlds.painted import Painted, Painting, start_painting, train_small
 from tests.worlds.trained import NOW, TRAINED_AT
@@ -168,7 +169,7 @@ def _adopt_plan(painting: Painting) -> None:
     plan = plans.propose_plan(
         by=maker, currency="USD", effective_from=before, at=before, terms={**TERMS, "price": 10**8}
     )
-    plans.adopt_plan(plan=plan, by=checker, at=before)
+    approve(plan, by=checker, at=before)
     # Weight comes with an evaluation; here every other rule is looked at.
     type(painting.index).objects.filter(pk=painting.index.pk).update(
         state="audited", weight_ppb=10**9, audit={"passed": True}, audited_at=before

@@ -16,9 +16,13 @@ from attribution.queries import generations
 from contributors.models import PPB, Contributor, ContributorLink, Work
 from contributors.operations import links, people
 from influence.shares import BILLION, GroupScore, apportion_scores
+from people.actor import Presence
+from people.operations.proposals import approve
 from people.operations.users import register_user
 from tests.worlds.programme import Programme
 from tests.worlds.trained import Committed
+
+SEEN = Presence(mfa_age_seconds=0)
 
 
 def link(accounts: list[Contributor], at: datetime) -> ContributorLink:
@@ -28,7 +32,7 @@ def link(accounts: list[Contributor], at: datetime) -> ContributorLink:
         for _ in range(2)
     )
     proposed = links.propose_link(contributors=accounts, reason="One bank account.", by=finder, at=at)
-    return links.decide_link(link=proposed, agree=True, by=decider, at=at)
+    return approve(proposed, by=decider, at=at, seen=SEEN)
 
 
 def attributed(programme: Programme, at: datetime | None = None, **changes: Any) -> Attribution:
@@ -73,7 +77,7 @@ def test_everything_is_stored_that_gives_the_same_shares_again(indexed: Programm
     row = attributed(indexed)
     assert made.decided_by is not None
     proposed = links.propose_end_of_link(link=made, reason="Cousins.", by=made.decided_by, at=indexed.at)
-    links.decide_link(link=proposed, agree=True, by=made.proposed_by, at=indexed.at + timedelta(hours=1))
+    approve(proposed, by=made.proposed_by, at=indexed.at + timedelta(hours=1), seen=SEEN)
     # Neither a link nor its end changes an earlier attribution.
     assert before.groups == []
     for attribution in (before, row):
@@ -93,11 +97,11 @@ def test_a_link_counts_from_when_it_is_agreed_to_until_it_ends(indexed: Programm
     )
     proposed = links.propose_link(contributors=indexed.contributors[:2], reason="One bank.", by=finder, at=at)
     assert attributed(indexed).groups == []
-    agreed = links.decide_link(link=proposed, agree=True, by=decider, at=at)
+    agreed = approve(proposed, by=decider, at=at, seen=SEEN)
     assert [group["holders"] for group in attributed(indexed).groups] == [holders(indexed, 0, 1)]
     ending = links.propose_end_of_link(link=agreed, reason="Two people.", by=finder, at=at)
     assert attributed(indexed).groups
-    links.decide_link(link=ending, agree=True, by=decider, at=at + timedelta(hours=1))
+    approve(ending, by=decider, at=at + timedelta(hours=1), seen=SEEN)
     assert attributed(indexed).groups
     assert attributed(indexed, at + timedelta(hours=1)).groups == []
 

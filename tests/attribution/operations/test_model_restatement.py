@@ -15,6 +15,7 @@ from ledger.operations import accruals, corrections, periods, plans
 from ledger.queries.invariants import check_all
 from people.models import User
 from people.operations import users
+from people.operations.proposals import approve
 from tests.worlds.archive import detach_documents
 from tests.worlds.programme import Programme
 from tests.worlds.trained import SMALL_INDEX
@@ -47,7 +48,7 @@ def accrued(indexed: Programme) -> tuple[User, User]:
     )
     periods.open_periods(at=at)
     plan = plans.propose_plan(by=maker, currency="USD", effective_from=at - timedelta(days=20), at=at, terms=TERMS)
-    plans.adopt_plan(plan=plan, by=checker, at=at)
+    approve(plan, by=checker, at=at)
     indexed.report(*[indexed.generation(f"g{place}") for place in range(5)])
     assert attributions.attribute_batch(at=at) == 5
     while accruals.accrue(at=at):
@@ -64,7 +65,7 @@ def test_a_model_version_is_restated_in_batches_by_a_newer_index(indexed: Progra
     asked = corrections.propose_restatement(
         index=index, since=at - timedelta(days=1), reason="a finer index", by=maker, at=at
     )
-    corrections.confirm_restatement(restatement=asked, by=checker, at=at)
+    approve(asked, by=checker, at=at)
     looked_at = []
     while found := corrections.continue_restatement(restatement=asked, at=at, limit=2):
         looked_at.append(found)
@@ -92,7 +93,7 @@ def test_what_is_archived_keeps_its_revision(indexed: Programme) -> None:
     maker, checker = accrued(indexed)
     index = newer_index(indexed)
     asked = corrections.propose_restatement(index=index, since=at - timedelta(days=1), reason="finer", by=maker, at=at)
-    corrections.confirm_restatement(restatement=asked, by=checker, at=at)
+    approve(asked, by=checker, at=at)
     detach_documents()
     while corrections.continue_restatement(restatement=asked, at=at, limit=2):
         pass
@@ -121,7 +122,7 @@ def test_one_generation_is_restated_alone_by_a_newer_index(indexed: Programme) -
     asked = corrections.propose_generation_restatement(generation=one, reason="disputed", by=maker, at=at)
     # The whole version may be restated beside it.
     corrections.propose_restatement(index=index, since=at - timedelta(days=1), reason="finer", by=maker, at=at)
-    corrections.confirm_restatement(restatement=asked, by=checker, at=at)
+    approve(asked, by=checker, at=at)
     assert corrections.continue_restatement(restatement=asked, at=at) == 1
     assert corrections.continue_restatement(restatement=asked, at=at) == 0
     asked.refresh_from_db()
@@ -144,10 +145,10 @@ def test_a_restatement_whose_index_was_retired_holds_up_none_of_the_others(index
     newer_index(indexed)
     one = Generation.objects.get(external_id="g2")
     stuck = corrections.propose_generation_restatement(generation=one, reason="disputed", by=maker, at=at)
-    corrections.confirm_restatement(restatement=stuck, by=checker, at=at)
+    approve(stuck, by=checker, at=at)
     index = newer_index(indexed, k=6)
     asked = corrections.propose_restatement(index=index, since=at - timedelta(days=1), reason="finer", by=maker, at=at)
-    corrections.confirm_restatement(restatement=asked, by=checker, at=at)
+    approve(asked, by=checker, at=at)
     assert tasks.continue_restatements() == 5
     stuck.refresh_from_db()
     asked.refresh_from_db()

@@ -9,15 +9,18 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test import Client
 
-from contributors.models import PPB, Contributor, ContributorLink, Holder, IdentifyingDetail, LinkedContributor
+from contributors.models import PPB, Contributor, ContributorLink, Holder, IdentifyingDetail, LinkedContributor, LinkEnd
 from contributors.operations import links, splits, works
-from contributors.operations.links import UnableToDecideLink, UnableToLink
+from contributors.operations.links import UnableToLink
 from contributors.operations.people import register_holder
 from contributors.queries.links import counted_as_one, linked_accounts, suspicions
+from people.actor import Presence
 from people.models import User
+from people.operations.proposals import UnableToDecide, approve, reject, withdraw
 from tests.worlds import people
 
 pytestmark = pytest.mark.django_db
+SEEN = Presence(mfa_age_seconds=0)
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def propose(accounts: list[Contributor], finder: User, at: datetime) -> Contribu
 
 
 def in_force(accounts: list[Contributor], finder: User, decider: User, at: datetime) -> ContributorLink:
-    return links.decide_link(link=propose(accounts, finder, at), agree=True, by=decider, at=at)
+    return approve(propose(accounts, finder, at), by=decider, at=at, seen=SEEN)
 
 
 def note(contributor: Contributor, digest: str, at: datetime) -> None:
@@ -58,16 +61,16 @@ def test_a_link_is_in_force_from_when_somebody_else_agrees_until_two_people_end_
     later = at + timedelta(days=1)
     link = propose([ada, ben], finder, at)
     assert linked_accounts(at) == {}
-    with pytest.raises(UnableToDecideLink, match="somebody else"):
-        links.decide_link(link=link, agree=True, by=finder, at=at)
-    links.decide_link(link=link, agree=True, by=decider, at=at)
+    with pytest.raises(UnableToDecide, match="somebody else"):
+        approve(link, by=finder, at=at, seen=SEEN)
+    link = approve(link, by=decider, at=at, seen=SEEN)
     assert linked_accounts(at) == {ada.pk: ada.pk, ben.pk: ada.pk}
     assert linked_accounts(at - timedelta(seconds=1)) == {}
-    links.propose_end_of_link(link=link, reason="Twins.", by=decider, at=later)
-    with pytest.raises(UnableToDecideLink, match="somebody else"):
-        links.decide_link(link=link, agree=True, by=decider, at=later)
+    end = links.propose_end_of_link(link=link, reason="Twins.", by=decider, at=later)
+    with pytest.raises(UnableToDecide, match="somebody else"):
+        approve(end, by=decider, at=later, seen=SEEN)
     assert linked_accounts(later)
-    links.decide_link(link=link, agree=True, by=finder, at=later)
+    approve(end, by=finder, at=later, seen=SEEN)
     assert linked_accounts(later) == {}
     # A link that was in force then stays in force for that time.
     assert linked_accounts(later - timedelta(seconds=1))
@@ -76,17 +79,29 @@ def test_a_link_is_in_force_from_when_somebody_else_agrees_until_two_people_end_
 def test_a_refused_link_never_counts_and_a_refused_end_leaves_the_link(
     ada: Contributor, ben: Contributor, finder: User, decider: User, at: datetime
 ) -> None:
-    refused = links.decide_link(link=propose([ada, ben], finder, at), agree=False, by=finder, at=at)
-    assert (refused.state, linked_accounts(at)) == ("refused", {})
+    refused = reject(propose([ada, ben], finder, at), by=decider, at=at, seen=SEEN)
+    assert (refused.state, linked_accounts(at)) == ("rejected", {})
     link = in_force([ada, ben], finder, decider, at)
-    ending = links.propose_end_of_link(link=link, reason="Twins.", by=finder, at=at)
-    assert links.decide_link(link=ending, agree=False, by=finder, at=at).state == "in_force"
+    end = links.propose_end_of_link(link=link, reason="Twins.", by=finder, at=at)
+    with pytest.raises(UnableToLink, match="this one is: end proposed"):
+        links.propose_end_of_link(link=link, reason="Twins.", by=finder, at=at)
+    assert withdraw(end, by=finder, at=at).state == "withdrawn"
     assert linked_accounts(at)
-    for wrong in (refused, link):
-        with pytest.raises(UnableToDecideLink, match="nothing to decide"):
-            links.decide_link(link=wrong, agree=True, by=decider, at=at)
-    with pytest.raises(UnableToDecideLink, match="Only a link in force"):
+    for wrong in (refused, link, end):
+        with pytest.raises(UnableToDecide, match="already, by"):
+            approve(wrong, by=decider, at=at, seen=SEEN)
+    with pytest.raises(UnableToLink, match="Only a link in force"):
         links.propose_end_of_link(link=refused, reason="Twins.", by=finder, at=at)
+
+
+def test_equal_accounts_are_proposed_once_at_a_time(
+    ada: Contributor, ben: Contributor, finder: User, decider: User, at: datetime
+) -> None:
+    link = propose([ada, ben], finder, at)
+    with pytest.raises(UnableToLink, match="The same accounts are proposed already"):
+        propose([ben, ada], decider, at)
+    withdraw(link, by=finder, at=at)
+    propose([ben, ada], decider, at)
 
 
 def test_links_that_share_an_account_make_one_group(
@@ -95,8 +110,8 @@ def test_links_that_share_an_account_make_one_group(
     in_force([ben, cleo], finder, decider, at)
     last = in_force([ada, ben], finder, decider, at)
     assert set(linked_accounts(at).values()) == {ada.pk}
-    links.propose_end_of_link(link=last, reason="Twins.", by=finder, at=at)
-    links.decide_link(link=last, agree=True, by=decider, at=at)
+    end = links.propose_end_of_link(link=last, reason="Twins.", by=finder, at=at)
+    approve(end, by=decider, at=at, seen=SEEN)
     assert linked_accounts(at) == {ben.pk: ben.pk, cleo.pk: ben.pk}
 
 
@@ -124,15 +139,15 @@ def test_the_database_keeps_what_was_decided(
         lambda: row.update(reason="Another."),
         lambda: row.update(decided_at=at + timedelta(days=1)),
         lambda: row.update(state="proposed", decided_at=None, decided_by=None),
-        lambda: row.update(state="ended", ended_at=at, ended_by=finder),
-        lambda: row.update(state="ending"),
+        lambda: row.update(state="rejected"),
+        lambda: LinkEnd.objects.create(link=proposed, reason="Twins.", proposed_by=finder, proposed_at=at),
         lambda: row.delete(),
         lambda: LinkedContributor.objects.create(link=link, contributor=cleo),
         lambda: LinkedContributor.objects.filter(link=link).update(contributor=cleo),
         lambda: LinkedContributor.objects.filter(link=link).delete(),
         # Four eyes, for every writer.
         lambda: ContributorLink.objects.filter(pk=proposed.pk).update(
-            state="in_force", decided_by=finder, decided_at=at
+            state="approved", decided_by=finder, decided_at=at
         ),
     ]
     for change in changes:
@@ -210,7 +225,7 @@ def test_what_somebody_proposed_or_decided_is_no_longer_to_be_looked_at_until_on
 ) -> None:
     note(ada, "a", at)
     note(ben, "a", at)
-    links.dismiss_suspicion(contributors=[ada, ben], reason="A couple.", by=finder, at=at)
+    links.dismiss_suspicion(contributors=[ada, ben], reason="A couple.", by=finder, at=at, seen=SEEN)
     assert suspicions(at) == []
     assert linked_accounts(at) == {}
     note(cleo, "a", at)
@@ -221,7 +236,7 @@ def test_what_somebody_proposed_or_decided_is_no_longer_to_be_looked_at_until_on
     link = propose([ben, cleo], finder, at)
     assert suspicions(at)
     # By both links together all of them are one person's.
-    links.decide_link(link=link, agree=True, by=decider, at=at)
+    approve(link, by=decider, at=at, seen=SEEN)
     assert suspicions(at) == []
 
 

@@ -1,4 +1,4 @@
-"""Contracts and entries by hand on their pages: proposed by one, previewed, adopted or posted by another."""
+"""Contracts and entries by hand on their pages: proposed by one, previewed, approved by another."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def contract(accrued: Programme, maker: Client) -> Contract:
     return Contract.objects.get()
 
 
-def test_terms_are_proposed_previewed_and_adopted_by_somebody_else(
+def test_terms_are_proposed_previewed_and_approved_by_somebody_else(
     accrued: Programme, contract: Contract, maker: Client, checker: Client
 ) -> None:
     accrued.close()
@@ -80,14 +80,15 @@ def test_terms_are_proposed_previewed_and_adopted_by_somebody_else(
     assert "Its effect in 2026-10" in page
     assert "Gains and losses" in page
     assert "Each month brings at least USD 250.00" in page
-    assert "somebody else has to adopt them" in page
-    address = f"{answer['Location']}decide/"
-    assert maker.post(address, {"decision": "adopt"}).status_code == 403
+    assert "somebody else has to approve it" in page
+    address = f"/console/proposals/terms/{made.pk}/"
+    assert f'action="{address}"' in checker.get(answer["Location"]).content.decode()
+    assert maker.post(address, {"decision": "approve"}).status_code == 409
     made.refresh_from_db()
     assert made.state == "proposed"
-    checker.post(address, {"decision": "adopt"})
+    checker.post(address, {"decision": "approve"})
     made.refresh_from_db()
-    assert (made.state, made.decided_by) == ("adopted", accrued.staff["finance_checker"])
+    assert (made.state, made.decided_by) == ("approved", accrued.staff["finance_checker"])
     assert "To come" in text_of(accrued.client(0).get("/portal/contracts/").content)
     assert "No contract of your own" in text_of(accrued.client(1).get("/portal/contracts/").content)
 
@@ -146,12 +147,12 @@ def test_who_may_do_what_with_contracts_and_entries_by_hand(accrued: Programme, 
     for address in (
         "/console/contracts/99/",
         f"/console/contracts/{contract.pk}/9/",
-        "/console/manual-entries/99/",
+        "/console/proposals/manual_entry/99/",
     ):
         assert accrued.staff_client("auditor").get(address).status_code == 404
 
 
-def test_an_entry_by_hand_is_proposed_and_posted_on_its_pages(
+def test_an_entry_by_hand_is_proposed_and_approved_on_its_pages(
     accrued: Programme, maker: Client, checker: Client
 ) -> None:
     name = accrued.contributors[0].display_name
@@ -161,19 +162,19 @@ def test_an_entry_by_hand_is_proposed_and_posted_on_its_pages(
     )
     assert answer.status_code == 302
     page = text_of(maker.get(answer["Location"]).content)
-    assert "somebody else has to post it" in page
+    assert "somebody else has to approve it" in page
     assert name in page
-    address = f"{answer['Location']}decide/"
-    maker.post(address, {"decision": "post"})
+    address = answer["Location"]
+    maker.post(address, {"decision": "approve"})
     assert ManualEntry.objects.get().state == "proposed"
-    checker.post(address, {"decision": "post"})
+    checker.post(address, {"decision": "approve"})
     made = ManualEntry.objects.get()
     assert made.entry is not None
     key = AccountKey("contributor_payable", "USD", f"contributor:{accrued.contributors[0].pk}")
     assert journal.balance(key) == 12_500_000_000
     entry = text_of(checker.get(f"/console/journal/{made.entry_id}/").content)
-    assert "Proposed by finance_maker, posted by finance_checker" in entry
-    assert "Posted" in text_of(checker.get("/console/manual-entries/").content)
+    assert "Proposed by finance_maker, approved by finance_checker" in entry
+    assert "Approved" in text_of(checker.get("/console/manual-entries/").content)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +214,6 @@ def test_posting_by_hand_takes_a_fresh_second_factor(accrued: Programme, checker
     ]
     session.save()
     before = Entry.objects.count()
-    answer = checker.post(f"/console/manual-entries/{made.pk}/decide/", {"decision": "post"})
+    answer = checker.post(f"/console/proposals/manual_entry/{made.pk}/", {"decision": "approve"})
     assert answer["Location"].startswith("/accounts/2fa/reauthenticate/")
     assert Entry.objects.count() == before

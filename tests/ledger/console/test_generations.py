@@ -15,6 +15,8 @@ from attribution.operations import reports
 from ledger.models import Entry, Restatement, Void, VoidProposal
 from ledger.operations import corrections, voids
 from ledger.queries.invariants import check_all
+from people.actor import UnableToAct
+from people.operations.proposals import UnableToDecide, approve, reject
 from tests.databases import CommittedDatabase
 from tests.worlds.manual import finance
 from tests.worlds.pages import receipt_page, text_of
@@ -85,14 +87,15 @@ def test_a_generation_is_restated_by_two_people_from_its_page(one: Programme) ->
     asked = Restatement.objects.get()
     assert (asked.index, asked.generation_id, asked.state) == (index, one.generations[0].pk, "proposed")
     page = text_of(maker.get(address(one)).content)
-    assert "Somebody else with the role finance_checker confirms it" in page
+    decide = f"/console/proposals/restatement/{asked.pk}/"
+    assert decide in maker.get(address(one)).content.decode()
     assert "Propose to attribute it again" not in page
-    decide = f"/console/restatements/{asked.pk}/decide/"
-    assert maker.post(decide, {"decision": "confirm"}).status_code == 403
-    answer = checker.post(decide, {"decision": "confirm"})
-    assert answer["Location"] == address(one)
+    assert "You proposed this restatement, so somebody else has to approve it" in text_of(maker.get(decide).content)
+    assert maker.post(decide, {"decision": "approve"}).status_code == 409
+    answer = checker.post(decide, {"decision": "approve"}, follow=True)
+    assert f'href="{address(one)}"' in answer.content.decode()
     asked.refresh_from_db()
-    assert (asked.state, asked.decided_by) == ("running", one.staff["finance_checker"])
+    assert (asked.state, asked.is_running, asked.decided_by) == ("approved", True, one.staff["finance_checker"])
     # Attribute the generations again, as the worker does.
     one.indexes[0] = index
     one.attribute(one.generations, scores=[0.1875, 0.3125, 0.5], revision=2)
@@ -115,7 +118,7 @@ def test_one_restatement_of_a_generation_at_a_time_and_its_own_index(one: Progra
     foreign = {"index": one.indexes[1], "generation": generation, "since": AT, "reason": "r", "proposed_by": maker}
     with pytest.raises(DatabaseError, match="another model version"), transaction.atomic():
         Restatement.objects.create(**foreign, proposed_at=AT)
-    corrections.confirm_restatement(restatement=asked, by=one.staff["finance_checker"], at=AT)
+    approve(asked, by=one.staff["finance_checker"], at=AT)
     with pytest.raises(DatabaseError, match="stands for the generations"), transaction.atomic():
         Restatement.objects.update(generation=None)
 
@@ -134,11 +137,12 @@ def test_a_generation_is_taken_back_by_two_people_from_its_page(one: Programme) 
     asked = VoidProposal.objects.get()
     maker.post(f"{address(one)}void/", VOID)
     assert VoidProposal.objects.count() == 1
-    decide = f"/console/voids/{asked.pk}/decide/"
-    assert maker.post(decide, {"decision": "confirm"}).status_code == 403
+    decide = f"/console/proposals/void/{asked.pk}/"
+    assert decide in checker.get(address(one)).content.decode()
+    assert maker.post(decide, {"decision": "approve"}).status_code == 409
     assert not Void.objects.exists()
-    assert "Void it for good" in text_of(checker.get(address(one)).content)
-    checker.post(decide, {"decision": "confirm"})
+    assert "This cannot be undone." in text_of(checker.get(decide).content)
+    checker.post(decide, {"decision": "approve"})
     void = Void.objects.get()
     assert (void.reason, void.detail, void.voided_by) == (*VOID.values(), one.staff["finance_checker"])
     assert Entry.objects.filter(kind="void_generations").count() == 1
@@ -154,38 +158,38 @@ def test_a_void_is_rejected_or_overtaken_by_its_service(one: Programme) -> None:
     maker, checker = one.staff["finance_maker"], one.staff["finance_checker"]
     generation = one.generations[0]
     asked = voids.propose_void(generation=generation, **VOID, by=checker, at=AT)
-    with pytest.raises(corrections.UnableToVoid, match="somebody else has to confirm it"):
-        voids.confirm_void(proposal=asked, by=checker, at=AT)
-    with pytest.raises(corrections.UnableToVoid, match="finance_checker"):
-        voids.confirm_void(proposal=asked, by=maker, at=AT)
-    voids.reject_void(proposal=asked, by=checker, at=AT)
-    with pytest.raises(corrections.UnableToVoid, match="rejected already"):
-        voids.confirm_void(proposal=asked, by=one.staff["finance_checker"], at=AT)
+    with pytest.raises(UnableToDecide, match="somebody else has to approve it"):
+        approve(asked, by=checker, at=AT)
+    with pytest.raises(UnableToDecide, match="finance_checker"):
+        approve(asked, by=maker, at=AT)
+    reject(asked, by=maker, at=AT)
+    with pytest.raises(UnableToDecide, match="rejected already"):
+        approve(asked, by=one.staff["finance_checker"], at=AT)
     again = voids.propose_void(generation=generation, **VOID, by=maker, at=AT)
     corrections.void_generation(generation=generation, reason="test", at=AT)
     client = one.staff_client("finance_checker")
-    answer = client.post(f"/console/voids/{again.pk}/decide/", {"decision": "confirm"}, follow=True)
+    answer = client.post(f"/console/proposals/void/{again.pk}/", {"decision": "approve"})
     assert "It is void already: it was a test" in text_of(answer.content)
     assert Void.objects.get().voided_by is None
-    client.post(f"/console/voids/{again.pk}/decide/", {"decision": "reject"})
+    client.post(f"/console/proposals/void/{again.pk}/", {"decision": "reject"})
     again.refresh_from_db()
     assert again.state == "rejected"
     with pytest.raises(corrections.UnableToVoid, match="void already"):
         voids.propose_void(generation=generation, **VOID, by=maker, at=AT)
-    with pytest.raises(corrections.UnableToVoid, match="takes the role finance_maker or finance_checker"):
-        voids.propose_void(generation=generation, **VOID, by=one.members[0], at=AT)
+    with pytest.raises(UnableToAct, match="takes the role finance_maker or finance_checker"):
+        voids.propose_void(generation=one.generate(1)[0], **VOID, by=one.members[0], at=AT)
 
 
 def test_taking_back_needs_the_second_factor_used_just_now_and_the_role(one: Programme) -> None:
     asked = voids.propose_void(generation=one.generations[0], **VOID, by=one.staff["finance_maker"], at=AT)
     stale = Client(headers={"Host": "127.0.0.1"})
     stale.force_login(one.staff["finance_checker"], backend="allauth.account.auth_backends.AuthenticationBackend")
-    answer = stale.post(f"/console/voids/{asked.pk}/decide/", {"decision": "confirm"})
+    answer = stale.post(f"/console/proposals/void/{asked.pk}/", {"decision": "approve"})
     assert answer["Location"].startswith("/accounts/2fa/reauthenticate/")
     auditor = one.staff_client("auditor")
-    for path in (f"{address(one)}void/", f"{address(one)}restate/", f"/console/voids/{asked.pk}/decide/"):
-        assert auditor.post(path, VOID).status_code == 403
-    assert one.staff_client("finance_checker").post("/console/voids/9999/decide/").status_code == 404
+    for path in (f"{address(one)}void/", f"{address(one)}restate/", f"/console/proposals/void/{asked.pk}/"):
+        assert auditor.post(path, VOID | {"decision": "approve"}).status_code == 403
+    assert one.staff_client("finance_checker").post("/console/proposals/void/9999/").status_code == 404
     assert not Void.objects.exists()
 
 
@@ -212,15 +216,15 @@ def test_not_even_a_superuser_voids_in_the_name_of_staff_alone(committed_databas
         "INSERT INTO ledger_voidproposal (generation_id, reason, detail, state, proposed_by_id, proposed_at)"
         f" VALUES ('{generation}', 'test', 'd', '{{state}}', {first.pk}, now())"
     )
-    decide = "UPDATE ledger_voidproposal SET state = 'voided', decided_by_id = {by}, decided_at = now()"
+    decide = "UPDATE ledger_voidproposal SET state = 'approved', decided_by_id = {by}, decided_at = now()"
     asked = insert.format(state="proposed")
-    not_so = "not proposed by one person and confirmed by another"
+    not_so = "not proposed by one person and approved by another"
     attempts = [
         ([void.format(detail="d", by=first.pk)], not_so),
-        ([asked, void.format(detail="d", by=first.pk), decide.format(by=first.pk)], "confirmed_by_somebody_else"),
+        ([asked, void.format(detail="d", by=first.pk), decide.format(by=first.pk)], "approved_by_somebody_else"),
         ([asked, void.format(detail="other", by=second.pk), decide.format(by=second.pk)], not_so),
         ([asked, void.format(detail="d", by=first.pk), decide.format(by=second.pk)], not_so),
-        ([insert.format(state="voided")], "cannot begin as"),
+        ([insert.format(state="approved")], "cannot begin as"),
         ([asked, "DELETE FROM ledger_voidproposal"], "never changed"),
     ]
     superuser = psycopg2.connect(committed_database.url)

@@ -1,4 +1,4 @@
-"""Plans, pools and restatements on their pages: proposed by one, previewed, adopted by another with a second factor."""
+"""Plans, pools and restatements on their pages: proposed, previewed, approved by another with a second factor."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from contributors.models import PPB
 from ledger.models import Period, PeriodPool, PlanPreview, RoyaltyPlan
 from ledger.operations import plans, pools
 from ledger.templatetags.amounts import amount_text
+from people.operations.proposals import approve
 from tests.worlds.pages import text_of
 from tests.worlds.programme import AT, Programme
 
@@ -31,13 +32,13 @@ def proposed(programme: Programme, **changes: Any) -> RoyaltyPlan:
     return RoyaltyPlan.objects.order_by("-id")[0]
 
 
-def test_a_plan_is_proposed_previewed_and_adopted_by_somebody_else(accrued: Programme) -> None:
+def test_a_plan_is_proposed_previewed_and_approved_by_somebody_else(accrued: Programme) -> None:
     accrued.close()
     plan = proposed(accrued)
     assert (plan.price, plan.take_ppb, plan.floor_ppb, plan.cap_ppb) == (80_000_000, PPB // 5, PPB // 10, PPB)
     maker, checker = accrued.staff_client("finance_maker"), accrued.staff_client("finance_checker")
     page = text_of(maker.get(f"/console/plans/{plan.pk}/").content)
-    assert "You proposed this plan, so somebody else has to adopt it" in page
+    assert "You proposed this plan, so somebody else has to approve it" in page
     answer = maker.post(f"/console/plans/{plan.pk}/preview/", {"month": "2026-10"})
     made = PlanPreview.objects.get()
     assert (made.state, answer["Location"]) == ("done", f"/console/plans/{plan.pk}/preview/{made.pk}/")
@@ -50,17 +51,19 @@ def test_a_plan_is_proposed_previewed_and_adopted_by_somebody_else(accrued: Prog
     text = maker.get(f"{answer['Location']}csv").content.decode("utf-8-sig")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {row["contributor"] for row in rows} == {str(c.public_id) for c in accrued.contributors}
-    assert maker.post(f"/console/plans/{plan.pk}/decide/", {"decision": "adopt"}).status_code == 403
-    checker.post(f"/console/plans/{plan.pk}/decide/", {"decision": "adopt"})
+    decide = f"/console/proposals/plan/{plan.pk}/"
+    assert f'action="{decide}"' in checker.get(f"/console/plans/{plan.pk}/").content.decode()
+    assert maker.post(decide, {"decision": "approve"}).status_code == 409
+    checker.post(decide, {"decision": "approve"})
     plan.refresh_from_db()
-    assert (plan.state, plan.decided_by) == ("effective", accrued.staff["finance_checker"])
+    assert (plan.state, plan.decided_by) == ("approved", accrued.staff["finance_checker"])
 
 
-def test_adopting_needs_the_second_factor_used_just_now(accrued: Programme) -> None:
+def test_approving_needs_the_second_factor_used_just_now(accrued: Programme) -> None:
     plan = proposed(accrued)
     stale = Client(headers={"Host": "127.0.0.1"})
     stale.force_login(accrued.staff["finance_checker"], backend="allauth.account.auth_backends.AuthenticationBackend")
-    answer = stale.post(f"/console/plans/{plan.pk}/decide/", {"decision": "adopt"})
+    answer = stale.post(f"/console/proposals/plan/{plan.pk}/", {"decision": "approve"})
     assert answer["Location"].startswith("/accounts/2fa/reauthenticate/")
     plan.refresh_from_db()
     assert plan.state == "proposed"
@@ -95,14 +98,15 @@ def test_readers_read_and_do_not_propose(accrued: Programme) -> None:
         assert auditor.get(address).status_code == 200
         assert accrued.client(0).get(address).status_code == 403
     assert "Propose a plan" not in text_of(auditor.get("/console/plans/").content)
-    for address in ("propose/", f"{plan.pk}/preview/", f"{plan.pk}/decide/", f"{plan.pk}/pools/"):
+    for address in ("propose/", f"{plan.pk}/preview/", f"{plan.pk}/pools/"):
         assert auditor.post(f"/console/plans/{address}", FORM).status_code == 403
+    assert auditor.post(f"/console/proposals/plan/{plan.pk}/", {"decision": "approve"}).status_code == 403
     assert accrued.staff_client("finance_maker").get("/console/plans/9999/").status_code == 404
 
 
-def test_a_pool_is_proposed_and_declared_on_the_plan_s_page_and_payees_see_an_estimate(programme: Programme) -> None:
+def test_a_pool_is_proposed_and_approved_on_the_plan_s_page_and_payees_see_an_estimate(programme: Programme) -> None:
     plan = proposed(programme, currency="EUR", basis="period_pool", price="", pool="90.00", effective_from="2026-10-01")
-    plans.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
+    approve(plan, by=programme.staff["finance_checker"], at=AT)
     maker, checker = programme.staff_client("finance_maker"), programme.staff_client("finance_checker")
     form = {"month": "202610", "amount": "60.00", "note": "a slow month"}
     bad = maker.post(f"/console/plans/{plan.pk}/pools/", {**form, "amount": "much"})
@@ -110,10 +114,12 @@ def test_a_pool_is_proposed_and_declared_on_the_plan_s_page_and_payees_see_an_es
     assert "is no decimal amount" in text_of(bad.content)
     maker.post(f"/console/plans/{plan.pk}/pools/", form)
     pool = PeriodPool.objects.get()
-    assert maker.post(f"/console/plans/{plan.pk}/pools/{pool.pk}/decide/", {"decision": "declare"}).status_code == 403
-    checker.post(f"/console/plans/{plan.pk}/pools/{pool.pk}/decide/", {"decision": "declare"})
+    decide = f"/console/proposals/pool/{pool.pk}/"
+    assert decide in checker.get(f"/console/plans/{plan.pk}/").content.decode()
+    assert maker.post(decide, {"decision": "approve"}).status_code == 409
+    checker.post(decide, {"decision": "approve"})
     pool.refresh_from_db()
-    assert (pool.state, pool.amount) == ("declared", 60 * 10**9)
+    assert (pool.state, pool.amount) == ("approved", 60 * 10**9)
     assert "a slow month" in text_of(checker.get(f"/console/plans/{plan.pk}/").content)
 
 
@@ -126,7 +132,7 @@ def test_receipt_api_and_earnings_say_estimate_until_the_month_closes(programme:
         at=AT,
         terms={"basis": "period_pool", "pool": 20 * 10**9, "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
     )
-    plans.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
+    approve(plan, by=programme.staff["finance_checker"], at=AT)
     made = programme.generate(2, first=datetime(2026, 11, 1, 8, tzinfo=UTC))
     programme.attribute(made, scores=[0.5, 0.3125, 0.1875])
     programme.accrue()

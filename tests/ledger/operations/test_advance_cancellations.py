@@ -20,6 +20,7 @@ from ledger.operations.verbs import post_verb
 from ledger.queries.accounts import open_advances
 from ledger.queries.invariants import check_all
 from ledger.statements.build import build_statement
+from people.operations.proposals import UnableToDecide, approve, reject
 from tests.databases import CommittedDatabase
 from tests.worlds.contracts import advance, cancel, terms
 from tests.worlds.manual import finance
@@ -215,7 +216,7 @@ def test_a_payout_between_proposal_and_decision_stops_the_cancellation(world: Wo
     )
     pay(world, 100 * CENT, OCTOBER)
     with pytest.raises(advances.UnableToCancelAdvance, match="It was paid out"):
-        advances.post_cancellation(cancellation=proposed, by=second, at=OCTOBER)
+        approve(proposed, by=second, at=OCTOBER)
     proposed.refresh_from_db()
     assert (proposed.state, proposed.amount) == ("proposed", None)
 
@@ -237,11 +238,11 @@ def test_a_cancellation_takes_two_people_and_is_decided_once(world: World) -> No
     proposed = advances.propose_cancellation(advance=granted, way="take_back", reason="r", by=first, at=OCTOBER)
     with pytest.raises(advances.UnableToCancelAdvance, match="proposed so already"):
         advances.propose_cancellation(advance=granted, way="take_back", reason="r", by=second, at=OCTOBER)
-    with pytest.raises(advances.UnableToCancelAdvance, match="somebody else has to do it"):
-        advances.post_cancellation(cancellation=proposed, by=first, at=OCTOBER)
-    advances.reject_cancellation(cancellation=proposed, by=first, at=OCTOBER)
-    with pytest.raises(advances.UnableToCancelAdvance, match="rejected already"):
-        advances.post_cancellation(cancellation=proposed, by=second, at=OCTOBER)
+    with pytest.raises(UnableToDecide, match="somebody else has to approve it"):
+        approve(proposed, by=first, at=OCTOBER)
+    reject(proposed, by=second, at=OCTOBER)
+    with pytest.raises(UnableToDecide, match="rejected already"):
+        approve(proposed, by=second, at=OCTOBER)
     for change in ("reason = 'another'", "way = 'write_off'", "proposed_by_id = proposed_by_id + 1"):
         with (
             pytest.raises(DatabaseError, match="stands as it was proposed"),
@@ -268,13 +269,13 @@ def test_not_even_a_superuser_cancels_alone_or_what_was_paid(committed_database:
         " '')"
     )
     post = (
-        "UPDATE ledger_advancecancellation SET state = 'posted', decided_by_id = {by}, decided_at = now(),"
+        "UPDATE ledger_advancecancellation SET state = 'approved', decided_by_id = {by}, decided_at = now(),"
         " amount = {amount}, entry_id = (SELECT max(id) FROM ledger_entry) WHERE state = 'proposed'"
     )
     asked = insert.format(way="take_back", state="proposed")
     alone = entry.format(key="a", accounts=f"{payable}, {open_}", units="-7, 7")
     by_another = post.format(by=second.pk, amount=7)
-    not_so = "not proposed by one person and posted by another"
+    not_so = "not proposed by one person and approved by another"
     # Another advance under the contract leaves room on the account, but not in this one.
     advance(world, "book", CENT)
     room = entry.format(key="e", accounts=f"{payable}, {open_}", units=f"-{CENT + 1}, {CENT + 1}")
@@ -344,7 +345,7 @@ def test_a_close_and_a_cancellation_at_once_never_give_the_same_money_twice(
         threading.Thread(target=run, args=[act])
         for act in (
             lambda: closing.close_period(period=202610, at=NOVEMBER),
-            lambda: advances.post_cancellation(cancellation=proposed, by=second, at=NOVEMBER),
+            lambda: approve(proposed, by=second, at=NOVEMBER),
         )
     ]
     for thread in threads:
@@ -377,7 +378,7 @@ def test_an_advance_is_cancelled_on_its_page_by_two_people(programme: Programme)
     )
     page = f"/console/advances/{asked.pk}/"
     assert "Cancel the open part" not in text_of(maker.get(page).content)
-    advances.grant_advance(advance=asked, by=programme.staff["finance_checker"], at=at)
+    approve(asked, by=programme.staff["finance_checker"], at=at)
     assert "Propose to cancel it" in text_of(maker.get(page).content)
     assert "Propose to cancel it" not in text_of(programme.staff_client("auditor").get(page).content)
     who = programme.contributors[0].pk
@@ -390,16 +391,18 @@ def test_an_advance_is_cancelled_on_its_page_by_two_people(programme: Programme)
     payouts.refuse_payout(reserve_entry=reserved, attempt_key="p", at=at)
     maker.post(f"{page}cancel/", {"way": "take_back", "reason": "The book will not appear"})
     found = AdvanceCancellation.objects.get()
-    maker.post(f"{page}cancel/{found.pk}/decide/", {"decision": "post"})
+    decide = f"/console/proposals/cancellation/{found.pk}/"
+    maker.post(decide, {"decision": "approve"})
     found.refresh_from_db()
     assert found.state == "proposed"
     answer = checker.get(page).content
     assert "The book will not appear" in text_of(answer)
-    assert b'name="decision" value="post"' in answer
-    assert b'name="decision" value="post"' not in maker.get(page).content
-    checker.post(f"{page}cancel/{found.pk}/decide/", {"decision": "post"})
+    assert f'href="{decide}"'.encode() in answer
+    assert b'name="decision" value="approve"' in checker.get(decide).content
+    assert b'name="decision" value="approve"' not in maker.get(decide).content
+    checker.post(decide, {"decision": "approve"})
     found.refresh_from_db()
-    assert (found.state, found.amount) == ("posted", 300 * 10**9)
+    assert (found.state, found.amount) == ("approved", 300 * 10**9)
     entry = text_of(checker.get(f"/console/journal/{found.entry_id}/").content)
-    assert f"Proposed by {found.proposed_by}, posted by {found.decided_by}" in entry
-    assert checker.post(f"{page}cancel/9999/decide/", {"decision": "post"}).status_code == 404
+    assert f"Proposed by {found.proposed_by}, approved by {found.decided_by}" in entry
+    assert checker.post("/console/proposals/cancellation/9999/", {"decision": "approve"}).status_code == 404

@@ -15,6 +15,8 @@ from ledger.journal import AccountKey
 from ledger.models import AdvanceProposal, Contract, Entry
 from ledger.operations import advances, contracts
 from ledger.queries.invariants import check_all
+from people.actor import UnableToAct
+from people.operations.proposals import UnableToDecide, approve, withdraw
 from people.operations.users import register_user
 from tests.databases import CommittedDatabase
 from tests.worlds.contracts import advance, contract
@@ -48,16 +50,16 @@ def test_an_advance_is_proposed_by_one_and_granted_by_another(world: World) -> N
     first, second = finance(world.at)
     asked = propose(world)
     assert not Entry.objects.exists()
-    with pytest.raises(advances.UnableToGrantAdvance, match="somebody else has to grant it"):
-        advances.grant_advance(advance=asked, by=first, at=world.at)
-    granted = advances.grant_advance(advance=asked, by=second, at=world.at)
+    with pytest.raises(UnableToDecide, match="somebody else has to approve it"):
+        approve(asked, by=first, at=world.at)
+    granted = approve(asked, by=second, at=world.at)
     assert granted.entry is not None
     assert (granted.entry.kind, granted.entry.reference) == ("grant_advance", "clause 4: signing")
     owner = f"contributor:{world.contributors[0].pk}"
     assert journal.owed(AccountKey("advance", "USD", owner, "book")) == 300 * CENT
     assert world.balance("contributor_payable") == 300 * CENT
-    with pytest.raises(advances.UnableToGrantAdvance, match="granted already"):
-        advances.grant_advance(advance=asked, by=second, at=world.at)
+    with pytest.raises(UnableToDecide, match="approved already"):
+        approve(asked, by=second, at=world.at)
     assert not [r.rows for r in check_all() if r.rows]
 
 
@@ -69,7 +71,7 @@ def test_an_equal_advance_is_proposed_once_at_a_time(world: World) -> None:
     propose(world, reference="clause 5")
     with pytest.raises(DatabaseError, match="an_equal_advance_is_proposed_once"), transaction.atomic():
         AdvanceProposal.objects.bulk_create([AdvanceProposal(**_terms(asked))])
-    advances.grant_advance(advance=asked, by=second, at=world.at)
+    approve(asked, by=second, at=world.at)
     # A second, intended advance is possible: the first one is decided.
     assert propose(world).pk != asked.pk
 
@@ -79,11 +81,11 @@ def _terms(asked: AdvanceProposal) -> dict[str, Any]:
     return {name: getattr(asked, name) for name in names}
 
 
-def test_a_rejected_advance_is_never_granted_and_its_proposer_may_take_it_back(world: World) -> None:
+def test_an_advance_that_its_proposer_withdrew_is_never_approved(world: World) -> None:
     first, second = finance(world.at)
-    asked = advances.reject_advance(advance=propose(world), by=first, at=world.at)
-    with pytest.raises(advances.UnableToGrantAdvance, match="rejected already"):
-        advances.grant_advance(advance=asked, by=second, at=world.at)
+    asked = withdraw(propose(world), by=first, at=world.at)
+    with pytest.raises(UnableToDecide, match="withdrawn already"):
+        approve(asked, by=second, at=world.at)
     assert not Entry.objects.exists()
 
 
@@ -109,12 +111,12 @@ def test_an_advance_that_cannot_be_is_refused_and_no_row_is_written(
 
 
 def test_only_finance_proposes_and_only_a_checker_grants(world: World) -> None:
-    with pytest.raises(advances.UnableToProposeAdvance, match="takes the role finance_maker or finance_checker"):
+    with pytest.raises(UnableToAct, match="takes the role finance_maker or finance_checker"):
         propose(world, by=world.users[0])
     asked = propose(world)
     maker = register_user(email="m@example.org", password="x" * 12, name="M", at=world.at, roles=["finance_maker"])
-    with pytest.raises(advances.UnableToGrantAdvance, match="finance_checker"):
-        advances.grant_advance(advance=asked, by=maker, at=world.at)
+    with pytest.raises(UnableToDecide, match="finance_checker"):
+        approve(asked, by=maker, at=world.at)
 
 
 def test_an_advance_is_not_changed_after_it_was_proposed(world: World) -> None:
@@ -149,13 +151,13 @@ def test_not_even_a_superuser_grants_an_advance_alone(committed_database: Commit
         f" proposed_at) VALUES ({found.pk}, '{{currency}}', 7, 'r', 'r', '{{state}}', {first.pk}, now())"
     )
     grant = (
-        "UPDATE ledger_advanceproposal SET state = 'granted', decided_by_id = {by}, decided_at = now(),"
+        "UPDATE ledger_advanceproposal SET state = 'approved', decided_by_id = {by}, decided_at = now(),"
         " entry_id = (SELECT max(id) FROM ledger_entry) WHERE state = 'proposed'"
     )
     asked = insert.format(currency="USD", state="proposed")
     alone = entry.format(key="a", accounts=f"{open_}, {payable}", units="-7, 7")
     by_another = grant.format(by=second.pk)
-    not_so = "not proposed by one person and granted by another"
+    not_so = "not proposed by one person and approved by another"
     attempts = [
         ([alone], not_so),
         ([asked, alone, grant.format(by=first.pk)], "an_advance_is_granted_by_somebody_else"),
@@ -166,8 +168,8 @@ def test_not_even_a_superuser_grants_an_advance_alone(committed_database: Commit
         ([insert.format(currency="EUR", state="proposed"), alone, by_another], not_so),
         # A granted advance that names another's entry.
         ([asked, grant.format(by=second.pk)], "unique constraint"),
-        ([insert.format(currency="USD", state="granted")], "cannot begin as"),
-        (["UPDATE ledger_advanceproposal SET amount = 9 WHERE state = 'granted'"], "stands as it was proposed"),
+        ([insert.format(currency="USD", state="approved")], "cannot begin as"),
+        (["UPDATE ledger_advanceproposal SET amount = 9 WHERE state = 'approved'"], "stands as it was proposed"),
         (["DELETE FROM ledger_advanceproposal"], "never changed"),
         (["TRUNCATE ledger_advanceproposal CASCADE"], "never changed"),
     ]
@@ -211,25 +213,26 @@ def test_an_advance_goes_from_its_contract_s_page_through_two_people_to_the_jour
     asked = AdvanceProposal.objects.get()
     assert answer["Location"] == f"/console/advances/{asked.pk}/"
     page = text_of(maker.get(answer["Location"]).content)
-    assert "You proposed this advance, so somebody else has to grant it" in page
-    assert "Grant the advance" not in page
+    assert "You proposed this advance, so somebody else has to approve it" in page
+    assert 'value="approve"' not in maker.get(answer["Location"]).content.decode()
     assert "The contract has no terms in force: from all of the contributor's earnings" in page
-    maker.post(f"{answer['Location']}decide/", {"decision": "grant"})
+    decide = f"/console/proposals/advance/{asked.pk}/"
+    maker.post(decide, {"decision": "approve"})
     asked.refresh_from_db()
     assert asked.state == "proposed"
-    assert "Grant the advance" in text_of(checker.get(answer["Location"]).content)
-    checker.post(f"{answer['Location']}decide/", {"decision": "grant"})
+    assert 'value="approve"' in checker.get(answer["Location"]).content.decode()
+    checker.post(decide, {"decision": "approve"})
     asked.refresh_from_db()
     assert (asked.state, asked.decided_by, asked.amount) == (
-        "granted",
+        "approved",
         programme.staff["finance_checker"],
         3000 * 10**9,
     )
     entry = text_of(checker.get(f"/console/journal/{asked.entry_id}/").content)
-    assert f"Proposed by {asked.proposed_by}, granted by {asked.decided_by}" in entry
+    assert f"Proposed by {asked.proposed_by}, approved by {asked.decided_by}" in entry
     for address in ("/console/advances/", f"/console/contracts/{book.pk}/"):
         shown = text_of(checker.get(address).content)
-        assert "Granted" in shown
+        assert "Approved" in shown
         assert "3,000.00" in shown
 
 
@@ -237,17 +240,19 @@ def test_a_rejected_advance_stays_on_record(programme: Programme, book: Contract
     maker, checker = programme.staff_client("finance_maker"), programme.staff_client("finance_checker")
     maker.post(f"/console/contracts/{book.pk}/advance/", FORM)
     asked = AdvanceProposal.objects.get()
-    checker.post(f"/console/advances/{asked.pk}/decide/", {"decision": "reject"})
+    decide = f"/console/proposals/advance/{asked.pk}/"
+    checker.post(decide, {"decision": "reject", "reason": "The clause is another."})
     assert "Rejected" in text_of(maker.get("/console/advances/").content)
+    assert "The clause is another." in text_of(maker.get(f"/console/advances/{asked.pk}/").content)
     assert not Entry.objects.filter(kind="grant_advance").exists()
 
 
-def test_granting_needs_the_second_factor_used_just_now(programme: Programme, book: Contract) -> None:
+def test_approving_needs_the_second_factor_used_just_now(programme: Programme, book: Contract) -> None:
     programme.staff_client("finance_maker").post(f"/console/contracts/{book.pk}/advance/", FORM)
     asked = AdvanceProposal.objects.get()
     stale = Client(headers={"Host": "127.0.0.1"})
     stale.force_login(programme.staff["finance_checker"], backend="allauth.account.auth_backends.AuthenticationBackend")
-    answer = stale.post(f"/console/advances/{asked.pk}/decide/", {"decision": "grant"})
+    answer = stale.post(f"/console/proposals/advance/{asked.pk}/", {"decision": "approve"})
     assert answer["Location"].startswith("/accounts/2fa/reauthenticate/")
     asked.refresh_from_db()
     assert asked.state == "proposed"
@@ -283,6 +288,6 @@ def test_readers_read_advances_and_neither_propose_nor_decide(programme: Program
         assert programme.client(0).get(address).status_code == 403
     assert "Decide" not in text_of(auditor.get(f"/console/advances/{asked.pk}/").content)
     assert auditor.get(f"/console/contracts/{book.pk}/advance/").status_code == 403
-    assert auditor.post(f"/console/advances/{asked.pk}/decide/", {"decision": "grant"}).status_code == 403
+    assert auditor.post(f"/console/proposals/advance/{asked.pk}/", {"decision": "approve"}).status_code == 403
     assert auditor.get("/console/advances/9999/").status_code == 404
     assert programme.staff_client("finance_maker").get("/console/contracts/9999/advance/").status_code == 404

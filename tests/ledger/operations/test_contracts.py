@@ -13,6 +13,7 @@ from ledger.models import Contract, ContractTerms, Entry, Period, ReserveInstalm
 from ledger.operations import closing, contracts, payouts, reserves, verbs
 from ledger.queries.invariants import check_all
 from ledger.queries.previews import preview_terms
+from people.operations.proposals import UnableToDecide, approve
 from tests.worlds.contracts import HALVES, advance, contract, terms
 from tests.worlds.story import NOVEMBER, OCTOBER
 from tests.worlds.world import CENT, PRICE, World, build_world
@@ -50,7 +51,7 @@ def the_books_hold() -> None:
 
 
 # --- proposed, adopted, fixed -------------------------------------------------------------------------------------
-def test_terms_are_adopted_by_somebody_else_and_then_stand(world: World) -> None:
+def test_terms_are_approved_by_somebody_else_and_then_stand(world: World) -> None:
     proposed = contracts.propose_terms(
         contract=contract(world, "book"),
         effective_from=date(2026, 10, 1),
@@ -58,11 +59,11 @@ def test_terms_are_adopted_by_somebody_else_and_then_stand(world: World) -> None
         at=world.at,
         terms={"covers_rest": True, "guarantee": CENT, "guarantee_currency": "USD"},
     )
-    with pytest.raises(contracts.UnableToAdoptTerms, match="somebody else"):
-        contracts.adopt_terms(terms=proposed, by=world.staff[0], at=world.at)
-    adopted = contracts.adopt_terms(terms=proposed, by=world.staff[1], at=world.at)
-    with pytest.raises(contracts.UnableToAdoptTerms, match="adopted already"):
-        contracts.adopt_terms(terms=adopted, by=world.staff[1], at=world.at)
+    with pytest.raises(UnableToDecide, match="somebody else"):
+        approve(proposed, by=world.staff[0], at=world.at)
+    adopted = approve(proposed, by=world.staff[1], at=world.at)
+    with pytest.raises(UnableToDecide, match="approved already"):
+        approve(adopted, by=world.staff[1], at=world.at)
     for change in ("guarantee = guarantee * 2", "effective_from = '2026-11-01'", "state = 'proposed'"):
         with (
             pytest.raises(DatabaseError, match=r"propose another|cannot go from"),
@@ -78,9 +79,9 @@ def test_the_database_too_refuses_that_a_proposer_adopts(world: World) -> None:
     proposed = contracts.propose_terms(
         contract=contract(world, "book"), effective_from=date(2026, 10, 1), by=world.staff[0], at=world.at, terms={}
     )
-    with pytest.raises(DatabaseError, match="terms_are_adopted_by_somebody_else"), transaction.atomic():
+    with pytest.raises(DatabaseError, match="a_contractterms_is_approved_by_somebody_else"), transaction.atomic():
         ContractTerms.objects.filter(pk=proposed.pk).update(
-            state="adopted", decided_by=world.staff[0], decided_at=world.at
+            state="approved", decided_by=world.staff[0], decided_at=world.at
         )
 
 
@@ -132,14 +133,14 @@ def test_two_contracts_never_cover_the_same(world: World) -> None:
     holder = world.holders[0].pk
     terms(world, "first", holder_ids=[holder])
     terms(world, "all", covers_rest=True)
-    with pytest.raises(contracts.UnableToAdoptTerms, match="Contract first covers"):
+    with pytest.raises(UnableToDecide, match="Contract first covers"):
         terms(world, "second", holder_ids=[holder])
-    with pytest.raises(contracts.UnableToAdoptTerms, match="Contract all covers"):
+    with pytest.raises(UnableToDecide, match="Contract all covers"):
         terms(world, "rest", covers_rest=True)
     # The first gives the holder up from November on.
     terms(world, "first", begins=date(2026, 11, 1))
-    contracts.adopt_terms(
-        terms=contracts.propose_terms(
+    approve(
+        contracts.propose_terms(
             contract=Contract.objects.get(code="second"),
             effective_from=date(2026, 11, 1),
             by=world.staff[0],
@@ -153,19 +154,19 @@ def test_two_contracts_never_cover_the_same(world: World) -> None:
 
 def test_old_months_keep_their_terms(world: World) -> None:
     terms(world, "book", begins=date(2026, 10, 1), covers_rest=True)
-    with pytest.raises(contracts.UnableToAdoptTerms, match="later version"):
+    with pytest.raises(UnableToDecide, match="later version"):
         terms(world, "book", begins=date(2026, 9, 1), covers_rest=True)
     close_october()
-    with pytest.raises(contracts.UnableToAdoptTerms, match="not open"):
+    with pytest.raises(UnableToDecide, match="not open"):
         terms(world, "other", begins=date(2026, 10, 1))
-    with pytest.raises(contracts.UnableToAdoptTerms, match="not open"):
+    with pytest.raises(UnableToDecide, match="not open"):
         terms(world, "other", begins=date(2025, 10, 1))
 
 
 def test_what_is_accrued_does_not_move_to_another_contract(world: World) -> None:
     earn(world)
     world.accrue_all()
-    with pytest.raises(contracts.UnableToAdoptTerms, match="begin with a later month"):
+    with pytest.raises(UnableToDecide, match="begin with a later month"):
         terms(world, "book", holder_ids=[world.holders[0].pk])
     terms(world, "book", begins=date(2026, 11, 1), holder_ids=[world.holders[0].pk])
 

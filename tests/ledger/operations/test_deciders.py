@@ -14,8 +14,9 @@ from contributors.operations.splits import contest_share
 from ledger.journal import AccountKey
 from ledger.models import ManualEntry
 from ledger.operations import advances, contests, contracts, plans, taxes
-from ledger.operations.manual import post_manual_entry, propose_manual_entry
+from ledger.operations.manual import propose_manual_entry
 from people.models import User
+from people.operations.proposals import UnableToDecide, approve
 from people.operations.users import register_user
 from tests.worlds.contracts import contract
 from tests.worlds.manual import finance
@@ -37,7 +38,7 @@ def _advance(world: World) -> Callable[[User], Any]:
         by=finance(world.at)[0],
         at=world.at,
     )
-    return lambda by: advances.grant_advance(advance=asked, by=by, at=world.at)
+    return lambda by: approve(asked, by=by, at=world.at)
 
 
 def _manual(world: World) -> Callable[[User], Any]:
@@ -49,7 +50,7 @@ def _manual(world: World) -> Callable[[User], Any]:
         by=finance(world.at)[0],
         at=world.at,
     )
-    return lambda by: post_manual_entry(manual=manual, by=by, at=world.at)
+    return lambda by: approve(manual, by=by, at=world.at)
 
 
 def _terms(world: World) -> Callable[[User], Any]:
@@ -60,7 +61,7 @@ def _terms(world: World) -> Callable[[User], Any]:
         at=world.at,
         terms={"covers_rest": True},
     )
-    return lambda by: contracts.adopt_terms(terms=terms, by=by, at=world.at)
+    return lambda by: approve(terms, by=by, at=world.at)
 
 
 def _contest(world: World) -> Callable[[User], Any]:
@@ -118,8 +119,8 @@ def test_rules_too_are_decided_by_settled_roles_alone(world: World) -> None:
     rate = taxes.propose_withholding_rate(
         jurisdiction="US", rate_ppb=0, effective_from=date(2027, 1, 1), by=first, at=world.at
     )
-    with pytest.raises(plans.UnableToAdoptPlan, match="Your roles changed"):
-        plans.adopt_plan(plan=plan, by=second, at=world.at)
-    with pytest.raises(taxes.UnableToAdoptRate, match="Your roles changed"):
-        taxes.adopt_withholding_rate(rate=rate, by=second, at=world.at)
+    with pytest.raises(UnableToDecide, match="Your roles changed"):
+        approve(plan, by=second, at=world.at)
+    with pytest.raises(UnableToDecide, match="Your roles changed"):
+        approve(rate, by=second, at=world.at)
     assert not ManualEntry.objects.exists()

@@ -12,13 +12,12 @@ from ledger import journal
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Account, Entry, ManualEntry
 from ledger.operations.manual import (
-    UnableToPostManualEntry,
     UnableToProposeManualEntry,
-    post_manual_entry,
     propose_manual_entry,
-    reject_manual_entry,
 )
 from ledger.queries.invariants import check_all
+from people.actor import UnableToAct
+from people.operations.proposals import UnableToDecide, approve, withdraw
 from people.operations.users import register_user
 from tests.databases import CommittedDatabase
 from tests.worlds.manual import finance, post_by_hand
@@ -43,18 +42,18 @@ def propose(world: World, lines: Any = LINES, **changes: Any) -> ManualEntry:
     return propose_manual_entry(lines=lines, at=world.at, **arguments)
 
 
-def test_an_entry_by_hand_is_proposed_by_one_and_posted_by_another(world: World) -> None:
+def test_an_entry_by_hand_is_proposed_by_one_and_approved_by_another(world: World) -> None:
     first, second = finance(world.at)
     manual = propose(world)
     assert not Entry.objects.exists()
-    with pytest.raises(UnableToPostManualEntry, match="somebody else has to post it"):
-        post_manual_entry(manual=manual, by=first, at=world.at)
-    posted = post_manual_entry(manual=manual, by=second, at=world.at)
+    with pytest.raises(UnableToDecide, match="somebody else has to approve it"):
+        approve(manual, by=first, at=world.at)
+    posted = approve(manual, by=second, at=world.at)
     assert posted.entry is not None
     assert posted.entry.reference == "bank letter 7: a fee was booked twice"
     assert journal.balance(BANK) == -5 * CENT
-    with pytest.raises(UnableToPostManualEntry, match="posted already"):
-        post_manual_entry(manual=manual, by=second, at=world.at)
+    with pytest.raises(UnableToDecide, match="approved already"):
+        approve(manual, by=second, at=world.at)
     assert not [r.rows for r in check_all() if r.rows]
 
 
@@ -66,15 +65,15 @@ def test_an_equal_entry_is_proposed_once_at_a_time(world: World) -> None:
         with pytest.raises(UnableToProposeManualEntry, match="proposed already"):
             propose(world, lines, reason="the form was sent twice")
         propose(world, lines, reference="bank letter 8")
-        reject_manual_entry(manual=manual, by=first, at=world.at)
+        withdraw(manual, by=first, at=world.at)
         propose(world, lines)
 
 
-def test_a_proposal_that_was_rejected_is_never_posted(world: World) -> None:
+def test_a_proposal_that_was_withdrawn_is_never_posted(world: World) -> None:
     first, second = finance(world.at)
-    manual = reject_manual_entry(manual=propose(world), by=first, at=world.at)
-    with pytest.raises(UnableToPostManualEntry, match="rejected already"):
-        post_manual_entry(manual=manual, by=second, at=world.at)
+    manual = withdraw(propose(world), by=first, at=world.at)
+    with pytest.raises(UnableToDecide, match="withdrawn already"):
+        approve(manual, by=second, at=world.at)
     assert not Entry.objects.exists()
 
 
@@ -117,19 +116,19 @@ def test_a_proposal_that_makes_no_entry_is_refused_and_no_row_is_written(
     assert not Account.objects.exclude(kind="floor_pool").exists()
 
 
-def test_only_finance_proposes_and_only_a_checker_posts(world: World) -> None:
-    with pytest.raises(UnableToProposeManualEntry, match="takes the role finance_maker or finance_checker"):
+def test_only_finance_proposes_and_only_a_checker_approves(world: World) -> None:
+    with pytest.raises(UnableToAct, match="takes the role finance_maker or finance_checker"):
         propose(world, by=world.users[0])
     maker = register_user(email="m@example.org", password="x" * 12, name="M", at=world.at, roles=["finance_maker"])
     manual = propose(world)
-    with pytest.raises(UnableToPostManualEntry, match="finance_checker"):
-        post_manual_entry(manual=manual, by=maker, at=world.at)
+    with pytest.raises(UnableToDecide, match="finance_checker"):
+        approve(manual, by=maker, at=world.at)
 
 
 def test_no_account_falls_below_its_minimum_by_hand_and_the_proposal_stands(world: World) -> None:
     manual = propose(world, [(world.key("contributor_payable"), -CENT), (COST, CENT)])
     with pytest.raises(UnableToPost, match="below its minimum"):
-        post_manual_entry(manual=manual, by=finance(world.at)[1], at=world.at)
+        approve(manual, by=finance(world.at)[1], at=world.at)
     manual.refresh_from_db()
     assert (manual.state, Entry.objects.count()) == ("proposed", 0)
 
@@ -165,7 +164,7 @@ def test_not_even_a_superuser_posts_by_hand_alone(committed_database: CommittedD
         " VALUES ('r', 'r', '{lines}', 'proposed', {by}, now()) RETURNING id"
     )
     decide = (
-        "UPDATE ledger_manualentry SET state = 'posted', decided_by_id = {by}, decided_at = now(),"
+        "UPDATE ledger_manualentry SET state = 'approved', decided_by_id = {by}, decided_at = now(),"
         " entry_id = (SELECT max(id) FROM ledger_entry) WHERE state = 'proposed'"
     )
     honest = '[["bank", "USD", "", "", -7], ["fees", "USD", "", "", 7]]'
@@ -175,7 +174,7 @@ def test_not_even_a_superuser_posts_by_hand_alone(committed_database: CommittedD
     alone = entry.format(key="a", accounts=f"{bank}, {fees}")
     attempts = [
         ([alone], "not proposed by one person"),
-        ([insert.format(lines=honest, by=first.pk), alone, decide.format(by=first.pk)], "posted_by_somebody_else"),
+        ([insert.format(lines=honest, by=first.pk), alone, decide.format(by=first.pk)], "approved_by_somebody_else"),
         ([insert.format(lines=other, by=first.pk), alone, decide.format(by=second.pk)], "not proposed by one person"),
         (
             [
@@ -185,7 +184,7 @@ def test_not_even_a_superuser_posts_by_hand_alone(committed_database: CommittedD
             ],
             "moved by their operations alone",
         ),
-        (["UPDATE ledger_manualentry SET decided_by_id = NULL WHERE state = 'posted'"], "stands as it was proposed"),
+        (["UPDATE ledger_manualentry SET decided_by_id = NULL WHERE state = 'approved'"], "stands as it was proposed"),
         (["DELETE FROM ledger_manualentry"], "never changed"),
     ]
     superuser = psycopg2.connect(committed_database.url)

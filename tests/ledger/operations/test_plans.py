@@ -8,13 +8,11 @@ from ledger import operations
 from ledger.models import RoyaltyPlan
 from ledger.operations import closing
 from ledger.operations.plans import (
-    UnableToAdoptPlan,
     UnableToProposePlan,
-    adopt_plan,
     plan_at,
     propose_plan,
-    reject_plan,
 )
+from people.operations.proposals import UnableToDecide, approve, reject
 from tests.worlds.story import NOVEMBER, OCTOBER
 from tests.worlds.world import PRICE, TERMS, World, build_world
 
@@ -69,15 +67,15 @@ def test_a_currency_that_the_ledger_lacks_is_refused(at: datetime) -> None:
         propose(build_world(at, plan=False), currency="XYZ")
 
 
-def test_a_plan_is_adopted_by_somebody_else(at: datetime) -> None:
+def test_a_plan_is_approved_by_somebody_else(at: datetime) -> None:
     world = build_world(at, plan=False)
     plan = propose(world)
-    with pytest.raises(UnableToAdoptPlan, match="somebody else"):
-        adopt_plan(plan=plan, by=world.staff[0], at=at)
-    adopted = adopt_plan(plan=plan, by=world.staff[1], at=at)
-    assert (adopted.state, adopted.decided_by, adopted.decided_at) == ("effective", world.staff[1], at)
-    with pytest.raises(UnableToAdoptPlan, match="in effect already"):
-        adopt_plan(plan=plan, by=world.staff[1], at=at)
+    with pytest.raises(UnableToDecide, match="somebody else"):
+        approve(plan, by=world.staff[0], at=at)
+    adopted = approve(plan, by=world.staff[1], at=at)
+    assert (adopted.state, adopted.decided_by, adopted.decided_at) == ("approved", world.staff[1], at)
+    with pytest.raises(UnableToDecide, match="approved already"):
+        approve(plan, by=world.staff[1], at=at)
 
 
 def test_a_generation_falls_under_the_plan_in_effect_when_it_occurred(at: datetime) -> None:
@@ -93,7 +91,7 @@ def test_old_periods_keep_their_plan(at: datetime) -> None:
     world = build_world(OCTOBER)
     closing.close_period(period=202609, at=NOVEMBER)
     closing.close_period(period=202610, at=NOVEMBER)
-    with pytest.raises(UnableToAdoptPlan, match="old periods keep their plan"):
+    with pytest.raises(UnableToDecide, match="old periods keep their plan"):
         world.adopt(effective_from=OCTOBER)
 
 
@@ -103,7 +101,7 @@ def test_a_plan_of_a_time_before_the_books_began_does_not_reach_over_closed_peri
     world.accrue_all()
     for month in (202609, 202610):
         closing.close_period(period=month, at=NOVEMBER)
-    with pytest.raises(UnableToAdoptPlan, match="Period 2026-09 is closed; old periods keep their plan"):
+    with pytest.raises(UnableToDecide, match="Period 2026-09 is closed; old periods keep their plan"):
         world.adopt(effective_from=datetime(2025, 1, 1, tzinfo=UTC))
     world.adopt(effective_from=datetime(2026, 11, 1, tzinfo=UTC))
 
@@ -112,24 +110,24 @@ def test_a_plan_does_not_reach_back_over_what_is_accrued_nor_before_a_later_one(
     world = build_world(at)
     world.attribute(world.generate(occurred_at=at - timedelta(hours=2)))
     world.accrue_all()
-    with pytest.raises(UnableToAdoptPlan, match="accrued under another plan"):
+    with pytest.raises(UnableToDecide, match="accrued under another plan"):
         world.adopt(effective_from=at - timedelta(hours=3))
     world.adopt(effective_from=at)
-    with pytest.raises(UnableToAdoptPlan, match="adopted already"):
+    with pytest.raises(UnableToDecide, match="approved already"):
         world.adopt(effective_from=at - timedelta(hours=1))
-    with pytest.raises(UnableToAdoptPlan, match="same moment"):
+    with pytest.raises(UnableToDecide, match="same moment"):
         world.adopt(effective_from=at)
 
 
 def test_a_rejected_plan_stays_on_record_and_takes_no_effect(at: datetime) -> None:
     world = build_world(at, plan=False)
     plan = propose(world)
-    rejected = reject_plan(plan=plan, by=world.staff[0], at=at)
-    assert (rejected.state, rejected.decided_by) == ("rejected", world.staff[0])
-    with pytest.raises(UnableToAdoptPlan, match="is rejected"):
-        adopt_plan(plan=plan, by=world.staff[1], at=at)
-    with pytest.raises(UnableToAdoptPlan, match="decided already"):
-        reject_plan(plan=plan, by=world.staff[1], at=at)
+    rejected = reject(plan, by=world.staff[1], at=at)
+    assert (rejected.state, rejected.decided_by) == ("rejected", world.staff[1])
+    with pytest.raises(UnableToDecide, match="is rejected"):
+        approve(plan, by=world.staff[1], at=at)
+    with pytest.raises(UnableToDecide, match="rejected already"):
+        reject(plan, by=world.staff[1], at=at)
     assert propose(world).version == 2
 
 

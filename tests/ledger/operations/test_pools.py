@@ -18,6 +18,7 @@ from ledger.operations import accruals, closing, pools
 from ledger.operations import pools as pool_operations
 from ledger.operations.closing import UnableToClose, close_period
 from ledger.queries.invariants import check_all
+from people.operations.proposals import UnableToDecide, approve, reject
 from tests.worlds.story import NOVEMBER, OCTOBER
 from tests.worlds.world import World, build_world
 
@@ -69,7 +70,7 @@ def test_a_pool_is_divided_among_the_month_s_generations_to_the_last_unit(at: da
     assert sum(world.balance("contributor_payable", i) for i in range(3)) == POOL - take
     assert {e.kind for e in Entry.objects.filter(n_docs__gt=0)} == {"accrue_pool"}
     pool = PeriodPool.objects.get()
-    assert (pool.state, pool.n_generations, pool.carried) == ("divided", 9, 0)
+    assert (pool.state, pool.n_generations, pool.carried) == ("approved", 9, 0)
     assert no_violations()
 
 
@@ -95,20 +96,20 @@ def test_a_service_can_be_billed_for_the_pool(at: datetime) -> None:
     assert no_violations()
 
 
-def test_a_pool_for_the_month_is_declared_by_two_people_and_stands_in_place_of_the_plan_s(at: datetime) -> None:
+def test_a_pool_for_the_month_is_approved_by_two_people_and_stands_in_place_of_the_plan_s(at: datetime) -> None:
     world, plan = build()
     pool = pools.propose_pool(plan=plan, period=october(), amount=500, by=world.staff[0], at=OCTOBER, note="gala")
-    with pytest.raises(pools.UnableToDeclarePool, match="somebody else"):
-        pools.declare_pool(pool=pool, by=world.staff[0], at=OCTOBER)
-    with pytest.raises(pools.UnableToDeclarePool, match="has a pool in 2026-10 already"):
+    with pytest.raises(UnableToDecide, match="somebody else"):
+        approve(pool, by=world.staff[0], at=OCTOBER)
+    with pytest.raises(pools.UnableToProposePool, match="has a pool in 2026-10 already"):
         pools.propose_pool(plan=plan, period=october(), amount=7, by=world.staff[0], at=OCTOBER)
     world.attribute(world.generate(3))
     with pytest.raises(UnableToClose, match="waits for a second person"):
         close_october()
     assert october().state == "open"
-    pools.declare_pool(pool=pool, by=world.staff[1], at=OCTOBER)
-    with pytest.raises(pools.UnableToDeclarePool, match="declared already"):
-        pools.declare_pool(pool=pool, by=world.staff[1], at=OCTOBER)
+    approve(pool, by=world.staff[1], at=OCTOBER)
+    with pytest.raises(UnableToDecide, match="approved already"):
+        approve(pool, by=world.staff[1], at=OCTOBER)
     assert left_in(plan) == 500
     close_october()
     assert sum(Accrual.objects.values_list("gross", flat=True)) == 500
@@ -117,7 +118,7 @@ def test_a_pool_for_the_month_is_declared_by_two_people_and_stands_in_place_of_t
 def test_a_rejected_pool_makes_room_for_another(at: datetime) -> None:
     world, plan = build()
     pool = pools.propose_pool(plan=plan, period=october(), amount=500, by=world.staff[0], at=OCTOBER)
-    pools.reject_pool(pool=pool, by=world.staff[0], at=OCTOBER)
+    reject(pool, by=world.staff[1], at=OCTOBER)
     pools.propose_pool(plan=plan, period=october(), amount=600, by=world.staff[0], at=OCTOBER)
     assert not Entry.objects.exists()
 
@@ -126,10 +127,10 @@ def test_a_month_does_not_close_while_a_pool_is_lacking(at: datetime) -> None:
     world, plan = build(pool=None)
     world.attribute(world.generate(1))
     close_period(period=202609, at=NOVEMBER)
-    with pytest.raises(UnableToClose, match="declare one"):
+    with pytest.raises(UnableToClose, match="propose one"):
         close_period(period=202610, at=NOVEMBER)
     pool = pools.propose_pool(plan=plan, period=october(), amount=0, by=world.staff[0], at=NOVEMBER)
-    pools.declare_pool(pool=pool, by=world.staff[1], at=NOVEMBER)
+    approve(pool, by=world.staff[1], at=NOVEMBER)
     assert close_period(period=202610, at=NOVEMBER).state == "closed"
     assert Refusal.objects.get().reason == "gross_too_small"
     assert no_violations()
@@ -152,7 +153,7 @@ def test_a_pool_proposed_while_a_close_begins_keeps_the_month_open(
         with pytest.raises(UnableToClose, match="waits for a second person"):
             close_period(period=202610, at=NOVEMBER)
     assert october().state == "open"
-    pools.declare_pool(pool=PeriodPool.objects.get(), by=world.staff[1], at=OCTOBER)
+    approve(PeriodPool.objects.get(), by=world.staff[1], at=OCTOBER)
     assert close_period(period=202610, at=NOVEMBER).state == "closed"
     assert sum(Accrual.objects.values_list("gross", flat=True)) == 500
     assert no_violations()
@@ -167,7 +168,7 @@ def test_a_pool_that_cannot_be_is_refused(at: datetime, change: dict[str, int], 
     plan = world.adopt(basis="period_pool", price=None, pool=POOL)
     close_period(period=202609, at=NOVEMBER)
     period = Period.objects.get(pk=change.get("period", 202610))
-    with pytest.raises(pools.UnableToDeclarePool, match=named):
+    with pytest.raises(pools.UnableToProposePool, match=named):
         pools.propose_pool(plan=plan, period=period, amount=change.get("amount", 5), by=world.staff[0], at=at)
     assert not PeriodPool.objects.filter(state="proposed").exists()
 
@@ -175,7 +176,7 @@ def test_a_pool_that_cannot_be_is_refused(at: datetime, change: dict[str, int], 
 def test_only_a_plan_with_that_basis_divides_a_pool(at: datetime) -> None:
     world = build_world(OCTOBER)
     assert world.plan is not None
-    with pytest.raises(pools.UnableToDeclarePool, match="divides no pool"):
+    with pytest.raises(pools.UnableToProposePool, match="divides no pool"):
         pools.propose_pool(plan=world.plan, period=october(), amount=5, by=world.staff[0], at=OCTOBER)
 
 
@@ -306,11 +307,11 @@ def test_the_database_refuses_parts_that_do_not_sum_and_a_pool_declared_by_one_p
     with pytest.raises(DatabaseError, match="never changed"), transaction.atomic():
         PoolPart.objects.update(gross=1)
     with pytest.raises(DatabaseError, match="cannot go from"), transaction.atomic():
-        PeriodPool.objects.update(state="declared")
+        PeriodPool.objects.update(state="proposed")
     mine = pools.propose_pool(plan=plan, period=Period.objects.get(pk=202611), amount=5, by=world.staff[0], at=NOVEMBER)
-    with pytest.raises(DatabaseError, match="a_pool_is_declared_by_somebody_else"), transaction.atomic():
+    with pytest.raises(DatabaseError, match="a_periodpool_is_approved_by_somebody_else"), transaction.atomic():
         PeriodPool.objects.filter(pk=mine.pk).update(
-            state="declared", decided_by=world.staff[0], decided_at=at, entry=pool.entry
+            state="approved", decided_by=world.staff[0], decided_at=at, entry=pool.entry
         )
 
 

@@ -11,6 +11,7 @@ from contributors.models import PPB
 from ledger import division
 from ledger.models import Entry, Period, PlanPreview, RoyaltyPlan
 from ledger.operations import closing, plans, previews
+from people.operations.proposals import approve
 from tests.worlds.story import NOVEMBER, OCTOBER
 from tests.worlds.world import PRICE, TERMS, World, build_world
 
@@ -60,7 +61,7 @@ def test_the_side_of_the_proposal_is_what_it_then_pays(at: datetime) -> None:
     world = october()
     proposal = propose(world, take_ppb=PPB // 10, general_ppb=PPB // 2, cap_ppb=PPB // 2)
     found = preview(world, proposal)
-    plans.adopt_plan(plan=proposal, by=world.staff[1], at=NOVEMBER)
+    approve(proposal, by=world.staff[1], at=NOVEMBER)
     other = build_world(datetime(2026, 12, 20, tzinfo=UTC), plan=False)
     other.attribute(other.generate(5), shares=[600_000_000, 300_000_000, 0], general=[0, 0, PPB])
     other.attribute(other.generate(2), shares=[0, 0, PPB], general=[PPB // 2, PPB // 2, 0], weight_ppb=PPB)
@@ -86,7 +87,7 @@ def test_a_preview_writes_nothing_but_itself_and_can_be_asked_for_again(at: date
     )
     assert previews.request_preview(plan=proposal, period=waiting.period, by=world.staff[1], at=NOVEMBER) == waiting
     assert previews.compute_waiting_previews(at=NOVEMBER) == 1
-    plans.adopt_plan(plan=proposal, by=world.staff[1], at=NOVEMBER)
+    approve(proposal, by=world.staff[1], at=NOVEMBER)
     proposal.refresh_from_db()
     with pytest.raises(previews.UnableToPreview, match="only a proposal"):
         preview(world, proposal)

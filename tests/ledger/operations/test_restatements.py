@@ -17,6 +17,7 @@ from ledger.queries import receipt
 from ledger.queries.invariants import check_all
 from ledger.statements.build import build_statement
 from ledger.tasks import continue_restatements
+from people.operations.proposals import UnableToDecide, approve, withdraw
 from tests.worlds.programme import AT, Programme
 from tests.worlds.story import NOVEMBER, OCTOBER
 from tests.worlds.world import World, build_world
@@ -32,7 +33,7 @@ def from_scratch(world: World) -> dict[str, int]:
         last = Attribution.objects.filter(generation=generation).order_by("-revision").first()
         if last is None:
             continue
-        plan = RoyaltyPlan.objects.get(currency=generation.currency, state="effective")
+        plan = RoyaltyPlan.objects.get(currency=generation.currency, state="approved")
         assert plan.price is not None
         division = receipt.divide(last, plan, plan.price)
         by_holder = dict(zip(last.holder_ids, division.units, strict=True))
@@ -132,9 +133,9 @@ def test_a_restatement_by_an_index_that_serves_no_more_is_not_confirmed(programm
     since = datetime(2026, 10, 1, tzinfo=UTC)
     asked = corrections.propose_restatement(index=programme.indexes[0], since=since, reason="finer", by=maker, at=AT)
     _take_over(programme)
-    with pytest.raises(corrections.UnableToRestate, match="serves no more"):
-        corrections.confirm_restatement(restatement=asked, by=checker, at=AT)
-    assert corrections.reject_restatement(restatement=asked, by=maker, at=AT).state == "rejected"
+    with pytest.raises(UnableToDecide, match="serves no more"):
+        approve(asked, by=checker, at=AT)
+    assert withdraw(asked, by=maker, at=AT).state == "withdrawn"
 
 
 def test_a_restatement_whose_index_is_replaced_ends_and_nothing_waits_behind_it(programme: Programme) -> None:
@@ -143,11 +144,11 @@ def test_a_restatement_whose_index_is_replaced_ends_and_nothing_waits_behind_it(
     programme.attribute(programme.generate(2))
     middle = _take_over(programme)
     asked = corrections.propose_restatement(index=middle, since=since, reason="finer", by=maker, at=AT)
-    corrections.confirm_restatement(restatement=asked, by=checker, at=AT)
+    approve(asked, by=checker, at=AT)
     AttributionIndex.objects.filter(pk=middle.pk).update(serving=False)
     assert continue_restatements() == 0
     asked.refresh_from_db()
-    assert (asked.state, asked.n_attributed) == ("done", 0)
+    assert (asked.finished_at is not None, asked.n_attributed) == (True, 0)
     assert asked.n_kept == Generation.objects.filter(model_version_id=middle.model_version_id).count() > 0
 
 
@@ -162,15 +163,15 @@ def test_a_restatement_takes_two_people_a_served_index_and_a_reason(programme: P
     asked = corrections.propose_restatement(index=index, since=since, reason="better", by=maker, at=AT)
     with pytest.raises(corrections.UnableToRestate, match="proposed or under way"):
         corrections.propose_restatement(index=index, since=since, reason="again", by=checker, at=AT)
-    with pytest.raises(corrections.UnableToRestate, match="somebody else"):
-        corrections.confirm_restatement(restatement=asked, by=maker, at=AT)
+    with pytest.raises(UnableToDecide, match="somebody else"):
+        approve(asked, by=maker, at=AT)
     with pytest.raises(corrections.UnableToRestate, match="is proposed"):
         corrections.continue_restatement(restatement=asked, at=AT)
-    running = corrections.confirm_restatement(restatement=asked, by=checker, at=AT)
+    running = approve(asked, by=checker, at=AT)
     # Nothing was attributed by another index.
     programme.attribute(programme.generate(2))
     assert corrections.continue_restatement(restatement=running, at=AT) == 0
-    assert Restatement.objects.get().state == "done"
+    assert Restatement.objects.get().finished_at == AT
     index.refresh_from_db()
     type(index).objects.filter(pk=index.pk).update(serving=False)
     index.refresh_from_db()

@@ -13,6 +13,7 @@ from contributors.models import PPB
 from ledger.models import WithholdingRate
 from ledger.operations import taxes
 from ledger.queries.taxes import withholding_rate
+from people.operations.proposals import UnableToDecide, approve, reject
 from tests.worlds.pages import text_of
 from tests.worlds.programme import Programme
 from tests.worlds.world import World, build_world
@@ -32,7 +33,7 @@ def propose(world: World, rate_ppb: int = PPB * 3 // 10, **changes: Any) -> With
 
 
 def adopt(world: World, rate_ppb: int, **changes: Any) -> WithholdingRate:
-    return taxes.adopt_withholding_rate(rate=propose(world, rate_ppb, **changes), by=world.staff[1], at=world.at)
+    return approve(propose(world, rate_ppb, **changes), by=world.staff[1], at=world.at)
 
 
 def rate(country: str, form: str, on: date = date(2026, 11, 20)) -> int | None:
@@ -59,27 +60,27 @@ def test_a_change_begins_with_its_date_and_what_was_before_stays(world: World) -
     adopt(world, 30)
     proposed = propose(world, 10, effective_from=date(2026, 12, 1))
     assert rate("FR", "none", date(2026, 12, 1)) == 30
-    taxes.adopt_withholding_rate(rate=proposed, by=world.staff[1], at=world.at)
+    approve(proposed, by=world.staff[1], at=world.at)
     assert [rate("FR", "none", day) for day in (date(2026, 11, 30), date(2026, 12, 1))] == [30, 10]
-    with pytest.raises(taxes.UnableToAdoptRate, match="begin today or later"):
+    with pytest.raises(UnableToDecide, match="begin today or later"):
         adopt(world, 20, effective_from=date(2026, 6, 1))
-    with pytest.raises(taxes.UnableToAdoptRate, match="adopted already"):
+    with pytest.raises(UnableToDecide, match="approved already"):
         adopt(world, 20, effective_from=date(2026, 12, 1))
 
 
-def test_a_rate_is_adopted_by_somebody_else_and_then_stands(world: World) -> None:
+def test_a_rate_is_approved_by_somebody_else_and_then_stands(world: World) -> None:
     proposed = propose(world)
-    with pytest.raises(taxes.UnableToAdoptRate, match="somebody else"):
-        taxes.adopt_withholding_rate(rate=proposed, by=world.staff[0], at=world.at)
-    with pytest.raises(DatabaseError, match="a_rate_is_adopted_by_somebody_else"), transaction.atomic():
-        WithholdingRate.objects.update(state="adopted", decided_by=world.staff[0], decided_at=world.at)
-    taxes.adopt_withholding_rate(rate=proposed, by=world.staff[1], at=world.at)
+    with pytest.raises(UnableToDecide, match="somebody else"):
+        approve(proposed, by=world.staff[0], at=world.at)
+    with pytest.raises(DatabaseError, match="a_withholdingrate_is_approved_by_somebody_else"), transaction.atomic():
+        WithholdingRate.objects.update(state="approved", decided_by=world.staff[0], decided_at=world.at)
+    approve(proposed, by=world.staff[1], at=world.at)
     for change in ({"rate_ppb": 1}, {"treaty": "another"}, {"state": "proposed"}, {"effective_from": BEGIN}):
         with pytest.raises(DatabaseError, match=r"stands as it was proposed|cannot go from"), transaction.atomic():
             WithholdingRate.objects.update(**change)
-    rejected = taxes.reject_withholding_rate(rate=propose(world), by=world.staff[0], at=world.at)
-    with pytest.raises(taxes.UnableToAdoptRate, match="rejected already"):
-        taxes.adopt_withholding_rate(rate=rejected, by=world.staff[1], at=world.at)
+    rejected = reject(propose(world), by=world.staff[1], at=world.at)
+    with pytest.raises(UnableToDecide, match="rejected already"):
+        approve(rejected, by=world.staff[1], at=world.at)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_the_basis_keeps_rate_and_treaty_in_what_an_entry_holds(world: World) ->
     assert len(propose(world, 123_456_789, treaty="x" * 40).basis) <= 60
 
 
-def test_a_rate_is_proposed_and_adopted_on_its_page(programme: Programme) -> None:
+def test_a_rate_is_proposed_and_approved_on_its_page(programme: Programme) -> None:
     maker, checker = programme.staff_client("finance_maker"), programme.staff_client("finance_checker")
     form = {
         "jurisdiction": "us",
@@ -119,8 +120,10 @@ def test_a_rate_is_proposed_and_adopted_on_its_page(programme: Programme) -> Non
     assert maker.post("/console/withholding/", {**form, "country": "XQ"}).status_code == 422
     assert maker.post("/console/withholding/", form).status_code == 302
     made = WithholdingRate.objects.get()
-    assert maker.post(f"/console/withholding/{made.pk}/decide/", {"decision": "adopt"}).status_code == 403
-    checker.post(f"/console/withholding/{made.pk}/decide/", {"decision": "adopt"})
+    decide = f"/console/proposals/withholding/{made.pk}/"
+    assert decide in maker.get("/console/withholding/").content.decode()
+    assert maker.post(decide, {"decision": "approve"}).status_code == 409
+    checker.post(decide, {"decision": "approve"})
     page = text_of(checker.get("/console/withholding/").content)
     assert "12.50 %" in page
     assert "Counts today" in page

@@ -18,9 +18,11 @@ from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry, Line, VerbProposal
 from ledger.operations import programme as programme_operations
 from ledger.operations import verb_proposals, verbs
-from ledger.operations.verb_proposals import UnableToApproveVerb, UnableToProposeVerb
 from ledger.queries.invariants import check_all
+from people.actor import UnableToAct
 from people.models import STAFF_ROLES, AuditEvent
+from people.operations.proposals import UnableToDecide, approve
+from people.queries.proposals import kind_of
 from tests.worlds.manual import post_by_hand
 from tests.worlds.pages import text_of
 from tests.worlds.programme import AT, Programme
@@ -121,7 +123,7 @@ def propose(programme: Programme, verb: str, form: dict[str, str]) -> VerbPropos
 def decide(programme: Programme, proposal: VerbProposal, decision: str, role: str = "finance_checker") -> str:
     """Send the decision; return the page that shows the result."""
     client = programme.staff_client(role)
-    answer = client.post(f"{PAGE}{proposal.pk}/decide/", {"decision": decision}, follow=True)
+    answer = client.post(kind_of(proposal).url(proposal), {"decision": decision}, follow=True)
     proposal.refresh_from_db()
     return text_of(answer.content)
 
@@ -138,7 +140,8 @@ def test_each_verb_is_proposed_on_its_page_and_another_person_posts_exactly_its_
         before = Entry.objects.count()
         proposal = propose(funded, verb, form)
         assert Entry.objects.count() == before
-        shown = text_of(funded.staff_client("auditor").get(f"{PAGE}{proposal.pk}/").content)
+        its = kind_of(proposal)
+        shown = text_of(funded.staff_client("auditor").get(its.url(proposal)).content)
         assert PRESS in shown or "service" not in form
         for kind, currency, _owner, units in lines:
             assert kind.replace("_", " ").capitalize() in shown
@@ -151,10 +154,10 @@ def test_each_verb_is_proposed_on_its_page_and_another_person_posts_exactly_its_
             form["reference"],
         )
         assert posted_lines(proposal.entry) == sorted(lines), verb
-        logged = AuditEvent.objects.filter(subject=f"transaction:{proposal.pk}").order_by("sequence")
+        logged = AuditEvent.objects.filter(subject=its.subject(proposal)).order_by("sequence")
         assert [(event.action, event.actor) for event in logged] == [
-            ("propose_verb", funded.staff["finance_maker"]),
-            ("approve_verb", funded.staff["finance_checker"]),
+            (f"propose_{its.key}", funded.staff["finance_maker"]),
+            (f"approve_{its.key}", funded.staff["finance_checker"]),
         ]
     listed = text_of(funded.staff_client("auditor").get(PAGE).content)
     assert "Hand unclaimed money to the state" in listed
@@ -166,13 +169,13 @@ def test_a_proposal_takes_a_second_person_with_the_role(funded: Programme) -> No
     checker = funded.staff_client("finance_checker")
     assert checker.post(f"{PAGE}new/capital/", CAPITAL).status_code == 302
     own = VerbProposal.objects.get()
-    assert "so somebody else has to approve it" in text_of(checker.get(f"{PAGE}{own.pk}/").content)
+    assert "so somebody else has to approve it" in text_of(checker.get(kind_of(own).url(own)).content)
     assert "You proposed this" in decide(funded, own, "approve")
     assert "takes the role finance_checker" in decide(funded, own, "approve", "finance_maker")
     assert "takes the role finance_checker" in decide(funded, own, "approve", "compliance")
     auditor = funded.staff_client("auditor")
-    assert 'value="approve"' not in auditor.get(f"{PAGE}{own.pk}/").content.decode()
-    assert auditor.post(f"{PAGE}{own.pk}/decide/", {"decision": "approve"}).status_code == 403
+    assert 'value="approve"' not in auditor.get(kind_of(own).url(own)).content.decode()
+    assert auditor.post(kind_of(own).url(own), {"decision": "approve"}).status_code == 403
     assert auditor.get(f"{PAGE}new/").status_code == auditor.get(f"{PAGE}new/capital/").status_code == 403
     assert funded.client(0).get(PAGE).status_code == 403
     assert (own.state, Entry.objects.filter(kind="capital").count()) == ("proposed", 0)
@@ -197,16 +200,20 @@ def test_a_member_of_the_contributor_does_not_decide_about_it(funded: Programme)
     assert proposal.state == "proposed"
 
 
-def test_a_rejected_proposal_stays_on_record_and_frees_its_reference(funded: Programme) -> None:
+def test_a_withdrawn_or_rejected_proposal_stays_on_record_and_frees_its_reference(funded: Programme) -> None:
     proposal = propose(funded, "capital", CAPITAL)
     again = funded.staff_client("finance_maker").post(f"{PAGE}new/capital/", CAPITAL)
     assert again.status_code == 422
     assert "proposed already" in text_of(again.content)
-    assert "stays on record" in decide(funded, proposal, "reject", "finance_maker")
+    assert "withdraw it instead" in decide(funded, proposal, "reject", "finance_maker")
+    assert "stays on record" in decide(funded, proposal, "withdraw", "finance_maker")
     # A page that was opened before the decision.
     for decision in ("approve", "reject"):
-        assert "It is rejected already." in decide(funded, proposal, decision)
-    assert (proposal.state, proposal.entry_id) == ("rejected", None)
+        assert "It is withdrawn already, by finance_maker on" in decide(funded, proposal, decision)
+    assert (proposal.state, proposal.entry_id) == ("withdrawn", None)
+    other = propose(funded, "capital", CAPITAL)
+    assert "stays on record" in decide(funded, other, "reject")
+    assert other.state == "rejected"
     decide(funded, propose(funded, "capital", CAPITAL), "approve")
     used = funded.staff_client("finance_maker").post(f"{PAGE}new/capital/", CAPITAL)
     assert used.status_code == 422
@@ -257,7 +264,7 @@ def test_facts_that_make_no_entry_are_refused_on_the_form_and_no_row_is_written(
         assert answer.status_code == 422, (verb, changes)
         assert words in text_of(answer.content), (verb, changes, text_of(answer.content))
     assert client.get(f"{PAGE}new/print_money/").status_code == 404
-    assert client.get(f"{PAGE}99/").status_code == client.post(f"{PAGE}99/decide/").status_code == 404
+    assert client.get("/console/proposals/transaction/99/").status_code == 404
     assert (VerbProposal.objects.count(), Entry.objects.count()) == (0, before)
 
 
@@ -304,9 +311,7 @@ def test_a_closed_month_refuses_an_approval_and_the_proposal_stands(funded: Prog
     proposal = propose(funded, "capital", CAPITAL)
     funded.close()
     with pytest.raises(UnableToPost) as refused:
-        verb_proposals.approve_verb(
-            proposal=proposal, by=funded.staff["finance_checker"], at=datetime(2026, 10, 20, tzinfo=UTC)
-        )
+        approve(proposal, by=funded.staff["finance_checker"], at=datetime(2026, 10, 20, tzinfo=UTC))
     assert refused.value.problem == "period-not-open"
     proposal.refresh_from_db()
     assert proposal.state == "proposed"
@@ -342,8 +347,8 @@ def test_the_database_holds_a_proposal_to_its_lines_and_to_two_people(funded: Pr
         connection.cursor() as cursor,
     ):
         cursor.execute(f"{decided} {maker}, entry_id = {posted.entry_id}")
-    with pytest.raises(UnableToApproveVerb, match="was posted meanwhile as entry"):
-        verb_proposals.approve_verb(proposal=proposal, by=funded.staff["finance_checker"], at=now())
+    with pytest.raises(UnableToDecide, match="was posted meanwhile as entry"):
+        approve(proposal, by=funded.staff["finance_checker"], at=now())
 
 
 # --- every posting operation has a door ---------------------------------------------------------------------------
@@ -364,6 +369,10 @@ def test_every_operation_that_posts_is_reached_by_a_page_the_api_a_command_or_a_
             if isinstance(node, ast.FunctionDef):
                 key = node.name if not node.name.startswith("_") else f"{path.stem}.{node.name}"
                 functions[key] = {f"{path.stem}.{name}" if name.startswith("_") else name for name in _calls(node)}
+            elif isinstance(node, ast.Assign) and "KIND" in ast.unparse(node.targets[0]):
+                # The registry calls the effect of a kind of proposal; each app registers its kinds by these names.
+                effects = {f"{path.stem}.{name}" for name in _calls(node)}
+                functions[ast.unparse(node.targets[0])] = functions.get(ast.unparse(node.targets[0]), set()) | effects
     posting = {"post", "post_many", "post_accruals", "reverse"}
     assert not posting & functions.keys()
     while more := {name for name, calls in functions.items() if calls & posting} - posting:
@@ -379,8 +388,8 @@ def test_every_operation_that_posts_is_reached_by_a_page_the_api_a_command_or_a_
     while more := set().union(*(functions[name] for name in reached)) & functions.keys() - reached:
         reached |= more
     reached |= {name for name, other in THROUGH.items() if other in reached}
-    public = {name for name in posting & functions.keys() if re.fullmatch(r"[a-z]\w*", name)}
-    assert {"approve_verb", "post_verb", "post_manual_entry", "close_period"} <= public
+    public = {name for name in posting & functions.keys() if re.fullmatch(r"[A-Za-z]\w*", name)}
+    assert {"post_verb", "KIND", "CLAIM_KIND", "close_period"} <= public
     assert public - reached == set()
 
 
@@ -394,7 +403,7 @@ def test_a_row_of_the_table_names_accounts_and_roles_that_exist() -> None:
 
 
 def test_the_proposer_needs_the_role(programme: Programme) -> None:
-    with pytest.raises(UnableToProposeVerb, match="takes the role finance_maker or finance_checker"):
+    with pytest.raises(UnableToAct, match="takes the role finance_maker or finance_checker"):
         verb_proposals.propose_verb(
             verb="capital", amount=1, currency="USD", reference="r", by=programme.staff["auditor"], at=AT
         )

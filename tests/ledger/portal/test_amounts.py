@@ -15,6 +15,7 @@ from ledger.queries.balances import balances_of
 from ledger.statements.build import build_statement
 from ledger.statements.csv import statement_csv
 from ledger.templatetags import amounts
+from people.operations.proposals import approve
 from tests.worlds.pages import text_of
 from tests.worlds.programme import AT, Programme
 
@@ -71,7 +72,7 @@ def test_a_programme_in_yen_reads_right_from_the_plan_to_the_statement(programme
         at=AT,
         terms={"basis": "revenue_share", "rate_ppb": PPB // 4, "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
     )
-    plans.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
+    approve(plan, by=programme.staff["finance_checker"], at=AT)
     made = programme.generate(2, gross=("100", "JPY"))
     programme.attribute(made, scores=[0.5, 0.3125, 0.1875])
     programme.accrue()

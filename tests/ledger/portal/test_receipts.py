@@ -13,6 +13,7 @@ from contributors.operations.people import record_split_sheet
 from ledger.models import Entry
 from ledger.operations import plans
 from ledger.queries import receipt
+from people.operations.proposals import approve
 from people.presentation.amounts import grouped
 from tests.worlds.pages import receipt_page, text_of
 from tests.worlds.programme import AT, REGISTERED, Programme
@@ -200,7 +201,7 @@ def test_a_receipt_under_a_revenue_share_names_the_revenue(programme: Programme)
         at=AT,
         terms={"basis": "revenue_share", "rate_ppb": PPB // 8, "take_ppb": PPB // 5, "floor_ppb": PPB // 5},
     )
-    plans.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
+    approve(plan, by=programme.staff["finance_checker"], at=AT)
     made = programme.generate(1, first=AT, gross=("0.80", "EUR"))
     programme.attribute(made, scores=[0.5, 0.3125, 0.1875])
     programme.accrue()

@@ -10,6 +10,7 @@ from ledger.models import Accrual, Line
 from ledger.operations import payouts, plans
 from ledger.queries import books, earnings, receipt, receipts
 from ledger.queries.balances import Balances, accounts_of, balances_of, payable
+from people.operations.proposals import approve
 from tests.worlds.programme import AT, NOVEMBER, OCTOBER, Programme
 
 pytestmark = pytest.mark.django_db
@@ -217,7 +218,7 @@ def test_a_plan_that_pays_part_by_general_shares_is_recomputed_too(programme: Pr
             "general_ppb": PPB // 3,
         },
     )
-    plans.adopt_plan(plan=plan, by=programme.staff["finance_checker"], at=AT)
+    approve(plan, by=programme.staff["finance_checker"], at=AT)
     made = programme.generate(6, first=AT, every=AT - AT)
     programme.attribute(made)
     programme.accrue()

@@ -128,11 +128,11 @@ PLANTED: list[tuple[str, str, str]] = [
     ("I20", "a debit on the credit side", "UPDATE ledger_line SET amount = -amount WHERE entry_id = (SELECT max(id) FROM ledger_entry WHERE kind = 'payout_succeed')"),
     ("I20", "an entry of a kind that nobody knows", f"UPDATE ledger_entry SET kind = 'gift' WHERE id = {LAST}"),
     ("I21", "an entry by hand that nobody proposed", f"UPDATE ledger_entry SET kind = 'manual' WHERE id = {LAST}"),
-    ("I21", "a proposal posted by its proposer", f"""ALTER TABLE ledger_manualentry DROP CONSTRAINT a_manual_entry_is_posted_by_somebody_else; UPDATE ledger_entry SET kind = 'manual' WHERE id = {LAST};
+    ("I21", "a proposal posted by its proposer", f"""ALTER TABLE ledger_manualentry DROP CONSTRAINT a_manualentry_is_approved_by_somebody_else; UPDATE ledger_entry SET kind = 'manual' WHERE id = {LAST};
       INSERT INTO ledger_manualentry (reason, reference, lines, state, proposed_by_id, proposed_at, decided_by_id, decided_at, entry_id)
       SELECT 'r', 'r', (SELECT jsonb_agg(jsonb_build_array(a.kind, s.code, a.owner, a.contract, l.amount)) FROM ledger_line l JOIN ledger_account a ON a.id = l.account_id
-                         JOIN ledger_asset s ON s.id = a.asset_id WHERE l.entry_id = {LAST}), 'posted', 1, now(), 1, now(), {LAST}"""),
-    ("I21", "a proposal that names no entry", "INSERT INTO ledger_manualentry (reason, reference, lines, state, proposed_by_id, proposed_at, decided_by_id, decided_at, entry_id) VALUES ('r', 'r', '[]', 'posted', 1, now(), 2, now(), 0)"),
+                         JOIN ledger_asset s ON s.id = a.asset_id WHERE l.entry_id = {LAST}), 'approved', 1, now(), 1, now(), {LAST}"""),
+    ("I21", "a proposal that names no entry", "INSERT INTO ledger_manualentry (reason, reference, lines, state, proposed_by_id, proposed_at, decided_by_id, decided_at, entry_id) VALUES ('r', 'r', '[]', 'approved', 1, now(), 2, now(), 0)"),
     ("I22", "a reserve that no instalment releases", "UPDATE ledger_account SET kind = 'reserve_held' WHERE id = (SELECT account_id FROM ledger_balance b JOIN ledger_account a ON a.id = b.account_id WHERE a.kind = 'contributor_payable' AND posted > 0 LIMIT 1)"),
     ("I22", "an instalment that no close held", "INSERT INTO ledger_contract VALUES (1, 'c', 'c', now(), 1, 1); INSERT INTO ledger_reserveinstalment (contract_id, terms_id, asset_id, amount, period_id, held_entry_id, due_on) VALUES (1, 1, 1, 5, 202610, 1, '2027-01-01')"),
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from ledger.models import Period
 from ledger.operations import advances, closing, contracts, periods, sealing
 from ledger.statements.build import Statement, build_statement
 from ledger.statements.csv import statement_csv
+from people.operations.proposals import approve
 from tests.worlds.pages import text_of
 from tests.worlds.programme import AT, OCTOBER, Programme
 
@@ -30,8 +31,7 @@ def bound(accrued: Programme) -> Programme:
     contract = contracts.record_contract(
         contributor=accrued.contributors[0], code="essays", title="Collected essays", by=maker, at=AT
     )
-    contracts.adopt_terms(
-        terms=contracts.propose_terms(
+    approve(contracts.propose_terms(
             contract=contract, effective_from=date(2026, 10, 1), by=maker, at=AT,
             terms={"covers_rest": True, "guarantee": 100 * ONE, "guarantee_currency": "USD", "reserve_ppb": PPB // 2,
                    "release_months": [1], "release_ppb": [PPB]},
@@ -41,7 +41,7 @@ def bound(accrued: Programme) -> Programme:
     asked = advances.propose_advance(
         contract=contract, amount=30 * ONE, currency="USD", reason="agreed", reference="clause 4", by=maker, at=AT
     )
-    advances.grant_advance(advance=asked, by=checker, at=datetime(2026, 10, 20, tzinfo=UTC))
+    approve(asked, by=checker, at=datetime(2026, 10, 20, tzinfo=UTC))
     accrued.close(seal=True)
     for month in (202611,):
         closing.close_period(period=month, at=DECEMBER)
@@ -75,7 +75,7 @@ def test_an_advance_dated_after_a_month_is_not_earned_back_in_it(accrued: Progra
     asked = advances.propose_advance(
         contract=contract, amount=30 * ONE, currency="USD", reason="agreed", reference="clause 4", by=maker, at=AT
     )
-    advances.grant_advance(advance=asked, by=checker, at=AT)
+    approve(asked, by=checker, at=AT)
     accrued.close()
     assert not [key for key in lines(statement(accrued, OCTOBER)) if key[0] == "advance"]
     november = lines(statement(accrued, 202611))

@@ -20,7 +20,8 @@ from django.utils import timezone
 from attribution.models import AttributionIndex, BuildStep
 from attribution.operations import faults, gateways, model_services
 from attribution.operations.dialects.calls import Call
-from contributors.models import PPB, Contributor
+from contributors.models import PPB, Contributor, ContributorLink
+from contributors.operations import links as contributor_links
 from contributors.operations.people import register_holder
 from contributors.operations.splits import contest_share
 from ledger.journal import AccountKey
@@ -39,13 +40,13 @@ from ledger.operations import (
     voids,
 )
 from ledger.operations import disputes as ledger_disputes
-from ledger.queries.open_items import CLAIM_VERBS
 from payouts.models import Difference, Notice, Payout, PolicyProposal, WebhookEvent
 from payouts.operations import approval, holds, links, policies, runs
 from payouts.operations.notices import notice_what_is_due, send_due_notices
 from payouts.queries import attention
 from payouts.queries.policies import FIGURES, terms_in_force
 from payouts.reconciliation.comparison import reconcile_run
+from people.operations.proposals import approve, reject
 from tests.payouts import test_bank_rail as bank_rail
 from tests.worlds import contracts as agreed
 from tests.worlds.browser import LogIn, words_of
@@ -317,9 +318,15 @@ def _accounts(world: World) -> list[Contributor]:
 
 
 def link_proposed(world: World) -> None:
-    links.propose_link(
-        accounts=_accounts(world), reason="The same passport.", by=world.compliance, at=world.at, seen=SEEN
+    contributor_links.propose_link(
+        contributors=_accounts(world), reason="The same passport.", by=world.compliance, at=world.at
     )
+
+
+def link_end_proposed(world: World) -> None:
+    link_proposed(world)
+    link = approve(ContributorLink.objects.get(), by=world._user("second", "compliance"), at=world.at, seen=SEEN)
+    contributor_links.propose_end_of_link(link=link, reason="Twins.", by=world.compliance, at=world.at)
 
 
 def link_suspected(world: World) -> None:
@@ -418,11 +425,8 @@ CALM = {
     "attribution.AttributionIndex": {"audited": "It serves, or was replaced by one that does."},
     "attribution.Generation": {"unattributable": "It earns nothing; the page of its month counts it."},
     "attribution.ModelVersion": {"registered": "Its service uploads the rest.", "ready": "It is in use."},
-    "contributors.ContributorLink": {"in_force": "Decided."},
     "contributors.SplitProposal": {"open": "The co-authors answer it, not the staff."},
-    "ledger.PeriodPool": {"declared": "The close of its month divides it."},
     "ledger.PlanPreview": {"waiting": "A worker computes it; nothing depends on it."},
-    "ledger.Restatement": {"running": "Workers go on with it, batch by batch."},
     "payouts.BankPayout": {},
     "payouts.Payout": {
         "ready": "Its run waits.",
@@ -481,26 +485,17 @@ def test_every_kind_names_roles_that_exist() -> None:
         assert set(kind.roles) <= set(STAFF_ROLES), kind.name
 
 
-def test_who_decides_a_proposal_of_the_ledger_is_who_the_operation_lets_decide() -> None:
+def test_who_decides_a_dispute_is_who_the_operation_lets_decide() -> None:
     from ledger.operations import contests
 
     allowed = {
-        "plan_proposed": plans.ADOPTERS,
-        "pool_proposed": pools.DECLARERS,
-        "terms_proposed": contracts.ADOPTERS,
-        "advance_proposed": advances.GRANTERS,
-        "cancellation_proposed": advances.GRANTERS,
-        "manual_entry_proposed": manual.POSTERS,
-        "void_proposed": corrections.CONFIRMERS,
-        "restatement_proposed": corrections.CONFIRMERS,
-        "withholding_proposed": taxes.ADOPTERS,
         "receipt_disputed": ledger_disputes.ANSWERERS,
         "share_contested": contests.DECIDERS,
     }
     assert {name: attention.BY_NAME[name].roles for name in allowed} == allowed
     for verb in verbs.VERBS.values():
-        name = "claim_transaction_proposed" if verb.key in CLAIM_VERBS else "transaction_proposed"
-        assert verb.approvers == attention.BY_NAME[name].roles, verb.key
+        kind = verb_proposals.CLAIM_KIND if verb.approvers == verbs.CLAIM_CHECKERS else verb_proposals.KIND
+        assert (verb.proposers, verb.approvers) == (kind.proposers, kind.approvers), verb.key
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
@@ -531,7 +526,7 @@ def test_what_is_decided_leaves_the_page_and_the_home_page(world: World, log_in:
     client = log_in(world.checker)
     for name in ("attention", "console"):
         assert "fewer fees" in words_of(client.get(reverse(f"payouts:{name}")))
-    policies.decide_policy(proposal=PolicyProposal.objects.get(), adopt=True, by=world.checker, at=world.at, seen=SEEN)
+    approve(PolicyProposal.objects.get(state="proposed"), by=world.checker, at=world.at, seen=SEEN)
     for name in ("attention", "console"):
         assert "fewer fees" not in words_of(client.get(reverse(f"payouts:{name}")))
 
@@ -572,7 +567,7 @@ def test_several_new_items_come_in_one_mail_and_no_proposer_hears_of_their_own(w
 def test_what_was_decided_before_its_mail_is_told_to_nobody(world: World) -> None:
     policy_proposed(world)
     notice_what_is_due(at=world.at)
-    policies.decide_policy(proposal=PolicyProposal.objects.get(), adopt=False, by=world.checker, at=world.at, seen=SEEN)
+    reject(PolicyProposal.objects.get(state="proposed"), by=world.checker, at=world.at, seen=SEEN)
     send_due_notices(at=world.at)
     assert not [message for message in mail.outbox if "fewer fees" in message.body]
     notice = Notice.objects.get(kind="policy_proposed")

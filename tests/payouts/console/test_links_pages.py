@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from django.urls import reverse
 
-from contributors.models import Contributor, ContributorLink
+from contributors.models import Contributor, ContributorLink, LinkEnd
+from contributors.operations import links
 from contributors.queries.links import linked_accounts
-from payouts.operations import banks, links
+from payouts.operations import banks
 from tests.worlds.browser import LogIn, words_of
-from tests.worlds.world import SEEN, World
+from tests.worlds.world import World
 
 IBAN = "GB33BUKB20201555555555"
 LINKS = reverse("payouts:links")
@@ -30,21 +31,23 @@ def test_from_a_suspicion_to_a_link_and_to_its_end(world: World, log_in: LogIn) 
     form = finder.get(address).context["form"]
     assert form.initial["accounts"].splitlines() == [f"{each.display_name}, {each.public_id}" for each in (one, other)]
     answer = finder.post(address, {"accounts": form.initial["accounts"], "reason": "One bank account."}, follow=True)
-    assert "Somebody else agrees" in words_of(answer)
+    assert "Somebody else approves" in words_of(answer)
     link = ContributorLink.objects.get()
-    decide = reverse("payouts:decide_link", args=[link.public_id])
+    decide = reverse("people:proposal", args=["link", link.pk])
+    assert decide in finder.get(LINKS).content.decode()
     own = finder.get(decide)
-    assert "Take it back" in words_of(own)
-    assert 'value="agree"' not in own.content.decode()
-    assert finder.post(decide, {"decision": "agree", "known": "proposed"}).status_code == 422
+    assert "Withdraw" in words_of(own)
+    assert 'value="approve"' not in own.content.decode()
+    assert finder.post(decide, {"decision": "approve"}).status_code == 409
     assert "One bank account." in words_of(decider.get(decide))
-    given = {"decision": "agree", "known": "proposed"}
-    assert "count as one from now on" in words_of(decider.post(decide, given, follow=True))
+    assert "count as one from now on" in words_of(decider.post(decide, {"decision": "approve"}, follow=True))
     assert set(linked_accounts(world.at.replace(year=world.at.year + 1))) == {one.pk, other.pk}
     end = reverse("payouts:end_link", args=[link.public_id])
     assert end in decider.get(LINKS).content.decode()
     decider.post(end, {"reason": "Twins."})
-    assert "count apart again" in words_of(finder.post(decide, {"decision": "agree", "known": "ending"}, follow=True))
+    decide = reverse("people:proposal", args=["link_end", LinkEnd.objects.get().pk])
+    assert decide in finder.get(LINKS).content.decode()
+    assert "count apart again" in words_of(finder.post(decide, {"decision": "approve"}, follow=True))
     assert linked_accounts(world.at.replace(year=world.at.year + 1)) == {}
     assert "Twins." in words_of(finder.get(LINKS))
 
@@ -76,7 +79,7 @@ def test_an_account_that_nobody_has_and_a_name_that_two_have_are_refused_in_word
 
 def test_an_auditor_reads_and_is_offered_nothing(world: World, log_in: LogIn) -> None:
     one, other = paid_to(world), paid_to(world)
-    links.propose_link(accounts=[one, other], reason="One bank.", by=world.compliance, at=world.at, seen=SEEN)
+    links.propose_link(contributors=[one, other], reason="One bank.", by=world.compliance, at=world.at)
     client = log_in(world._user("auditor", "auditor"))
     page = client.get(LINKS)
     assert "One bank." in words_of(page)

@@ -300,7 +300,7 @@ def test_a_dead_letter_is_tried_once_more(world: World, log_in: LogIn) -> None:
     assert "Only a dead letter is taken up again" in page
 
 
-def test_a_policy_is_proposed_and_adopted_on_pages(world: World, log_in: LogIn) -> None:
+def test_a_policy_is_proposed_and_approved_on_pages(world: World, log_in: LogIn) -> None:
     world.contributor(1000)
     maker, checker = log_in(world.maker), log_in(world.checker)
     form = {
@@ -314,10 +314,10 @@ def test_a_policy_is_proposed_and_adopted_on_pages(world: World, log_in: LogIn) 
         "reason": "fees",
     }
     maker.post(reverse("payouts:propose_policy", args=["USD"]), form)
-    decide = reverse("payouts:decide_policy", args=[PolicyProposal.objects.get().public_id])
-    assert maker.post(decide, {"decision": "adopt"}).status_code == 422
+    decide = reverse("people:proposal", args=["policy", PolicyProposal.objects.get(state="proposed").pk])
+    assert maker.post(decide, {"decision": "approve"}).status_code == 409
     assert "USD 5.00 → USD 25.00" in words_of(checker.get(decide))
-    checker.post(decide, {"decision": "adopt"})
+    checker.post(decide, {"decision": "approve"})
     policy = PayoutPolicy.objects.latest("pk")
     assert (policy.minimum_minor, policy.maturity_days, policy.approval_limit_minor) == (2500, 30, 1_000_000)
     assert (policy.created_by, policy.approved_by) == (world.maker, world.checker)
