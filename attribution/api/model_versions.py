@@ -49,6 +49,9 @@ class ServingIndexSerializer(serializers.Serializer[Any]):
     audit = serializers.JSONField(allow_null=True)
 
 
+TOKEN_CHECKS = ("checked at the report", "checked by the worker", "not checked")
+
+
 class ModelVersionSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     name = serializers.CharField()
@@ -62,6 +65,15 @@ class ModelVersionSerializer(serializers.Serializer[Any]):
     checkpoint_sha256 = serializers.CharField(allow_null=True)
     training_started_at = serializers.DateTimeField(allow_null=True)
     trained_at = serializers.DateTimeField()
+    context = serializers.IntegerField(
+        allow_null=True,
+        help_text="How many tokens the model reads; of longer prompts and outputs it reads the last ones.",
+    )
+    vocabulary = serializers.IntegerField(allow_null=True, help_text="Token ids from this number on are refused.")
+    token_ids = serializers.ChoiceField(
+        TOKEN_CHECKS,
+        help_text="Where reported token ids are held against the text: at the report, by the worker, never.",
+    )
     superseded_by = serializers.CharField(allow_null=True, help_text="The name of the version in its place.")
     manifest = ManifestSerializer(allow_null=True)
     index = ServingIndexSerializer(allow_null=True, help_text="The index by which new generations are attributed.")
@@ -271,6 +283,12 @@ def _hex(digest: bytes | None) -> str | None:
     return bytes(digest).hex() if digest else None
 
 
+def _token_check(version: ModelVersion) -> str:
+    if version.decoder:
+        return "checked at the report"
+    return "checked by the worker" if version.vocabulary is not None else "not checked"
+
+
 def version_as_json(summary: VersionSummary) -> dict[str, Any]:
     version, manifest, index = summary.model_version, summary.manifest, summary.index
     return {
@@ -286,6 +304,9 @@ def version_as_json(summary: VersionSummary) -> dict[str, Any]:
         "checkpoint_sha256": _hex(version.checkpoint_sha256),
         "training_started_at": version.training_started_at,
         "trained_at": version.trained_at,
+        "context": version.context,
+        "vocabulary": version.vocabulary,
+        "token_ids": _token_check(version),
         "superseded_by": version.superseded_by.name if version.superseded_by else None,
         "manifest": manifest
         and {
