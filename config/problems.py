@@ -21,7 +21,7 @@ TITLES = {
     403: "The key does not allow this.",
     404: "There is nothing here for this key.",
     405: "The method is not allowed here.",
-    409: "The request conflicts with what is stored.",
+    409: "The request conflicts with stored facts.",
     410: "It is not kept here any more.",
     413: "The request is too large.",
     415: "The media type is not supported.",

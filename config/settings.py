@@ -311,7 +311,7 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Tributary",
-    "DESCRIPTION": "Report generations; read who was credited for them, how much, and why.",
+    "DESCRIPTION": "Report generations; read the credited contributors, the amounts and the reasons.",
     "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],

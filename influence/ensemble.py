@@ -103,7 +103,7 @@ def squares(
 
 
 def factors(vectors: Mapping[str, Tensor], squared: Mapping[str, Tensor], *, count: int) -> Tensors:
-    """EK-FAC of one checkpoint, from the sums over all parts."""
+    """EK-FAC of one checkpoint (George et al. 2018), from the sums over all parts."""
     bases = {name: (vectors[f"{name}/0"], vectors[f"{name}/1"]) for name in squared}
     found = curvature.factors_of(bases, squared, count=count)
     return {f"{name}/{part}": getattr(layer, part) for name, layer in found.items() for part in FACTOR_PARTS}

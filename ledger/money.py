@@ -174,7 +174,7 @@ def apportion_rows(totals: Int64s, weights: Int64s, subjects: Sequence[bytes], n
 
     totals: (n,), weights: (n, m), both int64 and not negative; the tie key of cell (i, j) is
     tie_key(subjects[i], numbers[j]). Returns (n, m). Exact for every total below 2^63: a total is cut at 10^9, so
-    that no product leaves 64 bits.
+    that no product leaves 64 bits. Raises UnableToApportion for other shapes, and for weights that do not sum.
     """
     if weights.shape != (len(totals), len(numbers)) or len(subjects) != len(totals):
         raise UnableToApportion(f"{weights.shape} weights for {len(totals)} totals and {len(numbers)} parts.")

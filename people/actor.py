@@ -67,11 +67,13 @@ class UnableToActForOneself(Exception):
 
 
 def require_role(by: User, *roles: str) -> None:
+    """Refuse an act to a person outside these staff groups. Raises UnableToAct."""
     if not by.has_role(*roles):
         raise UnableToAct(f"{by} needs one of these roles: {', '.join(roles)}.")
 
 
 def require_fresh_factor(seen: Presence) -> None:
+    """Refuse an act without a second factor of the last minutes. Raises UnableToTrustPresence."""
     if seen.mfa_age_seconds is None or not 0 <= seen.mfa_age_seconds <= MFA_AGE_SECONDS_MAX:
         raise UnableToTrustPresence(
             f"Confirm with your second factor first; it counts for {MFA_AGE_SECONDS_MAX // 60} minutes."

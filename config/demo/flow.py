@@ -392,7 +392,7 @@ class Demo:
                 process.terminate()
 
     def report_generations(self, process: subprocess.Popen[str]) -> None:
-        """Let the model service report, and watch it."""
+        """Let the model service report, and watch it. Raises UnableToDemonstrate where it fails."""
         assert process.stdin is not None
         assert process.stdout is not None
         with self.stages.stage("report") as advance:
@@ -439,7 +439,7 @@ class Demo:
 
     # --- the month, the money -------------------------------------------------------------------------------------
     def close_month(self) -> None:
-        """Nothing dated in the month after this; the floor pool is distributed; the root is published."""
+        """Nothing dated in the month after this; the base pool is distributed; the root is published."""
         with self.stages.stage("close"):
             # Early in a month, the one before last is still open too: months close in their order.
             for period in Period.objects.filter(ends__lte=self.calendar.month_end.date()).order_by("pk"):

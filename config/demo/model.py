@@ -138,7 +138,8 @@ def new_module(shape: Shape, *, seed: int) -> StyledGPT:
 
 
 class Tokeniser:
-    """A sentencepiece BPE with the authors' symbols in its vocabulary, so that text alone carries them."""
+    """A sentencepiece BPE (Kudo and Richardson 2018) with the authors' symbols in its vocabulary, so that text alone
+    carries them."""
 
     def __init__(self, serialised: bytes) -> None:
         self.serialised = serialised

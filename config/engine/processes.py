@@ -150,7 +150,7 @@ class Supervisor:
 
 
 def claim_port(host: str, port: int, *, remedy: str = "Choose another with --port.") -> None:
-    """Refuse with a clear error when another program already serves on the port."""
+    """Refuse with a clear error when another program already serves on the port. Raises UnableToStart."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -61,7 +61,10 @@ def grant_consents(
     work: Work | None = None,
     valid_to: datetime | None = None,
 ) -> list[Consent]:
-    """Record the same statement for several scopes. A permission may be dated back to when it was given on paper."""
+    """Record the same statement for several scopes. A permission may be dated back to when it was given on paper.
+
+    Raises UnableToRecordConsent for an unknown use, value or target, and for dates that do not fit.
+    """
     if not scopes:
         raise UnableToRecordConsent("Choose at least one use.")
     if unknown := sorted(set(scopes) - set(Consent.Scope.values)):
@@ -170,7 +173,7 @@ def withdraw_consents(
     source: str = "portal",
 ) -> list[Consent]:
     """Refuse several scopes from `valid_from` on. Refuses a scope that is refused already, so that no history says it
-    twice.
+    twice. Raises UnableToRecordConsent for it.
     """
     Contributor.objects.select_for_update(no_key=True).get(pk=contributor.pk)
     for scope in scopes:

@@ -64,7 +64,10 @@ def checked_details(*, kind: str, legal_name: str, display_name: str, country: s
 
 @transaction.atomic
 def add_member(*, contributor: Contributor, user: User, role: str, at: datetime) -> Membership:
-    """Let another person act for a contributor, or give them another role. The last owner stays one."""
+    """Let another person act for a contributor, or give them another role. The last owner stays one.
+
+    Raises UnableToRegisterContributor for an unknown role, and where nobody would be an owner.
+    """
     if role not in Membership.Role.values:
         raise UnableToRegisterContributor(f"A member is an {', '.join(Membership.Role.values)}; not “{role}”.")
     Contributor.objects.select_for_update(no_key=True).get(pk=contributor.pk)
@@ -86,7 +89,10 @@ class UnableToRecordSplitSheet(Exception):
 def register_holder(
     *, contributor: Contributor, label: str, parts: Mapping[Contributor, int], effective_from: datetime, at: datetime
 ) -> Holder:
-    """Register a set of splits of its own, for works that `contributor` made with others."""
+    """Register a set of splits of its own, for works that `contributor` made with others.
+
+    Raises UnableToRecordSplitSheet without a label, and for parts that do not sum to 10^9.
+    """
     if not label.strip():
         raise UnableToRecordSplitSheet("Give the holder a label, such as the name of the band.")
     holder = Holder.objects.create(label=label.strip()[:200], created_by=contributor, created_at=at)
@@ -100,7 +106,8 @@ def record_split_sheet(
 ) -> list[Split]:
     """Divide a holder's earnings from `effective_from` on: parts per billion by contributor, in all 10^9.
 
-    Earlier earnings stay divided as they were, so that the date may not lie in the past.
+    Earlier earnings stay divided as they were, so that the date may not lie in the past. Raises
+    UnableToRecordSplitSheet for such a date, a second sheet of one date, and parts that do not sum to 10^9.
     """
     Holder.objects.select_for_update(no_key=True).get(pk=holder.pk)
     if effective_from < at:

@@ -137,7 +137,7 @@ def answer_split_sheet(
 def withdraw_split_proposal(
     *, proposal: SplitProposal, contributor: Contributor, by: User, at: datetime
 ) -> SplitProposal:
-    """Take a proposal back, as its proposer."""
+    """Take a proposal back, as its proposer. Raises UnableToAnswerSplit to anybody else, and once it is closed."""
     _require_manager(by, contributor, UnableToAnswerSplit)
     fresh = _locked(proposal)
     if fresh.proposed_for_id != contributor.pk:
@@ -208,7 +208,10 @@ def _close(proposal: SplitProposal, state: SplitProposal.State, at: datetime) ->
 def contest_share(
     *, holder: Holder, claimant: Contributor, against: Contributor, ppb: int, reason: str, by: User, at: datetime
 ) -> SplitDispute:
-    """Claim a part of a co-author's share. From now on its earnings are put on hold until staff decide."""
+    """Claim a part of a co-author's share. From now on its earnings are put on hold until staff decide.
+
+    Raises UnableToContestShare without a reason, for more than the undisputed part, and to a stranger to the sheet.
+    """
     _require_manager(by, claimant, UnableToContestShare)
     Holder.objects.select_for_update(no_key=True).get(pk=holder.pk)
     if not reason.strip() or len(reason) > 1000:
@@ -236,12 +239,15 @@ def contest_share(
 
 @transaction.atomic
 def close_contest(*, dispute: SplitDispute, state: str, answer: str, by: User, at: datetime) -> SplitDispute:
-    """Write the decision down. The layer that keeps the money calls this with the entry that gives it out."""
+    """Write the decision down. The layer that keeps the money calls this with the entry that gives it out.
+
+    Raises UnableToContestShare where it is closed already, and to the claimant for anything but a withdrawal.
+    """
     fresh = SplitDispute.objects.select_for_update(no_key=True).get(pk=dispute.pk)
     if fresh.state != SplitDispute.State.OPEN:
         raise UnableToContestShare(f"It is {fresh.state} already.")
     if fresh.raised_by_id == by.pk and state != SplitDispute.State.WITHDRAWN:
-        raise UnableToContestShare("A contested share is decided by somebody other than its claimant.")
+        raise UnableToContestShare("An ownership dispute is decided by somebody other than its claimant.")
     fresh.state, fresh.answer, fresh.decided_by, fresh.decided_at = state, answer.strip(), by, at
     fresh.save(update_fields=["state", "answer", "decided_by", "decided_at"])
     return fresh

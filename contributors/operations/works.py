@@ -44,7 +44,10 @@ class UnableToRegisterDataset(Exception):
 def register_dataset(
     *, contributor: Contributor, name: str, description: str, licence: str, at: datetime.datetime
 ) -> Dataset:
-    """Open a named set of works under one licence."""
+    """Open a named set of works under one licence.
+
+    Raises UnableToRegisterDataset without a name or licence, and for a name that the contributor uses already.
+    """
     name, licence = name.strip(), licence.strip()
     if not name or len(name) > 200:
         raise UnableToRegisterDataset("Give the dataset a name of 1 to 200 characters.")
@@ -83,7 +86,8 @@ def register_works(
     """Register up to 1,000 whole works of at most 5 MiB, all or none, and record which earlier works they repeat.
 
     `holder` names the payee of them: by default the contributor alone. Content is stored before the transaction, under
-    its digest: a file that no row names is harmless, a row without its file is not.
+    its digest: a file that no row names is harmless, a row without its file is not. Raises UnableToRegisterWorks with
+    the reason of each refused work.
     """
     if not 1 <= len(works) <= WORKS_MAX:
         raise UnableToRegisterWorks(f"Register 1 to {WORKS_MAX:,} works at once, not {len(works):,}.")

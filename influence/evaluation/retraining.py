@@ -1,5 +1,6 @@
 """The truth of an evaluation: models retrained on parts of the items, and the utilities of the queries under each.
 
+Retraining on random subsets is the experiment of datamodels (Ilyas et al. 2022).
 Retraining runs in processes of its own (`python -m influence.evaluation.retraining DIRECTORY MODELS`), one thread each.
 The utilities of every retrained model are a file named after everything that decides them. A killed run therefore goes
 on where it stopped, and a larger run reuses the results of a smaller one. Knows nothing of holders or Django.

@@ -110,7 +110,7 @@ class TransposedLinear(TracedLayer):
 
 
 class Convolution(TracedLayer):
-    """Conv1d and Conv2d: a Linear over the patches that the kernel sees."""
+    """Conv1d and Conv2d: a Linear over the patches that the kernel sees (Grosse and Martens 2016)."""
 
     kind = "convolution"
 

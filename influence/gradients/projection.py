@@ -1,8 +1,9 @@
 """The cheapest way from a layer's gradients to those of its eigen-coordinates that are kept.
 
-Eigenvalues of a Kronecker product fall off along both sides. The kept part of (O, I) is therefore a staircase, and most
-of the rectangle around it is not kept. Its broad steps are best taken from one side and its narrow ones from the other.
-Knows numbers of products, and nothing of how coordinates were chosen or a gradient comes about.
+The eigenbasis is that of EK-FAC (George et al. 2018). Eigenvalues of a Kronecker product fall off along both sides. The
+kept part of (O, I) is therefore a staircase, and most of the rectangle around it is not kept. Its broad steps are best
+taken from one side and its narrow ones from the other. Knows numbers of products, and nothing of how coordinates were
+chosen or a gradient comes about.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The build of an index, cut into steps that any process may do, in any order within a stage, any number of times.
 
-A step reads files of earlier stages, computes, and writes files of its own beside their place. They are renamed when
-they are complete, and the last file is the sign that the step is done. A killed build therefore goes on where it
-stopped, a step done twice writes the same bytes, and processes that share the directory share the work. The finished
-directory takes its name in one step. Memory is bounded by a part of the fit or a shard, never by the number of items
-(but for their labels, 32 bytes each). Knows nothing of Django, of the caller that starts a step, or of rows that record
-its progress.
+The first stages fit EK-FAC in two passes over the items (Grosse et al. 2023), the later ones embed every item. A step
+reads files of earlier stages, computes, and writes files of its own beside their place. They are renamed when they are
+complete, and the last file is the sign that the step is done. A killed build therefore goes on where it stopped, a step
+done twice writes the same bytes, and processes that share the directory share the work. The finished directory takes
+its name in one step. Memory is bounded by a part of the fit or a shard, never by the number of items (but for their
+labels, 32 bytes each). Knows nothing of Django, of the caller that starts a step, or of rows that record its progress.
 """
 
 from __future__ import annotations

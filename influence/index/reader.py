@@ -3,9 +3,9 @@
 A directory holds `manifest.json` (the inputs of the build and the sha256 of every file), a basis for each ensemble
 member, shards of items (shards.py), the holders' sums (sums.py) and the mean query. Scoring touches the sums only, for
 any number of works. Items are read for evidence only, and only those of the asked holders. Sums are taken over the
-stored int8 rows. Work scores therefore add up to their holder's score, and items can be taken out again exactly. A
-change (works added or removed) is a new revision: new files beside the old ones and a manifest of its own. Every
-revision that ever paid can still be opened.
+stored int8 rows. Work scores therefore add up to their holder's score, as those of a faithful group Shapley value must
+(arXiv 2505.19013), and items can be taken out again exactly. A change (works added or removed) is a new revision: new
+files beside the old ones and a manifest of its own. Every revision that ever paid can still be opened.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The rows of one holder, scanned for evidence: the score of each work, and the works that score most.
 
 Rows are int8 and read as floats a block at a time. Of many rows only the leaders are wanted. A first pass multiplies
-int8 by the query in bfloat16, which costs little more than reading them, with a bound for its error. Works that cannot
-be among the leaders are then skipped, and the rest are scored exactly. Knows nothing of models or manifests.
+int8 by the query in bfloat16, which costs little more than reading them, with a bound for its error by the standard
+model of rounding (Higham 2002). Works that cannot be among the leaders are then skipped, and the rest are scored
+exactly. Knows nothing of models or manifests.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ SELECT r.generation_id::text, r.revision FROM ledger_accrual r
   LEFT JOIN ledger_accrual o ON o.generation_id = r.generation_id AND o.revision = -r.revision
  WHERE r.revision < 0 AND o.generation_id IS NULL
 
---- I7: a key stands for one entry, and the entry says what was requested
+--- I7: a key stands for one entry, and the entry holds the requested figures
 SELECT e.id AS entry, e.idem_key
   FROM ledger_entry e
   -- The lines of an entry with documents are not its body: I8 has them in the entry's hash.
@@ -245,7 +245,7 @@ SELECT a.id, a.kind, NULL, b.posted
     OR b.max_balance IS DISTINCT FROM CASE WHEN k.never_negative AND k.normal_side = 'D' THEN 0 END
     OR b.posted < b.min_balance OR b.posted > b.max_balance OR a.normal_side <> k.normal_side
 
---- I13: what contributors were credited is what they were paid and are owed
+--- I13: the credits of contributors are their payouts and the debts to them
 WITH own(kind) AS (
   VALUES ('contributor_accrued'), ('contributor_payable'), ('contributor_receivable'), ('reserve_held'), ('on_hold'),
          ('unclaimed'), ('payouts_in_transit'), ('suspense_unmatched')
@@ -278,7 +278,7 @@ SELECT coalesce(h.asset_id, f.asset_id) AS asset, h.owed, f.credited
     ON f.asset_id = h.asset_id
  WHERE coalesce(h.owed, 0) <> coalesce(f.credited, 0)
 
---- I14: whatever the batches, each account has the sum of its documents
+--- I14: in any batches, each account has the sum of its documents
 SELECT coalesce(d.account_id, l.account_id) AS account, d.amount AS of_documents, l.amount AS of_line
   FROM (SELECT u.account_id, sum(u.amount) AS amount
           FROM ledger_accrual a, LATERAL (
@@ -289,7 +289,7 @@ SELECT coalesce(d.account_id, l.account_id) AS account, d.amount AS of_documents
               WHERE e.n_docs > 0 GROUP BY 1) l ON l.account_id = d.account_id
  WHERE coalesce(d.amount, 0) <> coalesce(l.amount, 0)
 
---- I15: what was acknowledged is there: every entry has its lines and documents, every document its entry
+--- I15: nothing acknowledged is lost: every entry has its lines and documents, every document its entry
 SELECT coalesce(e.id, 0) AS entry, d.batch_id, e.n_docs, d.n
   FROM (SELECT id, batch_id, n_docs FROM ledger_entry WHERE batch_id IS NOT NULL OR n_docs > 0) e
   FULL JOIN (SELECT batch_id, count(*) AS n FROM ledger_accrual GROUP BY 1) d ON d.batch_id = e.batch_id
@@ -431,7 +431,7 @@ SELECT e.id AS entry, m.id AS manual_entry
                     JOIN ledger_asset s ON s.id = a.asset_id WHERE l.entry_id = e.id) posted USING (account)
       WHERE proposed.amount IS DISTINCT FROM posted.amount))
 
---- I22: what is held in reserve is the instalments that are not released, and each was held and released by its entry
+--- I22: the held reserves are the unreleased instalments, and each was held and released by its entry
 SELECT coalesce(b.account_id, 0) AS account, b.posted AS held, i.amount AS instalments, NULL::bigint AS entry
   FROM (SELECT a.id AS account_id, a.asset_id, a.owner, a.contract, b.posted
           FROM ledger_account a JOIN ledger_balance b ON b.account_id = a.id WHERE a.kind = 'reserve_held') b

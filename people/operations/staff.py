@@ -36,7 +36,8 @@ def change_roles(
 ) -> User:
     """Give a person exactly these roles. They move money only after the cool-down (ROLE_COOL_DOWN_HOURS).
 
-    `known`: the roles that the page showed; where they changed since, nothing is done.
+    `known`: the roles that the page showed; where they changed since, nothing is done. Raises UnableToChangeRoles for
+    an unknown role, without a reason, for one's own roles, and where no administrator would be left.
     """
     require_role(by, ADMIN)
     require_fresh_factor(seen)

@@ -24,7 +24,8 @@ class UnableToRegisterUser(Exception):
 def register_user(*, email: str, password: str, at: datetime, name: str = "", roles: Sequence[str] = ()) -> User:
     """Register a person with an address that is known to be theirs; `roles` are staff groups.
 
-    A person that signs up on the web proves the address by a message in its place.
+    A person that signs up on the web proves the address by a message in its place. Raises UnableToRegisterUser for an
+    unknown role, and for an address that is malformed or registered.
     """
     email = email.strip().lower()
     try:

@@ -26,7 +26,7 @@ def fact(context: template.Context, term: str, value: Any, css: str = "") -> Saf
 
 @register.simple_block_tag
 def fact_row(content: str, term: str, css: str = "") -> SafeString:
-    """`{% fact_row "Period" %} … {% endfact_row %}`: a row of a `dl` whose value has markup of its own."""
+    """`{% fact_row "Period" %} … {% endfact_row %}`: a row of a `dl`, its value with markup of its own."""
     return _row(term, content.strip(), css)
 
 

@@ -81,7 +81,7 @@ class Command(BaseCommand):
         if index.state == "audited":
             console.print(f"Passed: {index.weight_ppb / 1e7:.1f} % of each pool goes by attribution.")
         else:
-            console.print("Failed: nothing goes by attribution; the whole pool follows the plan's floor rule.")
+            console.print("Failed: nothing goes by attribution; the whole pool follows the plan's base rule.")
 
 
 def _find(told: str) -> AttributionIndex:

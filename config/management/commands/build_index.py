@@ -25,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "model_version", metavar="SERVICE/NAME", help="as the service's page in the console names it"
         )
-        parser.add_argument("--attributor", choices=sorted(READ_BY), default="midpoint", help="what makes the scores")
+        parser.add_argument("--attributor", choices=sorted(READ_BY), default="midpoint", help="the scorer")
         parser.add_argument(
             "--set",
             dest="fields",

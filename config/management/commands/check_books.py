@@ -17,7 +17,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--only", nargs="+", metavar="I1", help="check these invariants only")
         parser.add_argument("--connections", type=int, default=1, metavar="N", help="run N checks at once (1)")
-        parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was found to FILE")
+        parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings to FILE")
 
     def handle(self, *args: Any, **options: Any) -> None:
         results = check_all(options["only"], connections=options["connections"])
