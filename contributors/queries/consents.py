@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.db.models import QuerySet
@@ -107,12 +107,23 @@ def consent_in_force(*, work: Work, scope: str, at: datetime) -> Consent | None:
 
 @dataclass(frozen=True, slots=True)
 class ScopeState:
-    """The statements about one target and one scope at a moment. `next` is one that has not begun yet."""
+    """The statements about one target and one scope at a moment. `next` is one that has not begun yet.
+
+    `general` is the statement in force about all works, for a dataset. A refusal in it wins; its permission counts
+    where the dataset has no statement.
+    """
 
     scope: str
     label: str
     current: Consent | None
     next: Consent | None
+    general: Consent | None = None
+
+    @property
+    def is_overruled(self) -> bool:
+        """Whether all works are refused, so that the dataset's own permission or silence does not count."""
+        refused = self.general is not None and self.general.value == Consent.Value.DENY
+        return refused and not (self.current is not None and self.current.value == Consent.Value.DENY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +140,16 @@ def consent_matrix(contributor: Contributor, at: datetime) -> list[ConsentRow]:
     by_target: dict[tuple[int | None, str], list[Consent]] = {}
     for statement in statements:
         by_target.setdefault((statement.dataset_id, statement.scope), []).append(statement)
-    targets: list[Dataset | None] = [None, *contributor.datasets.order_by("name")]
-    return [
+    general = [_state(scope, by_target.get((None, scope.value), []), at) for scope in Consent.Scope]
+    return [ConsentRow(dataset=None, states=general)] + [
         ConsentRow(
             dataset=dataset,
             states=[
-                _state(scope, by_target.get((dataset.pk if dataset else None, scope.value), []), at)
-                for scope in Consent.Scope
+                replace(_state(scope, by_target.get((dataset.pk, scope.value), []), at), general=whole.current)
+                for scope, whole in zip(Consent.Scope, general, strict=True)
             ],
         )
-        for dataset in targets
+        for dataset in contributor.datasets.order_by("name")
     ]
 
 

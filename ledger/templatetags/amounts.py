@@ -21,6 +21,24 @@ def amount(units: int | Literal[""] | None, currency: str) -> SafeString | str:
 
 
 @register.filter
+def amount_in_cents(units: int | Literal[""] | None, currency: str) -> SafeString | str:
+    """`{{ units|amount_in_cents:currency }}`: rounded to cents, the exact amount one key press away."""
+    return NOTHING if units is None or units == "" else amounts.html_in_minor(int(units), asset(currency))
+
+
+@register.simple_tag
+def amount_of(units: int, currency: str, in_cents: bool) -> SafeString:
+    """`{% amount_of purse.paid purse.currency purse.adds_up %}`: in cents where the sum beside it adds up in cents."""
+    return (amounts.html_in_minor if in_cents else amounts.html)(units, asset(currency))
+
+
+@register.filter
+def amount_to_go(units: int, currency: str) -> SafeString:
+    """`{{ missing|amount_to_go:currency }}`: raised to whole minor units, the counterpart of `amount_payable`."""
+    return amounts.html(amounts.raise_to_minor(units, asset(currency)), asset(currency))
+
+
+@register.filter
 def amount_in_full(units: int | None, currency: str) -> str:
     """`{{ units|amount_in_full:currency }}`: every digit of the scale, for columns that a reader adds up."""
     return NOTHING if units is None else amounts.grouped(int(units), asset(currency).scale)

@@ -144,6 +144,7 @@ def _record_transfers(results: Sequence[tuple[int, values.Transfer]], at: dateti
             contributor_id=payout.contributor_id,
             kind="payout_transferred",
             subject=f"payout:{payout.public_id}",
+            title=f"{_money(payout)} is on its way",
             words=f"{_money(payout)} is on its way to your bank.",
             created_at=at,
         )
@@ -246,7 +247,7 @@ def _check_terms(payout: Payout, transfer: values.Transfer) -> None:
                     transfer.id,
                     str(expected),
                     str(found),
-                    f"The transfer's {name} is not what was approved.",
+                    f"The transfer's {name} is not the approved one.",
                 )
             )
 
@@ -393,6 +394,7 @@ def hold_payout(payout: Payout, reason: HoldReason, *, note: str, at: datetime) 
         defaults={
             "contributor_id": payout.contributor_id,
             "created_at": at,
+            "title": f"{_money(payout)} was not sent",
             "words": f"{_money(payout)} was not sent. {RULES[reason].words} {RULES[reason].remedy}",
         },
     )

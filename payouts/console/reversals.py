@@ -40,8 +40,8 @@ def reverse_payout(request: HttpRequest, public_id: UUID, payout_id: UUID) -> Ht
         not_this_person=_refusal(request, payout, left),
         facts=[
             ("Paid", _money(payout.amount_minor, payout.currency)),
-            ("Taken back so far", _money(payout.reversed_minor, payout.currency)),
-            ("Can be taken back", _money(left, payout.currency)),
+            ("Reversed so far", _money(payout.reversed_minor, payout.currency)),
+            ("Can be reversed", _money(left, payout.currency)),
             ("Run", run),
         ],
     )
@@ -58,9 +58,9 @@ def reverse_payout(request: HttpRequest, public_id: UUID, payout_id: UUID) -> Ht
             seen=presence_of(request),
         )
         if attempt.state == PayoutAttempt.State.SUCCEEDED:
-            return "It was taken back and booked."
+            return "It was reversed and booked."
         if attempt.state == PayoutAttempt.State.REFUSED:
-            return f"Stripe refused it: {attempt.error_message} Nothing was taken back."
+            return f"Stripe refused it: {attempt.error_message} Nothing was reversed."
         return "Stripe's answer is missing. It is looked up by itself until it is known; nothing is sent twice."
 
     return act(request, page, form, do)
@@ -70,7 +70,7 @@ def _refusal(request: HttpRequest, payout: Payout, left: int) -> str:
     if not user_of(request).has_role(CHECKER, ADMIN):
         return "Taking money back takes a finance checker."
     if payout.rail != Rail.STRIPE_TRANSFER:
-        return "A bank transfer cannot be taken back from here. Record the bank's return if it comes back."
+        return "A bank transfer cannot be reversed from here. Record the bank's return if it comes back."
     if payout.state not in reversals.REVERSIBLE or left <= 0:
         return "There is nothing to take back: the payout was not paid, or came back already."
     return ""

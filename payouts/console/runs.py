@@ -32,7 +32,7 @@ from people.queries import audit as audit_queries
 PAYEES_PAGE = 50
 # The groups of the board, in the order in which they want attention.
 GROUPS = [
-    ("Waits for a person", ("in_review", "approved", "paused", "draft", "calculating", "set_aside")),
+    ("Needs attention", ("in_review", "approved", "paused", "draft", "calculating", "set_aside")),
     ("Under way", ("executing",)),
     ("Done", ("reconciled", "closed")),
     ("Stopped before anything was sent", ("rejected", "cancelled")),

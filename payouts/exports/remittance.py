@@ -114,7 +114,7 @@ def _rows(payout: Payout) -> list[Row]:
          payout.gross_minor, False),
         ("Tax withheld", withheld, -payout.tax_minor, False),
         ("Paid to you", "", payout.amount_minor, True),
-        *(("Taken back later", f"Reversal {reversal.provider_reversal_id}, {dates.moment(reversal.created_at)}.",
+        *(("Reversed later", f"Reversal {reversal.provider_reversal_id}, {dates.moment(reversal.created_at)}.",
            -reversal.amount_minor, False)
           for reversal in payout.reversals.order_by("pk")),
     ]  # fmt: skip

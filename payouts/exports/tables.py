@@ -161,7 +161,7 @@ def run_workbook(run: PayoutRun) -> bytes:
     exact = book.add_format({"num_format": "#,##0." + "0" * asset(run.currency).scale})
     for name, (header, rows) in (
         ("Payouts", payouts_table(run)),
-        ("Left out", left_out_table(run)),
+        ("Skipped", left_out_table(run)),
         ("Attempts", attempts_table(run)),
     ):
         sheet = book.add_worksheet(name)
@@ -180,7 +180,7 @@ def run_workbook(run: PayoutRun) -> bytes:
                     if len(text.lstrip("-").replace(".", "")) > DIGITS_MAX:
                         sheet.write_string(number, column, text)
                     else:
-                        sheet.write_number(number, column, float(text), exact if name == "Left out" else money)
+                        sheet.write_number(number, column, float(text), exact if name == "Skipped" else money)
                 elif isinstance(cell, int):
                     sheet.write_number(number, column, cell)
                 else:

@@ -163,6 +163,8 @@ class Notice(models.Model):
     kind = models.CharField(max_length=40)
     # Its subject, for example "payout:<id>": the same thing is told once.
     subject = models.CharField(max_length=120)
+    # The subject of its mail where it names an amount or a day; empty: the subject of its kind.
+    title = models.CharField(max_length=150, blank=True)
     words = models.CharField(max_length=1000)
     created_at = models.DateTimeField()
     # Its mail: gone, to be tried again, or given up (why stands in `error`). A notice that nobody wants as mail has

@@ -202,6 +202,7 @@ def _executed(line: Reported, payout: Payout, attempt: PayoutAttempt, at: dateti
         defaults={
             "contributor_id": payout.contributor_id,
             "created_at": at,
+            "title": f"{_money(line)} is on its way",
             "words": f"{_money(line)} left our bank for yours on {dates.day(line.booked_on)}.",
         },
     )
@@ -251,6 +252,7 @@ def _returned(line: Reported, payout: Payout, attempt: PayoutAttempt, at: dateti
         defaults={
             "contributor_id": payout.contributor_id,
             "created_at": at,
+            "title": f"Your bank sent {_money(line)} back",
             "words": f"Your bank sent {_money(line)} back to us ({line.reason[:200] or 'no reason given'}). It is "
             "payable again. Check the bank account on the page of payouts.",
         },

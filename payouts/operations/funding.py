@@ -230,6 +230,7 @@ def _book_back(topup: TopUp, *, at: datetime) -> None:
         kind="top_up_reversed",
         subject=f"top_up:{topup.public_id}",
         created_at=at,
+        title=f"The bank took back a top-up of {amount}",
         words=f"The bank took back a top-up of {amount}. It is booked back; a run may lack the money.",
     )
 

@@ -30,7 +30,7 @@ KINDS: dict[str, Kind] = {
     "payout_settled": Kind("A payment arrived", "A payment arrived at your bank", PAYOUTS),
     "payout_bank_failed": Kind("Your bank sent a payment back", "Your bank refused a payment", PAYOUTS, essential=True),
     "payout_held": Kind("A payment was not sent", "A payment was stopped", TASK, essential=True),
-    "payout_reversed": Kind("A payment was taken back", "A payment was taken back", PAYOUTS, essential=True),
+    "payout_reversed": Kind("A payment was reversed", "A payment was reversed", PAYOUTS, essential=True),
     "hold_placed": Kind("Payments to you are on hold", "Payments are put on hold", TASK, essential=True),
     "hold_released": Kind("Payments resumed", "A hold has ended", PAYOUTS),
     "month_sealed": Kind("Your statement is final", "A month is sealed, its statement final", "/portal/statements/"),
@@ -38,10 +38,13 @@ KINDS: dict[str, Kind] = {
     "onboarding_needed": Kind("Tell us where to pay you", "Payout details are needed", PAYOUTS),
     "tax_form_expiring": Kind("Your tax form expires", "A tax form runs out", PAYOUTS, essential=True),
     "accounts_linked": Kind(
-        "Your accounts count as one", "Accounts are found to be one person's", LINKS, essential=True
+        "Your accounts have the same beneficial owner",
+        "Accounts are found to have the same beneficial owner",
+        LINKS,
+        essential=True,
     ),
     "accounts_unlinked": Kind(
-        "Your accounts count apart again", "Accounts are no longer counted as one", LINKS, essential=True
+        "Your accounts have separate owners again", "Accounts have separate owners again", LINKS, essential=True
     ),
     "top_up_reversed": Kind("The bank took a top-up back", "", "/console/funding/", roles=FINANCE),
 }

@@ -23,8 +23,12 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from contributors.models import Contributor, Membership
 from contributors.queries.people import manages
+from ledger.models import Period
 from ledger.money import asset
+from ledger.proof import POTS
 from ledger.queries import books
+from ledger.queries.accounts import earned_by_contributor
+from ledger.statements.build import EARNING_KINDS
 from payouts.models import LeftOut, MutedNotice, Notice, PayoutRun, TaxProfile
 from payouts.operations.notice_kinds import KINDS, OPTIONAL
 from payouts.queries import attention
@@ -116,11 +120,13 @@ def _of_rows(run: PayoutRun, rows: Iterable[LeftOut], told: set[str], at: dateti
         subject = f"run:{run.public_id}:{row.contributor_id}"
         if subject in told:
             continue
-        amount = amounts.text(row.amount, asset(row.currency))
+        amount = amounts.text_in_minor(row.amount, asset(row.currency))
+        kind = LEFT_OUT_KINDS.get(row.reason, "carried_over")
         found.append(
             Notice(
-                kind=LEFT_OUT_KINDS.get(row.reason, "carried_over"),
+                kind=kind,
                 subject=subject,
+                title=f"{amount} is carried over" if kind == "carried_over" else f"Tell us where to pay you {amount}",
                 created_at=at,
                 contributor_id=row.contributor_id,
                 words=f"The run of {dates.day(run.cut_off)} did not pay your {amount}. {row.words} {row.remedy}",
@@ -137,18 +143,30 @@ def _of_sealed_months(at: datetime) -> list[Notice]:
         subjects = {f"month:{month}:{pk}": pk for pk in books.contributors_moved_in(month)}
         if Notice.objects.filter(kind="month_sealed", subject__startswith=f"month:{month}:").count() == len(subjects):
             continue
+        owed = [kind for kind, pot in POTS.items() if pot == "owed"]
+        earned = earned_by_contributor(month.pk, owed, EARNING_KINDS)
         found += [
-            Notice(
-                kind="month_sealed",
-                subject=subject,
-                contributor_id=subjects[subject],
-                created_at=at,
-                words=f"{dates.month(month.starts)} is sealed, and your statement of it is final. Keep this: the "
-                f"month's root is {month.root_hex}. With it your statement can be checked without us, for years.",
-            )
+            _of_sealed_month(month, subject, subjects[subject], earned.get(subjects[subject], []), at)
             for subject in sorted(_untold("month_sealed", subjects))
         ]
     return found
+
+
+def _of_sealed_month(
+    month: Period, subject: str, contributor_id: int, earned: Sequence[tuple[str, int]], at: datetime
+) -> Notice:
+    name = dates.month(month.starts)
+    sums = ", ".join(amounts.text_in_minor(units, asset(currency)) for currency, units in earned)
+    return Notice(
+        kind="month_sealed",
+        subject=subject,
+        title=f"Your {name} statement is final{f': {sums}' if sums else ''}",
+        contributor_id=contributor_id,
+        created_at=at,
+        words=f"{f'You earned {sums} in {name}. ' if sums else ''}{name} is sealed, and your statement is final. "
+        f"Keep this: the month's root is {month.root_hex}. With it your statement can be checked without us, for "
+        "years.",
+    )
 
 
 def _of_tax_forms(at: datetime) -> list[Notice]:
@@ -160,6 +178,7 @@ def _of_tax_forms(at: datetime) -> list[Notice]:
         Notice(
             kind="tax_form_expiring",
             subject=f"tax_form:{row.pk}",
+            title=f"Your tax form expires on {dates.day(row.valid_until)}",
             contributor_id=row.contributor_id,
             created_at=at,
             words=f"Your tax form ({row.get_form_display()}) is valid until {dates.day(row.valid_until)}. Send us a "
@@ -285,7 +304,7 @@ def _digest(
     first, page = told[0][0], "/console/attention/"
     parts = []
     for notice, item in told:
-        head = f"{KINDS[notice.kind].subject}\n" if len(told) > 1 else ""
+        head = f"{notice.title or KINDS[notice.kind].subject}\n" if len(told) > 1 else ""
         parts.append(f"{head}{notice.words}\nSee {settings.SITE_URL}{item.url if item else page}")
     if len(told) > 1:
         parts.append(f"All that waits: {settings.SITE_URL}{page}")
@@ -331,7 +350,7 @@ def _message(notice: Notice, addresses: list[str], connection: BaseEmailBackend)
     if notice.kind in OPTIONAL:
         parts.append(f"You can switch mails of this kind off: {settings.SITE_URL}/portal/notices/")
     return EmailMessage(
-        subject=mail.subject_line(kind.subject),
+        subject=mail.subject_line(notice.title or kind.subject),
         body="\n\n".join(parts) + "\n",
         to=addresses if notice.contributor_id else [],
         bcc=[] if notice.contributor_id else addresses,

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import F, Q
 
 from contributors.operations.deciding import require_stranger
-from ledger.money import from_minor
+from ledger.money import asset, from_minor
 from ledger.operations import payouts
 from payouts.attempts.pace import LIVE, Clock, Pace, after, database_clock
 from payouts.crashpoints import CrashPoint, crashpoint
@@ -34,6 +34,7 @@ from people.actor import (
     require_settled_role,
 )
 from people.models import User
+from people.presentation import amounts
 
 log = structlog.get_logger(__name__)
 
@@ -83,13 +84,13 @@ def reverse_payout(
         payout = Payout.objects.select_for_update(no_key=True).get(pk=payout.pk)
         left = payout.amount_minor - payout.reversed_minor
         if payout.rail != Rail.STRIPE_TRANSFER:
-            raise UnableToReverse("A bank transfer cannot be taken back; record the bank's return if it comes back.")
+            raise UnableToReverse("A bank transfer cannot be reversed; record the bank's return if it comes back.")
         if payout.state not in REVERSIBLE:
             raise UnableToReverse(f"The payout is {payout.get_state_display().lower()}; there is nothing to take back.")
         if known_left is not None and known_left != left:
             raise UnableToReverse("Some of it came back since you opened the page; look at it again.")
         if not 0 < amount_minor <= left:
-            raise UnableToReverse("More than is left of the transfer cannot be taken back.")
+            raise UnableToReverse("More than is left of the transfer cannot be reversed.")
         underway = [PayoutAttempt.State.SENT, PayoutAttempt.State.UNKNOWN]
         if payout.attempts.filter(kind=PayoutAttempt.Kind.REVERSAL, state__in=underway).exists():
             raise UnableToReverse("A reversal of this payout is under way.")
@@ -280,7 +281,7 @@ def record_reversal(*, payout_id: int, reversal: values.TransferReversal, at: da
     if not payout.attempts.filter(
         kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED, provider_transfer_id=reversal.transfer
     ).exists():
-        _unexpected(payout, reversal, "A transfer that did not pay this payout was taken back; nothing is booked.", at)
+        _unexpected(payout, reversal, "A transfer that did not pay this payout was reversed; nothing is booked.", at)
         return False
     attempt = _attempt_of(payout, reversal)
     before, payout.reversed_minor = payout.reversed_minor, payout.reversed_minor + reversal.amount_minor
@@ -297,12 +298,14 @@ def record_reversal(*, payout_id: int, reversal: values.TransferReversal, at: da
         attempt.provider_reversal_id, attempt.balance_transaction = reversal.id, reversal.balance_transaction
         attempt.save(update_fields=["state", "finished_at", "provider_reversal_id", "balance_transaction"])
     else:
-        _unexpected(payout, reversal, "A transfer was taken back, and nobody here asked for it.", at)
+        _unexpected(payout, reversal, "A transfer was reversed, and nobody here asked for it.", at)
+    returned = amounts.text_of_minor(reversal.amount_minor, asset(payout.currency))
     Notice.objects.create(
         contributor_id=payout.contributor_id,
         kind="payout_reversed",
         subject=f"reversal:{reversal.id}",
-        words="A payment to you was taken back, wholly or in part. Your account shows your balance.",
+        title=f"{returned} of a payment was reversed",
+        words=f"{returned} of a payment to you was reversed. Your account shows your balance.",
         created_at=at,
     )
     # The tax that belongs to the returned amount: the tax on all reversals together, less the tax that was given back

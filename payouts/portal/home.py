@@ -75,7 +75,7 @@ def _chart(months: list[earnings.MonthEarnings], currency: str, today: date) -> 
         numbers.append(year * 100 + month)
         year, month = (year, month - 1) if month > 1 else (year - 1, 12)
     numbers.reverse()
-    kinds = {"By attribution": "direct", "Floor pool": "floor", "Other": "other"}
+    kinds = {"By attribution": "direct", "Base pool": "floor", "Other": "other"}
     series = [
         Series(name, [max(0, getattr(found[n], kind)) if n in found else 0 for n in numbers])
         for name, kind in kinds.items()

@@ -46,7 +46,8 @@ def notices(request: HttpRequest) -> HttpResponse:
             return redirect("payouts:notices")
     page = Paginator(payees.notices_of(contributor), NOTICES_PAGE).get_page(request.GET.get("page"))
     rows = [
-        (KINDS[row.kind].subject if row.kind in KINDS else codes.spaced(row.kind).capitalize(), row) for row in page
+        (row.title or (KINDS[row.kind].subject if row.kind in KINDS else codes.spaced(row.kind).capitalize()), row)
+        for row in page
     ]
     context = {
         "page_obj": page,

@@ -16,6 +16,7 @@ from payouts.queries import payees, words
 from payouts.queries.policies import terms_in_force
 from payouts.rails import amounts
 from payouts.rails.choice import rail_of
+from people.presentation.amounts import adds_up_in_minor
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,12 @@ class Purse:
     @property
     def missing(self) -> int:
         return max(0, self.threshold - self.ready)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the parts in cents sum to the earned amount in cents; if not, a page shows exact amounts."""
+        parts = (self.pending, self.payable, self.held, self.in_transit, self.paid, self.withheld)
+        return adds_up_in_minor(parts, self.earned, asset(self.currency))
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,8 @@ PAYOUT_STATES = {
     "transferred": Said("Transferred", "In the contributor's Stripe balance, on its way to the bank.", "good"),
     "settled": Said("Arrived", "Reported as paid to the bank.", "good"),
     "bank_failed": Said("Bank refused", "The bank sent it back to the contributor's Stripe balance.", "bad"),
-    "reversed": Said("Reversed", "The whole transfer was taken back, or the bank returned it.", "bad"),
-    "partially_reversed": Said("Partly reversed", "Part of the transfer was taken back.", "warn"),
+    "reversed": Said("Reversed", "The whole transfer was reversed, or the bank returned it.", "bad"),
+    "partially_reversed": Said("Partly reversed", "Part of the transfer was reversed.", "warn"),
 }
 
 # The same states in words for the payee.
@@ -68,8 +68,8 @@ PAYOUT_STATES_TO_PAYEE = {
     "bank_failed": Said(
         "Your bank refused it", "The money is back in your Stripe balance. Check your bank details.", "bad"
     ),
-    "reversed": Said("Came back", "The whole transfer was taken back, or your bank returned it.", "bad"),
-    "partially_reversed": Said("Partly taken back", "Part of the transfer was taken back.", "warn"),
+    "reversed": Said("Came back", "The whole transfer was reversed, or your bank returned it.", "bad"),
+    "partially_reversed": Said("Partly reversed", "Part of the transfer was reversed.", "warn"),
 }
 
 ATTEMPT_STATES = {

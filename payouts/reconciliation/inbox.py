@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from ledger.money import asset
 from payouts.attempts import recording
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.models import BankPayout, Notice, Payout, PayoutAccount, PayoutAttempt, WebhookEvent
@@ -23,6 +24,7 @@ from payouts.rails.stripe import calls, client, errors
 from payouts.rails.stripe.values import ToppedUp, Transfer
 from people import actor
 from people.models import User
+from people.presentation import amounts
 
 DEAD_AFTER = timedelta(hours=24)
 RETRY_FIRST = timedelta(seconds=5)
@@ -289,16 +291,20 @@ def _follow(payout: Payout, bank: BankPayout, at: datetime) -> None:
     if wanted and payout.state != wanted and wanted in Payout.TRANSITIONS[payout.state]:
         payout.state = wanted
         payout.settled_at = at if wanted == Payout.State.SETTLED else None
-        words = (
-            "Your bank has the money."
+        amount = amounts.text_of_minor(payout.amount_minor, asset(payout.currency))
+        title, words = (
+            (f"{amount} arrived", f"Your bank has the {amount}.")
             if wanted == Payout.State.SETTLED
-            else f"Your bank sent the money back ({bank.failure_code or 'no reason given'}). It is in your Stripe "
-            "balance; check your bank details there."
+            else (
+                f"Your bank sent {amount} back",
+                f"Your bank sent {amount} back ({bank.failure_code or 'no reason given'}). It is in your Stripe "
+                "balance; check your bank details there.",
+            )
         )
         Notice.objects.get_or_create(
             kind=f"payout_{wanted}",
             subject=f"payout:{payout.public_id}:{bank.provider_payout_id}",
-            defaults={"contributor_id": payout.contributor_id, "words": words, "created_at": at},
+            defaults={"contributor_id": payout.contributor_id, "title": title, "words": words, "created_at": at},
         )
     payout.save(update_fields=["state", "bank_payout", "settled_at"])
 

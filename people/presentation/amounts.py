@@ -1,7 +1,12 @@
-"""Amounts for people: currency code first, exact digits, grouped thousands ("USD 1,250.05")."""
+"""Amounts for people: currency code first, grouped thousands ("USD 1,250.05"), exact or in cents.
+
+Pages and mails show cents first, and the exact amount on demand. Receipts, statements, files and the API are exact.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import count
 from typing import Protocol
 
 from django.utils.html import format_html
@@ -9,6 +14,9 @@ from django.utils.safestring import SafeString
 
 NOTHING = "–"
 MINUS = "−"
+# Digits of an amount below half a cent: "USD 0.0019" says more than "USD 0.00".
+SMALL_DIGITS = 2
+_POPOVERS = count(1)
 
 
 class Currency(Protocol):
@@ -83,6 +91,46 @@ def cut_to_minor(units: int, currency: Currency) -> int:
     """Cut `units` to whole minor units, towards zero: the part that a payout can carry."""
     minor: int = 10 ** (currency.scale - currency.exponent)
     return abs(units) // minor * minor * (-1 if units < 0 else 1)
+
+
+def raise_to_minor(units: int, currency: Currency) -> int:
+    """Raise `units` to whole minor units, away from zero: the missing part of an amount that a payout carries."""
+    minor: int = 10 ** (currency.scale - currency.exponent)
+    return -(-abs(units) // minor) * minor * (-1 if units < 0 else 1)
+
+
+def round_to_minor(units: int, currency: Currency) -> int:
+    """Round `units` to the nearest whole minor units, a half away from zero. An amount below half a minor unit keeps
+    its first two digits.
+    """
+    minor: int = 10 ** (currency.scale - currency.exponent)
+    size = abs(units)
+    step = minor if 2 * size >= minor else int(10 ** max(0, len(str(size)) - SMALL_DIGITS))
+    return (2 * size + step) // (2 * step) * step * (-1 if units < 0 else 1)
+
+
+def adds_up_in_minor(parts: Iterable[int], total: int, currency: Currency) -> bool:
+    """Whether the rounded parts sum to the rounded total. Where they do not, a page shows the exact amounts."""
+    return sum(round_to_minor(part, currency) for part in parts) == round_to_minor(total, currency)
+
+
+def text_in_minor(units: int, currency: Currency) -> str:
+    """Write an amount in cents in plain text, for sentences and subjects: "USD 8.73", "USD 0.0019"."""
+    return text(round_to_minor(units, currency), currency)
+
+
+def html_in_minor(units: int, currency: Currency) -> SafeString:
+    """Write an amount in cents for a page. A button opens the exact one, by mouse, key or finger and without script."""
+    short = round_to_minor(units, currency)
+    if short == units:
+        return html(units, currency)
+    return format_html(
+        '<button type="button" class="rounded" popovertarget="exact-{0}" title="Exactly {1}">{2}</button>'
+        ' <span class="exact" id="exact-{0}" popover>Exactly {1}</span>',
+        next(_POPOVERS),
+        text(units, currency),
+        html(short, currency),
+    )
 
 
 def size(size_bytes: int) -> str:

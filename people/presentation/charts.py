@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from people.presentation.amounts import exact_decimal
+from people.presentation.amounts import exact_decimal, text_in_minor
 
 HEIGHT, TOP, BOTTOM, LEFT = 220.0, 12.0, 34.0, 64.0
 ROW, BAR = 44.0, 14.0  # A lying bar has its label above it.
@@ -52,8 +52,17 @@ class BarChart:
     def totals(self) -> list[int]:
         return [sum(series.values[i] for series in self.series) for i in range(len(self.labels))]
 
+    @property
+    def code(self) -> str:
+        return self.currency
+
+    @property
+    def exponent(self) -> int:
+        return self.places
+
     def written(self, value: int) -> str:
-        return f"{self.currency} {self.decimal(value)}" if self.currency else f"{value:,} {self.unit}".strip()
+        """Write a value with its unit, an amount in cents. The table below the bars has the exact one."""
+        return text_in_minor(value, self) if self.currency else f"{value:,} {self.unit}".strip()
 
     def decimal(self, value: int, *, places: int | None = None) -> str:
         """An amount without its currency, exact."""

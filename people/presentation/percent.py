@@ -29,6 +29,13 @@ def short(ppb: int) -> str:
     return f"{ppb / PER_CENT_PPB:.1f} %"
 
 
+def likely(ppb: int, se_ppb: int) -> str:
+    """Write the 95 % interval of a share, from its standard error in ppb, within 0 and 100: "0.4 to 11.4 %"."""
+    half = round(STANDARD_ERRORS_95 * se_ppb)
+    low, high = max(0, ppb - half), min(100 * PER_CENT_PPB, ppb + half)
+    return f"{low / PER_CENT_PPB:.1f} to {high / PER_CENT_PPB:.1f} %"
+
+
 def interval_html(ppb: int, se_ppb: int) -> SafeString:
     """Write a share with its 95 % interval, from its standard error in ppb: "5.93 % ± 5.52"."""
     half = STANDARD_ERRORS_95 * se_ppb / PER_CENT_PPB

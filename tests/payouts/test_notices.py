@@ -11,6 +11,8 @@ from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 
 from contributors.operations.people import add_member
+from ledger import journal
+from ledger.journal import AccountKey
 from ledger.operations import closing, periods, sealing
 from ledger.queries import books
 from payouts.models import Difference, LeftOut, Notice, PayoutRun
@@ -176,6 +178,14 @@ def test_who_is_carried_over_or_not_onboarded_hears_it_once_a_run(world: World) 
 
 def test_the_root_of_a_sealed_month_goes_to_everybody_whose_accounts_it_moved(world: World) -> None:
     paid, other = world.contributor(1234), world.contributor(0)
+    owed = AccountKey("contributor_accrued", "USD", f"contributor:{paid.pk}")
+    journal.post(
+        kind="close_guarantee",
+        idem_key="earned",
+        effective=world.at.date(),
+        lines=[(AccountKey("programme_cost", "USD"), -8_727_331_195), (owed, 8_727_331_195)],
+        at=world.at,
+    )
     later = world.at + timedelta(days=15)
     periods.open_periods(at=later)
     for month in books.periods().filter(pk__lte=202611).order_by("pk"):
@@ -188,11 +198,13 @@ def test_the_root_of_a_sealed_month_goes_to_everybody_whose_accounts_it_moved(wo
     november = books.period(202611)
     assert november is not None
     assert (
-        f"November 2026 is sealed, and your statement of it is final. Keep this: the month's root is "
-        f"{november.root_hex}." in told.words
+        f"November 2026 is sealed, and your statement is final. Keep this: the month's root is {november.root_hex}."
+        in told.words
     )
+    assert told.words.startswith("You earned USD 8.73 in November 2026. ")
     assert send(world, minutes=15 * 24 * 60) == 1
     [message] = mail.outbox
+    assert message.subject == "Tributary: Your November 2026 statement is final: USD 8.73"
     assert november.root_hex in message.body
     assert f"{settings.SITE_URL}/portal/statements/" in message.body
 

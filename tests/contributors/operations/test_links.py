@@ -261,7 +261,7 @@ def test_each_account_reads_that_it_counts_as_one_with_which_and_why(
     in_force([ada, ben], finder, decider, at)
     for own, other in ((ada, "Ben"), (ben, "Ada")):
         page = page_of(own)
-        assert "Your accounts count as one" in page
+        assert "Your accounts have the same beneficial owner" in page
         assert f"“{other}”" in page
         assert "The same passport." in page
-    assert "count as one" not in page_of(cleo)
+    assert "same beneficial owner" not in page_of(cleo)

@@ -290,7 +290,7 @@ def test_a_withdrawal_shows_what_changes_before_it_is_recorded(as_ada: Client, e
     chosen = {"target": "all", "scopes": ["train_generative"]}
     response = as_ada.post("/portal/consent/withdraw/", chosen)
     page = re.sub(r"\s+", " ", response.content.decode())
-    assert "(1 work)" in page
+    assert "This covers your one work, from" in page
     assert "No training run that starts after this date" in page
     assert "keep their training until they are retrained or retired" in page
     assert 'name="scopes" value="train_generative"' in page

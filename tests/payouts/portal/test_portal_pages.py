@@ -11,7 +11,7 @@ from contributors.models import Contributor
 from ledger import journal
 from ledger.journal import AccountKey
 from ledger.models import Entry
-from ledger.money import from_minor
+from ledger.money import asset, from_minor
 from ledger.queries import earnings, receipts
 from ledger.queries.balances import balances_of
 from ledger.templatetags.amounts import amount_text
@@ -20,6 +20,7 @@ from payouts.operations import holds
 from payouts.queries import payees
 from people.models import AuditEvent
 from people.operations.users import enrol_totp
+from people.presentation.amounts import text_in_minor
 from tests.people.presentation.papers import text_of as paper_text_of
 from tests.worlds.browser import TOTP_SECRET, LogIn, member_of, words_of
 from tests.worlds.programme import Programme
@@ -47,6 +48,10 @@ def account_of(contributor: Contributor) -> PayoutAccount:
     return account
 
 
+def in_cents(units: int) -> str:
+    return text_in_minor(units, asset("USD"))
+
+
 def tiles(page: str) -> dict[str, str]:
     names = ("Pending", "Payable", "Held", "In transit", "Paid so far")
     return {name: re.search(rf"{name} (USD [\d,.]+)", page)[1] for name in names}  # type: ignore[index]
@@ -71,7 +76,8 @@ def test_the_five_numbers_are_the_ledgers_and_add_up(paying: World, log_in: LogI
     assert tiles(page)["Paid so far"] == amount_text(balances.paid, "USD")
     assert f"= {amount_text(balances.earned, 'USD')}, all that you have earned." in page
     assert balances.earned == 4_991_203 + from_minor(700, "USD") + 123 + from_minor(1234, "USD")
-    assert "The threshold is reached: it goes into the next run." in page
+    assert "The threshold is reached: the next run pays it." in page
+    assert "Ready. The next run pays it." in page
 
 
 def test_payable_money_under_a_hold_is_shown_as_held_with_the_reason(world: World, log_in: LogIn) -> None:
@@ -285,14 +291,16 @@ def test_home_shows_the_latest_receipts_the_top_works_and_the_months(accrued: Pr
         assert reverse("ledger:receipt", args=[row.generation_id]) in source
         assert amount_text(row.amount, row.currency) in page
     [balances] = balances_of(contributor.pk)
-    assert tiles(page)["Pending"] == amount_text(balances.pending, "USD")
+    # Cents first, the exact amount on demand.
+    assert tiles(page)["Pending"] == in_cents(balances.pending)
+    assert f"Pending {in_cents(balances.pending)} Exactly {amount_text(balances.pending, 'USD')}" in page
     month = earnings.earnings_by_month(contributor.pk)[-1]
     assert amount_text(month.total, "USD") in page
     assert reverse("payouts:top_works") in source
     best = earnings.earnings_by_work(contributor.pk, month.period_id)[0]
     works = words_of(client.get(reverse("payouts:top_works")))
     assert best.work is not None
-    assert f"{best.work.title} {amount_text(best.amount, 'USD')}" in works
+    assert f"{best.work.title} {in_cents(best.amount)} Exactly {amount_text(best.amount, 'USD')}" in works
     other = accrued.works_of(1)[0].title
     assert other not in page + works
 
