@@ -149,7 +149,7 @@ def divide_all(cases: Sequence[Case], plans: Mapping[int, RoyaltyPlan]) -> None:
         floor  = floor(pool x floor_ppb / 1e9)
         direct = floor((pool - floor) x weight_ppb / 1e9)
         credits = largest remainder of direct over the shares of holders and of "unattributed"
-        floor pool = pool - direct + the unattributed credit
+        base pool = pool - direct + the unattributed credit
 
     Generations of one index have the same holders, so their credits are divided as one matrix.
     """

@@ -259,7 +259,7 @@ def audit_index(
     """Retrain coalitions and compare; set the weight with which the index moves money, and let the better one serve.
 
     An index that passes takes over from the one that served, which is retired. One that fails has weight 0: if it is
-    the one that serves it goes on doing so, and the whole pool then follows the plan's floor rule. `cache` is the
+    the one that serves it goes on doing so, and the whole pool then follows the plan's base rule. `cache` is the
     folder of retrained models' utilities, the version's own place by default. Raises UnableToAuditIndex for an index
     that is not built or is retired, or a factory without own generations or held-out examples.
     """

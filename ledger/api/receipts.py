@@ -35,7 +35,7 @@ STATES = {
         "pool, and its state is then `accrued`; it stays `unattributable`, uncharged, where the plan leaves such "
         "generations free."
     ),
-    "voided": "Taken back by the service; its earnings are reversed.",
+    "voided": "Voided by the service; its earnings are reversed.",
     "refused": "The royalty plan refuses it; `reason` says why. Nothing is charged.",
 }
 
@@ -90,7 +90,7 @@ class ReceiptSerializer(serializers.Serializer[Any]):
     gross = serializers.CharField(allow_null=True)
     take = serializers.CharField(allow_null=True, help_text="The platform's part of the gross.")
     direct = serializers.CharField(allow_null=True, help_text="The part divided by shares.")
-    floor = serializers.CharField(allow_null=True, help_text="The part for the floor pool.")
+    floor = serializers.CharField(allow_null=True, help_text="The part for the base pool.")
     shares = ShareSerializer(many=True)
     unattributed_ppb = serializers.IntegerField(allow_null=True)
     entry = EntrySerializer(allow_null=True)

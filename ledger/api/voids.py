@@ -23,7 +23,7 @@ from ledger.queries import receipt
 
 
 class VoidSerializer(StrictSerializer):
-    reason = serializers.ChoiceField(Void.Reason.choices, help_text="Why the generation is taken back.")
+    reason = serializers.ChoiceField(Void.Reason.choices, help_text="Why the generation is voided.")
     detail = serializers.CharField(
         max_length=300, required=False, allow_blank=True, help_text="In your own words; it stands on receipts."
     )

@@ -39,13 +39,13 @@ def contest(request: HttpRequest, dispute_id: int) -> HttpResponse:
     rows = SplitDispute.objects.select_related("holder", "claimant", "against", "decided_by")
     found = rows.filter(pk=dispute_id).first()
     if found is None:
-        raise Http404("There is no such contested share.")
+        raise Http404("There is no such ownership dispute.")
     user = request.user
     assert user.is_authenticated
     may_decide = user.has_role(*DECIDERS)
     form = DecideContestForm(request.POST or None)
     if request.method == "POST" and not may_decide:
-        raise PermissionDenied("A contested share is decided by a finance checker or compliance.")
+        raise PermissionDenied("An ownership dispute is decided by a finance checker or compliance.")
     if request.method == "POST" and form.is_valid():
         try:
             decide_contest(

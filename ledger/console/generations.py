@@ -115,5 +115,5 @@ def propose_void(request: HttpRequest, generation_id: uuid.UUID) -> HttpResponse
     except corrections.UnableToVoid as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, "Proposed. Nothing is taken back until somebody else approves it.")
+        messages.success(request, "Proposed. Nothing is reversed until somebody else approves it.")
     return redirect("ledger:generation_page", found.pk)

@@ -79,7 +79,7 @@ def _action(found: Period) -> Action | None:
         if timezone.now().date() < found.ends:
             return None
         words = (
-            "Accrues every attribution, distributes the floor pools, makes the rest payable and lists generations "
+            "Accrues every attribution, distributes the base pools, makes the rest payable and lists generations "
             "without an accrual. A close that was cut off goes on where it stood. It cannot be undone."
         )
         return Action(f"Close {found.code}", words, reverse("ledger:close_period", kwargs=url))

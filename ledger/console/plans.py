@@ -34,9 +34,9 @@ LABELS = {
     "gross": "Gross of the generations",
     "take": "The platform's take",
     "attributed": "To contributors, by attribution",
-    "floor_in": "Into the floor pool",
-    "floor_out": "To contributors, from the floor pool",
-    "floor_kept": "Kept in the floor pool (cap, nobody qualifies)",
+    "floor_in": "Into the base pool",
+    "floor_out": "To contributors, from the base pool",
+    "floor_kept": "Kept in the base pool (cap, nobody qualifies)",
     "contributors": "To contributors in all",
 }
 

@@ -37,7 +37,7 @@ class TermsForm(forms.Form):
     covers = forms.ChoiceField(
         label="Scope of the contract",
         choices=[
-            ("rest", "Everything that no other contract of the contributor covers, the floor pool included"),
+            ("rest", "Everything that no other contract of the contributor covers, the base pool included"),
             ("holders", "Only earnings through the holders ticked below"),
             ("nothing", "Nothing (this ends the contract, or it only carries an advance)"),
         ],

@@ -50,7 +50,7 @@ class PlanForm(forms.Form):
     pool_service = forms.ChoiceField(label="Pool paid by", required=False)
     take = PercentField(label="Platform take, per cent", help_text="Of the gross; below 100.")
     floor = PercentField(
-        label="Floor part, per cent", help_text="The part of the rest that is divided by the floor rule."
+        label="Base part, per cent", help_text="The part of the rest that is divided by the base rule."
     )
     floor_rule = forms.ChoiceField(
         choices=[(value, label.capitalize()) for value, label in RoyaltyPlan.FloorRule.choices],
@@ -63,7 +63,7 @@ class PlanForm(forms.Form):
         help_text="The part of the direct pool that goes by general influence; usually none.",
     )
     cap = PercentField(
-        label="Cap, per cent", initial=100, help_text="The most that one contributor may take of a month's floor pool."
+        label="Cap, per cent", initial=100, help_text="The most that one contributor may take of a month's base pool."
     )
     unattributable = forms.ChoiceField(
         label="A generation that cannot be attributed",

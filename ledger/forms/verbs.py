@@ -63,7 +63,7 @@ class VerbForm(forms.Form):
             label=verb.reference, max_length=REFERENCE_CHARACTERS_MAX, help_text=verb.reference_help
         )
         self.fields["note"] = forms.CharField(
-            required=False, max_length=NOTE_CHARACTERS_MAX, help_text="For the person who approves it."
+            required=False, max_length=NOTE_CHARACTERS_MAX, help_text="For the approver."
         )
 
     def clean_service(self) -> ModelService:

@@ -49,7 +49,7 @@ class AdvanceCancellation(Proposal):
     """
 
     class Way(models.TextChoices):
-        TAKE_BACK = "take_back", "taken back, for it is not paid out yet"
+        TAKE_BACK = "take_back", "reversed, for it is not paid out yet"
         WRITE_OFF = "write_off", "written off: the programme bears it"
 
     advance = models.ForeignKey(AdvanceProposal, on_delete=models.PROTECT, related_name="cancellations")

@@ -105,7 +105,7 @@ class PoolEstimate(models.Model):
     plan = models.ForeignKey(RoyaltyPlan, on_delete=models.CASCADE, related_name="estimates")
     period = models.ForeignKey(Period, on_delete=models.CASCADE, related_name="estimates")
     contributor = models.ForeignKey("contributors.Contributor", on_delete=models.CASCADE, related_name="estimates")
-    # By attribution only: the floor pool is divided once the month is over.
+    # By attribution only: the base pool is divided once the month is over.
     amount = models.BigIntegerField()
     n_generations = models.BigIntegerField()
     estimated_at = models.DateTimeField()

@@ -47,7 +47,7 @@ class RoyaltyPlan(Proposal):
     floor_rule = models.CharField(max_length=7, choices=FloorRule.choices, default=FloorRule.GENERAL)
     # The part of the direct pool that goes by general shares; the rest goes by specific ones.
     general_ppb = models.BigIntegerField(default=0)
-    # The most that one contributor may take of a period's floor pool.
+    # The most that one contributor may take of a period's base pool.
     cap_ppb = models.BigIntegerField(default=PPB)
     # The price of a generation that cannot be attributed.
     unattributable = models.CharField(max_length=9, choices=Unattributable.choices, default=Unattributable.BASE_POOL)

@@ -213,10 +213,10 @@ def _cancellable(advance: AdvanceProposal, way: str) -> int:
         raise UnableToCancelAdvance("A payout that takes it is under way; wait for its end.")
     if way != possible:
         words = (
-            "It was paid out, exchanged or handed to the state, so that it is not taken back any more; its open "
+            "It was paid out, exchanged or handed to the state, so that it is not reversed any more; its open "
             "part can be written off."
             if possible == Way.WRITE_OFF
-            else "It is not paid out yet, so that it is taken back and not written off."
+            else "It is not paid out yet, so that it is reversed and not written off."
         )
         raise UnableToCancelAdvance(words)
     return left

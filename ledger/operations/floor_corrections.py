@@ -1,4 +1,4 @@
-"""The floor pools of closed months, after generations of theirs were restated or voided.
+"""The base pools of closed months, after generations of theirs were restated or voided.
 
 A closed month keeps its entries. The next close posts a difference: the base pool's division with the present facts,
 less the original one. Some get more, some less, and the plan's pool bears the remainder. Money that a cap or a lack of
@@ -27,7 +27,7 @@ from ledger.operations.floors import (
 
 
 def correct_floors(month: Period) -> list[FloorCorrection]:
-    """Before a month's own floor pools are distributed: carry the differences that its corrections make in those of
+    """Before a month's own base pools are distributed: carry the differences that its corrections make in those of
     closed months. Done once for each closed month and plan; returns the corrections of the period."""
     for earned_id, plan_id in _touched(month):
         found = FloorCorrection.objects.filter(period=month, earned_period_id=earned_id, plan_id=plan_id)
@@ -38,7 +38,7 @@ def correct_floors(month: Period) -> list[FloorCorrection]:
 
 def _touched(month: Period) -> list[tuple[int, int]]:
     """(earlier month, plan) of the generations that were restated or voided in the month, by the month of their first
-    accrual. The journal takes documents under any number of a plan; only plans have floor pools.
+    accrual. The journal takes documents under any number of a plan; only plans have base pools.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -84,7 +84,7 @@ def _correct(month: Period, earned: Period, plan: RoyaltyPlan) -> None:
                         for c, units in changed.items()
                     ),
                 ],
-                reference=f"floor pool of {earned} after corrections",
+                reference=f"base pool of {earned} after corrections",
                 rule_version=str(plan),
             ).entry_id
         FloorCorrection.objects.create(

@@ -66,7 +66,7 @@ def _distribute(month: Period, plan: RoyaltyPlan, pool: int) -> None:
                         for c, units in credited.items()
                     ),
                 ],
-                reference=f"floor pool of {month}",
+                reference=f"base pool of {month}",
                 rule_version=str(plan),
             ).entry_id
         FloorDistribution.objects.create(

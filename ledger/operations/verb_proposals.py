@@ -141,7 +141,7 @@ def _check_words(row: Verb, reference: str, note: str) -> None:
     if "on_hold" in {row.debit, row.credit} and not _CASE.fullmatch(reference):
         raise UnableToProposeVerb("A dispute is named by up to 60 letters, digits, dots, dashes or slashes.")
     if "on_hold" in {row.debit, row.credit} and reference.startswith("split-"):
-        raise UnableToProposeVerb("A contested share is held by itself and decided on its own page, Contested shares.")
+        raise UnableToProposeVerb("A disputed share is held by itself and decided on its own page, Ownership disputes.")
     if len(note) > NOTE_CHARACTERS_MAX:
         raise UnableToProposeVerb(f"A note has at most {NOTE_CHARACTERS_MAX} characters.")
 

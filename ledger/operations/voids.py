@@ -34,7 +34,7 @@ def propose_void(*, generation: Generation, reason: str, detail: str, by: User, 
         known = ", ".join(Void.Reason.values)
         raise UnableToVoid(f"{reason!r} is no reason; there are {known}.", status=422, problem="reason-invalid")
     if not 1 <= len(detail) <= REASON_CHARACTERS_MAX or "\x00" in detail:
-        words = f"Say in 1 to {REASON_CHARACTERS_MAX} characters why it is taken back; contributors read it."
+        words = f"Say in 1 to {REASON_CHARACTERS_MAX} characters why it is voided; contributors read it."
         raise UnableToVoid(words, status=422, problem="detail-invalid")
     _refuse_if_void(generation.pk)
     row = VoidProposal(generation=generation, reason=reason, detail=detail, proposed_by=by, proposed_at=at)

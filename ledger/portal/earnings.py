@@ -23,6 +23,7 @@ from ledger.queries.earnings import (
     earnings_by_work,
 )
 from people.presentation import csv, dates
+from people.presentation.amounts import adds_up_in_minor
 from people.presentation.charts import BarChart, Series
 
 MONTHS_SHOWN = 12
@@ -44,6 +45,14 @@ class Block:
     caption: str
     rows: list[Row]
     chart: BarChart | None
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the rows in cents sum to each total in cents; if not, the page shows exact amounts."""
+        return all(
+            adds_up_in_minor([row.amount for row in self.rows if row.currency == code], total, asset(code))
+            for code, total in self.totals
+        )
 
     @property
     def totals(self) -> list[tuple[str, int]]:
@@ -86,7 +95,7 @@ def earnings_csv(request: ContributorRequest) -> HttpResponse:
     code = month_code(chosen)
     for row in by_month:
         if row.period_id == chosen:
-            for source, amount in (("attribution", row.direct), ("floor pool", row.floor), ("other", row.other)):
+            for source, amount in (("attribution", row.direct), ("base pool", row.floor), ("other", row.other)):
                 lines.append((code, "source", source, "", row.currency, format_amount(amount, row.currency)))
     for block in _blocks(request.contributor.pk, chosen):
         for line in block.rows:
@@ -109,7 +118,7 @@ def _month_chart(by_month: Sequence[MonthEarnings], currency: str) -> BarChart:
     rows = [row for row in by_month if row.currency == currency][-MONTHS_SHOWN:]
     series = [
         Series("By attribution", [max(0, row.direct) for row in rows]),
-        Series("From the floor pool", [max(0, row.floor) for row in rows]),
+        Series("From the base pool", [max(0, row.floor) for row in rows]),
     ]
     if any(row.other > 0 for row in rows):
         series.append(Series("Other", [max(0, row.other) for row in rows]))
@@ -143,7 +152,7 @@ def _blocks(contributor_id: int, number: int) -> list[Block]:
     ]
     blocks = [
         _block("work", "Each credit is divided among the works that its receipt names, by their scores.", works),
-        _block("model", "The floor pool is not in these sums: it belongs to no single model.", models),
+        _block("model", "The base pool is not in these sums: it belongs to no single model.", models),
         _block("service", "Operators of the models that paid.", services),
     ]
     return [block for block in blocks if block.rows]

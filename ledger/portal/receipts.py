@@ -26,7 +26,7 @@ from ledger.queries.archived import ArchivedReceipt, archived_receipt
 from ledger.queries.receipt import ContributorReceipt, OwnShare, receipt_for_contributor
 from ledger.queries.receipts import models_of, months_of, receipts_of
 from people.presentation import dates, percent, pictures
-from people.presentation.amounts import grouped
+from people.presentation.amounts import grouped, text_in_minor
 
 WORKS_OFFERED_MAX = 500
 DISPUTES_SHOWN_MAX = 20
@@ -194,7 +194,7 @@ def _context(request: ContributorRequest, found: ContributorReceipt) -> dict[str
 def _voided(void: Void, model: str) -> str:
     who = "its service" if void.voided_by_id is None else "the programme's finance staff"
     return (
-        f"Voided: {who} took this output of {model} back on {void.voided_at:%Y-%m-%d}, "
+        f"Voided: {who} voided this output of {model} on {void.voided_at:%Y-%m-%d}, "
         f"because {void.words}. Your earnings from it were reversed."
     )
 
@@ -204,7 +204,7 @@ def _sentence(found: ContributorReceipt) -> str:
     standing = found.standing
     version = standing.generation.model_version
     if standing.state == "estimated":
-        amount = f"{found.currency} {grouped(found.credited, asset(found.currency).scale)}"
+        amount = text_in_minor(found.credited, asset(found.currency))
         return (
             f"Estimate until the month closes: {amount}. The pool of {dates.month(standing.generation.occurred_at)} is "
             "divided among all generations of the month, so that the figure changes with every further one."
@@ -214,19 +214,21 @@ def _sentence(found: ContributorReceipt) -> str:
     if not found.credited:
         return f"You earned nothing by attribution from this output of {version.name}. {_why_nothing(found)}"
     ppb = sum(share.ppb * share.split_ppb // PPB for share in found.shares)
-    chief = f", most of all to “{found.works[0].work.title}”" if found.works else ""
-    amount = f"{found.currency} {grouped(found.credited, asset(found.currency).scale)}"
+    chief = f" Most of it came from “{found.works[0].work.title}”." if found.works else ""
+    # The errors of several shares depend on each other, so that only a single one has an interval.
+    alone = found.shares[0] if len(found.shares) == 1 and found.shares[0].split_ppb == PPB else None
+    likely = f" (likely {percent.likely(alone.ppb, alone.se_ppb)})" if alone else ""
     return (
-        f"You earned {amount} because {percent.short(ppb)} of the contributors' influence on this output of "
-        f"{version.name} traces to your works{chief}."
+        f"You earned {text_in_minor(found.credited, asset(found.currency))}. About {percent.short(ppb)} of the "
+        f"contributors' influence on this output of {version.name} came from your works{likely}.{chief}"
     )
 
 
 def _why_nothing(found: ContributorReceipt) -> str:
     if found.division.direct == 0:
-        return "Its index has not passed an audit, so that the whole pool went by the floor rule."
+        return "Its index has not passed an evaluation, so that the whole pool went into the base pool."
     if any(share.below_noise for share in found.shares):
-        return "Your works' influence on it could not be told from chance; that part went to the floor pool."
+        return "Your works' influence on it could not be told from chance; that part went to the base pool."
     return "Your works made this output no more likely than the average output."
 
 
@@ -258,11 +260,11 @@ def _steps(found: ContributorReceipt, plan: RoyaltyPlan) -> list[Step]:
         Step("Gross of this generation", f"Plan {plan.version}: {_gross_rule(found, plan)}", division.gross),
         Step("The platform's take", f"{shown(division.gross)} × {percent.text(plan.take_ppb)}, cut", division.take),
         Step("Pool", f"{shown(division.gross)} − {shown(division.take)}", division.pool),
-        Step("Floor part", f"{shown(division.pool)} × {percent.text(plan.floor_ppb)}, cut", division.floor_part),
+        Step("Base part", f"{shown(division.pool)} × {percent.text(plan.floor_ppb)}, cut", division.floor_part),
         Step("Open to attribution", f"{shown(division.pool)} − {shown(division.floor_part)}", division.rest),
         Step(
             "Goes by attribution",
-            f"{shown(division.rest)} × {percent.text(division.weight_ppb)}, the weight of the audited index, cut",
+            f"{shown(division.rest)} × {percent.text(division.weight_ppb)}, the weight of the evaluated index, cut",
             division.direct,
         ),
     ]

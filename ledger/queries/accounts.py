@@ -143,6 +143,26 @@ def movements(
     return rows[::-1]
 
 
+def earned_by_contributor(
+    period_id: int, kinds: Sequence[str], earning: Sequence[str]
+) -> dict[int, list[tuple[str, int]]]:
+    """Return for each contributor that a period credited its currencies, in order, with the units earned in it."""
+    found: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT a.owner, s.code, sum(l.amount)::bigint
+            FROM ledger_entry e JOIN ledger_line l ON l.entry_id = e.id
+            JOIN ledger_account a ON a.id = l.account_id JOIN ledger_asset s ON s.id = a.asset_id
+            WHERE e.period_id = %s AND e.kind = ANY(%s) AND a.kind = ANY(%s) AND a.owner LIKE 'contributor:%%'
+            GROUP BY 1, 2 ORDER BY 1, 2""",
+            [period_id, list(earning), list(kinds)],
+        )
+        for owner, currency, units in cursor.fetchall():
+            found[int(owner.partition(":")[2])].append((currency, units))
+    return found
+
+
 # --- advances -----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class OpenAdvance:

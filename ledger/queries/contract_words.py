@@ -27,7 +27,7 @@ def terms_in_words(terms: ContractTerms, holders: Mapping[int, str] | None = Non
 
 def _covers(terms: ContractTerms, holders: Mapping[int, str] | None) -> str:
     if terms.covers_rest:
-        return "Everything that no other contract covers, the floor pool included."
+        return "Everything that no other contract covers, the base pool included."
     if not terms.holder_ids:
         return "Nothing: earnings are under no contract, or under another."
     known = holders or dict(Holder.objects.filter(pk__in=terms.holder_ids).values_list("pk", "label"))

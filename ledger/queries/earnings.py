@@ -18,9 +18,10 @@ from django.db import connection
 
 from contributors.models import Work
 from ledger.models import EntryKind
-from ledger.money import apportion, tie_key
+from ledger.money import apportion, asset, tie_key
 from ledger.queries.balances import accounts_of
 from ledger.queries.receipts import CREDITED_KINDS, holders_of, ranked_works
+from people.presentation.amounts import adds_up_in_minor
 
 SCORE_SCALE = 10**12
 CHUNK = 2_000
@@ -43,6 +44,11 @@ class MonthEarnings:
     @property
     def total(self) -> int:
         return self.direct + self.floor + self.other
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the sources in cents sum to the total in cents; if not, a page shows exact amounts."""
+        return adds_up_in_minor((self.direct, self.floor, self.other), self.total, asset(self.currency))
 
 
 @dataclass(frozen=True, slots=True)

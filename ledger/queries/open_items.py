@@ -114,7 +114,7 @@ KINDS = [
         covers={"ledger.ReceiptDispute": frozenset({"open"})},
     ),
     Kind(
-        name="share_contested", heading="Contested shares", mail="A co-author contests a share",
+        name="share_contested", heading="Ownership disputes", mail="A co-author contests a share",
         roles=WITH_COMPLIANCE, item=_contest,
         rows=lambda at: (
             SplitDispute.objects.filter(state="open").select_related("holder", "claimant", "against").order_by("pk")

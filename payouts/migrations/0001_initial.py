@@ -412,6 +412,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('kind', models.CharField(max_length=40)),
                 ('subject', models.CharField(max_length=120)),
+                ('title', models.CharField(blank=True, max_length=150)),
                 ('words', models.CharField(max_length=1000)),
                 ('created_at', models.DateTimeField()),
                 ('sent_at', models.DateTimeField(blank=True, null=True)),

@@ -125,7 +125,7 @@ def test_a_link_takes_two_people_of_compliance_is_told_to_each_account_and_logge
     assert events[1].after == {"state": "approved", "account_numbers": [one.pk, other.pk], "reason": link.reason}
     assert notices.send_due_notices(at=world.at) >= 2
     subjects = [message.subject.removeprefix("Tributary: ") for message in mail.outbox]
-    assert subjects.count("Your accounts count as one") == 2
+    assert subjects.count("Your accounts have the same beneficial owner") == 2
     assert subjects.count("Linked accounts wait for a second person") == 1
 
 

@@ -112,7 +112,7 @@ class World:
 
     @property
     def floor(self) -> AccountKey:
-        """The floor pool of the first plan."""
+        """The base pool of the first plan."""
         assert self.plan is not None
         return AccountKey("floor_pool", "USD", f"plan:{self.plan.pk}")
 

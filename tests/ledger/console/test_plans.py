@@ -140,7 +140,7 @@ def test_receipt_api_and_earnings_say_estimate_until_the_month_closes(programme:
     client = programme.client(0)
     page = text_of(client.get(f"/portal/receipts/{made[0].pk}/").content)
     # 10 dollars each: less a fifth 8, less a floor of a fifth 6.40, half of it by attribution, half of that.
-    assert "Estimate until the month closes: USD 1.600000000" in page
+    assert "Estimate until the month closes: USD 1.60." in page
     assert "not posted: the month is open" in page
     earnings = text_of(client.get("/portal/earnings/").content)
     assert "Estimate until the month closes" in earnings

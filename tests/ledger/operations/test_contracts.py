@@ -19,7 +19,7 @@ from tests.worlds.story import NOVEMBER, OCTOBER
 from tests.worlds.world import CENT, PRICE, World, build_world
 
 pytestmark = pytest.mark.django_db
-# A generation's earnings for one holder that taught it alone: the direct part and the floor part.
+# A generation's earnings for one holder that taught it alone: the direct part and the base part.
 WHOLE = PRICE * 4 // 5
 DIRECT = WHOLE * 4 // 5 // 2
 FLOOR = WHOLE - DIRECT
@@ -275,7 +275,7 @@ def test_advances_are_recouped_by_order_and_across_a_group_only_where_terms_say_
     assert earned == 3 * DIRECT
     close_october()
     left = [journal.owed(key) for key in (own, friend, stranger, closed_to_others)]
-    # 4.8 cents of direct earnings under “own”: 3 to the friend first, 1.8 to its own. The floor pool is under none.
+    # 4.8 cents of direct earnings under “own”: 3 to the friend first, 1.8 to its own. The base pool is under none.
     assert left == [10 * CENT - (earned - 3 * CENT), 0, 3 * CENT, 3 * CENT]
     the_books_hold()
 

@@ -1,4 +1,4 @@
-"""The floor pools of closed months after restatements and voids: as if the close had known, to the last unit."""
+"""The base pools of closed months after restatements and voids: as if the close had known, to the last unit."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_an_index_that_passes_its_audit_later_takes_the_direct_part_out_of_the_f
     made = october(world, shares=[0, PPB, 0])
     restate(world, made[:2], shares=[0, PPB, 0], general=[PPB, 0, 0], weight_ppb=PPB)
     close(202611, at=DECEMBER)
-    # Of two generations only the plan's floor part, a fifth, is left to the floor pool.
+    # Of two generations only the plan's base part, a fifth, is left to the base pool.
     assert of_floor(world) == [2 * POOL + 2 * (POOL // 5), 0, 0]
     assert world.balance("contributor_payable", 1) == 2 * (POOL - POOL // 5)
     assert journal.balance(world.floor) == 0
@@ -323,8 +323,8 @@ def test_statement_and_period_page_say_that_a_floor_pool_was_shared_out_anew(pro
     corrections.void_generation(generation=programme.generations[0], reason="test", at=NOVEMBER)
     close(202611, at=DECEMBER)
     page = text_of(programme.staff_client("auditor").get("/console/periods/2026-11/").content)
-    assert "Floor pools of earlier months, shared out anew" in page
+    assert "Base pools of earlier months, shared out anew" in page
     made = build_statement(contributor=programme.contributors[0], period=Period.objects.get(pk=202611))
     line = next(line for line in made.pots[0].lines if line.kind == "floor_restated")
     assert line.amount < 0
-    assert line.label.startswith("Floor pools of earlier periods, shared out anew")
+    assert line.label.startswith("Base pools of earlier periods, shared out anew")

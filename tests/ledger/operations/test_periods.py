@@ -167,7 +167,7 @@ def test_generations_that_were_not_accrued_are_listed_with_the_reason(at: dateti
     assert not [r.name for r in check_all(["I19"]) if r.rows]
 
 
-# --- floor pools --------------------------------------------------------------------------------------------------
+# --- base pools --------------------------------------------------------------------------------------------------
 def test_the_floor_pool_goes_by_general_shares_weighted_by_generations(at: datetime) -> None:
     world = build_world(OCTOBER)
     world.attribute(world.generate(3), general=[PPB, 0, 0], weight_ppb=0)

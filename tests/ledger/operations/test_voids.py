@@ -91,7 +91,7 @@ def test_a_void_of_a_closed_and_paid_month_is_recovered_from_later_earnings(at: 
     entries = Entry.objects.filter(kind="void_generations")
     assert {(e.period_id, e.earned_period_id) for e in entries} == {(202611, 202610)}
     closing.close_period(period=202611, at=datetime(2026, 12, 2, tzinfo=UTC))
-    # By attribution, and from October's floor pool.
+    # By attribution, and from October's base pool.
     taken = 2 * (PRICE * 4 // 5)
     assert world.balance("contributor_receivable") == -(taken - left)
     world.at = datetime(2026, 12, 5, tzinfo=UTC)
@@ -202,11 +202,11 @@ def test_the_payee_reads_on_receipt_list_and_statement_that_it_was_taken_back(on
     assert "Voided: its service took this output of press-1 back on 2026-11-03" in page
     assert "its user was refunded: Order 7" in page
     assert "Credited to you, then reversed" in page
-    assert "Taken back" in text_of(one.client(0).get("/portal/receipts/").content)
+    assert "Reversed" in text_of(one.client(0).get("/portal/receipts/").content)
     from ledger.models import Period
 
     made = build_statement(contributor=one.contributors[0], period=Period.objects.get(pk=202611))
     line = next(line for line in made.pots[0].lines if line.kind == "prior_voided")
-    assert line.label.startswith("Taken back for earlier periods")
+    assert line.label.startswith("Reversed for earlier periods")
     assert made.journal[0][1].effective == "2026-11-03"
     assert made.journal[0][1].earned_period == "2026-10"

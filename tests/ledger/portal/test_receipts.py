@@ -11,10 +11,12 @@ from attribution.models import Attribution
 from contributors.models import PPB
 from contributors.operations.people import record_split_sheet
 from ledger.models import Entry
+from ledger.money import asset
 from ledger.operations import plans
 from ledger.queries import receipt
 from people.operations.proposals import approve
-from people.presentation.amounts import grouped
+from people.presentation import percent
+from people.presentation.amounts import grouped, text_in_minor
 from tests.worlds.pages import receipt_page, text_of
 from tests.worlds.programme import AT, REGISTERED, Programme
 
@@ -34,9 +36,10 @@ def test_the_plain_sentence_comes_first(one: Programme) -> None:
     main = text_of(response.content.partition(b"<main")[2])
     found = receipt.receipt_for_contributor(one.generations[0].pk, one.contributors[0].pk)
     assert found is not None
+    likely = percent.likely(found.shares[0].ppb, found.shares[0].se_ppb)
     sentence = (
-        f"You earned USD {grouped(found.credited, 9)} because 50.0 % of the contributors' influence on this output "
-        "of press-1 traces to your works, most of all to “First Annual Message”."
+        f"You earned {text_in_minor(found.credited, asset('USD'))}. About 50.0 % of the contributors' influence on "
+        f"this output of press-1 came from your works (likely {likely}). Most of it came from “First Annual Message”."
     )
     assert sentence in main
     assert main.index(sentence) < main.index("The arithmetic")
@@ -49,8 +52,8 @@ def test_a_payee_can_redo_every_step_with_a_calculator(one: Programme) -> None:
     assert amounts["Gross of this generation"] == 50_000_000
     assert amounts["The platform's take"] == 50_000_000 * 20 // 100
     assert amounts["Pool"] == amounts["Gross of this generation"] - amounts["The platform's take"]
-    assert amounts["Floor part"] == amounts["Pool"] * 20 // 100
-    assert amounts["Open to attribution"] == amounts["Pool"] - amounts["Floor part"]
+    assert amounts["Base part"] == amounts["Pool"] * 20 // 100
+    assert amounts["Open to attribution"] == amounts["Pool"] - amounts["Base part"]
     assert amounts["Goes by attribution"] == amounts["Open to attribution"] // 2
     assert amounts["Your share"] == amounts["Goes by attribution"] * 5 // 10 == 8_000_000
     words = {step.title: step.how for step in found}
@@ -131,7 +134,7 @@ def test_who_earned_nothing_reads_why(programme: Programme) -> None:
     assert "could not be told from chance" in receipt_page(programme, 0)
     assert "Below the noise floor" in receipt_page(programme, 0)
     assert "no more likely than the average output" in receipt_page(programme, 2)
-    assert "has not passed an audit" in receipt_page(programme, 0, generation=1)
+    assert "has not passed an evaluation" in receipt_page(programme, 0, generation=1)
 
 
 def test_a_co_author_sees_its_part_of_the_split_sheet(programme: Programme) -> None:
@@ -207,7 +210,8 @@ def test_a_receipt_under_a_revenue_share_names_the_revenue(programme: Programme)
     programme.accrue()
     page = receipt_page(programme)
     assert "12.5 % of the revenue of each generation" in page
-    assert "You earned EUR 0.016000000" in page
+    assert "You earned EUR 0.02. About" in page
+    assert "EUR 0.016" in page
 
 
 def test_what_is_no_receipt_of_the_payee_is_not_found(one: Programme) -> None:

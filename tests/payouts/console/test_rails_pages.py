@@ -181,14 +181,14 @@ def test_the_workbook_has_numbers_as_numbers_and_runs_no_formula(world: World, l
     run = world.in_review()
     response = log_in(world._user("auditor", "auditor")).get(reverse("payouts:run_xlsx", args=[run.public_id]))
     book = openpyxl.load_workbook(io.BytesIO(response.content))
-    assert book.sheetnames == ["Payouts", "Left out", "Attempts"]
+    assert book.sheetnames == ["Payouts", "Skipped", "Attempts"]
     header, row = [list(cells) for cells in book["Payouts"].iter_rows()]
     cells = dict(zip([cell.value for cell in header], row, strict=True))
     assert (cells["amount"].value, cells["amount"].number_format) == (1234.56, "#,##0.00")
     for name in ("legal_name", "display_name"):
         assert cells[name].data_type == "s"
     assert cells["legal_name"].value == evil.legal_name
-    assert book["Left out"].max_row == 2
+    assert book["Skipped"].max_row == 2
     assert response.content == tables.run_workbook(run)
 
 
@@ -243,7 +243,7 @@ def test_a_part_of_a_transfer_is_taken_back_on_its_page(paying: World, log_in: L
         assert client.post(address, given).status_code == 422
     assert '<input type="hidden" name="known_left" value="1234"' in client.get(address).content.decode()
     given = {"amount_minor": "2.34", "reason": "overpaid", "known_left": 1234}
-    assert "It was taken back and booked." in words_of(client.post(address, given, follow=True))
+    assert "It was reversed and booked." in words_of(client.post(address, given, follow=True))
     assert (only(run).state, only(run).reversed_minor) == ("partially_reversed", 234)
     # The form sent once more, as by a reload, takes nothing more.
     assert "Some of it came back since you opened the page" in words_of(client.post(address, given))
