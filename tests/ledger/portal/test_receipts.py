@@ -16,7 +16,7 @@ from ledger.operations import plans
 from ledger.queries import receipt
 from people.operations.proposals import approve
 from people.presentation import percent
-from people.presentation.amounts import grouped, text_in_minor
+from people.presentation.amounts import text_in_minor
 from tests.worlds.pages import receipt_page, text_of
 from tests.worlds.programme import AT, REGISTERED, Programme
 

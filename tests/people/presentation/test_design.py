@@ -192,3 +192,25 @@ PARTS = [
 def test_words_and_controls_stand_out_from_their_ground(ink: str, ground: str, ratio: float, mode: int) -> None:
     colours = tokens()
     assert contrast(colours[ink][mode], colours[ground][mode]) >= ratio
+
+
+# --- markup of every template ---------------------------------------------------------------------------------------
+TEMPLATES = sorted((settings.BASE_DIR / "templates").rglob("*.html"))
+
+
+def test_a_block_that_may_scroll_is_a_stop_of_the_keyboard() -> None:
+    blocks = [(path.name, tag) for path in TEMPLATES for tag in re.findall(r"<pre\b[^>]*>", path.read_text())]
+    assert len(blocks) > 3
+    assert [block for block in blocks if 'tabindex="0"' not in block[1]] == []
+
+
+def test_a_list_keeps_its_own_role() -> None:
+    """A role on a list takes the role of its items away, as axe's rule listitem says."""
+    lists = [(path.name, tag) for path in TEMPLATES for tag in re.findall(r"<[uo]l\b[^>]*>", path.read_text())]
+    assert len(lists) > 30
+    assert [one for one in lists if " role=" in one[1]] == []
+
+
+def test_a_long_hash_breaks_in_a_timeline() -> None:
+    [rule] = re.findall(r"\.timeline > li \{([^}]*)\}", (settings.BASE_DIR / "static" / "app.css").read_text())
+    assert "overflow-wrap: anywhere" in rule
