@@ -40,7 +40,7 @@ def queue_audit(*, index: AttributionIndex, at: datetime, by: User | None = None
                 "This model runs at its service: retrain it there and send the evaluation's report to the API."
             )
         if row.audit_queued_at is not None:
-            raise UnableToAuditIndex("Its audit is queued already.")
+            raise UnableToAuditIndex("Its evaluation is queued already.")
         row.audit_queued_at, row.audit_error = at, ""
         row.save(update_fields=["audit_queued_at", "audit_error"])
     return row

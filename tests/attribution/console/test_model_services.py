@@ -135,7 +135,7 @@ def test_a_service_is_suspended_and_resumed(admin: Client, indexed: Programme) -
 def test_a_model_version_shows_what_it_was_trained_on_and_how_its_audit_went(admin: Client, indexed: Programme) -> None:
     address = f"/console/models/{indexed.model_version.public_id}/"
     assert address in page(admin, address_of(indexed.service))
-    assert "Not audited" in page(admin, address)
+    assert "Not evaluated" in page(admin, address)
     index = indexed.index
     assert index is not None
     figures = {"specific": {"lds": 0.4321, "low": 0.2, "high": 0.6}, "pro_rata": {"lds": 0.0, "low": -0.1, "high": 0.1}}
@@ -274,10 +274,10 @@ def test_an_audit_is_handed_to_the_workers_and_made_once(admin: Client, indexed:
     assert indexed.index is not None
     admin.post(address_of_index(indexed.index, "audit"))
     text = page(admin, address_of_model(indexed))
-    assert "Its audit was handed to the workers" in text
+    assert "Its evaluation was handed to the workers" in text
     assert "Audit it" not in text
     admin.post(address_of_index(indexed.index, "audit"))
-    assert "Its audit is queued already" in page(admin, address_of_model(indexed))
+    assert "Its evaluation is queued already" in page(admin, address_of_model(indexed))
     (waiting,) = evaluations.audits_to_do()
     sizes: dict[str, Any] = {"coalitions": 4, "generations": 8, "processes": 1, "controls": False}
     assert evaluations.take_audit(index_id=waiting, at=indexed.at, **sizes)
@@ -294,7 +294,7 @@ def test_an_audit_that_cannot_be_made_says_why_and_waits_for_nothing(admin: Clie
     with pytest.raises(Exception, match="4 holders have 6 different halves"):
         evaluations.take_audit(index_id=indexed.index.pk, at=indexed.at, coalitions=7, generations=8)
     assert evaluations.audits_to_do() == []
-    assert "Its audit failed: 4 holders have 6 different halves" in page(admin, address_of_model(indexed))
+    assert "Its evaluation failed: 4 holders have 6 different halves" in page(admin, address_of_model(indexed))
 
 
 def test_a_queued_audit_of_few_holders_retrains_every_half_of_them(indexed: Programme) -> None:
