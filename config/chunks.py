@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 
 READ_BYTES = 64 * 1024
-# What is larger waits on disk and not in memory: nobody has proved a key yet.
+# A larger body waits on disk and not in memory: nobody has proved a key yet.
 IN_MEMORY_BYTES = 1024 * 1024
 
 

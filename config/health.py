@@ -74,7 +74,7 @@ CHECKS: dict[str, Callable[[], str]] = {
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 where every part can do its work, 503 and the reasons otherwise. Notes say what else a person should know."""
+    """200 where every part can do its work, 503 and the reasons otherwise. Notes name other facts for a person."""
     faults = _answers(CHECKS)
     notes = {} if "database" in faults or "migrations" in faults else _answers(NOTES)
     answer = {"status": "unready" if faults else "ok", "faults": faults, "notes": notes}

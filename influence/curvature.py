@@ -120,7 +120,7 @@ def factors_of(
 ) -> dict[str, LayerFactors]:
     """Compute each layer's factors. Eigenvalues (O, I) are means over `count` examples, for any number of parts.
 
-    Raises UnableToTrace, by name, for layers whose gradient is zero for every one of the examples.
+    Raises UnableToTrace, by name, for layers with a gradient of zero for every one of the examples.
     """
     unused = sorted(name for name, found in squared.items() if not bool(found.any()))
     if unused:

@@ -388,7 +388,7 @@ def balances(keys: Sequence[AccountKey], as_of: dt.datetime | int | None = None)
 
 
 def balance(key: AccountKey, as_of: dt.datetime | int | None = None) -> int:
-    """The balance of one account, credit positive: now, at an entry, or at a moment as known then."""
+    """The balance of one account in units, credit positive: now, at an entry, or at a moment as known then."""
     return balances([key], as_of)[key]
 
 

@@ -96,6 +96,6 @@ def continue_restatements() -> int:
         except DatabaseError:
             raise
         except Exception as error:
-            # Nor does one whose model's code fails.
+            # Nor does one of a model with failing code.
             log.error("restatement_failed", restatement=restatement.pk, error=repr(error))
     return done

@@ -10,7 +10,8 @@ _MODEL_TEAM = "model_team"
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """One act. `page` is the name of the address whose guard holds it; `second` approves the proposal of another."""
+    """One act. `page` is the name of the address with the guard that holds it; `second` approves the proposal of
+    another."""
 
     act: str
     roles: tuple[str, ...]

@@ -55,7 +55,7 @@ def read_body(stream: Any, context: Mapping[str, Any] | None) -> bytes:
 
 
 def unpack(packed: bytes, bytes_max: int) -> bytes:
-    """Unpack gzip of one or more members, or zlib; stop as soon as the result passes the limit.
+    """Unpack gzip of one or more members, or zlib; stop as soon as the result passes the limit in bytes.
 
     Raises UnableToRead for too large a result, and ParseError for damaged or cut data.
     """

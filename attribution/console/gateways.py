@@ -1,4 +1,4 @@
-"""The staff's page of a service's gateways: names of models, waiting reports, and what arrived."""
+"""The staff's page of a service's gateways: names of models, waiting reports, and arrivals."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class ModelService(models.Model):
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     name = models.CharField(max_length=100, unique=True)
     active = models.BooleanField(default=True)
-    # Whether receipts may show its pictures, small, to the contributors whose works shaped them.
+    # Whether receipts may show its pictures, small, to the contributors with works that shaped them.
     shows_outputs = models.BooleanField(default=False)
     created_at = models.DateTimeField()
 

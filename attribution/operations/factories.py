@@ -64,7 +64,7 @@ def load_directory(*, factory: str, directory: Path, device: str | None = None) 
         model = made(directory)
     except MemoryError:
         raise
-    # The code of a model is anybody's: whatever it raises is a reason to tell, and no fault of this process.
+    # The code of a model is anybody's: any error of it is a reason to tell, and no fault of this process.
     except Exception as error:
         raise UnableToLoadModel(f"The factory {factory} cannot load it: {type(error).__name__}: {error}") from error
     return replace(model, device=device)

@@ -38,7 +38,7 @@ class UnableToTakeUp(Exception):
 def attempt(version_id: int, *, at: datetime) -> Iterator[bool]:
     """Note an attempt at a model version while the block runs; yields False where the version is set aside by now.
 
-    An attempt whose worker died is counted as a failure here, once for all that died together.
+    An attempt of a dead worker is counted as a failure here, once for all that died together.
     """
     number = secrets.randbelow(2**31)
     if _count_dead(version_id, at=at):
@@ -53,7 +53,7 @@ def attempt(version_id: int, *, at: datetime) -> Iterator[bool]:
 
 
 def _count_dead(version_id: int, *, at: datetime) -> bool:
-    """Remove attempts whose worker is gone; returns whether the version is set aside for it."""
+    """Remove attempts of workers that are gone; returns whether the version is set aside for it."""
     noted = MeasuringAttempt.objects.filter(model_version_id=version_id).values_list("pk", flat=True)
     dead = [pk for pk in noted if _is_free(pk)]
     removed = MeasuringAttempt.objects.filter(pk__in=dead).delete()[0] if dead else 0

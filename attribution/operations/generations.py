@@ -21,8 +21,8 @@ WITHDRAWN = "It was taken back before it was attributed."
 def insert_generations(rows: Sequence[Mapping[str, Any]]) -> dict[str, uuid.UUID]:
     """Insert generations of one service that are not stored yet; return the ids of the new ones by external id.
 
-    A row names its columns; an absent column takes the default of its field. Bytes travel as hexadecimal text. A row
-    whose external id is stored already is passed over, also when another process stores it at this moment.
+    A row names its columns; an absent column takes the default of its field. Bytes travel as hexadecimal text. A
+    row with an external id that is stored already is passed over, also when another process stores it at this moment.
     """
     if not rows:
         return {}

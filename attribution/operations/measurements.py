@@ -28,7 +28,7 @@ EVIDENCE_HOLDERS = 20
 EVIDENCE_WORKS = 5
 # Longer than a task may take: the end of a worker ends its session with it, and this limit ends only stuck sessions.
 MEASURE_SECONDS_MAX = 900
-# Whatever else a model's code raises may be the fault of one input. These are the machine's or the whole model's.
+# Any other error of a model's code may be the fault of one input. These are the machine's or the whole model's.
 NOT_OF_AN_INPUT = (DatabaseError, InterfaceError, MemoryError, SoftTimeLimitExceeded)
 
 log = structlog.get_logger(__name__)

@@ -82,7 +82,7 @@ class Output:
 def read_parts(body: Mapping[str, Any], *, text_bytes_max: int, files: Mapping[str, bytes]) -> Output:
     """Read the member `media` or `parts` of an output. `files` came beside the report, by name.
 
-    Raises UnableToAccept, with the field, for anything that is not what it says.
+    Raises UnableToAccept, with the field, for anything that is no file of its kind.
     """
     if "media" in body:
         part = _media(body["media"], "output.media", 0, files)

@@ -33,7 +33,7 @@ class UnableToImport(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the file, counted from 1 with the header. `error` says what is wrong with it; "" for a good one."""
+    """A line of the file, counted from 1 with the header. `error` names its fault; "" for a good one."""
 
     line: int
     email: str

@@ -130,7 +130,7 @@ def claim(*, token: str, user: User, at: datetime) -> Contributor:
     wanted = MemberInvitation.objects.select_related("contributor").get(invitation=invitation)
     contributor = wanted.contributor
     sender = invitation.invited_by
-    # An imported contributor is claimed once; later members are invited by an owner who still is one.
+    # An imported contributor is claimed once; later members are invited by a present owner.
     if contributor.memberships.exists() and not _owns(contributor, sender):
         raise invitations.UnableToJoin(f"The sender owns {contributor} no more. Ask an owner for a new invitation.")
     _added(contributor, user, wanted.role, at)

@@ -208,7 +208,8 @@ def _close(proposal: SplitProposal, state: SplitProposal.State, at: datetime) ->
 def contest_share(
     *, holder: Holder, claimant: Contributor, against: Contributor, ppb: int, reason: str, by: User, at: datetime
 ) -> SplitDispute:
-    """Claim a part of a co-author's share. From now on its earnings are put on hold until staff decide.
+    """Claim `ppb` parts per billion of a co-author's share. From now on its earnings are put on hold until staff
+    decide.
 
     Raises UnableToContestShare without a reason, for more than the undisputed part, and to a stranger to the sheet.
     """

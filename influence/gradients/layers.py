@@ -71,12 +71,14 @@ class TracedLayer:
         return Outer(_joined(inputs), _joined(gradients), self.has_bias, _joined(masks) if masks else None)
 
     def nothing(self, batch: int, like: Tensor) -> Gradient:
-        """Return the gradient, zero, of a layer that none of these examples uses; of the type and place of `like`."""
+        """Return the gradient (B, O, I), zero, of a layer that none of these examples uses; typed and placed as
+        `like`."""
         outputs, inputs = self.weight_matrix(self.parameters()[0]).shape
         unused = torch.zeros(batch, 1, dtype=torch.bool, device=like.device)
         return Outer(like.new_zeros(batch, 1, inputs), like.new_zeros(batch, 1, outputs), self.has_bias, unused)
 
     def by_position(self, call: Call) -> tuple[Tensor, Tensor]:
+        """Return the inputs (B, T, I) and the gradients of the outputs (B, T, O) of a call."""
         return positions(call.inputs), positions(call.gradient)
 
     def matrix(self, state: Mapping[str, Tensor]) -> Tensor:
@@ -93,9 +95,11 @@ class TracedLayer:
         state[f"{self.name}.weight"] = self.matrix_weight(matrix, weight.shape).to(weight.dtype).contiguous()
 
     def weight_matrix(self, weight: Tensor) -> Tensor:
+        """Bring a weight into the form (O, I)."""
         return weight
 
     def matrix_weight(self, matrix: Tensor, shape: torch.Size) -> Tensor:
+        """Bring a matrix (O, I) into the shape of the weight."""
         return matrix
 
 
@@ -115,6 +119,7 @@ class Convolution(TracedLayer):
     kind = "convolution"
 
     def by_position(self, call: Call) -> tuple[Tensor, Tensor]:
+        """Return the patches (B, T, I) under the kernel and the gradients (B, T, O); T is also over groups."""
         layer: Any = call.layer
         inputs, gradient = call.inputs, call.gradient
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
@@ -135,6 +140,7 @@ class Convolution(TracedLayer):
         return patches.reshape(batch, places * layer.groups, -1), apart.flatten(3).flatten(1, 2)
 
     def weight_matrix(self, weight: Tensor) -> Tensor:
+        """Flatten a kernel to (O, I): one column for each place of a patch."""
         return weight.flatten(1)
 
     def matrix_weight(self, matrix: Tensor, shape: torch.Size) -> Tensor:
@@ -187,7 +193,7 @@ class Norm(TracedLayer):
         return Whole(total)
 
     def normal(self, inputs: Tensor) -> Tensor:
-        """Return the inputs as the layer scales them."""
+        """Return the inputs (B, ..., D) as the layer scales them."""
         layer: Any = self.modules[0]
         return F.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
 

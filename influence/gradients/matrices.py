@@ -54,6 +54,7 @@ class Outer(NamedTuple):
     """(B, T): which positions are no padding; None where none is known to be any."""
 
     def moments(self) -> tuple[Tensor, Tensor]:
+        """Return the second moments of the inputs (I, I) and of the gradients (O, O), as sums."""
         a, s = self.inputs.flatten(0, 1), self.gradients.flatten(0, 1)
         if self.real is not None:
             a, s = a[self.real.flatten()], s[self.real.flatten()]
@@ -143,6 +144,7 @@ class Lookup(NamedTuple):
     size: int
 
     def moments(self) -> tuple[Tensor, Tensor]:
+        """Return the diagonal (I,) of the inputs' second moment, and that of the gradients (O, O), as sums."""
         s = wide(self.gradients.flatten(0, 1))
         # Inputs are unit vectors: their second moment is diagonal, and they are its eigenvectors.
         moved = (self.gradients != 0).any(-1).flatten().double()

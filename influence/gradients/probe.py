@@ -1,7 +1,7 @@
 """A probe of a model before time is spent on it: are the traced gradients of each example those of plain autograd?
 
 A layer may see as many rows as there are examples, and the rows may still be those of something else: of tokens in a
-transformer with time first, or of what an expert was sent. Numbers of rows do not tell; gradients do. Each example is
+transformer with time first, or of the inputs of an expert. Numbers of rows do not tell; gradients do. Each example is
 run alone and together with the others, and both are held against autograd's gradient of that example's utility. Both
 must also be alike: a model that mixes the examples of its batch has no gradient of one of them.
 """
@@ -38,7 +38,7 @@ def probe(tracer: Tracer, examples: Sequence[Example]) -> None:
         together = tracer.run(lambda adapter: adapter.utility(chosen))
         alone = [tracer.run(lambda adapter, one=one: adapter.utility([one])) for one in chosen]  # type: ignore[misc]
     none = torch.zeros(0)
-    # A layer whose gradient is next to nothing beside the others' holds rounding alone.
+    # A layer with next to no gradient beside the others' holds rounding alone.
     floor = ROUNDING * max((float(one.rotated(none, none).abs().max()) for one in together.values()), default=0.0)
     for names in _portions(tracer.layers):
         layers = {name: tracer.layers[name] for name in names}
@@ -122,7 +122,7 @@ def _error(layer: TracedLayer, found: Tensor, truth: Tensor, floor: float) -> fl
     """Return the difference relative to the largest number, 0 where it is rounding."""
     found, truth = found.double(), truth.double()
     largest = max(float(truth.abs().max()), float(found.abs().max()), floor)
-    # What is not finite is named by the build, which meets it again; a layer without any gradient agrees.
+    # A value that is not finite is named by the build, which meets it again; a layer without any gradient agrees.
     if not bool((truth.isfinite() & found.isfinite()).all()) or largest == 0:
         return 0.0
     half = any(parameter.dtype in {torch.float16, torch.bfloat16} for parameter in layer.parameters())

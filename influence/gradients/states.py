@@ -1,7 +1,7 @@
-"""Checkpoints and the modules that they belong to: tied names, partial states, and what is safe to write to a file.
+"""Checkpoints and the modules that they belong to: tied names, partial states, and parts that are safe in a file.
 
-A partial state is that of the parameters that learn (a LoRA adapter's); the frozen ones keep the values that the module
-brings. Knows nothing of layers or gradients.
+A partial state is that of the parameters that learn (a LoRA adapter's, Hu et al. 2022); the frozen ones keep the values
+that the module brings. Knows nothing of layers or gradients.
 """
 
 from __future__ import annotations

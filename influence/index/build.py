@@ -399,7 +399,7 @@ def plan(
 
     A draft of other items, another model or another configuration is thrown away. Each plan has a draft of its own
     name: late writes of another plan's step never come into it. Raises UnableToBuildIndex without items or checkpoints,
-    for a checkpoint that the module cannot take, and for a model whose gradients are wrong on a few of the items.
+    for a checkpoint that the module cannot take, and for a model with wrong gradients on a few of the items.
     """
     if not len(source):
         raise UnableToBuildIndex("There is no training item.")

@@ -30,6 +30,7 @@ class SuppliedIndex(Index):
     """An opened index with the adapter's vectors as features (B, M, K)."""
 
     def embed(self, examples: Sequence[Example]) -> Array:
+        """Return the adapter's vectors (B, M, K). Raises UnableToEmbed, with the position of the example."""
         for position, example in enumerate(examples):
             try:
                 self.check(example)

@@ -93,7 +93,7 @@ class Shared:
 
 
 def share_out(month: Period, plan: RoyaltyPlan, pool: int, holders: Mapping[int, int]) -> Shared:
-    """Divide a pool by the weights of holders, under the plan's cap. Writes nothing."""
+    """Divide a pool, in units, by the weights of holders, under the plan's cap. Writes nothing."""
     shares, kept_ppb = _capped(month, plan, _of_contributors(holders, month))
     subject = f"floor:{month.pk}:{plan.pk}".encode()
     contributors = sorted(shares)

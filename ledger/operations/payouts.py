@@ -207,8 +207,8 @@ def record_transfer_reversal(*, contributor_id: int, currency: str, amount: int,
 def reverse_withholding(
     *, contributor_id: int, currency: str, amount: int, reversal_id: str, at: datetime, jurisdiction: str = "US"
 ) -> int:
-    """The tax withheld from a reversed transfer goes back to the contributor. Where it was remitted already, the
-    jurisdiction's account is in debt to us by it until a later remittance is the less."""
+    """The tax (units) withheld from a reversed transfer goes back to the contributor. Where it was remitted already,
+    the jurisdiction's account is in debt to us by it until a later remittance is the less."""
     return _returned(
         EntryKind.WITHHOLDING_REVERSED,
         f"withholding_reversed:{reversal_id}",
@@ -221,8 +221,8 @@ def reverse_withholding(
 
 
 def record_bank_return(*, contributor_id: int, currency: str, amount: int, return_id: str, at: datetime) -> int:
-    """The bank sent a payout of the manual rail back. (On Stripe's rail the money is with the contributor's account
-    there, and nothing is posted.)"""
+    """The bank sent `amount` units of a payout of the manual rail back. (On Stripe's rail the money is with the
+    contributor's account there, and nothing is posted.)"""
     return _returned(
         EntryKind.BANK_RETURN,
         f"bank_return:{return_id}",

@@ -20,7 +20,8 @@ def _move(kind: EntryKind, key: str, debit: str, credit: str, amount: int, curre
 
 
 def top_up_stripe(*, amount: int, currency: str, reference: str, at: datetime) -> Posted:
-    """The programme moved money from its bank to its Stripe balance. Idempotent by `reference` (the top-up's id)."""
+    """The programme moved `amount` units from its bank to its Stripe balance. Idempotent by `reference` (the top-up's
+    id)."""
     return _move(EntryKind.TOP_UP_STRIPE, reference, "stripe_balance", "bank", amount, currency, at)
 
 
@@ -31,5 +32,5 @@ def reverse_top_up(*, entry_id: int, reference: str, at: datetime) -> Posted:
 
 
 def record_stripe_fee(*, amount: int, currency: str, reference: str, at: datetime) -> Posted:
-    """Stripe took a fee from its balance. Idempotent by `reference` (the balance transaction's id)."""
+    """Stripe took a fee, in units, from its balance. Idempotent by `reference` (the balance transaction's id)."""
     return _move(EntryKind.STRIPE_FEE, reference, "fees", "stripe_balance", amount, currency, at)

@@ -106,7 +106,7 @@ def receipt(request: ContributorRequest, generation_id: uuid.UUID) -> HttpRespon
 @contributor_required
 @require_GET
 def output(request: ContributorRequest, generation_id: uuid.UUID, position: int) -> HttpResponse:
-    """A small picture of an output, to the contributors whose receipt it is on, if its service lets it be shown."""
+    """A small picture of an output, to the contributors with a receipt of it, if its service lets it be shown."""
     found = _found(request, generation_id)
     if isinstance(found, ArchivedReceipt) or not found.standing.generation.service.shows_outputs:
         raise Http404("The output itself is not shown.")

@@ -97,7 +97,7 @@ def are_empty() -> bool:
 
 
 def trial_balance(as_of: datetime | int | None = None) -> TrialBalance:
-    """The trial balance now, at an entry, or at a moment as known then."""
+    """The trial balance in units now, at an entry, or at a moment as known then."""
     sequence = journal.sequence_at(as_of)
     entry = Entry.objects.filter(pk=sequence).first() if sequence is not None else _last_entry()
     rows: dict[str, list[TrialBalanceRow]] = defaultdict(list)

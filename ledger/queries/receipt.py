@@ -56,7 +56,7 @@ class Division:
 
 
 def divide(attribution: Attribution, plan: RoyaltyPlan, gross: int) -> Division:
-    """The published rule (contracts.md, "Arithmetic of one accrual")."""
+    """The published rule of one accrual; amounts in units."""
     take = part(gross, plan.take_ppb)
     pool = gross - take
     floor_part = part(pool, plan.floor_ppb)

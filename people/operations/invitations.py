@@ -147,7 +147,7 @@ def invite_staff(
         invited_by=by,
         created_at=at,
         expires_at=at + VALID,
-        # The worker mails no invitation whose address was made already.
+        # The worker mails no invitation with an address that was made already.
         sent_at=None if is_mailed else at,
         subject=f"{shown} invites you to its staff",
         words=f"{by or 'The operator'} invites you to the staff of {shown}, as: {words}.\n"

@@ -110,7 +110,8 @@ def round_to_minor(units: int, currency: Currency) -> int:
 
 
 def adds_up_in_minor(parts: Iterable[int], total: int, currency: Currency) -> bool:
-    """Whether the rounded parts sum to the rounded total. Where they do not, a page shows the exact amounts."""
+    """Whether the parts, rounded to minor units, sum to the rounded total. Where they do not, a page shows the exact
+    amounts."""
     return sum(round_to_minor(part, currency) for part in parts) == round_to_minor(total, currency)
 
 

@@ -1,4 +1,4 @@
-"""Tiny language models with what real ones have: a head tied to its embedding, and an adapter beside a frozen base.
+"""Tiny language models with parts of real ones: a head tied to its embedding, and an adapter beside a frozen base.
 
 Importable by name, because the evaluation's workers unpickle the trainers.
 """

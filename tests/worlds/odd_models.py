@@ -1,4 +1,4 @@
-"""Models of bytes whose code does something odd with some texts, and the programme that one of them belongs to."""
+"""Models of bytes with code that does something odd with some texts, and the programme that one of them belongs to."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ _numbers = itertools.count(1)
 class Programme:
     """The participants, the services' models with their indexes, and the keys with which the services report.
 
-    `build_programme` makes one whose attributions are drawn from a seed. `tests.worlds.trained` makes one with a real
+    `build_programme` makes one with attributions drawn from a seed. `tests.worlds.trained` makes one with a real
     model, a single service and no plan.
     """
 

@@ -27,7 +27,7 @@ from attribution.operations.dialects.calls import (
     token_ids_of,
 )
 
-# What LiteLLM writes in place of each text where `turn_off_message_logging` is on.
+# The text that LiteLLM writes in place of each other one where `turn_off_message_logging` is on.
 REDACTION = "redacted-by-litellm"
 # Parts of call_type, which begins with "a" for asynchronous calls.
 GENERATIVE = ("completion", "responses", "anthropic_messages", "generate_content")

@@ -37,7 +37,7 @@ from attribution.operations.dialects.spans import Span
 
 # The answer's name of the model tells more than the request's: a router may choose.
 MODEL_NAMES = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
-# Our own additions, for what no convention names.
+# Our own additions, for facts that no convention names.
 TOKEN_IDS, GROSS_AMOUNT, GROSS_CURRENCY = (
     "tributary.output.token_ids",
     "tributary.gross.amount",
@@ -101,7 +101,7 @@ def _with_events(span: Span) -> dict[str, Any]:
 
 
 def _kind(given: Mapping[str, Any]) -> str | None:
-    """Say what kind of call the span tells of; None for a span that tells of no call of a model."""
+    """Name the kind of call that the span tells of; None for a span that tells of no call of a model."""
     if (kind := given.get("openinference.span.kind")) is not None:
         return str(kind).lower()
     for name in ("gen_ai.operation.name", "llm.request.type"):

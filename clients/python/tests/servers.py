@@ -1,4 +1,4 @@
-"""Small real HTTP servers on loopback, whose answers a test writes: they misbehave as networks and servers do."""
+"""Small real HTTP servers on loopback, with answers that a test writes: they misbehave as networks and servers do."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ SIGNS = {"done": "ok", "to do": "to do", "broken": "BROKEN", "note": "note"}
 
 class Command(BaseCommand):
     help = __doc__
-    # A broken installation is what it looks at.
+    # It looks at broken installations.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -35,7 +35,7 @@ def saved(form: str) -> bytes:
 
 
 def mp3() -> bytes:
-    """Two frames of 128 kbit/s at 44,100 Hz, whose content nobody plays."""
+    """Two frames of 128 kbit/s at 44,100 Hz, with content that nobody plays."""
     frame = b"\xff\xfb\x90\x00".ljust(417, b"\0")
     return 2 * frame
 

@@ -31,7 +31,8 @@ class Backoff:
     most: float = 60.0
 
     def seconds(self, failures: int, *, retry_after: float = 0.0) -> float:
-        """Draw the wait after this many failures in a row. Many clients that failed together come back apart."""
+        """Draw the wait, in seconds, after this many failures in a row. Many clients that failed together come back
+        apart."""
         limit = min(self.first * 2.0 ** min(max(failures - 1, 0), 30), self.most)
         drawn = random.uniform(0.1, 1.0) * limit
         return retry_after + 0.1 * drawn if retry_after else drawn

@@ -20,7 +20,7 @@ class Buffer(Protocol):
         """Add a line; False when the buffer is full."""
 
     def take(self, items_max: int, bytes_max: int) -> list[bytes]:
-        """Return the oldest lines that are not settled, at least one where there is one, without removing them."""
+        """Return the oldest lines that are not settled, up to so many bytes but at least one, without removing them."""
 
     def settle(self, count: int) -> None:
         """Remove the oldest lines: the server has answered for them."""

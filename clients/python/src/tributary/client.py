@@ -157,11 +157,11 @@ class Tributary:
         return self._reporter.counts()
 
     def flush(self, timeout_seconds: float | None = 30.0) -> bool:
-        """Wait until the server has answered for every report; False when time is up before."""
+        """Wait until the server has answered for every report; False when the seconds are over before."""
         return self._reporter.flush(timeout_seconds)
 
     def close(self, timeout_seconds: float | None = EXIT_SECONDS) -> bool:
-        """Send the rest within the time and end. It is also called when the interpreter exits."""
+        """Send the rest within these seconds and end. It is also called when the interpreter exits."""
         _open_clients.discard(self)
         is_empty = self._reporter.close(timeout_seconds)
         self._transport.close()

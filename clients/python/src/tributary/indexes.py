@@ -71,7 +71,8 @@ class Indexes:
         timeout_seconds: float = 24 * 3600.0,
         on_progress: OnProgress | None = None,
     ) -> dict[str, Any]:
-        """Wait until an index is built, or evaluated. Raises IndexFailed, ProblemError, and TributaryError at the end.
+        """Wait, for so many seconds, until an index is built or evaluated. Raises IndexFailed, ProblemError, and
+        TributaryError at the end.
 
         An evaluation of a built index must have been asked for, or this waits until time is up.
         """

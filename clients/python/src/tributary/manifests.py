@@ -31,7 +31,7 @@ class Manifests:
         return self._put(name, manifest, on_progress, dry_run="true")
 
     def push(self, name: str, manifest: Source, *, on_progress: OnProgress | None = None) -> dict[str, Any]:
-        """Store the manifest of a version. Raises ProblemError, whose members name every refused work."""
+        """Store the manifest of a version. Raises ProblemError; its members name every refused work."""
         return self._put(name, manifest, on_progress)
 
     def _put(self, name: str, manifest: Source, on_progress: OnProgress | None, **params: str) -> dict[str, Any]:

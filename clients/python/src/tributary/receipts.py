@@ -25,7 +25,8 @@ class Receipts:
         return receipt
 
     def wait(self, generation_id: str, *, timeout_seconds: float = 120.0) -> dict[str, Any]:
-        """Read a receipt once it is final: accrued, unattributable, refused or voided. Raises TributaryError."""
+        """Wait, in seconds, for a receipt and read it once it is final: accrued, unattributable, refused or voided.
+        Raises TributaryError."""
         deadline = time.monotonic() + timeout_seconds
         pause = 0.25
         while True:

@@ -1,4 +1,4 @@
-"""Reports in the background: one thread sends what callers put into a bounded buffer.
+"""Reports in the background: one thread sends the reports that callers put into a bounded buffer.
 
 The caller's part is an append under a lock. It neither waits for the network nor sees an exception. A full buffer drops
 the new generation; drops are counted, and logged one time. The server judges each generation alone, and its external id
@@ -133,7 +133,7 @@ class Reporter:
                 self._start()
 
     def flush(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until the server has answered for every line; False when time is up before."""
+        """Wait until the server has answered for every line; False when the seconds are over before."""
         self.wake()
         with self._changed:
             self._flushing += 1
@@ -144,7 +144,7 @@ class Reporter:
                 self._flushing -= 1
 
     def close(self, timeout_seconds: float | None = 5.0) -> bool:
-        """Send the rest within the time, then end. Lines in memory that are left are counted as dropped."""
+        """Send the rest within these seconds, then end. Lines in memory that are left are counted as dropped."""
         is_empty = self.flush(timeout_seconds)
         with self._changed:
             if self._is_closed:

@@ -28,7 +28,7 @@ PAGE = 200
 
 @dataclass(frozen=True)
 class Answer:
-    """A response whose body was read."""
+    """A response with its body."""
 
     status: int
     headers: Mapping[str, str]
