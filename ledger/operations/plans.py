@@ -134,9 +134,9 @@ def _facts(plan: RoyaltyPlan) -> Facts:
     return [
         ("Basis", ", ".join(filter(None, basis))),
         ("Platform take", format_html("{} of the gross", percent.html(plan.take_ppb))),
-        ("Floor part", format_html("{} of the pool, divided {}", floor, plan.get_floor_rule_display())),
+        ("Base part", format_html("{} of the pool, divided {}", floor, plan.get_floor_rule_display())),
         ("By general shares", format_html("{} of the direct pool", percent.html(plan.general_ppb))),
-        ("Cap on the floor pool", format_html("{} for one contributor", percent.html(plan.cap_ppb))),
+        ("Cap on the base pool", format_html("{} for one contributor", percent.html(plan.cap_ppb))),
         ("Not attributable", str(plan.get_unattributable_display()).capitalize()),
         ("Effective from", dates.moment_html(plan.effective_from)),
         ("Note", plan.note),
