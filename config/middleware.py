@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.utils.cache import get_conditional_response, set_response_etag
 from django.utils.deprecation import MiddlewareMixin
 from redis import RedisError
 
@@ -18,6 +19,7 @@ from config.problems import problem_answer, reads_problems
 log = structlog.get_logger(__name__)
 HTML = "text/html; charset=utf-8"
 RETRY_SECONDS = 60
+API_VERSION_HEADER = "Tributary-Version"
 
 
 class RefuseNul(MiddlewareMixin):
@@ -100,3 +102,39 @@ class WaitForCache(MiddlewareMixin):
         page = render(request, "503.html", status=503)
         page["Retry-After"] = str(RETRY_SECONDS)
         return page
+
+
+class DescribeApi(MiddlewareMixin):
+    """Headers of every answer of the API: its version by date, the caller's rate limit, and an ETag.
+
+    A request may name the version that it was written for; one that this installation does not speak is refused. A GET
+    with the ETag of an unchanged answer gets an empty 304 (RFC 9110, 13.1.2). Source of the rate limit's headers: the
+    IETF draft "RateLimit header fields for HTTP".
+    """
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:
+        asked = request.headers.get(API_VERSION_HEADER)
+        if not request.path.startswith("/api/") or asked is None or asked in settings.API_VERSIONS:
+            return None
+        spoken = ", ".join(settings.API_VERSIONS)
+        return problem_answer(
+            400, "unknown-api-version", f"There is no version {asked[:20]!r} of the API; there is {spoken}."
+        )
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if not request.path.startswith("/api/"):
+            return response
+        response[API_VERSION_HEADER] = settings.API_VERSIONS[-1]
+        allowance = getattr(request, "allowance", None)
+        if allowance is not None:
+            response["RateLimit-Policy"] = f'"default";q={allowance.limit};w={allowance.window}'
+            response["RateLimit"] = f'"default";r={allowance.left};t={allowance.reset}'
+        if (
+            request.method not in ("GET", "HEAD")
+            or response.status_code != 200
+            or not isinstance(response, HttpResponse)
+        ):
+            return response
+        if "ETag" not in response:
+            set_response_etag(response)
+        return get_conditional_response(request, etag=response["ETag"], response=response) or response

@@ -89,6 +89,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "config.middleware.ExplainForms",
+    "config.middleware.DescribeApi",
     "config.middleware.WaitForCache",
     "django_structlog.middlewares.RequestMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
@@ -309,6 +310,8 @@ REST_FRAMEWORK = {
     },
     "UNAUTHENTICATED_USER": None,
 }
+# The versions of the API that this installation speaks, by date, the newest last; docs/api-changelog.md describes them.
+API_VERSIONS = ["2026-11-30"]
 SPECTACULAR_SETTINGS = {
     "TITLE": "Tributary",
     "DESCRIPTION": "Report generations; read the credited contributors, the amounts and the reasons.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,15 +17,36 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """The calls that a service may make in `window` seconds, those left, and the seconds until one is free again."""
+
+    limit: int
+    window: int
+    left: int
+    reset: int
+
+
 class ServiceRateThrottle(ScopedRateThrottle):
     """Counts the calls of a service in the cache; lets each through, uncounted, while the cache does not answer.
 
-    A report that is refused for want of a counter would be lost to its contributors.
+    A report that is refused for want of a counter would be lost to its contributors. The allowance is left on the
+    request, where a middleware reads it for the answer's headers.
     """
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         try:
-            return super().allow_request(request, view)
+            allowed = super().allow_request(request, view)
         except RedisError as error:
             log.warning("calls are not counted: the cache does not answer", error=repr(error))
             return True
+        history = getattr(self, "history", None)
+        if self.rate is not None and history is not None and self.num_requests and self.duration:
+            oldest = history[-1] if history else self.now
+            request._request.allowance = Allowance(  # type: ignore[attr-defined]
+                limit=self.num_requests,
+                window=self.duration,
+                left=max(0, self.num_requests - len(history)),
+                reset=max(0, math.ceil(self.duration - (self.now - oldest))),
+            )
+        return allowed
