@@ -14,8 +14,8 @@ from tributary.statements import StatementError, VerifiedStatement, verify_state
 from ledger import proof
 from ledger.statements.build import Statement
 from ledger.statements.csv import statement_csv
-from tests.ledger.statement_cases import statements
-from tests.ledger.test_statement_files import a_statement, with_digest
+from tests.ledger.statements.cases import statements
+from tests.ledger.statements.test_files import a_statement, with_digest
 
 REPLACEMENTS = (
     "",

@@ -85,6 +85,7 @@ def _output(output: str | Mapping[str, Any], token_ids: Sequence[int] | None) ->
 def _gross(gross: Gross) -> dict[str, str]:
     if isinstance(gross, Mapping):
         gross = (gross.get("amount", ""), gross.get("currency", ""))
+    amount: Any
     try:
         amount, currency = gross
     except (TypeError, ValueError):

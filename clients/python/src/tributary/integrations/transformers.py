@@ -61,7 +61,7 @@ class ManifestCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
         if args.world_size > 1:
             raise InvalidInput(f"the training has {args.world_size} processes; a manifest is written for one")
         loader = kwargs["train_dataloader"]
-        batches = getattr(loader, "batch_sampler", None)
+        batches: Any = getattr(loader, "batch_sampler", None)
         sampler = getattr(batches, "sampler", None)
         is_counted = hasattr(loader.dataset, "__len__")
         if sampler is None or not getattr(batches, "batch_size", None) or not is_counted:
