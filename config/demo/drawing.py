@@ -41,7 +41,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    steps: int = 1_800
+    steps: int = 1_500
     batch: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
@@ -116,8 +116,8 @@ def train(
     module = new_module(shape, seed=training.seed)
     save_file(module.state_dict(), directory / "initial.safetensors")
     np.save(directory / "held_out.npy", values_of(held_out, SHAPE).numpy())
-    makers = [example.tokens[0] for example in held_out]
-    config = {"shape": asdict(shape), "training": asdict(training), "items": len(items), "held_out": makers}
+    of = {name: [example.tokens[0] for example in each] for name, each in (("items", items), ("held_out", held_out))}
+    config = {"shape": asdict(shape), "training": asdict(training), "makers": of}
     (directory / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True))
     kept = [math.ceil(training.steps * number / CHECKPOINTS_KEPT) for number in range(1, CHECKPOINTS_KEPT + 1)]
 
@@ -145,8 +145,8 @@ def load(directory: Path) -> LoadedModel:
         checkpoints=checkpoints,
         initial=initial,
         retrain=Retraining(initial, shape, training),
-        sample=functools.partial(sample, module),
-        held_out=functools.partial(_held_out, directory, config["held_out"]),
+        sample=functools.partial(_sample_own, module, tuple(config["makers"]["items"])),
+        held_out=functools.partial(_held_out, directory, config["makers"]["held_out"]),
     )
 
 
@@ -157,7 +157,7 @@ class Retraining:
     initial: Mapping[str, Tensor]
     shape: Shape
     training: Training
-    steps: int = 300
+    steps: int = 240
 
     @property
     def recipe(self) -> str:
@@ -176,16 +176,22 @@ def retraining(training: Training = Training(), shape: Shape = Shape()) -> Retra
 
 
 @torch.no_grad()
-def sample(module: Painter, count: int, seed: int, *, steps: int = 24) -> list[Example]:
-    """Draw pictures in the manner of each maker in turn, from noise along the flow, as whole grey levels."""
-    chance = torch.Generator().manual_seed(seed)
-    values = torch.randn(count, *SHAPE, generator=chance)
-    makers = torch.arange(count) % module.shape.makers
+def sample(module: Painter, makers: Tensor, *, seed: int, steps: int = 24) -> list[Example]:
+    """Draw a picture in the manner of each of these makers, from noise along the flow, as whole grey levels."""
+    count = len(makers)
+    values = torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(seed))
     for step in range(steps, 0, -1):
         values = values - module(values, torch.full((count,), step / steps), makers) / steps
     # As a PNG holds them: the model is asked about the picture that its service hands out.
     levels = ((values.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
     return [example_of(drawn, tokens=(int(maker),)) for drawn, maker in zip(levels, makers, strict=True)]
+
+
+def _sample_own(module: Painter, makers: Sequence[int], count: int, seed: int) -> list[Example]:
+    """Own generations: people ask for a maker as often as it has pictures among those of the training."""
+    chance = torch.Generator().manual_seed(seed)
+    chosen = torch.tensor(makers)[torch.randint(len(makers), (count,), generator=chance)]
+    return sample(module, chosen, seed=seed)
 
 
 def new_module(shape: Shape, *, seed: int) -> Painter:

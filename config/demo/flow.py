@@ -7,11 +7,9 @@ the rows that it makes are ordinary rows. The model service is a process of its 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import subprocess
-import sys
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -30,7 +28,9 @@ from attribution.models import Attribution, AttributionIndex, Generation, ModelS
 from attribution.operations import indexes, manifests, model_services, model_versions
 from config import books
 from config.demo import corpus, people
+from config.demo.painter import Painter
 from config.demo.progress import Stages, UnableToDemonstrate, path_of, processor_seconds
+from config.demo.reporting import Reported, start_service, watch_report
 from config.engine.installation import Running
 from contributors.models import Contributor, Work
 from contributors.operations import consents
@@ -51,6 +51,7 @@ from people.operations.users import enrol_totp, register_user
 
 MODEL_NAME = "sotu-1"
 GENERATIONS = 2000
+TEXTS_PER_DRAWING = 5
 PRICE = "0.05"
 CURRENCY = "USD"
 WAIT_SECONDS_MAX = 900.0
@@ -103,6 +104,7 @@ class Demo:
     def __post_init__(self) -> None:
         self.stages = Stages(self.console, path_of(settings.TRIBUTARY_DATA))
         self.logins = people.logins(settings.TRIBUTARY_DATA / "demo" / "logins.json")
+        self.painter = Painter(self.stages, max(self.generations // TEXTS_PER_DRAWING, 1))
 
     # --- the story ------------------------------------------------------------------------------------------------
     def run(self, *, opened: Callable[[], None]) -> dict[str, Any]:
@@ -110,27 +112,26 @@ class Demo:
 
         `opened` is called when people, works, consent and the empty month are there. Raises UnableToDemonstrate.
 
-        Two things go on beside the stages: the evaluation's coalitions are retrained from the moment when the works
-        are there, and the model service samples while the index is built. Neither changes a result.
+        Two things go on beside the stages: the coalitions of the evaluations are retrained from the moment when the
+        works are there, and the model services sample while an index is built. Neither changes a result.
         """
         started = time.monotonic()
+        # The numerical libraries read this when torch is first loaded, below: one process a core, one thread each.
+        os.environ.setdefault("OMP_NUM_THREADS", str(CORES - CORES_BESIDE))
         self.register_people()
         works = self.register_works()
-        service = self.adopt_plan()
+        self.painter.register_works(at=self.calendar.registered_at)
+        writing, drawing = self.adopt_plan()
         opened()
-        with self.retrain_coalitions(works):
-            directory = self.train_model(works)
-            version = self.register_model(service, directory, works)
-            with self.model_service(service, directory) as reporter:
-                index = self.build_index(version)
-                self.audit_index(index)
-                reporting = time.monotonic()
-                self.report_generations(reporter)
+        with self.painter.retrain_coalitions(processes=CORES_BESIDE):
+            drawn = self.painter.build_index(drawing, at=self.calendar.trained_at)
+            with self.retrain_coalitions(works):
+                reporting = self.write(writing, drawing, drawn, works)
         self.wait_for_attribution()
         self.wait_for_accrual()
         # From the first sampled token to the last posted entry; sampling went on beside other stages.
-        seconds = self.figures["service_sampled"]["seconds"] + time.monotonic() - reporting
-        self.figures["generations_per_second"] = round(self.generations / seconds, 1)
+        sampled = self.figures["service_sampled"]["seconds"] + self.figures["drawing_sampled"]["seconds"]
+        self.figures["generations_per_second"] = round(self.total / (sampled + time.monotonic() - reporting), 1)
         self.withdraw_consent()
         self.close_month()
         self.onboard_contributors()
@@ -142,6 +143,36 @@ class Demo:
         used = round(processor_seconds(), 2)
         self.figures["processor_seconds"] = {**self.stages.processor_seconds, "total": used}
         return self.figures
+
+    def write(
+        self,
+        writing: ModelService,
+        drawing: ModelService,
+        drawn: AttributionIndex,
+        works: dict[corpus.Address, Work],
+    ) -> float:
+        """Train, index and evaluate the model that writes, evaluate the one that draws, and let both services report.
+
+        Returns the moment at which the reports began.
+        """
+        directory = self.train_model(works)
+        version = self.register_model(writing, directory, works)
+        since, until = self.calendar.reported_since, self.calendar.month_end
+        with (
+            self.model_service(writing, directory) as reporter,
+            self.painter.reports(drawing, url=self.running.url, since=since, until=until),
+        ):
+            index = self.build_index(version)
+            self.painter.audit_index(drawn, processes=CORES - CORES_BESIDE, at=self.calendar.trained_at)
+            self.audit_index(index)
+            reporting = time.monotonic()
+            self.report_generations(reporter)
+        return reporting
+
+    @property
+    def total(self) -> int:
+        """The number of generations of both services."""
+        return self.generations + self.painter.count
 
     # --- people, works --------------------------------------------------------------------------------------------
     def _user(self, person: people.Person) -> User:
@@ -166,7 +197,7 @@ class Demo:
         with self.stages.stage("people"):
             for person in people.STAFF:
                 self._user(person)
-            for person in people.AUTHORS:
+            for person in people.CONTRIBUTORS:
                 register_contributor(
                     user=self._user(person),
                     kind=Contributor.Kind.PERSON,
@@ -228,8 +259,6 @@ class Demo:
     @contextlib.contextmanager
     def retrain_coalitions(self, works: dict[corpus.Address, Work]) -> Iterator[None]:
         """Retrain the coalitions of the evaluation while the block runs, on the cores that the stages leave free."""
-        # The numerical libraries read this when torch is first loaded, below: one process a core, one thread each.
-        os.environ.setdefault("OMP_NUM_THREADS", str(CORES - CORES_BESIDE))
         from config.demo import model
         from influence.evaluation import lds
         from influence.scorers import IndexItem
@@ -336,12 +365,17 @@ class Demo:
         self.figures["audit"] = {"weight_ppb": audited.weight_ppb, **(audited.audit or {})}
 
     # --- generations ----------------------------------------------------------------------------------------------
-    def adopt_plan(self) -> ModelService:
-        """The plan of the demo: a price a generation, a fifth to the platform; the service pays in advance."""
+    def adopt_plan(self) -> tuple[ModelService, ModelService]:
+        """The plan of the demo: a price a generation, a fifth to the platform; both services pay in advance."""
         at = self.calendar.month_start
         maker, checker = self._staff("finance_maker"), self._staff("finance_checker")
         with self.stages.stage("plan"):
-            service = model_services.register_service(name="State of the Union writer", at=self.calendar.trained_at)
+            writing, drawing = (
+                model_services.register_service(name=name, at=self.calendar.trained_at)
+                for name in ("State of the Union writer", "Icon painter")
+            )
+            # Its icons are no secrets: receipts show them to the makers.
+            model_services.show_outputs(service=drawing, shown=True, at=self.calendar.trained_at)
             periods.open_periods(at=self.calendar.now)
             plan = plans.propose_plan(
                 by=maker,
@@ -357,66 +391,39 @@ class Demo:
                 },
             )
             approve(plan, by=checker, at=at)
-            verbs.post_verb(
-                verb="prefund_service",
-                service=service,
-                currency=CURRENCY,
-                reference="bank transfer 1",
-                at=at,
-                amount=self.generations * parse_amount(PRICE, CURRENCY),
-            )
+            for number, (service, count) in enumerate(((writing, self.generations), (drawing, self.painter.count)), 1):
+                verbs.post_verb(
+                    verb="prefund_service",
+                    service=service,
+                    currency=CURRENCY,
+                    reference=f"bank transfer {number}",
+                    at=at,
+                    amount=count * parse_amount(PRICE, CURRENCY),
+                )
             verbs.post_verb(
                 verb="capital", amount=parse_amount("1000", CURRENCY), currency=CURRENCY, reference="founding", at=at
             )
-        return service
+        return writing, drawing
 
-    @contextlib.contextmanager
-    def model_service(self, service: ModelService, directory: Path) -> Iterator[subprocess.Popen[str]]:
-        """Start the model service as a process of its own, with the checkpoint and a key. It samples at once, and
-        reports when it is told to: generations of a model without an evaluated index would earn by the floor alone."""
-        _key, secret = model_services.issue_key(
-            service=service, scopes=["generations:write", "generations:read"], at=timezone.now()
-        )
-        command = [
-            sys.executable, "-m", "config.demo.service", "--url", self.running.url, "--model", str(directory),
-            "--name", MODEL_NAME, "--count", str(self.generations), "--wait",
-            "--since", self.calendar.reported_since.isoformat(), "--until", self.calendar.month_end.isoformat(),
-        ]  # fmt: skip
-        # Nothing of this installation's environment: the service has a checkpoint, a key and an address.
-        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "TRIBUTARY_KEY": secret}
-        pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
-            try:
-                yield process
-            finally:
-                process.terminate()
+    def model_service(
+        self, service: ModelService, directory: Path
+    ) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+        since, until = self.calendar.reported_since, self.calendar.month_end
+        wanted = Reported("text", MODEL_NAME, directory, self.generations, since, until)
+        return start_service(service, wanted, url=self.running.url)
 
     def report_generations(self, process: subprocess.Popen[str]) -> None:
-        """Let the model service report, and watch it. Raises UnableToDemonstrate where it fails."""
-        assert process.stdin is not None
-        assert process.stdout is not None
+        """Let both model services report, one after the other, and watch them."""
         with self.stages.stage("report") as advance:
-            with contextlib.suppress(BrokenPipeError):
-                # One that is gone is asked for its reason below.
-                process.stdin.write("report\n")
-                process.stdin.flush()
-            for line in process.stdout:
-                said = json.loads(line)
-                if said["stage"] == "reporting":
-                    advance(said["done"], said["total"])
-                elif said["stage"] == "failed":
-                    raise UnableToDemonstrate(f"The model service could not report: {said['error']}")
-                else:
-                    self.figures[f"service_{said['stage']}"] = said
-            if process.wait():
-                raise UnableToDemonstrate(f"The model service ended with {process.returncode}.")
+            said = watch_report(process, advance)
+        self.figures |= {f"service_{name}": each for name, each in said.items()}
+        self.painter.report()
+        self.figures |= self.painter.figures
         self.figures["generations_reported"] = Generation.objects.count()
 
     def wait_for_attribution(self) -> None:
         with self.stages.stage("attribute") as advance:
-            self._wait(
-                lambda: Generation.objects.exclude(state=Generation.State.RECEIVED).count(), self.generations, advance
-            )
+            self._wait(lambda: Generation.objects.exclude(state=Generation.State.RECEIVED).count(), self.total, advance)
         self.figures["generations_attributed"] = Attribution.objects.count()
 
     def _wait(self, count: Callable[[], int], total: int, advance: Callable[[int, int], None]) -> None:
@@ -447,9 +454,9 @@ class Demo:
                 sealing.seal_period(period=period, at=timezone.now())
 
     def onboard_contributors(self) -> None:
-        """Each author but one follows the account link and completes Stripe's hosted page; webhooks tell us."""
+        """Each contributor but one follows the account link and completes Stripe's hosted page; webhooks tell us."""
         with self.stages.stage("onboard") as advance:
-            willing = [person for person in people.AUTHORS if person.name != people.NOT_ONBOARDED]
+            willing = [person for person in people.CONTRIBUTORS if person.name != people.NOT_ONBOARDED]
             for done, person in enumerate(willing, 1):
                 user = User.objects.get(email=person.email)
                 account = accounts.open_payout_account(contributor=user.contributors.get(), by=user, at=timezone.now())
@@ -515,8 +522,8 @@ class Demo:
         self.figures |= money_figures()
 
 
-# More than the few messages of Washington's first term earn, less than anybody else does.
-THRESHOLD_MINOR = 750
+# More than the few icons of one maker earn, less than anybody else does.
+THRESHOLD_MINOR = 100
 
 
 def complete_onboarding(link: str) -> None:

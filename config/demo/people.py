@@ -1,4 +1,4 @@
-"""The people of the demo: eight authors, two people of finance, an auditor and an administrator.
+"""The people of the demo: eight authors, eight makers of icons, two people of finance, an auditor and an administrator.
 
 Their passwords and second factors are made at random once and kept beside the data, so that no installation that was
 left running can be entered with a password from a public repository.
@@ -13,11 +13,11 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.demo import corpus
+from config.demo import corpus, pictures
 
-# Washington registered the few short messages of his first term, which earn less than the threshold. Grant hands in
-# two of Lincoln's addresses as reprints.
-BELOW_THRESHOLD = "George Washington"
+# One maker registered a few icons, which earn less than the threshold. Grant hands in two of Lincoln's addresses as
+# reprints.
+BELOW_THRESHOLD = next(iter(pictures.FEW))
 NOT_ONBOARDED = "Andrew Jackson"
 WITHDRAWN = "Thomas Jefferson"
 COPIER = "Ulysses S. Grant"
@@ -60,6 +60,11 @@ AUTHORS = tuple(
     Person(author.name, _email(author.name, "authors.example"), (), NOTES.get(author.name, "contributor"))
     for author in corpus.AUTHORS
 )
+MAKERS = tuple(
+    Person(maker.name, _email(maker.name, "makers.example"), (), NOTES.get(maker.name, "contributor of icons"))
+    for maker in pictures.MAKERS
+)
+CONTRIBUTORS = (*AUTHORS, *MAKERS)
 
 
 def logins(path: Path) -> dict[str, Login]:
@@ -70,7 +75,7 @@ def logins(path: Path) -> dict[str, Login]:
         password = "-".join(secrets.token_hex(2) for _ in range(4))
         made = {
             person.email: [password, base64.b32encode(secrets.token_bytes(20)).decode()]
-            for person in (*STAFF, *AUTHORS)
+            for person in (*STAFF, *CONTRIBUTORS)
         }
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
             json.dump(made, handle, indent=1)

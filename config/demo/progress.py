@@ -20,12 +20,19 @@ Count = Callable[[], tuple[int, int]]
 STAGES = {
     "people": "Contributors and finance staff register",
     "works": "Works are registered, duplicates found",
+    "pictures": "Icons of eight makers are registered as works",
     "plan": "A royalty plan takes effect; the service prefunds its account",
+    "draw_retrain": "Coalitions of makers are retrained for the evaluation of the drawing model",
+    "draw_train": "A small flow model is trained on the pictures",
+    "draw_manifest": "The drawing model and its training manifest are registered",
+    "draw_index": "The index of the drawing model is built",
     "retrain": "Coalitions of authors are retrained for the evaluation",
     "train": "A small transformer is trained on the works",
     "manifest": "The model and its training manifest are registered",
     "index": "EK-FAC, midpoint features and the index are built",
     "audit": "The index is evaluated against the retrained coalitions",
+    "draw_audit": "The index of the drawing model is evaluated against its retrained coalitions",
+    "draw_report": "A second model service draws and reports over HTTP",
     "report": "A model service generates and reports over HTTP",
     "attribute": "Workers attribute every generation",
     "accrue": "Shares become accrued royalties in the ledger",
@@ -37,7 +44,7 @@ STAGES = {
     "check": "Every invariant of the books is checked",
 }
 """Name and sentence of every stage, in the order in which they begin."""
-OPENING = ("people", "works", "plan")
+OPENING = ("people", "works", "pictures", "plan")
 """The stages after which the pages have something to show."""
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 PREPARING = "preparing"

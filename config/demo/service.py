@@ -1,13 +1,14 @@
-"""The demo's model service: a process of its own that has a checkpoint and a key, and speaks HTTP only.
+"""The demo's model services: each a process of its own that has a checkpoint and a key, and speaks HTTP only.
 
-It samples from the model in the manner of each author in turn and reports its generations, as any model service
-would. Run as `python -m config.demo.service`; the key comes from the environment (TRIBUTARY_KEY), never from the
-command line, where every user of the machine could read it. Prints one JSON object per line: its progress.
+One writes and one draws. It samples from its model and reports its generations, as any model service would. Run as
+`python -m config.demo.service`; the key comes from the environment (TRIBUTARY_KEY), never from the command line, where
+every user of the machine could read it. Prints one JSON object per line: its progress.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import random
@@ -20,7 +21,7 @@ from typing import Any
 
 import requests
 
-from config.demo import model
+from config.demo import drawing, model
 from influence.adapters import Example
 
 # One batch is one request; the API takes up to 1,000.
@@ -45,14 +46,29 @@ def moments(count: int, *, since: datetime, until: datetime, seed: int) -> list[
 
 
 def as_reported(example: Example, *, number: int, name: str, occurred_at: datetime, tokeniser: Any) -> dict[str, Any]:
-    prompt = list(example.tokens[: example.prompt_tokens])
-    output = list(example.tokens[example.prompt_tokens :])
+    """A text as it is reported, or a picture where there is no tokeniser."""
     return {
         "external_id": f"{name}-{number:06d}",
         "model_version": name,
         "occurred_at": occurred_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        **(_drawn(example) if tokeniser is None else _written(example, tokeniser)),
+    }
+
+
+def _written(example: Example, tokeniser: Any) -> dict[str, Any]:
+    prompt = list(example.tokens[: example.prompt_tokens])
+    output = list(example.tokens[example.prompt_tokens :])
+    return {
         "prompt": {"text": tokeniser.decode(prompt)},
         "output": {"text": tokeniser.decode(output), "token_ids": output},
+    }
+
+
+def _drawn(example: Example) -> dict[str, Any]:
+    png = base64.b64encode(drawing.as_png(example)).decode()
+    return {
+        "prompt": {"text": drawing.prompt_of(example)},
+        "output": {"media": {"type": "image/png", "base64": png}},
     }
 
 
@@ -87,6 +103,7 @@ def batches(rows: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", required=True)
+    parser.add_argument("--kind", choices=["text", "drawing"], default="text", help="what its model makes")
     parser.add_argument("--model", type=Path, required=True, help="the directory of the checkpoint")
     parser.add_argument("--name", required=True, help="the registered name of the model version")
     parser.add_argument("--count", type=int, default=2000)
@@ -97,14 +114,15 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
 
     started = time.monotonic()
-    loaded = model.load(given.model)
+    loaded = model.load(given.model) if given.kind == "text" else drawing.load(given.model)
+    tokeniser = loaded.tokeniser if given.kind == "text" else None
     assert loaded.sample is not None
     examples = loaded.sample(given.count, given.seed)
     sampled = time.monotonic()
     say(stage="sampled", generations=len(examples), seconds=round(sampled - started, 2))
     dates = moments(len(examples), since=given.since, until=given.until, seed=given.seed)
     rows = [
-        as_reported(example, number=number, name=given.name, occurred_at=date, tokeniser=loaded.tokeniser)
+        as_reported(example, number=number, name=given.name, occurred_at=date, tokeniser=tokeniser)
         for number, (example, date) in enumerate(zip(examples, dates, strict=True), 1)
     ]
     if given.wait and not sys.stdin.readline():

@@ -178,7 +178,7 @@ class Command(BaseCommand):
         logins = people.logins(settings.TRIBUTARY_DATA / "demo" / "logins.json")
         # Plain lines: a table would cut text that a person has to copy.
         console.print(f"[bold]Tributary serves at {running.url}[/bold]")
-        for person in (*people.STAFF, *people.AUTHORS):
+        for person in (*people.STAFF, *people.CONTRIBUTORS):
             console.print(f"{person.email:<38} {person.note}", soft_wrap=True, highlight=False)
         for person in people.STAFF:
             secret = logins[person.email].totp_secret

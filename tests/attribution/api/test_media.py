@@ -24,6 +24,7 @@ from pytest_django import DjangoDbBlocker
 
 from attribution.models import Attribution, Generation, GenerationPart
 from attribution.operations import attributions, indexes, manifests, model_services, model_versions, outputs
+from attribution.operations.measurements import let_the_model_take_its_time
 from config.demo import drawing
 from contributors.queries.contents import OUTPUTS, path_of
 from ledger.operations import periods, plans
@@ -244,6 +245,27 @@ def test_a_stored_part_does_not_change(painting: Painting) -> None:
     reported(painting, painting.drawing())
     with pytest.raises(DatabaseError, match="permission denied"), transaction.atomic():
         GenerationPart.objects.update(media_type="text/html")
+
+
+def test_the_index_of_pictures_is_evaluated_by_retraining_and_gets_weight(painting: Painting) -> None:
+    # The transaction of this test is open meanwhile.
+    let_the_model_take_its_time()
+    audited = indexes.audit_index(
+        index=painting.index,
+        at=painting.programme.at,
+        coalitions=10,
+        processes=1,
+        generations=64,
+        # Noise is planted as sequences of tokens.
+        controls=True,
+    )
+    report = audited.audit or {}
+    assert (report["coalitions"], report["controls"]) == (10, None)
+    assert set(report["own_generations"]) >= {"undivided", "specific", "general", "pro_rata", "embedding"}
+    assert "lexical" not in report["own_generations"]
+    assert report["own_generations"]["specific"]["lds"] > 0.3
+    assert audited.state == "audited"
+    assert audited.weight_ppb > 0
 
 
 # --- hostile and mistaken outputs -------------------------------------------------------------------------------------
