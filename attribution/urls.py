@@ -1,9 +1,9 @@
 from django.urls import path
 
-from attribution.api import generations, manifests, model_versions, reference, uploads, webhooks
+from attribution.api import generations, manifests, model_versions, reference, uploads, webhooks, works
 from attribution.api import indexes as index_api
 from attribution.api.gateways import cloudevents, litellm, otlp
-from attribution.console import gateways, indexes, model_services
+from attribution.console import gateways, indexes, mandates, model_services
 from attribution.console import model_versions as console_versions
 from attribution.portal import model_versions as portal
 
@@ -45,6 +45,10 @@ urlpatterns = [
     path("api/v1/indexes/<uuid:id>", index_api.IndexView.as_view(), name="index"),
     path("api/v1/indexes/<uuid:id>/coalitions", index_api.CoalitionsView.as_view(), name="coalitions"),
     path("api/v1/indexes/<uuid:id>/evaluations", index_api.EvaluationsView.as_view(), name="evaluations"),
+    path("api/v1/works", works.WorksView.as_view(), name="works"),
+    path("api/v1/works/<uuid:id>/content", works.ContentView.as_view(), name="work_content"),
+    path("api/v1/datasets", works.DatasetsView.as_view(), name="datasets"),
+    path("api/v1/consents", works.ConsentsView.as_view(), name="consents"),
     path("api/v1/uploads", uploads.UploadsView.as_view(), name="uploads"),
     path("api/v1/uploads/<uuid:id>", uploads.UploadView.as_view(), name="upload"),
     path("api/v1/uploads/<uuid:id>/parts", uploads.PartsView.as_view(), name="upload_parts"),
@@ -82,6 +86,8 @@ urlpatterns = [
     path("console/models/<uuid:public_id>/", model_services.model_version, name="model_version"),
     path("console/models/<uuid:public_id>/take-up/", model_services.take_up, name="take_up_model"),
     path("console/services/<uuid:public_id>/models/new/", console_versions.register_version, name="register_version"),
+    path("console/services/<uuid:public_id>/mandates/", mandates.service_mandates, name="mandates"),
+    path("console/mandates/<uuid:public_id>/revoke/", mandates.revoke_mandate, name="revoke_mandate"),
     path("console/models/<uuid:public_id>/manifest/", console_versions.hand_over_manifest, name="hand_over_manifest"),
     path("console/models/<uuid:public_id>/retire/", console_versions.retire_version, name="retire_version"),
     path("console/models/<uuid:public_id>/indexes/", indexes.queue_build, name="queue_build"),

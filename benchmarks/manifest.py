@@ -97,7 +97,9 @@ def _timed(path: Path, media_type: str, version: Any, act: Callable[[Any, Any], 
 
 def _programme(contributors: int, works: int, at: datetime) -> list[str]:
     """Write contributors with a permission for all their works, in bulk; returns the ids of the works."""
-    from contributors.models import Consent, Contributor, Dataset, Holder, Work
+    from django.db import transaction
+
+    from contributors.models import PPB, Consent, Contributor, Dataset, Holder, Split, Work
 
     since = at - timedelta(days=90)
     people = Contributor.objects.bulk_create(
@@ -109,9 +111,14 @@ def _programme(contributors: int, works: int, at: datetime) -> list[str]:
         ],
         batch_size=5_000,
     )
-    holders = Holder.objects.bulk_create(
-        Holder(label=str(person), created_by=person, is_default=True, created_at=since) for person in people
-    )
+    with transaction.atomic():
+        holders = Holder.objects.bulk_create(
+            Holder(label=str(person), created_by=person, is_default=True, created_at=since) for person in people
+        )
+        Split.objects.bulk_create(
+            Split(holder=holder, contributor=person, ppb=PPB, effective_from=since)
+            for holder, person in zip(holders, people, strict=True)
+        )
     datasets = Dataset.objects.bulk_create(
         Dataset(contributor=person, name="All", licence="own", created_at=since) for person in people
     )

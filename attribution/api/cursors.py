@@ -34,8 +34,8 @@ def page_of(request: Request, rows: QuerySet[Row], *, newest_first: bool = False
 
     Raises UnableToPage.
     """
-    limit = _limit(request)
-    if after := _after(request):
+    limit = limit_of(request)
+    if after := after_of(request):
         rows = rows.filter(pk__lt=after) if newest_first else rows.filter(pk__gt=after)
     found = list(rows.order_by("-pk" if newest_first else "pk")[: limit + 1])
     if len(found) <= limit:
@@ -50,14 +50,16 @@ def address_after(request: Request, key: Any) -> str:
     return request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
 
 
-def _limit(request: Request) -> int:
+def limit_of(request: Request) -> int:
+    """Read the number of rows of a page. Raises UnableToPage."""
     told = request.query_params.get("limit", str(LIMIT))
     if not (told.isascii() and told.isdigit() and 1 <= int(told) <= LIMIT_MAX):
         raise UnableToPage("limit", f"is a whole number from 1 to {LIMIT_MAX}, not {told[:20]!r}.")
     return int(told)
 
 
-def _after(request: Request) -> int | None:
+def after_of(request: Request) -> int | None:
+    """Read the key after which the page begins; None for the first page. Raises UnableToPage."""
     told = request.query_params.get("cursor", "")
     if not told:
         return None

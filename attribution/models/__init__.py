@@ -5,6 +5,7 @@ from attribution.models.fields import PlainArrayField, RealField
 from attribution.models.gateways import GatewayTally, ModelName, WaitingReport
 from attribution.models.generations import Attribution, Generation, GenerationPart
 from attribution.models.indexes import AttributionIndex, BuildStep, IndexRevision, WorkRemoval
+from attribution.models.mandates import Mandate, WorkDelivery
 from attribution.models.model_services import ModelService, ServiceKey, ServiceKeyQuerySet
 from attribution.models.model_versions import ManifestWork, ModelVersion, TrainingItem, TrainingManifest
 from attribution.models.uploads import CheckpointUpload, UploadFile
@@ -18,6 +19,7 @@ __all__ = [
     "Generation",
     "GenerationPart",
     "IndexRevision",
+    "Mandate",
     "ManifestWork",
     "MeasuringAttempt",
     "ModelFault",
@@ -32,5 +34,6 @@ __all__ = [
     "TrainingManifest",
     "UploadFile",
     "WaitingReport",
+    "WorkDelivery",
     "WorkRemoval",
 ]

@@ -39,7 +39,7 @@ class UnableToAcceptEvaluation(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Coalitions:
-    """The halves of the holders whose models are to be retrained, and the items of each holder by their ordinals."""
+    """The halves of the holders for the retrained models, and the items of each holder by their ordinals."""
 
     index_sha256: str
     seed: int

@@ -94,3 +94,16 @@ CREATE OR REPLACE TRIGGER model_name_stays_as_recorded BEFORE UPDATE ON attribut
          NEW.recorded_at, NEW.recorded_by_id)
         OR OLD.ends_at IS NOT NULL)
   EXECUTE FUNCTION rows_refuse_change('a name of a model changes only by its end');
+
+-- Mandates and deliveries of works.
+CREATE OR REPLACE TRIGGER mandate_stays_as_recorded BEFORE UPDATE ON attribution_mandate FOR EACH ROW
+  WHEN ((OLD.id, OLD.public_id, OLD.service_id, OLD.organisation, OLD.uses, OLD.evidence, OLD.evidence_sha256,
+         OLD.valid_from, OLD.valid_to, OLD.recorded_by_id, OLD.created_at)
+        IS DISTINCT FROM
+        (NEW.id, NEW.public_id, NEW.service_id, NEW.organisation, NEW.uses, NEW.evidence, NEW.evidence_sha256,
+         NEW.valid_from, NEW.valid_to, NEW.recorded_by_id, NEW.created_at)
+        OR (OLD.revoked_at IS NOT NULL AND OLD.revoked_at IS DISTINCT FROM NEW.revoked_at))
+  EXECUTE FUNCTION rows_refuse_change('a mandate is only revoked; record another');
+REVOKE UPDATE, DELETE ON attribution_workdelivery FROM tributary_app;
+CREATE OR REPLACE TRIGGER work_delivery_is_append_only BEFORE UPDATE OR DELETE ON attribution_workdelivery
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a delivery is kept as it was recorded');

@@ -2,7 +2,7 @@
 
     config.json, *.safetensors, tokenizer.json   the model that is served, and its tokeniser
     checkpoint-<step>/                           earlier states of the training: members of the ensemble
-    initial/                                     what training started from: midpoint influence, and retraining
+    initial/                                     the state before the training: midpoint influence, and retraining
     held_out.jsonl                               {"text": ...} a line: texts that were not trained on
     prompts.jsonl                                {"text": ...} a line: prompts of the model's own generations
     retraining.json                              {"epochs", "batch", "learning_rate", "weight_decay"}
