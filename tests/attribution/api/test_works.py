@@ -131,9 +131,9 @@ def test_the_feed_of_consents_goes_on_where_it_stopped(reader: Team) -> None:
 
 
 # --- mandates -------------------------------------------------------------------------------------------------------
-def dataset_of(reader: Team, mandate: Mandate, **changes: Any) -> Any:
+def dataset_of(reader: Team, under: Mandate, **changes: Any) -> Any:
     body = {
-        "mandate": str(mandate.public_id),
+        "mandate": str(under.public_id),
         "contributor": str(reader.programme.contributors[0].public_id),
         "name": "From the society",
         "licence": "members' terms",
