@@ -12,6 +12,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from people.operations.proposals import why_not_approve, why_not_reject, why_not_withdraw
+from people.presentation import dates
 from people.queries.proposals import kind_of
 
 register = template.Library()
@@ -117,9 +118,13 @@ def proposal_link(proposal: Any, text: str = "Decide") -> SafeString:
 
 @register.simple_tag
 def proposal_people(proposal: Any) -> SafeString:
-    """`{% proposal_people rate %}`: its proposer and its decider in one cell of a table, with the way to decide it."""
-    decided = format_html(", then {}", proposal.decided_by) if proposal.decided_by else ""
-    return format_html("{}{} {}", proposal.proposed_by, decided, proposal_link(proposal))
+    """`{% proposal_people rate %}`: the people and times of a proposal in a sentence, with the way to an open one."""
+    decided = ""
+    if proposal.decided_by:
+        state, at = proposal.get_state_display(), dates.moment_html(proposal.decided_at)
+        decided = format_html(" {} by {}, {}.", state, proposal.decided_by, at)
+    proposed = format_html("Proposed by {}, {}.", proposal.proposed_by, dates.moment_html(proposal.proposed_at))
+    return format_html('<span class="muted small">{}{}</span> {}', proposed, decided, proposal_link(proposal))
 
 
 @register.filter

@@ -126,6 +126,8 @@ def test_a_person_without_the_role_decides_nothing(case: Case) -> None:
 @every_kind
 def test_a_role_that_was_just_given_approves_nothing_for_a_day(case: Case) -> None:
     world, _kind, row, _first, second = case
+    # An empty ledger has no cool-down.
+    world.credit(world.contributors[0], 5)
     User.objects.filter(pk=second.pk).update(roles_changed_at=world.at - timedelta(hours=23))
     with pytest.raises(UnableToDecide, match="Your roles changed on"):
         decide(approve, row, second, world.at)

@@ -13,7 +13,7 @@ from contributors.operations.people import add_member, register_holder
 from contributors.operations.splits import contest_share
 from ledger.journal import AccountKey
 from ledger.models import ManualEntry
-from ledger.operations import advances, contests, contracts, plans, taxes
+from ledger.operations import advances, contests, contracts, plans, taxes, verbs
 from ledger.operations.manual import propose_manual_entry
 from people.models import User
 from people.operations.proposals import UnableToDecide, approve
@@ -25,7 +25,10 @@ from tests.worlds.world import CENT, TERMS, World, build_world
 
 @pytest.fixture
 def world(db: None, at: datetime) -> World:
-    return build_world(at, contributors=2)
+    """An empty ledger has no cool-down, so that one entry is posted."""
+    world = build_world(at, contributors=2)
+    verbs.post_verb(verb="capital", reference="founding", amount=CENT, currency="USD", at=at)
+    return world
 
 
 def _advance(world: World) -> Callable[[User], Any]:
