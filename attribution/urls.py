@@ -5,6 +5,7 @@ from attribution.api import indexes as index_api
 from attribution.api.gateways import cloudevents, litellm, otlp
 from attribution.console import gateways, indexes, mandates, model_services
 from attribution.console import model_versions as console_versions
+from attribution.console import webhooks as console_webhooks
 from attribution.portal import model_versions as portal
 
 app_name = "attribution"
@@ -59,6 +60,17 @@ urlpatterns = [
     path("console/services/<uuid:public_id>/", model_services.service, name="service"),
     path("console/services/<uuid:public_id>/gateways/", gateways.gateways, name="gateways"),
     path("console/services/<uuid:public_id>/names/<uuid:name_id>/end/", gateways.end_name, name="end_name"),
+    path("console/services/<uuid:public_id>/webhooks/", console_webhooks.webhooks, name="webhooks"),
+    path(
+        "console/services/<uuid:public_id>/webhooks/<uuid:endpoint_id>/resume/",
+        console_webhooks.resume,
+        name="resume_webhooks",
+    ),
+    path(
+        "console/services/<uuid:public_id>/deliveries/<uuid:delivery_id>/replay/",
+        console_webhooks.replay,
+        name="replay_webhook",
+    ),
     path("console/services/<uuid:public_id>/keys/", model_services.issue_key, name="issue_key"),
     path("console/services/<uuid:public_id>/keys/<str:prefix>/rotate/", model_services.rotate_key, name="rotate_key"),
     path("console/services/<uuid:public_id>/keys/<str:prefix>/revoke/", model_services.revoke_key, name="revoke_key"),

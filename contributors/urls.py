@@ -3,7 +3,7 @@
 from django.urls import path
 
 from contributors.console import imports
-from contributors.portal import consent, entrance, members, splits, works
+from contributors.portal import consent, entrance, members, splits, webhooks, works
 
 app_name = "contributors"
 urlpatterns = [
@@ -26,6 +26,10 @@ urlpatterns = [
     path("portal/splits/<uuid:public_id>/propose/", splits.propose, name="split_propose"),
     path("portal/splits/<uuid:public_id>/contest/", splits.contest, name="split_contest"),
     path("portal/splits/proposals/<uuid:public_id>/answer/", splits.answer, name="split_answer"),
+    path("portal/webhooks/", webhooks.webhooks, name="webhooks"),
+    path("portal/webhooks/<uuid:public_id>/remove/", webhooks.change, {"what": "remove"}, name="remove_webhooks"),
+    path("portal/webhooks/<uuid:public_id>/resume/", webhooks.change, {"what": "resume"}, name="resume_webhooks"),
+    path("portal/webhooks/messages/<uuid:delivery_id>/replay/", webhooks.replay, name="replay_webhook"),
     path("portal/datasets/", works.datasets, name="datasets"),
     path("portal/datasets/new/", works.dataset_new, name="dataset_new"),
     path("portal/consent/", consent.consent, name="consent"),

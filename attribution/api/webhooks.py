@@ -193,7 +193,7 @@ class WebhookResumeView(APIView):
         responses={200: EndpointSerializer, **problem_responses(404)},
     )
     def post(self, request: Request, public_id: UUID) -> Response:
-        webhooks.resume_endpoint(endpoint=_found(request, public_id))
+        webhooks.resume_endpoint(endpoint=_found(request, public_id), at=timezone.now())
         return Response(endpoint_as_json(_found(request, public_id)))
 
 

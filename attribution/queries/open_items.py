@@ -9,10 +9,11 @@ from django.conf import settings
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.urls import reverse
 
-from attribution.models import AttributionIndex, BuildStep, Generation, ModelFault, ModelVersion
+from attribution.models import AttributionIndex, BuildStep, Generation, ModelFault, ModelService, ModelVersion
 from attribution.queries.gateways import waiting_names
 from attribution.queries.model_versions import why_held
 from people.inbox import COUNT_MAX, Kind, OpenItem
+from people.models import WebhookEndpoint
 
 # The roles that queue builds and evaluations, and look after the workers.
 OPERATORS = ("admin", "model_team")
@@ -142,7 +143,32 @@ def _unnamed(at: datetime) -> list[OpenItem]:
     ]
 
 
+def _stopped(at: datetime) -> list[OpenItem]:
+    """Name the webhook endpoints of services that take nothing."""
+    rows = WebhookEndpoint.objects.filter(owner__startswith="service:", stopped_at__isnull=False, removed_at=None)
+    found = list(rows.order_by("stopped_at")[:COUNT_MAX])
+    services = ModelService.objects.in_bulk([int(row.owner.partition(":")[2]) for row in found])
+    return [
+        OpenItem(
+            subject=f"webhook_endpoint:{row.public_id}:{row.stopped_at:%Y%m%d%H%M%S}",
+            title=f"{row.url} of {services[int(row.owner.partition(':')[2])]}",
+            words=row.stopped_because,
+            url=reverse("attribution:webhooks", args=[services[int(row.owner.partition(":")[2])].public_id]),
+            since=row.stopped_at or at,
+        )
+        for row in found
+    ]
+
+
 KINDS = [
+    Kind(
+        name="webhook_stopped",
+        heading="Stopped webhooks of services",
+        mail="The webhooks of a service are stopped",
+        roles=OPERATORS,
+        rows=_stopped,
+        covers={"people.WebhookDelivery": frozenset({"failed"})},
+    ),
     Kind(
         name="build_failed",
         heading="Failed builds of indexes",

@@ -128,6 +128,12 @@ class WebhookDelivery(models.Model):
     def __str__(self) -> str:
         return f"{self.message} to {self.endpoint}"
 
+    @property
+    def last_attempt(self) -> WebhookAttempt | None:
+        """The last try, from the attempts that a query has read."""
+        tries = list(self.attempts.all())
+        return tries[-1] if tries else None
+
 
 class WebhookAttempt(models.Model):
     """One try: the HTTP status or the error, and its milliseconds. Append-only."""

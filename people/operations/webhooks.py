@@ -16,7 +16,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
 from people import sealing
-from people.models import WebhookDelivery, WebhookEndpoint, WebhookMessage
+from people.actor import logged
+from people.models import User, WebhookDelivery, WebhookEndpoint, WebhookMessage
 
 ENDPOINTS_MAX = 10
 # An endpoint with more messages that wait is stopped: nothing grows without a limit, and its owner is told why.
@@ -102,8 +103,12 @@ def stop_endpoint(*, endpoint: WebhookEndpoint, because: str, at: datetime) -> N
         _give_up(endpoint, at)
 
 
-def resume_endpoint(*, endpoint: WebhookEndpoint) -> None:
+@logged("webhook_endpoint", "url", key="public_id")
+def resume_endpoint(*, endpoint: WebhookEndpoint, at: datetime, by: User | None = None) -> WebhookEndpoint:
+    """Send new messages to it again. Failed ones are sent by a replay of each."""
     WebhookEndpoint.objects.filter(pk=endpoint.pk).update(stopped_at=None, stopped_because="")
+    endpoint.refresh_from_db()
+    return endpoint
 
 
 def rotate_secret(*, endpoint: WebhookEndpoint, at: datetime) -> str:
@@ -177,7 +182,8 @@ def _is_full(endpoint: WebhookEndpoint, at: datetime) -> bool:
     return True
 
 
-def replay(*, delivery: WebhookDelivery, at: datetime) -> WebhookDelivery:
+@logged("webhook_endpoint", "public_id", "state", key="endpoint.public_id")
+def replay(*, delivery: WebhookDelivery, at: datetime, by: User | None = None) -> WebhookDelivery:
     """Send a message again, with the same id and body. Raises UnableToReplay."""
     with transaction.atomic():
         fresh = WebhookDelivery.objects.select_for_update(no_key=True).select_related("endpoint").get(pk=delivery.pk)

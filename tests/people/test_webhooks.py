@@ -139,7 +139,7 @@ def test_an_endpoint_that_takes_nothing_for_three_days_is_stopped_and_its_messag
     delivery = WebhookDelivery.objects.get()
     with pytest.raises(webhooks.UnableToReplay, match="resume it first"):
         webhooks.replay(delivery=delivery, at=at)
-    webhooks.resume_endpoint(endpoint=endpoint)
+    webhooks.resume_endpoint(endpoint=endpoint, at=at)
     webhooks.replay(delivery=delivery, at=at)
     with pytest.raises(webhooks.UnableToReplay, match="waits already"):
         webhooks.replay(delivery=delivery, at=at)

@@ -46,6 +46,7 @@ from payouts.operations.notices import notice_what_is_due, send_due_notices
 from payouts.queries import attention
 from payouts.queries.policies import FIGURES, terms_in_force
 from payouts.reconciliation.comparison import reconcile_run
+from people.operations import webhooks
 from people.operations.proposals import approve, reject
 from tests.payouts import test_bank_rail as bank_rail
 from tests.worlds import contracts as agreed
@@ -358,6 +359,16 @@ def evaluation_lacking(world: World) -> None:
     )
 
 
+def webhook_stopped(world: World) -> None:
+    endpoint, _ = webhooks.register_endpoint(
+        owner=f"service:{books(world).service.pk}",
+        url="https://hooks.example.org/",
+        events=["index.evaluated"],
+        at=world.at,
+    )
+    webhooks.stop_endpoint(endpoint=endpoint, because="It answered 410 Gone.", at=world.at)
+
+
 MAKE: dict[str, Callable[[World], None]] = {
     name: made for name, made in list(globals().items()) if name in attention.BY_NAME
 }
@@ -422,11 +433,13 @@ def test_a_test_makes_each_kind() -> None:
 # --- nothing waits outside ------------------------------------------------------------------------------------------
 # States that no member of the staff has to act on, and why.
 CALM = {
+    "attribution.CheckpointUpload": {"open": "Its service sends the rest, or it expires."},
     "attribution.AttributionIndex": {"audited": "It serves, or was replaced by one that does."},
     "attribution.Generation": {"unattributable": "It earns nothing; the page of its month counts it."},
     "attribution.ModelVersion": {"registered": "Its service uploads the rest.", "ready": "It is in use."},
     "contributors.SplitProposal": {"open": "The co-authors answer it, not the staff."},
     "ledger.PlanPreview": {"waiting": "A worker computes it; nothing depends on it."},
+    "people.WebhookDelivery": {"pending": "A worker sends it.", "delivered": "Its endpoint took it."},
     "payouts.BankPayout": {},
     "payouts.Payout": {
         "ready": "Its run waits.",
