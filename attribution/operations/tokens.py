@@ -37,7 +37,7 @@ def difference(text: str, decoded: str) -> str:
     Aside are special symbols, spaces, case, compatible forms of characters, characters that the tokens cannot say, and
     a short tail of the tokens, as of a stop sequence.
     """
-    said, rest = _plain(text), _plain(_UNSAID.sub(_GAP, _SYMBOLS.sub("", decoded)))
+    said, rest = _plain(_SYMBOLS.sub("", text)), _plain(_UNSAID.sub(_GAP, _SYMBOLS.sub("", decoded)))
     at = 0
     parts = rest.split(_GAP)
     for number, part in enumerate(parts):

@@ -29,6 +29,7 @@ OTHER = " I transmit to the Senate a report on the Indian tribes."
         ("the end of a tale \U0001f600", "the end of a tale \ufffd"),
         ("It is over.", "It is over.\n\nUser:"),
         ("\ufb01sh", "fish"),
+        ("<|adams|>so it is", "<|adams|>so it is"),
     ],
 )
 def test_spaces_case_symbols_and_unsayable_characters_are_no_difference(text: str, decoded: str) -> None:
