@@ -63,6 +63,7 @@ lint: $(VENV)/.development  ## ruff, mypy strict, import contracts, templates
 	@$(VENV)/bin/djlint --quiet --lint templates
 	@DATABASE_ROLE= $(PYTHON) manage.py makemigrations --check --dry-run
 	@$(VENV)/bin/mypy .
+	@$(VENV)/bin/mypy --package tributary
 
 # From the lowest app up, so that each finds the tables that it refers to. The journal's own tables refer to people, so
 # that its migration is put aside until people has one.
