@@ -59,9 +59,9 @@ class TracesView(GatewayView):
             "`gen_ai.completion.0.…`), with `gen_ai.input.messages` and `gen_ai.output.messages`, or of OpenInference "
             "(`llm.output_messages.0.…`); every other span is accepted and passed over. The external id is the trace "
             "id and the span id with a slash between. `gen_ai.response.model`, or else `gen_ai.request.model`, is the "
-            "name to look up. Token ids are read from `tributary.output.token_ids`, an amount from "
-            "`tributary.gross.amount` and `tributary.gross.currency`. Refused spans are counted in `partialSuccess`, "
-            "with the reasons. Needs the scope `generations:write`."
+            "name to look up. Token ids are read from `tributary.output.token_ids` and `tributary.prompt.token_ids`, "
+            "an amount from `tributary.gross.amount` and `tributary.gross.currency`. Refused spans are counted in "
+            "`partialSuccess`, with the reasons. Needs the scope `generations:write`."
         ),
         tags=["gateways"],
         request={"application/json": serializers.JSONField(), PROTOBUF: serializers.JSONField()},

@@ -35,6 +35,7 @@ class Call:
     output: str
     prompt: str = ""
     token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
     # {"amount", "currency"} as the caller gave it for the report; the gateway's own cost is never taken for it.
     gross: Any = None
     # Prompt, output and gross as a service itself reports them; they take the place of the fields above.
@@ -52,7 +53,10 @@ class Call:
         output: dict[str, Any] = {"text": self.output}
         if self.token_ids is not None:
             output["token_ids"] = self.token_ids
-        body: dict[str, Any] = {**named, "prompt": {"text": self.prompt}, "output": output}
+        prompt: dict[str, Any] = {"text": self.prompt}
+        if self.prompt_token_ids is not None:
+            prompt["token_ids"] = self.prompt_token_ids
+        body: dict[str, Any] = {**named, "prompt": prompt, "output": output}
         if self.gross is not None:
             body["gross"] = self.gross
         return body
@@ -122,11 +126,11 @@ def joined(texts: Iterable[str]) -> str:
     return "\n\n".join(text for text in texts if text)
 
 
-def token_ids_of(*places: Any) -> list[int] | None:
-    """Find the token ids that vLLM adds (`return_token_ids`) in the first place that has any."""
+def token_ids_of(name: str, *places: Any) -> list[int] | None:
+    """Find the token ids that vLLM adds (`return_token_ids`) in the first place that has any by this name."""
     for place in places:
         if isinstance(place, Mapping):
-            found = place.get("token_ids")
+            found = place.get(name)
             if isinstance(found, list) and all(type(token) is int for token in found):
                 return found
     return None

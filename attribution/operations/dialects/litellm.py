@@ -82,7 +82,8 @@ def _read(record: Mapping[str, Any], external_id: str | None) -> list[Item]:
         if not text and not token_ids:
             found.append(Skip(TOOL_CALL if called_tool else NO_OUTPUT, name))
         else:
-            found.append(Call(name, model, occurred_at, text, prompt, token_ids, gross))
+            read = _prompt_token_ids(record["response"], number)
+            found.append(Call(name, model, occurred_at, text, prompt, token_ids, read, gross))
     return found
 
 
@@ -117,7 +118,17 @@ def _choice(choice: Mapping[str, Any], response: Mapping[str, Any]) -> tuple[str
     text = choice["text"] if isinstance(choice.get("text"), str) else text_of(message.get("content"))
     extra = (choice.get("provider_specific_fields"), message.get("provider_specific_fields"))
     called_tool = bool(message.get("tool_calls") or message.get("function_call"))
-    return text, token_ids_of(choice, message, *extra), called_tool
+    return text, token_ids_of("token_ids", choice, message, *extra), called_tool
+
+
+def _prompt_token_ids(response: Any, number: int) -> list[int] | None:
+    """Find the tokens of the prompt: vLLM writes them beside the choices of a chat, and on a choice of a completion."""
+    if not isinstance(response, Mapping) or not isinstance(response.get("choices"), Sequence):
+        return None
+    choice = response["choices"][number]
+    places = [holder for holder in (choice, response) if isinstance(holder, Mapping)]
+    extra = [holder.get("provider_specific_fields") for holder in places]
+    return token_ids_of("prompt_token_ids", *places, *extra)
 
 
 def _gross(metadata: Any) -> Any:

@@ -38,11 +38,8 @@ from attribution.operations.dialects.spans import Span
 # The answer's name of the model tells more than the request's: a router may choose.
 MODEL_NAMES = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
 # Our own additions, for facts that no convention names.
-TOKEN_IDS, GROSS_AMOUNT, GROSS_CURRENCY = (
-    "tributary.output.token_ids",
-    "tributary.gross.amount",
-    "tributary.gross.currency",
-)
+TOKEN_IDS, PROMPT_TOKEN_IDS = "tributary.output.token_ids", "tributary.prompt.token_ids"
+GROSS_AMOUNT, GROSS_CURRENCY = "tributary.gross.amount", "tributary.gross.currency"
 GENERATIVE = frozenset({"chat", "completion", "text_completion", "generate_content", "llm", "unknown", ""})
 # Spans around calls of a model, which are none themselves.
 AROUND = frozenset(
@@ -123,7 +120,9 @@ def _calls(span: Span, given: Mapping[str, Any], external_id: str) -> list[Item]
     if not isinstance(model, str):
         raise missing("gen_ai.request.model", f"a span of a model names it in {' or '.join(MODEL_NAMES)}.")
     occurred_at = _moment(span.end_nanos)
-    token_ids = _token_ids(given, len(outputs))
+    token_ids, read = _token_ids(given, TOKEN_IDS), _token_ids(given, PROMPT_TOKEN_IDS)
+    if token_ids is not None and len(outputs) != 1:
+        raise UnableToReadRecord(TOKEN_IDS, f"must belong to one output; the span has {len(outputs)}.")
     prompt, gross = _prompt(given), _gross(given)
     found: list[Item] = []
     for number, (text, called_tool) in enumerate(outputs):
@@ -131,7 +130,7 @@ def _calls(span: Span, given: Mapping[str, Any], external_id: str) -> list[Item]
         if not text and not token_ids:
             found.append(Skip(TOOL_CALL if called_tool else NO_OUTPUT, name))
         else:
-            found.append(Call(name, model, occurred_at, text, prompt, token_ids, gross))
+            found.append(Call(name, model, occurred_at, text, prompt, token_ids, read, gross))
     return found
 
 
@@ -228,14 +227,10 @@ def _parsed(content: Any) -> Any:
 
 
 # --- our own attributes -----------------------------------------------------------------------------------------------
-def _token_ids(given: Mapping[str, Any], outputs: int) -> list[int] | None:
-    found = given.get(TOKEN_IDS)
-    if found is None:
-        return None
-    if outputs != 1:
-        raise UnableToReadRecord(TOKEN_IDS, f"must belong to one output; the span has {outputs}.")
-    if not isinstance(found, list) or not all(type(token) is int for token in found):
-        raise UnableToReadRecord(TOKEN_IDS, "must be a list of integers.")
+def _token_ids(given: Mapping[str, Any], name: str) -> list[int] | None:
+    found = given.get(name)
+    if found is not None and not (isinstance(found, list) and all(type(token) is int for token in found)):
+        raise UnableToReadRecord(name, "must be a list of integers.")
     return found
 
 

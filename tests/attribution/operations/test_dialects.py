@@ -93,6 +93,20 @@ def test_token_ids_of_vllm_are_taken(choice: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    "response",
+    [
+        {"choices": [{"message": {"content": "peace"}}], "prompt_token_ids": [1, 2]},
+        {"choices": [{"text": "peace", "prompt_token_ids": [1, 2]}]},
+        {"choices": [{"text": "peace", "provider_specific_fields": {"prompt_token_ids": [1, 2]}}]},
+    ],
+)
+def test_token_ids_of_the_prompt_are_taken(response: dict[str, Any]) -> None:
+    found = only(read_record(payload(response=response)))
+    assert isinstance(found, Call)
+    assert found.generation("house")["prompt"] == {"text": "Be brief.\n\nFellow citizens", "token_ids": [1, 2]}
+
+
+@pytest.mark.parametrize(
     ("response", "output"),
     [
         ({"choices": [{"text": "peace"}]}, "peace"),
@@ -227,7 +241,7 @@ def test_each_dialect_tells_the_same_call(given: dict[str, Any]) -> None:
 
 
 def test_protobuf_and_json_tell_the_same() -> None:
-    given = {**STRUCTURED, "tributary.output.token_ids": [17, 4], "ok": True}
+    given = {**STRUCTURED, "tributary.output.token_ids": [17, 4], "tributary.prompt.token_ids": [1], "ok": True}
     request = ExportTraceServiceRequest()
     made = request.resource_spans.add().scope_spans.add().spans.add()
     made.trace_id, made.span_id = bytes.fromhex(TRACE), bytes.fromhex(SPAN)
