@@ -103,6 +103,7 @@ urlpatterns = [
     path("console/models/<uuid:public_id>/manifest/", console_versions.hand_over_manifest, name="hand_over_manifest"),
     path("console/models/<uuid:public_id>/retire/", console_versions.retire_version, name="retire_version"),
     path("console/models/<uuid:public_id>/indexes/", indexes.queue_build, name="queue_build"),
+    path("console/indexes/<uuid:public_id>/base-pool/", indexes.propose_base_pool, name="propose_base_pool"),
     path("console/indexes/<uuid:public_id>/again/", indexes.queue_again, name="queue_again"),
     path("console/indexes/<uuid:public_id>/refit/", indexes.refit, name="refit_index"),
     path("console/indexes/<uuid:public_id>/audit/", indexes.queue_audit, name="queue_audit"),

@@ -14,10 +14,12 @@ from django.views.decorators.http import require_POST
 from attribution.console.model_services import ACTORS, model_version_page
 from attribution.forms.model_services import BuildIndexForm
 from attribution.models import AttributionIndex, ModelVersion
-from attribution.operations import builds, evaluations, indexes, manifest_items, revisions
+from attribution.operations import base_pool, builds, evaluations, indexes, manifest_items, revisions
 from people.console.guard import recently_authenticated, staff_required, user_of
 
-REFUSALS = (manifest_items.UnableToBuild, indexes.UnableToAuditIndex)
+REFUSALS = (manifest_items.UnableToBuild, indexes.UnableToAuditIndex, base_pool.UnableToPayByBasePool)
+# The roles that propose a payment by the base pool.
+DECIDERS = base_pool.KIND.proposers
 
 
 @staff_required(*ACTORS)
@@ -73,6 +75,21 @@ def queue_audit(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
         evaluations.queue_audit(index=index, at=timezone.now(), by=user_of(request))
 
     return _hand_over(request, public_id, audited, "The audit is queued. It retrains models, which takes its time.")
+
+
+@staff_required(*DECIDERS)
+@recently_authenticated
+@require_POST
+def propose_base_pool(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
+    """Propose that the base pool pays the generations that wait for the evaluation of an index."""
+
+    def proposed(index: AttributionIndex) -> None:
+        base_pool.propose_base_pool(
+            index=index, reason=request.POST.get("reason", ""), by=user_of(request), at=timezone.now()
+        )
+
+    said = "Proposed. It takes effect when another person approves it."
+    return _hand_over(request, public_id, proposed, said)
 
 
 def _hand_over(

@@ -17,6 +17,7 @@ from attribution.forms.model_services import BuildIndexForm, RegisterServiceForm
 from attribution.forms.model_versions import ManifestForm, SupersedeForm
 from attribution.models import AttributionIndex, ManifestWork, ModelFault, ModelService, ModelVersion, ServiceKey
 from attribution.operations import faults, model_services
+from attribution.operations.base_pool import KIND
 from attribution.operations.manifests import Checked
 from attribution.queries import model_services as model_services_queries
 from attribution.queries import model_versions
@@ -206,6 +207,7 @@ def model_version_page(
         "checked": checked,
         "retire_form": SupersedeForm(model_versions.successors_of(version)),
         "may_change": may_change(request),
+        "may_propose": request.user.is_authenticated and request.user.has_role(*KIND.proposers),
         "fault": ModelFault.objects.filter(model_version=version, set_aside_at__isnull=False).first(),
     }
     return render(request, "attribution/console/service_model.html", context, status=status)

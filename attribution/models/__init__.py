@@ -1,5 +1,6 @@
 """Services, models, manifests, indexes, generations, and the attribution of each generation."""
 
+from attribution.models.base_pool import BasePoolProposal
 from attribution.models.faults import MeasuringAttempt, ModelFault
 from attribution.models.fields import PlainArrayField, RealField
 from attribution.models.gateways import GatewayTally, ModelName, WaitingReport
@@ -13,6 +14,7 @@ from attribution.models.uploads import CheckpointUpload, UploadFile
 __all__ = [
     "Attribution",
     "AttributionIndex",
+    "BasePoolProposal",
     "BuildStep",
     "CheckpointUpload",
     "GatewayTally",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, transaction
 
 from attribution.models import Attribution, AttributionIndex, Generation
-from attribution.operations import attributions, indexes, manifest_items, manifests
+from attribution.operations import attributions, base_pool, indexes, manifest_items, manifests
 from contributors.models import PPB
 from contributors.operations import splits
+from people.operations import proposals
+from people.operations.users import register_user
 from tests.worlds.programme import Programme
 from tests.worlds.trained import SMALL_INDEX, Trained, register_version
 
@@ -249,3 +252,29 @@ def test_an_index_is_audited_with_its_own_holders_when_a_work_has_another_since(
     )
     assert index.audit is not None
     assert {"pro_rata", "lexical", "embedding"} <= index.audit["own_generations"].keys()
+
+
+# --- the base pool in place of an evaluation ------------------------------------------------------------------------
+def test_two_people_decide_that_the_base_pool_pays(programme: Programme) -> None:
+    index = indexes.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
+    programme.report(programme.generation("g1"))
+    assert attributions.attribute_batch(at=programme.at) == 0
+    first, second = (
+        register_user(email=f"{role}@example.org", password="a long enough phrase", roles=[role], at=programme.at)
+        for role in ("model_team", "finance_checker")
+    )
+    with pytest.raises(base_pool.UnableToPayByBasePool, match="Say in 1 to 300"):
+        base_pool.propose_base_pool(index=index, reason=" ", by=first, at=programme.at)
+    proposal = base_pool.propose_base_pool(index=index, reason="A trial month.", by=first, at=programme.at)
+    with pytest.raises(base_pool.UnableToPayByBasePool, match="decide on that first"):
+        base_pool.propose_base_pool(index=index, reason="Again.", by=first, at=programme.at)
+    with pytest.raises(proposals.UnableToDecide, match="somebody else has to approve it"):
+        proposals.approve(proposal, by=first, at=programme.at)
+    assert attributions.attribute_batch(at=programme.at) == 0
+    later = programme.at + timedelta(days=2)
+    proposals.approve(proposal, by=second, at=later)
+    index.refresh_from_db()
+    assert index.base_pool_at == later
+    assert attributions.attribute_batch(at=later) == 1
+    with pytest.raises(base_pool.UnableToPayByBasePool, match="already"):
+        base_pool.propose_base_pool(index=index, reason="Again.", by=first, at=later)

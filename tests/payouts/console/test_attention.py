@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from attribution.models import AttributionIndex, BuildStep
-from attribution.operations import faults, gateways, model_services
+from attribution.operations import base_pool, faults, gateways, model_services
 from attribution.operations.dialects.calls import Call
 from contributors.models import PPB, Contributor, ContributorLink
 from contributors.operations import links as contributor_links
@@ -242,6 +242,19 @@ def claim_transaction_proposed(world: World) -> None:
 def void_proposed(world: World) -> None:
     its = books(world)
     voids.propose_void(generation=its.generate(1)[0], reason="test", detail="a load test", by=its.staff[0], at=world.at)
+
+
+def base_pool_proposed(world: World) -> None:
+    its = books(world)
+    index = AttributionIndex.objects.create(
+        model_version=its.index.model_version,
+        config_sha256=b"b" * 32,
+        sha256=b"s" * 32,
+        state="built",
+        serving=True,
+        created_at=world.at,
+    )
+    base_pool.propose_base_pool(index=index, reason="A trial month.", by=its.staff[0], at=world.at)
 
 
 def restatement_proposed(world: World) -> None:
