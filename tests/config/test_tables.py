@@ -43,3 +43,10 @@ def test_not_even_a_superuser_writes_roles_addresses_or_factors_or_reads_their_s
     group.refresh_from_db()
     assert group.name == "auditor"
     assert Authenticator.objects.filter(user=user).count() == 1
+
+
+def test_the_names_of_tables_are_right_plurals() -> None:
+    names = {str(model._meta.verbose_name_plural) for model in admin.site._registry}
+    assert {"attribution indexes", "entries", "payout policies", "duplicate pairs", "skipped payees"} <= names
+    wrong = {name for name in names if name.endswith(("ys", "xs", "chs", "shs")) and not name.endswith(("ays", "eys"))}
+    assert wrong == set()
