@@ -199,6 +199,8 @@ def send_due_notices(*, at: datetime, limit: int = 200, seconds_max: float = 60.
     over. A mail server that fails is tried again, each time later, eight times in all."""
     stop_at = time.monotonic() + seconds_max
     connection: BaseEmailBackend = get_connection()
+    if not Notice.objects.filter(_due_q(at)).exists():
+        return 0
     # One connection for all of them where the server answers; where it does not, each mail says so by itself.
     with contextlib.suppress(Exception):
         connection.open()
@@ -212,11 +214,15 @@ def send_due_notices(*, at: datetime, limit: int = 200, seconds_max: float = 60.
     return sent
 
 
+def _due_q(at: datetime) -> Q:
+    return Q(next_try_at__isnull=True, sent_at__isnull=True, given_up_at__isnull=True) | Q(
+        next_try_at__lte=at, sent_at__isnull=True, given_up_at__isnull=True
+    )
+
+
 def _due(at: datetime) -> QuerySet[Notice]:
     """List the notices with a due mail, locked; those that another worker holds are skipped."""
-    due = Notice.objects.filter(
-        Q(next_try_at__isnull=True) | Q(next_try_at__lte=at), sent_at__isnull=True, given_up_at__isnull=True
-    )
+    due = Notice.objects.filter(_due_q(at))
     return due.select_for_update(skip_locked=True, no_key=True).order_by("pk")
 
 

@@ -103,8 +103,9 @@ def _log_in(request: HttpRequest, user: User) -> HttpResponse:
     """Log the new person in with both factors that they have just shown, and lead them to their recovery codes."""
     request.session.pop(SECRET, None)
     get_account_adapter(request).login(request, user)
-    record_authentication(request, user, "password", email=user.email)
-    post_authentication(request, Authenticator.objects.get(user=user, type=Authenticator.Type.TOTP))
+    record_authentication(request, user, "password", email=user.email, reauthenticated=True)
+    factor = Authenticator.objects.get(user=user, type=Authenticator.Type.TOTP)
+    post_authentication(request, factor, reauthenticated=True)
     RecoveryCodes.activate(user)
     if user.has_role("admin"):
         request.session[AFTER_LOGIN] = SETUP

@@ -42,6 +42,7 @@ class Command(BaseCommand):
     def _tell_first_steps(self, url: str) -> None:
         """Print the place of mails, and on an empty installation the address that makes the first administrator."""
         self.stdout.write(f"Mails go to {destination().words}.")
+        self.stdout.flush()
         if has_administrator():
             return
         path = invite_first_administrator(at=timezone.now())

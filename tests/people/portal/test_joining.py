@@ -40,6 +40,9 @@ def test_the_first_address_makes_an_administrator_that_is_let_in_at_once(client:
     path = invite_first_administrator(at=timezone.now())
     answer = join(client, path, email="Ada@Example.org")
     assert (answer.status_code, answer["Location"]) == (302, "/accounts/2fa/recovery-codes/")
+    codes = client.get(answer["Location"])
+    assert codes.status_code == 200
+    assert "Recovery codes" in codes.content.decode()
     ada = User.objects.get(email="ada@example.org")
     assert (ada.name, ada.role_names, ada.roles_changed_at) == ("Ada Admin", {"admin"}, None)
     assert client.get("/after-login/")["Location"] == "/console/setup/"
