@@ -107,6 +107,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "payouts.console.attention.count_in_navigation",
+                "people.console.trial.mark",
             ],
         },
     },

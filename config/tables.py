@@ -14,6 +14,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
 
 from people.console.guard import second_factor_used_at
+from people.queries.programme import on_trial
 
 
 class TablesSite(AdminSite):
@@ -26,6 +27,13 @@ class TablesSite(AdminSite):
         if isinstance(user, AnonymousUser):
             return False
         return user.has_role("admin", "auditor") and second_factor_used_at(request) > 0
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """The title says, as every page, where one person tries the programme out."""
+        context: dict[str, Any] = super().each_context(request)
+        if on_trial():
+            context["site_header"] = f"{self.site_header} (one person tries this programme out)"
+        return context
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:  # type: ignore[override]
         if request.user.is_authenticated:

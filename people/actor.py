@@ -95,7 +95,7 @@ def too_recent(*, by: User, at: datetime) -> str:
     """The reason that keeps a person from moving money within ROLE_COOL_DOWN_HOURS after a change of roles; "" once the
     roles have settled, and while the books are empty and no live Stripe key is set.
     """
-    changed_at = User.objects.values_list("roles_changed_at", flat=True).get(pk=by.pk)
+    changed_at = User.objects.values_list("roles_changed_at", flat=True).get(pk=by.person.pk)
     ends = changed_at and changed_at + timedelta(hours=settings.ROLE_COOL_DOWN_HOURS)
     if changed_at is None or ends is None or at >= ends or nothing_is_at_stake():
         return ""
@@ -116,6 +116,8 @@ def audit(
 
     Without `seen` the line of a person takes the presence of the request in progress, where there is one.
     """
+    if by is not None and by.stands_for is not None:
+        by, after = by.stands_for, {**(after or {}), "on_trial": "one person did both halves"}
     read = PRESENT.get()
     if by is not None and seen == NOBODY and read is not None:
         seen = read()

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from people.console import log, mail, programme, proposals, staff
+from people.console import log, mail, programme, proposals, staff, trial
 from people.portal import joining, profile
 
 app_name = "people"
@@ -18,6 +18,7 @@ urlpatterns = [
     path("console/programme/", programme.programme, name="programme"),
     path("console/proposals/", proposals.proposals, name="proposals"),
     path("console/proposals/<slug:key>/<int:number>/", proposals.proposal, name="proposal"),
+    path("console/trial/", trial.trial, name="trial"),
     path("console/audit/", log.audit, name="audit"),
     path("console/audit.csv", log.audit_csv, name="audit_csv"),
 ]

@@ -26,7 +26,7 @@ def acts_for(*, by: User, contributors: Collection[int]) -> str:
     """The reason that keeps a member of one of these contributors from deciding about it, in any role of the
     membership.
     """
-    of = Membership.objects.filter(user=by, contributor_id__in=contributors).order_by("pk")
+    of = Membership.objects.filter(user=by.person, contributor_id__in=contributors).order_by("pk")
     own = Contributor.objects.filter(pk__in=of.values("contributor_id")).order_by("pk").first()
     return f"You act for {own}, so somebody else has to decide this." if own is not None else ""
 

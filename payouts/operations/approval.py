@@ -36,6 +36,7 @@ from people.actor import (
     require_settled_role,
 )
 from people.models import User
+from people.operations.trial import second_half
 from people.presentation import amounts
 
 log = structlog.get_logger(__name__)
@@ -98,6 +99,7 @@ def approve_run(
     require_settled_role(by, at)
     wait_for_turn(run.currency)
     run = lock(run)
+    by = second_half(by, (run.created_by_id, run.last_edited_by_id))
     _check_approver(run, by)
     require_within_limits(run, by, at)
     if bytes(run.content_hash or b"") != content_hash or _recomputed(run) != content_hash:

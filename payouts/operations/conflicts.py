@@ -12,5 +12,5 @@ from people.models import User
 def acts_for_payee(by: User, payouts: QuerySet[Payout]) -> str:
     """Return the reason why a person that acts for a payee of these payouts decides nothing about them; "" for anybody
     else."""
-    own = payouts.filter(contributor__memberships__user=by).values_list("contributor_id", flat=True)
+    own = payouts.filter(contributor__memberships__user=by.person).values_list("contributor_id", flat=True)
     return acts_for(by=by, contributors=list(own))

@@ -36,6 +36,7 @@ from people.inbox import OpenItem
 from people.models import User
 from people.operations import mail, webhooks
 from people.presentation import amounts, dates
+from people.queries.programme import on_trial
 
 log = structlog.get_logger(__name__)
 
@@ -283,12 +284,13 @@ def _mail_open_work(connection: BaseEmailBackend, at: datetime) -> int:
         return 0
     groups = {group.kind.name: group for group in attention.groups(at=at, limit=MAILED_ITEMS)}
     items = {(name, item.subject): item for name, group in groups.items() for item in group.items}
+    alone = on_trial()
     mails: dict[tuple[str, ...], list[tuple[Notice, OpenItem | None]]] = {}
     for notice in notices:
         item = items.get((notice.kind, notice.subject))
         group = groups.get(notice.kind)
         is_open = item is not None or (group is not None and group.is_cut)
-        addresses = _staff(KINDS[notice.kind].roles, item.barred if item else ()) if is_open else []
+        addresses = _staff(KINDS[notice.kind].roles, item.barred if item and not alone else ()) if is_open else []
         if not addresses or notice.created_at < at - MAILED_FOR:
             Notice.objects.filter(pk=notice.pk).update(given_up_at=at)
             continue

@@ -46,6 +46,8 @@ class User(AbstractUser):
     name = models.CharField(max_length=200, blank=True)
     # When staff roles were last given or taken after the registration: new ones move no money for a while.
     roles_changed_at = models.DateTimeField(null=True, blank=True)
+    # A stand-in: the second half of a two-person act by one person that tries the programme out (operations/trial.py).
+    stands_for = models.OneToOneField("self", on_delete=models.PROTECT, null=True, blank=True, related_name="stand_in")
 
     objects: ClassVar[UserManager] = UserManager()  # type: ignore[assignment]
 
@@ -57,10 +59,17 @@ class User(AbstractUser):
 
     def has_role(self, *roles: str) -> bool:
         """Whether the user is in one of the named staff groups. A superuser has no role by being one."""
-        return self.is_active and not self.role_names.isdisjoint(roles)
+        return self.person.is_active and not self.role_names.isdisjoint(roles)
+
+    @property
+    def person(self) -> User:
+        """The human behind the row: a stand-in's person, for others the row itself."""
+        return self.stands_for or self
 
     @cached_property
     def role_names(self) -> frozenset[str]:
+        if self.stands_for is not None:
+            return self.stands_for.role_names
         return frozenset(self.groups.values_list("name", flat=True))
 
     @property

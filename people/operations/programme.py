@@ -24,6 +24,31 @@ def locked_programme() -> Programme:
     return Programme.objects.select_for_update(no_key=True).get(pk=1)
 
 
+class UnableToUseLiveKey(Exception):
+    """One person tries the programme out, so that no live key is used."""
+
+    status = 409
+    problem = "live-key-on-trial"
+
+
+@transaction.atomic
+def note_live_key(*, at: datetime) -> None:
+    """Write down that a live Stripe key is in use; from then on nobody tries the programme out alone.
+
+    Raises UnableToUseLiveKey while somebody does.
+    """
+    row = locked_programme()
+    if row.on_trial:
+        raise UnableToUseLiveKey(
+            "One person tries this programme out, and a live Stripe key is set. "
+            "End the trial (manage.py try_out --end), or set a test key."
+        )
+    if row.live_key_at is None:
+        row.live_key_at = at
+        row.save(update_fields=["live_key_at"])
+        audit(by=None, action="note_live_key", subject="programme:1", at=at)
+
+
 @transaction.atomic
 def describe_programme(
     *,

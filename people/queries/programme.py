@@ -17,6 +17,11 @@ def programme() -> Programme:
     return Programme.objects.filter(pk=1).first() or Programme(pk=1)
 
 
+def on_trial() -> bool:
+    """Whether one person tries the programme out, and may do both halves of a two-person act."""
+    return Programme.objects.filter(pk=1, on_trial=True).exists()
+
+
 def has_live_key() -> bool:
     """Whether a Stripe key of this process moves or reads real money."""
     return any(str(key).startswith(LIVE_KEYS) for key in (settings.STRIPE_SECRET_KEY, settings.STRIPE_READ_KEY))

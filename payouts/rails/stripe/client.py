@@ -18,6 +18,7 @@ from typing import Any
 import requests
 import stripe
 from django.conf import settings
+from django.utils import timezone
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -25,6 +26,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.rails.stripe import limiter
 from payouts.rails.stripe.errors import Action, UnableToSend, UnableToUseStripe
+from people.operations.programme import UnableToUseLiveKey, note_live_key
+from people.queries.programme import LIVE_KEYS
 
 CONNECT_SECONDS_MAX = 5.0
 READ_SECONDS_MAX = 30.0
@@ -150,9 +153,28 @@ _clients: dict[tuple[Any, ...], stripe.StripeClient] = {}
 _lock = threading.Lock()
 
 
+_noted = threading.Event()
+
+
+def _note_live_key() -> None:
+    """Before the first call of a process with a live key: refused while one person tries the programme out.
+
+    Once it is noted, that mode can never begin, so that one look a process is enough.
+    """
+    if _noted.is_set():
+        return
+    try:
+        note_live_key(at=timezone.now())
+    except UnableToUseLiveKey as error:
+        raise UnableToUseStripe(str(error), http_status=401) from error
+    _noted.set()
+
+
 def _client(key: str, retries: int) -> stripe.StripeClient:
     if not key:
         raise UnableToUseStripe("No Stripe key is set (STRIPE_SECRET_KEY).", http_status=401)
+    if key.startswith(LIVE_KEYS):
+        _note_live_key()
     base = settings.STRIPE_API_BASE
     # requests.Session is not made for several threads, so each thread has its own.
     name = (threading.get_ident(), key, retries, base)
