@@ -61,10 +61,14 @@ class Case:
 COLUMNS = """a.id, a.generation_id, a.revision, g.model_version_id, a.weight_ppb, a.holder_ids, a.shares_ppb,
        a.unattributed_ppb, a.general_ppb, a.general_unattributed_ppb, g.occurred_at, g.gross, g.currency, g.service_id,
        part.gross, a.unattributable"""
+# The most specific plan in force: of the model version, else of the service, else of all; of several the last to begin.
 PLAN_OF_GENERATION = """LEFT JOIN LATERAL (
-    SELECT id, basis, unattributable FROM ledger_royaltyplan
+    SELECT id, basis, unattributable, num_nonnulls(service_id, model_version_id) AS specificity
+      FROM ledger_royaltyplan
      WHERE currency = g.currency AND state = 'approved' AND effective_from <= g.occurred_at
-     ORDER BY effective_from DESC LIMIT 1) p ON true"""
+       AND (service_id IS NULL OR service_id = g.service_id)
+       AND (model_version_id IS NULL OR model_version_id = g.model_version_id)
+     ORDER BY num_nonnulls(service_id, model_version_id) DESC, effective_from DESC LIMIT 1) p ON true"""
 LATEST_NOT_VOID = """NOT EXISTS (SELECT FROM attribution_attribution n
                     WHERE n.generation_id = a.generation_id AND n.revision > a.revision)
    AND NOT EXISTS (SELECT FROM ledger_void v WHERE v.generation_id = a.generation_id)"""
@@ -103,16 +107,33 @@ def pages_of(*, currency: str, since: datetime, until: datetime) -> Iterator[lis
         after = (cases[-1].occurred_at, cases[-1].generation_id)
 
 
-def count_without_gross(*, currency: str, since: datetime, until: datetime) -> int:
-    """How many of the generations that pages_of yields were reported without a gross."""
+def count_without_gross(*, plan: RoyaltyPlan, since: datetime, until: datetime) -> int:
+    """How many of the generations that a plan would price (see `would_price`) were reported without a gross."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM attribution_generation g JOIN attribution_attribution a ON a.generation_id = g.id"
-            " WHERE g.occurred_at >= %s AND g.occurred_at < %s AND g.currency = %s AND g.gross IS NULL"
+            f" {PLAN_OF_GENERATION}"
+            " WHERE g.occurred_at >= %(since)s AND g.occurred_at < %(until)s AND g.currency = %(currency)s"
+            " AND g.gross IS NULL AND coalesce(p.specificity, 0) <= %(specificity)s"
+            " AND (%(service)s::bigint IS NULL OR g.service_id = %(service)s)"
+            " AND (%(model)s::bigint IS NULL OR g.model_version_id = %(model)s)"
             f" AND {LATEST_NOT_VOID}",
-            [since, until, currency],
+            {
+                "since": since,
+                "until": until,
+                "currency": plan.currency,
+                "specificity": plan.specificity,
+                "service": plan.service_id,
+                "model": plan.model_version_id,
+            },
         )
         return int(cursor.fetchone()[0])
+
+
+def would_price(plan: RoyaltyPlan, case: Case, current: RoyaltyPlan | None) -> bool:
+    """Whether a proposed plan, once in effect, prices the case in place of its `current` plan."""
+    covered = plan.covers(service_id=case.service_id, model_version_id=case.model_version_id)
+    return covered and (current is None or current.specificity <= plan.specificity)
 
 
 def price(case: Case, plan: RoyaltyPlan) -> tuple[Refusal.Reason | None, str]:

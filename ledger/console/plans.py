@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from attribution.models import AttributionIndex, ModelService
+from attribution.models import AttributionIndex, ModelService, ModelVersion
 from contributors.models import Contributor
 from ledger.forms.plans import PlanForm, PoolForm, RestatementForm
 from ledger.models import Period, PlanPreview, Restatement, RoyaltyPlan
@@ -51,7 +51,7 @@ def plans(request: HttpRequest) -> HttpResponse:
 @staff_required(*FINANCE)
 @require_http_methods(["GET", "POST"])
 def propose(request: HttpRequest) -> HttpResponse:
-    form = PlanForm(request.POST or None, services=_services())
+    form = PlanForm(request.POST or None, services=_services(), models=_models())
     if request.method == "POST" and form.is_valid():
         try:
             made = propose_plan(
@@ -71,6 +71,11 @@ def propose(request: HttpRequest) -> HttpResponse:
 
 def _services() -> list[tuple[str, str]]:
     return [(str(service.pk), str(service)) for service in ModelService.objects.order_by("name")]
+
+
+def _models() -> list[tuple[str, str]]:
+    rows = ModelVersion.objects.exclude(state=ModelVersion.State.RETIRED).select_related("service")
+    return [(str(row.pk), f"{row} of {row.service}") for row in rows.order_by("service__name", "name")]
 
 
 def _plan(plan_id: int) -> RoyaltyPlan:

@@ -7,11 +7,12 @@ from typing import Any
 
 from django import forms
 
-from attribution.models import ModelService
+from attribution.models import ModelService, ModelVersion
 from ledger.forms.fields import PercentField
 from ledger.models import RoyaltyPlan
 from ledger.money import ASSETS, UnableToParseAmount, parse_amount
 
+SERVICE, MODEL = "service:", "model:"
 DATE = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
 
 
@@ -31,6 +32,12 @@ class PlanForm(forms.Form):
     """A royalty plan. `terms()` is the operation's input."""
 
     currency = forms.ChoiceField(choices=[(code, code) for code in ASSETS])
+    scope = forms.ChoiceField(
+        label="Holds for",
+        required=False,
+        help_text="The most specific plan in force prices a generation: its model's, else its service's, else the "
+        "general one. A new version of a model takes a plan of its own, or falls under its service's.",
+    )
     effective_from = forms.DateField(
         label="In effect from", widget=DATE, help_text="Midnight UTC. Earlier generations keep the plan they had."
     )
@@ -75,11 +82,19 @@ class PlanForm(forms.Form):
     )
     note = forms.CharField(required=False, max_length=300, help_text="Why; it stands beside the plan.")
 
-    def __init__(self, *args: Any, services: Sequence[tuple[str, str]], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, services: Sequence[tuple[str, str]], models: Sequence[tuple[str, str]] = (), **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        field = self.fields["pool_service"]
-        assert isinstance(field, forms.ChoiceField)
-        field.choices = [("", "The programme"), *services]
+        payer, scope = self.fields["pool_service"], self.fields["scope"]
+        assert isinstance(payer, forms.ChoiceField)
+        assert isinstance(scope, forms.ChoiceField)
+        payer.choices = [("", "The programme"), *services]
+        scope.choices = [
+            ("", "All services"),
+            *((f"{SERVICE}{key}", f"Only {name}") for key, name in services),
+            *((f"{MODEL}{key}", f"Only {name}") for key, name in models),
+        ]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
@@ -108,6 +123,12 @@ class PlanForm(forms.Form):
             "unattributable": cleaned["unattributable"] or RoyaltyPlan.Unattributable.BASE_POOL,
             "note": cleaned["note"].strip(),
         }
+        scope = cleaned["scope"]
+        if scope.startswith(SERVICE):
+            terms["service"] = ModelService.objects.get(pk=scope.removeprefix(SERVICE))
+        elif scope.startswith(MODEL):
+            terms["model_version"] = ModelVersion.objects.select_related("service").get(pk=scope.removeprefix(MODEL))
+            terms["service"] = terms["model_version"].service
         if basis == "period_pool" and cleaned["pool_service"]:
             terms["pool_service"] = ModelService.objects.get(pk=cleaned["pool_service"])
         return terms

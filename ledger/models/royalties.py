@@ -14,7 +14,9 @@ from people.models import TWO_PEOPLE, Proposal
 class RoyaltyPlan(Proposal):
     """A versioned rule: how a generation's gross is found and divided.
 
-    The plan of a generation is the approved one of its currency that had begun when it occurred. It is never changed.
+    A plan holds for all services, for one service, or for one model version of a service. The plan of a generation is
+    the most specific one of its currency that was approved and had begun when it occurred: of its model version, else
+    of its service, else the general one; of several the last to begin. It is never changed.
     """
 
     class Basis(models.TextChoices):
@@ -32,6 +34,13 @@ class RoyaltyPlan(Proposal):
 
     currency = models.CharField(max_length=3)
     version = models.IntegerField()
+    # The scope: all services, one service, or one model version of it (a trigger holds the pair together).
+    service = models.ForeignKey(
+        "attribution.ModelService", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    model_version = models.ForeignKey(
+        "attribution.ModelVersion", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
     basis = models.CharField(max_length=13, choices=Basis.choices)
     # One of the three, by basis; price and pool in units of the currency's scale. A pool that is null is declared
     # month by month.
@@ -58,9 +67,14 @@ class RoyaltyPlan(Proposal):
         constraints = [
             models.UniqueConstraint(fields=["currency", "version"], name="a_plan_version_is_used_once"),
             models.UniqueConstraint(
-                fields=["currency", "effective_from"],
+                fields=["currency", "service", "model_version", "effective_from"],
                 condition=Q(state="approved"),
+                nulls_distinct=False,
                 name="one_plan_takes_effect_at_a_moment",
+            ),
+            models.CheckConstraint(
+                condition=Q(model_version__isnull=True) | Q(service__isnull=False),
+                name="a_plan_of_a_model_names_its_service",
             ),
             models.CheckConstraint(
                 condition=Q(basis="price", price__isnull=False, rate_ppb__isnull=True, pool__isnull=True)
@@ -89,6 +103,8 @@ class RoyaltyPlan(Proposal):
             models.UniqueConstraint(
                 fields=[
                     "currency",
+                    "service",
+                    "model_version",
                     "effective_from",
                     "basis",
                     "price",
@@ -112,13 +128,29 @@ class RoyaltyPlan(Proposal):
     def __str__(self) -> str:
         return f"{self.currency} plan {self.version}"
 
+    @property
+    def specificity(self) -> int:
+        """0 for a general plan, 1 for a service's, 2 for a model version's: the highest prices a generation."""
+        return (self.service_id is not None) + (self.model_version_id is not None)
+
+    @property
+    def scope(self) -> str:
+        """The scope in words."""
+        if self.model_version is not None:
+            return f"only {self.model_version} of {self.service}"
+        return f"only {self.service}" if self.service is not None else "all services"
+
+    def covers(self, *, service_id: int, model_version_id: int) -> bool:
+        """Whether a generation of this service and model version is in the scope."""
+        return self.service_id in (None, service_id) and self.model_version_id in (None, model_version_id)
+
 
 class Refusal(models.Model):
     """A generation that its plan refuses, with the reason: never silently skipped. Withdrawn, it is tried again."""
 
     class Reason(models.TextChoices):
         NO_PLAN = "no_plan", "no plan of the programme was in effect"
-        CURRENCY_LACKING = "currency_lacking", "the plan in effect does not have this currency"
+        CURRENCY_LACKING = "currency_lacking", "no plan in effect has this currency, service and model"
         GROSS_MISSING = "gross_missing", "the plan shares revenue, and none was reported"
         GROSS_FORBIDDEN = "gross_forbidden", "the plan sets the price, and a gross was reported"
         GROSS_TOO_SMALL = "gross_too_small", "the plan's part of the revenue is less than one unit"

@@ -147,7 +147,7 @@ def _price(case: Case, plan: RoyaltyPlan | None) -> tuple[Refusal.Reason | None,
         return division.price(case, plan)
     other = RoyaltyPlan.objects.filter(state=RoyaltyPlan.State.APPROVED, effective_from__lte=case.occurred_at)
     if other.exists():
-        return Refusal.Reason.CURRENCY_LACKING, f"No plan was in effect for {case.currency}."
+        return Refusal.Reason.CURRENCY_LACKING, f"No plan was in effect for {case.currency}, the service and its model."
     return Refusal.Reason.NO_PLAN, f"No plan was in effect at {case.occurred_at:%Y-%m-%d %H:%M} UTC."
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
-from django.db.models import Max
+from django.db.models import F, Max, Q, QuerySet
 from django.urls import reverse
 from django.utils.html import format_html
 
@@ -22,9 +22,20 @@ from people.presentation import amounts, dates, percent
 from people.queries.proposals import Facts, ProposalKind
 
 TERMS = (
+    "service", "model_version",
     "basis", "price", "rate_ppb", "pool", "pool_service", "take_ppb", "floor_ppb", "floor_rule", "general_ppb",
     "cap_ppb", "unattributable", "note",
 )  # fmt: skip
+
+
+# Refusals that rest on the plan of a generation: another plan may take it.
+BY_PLAN = (
+    Refusal.Reason.NO_PLAN,
+    Refusal.Reason.CURRENCY_LACKING,
+    Refusal.Reason.GROSS_MISSING,
+    Refusal.Reason.GROSS_FORBIDDEN,
+    Refusal.Reason.GROSS_TOO_SMALL,
+)
 
 
 class UnableToProposePlan(Exception):
@@ -63,6 +74,7 @@ def propose_plan(
             plan.full_clean(validate_unique=False)
         except ValidationError as error:
             raise UnableToProposePlan(broken_rules(error)) from error
+        _refuse_ambiguity(plan)
         return propose(KIND, plan)
 
 
@@ -85,28 +97,64 @@ def _take_effect(plan: RoyaltyPlan, by: User, at: datetime) -> dict[str, Any]:
     if month is not None:
         raise UnableToDecide(f"Period {month} is {month.state}; old periods keep their plan.")
     _refuse_if_accrued(plan)
-    Refusal.objects.filter(
+    refused = Refusal.objects.filter(
         withdrawn_at__isnull=True,
-        reason__in=[Refusal.Reason.NO_PLAN, Refusal.Reason.CURRENCY_LACKING],
+        reason__in=BY_PLAN,
         generation__currency=plan.currency,
         generation__occurred_at__gte=plan.effective_from,
-    ).update(withdrawn_at=at)
+    )
+    if plan.service_id is not None:
+        refused = refused.filter(generation__service=plan.service_id)
+    if plan.model_version_id is not None:
+        refused = refused.filter(generation__model_version=plan.model_version_id)
+    refused.update(withdrawn_at=at)
     return {}
 
 
+def _same_scope(plan: RoyaltyPlan) -> QuerySet[RoyaltyPlan]:
+    """The other plans of the plan's currency that hold for the same services and models."""
+    return RoyaltyPlan.objects.filter(
+        currency=plan.currency, service=plan.service_id, model_version=plan.model_version_id
+    ).exclude(pk=plan.pk)
+
+
+def _refuse_ambiguity(plan: RoyaltyPlan) -> None:
+    """Refuse a plan that would price the same generations as another one from the same moment on.
+
+    Plans of different scopes never compete: the more specific one prices. A model version belongs to its service.
+    """
+    if plan.model_version is not None and plan.model_version.service_id != plan.service_id:
+        raise UnableToProposePlan(f"{plan.model_version} is no model of {plan.service or 'all services'}.")
+    same = _same_scope(plan).filter(effective_from=plan.effective_from, state=RoyaltyPlan.State.APPROVED)
+    if (other := same.first()) is not None:
+        raise UnableToProposePlan(
+            f"{other} takes effect at the same moment for {plan.scope}, so nobody could tell the price. "
+            "Choose another date or another scope."
+        )
+
+
 def _refuse_if_accrued(plan: RoyaltyPlan) -> None:
-    later = RoyaltyPlan.objects.filter(
-        currency=plan.currency, state=RoyaltyPlan.State.APPROVED, effective_from__gte=plan.effective_from
-    )
+    later = _same_scope(plan).filter(state=RoyaltyPlan.State.APPROVED, effective_from__gte=plan.effective_from)
     if (other := later.order_by("-effective_from").first()) is not None:
         if other.effective_from == plan.effective_from:
             raise UnableToDecide(f"Another {plan.currency} plan takes effect at the same moment.")
         raise UnableToDecide(f"{other} takes effect later and is approved already.")
     with connection.cursor() as cursor:
         cursor.execute(
+            # A generation under a more specific plan keeps it.
             "SELECT g.id FROM attribution_generation g JOIN ledger_accrual d ON d.generation_id = g.id"
-            " WHERE g.occurred_at >= %s AND g.currency = %s LIMIT 1",
-            [plan.effective_from, plan.currency],
+            " JOIN ledger_royaltyplan p ON p.id = d.plan_id"
+            " WHERE g.occurred_at >= %(since)s AND g.currency = %(currency)s"
+            " AND (%(service)s::bigint IS NULL OR g.service_id = %(service)s)"
+            " AND (%(model)s::bigint IS NULL OR g.model_version_id = %(model)s)"
+            " AND num_nonnulls(p.service_id, p.model_version_id) <= %(specificity)s LIMIT 1",
+            {
+                "since": plan.effective_from,
+                "currency": plan.currency,
+                "service": plan.service_id,
+                "model": plan.model_version_id,
+                "specificity": plan.specificity,
+            },
         )
         if cursor.fetchone():
             raise UnableToDecide(
@@ -114,10 +162,23 @@ def _refuse_if_accrued(plan: RoyaltyPlan) -> None:
             )
 
 
-def plan_at(*, currency: str, at: datetime) -> RoyaltyPlan | None:
-    """The plan in effect for a generation of this currency that occurred at this moment."""
-    plans = RoyaltyPlan.objects.filter(currency=currency, state=RoyaltyPlan.State.APPROVED, effective_from__lte=at)
-    return plans.order_by("-effective_from").first()
+def plan_at(
+    *, currency: str, at: datetime, service_id: int | None = None, model_version_id: int | None = None
+) -> RoyaltyPlan | None:
+    """The plan in effect for a generation of this currency, service and model version that occurred at this moment.
+
+    Without a service it is the general one.
+    """
+    plans = RoyaltyPlan.objects.filter(
+        Q(service__isnull=True) | Q(service=service_id),
+        Q(model_version__isnull=True) | Q(model_version=model_version_id),
+        currency=currency,
+        state=RoyaltyPlan.State.APPROVED,
+        effective_from__lte=at,
+    )
+    return plans.order_by(
+        F("model_version").desc(nulls_last=True), F("service").desc(nulls_last=True), "-effective_from"
+    ).first()
 
 
 def _facts(plan: RoyaltyPlan) -> Facts:
@@ -132,6 +193,7 @@ def _facts(plan: RoyaltyPlan) -> Facts:
         f"paid by {payer}" if plan.basis == RoyaltyPlan.Basis.PERIOD_POOL else "",
     ]
     return [
+        ("Holds for", plan.scope),
         ("Basis", ", ".join(filter(None, basis))),
         ("Platform take", format_html("{} of the gross", percent.html(plan.take_ppb))),
         ("Base part", format_html("{} of the pool, divided {}", floor, plan.get_floor_rule_display())),
@@ -160,6 +222,6 @@ KIND = ProposalKind(
     page=lambda row: reverse("ledger:plan", args=[row.pk]),
     parent=("Royalty plans", "ledger:plans"),
     subject=lambda row: f"plan:{row.pk}",
-    fields=("currency", "version", "effective_from"),
-    related=("pool_service",),
+    fields=("currency", "version", "service_id", "model_version_id", "effective_from"),
+    related=("pool_service", "service", "model_version"),
 )

@@ -100,7 +100,11 @@ def _touches(plan: RoyaltyPlan, period: Period) -> bool:
     """Whether the plan is in effect at some moment of the month."""
     starts, ends = bounds(period)
     later = RoyaltyPlan.objects.filter(
-        currency=plan.currency, state=RoyaltyPlan.State.APPROVED, effective_from__gt=plan.effective_from
+        currency=plan.currency,
+        service=plan.service_id,
+        model_version=plan.model_version_id,
+        state=RoyaltyPlan.State.APPROVED,
+        effective_from__gt=plan.effective_from,
     )
     successor = later.order_by("effective_from").first()
     return plan.effective_from < ends and (successor is None or successor.effective_from > starts)
@@ -317,7 +321,12 @@ def estimated_gross(*, generation: Generation) -> int | None:
     its month is no longer open.
     """
     at = generation.occurred_at
-    plan = plan_at(currency=generation.currency, at=at)
+    plan = plan_at(
+        currency=generation.currency,
+        at=at,
+        service_id=generation.service_id,
+        model_version_id=generation.model_version_id,
+    )
     if plan is None or plan.basis != RoyaltyPlan.Basis.PERIOD_POOL or generation.gross is not None:
         return None
     period = Period.objects.filter(pk=period_of(utc_date(at)), state=Period.State.OPEN).first()

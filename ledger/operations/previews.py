@@ -154,18 +154,15 @@ def _both_sides(proposal: RoyaltyPlan, month: Period) -> tuple[_Side, _Side]:
     since, until = bounds(month)
     effective = RoyaltyPlan.objects.filter(currency=proposal.currency, state=RoyaltyPlan.State.APPROVED)
     before = _Side({plan.pk: plan for plan in effective})
-    after = _Side({proposal.pk: proposal})
+    after = _Side({**before.plans, proposal.pk: proposal})
     # An estimate where the month is not divided yet; a divided pool has its parts.
     expected = {p.pk: expected_part(p, month) for p in before.plans.values() if p.basis == p.Basis.PERIOD_POOL}
     parts = _parts_of_proposal(proposal, month) if proposal.basis == RoyaltyPlan.Basis.PERIOD_POOL else None
     for page in division.pages_of(currency=proposal.currency, since=since, until=until):
-        proposed = [replace(case, plan_id=proposal.pk, pool_part=None) for case in page]
-        if parts is not None:
-            for case in proposed:
-                case.pool_part = parts.next() if case.reported is None else None
         for case in page:
             if case.pool_part is None and case.plan_id in expected:
                 case.pool_part = expected[case.plan_id]
+        proposed = [_under(proposal, case, before.plans, parts) for case in page]
         before.take(page)
         after.take(proposed)
     before.distribute(month)
@@ -185,7 +182,16 @@ class _Parts:
         return self.whole + (1 if self.rest >= 0 else 0)
 
 
+def _under(proposal: RoyaltyPlan, case: Case, plans: Mapping[int, RoyaltyPlan], parts: _Parts | None) -> Case:
+    """The case as the proposal would price it; outside its scope, and under a more specific plan, as it is."""
+    current = plans.get(case.plan_id) if case.plan_id is not None else None
+    if not division.would_price(proposal, case, current):
+        return replace(case, holders={}, contributors={})
+    part = parts.next() if parts is not None and case.reported is None else None
+    return replace(case, plan_id=proposal.pk, pool_part=part, holders={}, contributors={})
+
+
 def _parts_of_proposal(proposal: RoyaltyPlan, month: Period) -> _Parts:
     since, until = bounds(month)
-    count = division.count_without_gross(currency=proposal.currency, since=since, until=until)
+    count = division.count_without_gross(plan=proposal, since=since, until=until)
     return _Parts(*divmod(proposal.pool or 0, count)) if count else _Parts(0, 0)

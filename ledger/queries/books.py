@@ -321,6 +321,5 @@ def estimates_of(contributor_id: int) -> QuerySet[PoolEstimate]:
 
 
 def plans() -> QuerySet[RoyaltyPlan]:
-    return RoyaltyPlan.objects.select_related("proposed_by", "decided_by", "pool_service").order_by(
-        "currency", "-version"
-    )
+    related = ("proposed_by", "decided_by", "pool_service", "service", "model_version")
+    return RoyaltyPlan.objects.select_related(*related).order_by("currency", "-version")

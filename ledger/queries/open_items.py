@@ -82,7 +82,10 @@ SELECT a.created_at FROM attribution_attribution a JOIN attribution_generation g
                     WHERE b.generation_id = a.generation_id AND b.revision > a.revision)
    AND coalesce((SELECT p.basis FROM ledger_royaltyplan p
                   WHERE p.state = 'approved' AND p.currency = g.currency AND p.effective_from <= g.occurred_at
-                  ORDER BY p.effective_from DESC LIMIT 1), '') <> 'period_pool'
+                    AND (p.service_id IS NULL OR p.service_id = g.service_id)
+                    AND (p.model_version_id IS NULL OR p.model_version_id = g.model_version_id)
+                  ORDER BY num_nonnulls(p.service_id, p.model_version_id) DESC, p.effective_from DESC
+                  LIMIT 1), '') <> 'period_pool'
  ORDER BY a.id LIMIT %s"""
 
 

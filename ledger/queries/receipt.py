@@ -148,7 +148,12 @@ def _plan_of(generation: Generation) -> RoyaltyPlan | None:
     plans = RoyaltyPlan.objects.filter(
         currency=generation.currency, state=RoyaltyPlan.State.APPROVED, effective_from__lte=generation.occurred_at
     )
-    return plans.order_by("-effective_from").first()
+    scoped = [
+        plan
+        for plan in plans
+        if plan.covers(service_id=generation.service_id, model_version_id=generation.model_version_id)
+    ]
+    return max(scoped, key=lambda plan: (plan.specificity, plan.effective_from), default=None)
 
 
 def _voided(

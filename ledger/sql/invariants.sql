@@ -347,7 +347,10 @@ SELECT d.generation_id::text, NULL, 'accrued without an attribution or against a
   LEFT JOIN attribution_attribution a ON (a.generation_id, a.revision) = (d.generation_id, abs(d.revision))
   LEFT JOIN attribution_generation g ON g.id = a.generation_id
   LEFT JOIN LATERAL (SELECT id FROM ledger_royaltyplan WHERE currency = g.currency AND state = 'approved'
-                        AND effective_from <= g.occurred_at ORDER BY effective_from DESC LIMIT 1) p ON true
+                        AND effective_from <= g.occurred_at
+                        AND coalesce(service_id, g.service_id) = g.service_id
+                        AND coalesce(model_version_id, g.model_version_id) = g.model_version_id
+                      ORDER BY model_version_id IS NULL, service_id IS NULL, effective_from DESC LIMIT 1) p ON true
  WHERE p.id IS DISTINCT FROM d.plan_id
 UNION ALL
 SELECT d.generation_id::text, NULL, 'unattributable and not charged to the base pool alone'
