@@ -35,6 +35,7 @@ BY_PLAN = (
     Refusal.Reason.GROSS_MISSING,
     Refusal.Reason.GROSS_FORBIDDEN,
     Refusal.Reason.GROSS_TOO_SMALL,
+    Refusal.Reason.NOT_CHARGED,
 )
 
 

@@ -44,6 +44,7 @@ from people.actor import (
     require_settled_role,
 )
 from people.models import AuditEvent, User
+from people.operations.trial import second_half
 from people.queries.programme import programme
 
 # Banks take no more orders in one file; a larger run becomes several files.
@@ -384,6 +385,7 @@ def withdraw_bank_file(*, file: BankFile, by: User, reason: str, at: datetime, s
     file = BankFile.objects.select_for_update(no_key=True).get(pk=file.pk)
     if file.state != BankFile.State.MADE:
         raise UnableToChangeBankFile(f"The file is {file.get_state_display().lower()} already.")
+    by = second_half(by, (file.made_by_id,))
     if file.made_by_id == by.pk:
         raise UnableToChangeBankFile("You made this file, so somebody else has to withdraw it.")
     if _has_read(by, file):

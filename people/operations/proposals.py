@@ -15,7 +15,9 @@ from django.db.models import Model
 
 from people.actor import NOBODY, Actor, Presence, UnableToAct, lacks_role, plain, read_path, too_recent
 from people.models import Proposal, ProposalState, User
+from people.operations.trial import second_half
 from people.presentation import dates
+from people.queries.programme import on_trial
 from people.queries.proposals import ProposalKind, kind_of
 
 P = TypeVar("P", bound=Proposal)
@@ -58,7 +60,7 @@ def why_not_approve(kind: ProposalKind[P], row: P, *, by: User, at: datetime) ->
     """Return the refusal of an approval by this person, the age of the second factor aside; None for no refusal."""
     if decided := _decided(row):
         return decided
-    if row.proposed_by_id == by.pk:
+    if row.proposed_by_id == by.pk and not on_trial():
         words = f"You proposed this {kind.name}, so somebody else has to approve it."
         return UnableToDecide(words, problem="own-proposal")
     return _not_this_person(kind, row, by, at)
@@ -96,6 +98,8 @@ def approve(row: P, *, by: User, at: datetime, seen: Presence = NOBODY) -> P:
         _refuse(why_not_approve(kind, fresh, by=by, at=at))
         if kind.needs_fresh_factor:
             Actor(by, at, seen).require_fresh_factor()
+        # One person that tries the programme out does both halves; their stand-in holds the second.
+        by = second_half(by, (fresh.proposed_by_id,))
         before = kind.before(fresh)
         written = dict(kind.apply(fresh, by, at))
         return _decide(kind, fresh, "approve", ProposalState.APPROVED, Actor(by, at, seen), written, before)

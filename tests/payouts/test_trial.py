@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,17 +14,19 @@ from django.test import Client
 from django.utils import timezone
 
 from config.management.commands import up
+from ledger.operations.plans import propose_plan
 from payouts.operations import approval
 from payouts.operations.approval import UnableToApprove
 from payouts.rails.stripe import client as stripe_client
 from payouts.rails.stripe.errors import UnableToUseStripe
 from people.models import AuditEvent, Programme, User
 from people.operations.programme import UnableToUseLiveKey, note_live_key
+from people.operations.proposals import UnableToDecide, approve
 from people.operations.trial import UnableToTryOut, begin_trial, end_trial, second_half
 from people.queries.audit import first_broken_audit_event
 from people.queries.programme import on_trial
 from tests.worlds import people
-from tests.worlds.world import SEEN, World
+from tests.worlds.world import SEEN, TERMS, World
 
 pytestmark = pytest.mark.django_db
 AT = datetime.fromisoformat("2026-11-20T12:00:00+00:00")
@@ -160,3 +162,19 @@ def test_the_command_begins_and_ends_it() -> None:
         call_command("try_out", "nobody@example.org")
     with pytest.raises(CommandError, match="Name the person"):
         call_command("try_out")
+
+
+def test_one_person_proposes_and_approves_a_plan_and_the_rules_of_two_people_stay_as_they_are() -> None:
+    person = ada()
+    begin_trial(person=person, by=person, at=AT, seen=SEEN)
+    person = User.objects.get(pk=person.pk)
+    World(at=AT)
+    given: dict[str, Any] = {"currency": "USD", "effective_from": AT, "at": AT, "terms": TERMS}
+    plan = approve(propose_plan(by=person, **given), by=person, at=AT)
+    assert (plan.state, plan.decided_by.stands_for) == ("approved", person)
+    line = AuditEvent.objects.get(action="approve_plan")
+    assert (line.actor, line.after["on_trial"]) == (person, "one person did both halves")
+    end_trial(at=AT)
+    again = propose_plan(by=person, **{**given, "effective_from": AT + timedelta(days=1)})
+    with pytest.raises(UnableToDecide, match="somebody else has to approve"):
+        approve(again, by=person, at=AT)

@@ -115,7 +115,7 @@ def test_a_plan_does_not_reach_back_over_what_is_accrued_nor_before_a_later_one(
     world.adopt(effective_from=at)
     with pytest.raises(UnableToDecide, match="approved already"):
         world.adopt(effective_from=at - timedelta(hours=1))
-    with pytest.raises(UnableToDecide, match="same moment"):
+    with pytest.raises(UnableToProposePlan, match="same moment"):
         world.adopt(effective_from=at)
 
 
