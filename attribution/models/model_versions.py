@@ -38,7 +38,7 @@ class ModelVersion(models.Model):
     # Texts of the service, for readers: the model that training began with, and the licence of this version.
     base_model = models.CharField(max_length=200, blank=True)
     licence = models.CharField(max_length=200, blank=True)
-    # What its model reads, seen when it was registered: the number of its tokens, how many at a time, and the file of
+    # The input of its model, as it was registered: the number of its tokens, how many at a time, and the file of
     # its directory that decodes them. Null and "" where nobody here can tell.
     vocabulary = models.IntegerField(null=True, blank=True)
     context = models.IntegerField(null=True, blank=True)

@@ -101,7 +101,7 @@ def _give_up_retired(*, limit: int, at: datetime) -> int:
 
 
 def _nobody_of_damaged(index: AttributionIndex, at: datetime) -> Measured:
-    """General scores of an index whose model fails; of one that cannot be opened, none."""
+    """General scores of an index with a model that fails; of one that cannot be opened, none."""
     from influence.scorers import open_attributor
 
     try:

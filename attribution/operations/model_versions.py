@@ -159,7 +159,7 @@ TOKENS_READ_BY = "causal_lm"
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What a model reads: the number of its tokens, how many at a time, and the file that decodes them."""
+    """The input of a model: the number of its tokens, how many at a time, and the file that decodes them."""
 
     vocabulary: int | None = None
     context: int | None = None

@@ -1,6 +1,6 @@
 """Reported token ids against the reported text, without the model: only its tokeniser's file is read.
 
-Services report an output's text and its tokens. The tokens decide who is paid, and people read the text. They must
+Services report an output's text and its tokens. The tokens decide the payees, and people read the text. They must
 therefore say the same. A file that decodes is looked for in a model's directory when it is registered, and held against
 the model's own tokeniser once. Where there is none, the worker compares, with the model in its hands.
 """

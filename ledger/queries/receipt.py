@@ -136,7 +136,7 @@ def _standing(generation: Generation, estimated_gross: int | None = None) -> Sta
             amounts=[],
         )
         return Standing(generation, "estimated", latest, expected, None, None)
-    # A plan that leaves it free refuses nothing: it stays what it is.
+    # A plan that leaves it free refuses nothing: it stays as it is.
     free = refusal is not None and refusal.reason == Refusal.Reason.NOT_CHARGED
     state = "refused" if refusal and not free else str(generation.state)
     if refusal is None and latest is not None and is_archived(generation.pk):

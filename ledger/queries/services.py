@@ -95,7 +95,7 @@ def service_balances(service_id: int) -> list[ServiceBalance]:
 
 
 def bills(service_id: int, *, before_entry: int | None = None, limit: int) -> Iterator[Bill]:
-    """The movements of what a service owes on invoices, the newest first."""
+    """The movements of the debt of a service on invoices, the newest first."""
     lines = (
         Line.objects.filter(account__owner=f"service:{service_id}", account__kind="service_receivable")
         .filter(Q(entry_id__lt=before_entry) if before_entry is not None else Q())

@@ -1,4 +1,4 @@
-"""Each act of an administrator on services, keys, versions and indexes writes its line: who, the object, its state."""
+"""Each act of an administrator on services, keys, versions and indexes writes its line: actor, object and state."""
 
 from __future__ import annotations
 
