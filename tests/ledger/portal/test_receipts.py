@@ -211,7 +211,7 @@ def test_a_receipt_under_a_revenue_share_names_the_revenue(programme: Programme)
     page = receipt_page(programme)
     assert "12.5 % of the revenue of each generation" in page
     assert "You earned EUR 0.02. About" in page
-    assert "EUR 0.016" in page
+    assert "0.016000000" in page
 
 
 def test_what_is_no_receipt_of_the_payee_is_not_found(one: Programme) -> None:
