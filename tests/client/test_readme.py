@@ -61,6 +61,7 @@ def environment(served: Served, provider: Server) -> dict[str, str]:
         "TRIBUTARY_URL": served.url,
         "TRIBUTARY_KEY": served.key,
         "TRIBUTARY_MODELS_KEY": served.key_with("models:write", "generations:read"),
+        "TRIBUTARY_WORKS_KEY": served.key_with("works:read"),
         "TRIBUTARY_WEBHOOK_SECRET": SECRET,
         "OPENAI_API_KEY": "k",
         "OPENAI_BASE_URL": f"{provider.url}/v1",
@@ -80,7 +81,7 @@ def test_every_python_example_runs(
     names: dict[str, Any] = {"model": model(), "arguments": arguments, "examples": Seen()}
     names["work_ids"] = [work(index) for index in range(EXAMPLES)]
     found = blocks("python")
-    assert len(found) == 9
+    assert len(found) == 10
     for source in found:
         if "generation_id" in source:
             assert names["client"].flush(30)
@@ -92,6 +93,7 @@ def test_every_python_example_runs(
     assert "order-1236" in said
     assert "stored=1, repeated=0, refused=1" in said
     assert "True []" in said
+    assert "4 0 []" in said
     stored = Generation.objects.filter(external_id__in=["order-1234", "order-1235", "order-1237", "chatcmpl-1"])
     assert stored.count() == 4
     assert names["receipt"]["external_id"] == "order-1234"
@@ -107,10 +109,10 @@ def test_every_python_example_runs(
 
 
 def test_every_command_runs(folder: Path, environment: dict[str, str], command: Command, served: Served) -> None:
-    key = served.key_with("models:write", "generations:read", "generations:write")
+    key = served.key_with("models:write", "generations:read", "generations:write", "works:read")
     assert command("login", served.url, "--key-stdin", input=key).returncode == 0
     lines = [line for block in blocks("sh") for line in block.splitlines()]
-    assert len(lines) == 7
+    assert len(lines) == 8
     for line in lines:
         program, *arguments = shlex.split(line)
         assert program == "tributary"
@@ -127,6 +129,7 @@ def test_every_command_is_named(command: Command) -> None:
         "manifest": ("check", "push"),
         "index": ("build", "watch", "evaluate"),
         "statement": ("verify",),
+        "works": ("pull", "import"),
     }.items():
         said = command(group, "--help").stdout
         for action in actions:

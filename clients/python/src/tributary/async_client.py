@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from tributary.backoff import Backoff
 from tributary.client import Tributary
 from tributary.reporting import Refusal
+from tributary.works import NewWork
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Unpack
@@ -57,6 +59,7 @@ class AsyncTributary:
         self.model_versions = AsyncModelVersions(client)
         self.manifests = AsyncManifests(client)
         self.indexes = AsyncIndexes(client)
+        self.works = AsyncWorks(client)
 
     async def __aenter__(self) -> AsyncTributary:
         return self
@@ -116,6 +119,35 @@ class AsyncIndexes:
         self.coalitions = in_thread(client.indexes.coalitions)
         self.evaluate = in_thread(client.indexes.evaluate)
         self.wait = in_thread(client.indexes.wait)
+
+
+class AsyncWorks:
+    """Works with consent, as Works."""
+
+    def __init__(self, client: Tributary) -> None:
+        self._client = client
+        self.content = in_thread(client.works.content)
+        self.pull = in_thread(client.works.pull)
+        self.consents = in_thread(client.works.consents)
+        self.open_dataset = in_thread(client.works.open_dataset)
+
+    def list(
+        self, *, purpose: str, at: datetime | None = None, modality: str | None = None
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield the works whose owners allow a use. Raises ProblemError."""
+        return each(self._client.works.list(purpose=purpose, at=at, modality=modality))
+
+    def register(
+        self,
+        works: Sequence[NewWork],
+        *,
+        mandate: str,
+        dataset: str,
+        registered: str | os.PathLike[str] | None = None,
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """Register works in batches and yield each with its id and path. Raises ProblemError and InvalidInput."""
+        made = self._client.works.register(works, mandate=mandate, dataset=dataset, registered=registered)
+        return each(made)
 
 
 def in_thread(method: Callable[P, R]) -> Callable[P, Awaitable[R]]:

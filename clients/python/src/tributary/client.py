@@ -23,6 +23,7 @@ from tributary.reporting import BATCH_BYTES, BATCH_ITEMS_MAX, PATH, Counts, Refu
 from tributary.spool import SpoolBuffer
 from tributary.transport import Answer, Transport
 from tributary.uploads import Uploads
+from tributary.works import Works
 from tributary.wrapping import wrap_openai
 
 OpenAIClient = TypeVar("OpenAIClient")
@@ -75,6 +76,7 @@ class Tributary:
         self.model_versions = ModelVersions(self._transport)
         self.manifests = Manifests(self._transport)
         self.indexes = Indexes(self._transport)
+        self.works = Works(self._transport)
         _open_clients.add(self)
         self._reporter.wake()
 

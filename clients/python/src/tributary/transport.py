@@ -95,7 +95,11 @@ class Transport:
             following = answer.get("next")
             if not following:
                 return
-            answer = self.call("GET", self._own(following)).json()
+            answer = self.follow(following)
+
+    def follow(self, address: str) -> Any:
+        """GET a page by the address that another page named. Raises Unreachable for one of another server."""
+        return self.call("GET", self._own(address)).json()
 
     def _own(self, address: str) -> str:
         """Check that the next page lies on this installation: no other server may get the key."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from tributary.cli import indexes, logins, models, reports, statements
+from tributary.cli import indexes, logins, models, reports, statements, works
 from tributary.cli.output import EXIT_CODES, STOPPED, Output
 from tributary.client import Tributary
 from tributary.errors import TributaryError
@@ -109,6 +109,19 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("index", help="the id of the index")
     evaluate.add_argument("--report", metavar="FILE", help="the JSON of an evaluation made where the model runs")
     evaluate.add_argument("--wait", action="store_true", help="wait for the result")
+
+    rights = group("works", "Works with consent, and the registration of works for many.")
+    pull = command(rights, "pull", "Fetch the works whose owners allow a use.", works.pull)
+    pull.add_argument("folder", help="each work becomes a file named by its id, beside works.jsonl")
+    pull.add_argument("--purpose", required=True, help=PURPOSES)
+    pull.add_argument("--at", type=moment, metavar="TIME", help="the moment at which consent holds; by default now")
+    bring = command(rights, "import", "Register files as works under a mandate.", works.register)
+    bring.add_argument("source", help="a folder, or JSON lines with path, title, modality, published_on")
+    bring.add_argument("--mandate", required=True, metavar="ID", help="the recorded mandate of your organisation")
+    bring.add_argument("--dataset", required=True, metavar="ID", help="a dataset of a contributor of the mandate")
+    bring.add_argument("--registered", metavar="FILE", help="keeps the registered works; SOURCE.registered.jsonl")
+    for made in (pull, bring):
+        made.add_argument("--modality", choices=("text", "image", "audio", "video", "other"))
 
     report = command(commands, "report", "Report generations from JSON lines.", reports.report, timed, needs="refusals")
     report.add_argument("file", help="JSON lines, each a generation as the API takes it; - for the standard input")
