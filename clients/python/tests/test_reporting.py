@@ -125,6 +125,38 @@ def test_a_refusal_of_one_item_reaches_the_callback_and_the_counter(server: Serv
     assert refusal.generation["output"] == {"text": "x"}
 
 
+def test_stored_generations_are_told_with_their_ids(server: Server) -> None:
+    ids: dict[str, str] = {}
+    with client_of(server, on_stored=ids.__setitem__) as client:
+        client.report(model_version="m", output="x", external_id="a")
+        assert client.flush(5)
+    assert ids == {"a": "0"}
+
+    def fail(name: str, number: str) -> None:
+        raise RuntimeError("broken callback")
+
+    with client_of(server, on_stored=fail) as client:
+        client.report(model_version="m", output="x")
+        assert client.flush(5)
+    assert client.counts().stored == 1
+
+
+def test_a_notice_is_counted_and_logged_once(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    def reply(request: Request) -> Reply:
+        notice = "The model version has no index yet."
+        return Reply(
+            207, {"results": [{"external_id": n, "status": 201, "id": "1", "held": notice} for n in request.ids]}
+        )
+
+    server.reply = reply
+    with caplog.at_level(logging.WARNING, logger="tributary"), client_of(server) as client:
+        for _ in range(3):
+            client.report(model_version="m", output="x")
+        assert client.flush(5)
+    assert (client.counts().stored, client.counts().noticed) == (3, 3)
+    assert sum("has no index yet" in record.message for record in caplog.records) == 1
+
+
 def test_a_callback_that_fails_stops_nothing(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     def fail(refusal: Refusal) -> None:
         raise RuntimeError("broken callback")

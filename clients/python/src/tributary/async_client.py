@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
 
     spool: str | os.PathLike[str] | None
     on_refused: Callable[[Refusal], None] | None
+    on_stored: Callable[[str, str], None] | None
     buffer_items: int
     buffer_bytes: int
     spool_bytes: int
@@ -60,6 +61,7 @@ class AsyncTributary:
         self.manifests = AsyncManifests(client)
         self.indexes = AsyncIndexes(client)
         self.works = AsyncWorks(client)
+        self.usage = AsyncUsage(client)
 
     async def __aenter__(self) -> AsyncTributary:
         return self
@@ -148,6 +150,20 @@ class AsyncWorks:
         """Register works in batches and yield each with its id and path. Raises ProblemError and InvalidInput."""
         made = self._client.works.register(works, mandate=mandate, dataset=dataset, registered=registered)
         return each(made)
+
+
+class AsyncUsage:
+    """Usage, balance and invoices, as Usage."""
+
+    def __init__(self, client: Tributary) -> None:
+        self._client = client
+        self.month = in_thread(client.usage.month)
+        self.csv = in_thread(client.usage.csv)
+        self.balance = in_thread(client.usage.balance)
+
+    def invoices(self) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield invoices and payments, the newest first. Raises ProblemError."""
+        return each(self._client.usage.invoices())
 
 
 def in_thread(method: Callable[P, R]) -> Callable[P, Awaitable[R]]:

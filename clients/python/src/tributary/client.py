@@ -23,6 +23,7 @@ from tributary.reporting import BATCH_BYTES, BATCH_ITEMS_MAX, PATH, Counts, Refu
 from tributary.spool import SpoolBuffer
 from tributary.transport import Answer, Transport
 from tributary.uploads import Uploads
+from tributary.usage import Usage
 from tributary.works import Works
 from tributary.wrapping import wrap_openai
 
@@ -41,7 +42,8 @@ class Tributary:
     ordinary call that returns the answer or raises a TributaryError. Threads may share a client.
 
     `spool` is a folder: with it, a generation is on disk when `report` returns, and a later process sends the lines of
-    a killed one. `on_refused` is called in the sending thread with each Refusal.
+    a killed one. The sending thread calls `on_refused` with each Refusal, and `on_stored` with the external id and the
+    id of each stored generation.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Tributary:
         *,
         spool: str | os.PathLike[str] | None = None,
         on_refused: Callable[[Refusal], None] | None = None,
+        on_stored: Callable[[str, str], None] | None = None,
         buffer_items: int = BUFFER_ITEMS,
         buffer_bytes: int = BUFFER_BYTES,
         spool_bytes: int = SPOOL_BYTES,
@@ -66,6 +69,7 @@ class Tributary:
             self._post,
             buffer,
             on_refused=on_refused,
+            on_stored=on_stored,
             batch_items=batch_items,
             batch_bytes=batch_bytes,
             interval_seconds=interval_seconds,
@@ -77,6 +81,7 @@ class Tributary:
         self.manifests = Manifests(self._transport)
         self.indexes = Indexes(self._transport)
         self.works = Works(self._transport)
+        self.usage = Usage(self._transport)
         _open_clients.add(self)
         self._reporter.wake()
 

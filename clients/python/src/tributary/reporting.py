@@ -47,13 +47,17 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of generations since the client was made, and of requests."""
+    """Numbers of generations since the client was made, and of requests.
+
+    `noticed` are stored with a notice: their model version has no evaluated index, or they cannot be attributed.
+    """
 
     buffered: int = 0
     stored: int = 0
     repeated: int = 0
     refused: int = 0
     dropped: int = 0
+    noticed: int = 0
     pending: int = 0
     requests: int = 0
     retries: int = 0
@@ -68,6 +72,7 @@ class Reporter:
         buffer: Buffer,
         *,
         on_refused: Callable[[Refusal], None] | None = None,
+        on_stored: Callable[[str, str], None] | None = None,
         batch_items: int = BATCH_ITEMS_MAX,
         batch_bytes: int = BATCH_BYTES,
         interval_seconds: float = 0.2,
@@ -76,6 +81,7 @@ class Reporter:
         self._post = post
         self._buffer = buffer
         self._on_refused = on_refused
+        self._on_stored = on_stored
         self._batch_items = min(max(batch_items, 1), BATCH_ITEMS_MAX)
         self._batch_bytes = batch_bytes
         self._interval = interval_seconds
@@ -256,6 +262,8 @@ class Reporter:
             if status not in (200, 201):
                 name = result.get("external_id") or _external_id(line)
                 self.refuse(Refusal(name, status, result.get("problem") or {}, _decoded(line)))
+            else:
+                self._take_stored(result)
         with self._changed:
             self._counts = replace(
                 self._counts,
@@ -264,6 +272,18 @@ class Reporter:
             )
         self._settle(len(batch))
         return 0.0
+
+    def _take_stored(self, result: Mapping[str, Any]) -> None:
+        notice = result.get("notice") or result.get("held")
+        if notice:
+            with self._changed:
+                self._counts = replace(self._counts, noticed=self._counts.noticed + 1)
+            self._log_once(f"notice {notice}", f"A generation was stored with a notice: {notice}")
+        if self._on_stored is not None:
+            try:
+                self._on_stored(str(result.get("external_id")), str(result.get("id")))
+            except Exception:
+                log.exception("on_stored failed")
 
     def _settle(self, count: int) -> None:
         with self._changed:
