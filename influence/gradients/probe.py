@@ -24,7 +24,7 @@ HALF_TOLERANCE = 5e-2
 """The same for parameters of half precision."""
 ROUNDING = 1e-5
 CELLS = 2**27
-"""Parameters whose gradients are held at a time."""
+"""Number of parameters, with their gradients in memory at a time."""
 
 
 def probe(tracer: Tracer, examples: Sequence[Example]) -> None:
