@@ -40,13 +40,15 @@ class ServiceRateThrottle(ScopedRateThrottle):
         except RedisError as error:
             log.warning("calls are not counted: the cache does not answer", error=repr(error))
             return True
-        history = getattr(self, "history", None)
-        if self.rate is not None and history is not None and self.num_requests and self.duration:
-            oldest = history[-1] if history else self.now
+        # The base class sets these while it counts; a view without a rate is not counted.
+        state = vars(self)
+        if "history" in state:
+            limit, window, now, history = (state[name] for name in ("num_requests", "duration", "now", "history"))
+            oldest = history[-1] if history else now
             request._request.allowance = Allowance(  # type: ignore[attr-defined]
-                limit=self.num_requests,
-                window=self.duration,
-                left=max(0, self.num_requests - len(history)),
-                reset=max(0, math.ceil(self.duration - (self.now - oldest))),
+                limit=limit,
+                window=window,
+                left=max(0, limit - len(history)),
+                reset=max(0, math.ceil(window - (now - oldest))),
             )
         return allowed
