@@ -14,6 +14,7 @@ from ledger.queries import open_items as ledger
 from payouts.queries import open_items as payouts
 from people import inbox
 from people.inbox import Group, Kind
+from people.queries import open_items as people
 from people.queries import proposals
 
 # In the order of the page: money that stands still first.
@@ -23,6 +24,7 @@ KINDS: list[Kind] = [
     *ledger.KINDS,
     *contributors.KINDS,
     *attribution.KINDS,
+    *people.KINDS,
 ]
 BY_NAME = {kind.name: kind for kind in KINDS}
 _CACHED = "needs-attention-count"

@@ -24,7 +24,7 @@ from people.models import STAFF_ROLES, Invitation, User
 from people.operations import invitations
 from people.operations import staff as staff_operations
 from people.queries.proposals import kinds
-from people.rights import Right, table_of_rights
+from people.queries.rights import Right, table_of_rights
 
 
 @require_GET

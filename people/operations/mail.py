@@ -14,10 +14,10 @@ from people.actor import ADMIN, audit, require_role
 from people.models import Invitation, User
 from people.operations.invitations import OPEN, new_address
 from people.presentation import dates
+from people.queries.open_items import TRIES_MAX
 from people.queries.programme import programme
 
 log = structlog.get_logger(__name__)
-TRIES_MAX = 6
 FIRST_WAIT = timedelta(minutes=1)
 
 

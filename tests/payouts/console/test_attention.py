@@ -46,7 +46,9 @@ from payouts.operations.notices import notice_what_is_due, send_due_notices
 from payouts.queries import attention
 from payouts.queries.policies import FIGURES, terms_in_force
 from payouts.reconciliation.comparison import reconcile_run
-from people.operations import webhooks
+from people.models import Invitation
+from people.operations import invitations, webhooks
+from people.operations.invitations import VALID
 from people.operations.proposals import approve, reject
 from tests.payouts import test_bank_rail as bank_rail
 from tests.worlds import contracts as agreed
@@ -380,6 +382,11 @@ def webhook_stopped(world: World) -> None:
         at=world.at,
     )
     webhooks.stop_endpoint(endpoint=endpoint, because="It answered 410 Gone.", at=world.at)
+
+
+def invitation_unsent(world: World) -> None:
+    invitations.invite_staff(email="late@example.org", roles=["auditor"], at=world.at)
+    Invitation.objects.update(tries=6, error="ConnectionRefusedError: [Errno 111]", expires_at=world.at + VALID)
 
 
 MAKE: dict[str, Callable[[World], None]] = {
