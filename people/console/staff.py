@@ -23,8 +23,7 @@ from people.forms.staff import InviteForm
 from people.models import STAFF_ROLES, Invitation, User
 from people.operations import invitations
 from people.operations import staff as staff_operations
-from people.queries.proposals import kinds
-from people.queries.rights import Right, table_of_rights
+from people.queries.rights import table_of_rights
 
 
 @require_GET
@@ -44,16 +43,11 @@ def staff(request: HttpRequest) -> HttpResponse:
             .select_related("invited_by")
             .order_by("-pk"),
             "now": timezone.now(),
-            "rights": [*table_of_rights(), *_of_proposals()],
+            "rights": table_of_rights(),
             "roles": STAFF_ROLES,
             "may_change": user_of(request).has_role(ADMIN),
         },
     )
-
-
-def _of_proposals() -> list[Right]:
-    """List each kind of proposal with its proposers, and the roles of the second person."""
-    return [Right(f"Propose: {kind.heading}", kind.proposers, "", second=kind.approvers) for kind in kinds()]
 
 
 @require_http_methods(["GET", "POST"])
