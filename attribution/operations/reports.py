@@ -213,9 +213,10 @@ def _refusal_of_tokens(candidate: Candidate, version: ModelVersion) -> UnableToA
                 "Leave out symbols that the model does not read."
             )
             return UnableToAccept("token-outside-vocabulary", detail, field=field, vocabulary=version.vocabulary)
-    if not candidate.token_ids or not candidate.output.text or not version.decoder:
+    directory = version.directory
+    if not candidate.token_ids or not candidate.output.text or not version.decoder or directory is None:
         return None
-    decode = decoder(Path(settings.TRIBUTARY_DATA) / version.directory / version.decoder)
+    decode = decoder(Path(settings.TRIBUTARY_DATA) / directory / version.decoder)
     if decode is None:
         # The worker compares, with the model's own tokeniser.
         return None

@@ -297,7 +297,7 @@ def charged_to_the_base_pool(period: Period) -> list[tuple[str, int, int]]:
             GROUP BY 1 ORDER BY 1""",
             [_midnight(period.starts), _midnight(period.ends)],
         )
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def _midnight(day: date) -> datetime:
