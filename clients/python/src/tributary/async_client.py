@@ -136,7 +136,7 @@ class AsyncWorks:
     def list(
         self, *, purpose: str, at: datetime | None = None, modality: str | None = None
     ) -> AsyncIterator[Mapping[str, Any]]:
-        """Yield the works whose owners allow a use. Raises ProblemError."""
+        """Yield the works with consent to a use. Raises ProblemError."""
         return each(self._client.works.list(purpose=purpose, at=at, modality=modality))
 
     def register(

@@ -59,7 +59,7 @@ class Works:
     def list(
         self, *, purpose: str, at: datetime | None = None, modality: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yield the works whose owners allow a use, by default now. Raises ProblemError."""
+        """Yield the works with consent to a use, by default now. Raises ProblemError."""
         moment = None if at is None else at.isoformat()
         return self._transport.pages(PATH, purpose=purpose, at=moment, modality=modality)
 
@@ -79,8 +79,8 @@ class Works:
     ) -> Pulled:
         """Fetch every work into a folder, each as a file named by its id, with `works.jsonl` about them.
 
-        A file that lies there with the right digest is kept, so that a pull goes on where it stopped. A work whose
-        consent ended meanwhile is listed in `refused`. Raises ProblemError and InvalidInput.
+        A file that lies there with the right digest is kept, so that a pull goes on where it stopped. A work is
+        listed in `refused` when its consent ended meanwhile. Raises ProblemError and InvalidInput.
         """
         root = Path(folder)
         root.mkdir(parents=True, exist_ok=True)

@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--wait", action="store_true", help="wait for the result")
 
     rights = group("works", "Works with consent, and the registration of works for many.")
-    pull = command(rights, "pull", "Fetch the works whose owners allow a use.", works.pull)
+    pull = command(rights, "pull", "Fetch the works with consent to a use.", works.pull)
     pull.add_argument("folder", help="each work becomes a file named by its id, beside works.jsonl")
     pull.add_argument("--purpose", required=True, help=PURPOSES)
     pull.add_argument("--at", type=moment, metavar="TIME", help="the moment at which consent holds; by default now")
