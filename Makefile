@@ -63,7 +63,7 @@ lint: $(VENV)/.development  ## ruff, mypy strict, import contracts, templates
 	@$(VENV)/bin/djlint --quiet --lint templates
 	@DATABASE_ROLE= $(PYTHON) manage.py makemigrations --check --dry-run
 	@$(VENV)/bin/mypy .
-	@$(VENV)/bin/mypy --package tributary
+	@$(VENV)/bin/mypy $(addprefix --module tributary.,cli.main async_client integrations.torch integrations.transformers)
 
 # From the lowest app up, so that each finds the tables that it refers to. The journal's own tables refer to people, so
 # that its migration is put aside until people has one.

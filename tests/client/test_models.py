@@ -27,7 +27,12 @@ from tests.worlds.trained import REGISTERED_AT, SMALL_INDEX, Trained, new_work
 
 pytestmark = pytest.mark.usefixtures("on_served_data")
 TRAINED = datetime(2026, 11, 1, tzinfo=UTC)
-REGISTRATION = {"adapter": "causal_lm", "factory": "demo", "purpose": "train_generative", "trained_at": TRAINED}
+REGISTRATION: dict[str, Any] = {
+    "adapter": "causal_lm",
+    "factory": "demo",
+    "purpose": "train_generative",
+    "trained_at": TRAINED,
+}
 OPTIONS = ["--adapter", "causal_lm", "--factory", "demo", "--purpose", "train_generative"]
 OPTIONS += ["--trained-at", "2026-11-01T00:00:00Z"]
 

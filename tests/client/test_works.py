@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -69,7 +70,7 @@ def test_works_with_consent_are_pulled_once_and_checked(served: Served, client: 
 
 def test_the_feed_of_consents_is_followed(served: Served, client: Tributary) -> None:
     after = None
-    seen = []
+    seen: list[dict[str, Any]] = []
     while True:
         found, after = client.works.consents(after)
         if not found:

@@ -156,7 +156,7 @@ def test_a_stream_is_refused(tmp_path: Path) -> None:
             return (Seen()[index] for index in range(EXAMPLES))
 
     with pytest.raises(InvalidInput, match="as a stream"):
-        trainer(tmp_path, Stream(), [ManifestCallback(dataset(), tmp_path / "m")], max_steps=2).train()  # type: ignore[arg-type]
+        trainer(tmp_path, Stream(), [ManifestCallback(dataset(), tmp_path / "m")], max_steps=2).train()
 
 
 # --- a loop of one's own ----------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_a_loop_records_the_positions_that_its_batches_carry(tmp_path: Path) -> 
 
 
 def test_a_packed_example_has_several_items(tmp_path: Path) -> None:
-    packed = [{"work": work(0), "token_start": 0, "token_end": 5}, work(1)]
+    packed: list[Any] = [{"work": work(0), "token_start": 0, "token_end": 5}, work(1)]
     data = WorkDataset([{"x": 1}, {"x": 2}], [packed, work(2)])
     with ManifestWriter(data, tmp_path / "m") as writer:
         writer.record([0])

@@ -16,13 +16,13 @@ from tributary import InvalidInput, Tributary
 
 openai = pytest.importorskip("openai")
 
-MESSAGES = [
+MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Speak plainly."},
     {"role": "user", "content": [{"type": "text", "text": "The state of the union?"}]},
 ]
 PROMPT = "Speak plainly.\nThe state of the union?"
 WORDS = ["Peace", " and", " harvests."]
-CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"year":1869}'}}
+CALL: dict[str, Any] = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"year":1869}'}}
 
 
 def completion(request: Request, model: str) -> dict[str, Any]:
