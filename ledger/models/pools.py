@@ -29,7 +29,7 @@ class PeriodPool(Proposal):
     note = models.CharField(max_length=300, blank=True)
     entry = models.OneToOneField(Entry, on_delete=models.PROTECT, null=True, blank=True, related_name="pool")
     # Null for a plan's own amount.
-    proposed_by = models.ForeignKey(
+    proposed_by = models.ForeignKey(  # type: ignore[assignment]
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
     # Set once the pool is divided: every generation's part is fixed then.

@@ -146,7 +146,8 @@ def listed(chosen: Iterable[ProposalKind[Any]], *, state: str = "") -> QuerySet[
         .values_list("kind_key", "pk", "proposed_at")
         for kind in chosen
     ]
-    return parts[0].union(*parts[1:], all=True).order_by("-proposed_at", "kind_key", "-pk")
+    found: QuerySet[Any, tuple[str, int, datetime]] = parts[0].union(*parts[1:], all=True)
+    return found.order_by("-proposed_at", "kind_key", "-pk")
 
 
 def rows_of(entries: Iterable[tuple[str, int, datetime]]) -> list[tuple[ProposalKind[Any], Any]]:
