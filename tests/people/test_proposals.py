@@ -229,6 +229,20 @@ def test_one_page_shows_and_decides_it(case: Case, log_in: LogIn) -> None:
     assert f'href="{address}"' not in listed.content.decode()
 
 
+def test_an_approved_void_logs_the_void_and_its_approval(db: None, at: datetime) -> None:
+    world = build_world(at)
+    first, second = person(world, "proposer"), person(world, "approver")
+    row = MAKE["void"](world, first)
+    decide(approve, row, second, world.at)
+    lines = AuditEvent.objects.filter(subject=f"generation:{row.generation_id}").order_by("sequence")
+    assert [(line.action, line.actor) for line in lines] == [
+        ("propose_void", first),
+        ("void_generation", second),
+        ("approve_void", second),
+    ]
+    assert lines[1].after == {"reason": "test", "detail": "a load test"}
+
+
 def test_the_list_holds_the_kinds_that_its_reader_may_read(db: None, at: datetime, log_in: LogIn) -> None:
     world = build_world(at)
     by = person(world, "proposer")
