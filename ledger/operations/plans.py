@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.models import F, Max, Q, QuerySet
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
 from ledger import journal
 from ledger.models import Period, Refusal, RoyaltyPlan, period_of, utc_date
@@ -188,14 +188,14 @@ def _facts(plan: RoyaltyPlan) -> Facts:
     payer = str(plan.pool_service or "the programme")
     basis = [
         str(plan.get_basis_display()).capitalize(),
-        amounts.text(plan.price, currency) if plan.price else "",
-        percent.text(plan.rate_ppb) if plan.rate_ppb else "",
-        amounts.text(plan.pool, currency) if plan.pool else "",
+        amounts.html(plan.price, currency) if plan.price else "",
+        percent.html(plan.rate_ppb) if plan.rate_ppb else "",
+        amounts.html(plan.pool, currency) if plan.pool else "",
         f"paid by {payer}" if plan.basis == RoyaltyPlan.Basis.PERIOD_POOL else "",
     ]
     return [
         ("Holds for", plan.scope),
-        ("Basis", ", ".join(filter(None, basis))),
+        ("Basis", format_html_join(", ", "{}", ((part,) for part in basis if part))),
         ("Platform take", format_html("{} of the gross", percent.html(plan.take_ppb))),
         ("Base part", format_html("{} of the pool, divided {}", floor, plan.get_floor_rule_display())),
         ("By general shares", format_html("{} of the direct pool", percent.html(plan.general_ppb))),

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from attribution.models import AttributionIndex
+from attribution.models import AttributionIndex, ModelVersion
+from attribution.operations import base_pool as base_pool_operations
 from contributors.models import PPB
 from contributors.operations import links
 from ledger.journal import AccountKey
@@ -105,6 +106,24 @@ def restatement(world: World, by: User) -> Any:
     )
 
 
+def base_pool(world: World, by: User) -> Any:
+    version = ModelVersion.objects.create(
+        service=world.service,
+        name="m2",
+        adapter="causal_lm",
+        factory="demo",
+        purpose="train_generative",
+        checkpoint_sha256=bytes(32),
+        trained_at=world.at - timedelta(days=50),
+        created_at=world.at,
+    )
+    index = AttributionIndex.objects.create(
+        model_version=version, config_sha256=b"b" * 32, sha256=b"s" * 32, state="built", serving=True,
+        created_at=world.at,
+    )  # fmt: skip
+    return base_pool_operations.propose_base_pool(index=index, reason="A trial month.", by=by, at=world.at)
+
+
 def withholding(world: World, by: User) -> Any:
     return taxes.propose_withholding_rate(
         jurisdiction="US", rate_ppb=PPB // 10, effective_from=world.at.date(), by=by, at=world.at
@@ -132,7 +151,7 @@ MAKE: dict[str, Callable[[World, User], Any]] = {
     function.__name__: function
     for function in (
         plan, pool, terms, advance, cancellation, manual_entry, transaction, claim_transaction, void, restatement,
-        withholding, policy, link, link_end,
+        base_pool, withholding, policy, link, link_end,
     )
 }  # fmt: skip
 # The kinds that are about contributors[0], so that its members do not decide.
