@@ -107,3 +107,9 @@ CREATE OR REPLACE TRIGGER mandate_stays_as_recorded BEFORE UPDATE ON attribution
 REVOKE UPDATE, DELETE ON attribution_workdelivery FROM tributary_app;
 CREATE OR REPLACE TRIGGER work_delivery_is_append_only BEFORE UPDATE OR DELETE ON attribution_workdelivery
   FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a delivery is kept as it was recorded');
+
+-- A payment by the base pool is fixed once it is proposed.
+CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON attribution_basepoolproposal
+  FOR EACH ROW EXECUTE FUNCTION rows_stand_as_proposed();
+CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON attribution_basepoolproposal
+  FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
