@@ -112,12 +112,12 @@ class Painter:
         self.figures["drawing_audit"] = {"weight_ppb": audited.weight_ppb, **(audited.audit or {})}
 
     @contextlib.contextmanager
-    def reports(self, service: ModelService, *, url: str, since: datetime, until: datetime) -> Iterator[Painter]:
+    def reports(self, service: ModelService, *, url: str, since: datetime, until: datetime) -> Iterator[None]:
         """Hold the model service while the block runs; `report` lets it report."""
         wanted = Reported("drawing", MODEL_NAME, self._directory, self.count, since, until)
         with start_service(service, wanted, url=url) as process:
             self._process = process
-            yield self
+            yield
 
     def report(self) -> None:
         with self.stages.stage("draw_report") as advance:

@@ -49,6 +49,7 @@ OPENING = ("people", "works", "pictures", "plan")
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 PREPARING = "preparing"
 WRITE_SECONDS = 0.5
+WAIT_SECONDS_MAX = 900.0
 ENDED_EARLY = "The command ended before the demo was ready. Start it again."
 
 
@@ -178,6 +179,21 @@ class Stages:
                 yield
             finally:
                 self._counted.pop(name)
+
+    def wait(self, count: Callable[[], int], total: int, advance: Advance) -> None:
+        """Until the workers have done `total`; the sweeps on the beat guarantee that they will.
+
+        Raises UnableToDemonstrate after WAIT_SECONDS_MAX.
+        """
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        while (done := count()) < total:
+            if time.monotonic() > deadline:
+                raise UnableToDemonstrate(
+                    f"Only {done} of {total} after {WAIT_SECONDS_MAX:.0f} s; see {self.path.parents[1] / 'logs'}."
+                )
+            advance(done, total)
+            time.sleep(0.2)
+        advance(total, total)
 
     def finish(self) -> None:
         """Say that the demo is ready, every stage of it."""

@@ -22,7 +22,7 @@ from pytest_django import DjangoDbBlocker
 from attribution.models import Generation
 from attribution.operations import attributions, indexes
 from config import settings as product
-from config.demo import flow
+from config.demo import dates, month
 from config.engine import servers
 from config.engine.installation import Running, installation
 from contributors.operations import people
@@ -91,7 +91,7 @@ def _own_generations(programme: Programme, trained: Trained, at: datetime) -> li
     ]
 
 
-def _earn_a_month(programme: Programme, trained: Trained, calendar: flow.Calendar, maker: User, checker: User) -> None:
+def _earn_a_month(programme: Programme, trained: Trained, calendar: dates.Calendar, maker: User, checker: User) -> None:
     """Report, attribute, accrue and close last month, by the same operations as in earnest."""
     periods.open_periods(at=calendar.now)
     plan = plans.propose_plan(
@@ -124,7 +124,7 @@ def _prepare_payouts(maker: User, checker: User, programme: Programme) -> None:
     funding.fund_platform(currency="USD", amount_minor=100_000, by=maker, at=timezone.now(), seen=seen)
     for contributor in programme.contributors[:-1]:
         account = accounts.open_payout_account(contributor=contributor, by=programme.user, at=timezone.now())
-        flow.complete_onboarding(accounts.onboarding_link(account=account, by=programme.user, at=timezone.now()))
+        month.complete_onboarding(accounts.onboarding_link(account=account, by=programme.user, at=timezone.now()))
         accounts.sync_account(account=account, at=timezone.now())
 
 
@@ -199,7 +199,7 @@ class _Story(NamedTuple):
 
 def _tell_the_story(trained: Trained) -> _Story:
     """Everything before the installation runs: people, an audited index, a month of royalties."""
-    calendar = flow.Calendar(timezone.now())
+    calendar = dates.Calendar(timezone.now())
     maker, checker = _staff("Maker", "finance_maker"), _staff("Checker", "finance_checker")
     programme = start_programme(trained, timezone.now())
     index = indexes.build_index(model_version=programme.model_version, config=INDEX, at=timezone.now())

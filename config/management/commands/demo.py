@@ -24,7 +24,7 @@ from rich.table import Table
 
 from attribution.models import Generation
 from config import books
-from config.demo import flow, people, progress
+from config.demo import dates, flow, month, people, progress
 from config.engine import servers
 from config.engine.installation import Running, installation
 from config.engine.processes import UnableToStart
@@ -117,7 +117,7 @@ class Command(BaseCommand):
                 raise CommandError("The database holds other data. Set DATABASE_URL to an empty one for the demo.")
             self._started.parent.mkdir(parents=True, exist_ok=True)
             self._started.touch()
-            demo = flow.Demo(running, console, flow.Calendar(timezone.now()), options["generations"])
+            demo = flow.Demo(running, console, dates.Calendar(timezone.now()), options["generations"])
             first_page = self._open_first_page(running, console)
             try:
                 figures = demo.run(opened=lambda: self._show_logins(console, running))
@@ -138,7 +138,7 @@ class Command(BaseCommand):
         stored = json.loads(self._done.read_text())
         return {
             **stored,
-            **flow.money_figures(),
+            **month.money_figures(),
             "seconds": {**stored["seconds"], "first_page": first_page},
             "invariants_checked": len(checked.checked),
             "invariants_violated": list(checked.violated),
