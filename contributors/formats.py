@@ -42,11 +42,11 @@ def kind_of(content: bytes) -> Kind | None:
         return Kind("image", "image/gif")
     if content.startswith(b"RIFF"):
         return {b"WEBP": Kind("image", "image/webp"), b"WAVE": Kind("audio", "audio/wav")}.get(content[8:12])
-    if content.startswith(b"fLaC"):
+    if content.startswith((b"fLaC\0", b"fLaC\x80")):
         return Kind("audio", "audio/flac")
-    if content.startswith(b"OggS"):
+    if content.startswith(b"OggS\0"):
         return Kind("audio", "audio/ogg")
-    if content.startswith(b"ID3") or _is_mpeg_audio(content):
+    if content.startswith((b"ID3\x02", b"ID3\x03", b"ID3\x04")) or _is_mpeg_audio(content):
         return Kind("audio", "audio/mpeg")
     if content[4:8] == b"ftyp":
         return Kind("audio", "audio/mp4") if content[8:12] in _SOUND_BRANDS else Kind("video", "video/mp4")

@@ -164,10 +164,6 @@ class ReportSerializer(StrictSerializer):
     generations = serializers.ListField(child=GenerationSerializer(), min_length=1, max_length=BATCH_MAX)
 
 
-class ReportWithFilesSerializer(serializers.Serializer[Any]):
-    report = ReportSerializer()
-
-
 class ItemProblemSerializer(serializers.Serializer[Any]):
     type = serializers.ChoiceField([f"/problems/{slug}" for slug in PROBLEMS])
     title = serializers.CharField()
@@ -219,11 +215,7 @@ class GenerationsView(WritingView):
             "is then `multipart/form-data` with this JSON as the part `report`, and `file` names another part."
         ),
         tags=["generations"],
-        request={
-            "application/json": ReportSerializer,
-            NDJSON: GenerationSerializer,
-            "multipart/form-data": ReportWithFilesSerializer,
-        },
+        request={"application/json": ReportSerializer, NDJSON: GenerationSerializer},
         responses={
             207: ReportedSerializer,
             **problem_responses(400, 413, 415, 422),

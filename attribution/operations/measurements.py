@@ -152,9 +152,6 @@ def _media_example(opened: Opened, generation: Generation) -> Example | Unattrib
         opened.index.check(example)
     except UnableToEmbed as reason:
         return Unattributable(str(reason))
-    except Exception as error:
-        # The reader is the model's own code, and the file anybody's.
-        return Unattributable(f"The model's reader cannot read it: {type(error).__name__}.")
     return example
 
 

@@ -11,6 +11,7 @@ from django import forms
 from django.core.files.uploadedfile import UploadedFile
 
 from contributors.fingerprints import CONTENT_BYTES_MAX
+from contributors.formats import IMAGE_TYPES, kind_of
 from contributors.forms.fields import DateInput
 from contributors.forms.splits import SplitPartForm
 from contributors.models import Contributor, Dataset
@@ -20,7 +21,15 @@ FILES_MAX = 100
 UPLOAD_BYTES_MAX = 64 * 1024 * 1024
 LICENCES = ("All rights reserved", "CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC0-1.0", "Public domain")
 _BEGINNING_BYTES = 4096
-_GENERAL_KINDS = {"audio": "audio", "video": "video", "image": "a picture in another format", "font": "a font"}
+_GENERAL_KINDS = {
+    "audio": "audio in another format",
+    "video": "video in another format",
+    "image": "a picture in another format",
+    "font": "a font",
+}
+_TAKEN = (
+    "We accept text, PNG, JPEG, WebP and GIF, recordings (WAV, FLAC, Ogg, MP3, M4A) and films (MP4, WebM, Matroska)."
+)
 _KINDS = {
     "application/pdf": "a PDF",
     "application/epub+zip": "an e-book (EPUB)",
@@ -29,8 +38,6 @@ _KINDS = {
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "a Word document",
     "application/vnd.oasis.opendocument.text": "an OpenDocument text",
 }
-_READ_IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif")
-_IMAGE_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 
 
 class DatasetForm(forms.Form):
@@ -50,7 +57,9 @@ class FilesInput(forms.ClearableFileInput):
 class FilesField(forms.FileField):
     """One file or several; cleans to a list."""
 
-    widget = FilesInput(attrs={"accept": ".txt,.md,text/plain,image/png,image/jpeg,image/webp,image/gif"})
+    widget = FilesInput(
+        attrs={"accept": ".txt,.md,text/plain,image/png,image/jpeg,image/webp,image/gif,audio/*,video/*"}
+    )
 
     def clean(self, data: Any, initial: Any = None) -> list[UploadedFile[Any]]:
         given = data if isinstance(data, list | tuple) else [data]
@@ -70,7 +79,7 @@ class UploadForm(forms.Form):
     )
     uploads = FilesField(
         label="Files",
-        help_text=f"Text in UTF-8, or PNG, JPEG, WebP, GIF; up to {FILES_MAX} files of up to 5 MiB. "
+        help_text=f"Text in UTF-8, pictures, recordings or films; up to {FILES_MAX} files of up to 5 MiB. "
         "One file is one whole work.",
     )
     title = forms.CharField(
@@ -91,7 +100,7 @@ class UploadForm(forms.Form):
         files: list[UploadedFile[Any]] = self.cleaned_data["uploads"]
         refused = [f"{file.name} is {kind}." for file in files if (kind := _foreign_kind(file))]
         if refused:
-            raise forms.ValidationError([*refused[:-1], f"{refused[-1]} We accept text, PNG, JPEG, WebP and GIF."])
+            raise forms.ValidationError([*refused[:-1], f"{refused[-1]} {_TAKEN}"])
         return files
 
     def works(self) -> list[NewWork]:
@@ -102,11 +111,12 @@ class UploadForm(forms.Form):
         works = []
         for file in files:
             content = file.read(CONTENT_BYTES_MAX + 1)
+            kind = kind_of(content)
             title = self.cleaned_data["title"] if len(files) == 1 else ""
             works.append(
                 NewWork(
                     title=title or PurePath(file.name or "").stem.replace("_", " ").strip() or "Untitled",
-                    modality="image" if _looks_like_image(content) else "text",
+                    modality=kind.modality if kind else "text",
                     content=content,
                     published_on=self.cleaned_data["published_on"],
                 )
@@ -115,20 +125,32 @@ class UploadForm(forms.Form):
 
 
 def _foreign_kind(file: UploadedFile[Any]) -> str:
-    """Name the kind of a file that is neither text nor a picture that we read; "" for every other file.
+    """Name the kind of a file that is neither text nor a kind that we recognise; "" for every other file.
 
-    A file counts as foreign only when its content is binary and its name says its kind. A text file in another
-    encoding stays with the operation, which names the byte.
+    A file counts as foreign when its content is binary and its name says its kind, and when its text is a program that
+    draws (SVG) or the source of a document (RTF). A text file in another encoding stays with the operation, which names
+    the byte.
     """
     beginning = file.read(_BEGINNING_BYTES)
     file.seek(0)
-    if _looks_like_image(beginning) or _looks_like_text(beginning):
+    if kind_of(beginning):
         return ""
+    if _looks_like_text(beginning):
+        return _source_kind(beginning)
     kind = mimetypes.guess_type(file.name or "")[0] or "text"
     general = kind.partition("/")[0]
-    if general == "text" or kind in _READ_IMAGES:
+    if general == "text" or kind in IMAGE_TYPES.values():
         return ""
     return _KINDS.get(kind) or _GENERAL_KINDS.get(general) or f"of the type {kind}"
+
+
+def _source_kind(beginning: bytes) -> str:
+    """Name the kind of a text that nobody reads as it stands."""
+    start = beginning.removeprefix(codecs.BOM_UTF8).lstrip()
+    if start.startswith(b"{\\rtf"):
+        return "a Rich Text document"
+    is_markup = start.startswith((b"<?xml", b"<!DOCTYPE svg", b"<!--", b"<svg"))
+    return "an SVG drawing" if is_markup and b"<svg" in beginning else ""
 
 
 def _looks_like_text(beginning: bytes) -> bool:
@@ -138,10 +160,6 @@ def _looks_like_text(beginning: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return b"\0" not in beginning
-
-
-def _looks_like_image(content: bytes) -> bool:
-    return content.startswith(_IMAGE_BEGINNINGS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
 
 
 SplitParts = forms.formset_factory(SplitPartForm, extra=3, max_num=50)

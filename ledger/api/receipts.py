@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from attribution.api.authentication import HasScope, Principal
 from attribution.api.problems import problem_responses
-from attribution.models import Attribution, ServiceKey
+from attribution.models import Attribution, Generation, ServiceKey
 from ledger.models import Period
 from ledger.money import format_amount
 from ledger.operations import pools
@@ -59,6 +59,14 @@ class EntrySerializer(serializers.Serializer[Any]):
     period = serializers.CharField(help_text="The month in which it is posted, YYYY-MM.")
 
 
+class MediaFactsSerializer(serializers.Serializer[Any]):
+    position = serializers.IntegerField(min_value=0, help_text="Among all parts of the output, text included.")
+    type = serializers.CharField(help_text="The media type, verified by the content where it was reported.")
+    sha256 = serializers.CharField()
+    size = serializers.IntegerField(allow_null=True, help_text="In bytes.")
+    kept = serializers.BooleanField(help_text="Whether the bytes were reported, and not their digest alone.")
+
+
 class TokensSerializer(serializers.Serializer[Any]):
     given = serializers.IntegerField(min_value=0)
     read = serializers.IntegerField(min_value=0)
@@ -68,6 +76,8 @@ class ReceiptSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     external_id = serializers.CharField()
     model_version = serializers.CharField()
+    modality = serializers.ChoiceField(Generation.Modality.values, help_text="The kind of its output.")
+    media = MediaFactsSerializer(many=True, help_text="The parts of the output that are not text.")
     occurred_at = serializers.DateTimeField()
     received_at = serializers.DateTimeField()
     state = serializers.ChoiceField(list(STATES), help_text=" ".join(f"`{k}`: {v}" for k, v in STATES.items()))
@@ -120,6 +130,8 @@ class ReceiptView(APIView):
                     "id": "0192f0c1-7d5c-7e57-9c5d-0d1f6b8f3c11",
                     "external_id": "g1",
                     "model_version": "sotu-1",
+                    "modality": "text",
+                    "media": [],
                     "occurred_at": "2026-10-03T10:00:00Z",
                     "received_at": "2026-10-03T10:00:02Z",
                     "state": "accrued",
@@ -199,12 +211,14 @@ def _as_json(found: ServiceReceipt) -> dict[str, Any]:
         "id": str(generation.pk),
         "external_id": generation.external_id,
         "model_version": generation.model_version.name,
+        "modality": generation.modality,
+        "media": _media(generation),
         "occurred_at": generation.occurred_at,
         "received_at": generation.received_at,
         "state": standing.state,
         "reason": _reason(found),
         "unattributable": attribution.unattributable if attribution else generation.state == "unattributable",
-        "tokens": _tokens(attribution),
+        "tokens": _tokens(attribution) if generation.modality in {"text", "mixed"} else None,
         "revision": attribution.revision if attribution else None,
         "index": str(attribution.index.public_id) if attribution else None,
         "method": attribution.index.method if attribution else None,
@@ -220,6 +234,21 @@ def _as_json(found: ServiceReceipt) -> dict[str, Any]:
         "unattributed_ppb": attribution.unattributed_ppb if attribution else None,
         "entry": ({"id": entry.pk, "hash": bytes(entry.hash).hex(), "period": entry.period.code} if entry else None),
     }
+
+
+def _media(generation: Generation) -> list[dict[str, Any]]:
+    if generation.modality == Generation.Modality.TEXT:
+        return []
+    return [
+        {
+            "position": part.position,
+            "type": part.media_type,
+            "sha256": bytes(part.sha256).hex(),
+            "size": part.size_bytes,
+            "kept": part.is_kept,
+        }
+        for part in generation.media.order_by("position")
+    ]
 
 
 def _tokens(attribution: Attribution | None) -> dict[str, int] | None:

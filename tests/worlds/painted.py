@@ -10,6 +10,7 @@ from typing import Any
 
 from attribution.models import AttributionIndex, ModelService, ModelVersion
 from attribution.operations import indexes, manifests, model_services, model_versions
+from attribution.operations.base_pool import pay_by_base_pool
 from config.demo import drawing, pictures
 from contributors.models import Contributor, Work
 from contributors.operations import consents, people
@@ -110,7 +111,9 @@ def start_painting(painted: Painted, at: datetime) -> Painting:
         at=at,
     )
     version.refresh_from_db()
-    index = indexes.build_index(model_version=version, config=SMALL_INDEX, at=at)
+    built = indexes.build_index(model_version=version, config=SMALL_INDEX, at=at)
+    # Not evaluated: one test does that.
+    index = pay_by_base_pool(index=built, at=at)
     programme = Programme(contributors, members, works, [service], [key], [version], [index], at=at)
     return Painting(programme, painted, index)
 

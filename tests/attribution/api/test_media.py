@@ -24,6 +24,7 @@ from pytest_django import DjangoDbBlocker
 
 from attribution.models import Attribution, Generation, GenerationPart
 from attribution.operations import attributions, indexes, manifests, model_services, model_versions, outputs
+from attribution.operations.base_pool import pay_by_base_pool
 from attribution.operations.measurements import let_the_model_take_its_time
 from config.demo import drawing
 from contributors.queries.contents import OUTPUTS, path_of
@@ -31,6 +32,7 @@ from ledger.operations import periods, plans
 from people.operations import users
 from people.operations.proposals import approve
 from tests.databases import cloned_database, on_database
+from tests.worlds.pages import receipt_over_api
 from tests.worlds.painted import Painted, Painting, start_painting, train_small
 from tests.worlds.trained import NOW, TRAINED_AT
 from tests.worlds.world import TERMS
@@ -135,6 +137,12 @@ def test_a_picture_is_reported_measured_accrued_and_stands_on_the_receipt(painti
     assert again.score_error_max is not None
     assert again.score_error_max < 1e-4
     assert programme.accrue(at=programme.at) == 1
+
+    told = receipt_over_api(programme, generation).json()
+    assert (told["modality"], told["state"]) == ("image", "accrued")
+    digest = hashlib.sha256(content).hexdigest()
+    facts = {"position": 0, "type": "image/png", "sha256": digest, "size": len(content), "kept": True}
+    assert told["media"] == [facts]
 
     # The strongest holder with a work in evidence sees it on the receipt, with the output only if the service permits.
     holder = max(attribution.top_works, key=lambda pk: attribution.shares_ppb[attribution.holder_ids.index(int(pk))])
@@ -361,6 +369,7 @@ def test_a_digest_with_features_is_attributed_without_its_bytes(painting: Painti
     items = [manifests.NewItem(work.pk, ordinal) for ordinal, work in enumerate(programme.works)]
     manifests.register_manifest(model_version=version, items=items, at=programme.at)
     index = indexes.build_index(model_version=version, config={"attributor": "pushed"}, at=programme.at)
+    pay_by_base_pool(index=index, at=programme.at)
     _, key = model_services.issue_key(
         service=programme.service, scopes=["generations:write", "features:write"], at=programme.at
     )

@@ -48,7 +48,7 @@ def mp3() -> bytes:
         (saved("WEBP"), Kind("image", "image/webp")),
         (saved("GIF"), Kind("image", "image/gif")),
         (recording(), Kind("audio", "audio/wav")),
-        (b"fLaC" + bytes(40), Kind("audio", "audio/flac")),
+        (b"fLaC\0" + bytes(40), Kind("audio", "audio/flac")),
         (b"OggS" + bytes(40), Kind("audio", "audio/ogg")),
         (b"ID3\x04" + bytes(40), Kind("audio", "audio/mpeg")),
         (mp3(), Kind("audio", "audio/mpeg")),
@@ -61,6 +61,8 @@ def mp3() -> bytes:
         (b"MZ\x90\0", None),
         (b"\xff\xfbtwo bytes of sync alone", None),
         ("Übrigens".encode(), None),
+        (b"OggS and fLaC are words of this poem", None),
+        (b"ID3 is another", None),
         (b"", None),
     ],
 )

@@ -19,6 +19,7 @@ from contributors.operations.people import add_member
 from contributors.operations.works import NewWork, register_works
 from people.models import User
 from tests.worlds import people
+from tests.worlds.sounds import tone
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.people.console.guarded_urls")]
 
@@ -64,14 +65,19 @@ def test_every_page_opens_for_a_contributor_with_nothing(as_ada: Client) -> None
 def test_several_files_become_works_named_after_them(as_ada: Client, essays: Dataset) -> None:
     sent = {
         "dataset": str(essays.public_id),
-        "uploads": files(("my_first essay.txt", people.text(1).encode()), ("discs.png", people.picture(1))),
+        "uploads": files(
+            ("my_first essay.txt", people.text(1).encode()), ("discs.png", people.picture(1)), ("tone.wav", tone(440))
+        ),
         "published_on": "2024-05-01",
     }
     assert as_ada.post("/portal/works/upload/", sent).headers["Location"] == "/portal/works/"
     works = {work.title: work.modality for work in Work.objects.all()}
-    assert works == {"my first essay": "text", "discs": "image"}
+    assert works == {"my first essay": "text", "discs": "image", "tone": "audio"}
     page = shown(as_ada, "/portal/works/")
-    assert "2 works registered." in page
+    assert "3 works registered." in page
+    recording = Work.objects.get(modality="audio")
+    assert "<audio controls" in as_ada.get(f"/portal/works/{recording.public_id}/").content.decode()
+    assert as_ada.get(f"/portal/works/{recording.public_id}/content")["Content-Type"] == "audio/wav"
     assert "my first essay" in page
 
 
@@ -96,16 +102,23 @@ def test_an_upload_with_a_bad_file_names_it_and_registers_nothing(as_ada: Client
 
 
 def test_a_file_of_another_kind_is_refused_by_its_name_and_kind(as_ada: Client, essays: Dataset) -> None:
-    sound = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\xff\xff"
     sent = {
         "dataset": str(essays.public_id),
-        "uploads": files(("tone.wav", sound), ("paper.pdf", b"%PDF-1.7\x00\xff"), ("good.txt", "Żółć".encode() * 4000)),
+        "uploads": files(
+            ("tone.aiff", b"FORM\x00\x00\x00\xffAIFF"),
+            ("drawn.txt", b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>'),
+            ("letter.txt", b"{\\rtf1\\ansi Dear reader}"),
+            ("paper.pdf", b"%PDF-1.7\x00\xff"),
+            ("good.txt", "Żółć".encode() * 4000),
+        ),
     }
     response = as_ada.post("/portal/works/upload/", sent)
     page = response.content.decode()
     assert response.status_code == 422
-    assert "tone.wav is audio." in page
-    assert "paper.pdf is a PDF. We accept text, PNG, JPEG, WebP and GIF." in page
+    assert "tone.aiff is audio in another format." in page
+    assert "drawn.txt is an SVG drawing." in page
+    assert "letter.txt is a Rich Text document." in page
+    assert "paper.pdf is a PDF. We accept text, PNG, JPEG, WebP and GIF, recordings (WAV," in page
     assert "good.txt" not in page
     assert not Work.objects.exists()
 
