@@ -71,6 +71,8 @@ def painting(
     name, data, made = painting_database
     monkeypatch.setattr(settings, "TRIBUTARY_DATA", data)
     with django_db_blocker.unblock(), on_database(name), transaction.atomic():
+        # A busy machine leaves this transaction idle for longer than a session may be.
+        let_the_model_take_its_time()
         found = copy.deepcopy(made)
         found.programme.at = timezone.now()
         yield found
@@ -256,8 +258,6 @@ def test_a_stored_part_does_not_change(painting: Painting) -> None:
 
 
 def test_the_index_of_pictures_is_evaluated_by_retraining_and_gets_weight(painting: Painting) -> None:
-    # The transaction of this test is open meanwhile.
-    let_the_model_take_its_time()
     audited = indexes.audit_index(
         index=painting.index,
         at=painting.programme.at,
