@@ -27,7 +27,9 @@ CALL: dict[str, Any] = {"id": "c1", "type": "function", "function": {"name": "fi
 
 def completion(request: Request, model: str) -> dict[str, Any]:
     asked = request.json
-    contents = [{"role": "assistant", "content": "".join(WORDS)} for _ in range(asked.get("n") or 1)]
+    contents: list[dict[str, Any]] = [
+        {"role": "assistant", "content": "".join(WORDS)} for _ in range(asked.get("n") or 1)
+    ]
     if asked.get("tools"):
         contents = [{"role": "assistant", "content": None, "tool_calls": [CALL]}]
     ids = {"token_ids": [5, 6, 7]} if "return_token_ids" in asked else {}
