@@ -65,7 +65,7 @@ class ModelVersionSerializer(serializers.Serializer[Any]):
     checkpoint_sha256 = serializers.CharField(allow_null=True)
     training_started_at = serializers.DateTimeField(allow_null=True)
     trained_at = serializers.DateTimeField()
-    context = serializers.IntegerField(
+    context = serializers.IntegerField(  # type: ignore[assignment]
         allow_null=True,
         help_text="How many tokens the model reads; of longer prompts and outputs it reads the last ones.",
     )
@@ -186,7 +186,7 @@ class ModelVersionsView(WritingView):
         checkpoint = model_versions.find_checkpoint(service=service, **named) if named else None
         known = ModelVersion.objects.filter(service=service, name=body["name"]).first()
         if known is not None:
-            _check_same(known, body, checkpoint and checkpoint.digest)
+            _check_same(known, body, None if checkpoint is None else checkpoint.digest)
         made = known or model_versions.register_model_version(
             service=service, checkpoint=checkpoint, at=timezone.now(), **body
         )
@@ -279,7 +279,7 @@ def _comparable(value: Any) -> Any:
     return value.timestamp() if isinstance(value, datetime) else value
 
 
-def _hex(digest: bytes | None) -> str | None:
+def _hex(digest: bytes | memoryview | None) -> str | None:
     return bytes(digest).hex() if digest else None
 
 

@@ -81,9 +81,9 @@ class ModelVersion(models.Model):
         return self.name
 
     @property
-    def directory(self) -> str | None:
-        """The model's directory, relative to TRIBUTARY_DATA; None for a model without files here."""
-        return f"models/{bytes(self.checkpoint_sha256).hex()}" if self.checkpoint_sha256 else None
+    def directory(self) -> str:
+        """The model's directory, relative to TRIBUTARY_DATA; empty for a model without files here."""
+        return f"models/{bytes(self.checkpoint_sha256).hex()}" if self.checkpoint_sha256 else ""
 
 
 class TrainingManifest(models.Model):

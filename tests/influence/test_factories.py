@@ -26,7 +26,8 @@ def save_tokeniser(directory: Path) -> int:
     tokeniser = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     tokeniser.pre_tokenizer = pre_tokenizers.Whitespace()
     tokeniser.train_from_iterator(TEXTS, trainers.WordLevelTrainer(special_tokens=["[UNK]"]))
-    PreTrainedTokenizerFast(tokenizer_object=tokeniser, unk_token="[UNK]").save_pretrained(directory)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokeniser, unk_token="[UNK]")  # type: ignore[no-untyped-call]
+    fast.save_pretrained(directory)
     return int(tokeniser.get_vocab_size())
 
 
@@ -68,7 +69,7 @@ def lora(tmp_path: Path) -> Path:
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    adapted.save_pretrained(directory)
+    adapted.save_pretrained(str(directory))
     write_held_out(directory)
     return directory
 

@@ -155,7 +155,7 @@ def test_a_model_version_shows_what_it_was_trained_on_and_how_its_audit_went(adm
     assert "0.432" in text
     assert "25" in text
     assert indexed.works[0].title in text
-    assert bytes(index.model_version.checkpoint_sha256).hex() in text
+    assert bytes(index.model_version.checkpoint_sha256 or b"").hex() in text
 
 
 # --- builds and audits ----------------------------------------------------------------------------------------------
