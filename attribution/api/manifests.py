@@ -30,7 +30,7 @@ class RefusedSerializer(serializers.Serializer[Any]):
     reference = serializers.CharField(help_text="As the lines name it, such as sha256:…")
     lines = serializers.ListField(child=serializers.IntegerField(), help_text="The first 100 lines.")
     n_lines = serializers.IntegerField()
-    reason = serializers.ChoiceField(["refused", "no-consent", "unknown", "ambiguous", "misfit"])
+    reason = serializers.ChoiceField(["refused", "no-consent", "refused-copy", "unknown", "ambiguous", "misfit"])
     detail = serializers.CharField()
     consent = serializers.CharField(allow_null=True, help_text="The statement that refuses the use.")
     candidates = serializers.ListField(child=serializers.CharField(), help_text="The works that fit the reference.")

@@ -187,6 +187,26 @@ _USES = f"""
 CREATE TEMPORARY TABLE manifest_use ON COMMIT DROP AS
 {USES_OVER.format(works="SELECT DISTINCT work_id AS id FROM manifest_match")}
 """
+# Works of others with the same bytes that were registered earlier: their owners may have refused the use.
+_EARLIER = """
+  SELECT w.id AS copy_id, e.id FROM manifest_use u JOIN contributors_work w ON w.id = u.work_id
+  JOIN contributors_dataset d ON d.id = w.dataset_id
+  JOIN contributors_work e ON e.sha256 = w.sha256 AND e.id < w.id
+  JOIN contributors_dataset o ON o.id = e.dataset_id AND o.contributor_id <> d.contributor_id
+"""
+_COPIES = f"""
+CREATE TEMPORARY TABLE manifest_original ON COMMIT DROP AS
+{USES_OVER.format(works=f"SELECT DISTINCT id FROM ({_EARLIER}) earlier")}
+"""
+_REFUSED_COPIES = f"""
+SELECT min(l.kind || ':' || l.value), (array_agg(DISTINCT l.line ORDER BY l.line))[1:%(named)s],
+       count(DISTINCT l.line), w.public_id::text, w.title, min(c.public_id::text)
+FROM ({_EARLIER}) earlier JOIN manifest_original o ON o.work_id = earlier.id AND o.refused_by IS NOT NULL
+JOIN contributors_consent c ON c.id = o.refused_by
+JOIN contributors_work w ON w.id = earlier.copy_id
+JOIN manifest_match m ON m.work_id = w.id JOIN manifest_line l ON l.kind = m.kind AND l.value = m.value
+GROUP BY w.id ORDER BY 2
+"""
 _UNFOUND = """
 SELECT r.kind, r.value, r.n_lines, coalesce(
   (SELECT array_agg(w.public_id::text ORDER BY w.id)
@@ -248,7 +268,7 @@ def _check(version: ModelVersion, lines: Lines) -> Checked:
     with connection.cursor() as cursor:
         cursor.execute(
             "DROP TABLE IF EXISTS pg_temp.manifest_line, pg_temp.manifest_reference, pg_temp.manifest_match, "
-            "pg_temp.manifest_use"
+            "pg_temp.manifest_use, pg_temp.manifest_original"
         )
         cursor.execute(_STAGE)
         cursor.copy_expert(_COPY, lines.rewound())
@@ -266,6 +286,9 @@ def _check(version: ModelVersion, lines: Lines) -> Checked:
         refused = [_unfound(*row) for row in cursor.fetchall()]
         cursor.execute(_REFUSED, named)
         refused += [_without_consent(version, *row) for row in cursor.fetchall()]
+        cursor.execute(_COPIES, span)
+        cursor.execute(_REFUSED_COPIES, named)
+        refused += [_refused_copy(version, *row) for row in cursor.fetchall()]
         cursor.execute(_MISFITS, named)
         refused += [_misfit(*row) for row in cursor.fetchall()]
     return Checked(lines.count, works, refused)
@@ -297,6 +320,14 @@ def _without_consent(
         reference, lines, n_lines, "refused" if consent else "no-consent", f"“{title}”: {said} on {day}", work, title,
         consent,
     )  # fmt: skip
+
+
+def _refused_copy(
+    version: ModelVersion, reference: str, lines: list[int], n_lines: int, work: str, title: str, consent: str
+) -> Refused:
+    use = Consent.Scope(version.purpose).label.lower()
+    detail = f"“{title}” has the same bytes as an earlier work of another contributor, who refused {use}"
+    return Refused(reference, lines, n_lines, "refused-copy", detail, work, title, consent)
 
 
 def _misfit(reference: str, lines: list[int], n_lines: int, work: str, title: str, modality: str) -> Refused:

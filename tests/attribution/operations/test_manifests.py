@@ -267,6 +267,25 @@ def test_a_permission_that_ends_during_the_training_is_not_enough(register: Any,
         manifests.register_manifest(model_version=version, items=items(indexed, 0), at=indexed.at)
 
 
+def test_a_copy_of_a_work_whose_owner_refused_is_refused(register: Any, indexed: Programme) -> None:
+    """Exact bytes of a refused work, registered later by somebody who allows the training."""
+    copier, original = indexed.contributors[3], indexed.works[0]
+    day = TRAINED_AT - timedelta(days=2)
+    dataset = register_dataset(contributor=copier, name="Found", description="", licence="mine", at=day)
+    content = (Path(settings.TRIBUTARY_DATA) / original.content_path).read_bytes()
+    (copied,) = register_works(dataset=dataset, works=[NewWork("Found text", "text", content)], at=day)
+    item = [manifests.NewItem(copied.pk, 0, 0, 10)]
+    manifests.register_manifest(model_version=register(name="before"), items=item, at=indexed.at)
+    consents.withdraw_consent(
+        contributor=indexed.contributors[0], scope="train_generative", valid_from=day, by=indexed.user, at=day
+    )
+    with pytest.raises(manifests.UnableToRegisterManifest, match="“Found text” has the same bytes") as refused:
+        manifests.register_manifest(model_version=register(name="after"), items=item, at=indexed.at)
+    (named,) = refused.value.members["refused"]
+    assert (named["reason"], named["work"], named["lines"]) == ("refused-copy", str(copied.public_id), [1])
+    assert named["consent"] is not None
+
+
 # --- manifests ------------------------------------------------------------------------------------------------------
 def test_a_manifest_names_its_works_each_with_the_consent_that_allowed_it(register: Any, indexed: Programme) -> None:
     version = register()
