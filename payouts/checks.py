@@ -7,6 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+from people.queries.mail import destination
+
 LIVE = ("sk_live_", "rk_live_")
 
 
@@ -34,6 +36,14 @@ def check_keys(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
             )
         if not settings.STRIPE_WEBHOOK_SECRETS or not settings.STRIPE_CONNECT_WEBHOOK_SECRETS:
             found.append(Warning("A webhook endpoint has no secret: its deliveries are refused.", id="payouts.W002"))
+    if not destination().leaves and "filebased" in settings.EMAIL_BACKEND:
+        found.append(
+            Warning(
+                f"Mails go to {destination().words}.",
+                id="payouts.W004",
+                hint="Set EMAIL_URL, for example smtp+tls://user:password@mail.internal:587.",
+            )
+        )
     from payouts.operations.bank_files import UnableToExport, programme_account
     from payouts.operations.banks import UnableToRecordBankDetails
 

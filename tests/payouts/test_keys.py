@@ -85,3 +85,10 @@ def paying_now() -> datetime:
     from django.utils import timezone
 
     return timezone.now()
+
+
+def test_a_deployment_that_keeps_its_mails_as_files_is_warned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "EMAIL_BACKEND", "django.core.mail.backends.filebased.EmailBackend")
+    monkeypatch.setattr(settings, "EMAIL_FILE_PATH", "/data/mail", raising=False)
+    (found,) = [one for one in checks.check_keys() if one.id == "payouts.W004"]
+    assert "/data/mail" in found.msg
