@@ -59,6 +59,7 @@ class Site:
 
     running: Running
     database: str
+    data: Path
     programme: Programme
     contributor: User
     maker: User
@@ -68,6 +69,11 @@ class Site:
     @property
     def url(self) -> str:
         return self.running.url
+
+    @property
+    def secret_key(self) -> str:
+        """The key that the installation signs with: this process has another."""
+        return (self.data / "secret_key").read_text()
 
 
 def _staff(name: str, role: str) -> User:
@@ -186,7 +192,7 @@ def site(
             running = stack.enter_context(installation(host="127.0.0.1", port=servers.free_port(), tell=print))
             _prepare_payouts(made.maker, made.checker, made.programme)
             connection.close()
-        yield Site(running, database.name, *made)
+        yield Site(running, database.name, data, *made)
 
 
 class _Story(NamedTuple):

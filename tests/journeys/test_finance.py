@@ -27,7 +27,7 @@ def test_a_run_is_built_by_one_person_and_paid_after_another_approved(site: Site
     maker.get_by_role("button", name="Submit for review").click()
     expect(maker.locator("main")).to_contain_text("somebody else has to approve it")
     run_url = maker.url
-    run = PayoutRun.objects.get()
+    run = PayoutRun.objects.get(public_id=run_url.rstrip("/").rpartition("/")[2])
     assert run.state == PayoutRun.State.IN_REVIEW
     keep(maker, "run-in-review")
 

@@ -184,7 +184,6 @@ def test_the_root_of_a_sealed_month_goes_to_everybody_whose_accounts_it_moved(wo
         idem_key="earned",
         effective=world.at.date(),
         lines=[(AccountKey("programme_cost", "USD"), -8_727_331_195), (owed, 8_727_331_195)],
-        at=world.at,
     )
     later = world.at + timedelta(days=15)
     periods.open_periods(at=later)
