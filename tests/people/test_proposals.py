@@ -264,7 +264,8 @@ def test_of_two_people_that_approve_at_once_one_is_refused_in_words(committed_da
     first, *others = person(world, "proposer"), person(world, "one"), person(world, "other")
     for key in sorted(KINDS):
         row = MAKE[key](world, first)
-        barrier, outcomes = threading.Barrier(2), []
+        barrier = threading.Barrier(2)
+        outcomes: list[str] = []
 
         def run(by: User, row: Any = row, barrier: Any = barrier, outcomes: list[str] = outcomes) -> None:
             try:
