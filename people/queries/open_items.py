@@ -1,4 +1,4 @@
-"""Open work about people: invitations whose mail could not be sent."""
+"""Open work about people: invitations with a mail that could not be sent."""
 
 from __future__ import annotations
 
