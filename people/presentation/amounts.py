@@ -127,7 +127,7 @@ def html_in_minor(units: int, currency: Currency) -> SafeString:
         return html(units, currency)
     return format_html(
         '<button type="button" class="rounded" popovertarget="exact-{0}" title="Exactly {1}">{2}</button>'
-        ' <span class="exact" id="exact-{0}" popover>Exactly {1}</span>',
+        '<span class="exact" id="exact-{0}" popover> Exactly {1}</span>',
         next(_POPOVERS),
         text(units, currency),
         html(short, currency),

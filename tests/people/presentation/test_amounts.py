@@ -136,7 +136,7 @@ def test_the_exact_amount_is_one_key_press_away_and_each_button_opens_its_own() 
     first, second = amounts.html_in_minor(8_727_331_195, USD), amounts.html_in_minor(8_727_331_195, USD)
     assert '<button type="button"' in first
     assert "</span> 8.73</span>" in first
-    assert "popover>Exactly USD 8.727331195<" in first
+    assert "popover> Exactly USD 8.727331195<" in first
     [target] = re.findall(r'popovertarget="(exact-\d+)"', first)
     assert f'id="{target}"' in first
     assert target not in second
