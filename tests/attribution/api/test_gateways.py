@@ -106,7 +106,8 @@ def test_a_door_needs_a_key(live: Programme, path: str) -> None:
 
 # --- CloudEvents ------------------------------------------------------------------------------------------------------
 def test_one_event_several_and_binary_mode(live: Programme) -> None:
-    fresh = {"time": timezone.now().isoformat()}
+    data = {"model": "house-1", "output": {"text": "peace"}}
+    fresh = {"time": timezone.now().isoformat(), "data": data}
     one = send(live, EVENTS, event(**fresh), "application/cloudevents+json; charset=utf-8")
     assert outcomes(one) == ["stored"]
     several = [event(**fresh), event(id="18", **fresh), event(id="", **fresh), event(type="other", **fresh)]
@@ -117,7 +118,7 @@ def test_one_event_several_and_binary_mode(live: Programme) -> None:
         for name, item in {**event(**fresh), "id": "19"}.items()
         if name in {"specversion", "type", "source", "id", "time"}
     }
-    assert outcomes(send(live, EVENTS, event()["data"], **headers)) == ["stored"]
+    assert outcomes(send(live, EVENTS, data, **headers)) == ["stored"]
     assert set(Generation.objects.values_list("external_id", flat=True)) == {"/shop 17", "/shop 18", "/shop 19"}
 
 
