@@ -225,7 +225,7 @@ def _release(service: ModelService, names: Iterable[str]) -> int:
             rows = WaitingReport.objects.filter(service=service, model_name__in=sorted(names), error="")
             if last is not None:
                 rows = rows.filter(pk__gt=last)
-            batch = list(rows.select_for_update(skip_locked=True).order_by("pk")[:RELEASED_AT_ONCE])
+            batch = list(rows.select_for_update(no_key=True, skip_locked=True).order_by("pk")[:RELEASED_AT_ONCE])
             if not batch:
                 return released
             last = batch[-1].pk
@@ -255,7 +255,9 @@ def expire_waiting(*, at: datetime) -> int:
     """Drop the reports that waited longer than WAITING_AGE_MAX; each is counted under its name for the staff to see."""
     late = WaitingReport.objects.filter(received_at__lt=at - WAITING_AGE_MAX)
     with transaction.atomic():
-        rows = list(late.select_for_update(skip_locked=True).values_list("pk", "service", "door", "model_name"))
+        rows = list(
+            late.select_for_update(no_key=True, skip_locked=True).values_list("pk", "service", "door", "model_name")
+        )
         WaitingReport.objects.filter(pk__in=[row[0] for row in rows]).delete()
         counts = Counter((service, door, Outcome.EXPIRED.value, name) for _, service, door, name in rows)
         _add(counts, at=at)

@@ -163,7 +163,7 @@ def complete_upload(*, upload: CheckpointUpload, at: datetime) -> CheckpointUplo
                 received=0,
             )
     with transaction.atomic():
-        row = CheckpointUpload.objects.select_for_update().get(pk=upload.pk)
+        row = CheckpointUpload.objects.select_for_update(no_key=True).get(pk=upload.pk)
         if row.state == State.OPEN:
             row.sha256, row.state = adopt_directory(directory, files).digest, State.COMPLETE
             row.save(update_fields=["sha256", "state"])
@@ -177,7 +177,7 @@ def expire_uploads(*, at: datetime) -> int:
     done = 0
     for pk in CheckpointUpload.objects.filter(state=State.OPEN, expires_at__lte=at).values_list("pk", flat=True):
         with transaction.atomic():
-            row = CheckpointUpload.objects.select_for_update(skip_locked=True).filter(pk=pk).first()
+            row = CheckpointUpload.objects.select_for_update(no_key=True, skip_locked=True).filter(pk=pk).first()
             if row is None or row.state != State.OPEN or row.expires_at > at:
                 continue
             row.state = State.EXPIRED
@@ -192,7 +192,7 @@ def _directory(upload: CheckpointUpload) -> Path:
 
 
 def _locked(upload: CheckpointUpload, *, at: datetime) -> CheckpointUpload:
-    row = CheckpointUpload.objects.select_for_update().get(pk=upload.pk)
+    row = CheckpointUpload.objects.select_for_update(no_key=True).get(pk=upload.pk)
     if row.state == State.COMPLETE:
         raise UnableToUpload("The upload is complete: its files do not change any more.", status=409)
     if row.state == State.EXPIRED or row.expires_at <= at:

@@ -19,7 +19,7 @@ from attribution.api.authentication import HasScope, service_of
 from attribution.api.problems import problem_responses
 from attribution.models import ServiceKey
 from ledger.money import format_amount
-from ledger.queries import services
+from ledger.queries import usage
 from people.presentation import csv
 
 PAGE = 100
@@ -89,7 +89,7 @@ def _span(request: Request) -> tuple[str, datetime, datetime]:
 
 def _rows(request: Request) -> tuple[str, list[dict[str, Any]]]:
     month, since, before = _span(request)
-    found = services.usage(service_of(request).pk, since=since, before=before)
+    found = usage.usage(service_of(request).pk, since=since, before=before)
     return month, [
         {
             "model_version": row.model_version,
@@ -166,7 +166,7 @@ class BalanceView(APIView):
                         "currency": row.currency,
                         **{name: format_amount(getattr(row, name), row.currency) for name in names},
                     }
-                    for row in services.service_balances(service_of(request).pk)
+                    for row in usage.service_balances(service_of(request).pk)
                 ]
             }
         )
@@ -190,7 +190,7 @@ class InvoicesView(APIView):
         if cursor is not None and (not re.fullmatch(r"[0-9]{1,18}", cursor)):
             raise ValidationError("cursor: take it from `next` of the page before.")
         before = int(cursor) if cursor else None
-        rows = list(services.bills(service_of(request).pk, before_entry=before, limit=PAGE + 1))
+        rows = list(usage.bills(service_of(request).pk, before_entry=before, limit=PAGE + 1))
         following = f"{request.path}?cursor={rows[PAGE - 1].entry_id}" if len(rows) > PAGE else None
         return Response(
             {

@@ -69,7 +69,9 @@ def deliver_due(*, at: datetime, limit: int = BATCH) -> int:
 def _claim(at: datetime, limit: int) -> list[WebhookDelivery]:
     with transaction.atomic():
         due = WebhookDelivery.objects.filter(state=WebhookDelivery.State.PENDING, next_at__lte=at).order_by("next_at")
-        found = list(due.select_for_update(skip_locked=True, of=("self",))[:limit].values_list("pk", flat=True))
+        found = list(
+            due.select_for_update(no_key=True, skip_locked=True, of=("self",))[:limit].values_list("pk", flat=True)
+        )
         WebhookDelivery.objects.filter(pk__in=found).update(next_at=at + LEASE, tries=F("tries") + 1)
     return list(WebhookDelivery.objects.filter(pk__in=found).select_related("endpoint", "message").order_by("pk"))
 
