@@ -110,7 +110,9 @@ def bodies(count: int) -> list[bytes]:
 # --- reports ----------------------------------------------------------------------------------------------------------
 def send(key: str, batches: Sequence[bytes]) -> list[float]:
     """Send every batch over four connections; return the seconds of each request. Every report must be new."""
-    waiting, seconds, failed = list(reversed(batches)), [], []
+    waiting = list(reversed(batches))
+    seconds: list[float] = []
+    failed: list[bytes] = []
 
     def work() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=120)
@@ -226,7 +228,7 @@ def run(count: int) -> dict[str, Any]:
             stored = cursor.fetchone()
             assert stored == (count + WARM * BATCH,) * 2, f"{stored} rows stand in the table."
             cursor.execute("SHOW fsync")
-            fsync = cursor.fetchone()[0]
+            (fsync,) = cursor.fetchone() or ("unknown",)
         copied = copy(address, min(count, QUICK))
     ratio = reports["per_second"] / copied["indexed"]["per_second"]
     by_cpu = reports["per_second_of_two_idle_cores"] / copied["indexed"]["per_cpu_second"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -97,20 +98,9 @@ class ShallowJSONParser(parsers.JSONParser):
     @classmethod
     def parse_slowly(cls, body: bytes, encoding: str) -> Any:
         try:
-            return parsers.JSONParser().parse(_Body(body), parser_context={"encoding": encoding})
+            return parsers.JSONParser().parse(io.BytesIO(body), parser_context={"encoding": encoding})
         except RecursionError:
             raise exceptions.ParseError("The JSON is nested too deeply.") from None
-
-
-class _Body:
-    """A body in memory, in the form that REST framework's parsers read."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    def read(self, size: int = -1) -> bytes:
-        body, self._body = self._body, b""
-        return body
 
 
 def _encoding(context: Mapping[str, Any] | None) -> str:
@@ -132,7 +122,7 @@ class Report:
 class ReportWithFilesParser(parsers.MultiPartParser):
     """multipart/form-data: the part `report` is the JSON, and every other part a file to which it refers by name."""
 
-    def parse(
+    def parse(  # type: ignore[override]
         self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Report:
         form: Any = super().parse(stream, media_type, dict(parser_context or {}))
@@ -161,7 +151,7 @@ class NDJSONParser(parsers.BaseParser):
 
     media_type = NDJSON
 
-    def parse(
+    def parse(  # type: ignore[override]
         self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Lines:
         return parse_lines(read_body(stream, parser_context))

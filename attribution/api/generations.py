@@ -277,7 +277,8 @@ class GenerationsView(WritingView):
     def post(self, request: Request) -> Response:
         principal: Any = request.user
         assert isinstance(principal, Principal), "A view that HasScope guards has a principal."
-        body, files = request.data, {}
+        body: Any = request.data
+        files: Mapping[str, bytes] = {}
         if isinstance(body, Report):
             body, files = body.body, body.uploaded
         batches = _batches_of(body) if isinstance(body, Lines) else [_generations_of(body)]

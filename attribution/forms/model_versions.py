@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 
-from attribution.models import ModelService
+from attribution.models import ModelService, ModelVersion
 from attribution.operations.factories import known_adapters, known_factories
 from attribution.queries.model_versions import checkpoints_of
 from contributors.models import Consent
@@ -59,7 +59,7 @@ class ManifestForm(forms.Form):
 
 
 class SupersedeForm(forms.Form):
-    successor = forms.ModelChoiceField(
+    successor: forms.ModelChoiceField[ModelVersion] = forms.ModelChoiceField(
         queryset=None,
         required=False,
         to_field_name="public_id",

@@ -15,8 +15,9 @@ from django.db import connection, transaction
 from django.db.models import Count, Sum
 
 from attribution.models import GatewayTally, Generation, ModelService, WaitingReport
-from attribution.operations.candidates import Candidate, UnableToAccept, read_candidate
+from attribution.operations.candidates import Candidate, read_candidate
 from attribution.operations.dialects.calls import SKIPS, Call, Fault, Item, Skip
+from attribution.operations.fields import UnableToAccept
 from attribution.operations.reports import BATCH_MAX, ReportResult, report_generations
 from attribution.queries.gateways import NameBook
 
@@ -78,8 +79,8 @@ def take_records(*, service: ModelService, door: str, items: Sequence[Item], at:
         reported = report_generations(service=service, generations=[body for _, body in part], at=at)
         for (place, _), result in zip(part, reported, strict=True):
             results[place] = _of_report(result)
-    for place, result in zip([place for place, _ in unnamed], _wait(service, door, unnamed, at=at), strict=True):
-        results[place] = result
+    for (place, _), answer in zip(unnamed, _wait(service, door, unnamed, at=at), strict=True):
+        results[place] = answer
     found = [result for result in results if result is not None]
     assert len(found) == len(items), "Every record has an answer."
     _count(service, door, found, at=at)

@@ -89,7 +89,7 @@ def _statement() -> tuple[str, dict[str, Any]]:
     COPY into the same table.
     """
     fields = Generation._meta.concrete_fields
-    types = {field.column: str(field.db_type(connection)) for field in fields}
+    types = {str(field.column): str(field.db_type(connection)) for field in fields}
     columns = ", ".join(types)
     read = ", ".join(f"decode({name}, 'hex')" if kind == "bytea" else name for name, kind in types.items())
     typed = ", ".join(f"{name} {'text' if kind == 'bytea' else kind}" for name, kind in types.items())
@@ -99,4 +99,4 @@ def _statement() -> tuple[str, dict[str, Any]]:
         "ON CONFLICT (service_id, external_id) DO NOTHING RETURNING external_id, id"
     )
     optional = [field for field in fields if not field.primary_key and (field.has_default() or field.blank)]
-    return statement, {field.column: field.get_default() for field in optional}
+    return statement, {str(field.column): field.get_default() for field in optional}

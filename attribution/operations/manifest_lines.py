@@ -219,7 +219,7 @@ def _check_row(number: int, row: Any, lines: Lines) -> None:
     if start is not None or end is not None:
         if part is not None:
             raise _Fault("It has a range of tokens or a part, not both.", "part")
-        if not (_is_number(start) and _is_number(end) and start < end):
+        if not (_is_number(start) and _is_number(end)) or int(start or 0) >= int(end or 0):
             raise _Fault("token_start and token_end are whole numbers from 0, the end after the start.", "token_start")
     elif part is not None and not _is_number(part):
         raise _Fault("part is a whole number from 0.", "part")

@@ -264,7 +264,7 @@ def _check(version: ModelVersion, lines: Lines) -> Checked:
     if not 1 <= lines.count <= ITEMS_MAX:
         raise UnableToRegisterManifest(f"A manifest holds 1 to {ITEMS_MAX:,} items, not {lines.count:,}.")
     since = version.training_started_at or version.trained_at
-    span = {"scope": version.purpose, "since": since, "until": version.trained_at}
+    span: dict[str, Any] = {"scope": version.purpose, "since": since, "until": version.trained_at}
     with connection.cursor() as cursor:
         cursor.execute(
             "DROP TABLE IF EXISTS pg_temp.manifest_line, pg_temp.manifest_reference, pg_temp.manifest_match, "

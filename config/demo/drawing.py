@@ -62,6 +62,8 @@ class Painter(nn.Module):
         self.last = nn.Linear(shape.width, PIXELS)
         self.register_buffer("frequencies", 2.0 ** torch.arange(8) * math.pi / 2, persistent=False)
 
+    frequencies: Tensor
+
     def forward(self, values: Tensor, times: Tensor, makers: Tensor) -> Tensor:
         angles = times[:, None] * self.frequencies
         moment = torch.cat([angles.sin(), angles.cos()], 1)
@@ -220,7 +222,7 @@ def _fit(
         flow = module((1 - t) * data + t * noise, times, makers[rows])
         loss = (flow - (noise - data)).square().mean()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         if after_step is not None:
             after_step(step + 1)

@@ -100,7 +100,8 @@ def preview(text: str) -> Preview:
     if len(lines) - 1 > ROWS_MAX:
         raise UnableToImport(f"The file has {len(lines) - 1:,} contributors; at most {ROWS_MAX:,} are read at once.")
     known = _known([cells for _, cells in lines[1:]], header)
-    found, seen = Preview(), {}
+    found = Preview()
+    seen: dict[tuple[str, str], int] = {}
     for number, cells in lines[1:]:
         row = _checked(number, header, cells, known)
         key = (row.email, row.legal_name.casefold())

@@ -8,7 +8,7 @@ from typing import Any
 from allauth.account.adapter import get_adapter as get_account_adapter
 from allauth.account.internal.flows.login import record_authentication
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -32,7 +32,7 @@ REFUSALS = (invitations.UnableToJoin, UnableToRegisterUser, members.UnableToChan
 
 @require_http_methods(["GET", "POST"])
 @contributor_required
-def people(request: ContributorRequest) -> HttpResponse:
+def people(request: ContributorRequest) -> HttpResponseBase:
     """List the members and the open invitations; an owner invites another person."""
     form = InviteMemberForm(request.POST or None)
     if request.method == "POST":

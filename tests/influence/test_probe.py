@@ -119,7 +119,8 @@ class Flat(Words):
     """Gives its layers all positions one below the other, as OPT does."""
 
     def between(self, x: Tensor, tokens: Tensor) -> Tensor:
-        return self.extra(torch.tanh(self.hidden(x.reshape(-1, WIDTH)))).view_as(x)
+        flat: Tensor = self.extra(torch.tanh(self.hidden(x.reshape(-1, WIDTH)))).view_as(x)
+        return flat
 
 
 class FewRows(Words):
@@ -127,7 +128,7 @@ class FewRows(Words):
 
     def between(self, x: Tensor, tokens: Tensor) -> Tensor:
         rows = torch.arange(len(tokens))
-        flat = self.hidden(x).reshape(-1, WIDTH)
+        flat: Tensor = self.hidden(x).reshape(-1, WIDTH)
         return flat.index_add(0, rows, self.extra(flat[rows])).view_as(x)
 
 

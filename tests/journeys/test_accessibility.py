@@ -21,7 +21,7 @@ from django.http import HttpRequest
 from django.test import override_settings
 from django.urls import reverse
 from django.utils import timezone
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, ViewportSize
 
 from config import settings as product
 from people.models import STAFF_ROLES, User
@@ -38,7 +38,8 @@ COLOURS = {
     "runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]},
     "resultTypes": ["violations"],
 }
-WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 800}
+WIDE: ViewportSize = {"width": 1280, "height": 900}
+NARROW: ViewportSize = {"width": 360, "height": 800}
 ADDRESSES = """found => found.map(
     each => each.getAttribute("href") || each.getAttribute("action") || each.getAttribute("hx-get") || ""
 )"""
@@ -134,7 +135,9 @@ class Checker:
         with override_settings(SECRET_KEY=self.site.secret_key):
             storage = CookieStorage(HttpRequest())
             text = "The run was built; it holds two payouts of USD 8.73 in all."
-            value = storage._encode([Message(messages.SUCCESS, text), Message(messages.ERROR, f"Refused. {text}")])
+            value = storage._encode(  # type: ignore[attr-defined]
+                [Message(messages.SUCCESS, text), Message(messages.ERROR, f"Refused. {text}")]
+            )
         self.page.context.add_cookies([{"name": "messages", "value": value, "url": self.site.url}])
 
     def look(self, address: str) -> None:

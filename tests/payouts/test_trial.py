@@ -171,6 +171,7 @@ def test_one_person_proposes_and_approves_a_plan_and_the_rules_of_two_people_sta
     World(at=AT)
     given: dict[str, Any] = {"currency": "USD", "effective_from": AT, "at": AT, "terms": TERMS}
     plan = approve(propose_plan(by=person, **given), by=person, at=AT)
+    assert plan.decided_by is not None
     assert (plan.state, plan.decided_by.stands_for) == ("approved", person)
     line = AuditEvent.objects.get(action="approve_plan")
     assert (line.actor, line.after["on_trial"]) == (person, "one person did both halves")

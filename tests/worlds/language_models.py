@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ def tied_gpt() -> GPT2LMHeadModel:
 def lora_gpt() -> GPT2LMHeadModel:
     module = tied_gpt().requires_grad_(False)
     torch.manual_seed(1)
-    block = module.transformer.h[0]
+    block: Any = module.transformer.h[0]
     block.attn.c_attn = Adapted(block.attn.c_attn, WIDTH, 3 * WIDTH)
     block.mlp.c_fc = Adapted(block.mlp.c_fc, WIDTH, 4 * WIDTH)
     return module

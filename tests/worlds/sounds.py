@@ -25,7 +25,8 @@ class Spectrum(nn.Module):
     """Sizes of the lowest frequencies."""
 
     def forward(self, values: Tensor) -> Tensor:
-        return torch.fft.rfft(values).abs()[:, :DIMENSIONS]
+        sizes: Tensor = torch.fft.rfft(values).abs()[:, :DIMENSIONS]
+        return sizes
 
 
 class Sounds:

@@ -68,7 +68,7 @@ class TracesView(GatewayView):
         responses={200: serializers.JSONField(), **problem_responses(400, 413, 415, 422)},
     )
     def post(self, request: Request) -> HttpResponse:
-        body = request.data
+        body: Any = request.data
         if _speaks_protobuf(request):
             # An export of nothing has no bytes at all.
             spans = spans_of_protobuf(body if isinstance(body, bytes) else b"")

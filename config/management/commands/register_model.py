@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
@@ -101,7 +101,7 @@ class Command(BaseCommand):
         for refused in checked.refused:
             more = f" and {refused.n_lines - len(refused.lines)} more" if refused.n_lines > len(refused.lines) else ""
             table.add_row(refused.work or refused.reference, f"{_listed(refused.lines)}{more}", refused.detail)
-        Console(file=self.stdout, width=160).print(table)
+        Console(file=cast(IO[str], self.stdout), width=160).print(table)
 
 
 def _service(text: str) -> tuple[ModelService, str]:

@@ -63,7 +63,7 @@ def test_a_packed_body_beyond_the_limit_is_refused_before_it_fills_the_memory(no
     ("body", "encoding", "status", "words"),
     [
         (b"{}", "gzip", 400, "not valid gzip or zlib"),
-        (gzip.compress(b"{}")[:-9], "gzip", 400, "ends too early"),
+        (gzip.compress(b"{}", mtime=0)[:-9], "gzip", 400, "ends too early"),
         (b"{}", "br", 415, "'br' is not supported. Send gzip, deflate"),
     ],
 )

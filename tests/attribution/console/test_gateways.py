@@ -10,7 +10,7 @@ from django.test import Client
 
 from attribution.models import ModelName
 from attribution.operations import gateways
-from attribution.operations.dialects.calls import Call, Skip
+from attribution.operations.dialects.calls import Call, Item, Skip
 from people.models import AuditEvent
 from tests.attribution.console.test_model_services import page, staff
 from tests.worlds.programme import Programme
@@ -19,7 +19,7 @@ from tests.worlds.programme import Programme
 @pytest.fixture
 def waiting(indexed: Programme) -> Programme:
     call = Call("c1", "openai/<gpt>", indexed.at - timedelta(hours=1), "peace")
-    items = [call, Skip("embeddings", "e1")]
+    items: list[Item] = [call, Skip("embeddings", "e1")]
     gateways.take_records(service=indexed.service, door="litellm", items=items, at=indexed.at)
     return indexed
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, transaction
 from django.test import override_settings
+from django.utils import timezone
 
 from attribution import tasks
 from attribution.models import GatewayTally, Generation, ModelName, ModelVersion, WaitingReport
@@ -232,7 +233,7 @@ def test_what_waited_too_long_is_dropped_and_counted_under_its_name(indexed: Pro
 def test_the_sweep_releases(indexed: Programme, monkeypatch: pytest.MonkeyPatch) -> None:
     take(indexed, call(indexed))
     name(indexed)
-    monkeypatch.setattr(tasks.timezone, "now", lambda: indexed.at)
+    monkeypatch.setattr(timezone, "now", lambda: indexed.at)
     monkeypatch.setattr(tasks, "_attribute_until_none_is_left", lambda: 0)
     assert tasks.sweep_waiting() == 1
 

@@ -74,7 +74,7 @@ def test_the_price_is_the_most_specific_plan_s_by_every_way_of_reading(at: datet
     scopes: list[dict[str, Any]] = [{}, {"service": models[0].service}, {"service": models[2].service}]
     scopes += [{"service": m.service, "model_version": m} for m in models[:3]]
     moments = sorted(chance.sample(range(1, 300), 4))
-    plans = []
+    plans: list[RoyaltyPlan] = []
     for number, hours in enumerate(moments):
         for scope in chance.sample(scopes, chance.randint(1, 4)):
             price = (1 + len(plans)) * CENT
@@ -109,7 +109,7 @@ def test_the_price_is_the_most_specific_plan_s_by_every_way_of_reading(at: datet
 def test_a_plan_that_would_make_the_price_ambiguous_is_refused_when_it_is_proposed(at: datetime) -> None:
     world = build_world(at, plan=False)
     first, _, painter, _ = models_of(world, at)
-    scope = {"service": first.service, "model_version": first}
+    scope: dict[str, Any] = {"service": first.service, "model_version": first}
     world.adopt(effective_from=at, **scope)
 
     def propose(**terms: Any) -> RoyaltyPlan:
