@@ -6,10 +6,11 @@ currency.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -106,13 +107,13 @@ def read_candidate(generation: Any, *, at: datetime, files: Mapping[str, bytes] 
     if features is not None:
         told += [str(features.index), hashlib.sha256(features.values).hexdigest()]
     parts = {
-        "model_version": _digest(model_version),
-        "occurred_at": _digest(moment),
+        "model_version": _digest_again(model_version),
+        "occurred_at": _digest_again(moment),
         # Likewise a prompt without tokens.
         "prompt": _digest(prompt if prompt_token_ids is None else [prompt, prompt_token_ids]),
         # Reported features belong to their output. An output without features keeps the digest it always had.
         "output": _digest(told),
-        "gross": _digest([gross, currency]),
+        "gross": _digest_again((gross, currency)),
     }
     return Candidate(
         external_id=external_id,
@@ -238,6 +239,12 @@ def _gross(value: Any) -> tuple[int | None, str]:
     if nanos == 0:
         raise UnableToAccept("invalid-amount", "gross.amount must be more than zero.", field="gross.amount")
     return nanos, currency
+
+
+@functools.lru_cache(maxsize=1_024)
+def _digest_again(part: Hashable) -> str:
+    """Digest a part that most generations of a batch share."""
+    return _digest(part)
 
 
 def _digest(part: Any) -> str:
