@@ -33,6 +33,7 @@ from influence.adapters import Example, LoadedModel, UnableToEmbed
 from influence.ensemble import Node, Progress, Tensors
 from influence.gradients.layers import UnableToTrace
 from influence.gradients.states import UnableToLoadState, check_state
+from influence.gradients.tracing import layers_of
 from influence.index import artefacts, sums
 from influence.index.artefacts import Manifest, UnableToBuildIndex
 from influence.index.config import IndexConfig
@@ -444,6 +445,7 @@ def plan(
 def _check_model(model: LoadedModel, source: Source, config: IndexConfig) -> None:
     """Try the model on a few items before time is spent on all. Raises UnableToBuildIndex, with the layer's name."""
     try:
+        layers_of(model.adapter, left_out=config.left_out)
         for number, state in enumerate(model.checkpoints):
             check_state(model.adapter.module, state, called=f"Checkpoint {number + 1}")
         if model.initial is not None:
