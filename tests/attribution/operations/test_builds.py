@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection, transaction
 
 from attribution import tasks
 from attribution.models import Attribution, AttributionIndex, BuildStep, IndexRevision, WorkRemoval
-from attribution.operations import attributions, builds, indexes, manifest_items, revisions
+from attribution.operations import attributions, base_pool, builds, indexes, manifest_items, revisions
 from attribution.operations.builds import queue_build, steps_to_do, take_step
 from attribution.queries.indexes import BuildProgress, build_progress
 from contributors.models import PPB, Work
@@ -76,6 +76,7 @@ def test_a_queued_build_is_done_step_by_step_and_serves(programme: Programme) ->
     assert index.revisions.get().revision == 1
     assert 0 < index.condition["captured"] <= 1
     programme.report(programme.generation())
+    base_pool.pay_by_base_pool(index=index, at=programme.at)
     assert attributions.attribute_batch(at=programme.at) == 1
 
 
@@ -422,6 +423,7 @@ def test_a_work_that_is_removed_while_an_index_is_built_leaves_it_and_comes_back
     index = indexes.build_index(model_version=programme.model_version, config=fields, at=programme.at, progress=remove)
     assert index.revisions.get().removed_work_ids == []
     assert tasks.sweep_removals() == 1
+    base_pool.pay_by_base_pool(index=index, at=programme.at)
     assert gone[0].holder_id not in attributed(programme, "g1").holder_ids
     revisions.restore_works(model_version=programme.model_version, works=gone, at=programme.at)
     assert tasks.sweep_removals() == 1
