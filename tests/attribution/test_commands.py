@@ -35,9 +35,19 @@ def manifest(programme: Programme, tmp_path: Path) -> Path:
 
 def registering(trained: Trained, *more: str) -> tuple[str, ...]:
     return (
-        "orator/writer-2", "--factory", "demo", "--adapter", "causal_lm", "--directory", str(trained.directory),
-        "--purpose", "train_generative", "--trained-at", "2026-11-01T00:00:00Z", *more,
-    )  # fmt: skip
+        "orator/writer-2",
+        "--factory",
+        "demo",
+        "--adapter",
+        "causal_lm",
+        "--directory",
+        str(trained.directory),
+        "--purpose",
+        "train_generative",
+        "--trained-at",
+        "2026-11-01T00:00:00Z",
+        *more,
+    )
 
 
 def test_a_model_is_registered_with_its_manifest_and_retired(

@@ -78,9 +78,13 @@ def test_the_doctor_names_every_step_and_its_remedy(capsys: pytest.CaptureFixtur
     assert all(row["page"] or row["command"] for row in steps.values())
     assert steps["database"]["state"] == steps["roles"]["state"] == steps["broker"]["state"] == "done"
     assert steps["admin"] == {
-        "step": "admin", "title": "First administrator", "state": "to do", "page": "",
-        "words": "Nobody administers this installation.", "command": "manage.py create_admin EMAIL",
-    }  # fmt: skip
+        "step": "admin",
+        "title": "First administrator",
+        "state": "to do",
+        "page": "",
+        "words": "Nobody administers this installation.",
+        "command": "manage.py create_admin EMAIL",
+    }
     out = io.StringIO()
     with pytest.raises(SystemExit):
         call_command("doctor", stdout=out)

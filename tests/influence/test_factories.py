@@ -17,8 +17,12 @@ from influence.factories import encoders, language
 from influence.gradients.states import check_state
 from influence.scorers import IndexConfig, IndexItem, build
 
-TEXTS = [f"the {noun} of the {other} is {word}" for noun in ("sea", "sky", "law") for other in ("state", "people")
-         for word in ("wide", "old", "just", "new")]  # fmt: skip
+TEXTS = [
+    f"the {noun} of the {other} is {word}"
+    for noun in ("sea", "sky", "law")
+    for other in ("state", "people")
+    for word in ("wide", "old", "just", "new")
+]
 CONTEXT = 16
 
 
@@ -36,10 +40,18 @@ def save_gpt(directory: Path, *, seed: int = 0) -> None:
     torch.manual_seed(seed)
     GPT2LMHeadModel(
         GPT2Config(
-            vocab_size=words, n_positions=CONTEXT, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0,
-            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+            vocab_size=words,
+            n_positions=CONTEXT,
+            n_embd=16,
+            n_layer=1,
+            n_head=2,
+            bos_token_id=0,
+            eos_token_id=0,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
         )
-    ).save_pretrained(directory)  # fmt: skip
+    ).save_pretrained(directory)
 
 
 def write_held_out(directory: Path) -> None:

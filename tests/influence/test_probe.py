@@ -201,10 +201,18 @@ def test_opt_is_traced_whole_but_for_its_tied_head() -> None:
     torch.manual_seed(0)
     module = OPTForCausalLM(
         OPTConfig(
-            vocab_size=WORDS, hidden_size=WIDTH, word_embed_proj_dim=WIDTH, ffn_dim=24, num_hidden_layers=1,
-            num_attention_heads=2, max_position_embeddings=64, dropout=0.0, bos_token_id=0, eos_token_id=0,
+            vocab_size=WORDS,
+            hidden_size=WIDTH,
+            word_embed_proj_dim=WIDTH,
+            ffn_dim=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=64,
+            dropout=0.0,
+            bos_token_id=0,
+            eos_token_id=0,
         )
-    )  # fmt: skip
+    )
     layer = "model.decoder.layers.0"
     agrees(CausalLM.of_transformers(module), MIXED, {f"{layer}.fc1", f"{layer}.fc2", f"{layer}.self_attn.q_proj"})
 
@@ -213,10 +221,16 @@ def test_positions_with_one_row_for_all_examples_are_traced() -> None:
     torch.manual_seed(0)
     module = GPT2LMHeadModel(
         GPT2Config(
-            vocab_size=WORDS, n_positions=64, n_embd=WIDTH, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0,
+            vocab_size=WORDS,
+            n_positions=64,
+            n_embd=WIDTH,
+            n_layer=1,
+            n_head=2,
+            bos_token_id=0,
+            eos_token_id=0,
             tie_word_embeddings=False,
         )
-    )  # fmt: skip
+    )
     adapter = CausalLM.of_transformers(module, also_traced=("embedding", "norm"))
     traced = agrees(adapter, MIXED, {"transformer.wpe", "transformer.wte", "lm_head", "transformer.ln_f"})
     assert traced["transformer.wpe"][0].any()
@@ -238,10 +252,17 @@ def test_rms_norms_of_torch_and_of_llama_are_traced() -> None:
     torch.manual_seed(0)
     module = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=WORDS, hidden_size=WIDTH, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
-            num_key_value_heads=1, max_position_embeddings=64, bos_token_id=0, eos_token_id=0,
+            vocab_size=WORDS,
+            hidden_size=WIDTH,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=64,
+            bos_token_id=0,
+            eos_token_id=0,
         )
-    )  # fmt: skip
+    )
     adapter = CausalLM.of_transformers(module, also_traced=("norm",))
     agrees(adapter, MIXED, {"model.norm", "model.layers.0.input_layernorm", "model.layers.0.mlp.up_proj"})
 

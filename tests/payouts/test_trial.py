@@ -62,9 +62,13 @@ def test_without_the_mode_the_builder_does_not_approve() -> None:
     run = world.in_review()
     with pytest.raises(UnableToApprove, match="builder or editor"):
         approval.approve_run(
-            run=run, by=person, typed_total=run.total_minor, content_hash=bytes(run.content_hash or b""), at=AT,
+            run=run,
+            by=person,
+            typed_total=run.total_minor,
+            content_hash=bytes(run.content_hash or b""),
+            at=AT,
             seen=SEEN,
-        )  # fmt: skip
+        )
     assert second_half(person, (person.pk,)) == person
     assert not User.objects.exclude(stands_for=None).exists()
 

@@ -13,9 +13,19 @@ from people.presentation.glossary import TERMS
 
 TEMPLATES = Path(__file__).resolve().parent.parent.parent / "templates"
 WORDS = {
-    "attribution", "base pool", "share", "matured", "sealed", "root", "LDS", "noise floor", "plan", "run", "hold",
+    "attribution",
+    "base pool",
+    "share",
+    "matured",
+    "sealed",
+    "root",
+    "LDS",
+    "noise floor",
+    "plan",
+    "run",
+    "hold",
     "reserve",
-}  # fmt: skip
+}
 
 
 def test_the_glossary_has_these_words() -> None:

@@ -60,16 +60,26 @@ def terms(world: World, by: User) -> Any:
 
 def advance(world: World, by: User) -> Any:
     return advances.propose_advance(
-        contract=_contract(world), amount=CENT, currency="USD", reason="signing", reference="clause 4", by=by,
+        contract=_contract(world),
+        amount=CENT,
+        currency="USD",
+        reason="signing",
+        reference="clause 4",
+        by=by,
         at=world.at,
-    )  # fmt: skip
+    )
 
 
 def cancellation(world: World, by: User) -> Any:
     granted = advances.propose_advance(
-        contract=_contract(world), amount=2 * CENT, currency="USD", reason="signing", reference="clause 5",
-        by=world.staff[0], at=world.at,
-    )  # fmt: skip
+        contract=_contract(world),
+        amount=2 * CENT,
+        currency="USD",
+        reason="signing",
+        reference="clause 5",
+        by=world.staff[0],
+        at=world.at,
+    )
     approve(granted, by=world.staff[1], at=world.at)
     granted.refresh_from_db()
     return advances.propose_cancellation(advance=granted, way="take_back", reason="fell through", by=by, at=world.at)
@@ -118,9 +128,13 @@ def base_pool(world: World, by: User) -> Any:
         created_at=world.at,
     )
     index = AttributionIndex.objects.create(
-        model_version=version, config_sha256=b"b" * 32, sha256=b"s" * 32, state="built", serving=True,
+        model_version=version,
+        config_sha256=b"b" * 32,
+        sha256=b"s" * 32,
+        state="built",
+        serving=True,
         created_at=world.at,
-    )  # fmt: skip
+    )
     return base_pool_operations.propose_base_pool(index=index, reason="A trial month.", by=by, at=world.at)
 
 
@@ -150,11 +164,30 @@ def link_end(world: World, by: User) -> Any:
 MAKE: dict[str, Callable[[World, User], Any]] = {
     function.__name__: function
     for function in (
-        plan, pool, terms, advance, cancellation, manual_entry, transaction, claim_transaction, void, restatement,
-        base_pool, withholding, policy, link, link_end,
+        plan,
+        pool,
+        terms,
+        advance,
+        cancellation,
+        manual_entry,
+        transaction,
+        claim_transaction,
+        void,
+        restatement,
+        base_pool,
+        withholding,
+        policy,
+        link,
+        link_end,
     )
-}  # fmt: skip
+}
 # The kinds that are about contributors[0], so that its members do not decide.
 ABOUT_A_CONTRIBUTOR = {
-    "terms", "advance", "cancellation", "manual_entry", "claim_transaction", "link", "link_end",
-}  # fmt: skip
+    "terms",
+    "advance",
+    "cancellation",
+    "manual_entry",
+    "claim_transaction",
+    "link",
+    "link_end",
+}

@@ -158,9 +158,25 @@ def test_every_unit_of_it_goes_to_the_platform_or_the_base_pool(
     row.general_unattributed_ppb = PPB
     plan = RoyaltyPlan(pk=1, currency="USD", take_ppb=take, floor_ppb=floor, general_ppb=general)
     case = Case(
-        1, row.generation_id, 1, 1, row.weight_ppb, row.holder_ids, row.shares_ppb, row.unattributed_ppb,
-        row.general_ppb, row.general_unattributed_ppb, OCTOBER, None, "USD", 1, None, True, 1, gross=gross,
-    )  # fmt: skip
+        1,
+        row.generation_id,
+        1,
+        1,
+        row.weight_ppb,
+        row.holder_ids,
+        row.shares_ppb,
+        row.unattributed_ppb,
+        row.general_ppb,
+        row.general_unattributed_ppb,
+        OCTOBER,
+        None,
+        "USD",
+        1,
+        None,
+        True,
+        1,
+        gross=gross,
+    )
     division.divide_all([case], {1: plan})
     assert (case.take + case.floor, case.direct, case.holders) == (gross, 0, {})
     second = divide(row, plan, gross)

@@ -38,9 +38,17 @@ def test_payees_payouts_events_and_links_are_found_by_their_keys(db: None, at: d
     payee = world.contributor(1234)
     payout = world.approved().payouts.get()
     event = WebhookEvent.objects.create(
-        endpoint="connect", event_id="evt_1", type="payout.paid", object_id="po_1", created=world.at,
-        received_at=world.at, livemode=False, payload="{}", state="dead", error="Nothing here knows po_1.",
-    )  # fmt: skip
+        endpoint="connect",
+        event_id="evt_1",
+        type="payout.paid",
+        object_id="po_1",
+        created=world.at,
+        received_at=world.at,
+        livemode=False,
+        payload="{}",
+        state="dead",
+        error="Nothing here knows po_1.",
+    )
     found = subjects_of(
         [f"contributor:{payee.pk}", f"payout:{payout.public_id}:line 1", "event:evt_1", "link:nonsense", "payout:x"]
     )
