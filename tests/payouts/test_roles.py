@@ -181,6 +181,7 @@ def test_an_act_is_for_its_roles_alone(world: World, name: str) -> None:
 # A contributor's own acts, which take a membership and no role.
 OF_CONTRIBUTORS = {
     "choose_notices",
+    "correct_details",
     "disconnect_account",
     "onboarding_link",
     "open_payout_account",
