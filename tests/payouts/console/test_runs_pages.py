@@ -248,7 +248,7 @@ def test_the_board_groups_runs_and_sums_each_currency(world: World, log_in: LogI
     world.in_review()
     client = log_in(world.checker)
     page = words_of(client.get(reverse("payouts:runs")))
-    assert "Waits for a person" in page
+    assert "Needs attention" in page
     assert "Sum in USD USD 12.34" in page
     home = words_of(client.get(reverse("payouts:console")))
     assert "Runs to approve 1" in home
