@@ -191,6 +191,7 @@ def test_the_attributor_chosen_at_the_build_attributes_and_is_named(
     index = AttributionIndex.objects.get(model_version=programme.model_version)
     assert (index.attributor, index.method, index.method_words) == (attributor, attributor, words)
     assert index.measures_influence == (attributor == "hybrid")
+    base_pool.pay_by_base_pool(index=index, at=programme.at)
     programme.report(programme.generation("g1"))
     attributions.attribute_batch(at=programme.at)
     stored = Attribution.objects.get(generation__external_id="g1")
@@ -202,6 +203,7 @@ def test_the_attributor_chosen_at_the_build_attributes_and_is_named(
 
 def test_an_output_without_a_word_cannot_be_attributed_by_words(programme: Programme) -> None:
     build(programme, "--attributor", "lexical", fields=("terms=words",))
+    base_pool.pay_by_base_pool(index=AttributionIndex.objects.get(), at=programme.at)
     programme.report(programme.generation("g1"), programme.generation("g2", output={"text": "…!"}))
     attributions.attribute_batch(at=programme.at)
     assert Generation.objects.get(external_id="g1").state == "attributed"
