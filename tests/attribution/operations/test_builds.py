@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from attribution.operations.builds import queue_build, steps_to_do, take_step
 from attribution.queries.indexes import BuildProgress, build_progress
 from contributors.models import PPB, Work
 from contributors.operations import consents, splits
-from influence.index.artefacts import UnableToOpenIndex
+from influence.index.artefacts import UnableToBuildIndex, UnableToOpenIndex
 from tests.worlds.archive import own_copy
 from tests.worlds.programme import Programme
 from tests.worlds.trained import SMALL_INDEX, Committed
@@ -135,13 +136,12 @@ def test_a_build_that_cannot_go_on_says_why_and_waits_until_it_is_queued_anew(pr
     index = queue_build(
         model_version=programme.model_version, config={**IN_PARTS, "left_out": ["haed"]}, at=programme.at
     )
-    (plan,) = steps_to_do(index=index)
-    take_step(step_id=plan.pk, at=programme.at)
     while steps := steps_to_do(index=index):
-        with pytest.raises(Exception, match="no layer 'haed'"):
+        with pytest.raises(UnableToBuildIndex, match="no layer 'haed'"):
             take_step(step_id=steps[0].pk, at=programme.at)
-    failed = BuildStep.objects.filter(index=index, failures=3)
-    assert {step.error for step in failed} == {"The module has no layer 'haed' to leave out."}
+    failed = BuildStep.objects.get(index=index)
+    assert (failed.stage, failed.failures) == ("plan", 3)
+    assert failed.error == "The module has no layer 'haed' to leave out."
     queue_build(model_version=programme.model_version, config=index.config, at=programme.at)
     assert [step.stage for step in steps_to_do(index=index)] == ["plan"]
 
@@ -201,7 +201,8 @@ def test_a_hybrid_that_is_cut_off_begins_anew_when_a_work_changed_hands(programm
     with pytest.raises(KeyboardInterrupt):
         indexes.build_index(model_version=programme.model_version, config=config, at=programme.at, progress=stop)
     split(programme, programme.works[0])
-    indexes.build_index(model_version=programme.model_version, config=config, at=programme.at)
+    index = indexes.build_index(model_version=programme.model_version, config=config, at=programme.at)
+    base_pool.pay_by_base_pool(index=index, at=programme.at)
     programme.works[0].refresh_from_db()
     assert programme.works[0].holder_id in attributed(programme, "g1").holder_ids
 
@@ -214,19 +215,22 @@ def test_a_build_that_nobody_queued_is_left_to_whoever_builds_it(programme: Prog
 
 
 def test_progress_counts_steps_and_names_what_stands_in_the_way(programme: Programme) -> None:
-    index = queue_build(
-        model_version=programme.model_version, config={**IN_PARTS, "left_out": ["haed"]}, at=programme.at
-    )
+    index = queue_build(model_version=programme.model_version, config=IN_PARTS, at=programme.at)
     assert build_progress(index) == BuildProgress(0, 1, "plan", "")
-    (plan,) = steps_to_do(index=index)
-    take_step(step_id=plan.pk, at=programme.at)
-    with pytest.raises(Exception, match="no layer 'haed'"):
-        take_step(step_id=steps_to_do(index=index)[0].pk, at=programme.at)
+    work_off(index, programme, until="moments")
+    # Its planned files are lost.
+    (lost,) = (Path(settings.TRIBUTARY_DATA) / index.directory).parent.rglob("work-plan.json")
+    shutil.rmtree(lost.parent)
+    while steps := steps_to_do(index=index):
+        with pytest.raises(UnableToBuildIndex, match="begin it again"):
+            take_step(step_id=steps[0].pk, at=programme.at)
     progress = build_progress(index)
     assert progress is not None
     assert (progress.done, progress.stage) == (1, "moments")
     assert progress.steps > 20
-    assert "no layer 'haed'" in progress.error
+    assert "begin it again" in progress.error
+    queue_build(model_version=programme.model_version, config=IN_PARTS, at=programme.at)
+    assert build_progress(index) == BuildProgress(0, 1, "plan", "")
 
 
 def test_the_command_queues(programme: Programme, capsys: pytest.CaptureFixture[str]) -> None:
@@ -397,6 +401,7 @@ def test_an_index_that_is_built_later_leaves_removed_works_out(programme: Progra
     )
     index = indexes.build_index(model_version=programme.model_version, config=SMALL_INDEX, at=programme.at)
     assert revisions.indexes_to_revise() == []
+    index = base_pool.pay_by_base_pool(index=index, at=programme.at)
     assert programme.works[0].holder_id not in attributed(programme, "g1").holder_ids
     revisions.restore_works(model_version=programme.model_version, works=programme.works[:1], at=programme.at)
     index = revisions.revise_index(index=index, at=programme.at)
@@ -443,6 +448,7 @@ def test_a_work_that_is_restored_while_an_index_is_built_comes_into_it(programme
         model_version=programme.model_version, config=SMALL_INDEX, at=programme.at, progress=restore
     )
     assert index.revisions.get().removed_work_ids == [back[0].pk]
+    base_pool.pay_by_base_pool(index=index, at=programme.at)
     assert tasks.sweep_removals() == 1
     assert back[0].holder_id in attributed(programme, "g1").holder_ids
 
@@ -470,6 +476,7 @@ def test_of_a_model_whose_works_were_all_removed_nobody_is_credited_until_one_co
     index = indexes.build_index(
         model_version=programme.model_version, config={**fields, "attributor": attributor}, at=programme.at
     )
+    base_pool.pay_by_base_pool(index=index, at=programme.at)
     revisions.remove_works(
         model_version=programme.model_version, works=programme.works, reason="consent", at=programme.at
     )
