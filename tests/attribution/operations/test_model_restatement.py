@@ -71,7 +71,7 @@ def test_a_model_version_is_restated_in_batches_by_a_newer_index(indexed: Progra
         looked_at.append(found)
     assert looked_at == [2, 2]
     done = Restatement.objects.get()
-    assert (done.state, done.n_attributed, done.n_kept) == ("done", 4, 0)
+    assert (done.state, done.finished_at, done.n_attributed, done.n_kept) == ("approved", at, 4, 0)
     assert corrections.continue_restatement(restatement=asked, at=at) == 0
     assert set(Attribution.objects.filter(revision=2).values_list("index_id", flat=True)) == {index.pk}
     assert not Attribution.objects.filter(generation=voided, revision=2).exists()
@@ -98,7 +98,7 @@ def test_what_is_archived_keeps_its_revision(indexed: Programme) -> None:
     while corrections.continue_restatement(restatement=asked, at=at, limit=2):
         pass
     done = Restatement.objects.get()
-    assert (done.state, done.n_attributed, done.n_kept) == ("done", 0, 5)
+    assert (done.state, done.finished_at, done.n_attributed, done.n_kept) == ("approved", at, 0, 5)
     one = Generation.objects.get(external_id="g0")
     with pytest.raises(corrections.UnableToRestate, match="moved to an archive"):
         corrections.restate_generation(generation=one, at=at)
@@ -126,7 +126,7 @@ def test_one_generation_is_restated_alone_by_a_newer_index(indexed: Programme) -
     assert corrections.continue_restatement(restatement=asked, at=at) == 1
     assert corrections.continue_restatement(restatement=asked, at=at) == 0
     asked.refresh_from_db()
-    assert (asked.state, asked.n_attributed, asked.n_kept) == ("done", 1, 0)
+    assert (asked.state, asked.finished_at, asked.n_attributed, asked.n_kept) == ("approved", at, 1, 0)
     assert list(Attribution.objects.filter(revision=2).values_list("generation_id", flat=True)) == [one.pk]
     while accruals.accrue(at=at):
         pass
@@ -153,4 +153,6 @@ def test_a_restatement_whose_index_was_retired_holds_up_none_of_the_others(index
     stuck.refresh_from_db()
     asked.refresh_from_db()
     # It ends, too: the generation of the retired index keeps its revision, and the serving index can restate it.
-    assert (stuck.state, stuck.n_kept, asked.state) == ("done", 1, "done")
+    assert (stuck.state, stuck.n_kept, asked.state) == ("approved", 1, "approved")
+    assert stuck.finished_at is not None
+    assert asked.finished_at is not None
