@@ -160,7 +160,7 @@ def test_not_even_a_superuser_grants_an_advance_alone(committed_database: Commit
     not_so = "not proposed by one person and approved by another"
     attempts = [
         ([alone], not_so),
-        ([asked, alone, grant.format(by=first.pk)], "an_advance_is_granted_by_somebody_else"),
+        ([asked, alone, grant.format(by=first.pk)], "a_advanceproposal_is_approved_by_somebody_else"),
         # More than was asked, to somebody else, under another contract, in another currency.
         ([asked, entry.format(key="b", accounts=f"{open_}, {payable}", units="-8, 8"), by_another], not_so),
         ([asked, entry.format(key="c", accounts=f"{open_}, {other}", units="-7, 7"), by_another], not_so),
