@@ -73,7 +73,8 @@ def states() -> list[str]:
 def test_a_message_is_signed_and_verified_by_the_standard_s_own_library(listener: Listener) -> None:
     _, secret = registered(listener.url)
     assert tell(index="i1", weight_ppb=5) == 1
-    assert webhook_deliveries.deliver_due(at=NOW) == 1
+    # The library takes a message of the last five minutes; NOW may be older than that.
+    assert webhook_deliveries.deliver_due(at=datetime.now(UTC)) == 1
     ((headers, body),) = listener.got
     message = Webhook(secret).verify(body, headers)
     assert message == {
@@ -94,7 +95,7 @@ def test_for_a_day_after_a_rotation_both_secrets_verify(listener: Listener) -> N
     new = webhooks.rotate_secret(endpoint=endpoint, at=NOW)
     assert new != old
     tell()
-    webhook_deliveries.deliver_due(at=NOW)
+    webhook_deliveries.deliver_due(at=datetime.now(UTC))
     headers, body = listener.got[0]
     for secret in (old, new):
         Webhook(secret).verify(body, headers)

@@ -282,7 +282,7 @@ def test_not_even_a_superuser_cancels_alone_or_what_was_paid(committed_database:
     attempts = [
         ([alone], not_so),
         ([asked, room, post.format(by=second.pk, amount=CENT + 1)], not_so),
-        ([asked, alone, post.format(by=first.pk, amount=7)], "posted_by_somebody_else"),
+        ([asked, alone, post.format(by=first.pk, amount=7)], "approved_by_somebody_else"),
         ([asked, alone, post.format(by=second.pk, amount=8)], not_so),
         # Out of somebody else's money, or out of the programme's though it was not so proposed.
         ([asked, entry.format(key="b", accounts=f"{other}, {open_}", units="-7, 7"), by_another], "not within|limits"),
