@@ -192,9 +192,9 @@ def _context(request: ContributorRequest, found: ContributorReceipt) -> dict[str
 
 
 def _voided(void: Void, model: str) -> str:
-    who = "its service" if void.voided_by_id is None else "the programme's finance staff"
+    who = "Its service" if void.voided_by_id is None else "The programme's finance staff"
     return (
-        f"Voided: {who} voided this output of {model} on {void.voided_at:%Y-%m-%d}, "
+        f"{who} voided this output of {model} on {void.voided_at:%Y-%m-%d}, "
         f"because {void.words}. Your earnings from it were reversed."
     )
 

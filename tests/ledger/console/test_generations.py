@@ -149,7 +149,7 @@ def test_a_generation_is_taken_back_by_two_people_from_its_page(one: Programme) 
     page = text_of(checker.get(address(one)).content)
     assert f"by {one.staff['finance_checker']}" in page
     assert "Propose to take it back" not in page
-    assert "Voided: the programme's finance staff took this output of press-1 back" in receipt_page(one)
+    assert "The programme's finance staff voided this output of press-1" in receipt_page(one)
     assert "its users were refunded" in receipt_page(one)
     assert not [r.rows for r in check_all() if r.rows]
 

@@ -79,7 +79,7 @@ def test_a_programme_in_yen_reads_right_from_the_plan_to_the_statement(programme
     # 100 yen x 1/4 = 25; less a fifth 20, less a floor of a fifth 16, half of it by attribution 8, half of that 4.
     four = parse_amount("4", "JPY")
     page = text_of(programme.client(0).get(f"/portal/receipts/{made[0].pk}/").content)
-    assert "You earned JPY 4.0000000 because" in page
+    assert "You earned JPY 4. About" in page
     assert "25.0000000 × 20 %, cut" in page
     assert "JPY 8" in text_of(programme.client(0).get("/portal/earnings/").content)
     assert "JPY 8 in all" in text_of(programme.client(0).get("/portal/earnings/").content)

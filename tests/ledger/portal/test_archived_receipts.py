@@ -86,7 +86,7 @@ def test_an_archived_receipt_says_that_its_generation_was_voided(accrued: Progra
     corrections.void_generation(generation=generation, reason="refunded", at=AT)
     detach_documents()
     page = text_of(accrued.client(0).get(f"/portal/receipts/{generation.pk}/").content)
-    assert "Voided: its service took this output" in page
+    assert "Its service voided this output" in page
     assert "Your earnings from it were reversed" in page
     assert "Credited in October 2026" in page
     assert "It brought you" not in page

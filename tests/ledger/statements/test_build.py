@@ -277,7 +277,10 @@ def shown(amount: int) -> str:
 def test_the_list_has_a_line_for_each_month_that_agrees_with_its_statement(paid: Programme) -> None:
     page = paid.client(0).get("/portal/statements/").content.decode()
     for number in (OCTOBER, NOVEMBER):
-        assert shown(statement(paid, period=number).pots[0].closing) in page
+        closing = statement(paid, period=number).pots[0].closing
+        cents = f"{(closing + 5_000_000) // 10_000_000 / 100:.2f}"
+        assert f"</span> {cents}</span></button>" in page
+        assert f"Exactly USD {grouped(closing, 9)}".rstrip("0") in page
 
 
 def test_there_is_no_statement_before_the_first_entry_or_for_no_month(paid: Programme) -> None:
