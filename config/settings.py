@@ -310,6 +310,8 @@ REST_FRAMEWORK = {
         "models": env.str("MODELS_RATE", "1200/min"),
     },
     "UNAUTHENTICATED_USER": None,
+    # The header Accept alone chooses the form of an answer.
+    "URL_FORMAT_OVERRIDE": None,
 }
 # The versions of the API that this installation speaks, by date, the newest last; docs/api-changelog.md describes them.
 API_VERSIONS = ["2026-11-30"]
@@ -320,6 +322,14 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],
+    # One name for one set of choices, in whatever field it stands.
+    "ENUM_NAME_OVERRIDES": {
+        "PurposeEnum": "contributors.models.Consent.Scope",
+        "WorkModalityEnum": "contributors.models.Work.Modality",
+        "OutputModalityEnum": "attribution.models.Generation.Modality",
+        "VoidReasonEnum": "ledger.models.Void.Reason",
+        "RefusedReasonEnum": "attribution.api.manifests.REFUSED_REASONS",
+    },
 }
 
 # --- static files -------------------------------------------------------------------------------------------------

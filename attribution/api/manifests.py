@@ -21,6 +21,8 @@ from attribution.models import ServiceKey
 from attribution.operations import manifests
 from attribution.operations.manifest_lines import ITEMS_MAX, JSON_LINES, PARQUET, read_lines
 
+REFUSED_REASONS = ("refused", "no-consent", "refused-copy", "unknown", "ambiguous", "misfit")
+
 
 class RefusedSerializer(serializers.Serializer[Any]):
     work = serializers.CharField(
@@ -30,7 +32,7 @@ class RefusedSerializer(serializers.Serializer[Any]):
     reference = serializers.CharField(help_text="As the lines name it, such as sha256:…")
     lines = serializers.ListField(child=serializers.IntegerField(), help_text="The first 100 lines.")
     n_lines = serializers.IntegerField()
-    reason = serializers.ChoiceField(["refused", "no-consent", "refused-copy", "unknown", "ambiguous", "misfit"])
+    reason = serializers.ChoiceField(REFUSED_REASONS)
     detail = serializers.CharField()
     consent = serializers.CharField(allow_null=True, help_text="The statement that refuses the use.")
     candidates = serializers.ListField(child=serializers.CharField(), help_text="The works that fit the reference.")

@@ -76,7 +76,7 @@ class ReceiptSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     external_id = serializers.CharField()
     model_version = serializers.CharField()
-    modality = serializers.ChoiceField(Generation.Modality.values, help_text="The kind of its output.")
+    modality = serializers.ChoiceField(Generation.Modality.choices, help_text="The kind of its output.")
     media = MediaFactsSerializer(many=True, help_text="The parts of the output that are not text.")
     occurred_at = serializers.DateTimeField()
     received_at = serializers.DateTimeField()

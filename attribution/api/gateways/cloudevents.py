@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -45,9 +45,9 @@ class CloudEventsView(GatewayView):
         ),
         tags=["gateways"],
         request={
-            STRUCTURED: serializers.JSONField(),
-            BATCH: serializers.JSONField(),
-            "application/json": serializers.JSONField(),
+            STRUCTURED: OpenApiTypes.OBJECT,
+            BATCH: {"type": "array", "items": {"type": "object", "additionalProperties": {}}, "minItems": 1},
+            "application/json": OpenApiTypes.OBJECT,
         },
         responses={207: RecordsTakenSerializer, **problem_responses(400, 413, 415, 422)},
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
-from rest_framework import exceptions, parsers, serializers
+from rest_framework import exceptions, parsers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -24,6 +24,9 @@ from attribution.operations.candidates import MalformedLine
 from attribution.operations.dialects.calls import Fault, Item
 from attribution.operations.dialects.litellm import read_record
 from attribution.operations.gateways import UnableToTakeRecords
+
+RECORD = {"type": "object", "additionalProperties": {}}
+RECORDS = {"oneOf": [RECORD, {"type": "array", "items": RECORD, "minItems": 1}]}
 
 
 class LiteLLMParser(parsers.BaseParser):
@@ -61,7 +64,7 @@ class LiteLLMView(GatewayView):
             '`{"amount": "0.05", "currency": "USD"}`. Needs the scope `generations:write`.'
         ),
         tags=["gateways"],
-        request={"application/json": serializers.JSONField(), NDJSON: serializers.JSONField()},
+        request={"application/json": RECORDS, NDJSON: RECORD},
         responses={207: RecordsTakenSerializer, **problem_responses(400, 413, 415, 422)},
     )
     def post(self, request: Request) -> Response:

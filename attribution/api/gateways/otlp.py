@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from rest_framework import parsers, renderers, serializers
+from rest_framework import parsers, renderers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -64,8 +65,12 @@ class TracesView(GatewayView):
             "`partialSuccess`, with the reasons. Needs the scope `generations:write`."
         ),
         tags=["gateways"],
-        request={"application/json": serializers.JSONField(), PROTOBUF: serializers.JSONField()},
-        responses={200: serializers.JSONField(), **problem_responses(400, 413, 415, 422)},
+        request={"application/json": OpenApiTypes.OBJECT, PROTOBUF: OpenApiTypes.BINARY},
+        responses={
+            (200, "application/json"): OpenApiTypes.OBJECT,
+            (200, PROTOBUF): OpenApiTypes.BINARY,
+            **problem_responses(400, 413, 415, 422),
+        },
     )
     def post(self, request: Request) -> HttpResponse:
         body: Any = request.data
@@ -80,6 +85,11 @@ class TracesView(GatewayView):
             return _bytes(_response(refused).SerializeToString(), 200)
         partial = {"rejectedSpans": str(len(refused)), "errorMessage": _words(refused)}
         return Response({"partialSuccess": partial} if refused else {})
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
+        """Choose the encoding of the request for its answer, whatever else the request accepts, as OTLP demands."""
+        renderer = ProtobufRenderer() if _speaks_protobuf(request) else QuickJSONRenderer()
+        return renderer, renderer.media_type
 
     def handle_exception(self, exc: Exception) -> Response:
         """Answer an error as the encoding of the request demands: a Status in protobuf, a problem in JSON."""
