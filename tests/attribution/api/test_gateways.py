@@ -176,6 +176,17 @@ def test_protobuf_is_answered_in_protobuf_errors_too(live: Programme) -> None:
     assert answer["WWW-Authenticate"].startswith("Bearer")
 
 
+@pytest.mark.parametrize(("query", "accept"), [("", "application/x-protobuf"), ("?format=protobuf", "*/*")])
+def test_json_is_answered_in_json_whatever_else_is_accepted(live: Programme, query: str, accept: str) -> None:
+    answer = live.api.post(
+        OTLP + query,
+        json.dumps(traces(recent())),
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {live.key}", "Accept": accept},
+    )
+    assert (answer.status_code, answer["Content-Type"], answer.json()) == (200, "application/json", {})
+
+
 def test_json_that_holds_no_traces_is_a_problem_with_its_place(live: Programme) -> None:
     answer = send(live, OTLP, {"resourceSpans": [7]})
     assert answer.status_code == 400

@@ -17,6 +17,8 @@ from django.conf import settings as django_settings
 from django.core.cache import cache
 from django.core.wsgi import get_wsgi_application
 from django.utils import timezone
+from drf_spectacular.checks import schema_check
+from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.validation import validate_schema
 from hypothesis import HealthCheck, Phase, given, settings
 from rest_framework.throttling import ScopedRateThrottle
@@ -230,6 +232,11 @@ def test_the_openapi_document_is_valid_and_knows_our_operations(live: Programme)
     item = document["components"]["schemas"]["Generation"]
     assert item["additionalProperties"] is False
     assert sorted(item["required"]) == ["external_id", "model_version", "occurred_at", "output"]
+
+
+def test_every_body_and_set_of_choices_has_a_form_and_a_name_in_the_document() -> None:
+    GENERATOR_STATS.reset()
+    assert schema_check(None) == []  # type: ignore[no-untyped-call]
 
 
 def test_the_reference_page_lists_every_operation(live: Programme) -> None:
