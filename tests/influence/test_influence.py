@@ -275,16 +275,6 @@ def test_tied_weights_are_refused_by_name() -> None:
     assert "head" not in tracing.Tracer(tiny(module, left_out=("head",)), state=None).layers
 
 
-def test_a_layer_that_takes_no_part_is_refused_by_name() -> None:
-    module = TinyLM()
-    module.idle = nn.Linear(8, 8)
-    with (
-        tracing.Tracer(tiny(module), state=None) as tracer,
-        pytest.raises(UnableToTrace, match="'idle' takes no part"),
-    ):
-        tracer.run(lambda own: own.utility([Example((1, 2, 3))]))
-
-
 def test_a_name_to_leave_out_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UnableToTrace, match="no layer 'haed'"):
         tracing.Tracer(tiny(TinyLM(), left_out=("haed",)), state=None)
