@@ -71,7 +71,6 @@ def attribute_batch(*, limit: int = 64, at: datetime) -> int:
                 failures.append(error)
                 continue
         if settled:
-            faults.record_success(index.model_version_id)
             return settled
     if settled := _give_up_retired(limit=limit, at=at):
         return settled
@@ -143,6 +142,9 @@ def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, a
                 raise
             found = measure(opened, claimed, groups=groups, model_works=True)
         _store(now, claimed, found, nobody=lambda: nobody_of(opened.index, groups), at=at)
+        if claimed:
+            # With the results: a worker that dies right after them leaves no failure that they disprove.
+            faults.record_success(now.model_version_id)
     return len(claimed)
 
 

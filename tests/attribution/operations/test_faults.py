@@ -6,10 +6,12 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
@@ -176,3 +178,24 @@ def test_a_model_that_ends_its_worker_is_set_aside_and_holds_up_no_other(committ
     assert (states("odd"), states("own")) == ({"received"}, {"attributed"})
     assert not MeasuringAttempt.objects.exists()
     assert Attribution.objects.count() == 1
+
+
+def test_a_success_is_known_even_if_the_worker_dies_right_after_it(committed: Committed) -> None:
+    programme = committed.programme
+    version = programme.model_version
+    for _ in range(ModelFault.FAILURES_MAX - 1):
+        assert not faults.record_failure(version.pk, faults.DIED, at=programme.at)
+    programme.report(programme.generation("g1"))
+    stored = False
+
+    def die(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        nonlocal stored
+        if stored and not connection.in_atomic_block:
+            raise SystemExit("killed")
+        stored = stored or sql.startswith('INSERT INTO "attribution_attribution"')
+        return execute(sql, params, many, context)
+
+    with pytest.raises(SystemExit, match="killed"), connection.execute_wrapper(die):
+        attributions.attribute_batch(at=programme.at)
+    assert Attribution.objects.count() == 1
+    assert ModelFault.objects.get().failures == 0
