@@ -42,7 +42,7 @@ def test_reports_are_stored_once_and_refusals_come_back_by_item(served: Served) 
                 model_version="orator-1", output=OUTPUT, prompt="Fellow citizens", external_id=f"once-{number}"
             )
         client.report(model_version="nobody-1", output=OUTPUT, external_id="once-x")
-        client.report(model_version="orator-1", output="o" * 400_000, external_id="once-y")
+        client.report(model_version="orator-1", output="o" * 1_100_000, external_id="once-y")
         assert client.flush(30)
         for number in range(30):
             client.report(
