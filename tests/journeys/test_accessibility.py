@@ -82,6 +82,8 @@ NO_PAGE = {
     "payouts:onboarding": "It leads to Stripe.",
     "payouts:returned": "It leads back to the payouts.",
     "payouts:reverse": "A payout through Stripe has it: tests/payouts/console.",
+    "payouts:stripe_balance": "A part of the page of a run, which loads it and is looked at with it.",
+    "attribution:work_models": "A part of the page of a work, which loads it and is looked at with it.",
     "payouts:remittance": "A payout through Stripe has it, as a file.",
     "payouts:payee_pdf": "A payout through Stripe has it, as a file.",
 }
