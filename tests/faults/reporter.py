@@ -21,7 +21,7 @@ AGAIN = 2
 
 
 def body(model: str, batch: int, size: int, moment: str) -> bytes:
-    """Make a batch that is the same whoever makes it."""
+    """Make the same batch in any process."""
     made = [
         {
             "external_id": f"{batch}-{number}",

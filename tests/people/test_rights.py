@@ -1,4 +1,4 @@
-"""The table of rights says what the guards of the pages and the operations do."""
+"""The table of rights agrees with the guards of the pages and with the operations."""
 
 from __future__ import annotations
 

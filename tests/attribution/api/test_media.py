@@ -37,7 +37,7 @@ from tests.worlds.painted import Painted, Painting, start_painting, train_small
 from tests.worlds.trained import NOW, TRAINED_AT
 from tests.worlds.world import TERMS
 
-# So many that several of them look like a work, whatever the machine on which the model was trained.
+# So many that several of them look like a work, on any machine that trained the model.
 DRAWN = 12
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>fetch("/console/")</script></svg>'
 
