@@ -44,11 +44,16 @@ class ServiceKeyAuthentication(authentication.BaseAuthentication):
         return 'Bearer realm="Tributary"'
 
 
-def service_of(request: Request) -> ModelService:
-    """Return the service that owns the key of the request."""
+def principal_of(request: Request) -> Principal:
+    """Return the service and the scopes behind the key of the request."""
     principal: Any = request.user
     assert isinstance(principal, Principal), "A view that HasScope guards has a principal."
-    return principal.service
+    return principal
+
+
+def service_of(request: Request) -> ModelService:
+    """Return the service that owns the key of the request."""
+    return principal_of(request).service
 
 
 class UnableToAct(Exception):

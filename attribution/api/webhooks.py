@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from attribution.api.authentication import HasScope, service_of
+from attribution.api.authentication import HasScope, UnableToAct, principal_of, service_of
 from attribution.api.problems import StrictSerializer, WritingView, problem_responses
 from attribution.models import ServiceKey
 from people.models import WebhookDelivery, WebhookEndpoint
@@ -23,6 +23,14 @@ from people.queries.webhooks import deliveries_of, endpoint_of, endpoints_of
 
 PAGE = 50
 SCOPE = ServiceKey.Scope.WEBHOOKS_WRITE.value
+# The scope that reads the contents of an event over the API.
+READ_BY = {
+    "receipts.accrued": ServiceKey.Scope.GENERATIONS_READ.value,
+    "generations.unattributable": ServiceKey.Scope.GENERATIONS_READ.value,
+    "index.evaluated": ServiceKey.Scope.GENERATIONS_READ.value,
+    "consent.changed": ServiceKey.Scope.WORKS_READ.value,
+    "work.withdrawn": ServiceKey.Scope.GENERATIONS_READ.value,
+}
 
 
 class NewEndpointSerializer(StrictSerializer):
@@ -106,7 +114,8 @@ class WebhookEndpointsView(WritingView):
             "Messages follow Standard Webhooks: the headers `webhook-id`, `webhook-timestamp` and `webhook-signature` "
             "(v1, HMAC-SHA256 with the secret). An answer 2xx within 10 seconds takes a message. Any other is tried "
             "again nine times over three days; then the endpoint is stopped, and its messages can be sent again. "
-            "An answer 410 stops it at once. Needs the scope `webhooks:write`."
+            "An answer 410 stops it at once. Needs the scope `webhooks:write`, and the scope that reads the events: "
+            "`works:read` for consents, `generations:read` for all others."
         ),
         tags=["webhooks"],
         request=NewEndpointSerializer,
@@ -114,6 +123,11 @@ class WebhookEndpointsView(WritingView):
     )
     def post(self, request: Request) -> Response:
         url, events = _asked(request.data)
+        for event in events:
+            # A message tells no more than the same key could read.
+            needed = READ_BY.get(event)
+            if needed is not None and needed not in principal_of(request).scopes:
+                raise UnableToAct(needed)
         endpoint, secret = webhooks.register_endpoint(
             owner=owner_of(request), url=url, events=events, at=timezone.now()
         )

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from people.console.guard import recently_authenticated, staff_required, teams_only, user_of
 from people.console.presence import presence_of
 from people.console.refusals import Refused, explained
-from people.models import FINANCE_ROLES, ProposalState
+from people.models import STAFF_ROLES, ProposalState
 from people.operations.proposals import UnableToDecide, approve, reject, withdraw
 from people.queries import proposals as queries
 from people.queries.proposals import ProposalKind
@@ -24,7 +24,7 @@ from people.queries.proposals import ProposalKind
 PAGE = 50
 
 
-@staff_required(*FINANCE_ROLES)
+@staff_required(*STAFF_ROLES)
 @require_GET
 def proposals(request: HttpRequest) -> HttpResponse:
     """List the proposals of the kinds that the reader may read, the newest first."""
@@ -44,7 +44,7 @@ def proposals(request: HttpRequest) -> HttpResponse:
     return render(request, "people/console/proposals.html", context)
 
 
-@staff_required(*FINANCE_ROLES)
+@staff_required(*STAFF_ROLES)
 @require_http_methods(["GET", "POST"])
 def proposal(request: HttpRequest, key: str, number: int) -> HttpResponseBase:
     """Show one proposal and its effect; approve, reject or withdraw it."""

@@ -282,3 +282,22 @@ def test_of_two_people_that_approve_at_once_one_is_refused_in_words(committed_da
             thread.join(60)
         assert sorted(outcomes) == ["approved", "decided-already"], key
         assert AuditEvent.objects.filter(action=f"approve_{key}", subject=KINDS[key].subject(row)).count() == 1, key
+
+
+def test_the_model_team_reads_its_own_kinds_alone_and_withdraws_what_it_proposed(
+    db: None, at: datetime, log_in: LogIn
+) -> None:
+    world = build_world(at)
+    modeller = person(world, "modeller", "model_team")
+    mine = MAKE["base_pool"](world, modeller)
+    plan = MAKE["plan"](world, person(world, "proposer"))
+    browser = log_in(modeller)
+    kind = kind_of(mine)
+    listed = browser.get("/console/proposals/").content.decode()
+    assert kind.url(mine) in listed
+    assert kind_of(plan).url(plan) not in listed
+    assert browser.get(kind_of(plan).url(plan)).status_code == 403
+    assert kind.headline(mine) in words_of(browser.get(kind.url(mine)))
+    browser.post(kind.url(mine), {"decision": "withdraw"})
+    mine.refresh_from_db()
+    assert mine.state == "withdrawn"

@@ -20,7 +20,7 @@ PATH = "/api/v1/webhook-endpoints"
 
 def key_of(programme: Programme, *scopes: str) -> str:
     return model_services.issue_key(
-        service=programme.service, scopes=list(scopes) or ["webhooks:write"], at=timezone.now()
+        service=programme.service, scopes=list(scopes) or ["webhooks:write", "generations:read"], at=timezone.now()
     )[1]
 
 
@@ -100,6 +100,17 @@ def test_a_wrong_body_is_refused_by_its_field(live: Programme, body: Any, words:
     answer = call(live, "post", PATH, body, key=key_of(live))
     assert answer.status_code == 422
     assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("event", "scope"), [("consent.changed", "works:read"), ("receipts.accrued", "generations:read")]
+)
+def test_a_message_tells_no_more_than_its_key_could_read(live: Programme, event: str, scope: str) -> None:
+    wanted = {"url": URL, "events": [event]}
+    refused = call(live, "post", PATH, wanted, key=key_of(live, "webhooks:write"))
+    assert refused.status_code == 403
+    assert refused.json()["scope"] == scope
+    assert call(live, "post", PATH, wanted, key=key_of(live, "webhooks:write", scope)).status_code == 201
 
 
 # --- events of real acts ----------------------------------------------------------------------------------------------
