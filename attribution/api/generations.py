@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from attribution import tasks
-from attribution.api.authentication import Principal
+from attribution.api.authentication import principal_of
 from attribution.api.bodies import (
     NDJSON,
     Lines,
@@ -275,8 +275,7 @@ class GenerationsView(WritingView):
         ],
     )
     def post(self, request: Request) -> Response:
-        principal: Any = request.user
-        assert isinstance(principal, Principal), "A view that HasScope guards has a principal."
+        principal = principal_of(request)
         body: Any = request.data
         files: Mapping[str, bytes] = {}
         if isinstance(body, Report):

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from attribution.api.authentication import HasScope, Principal, UnableToAct, service_of
+from attribution.api.authentication import HasScope, UnableToAct, principal_of, service_of
 from attribution.api.cursors import UnableToPage
 from attribution.api.fields import read_body
 from attribution.api.model_versions import CheckpointSerializer, version_of
@@ -135,8 +135,7 @@ class IndexView(APIView):
         responses={200: IndexSerializer, **problem_responses(404)},
     )
     def get(self, request: Request, id: uuid.UUID) -> Response:
-        principal: Any = request.user
-        assert isinstance(principal, Principal), "A view that HasScope guards has a principal."
+        principal = principal_of(request)
         if not principal.scopes & set(READS):
             raise UnableToAct(READS[0])
         return Response(index_as_json(request, _index_of(request, id)))

@@ -19,7 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from attribution.api.authentication import HasScope, Principal, service_of
+from attribution.api.authentication import HasScope, principal_of, service_of
 from attribution.api.cursors import PARAMETERS, UnableToPage, address_after, after_of, limit_of, page_of
 from attribution.api.fields import UnableToReadBody, read_body
 from attribution.api.problems import StrictSerializer, WritingView, problem_responses
@@ -192,8 +192,7 @@ class ContentView(APIView):
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **problem_responses(400, 404)},
     )
     def get(self, request: Request, id: uuid.UUID) -> HttpResponse:
-        principal: Any = request.user
-        assert isinstance(principal, Principal), "A view that HasScope guards has a principal."
+        principal = principal_of(request)
         purpose, work = _purpose(request), get_object_or_404(Work, public_id=id)
         found = deliver_content(
             service=principal.service, work=work, purpose=purpose, key_prefix=principal.prefix, at=timezone.now()
