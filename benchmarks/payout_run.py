@@ -114,7 +114,8 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
 
     from contributors.models import Contributor
     from ledger import journal
-    from ledger.journal import AccountKey, Document
+    from ledger.documents import Document
+    from ledger.journal import AccountKey
     from ledger.operations import periods
     from payouts.models import PayoutAccount
     from payouts.operations import funding, policies

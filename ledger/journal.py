@@ -19,8 +19,7 @@ from typing import Any
 
 from django.db import DatabaseError, connection, transaction
 
-from ledger.documents import Document as Document
-from ledger.documents import on_the_wire
+from ledger.documents import Document, on_the_wire
 from ledger.models import EntryKind, utc_date
 from ledger.money import ASSETS, UNITS_MAX
 

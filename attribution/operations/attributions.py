@@ -7,7 +7,7 @@ results. A worker that dies therefore leaves its rows received and nothing half 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 
-from attribution.models import Attribution, AttributionIndex, Generation, IndexRevision, ModelVersion
+from attribution.models import Attribution, AttributionIndex, Generation, ModelVersion
 from attribution.operations import faults
 from attribution.operations.indexes import Opened, directory_of, open_built
 from attribution.operations.measurements import (
@@ -25,8 +25,7 @@ from attribution.operations.measurements import (
     let_the_model_take_its_time,
     measure,
 )
-from attribution.queries.generations import Group, groups_of
-from attribution.queries.generations import general_key as general_key
+from attribution.queries.generations import Group, general_key
 from contributors.queries.links import counted_as_one
 from influence import shares
 from people.operations import webhooks
@@ -344,68 +343,3 @@ def attribute_again(*, generation: Generation, at: datetime) -> Attribution:
             row.state, row.error = State.ATTRIBUTED, ""
             row.save(update_fields=["state", "error"])
     return made
-
-
-@dataclass(frozen=True, slots=True)
-class Recomputed:
-    """Agreement of stored scores with the stored shares; `score_error_max` when the scores were measured anew."""
-
-    specific_agrees: bool
-    general_agrees: bool
-    score_error_max: float | None = None
-
-    @property
-    def agrees(self) -> bool:
-        return self.specific_agrees and self.general_agrees
-
-
-def recompute(*, attribution: Attribution, from_gradients: bool = False) -> Recomputed:
-    """Do the arithmetic of a stored attribution again. Integers only, unless the scores themselves are asked for.
-
-    `from_gradients` loads model and index, measures the generation anew and reports the largest difference between a
-    stored score and the new one, relative to the largest score.
-    """
-    groups = groups_of(attribution)
-    specific = shares.recompute(
-        holder_ids=attribution.holder_ids,
-        scores=attribution.scores,
-        standard_errors=attribution.se,
-        noise_z=attribution.noise_z,
-        key=str(attribution.generation_id),
-        stored=shares.Shares(
-            tuple(attribution.holder_ids), tuple(attribution.shares_ppb), attribution.unattributed_ppb
-        ),
-        groups=[group.specific for group in groups],
-    )
-    general = shares.recompute(
-        holder_ids=attribution.holder_ids,
-        scores=attribution.general_scores,
-        standard_errors=attribution.general_se,
-        noise_z=attribution.noise_z,
-        key=general_key(attribution.index),
-        stored=shares.Shares(
-            tuple(attribution.holder_ids), tuple(attribution.general_ppb), attribution.general_unattributed_ppb
-        ),
-        groups=[group.general for group in groups],
-    )
-    return Recomputed(specific, general, _score_error(attribution) if from_gradients else None)
-
-
-def _score_error(attribution: Attribution) -> float:
-    groups = [group.holder_ids for group in groups_of(attribution)]
-    (found,) = measure(_opened_as_it_was(attribution), [attribution.generation], groups=groups)
-    if isinstance(found, Unattributable):
-        raise UnableToAttribute(found.reason)
-    if found.holder_ids != tuple(attribution.holder_ids):
-        raise UnableToAttribute("The index has other holders than when the generation was attributed.")
-    of_groups = [(new.score, stored.score) for new, stored in zip(found.groups, groups_of(attribution), strict=True)]
-    pairs = [*zip(found.specific, attribution.scores, strict=True), *of_groups]
-    largest = max((abs(stored) for _, stored in pairs), default=0.0) or 1.0
-    return max((abs(new - stored) for new, stored in pairs), default=0.0) / largest
-
-
-def _opened_as_it_was(attribution: Attribution) -> Opened:
-    """The revision of the index that made the attribution: works may have left it or come back since."""
-    index = attribution.index
-    then = IndexRevision.objects.filter(index=index, revision=attribution.index_revision).first()
-    return open_built(index=index, sha256=None if then is None else bytes(then.sha256))

@@ -121,7 +121,7 @@ def _do(step: BuildStep, *, at: datetime) -> None:
 def _plan(index: AttributionIndex) -> None:
     """Decide the steps: those of the gradients, and one for all the rest."""
     from influence import scorers as attributors
-    from influence.index import build as building
+    from influence.index.plan import plan_build
 
     model = load_model(version=index.model_version, verify=True)
     wanted = Wanted.from_json(index.config)
@@ -130,7 +130,7 @@ def _plan(index: AttributionIndex) -> None:
     part = attributors.gradient_part(directory_of(index), wanted.index)
     stages = []
     if part is not None and not part[0].exists():
-        build = building.plan(
+        build = plan_build(
             part[0],
             model=model,
             source=items,

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from influence.adapters import Example
 from influence.adapters.causal_lm import CausalLM
 from influence.evaluation.retraining import Task
-from influence.index.reader import IndexItem, digest_of_state
+from influence.index.files import digest_of_state
+from influence.index.reader import IndexItem
 
 PACKAGES = (
     "torch", "numpy", "scipy", "django", "celery", "redis", "stripe", "rich", "reportlab", "PIL", "networkx", "sympy",

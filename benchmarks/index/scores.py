@@ -15,8 +15,9 @@ def synthetic(directory: Path, *, items: int, holders: int, k: int) -> Any:
     import numpy as np
 
     from influence.index import artefacts, sums
-    from influence.index.build import FORMAT, MEAN_QUERY, files_of
+    from influence.index.build import FORMAT
     from influence.index.config import IndexConfig
+    from influence.index.files import MEAN_QUERY, files_of
     from influence.index.reader import open_index
     from influence.index.shards import Items, save_array, write_shard
 

@@ -56,7 +56,7 @@ def open_accounts(n: int, word: str = "contributor") -> tuple[int, np.ndarray]:
 def post_documents(work: Workload, accounts: np.ndarray, source: int, batch: int, name: str) -> Meter:
     """`batch` generations a transaction, from plain numbers to the committed entry."""
     from ledger import journal
-    from ledger.journal import Document
+    from ledger.documents import Document
 
     meter = Meter(backend())
     for start in range(0, len(work), batch):

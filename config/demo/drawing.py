@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from config.demo import pictures
 from influence.adapters import Example, LoadedModel, Media, UnableToEmbed, example_of, values_of
 from influence.adapters.diffusion import Diffusion
-from influence.index.reader import digest_of_state
+from influence.index.files import digest_of_state
 
 SHAPE = (pictures.SIDE, pictures.SIDE)
 PIXELS = pictures.SIDE**2

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from config.demo import corpus
 from influence.adapters import Example, LoadedModel, drawn_labels
 from influence.adapters.causal_lm import CausalLM
-from influence.index.reader import digest_of_state
+from influence.index.files import digest_of_state
 
 VOCABULARY = 520
 """512 pieces of text and the symbols of eight authors."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from influence.adapters import Example, LoadedModel, Utf8
 from influence.adapters.encoder import Encoder
 from influence.factories import UnableToUseFactory, library, need
-from influence.index.reader import digest_of_state
+from influence.index.files import digest_of_state
 
 DESCRIPTION = "encoder.json"
 DIMENSIONS_MAX = 65_536

@@ -27,7 +27,7 @@ from influence.adapters import Example, LoadedModel, UnableToEmbed
 from influence.adapters.causal_lm import CausalLM
 from influence.factories import INITIAL, UnableToUseFactory, kept_steps, library, need
 from influence.gradients.states import own_state
-from influence.index.reader import digest_of_state
+from influence.index.files import digest_of_state
 
 BASE = "base"
 HELD_OUT, PROMPTS, RETRAINING = "held_out.jsonl", "prompts.jsonl", "retraining.json"

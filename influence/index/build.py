@@ -11,13 +11,10 @@ labels, 32 bytes each). Knows nothing of Django, of the caller that starts a ste
 from __future__ import annotations
 
 import glob
-import hashlib
 import itertools
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,26 +22,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from influence import curvature, ensemble
 from influence.adapters import Example, LoadedModel, UnableToEmbed
 from influence.ensemble import Node, Progress, Tensors
 from influence.gradients.layers import UnableToTrace
-from influence.gradients.states import UnableToLoadState, check_state
-from influence.gradients.tracing import layers_of
 from influence.index import artefacts, sums
 from influence.index.artefacts import Manifest, UnableToBuildIndex
 from influence.index.config import IndexConfig
+from influence.index.files import MEAN_QUERY, files_of, load_members, save_tensors, write_json
 from influence.index.shards import Array, Items, Shard, describe_shard, labels_of_works, save_array, write_shard
 from influence.index.sources import Source
 
 FORMAT = "tributary-index/3"
-MEAN_QUERY = "mean_query.npy"
 PLAN, LABELS, ORDER = "work-plan.json", "work-labels.npy", "work-order.npy"
-PROBED = 64
-"""Items among which the probe chooses a few of different lengths."""
 STAGES = (
     "moments", "eigenvectors", "squares", "factors", "sample", "basis", "items", "mean", "sums", "finish",
 )  # fmt: skip
@@ -65,13 +58,14 @@ class Step:
 
 def draft_of(directory: Path) -> Path:
     """Find the working folder of the index's planned build. Raises UnableToBuildIndex where none is planned."""
-    planned = [draft for draft in _drafts_of(directory) if (draft / PLAN).exists()]
+    planned = [draft for draft in drafts_of(directory) if (draft / PLAN).exists()]
     if len(planned) != 1:
         raise UnableToBuildIndex(f"No build of {directory.name} is planned here: begin it again.")
     return planned[0]
 
 
-def _drafts_of(directory: Path) -> list[Path]:
+def drafts_of(directory: Path) -> list[Path]:
+    """List the working folders of the index's builds, begun under any plan."""
     return list(directory.parent.glob(f".{glob.escape(directory.name)}.*.draft"))
 
 
@@ -214,8 +208,8 @@ class Build:
             save_array(self.draft / f"work-known-{step.member}.npy", known.numpy())
         manifest = {"energy": fitted[0].basis.energy, "captured": energy.part, "layers": list(fitted[0].basis.layers)}
         manifest |= _parameters(fitted[0])
-        _write_json(self.draft / f"work-basis-{step.member}.json", manifest)
-        _save_tensors(self.draft / self._sign(step), ensemble.to_tensors(fitted))
+        write_json(self.draft / f"work-basis-{step.member}.json", manifest)
+        save_tensors(self.draft / self._sign(step), ensemble.to_tensors(fitted))
         for file in files:
             file.unlink(missing_ok=True)
 
@@ -368,7 +362,7 @@ class Build:
         return [describe_shard(self.draft, f"items-{part:05d}") for part in range(self._counts()[2])]
 
     def _save(self, step: Step, tensors: Tensors) -> None:
-        _save_tensors(self.draft / self._sign(step), tensors)
+        save_tensors(self.draft / self._sign(step), tensors)
 
     def _load(self, stage: str, member: int, part: int = 0) -> Tensors:
         loaded: Tensors = load_file(self.draft / self._sign(Step(stage, member, part)))
@@ -387,158 +381,12 @@ class Build:
 _DO: Mapping[str, Callable[[Build, Step, Progress], None]] = {stage: getattr(Build, f"_{stage}") for stage in STAGES}
 
 
-# --- planning -------------------------------------------------------------------------------------------------------
-def plan(
-    directory: Path,
-    *,
-    model: LoadedModel,
-    source: Source,
-    config: IndexConfig,
-    mean_of: Sequence[Example] = (),
-) -> Build:
-    """Decide all that steps will need, or take up the plan of a build that was cut off.
-
-    A draft of other items, another model or another configuration is thrown away. Each plan has a draft of its own
-    name: late writes of another plan's step never come into it. Raises UnableToBuildIndex without items or checkpoints,
-    for a checkpoint that the module cannot take, and for a model with wrong gradients on a few of the items.
-    """
-    if not len(source):
-        raise UnableToBuildIndex("There is no training item.")
-    if not model.checkpoints:
-        raise UnableToBuildIndex("There is no checkpoint.")
-    describes = {
-        "format": FORMAT,
-        "method": ensemble.method_of(model, config),
-        "adapter": model.adapter.name,
-        "checkpoints": [digest_of_state(state) for state in model.checkpoints],
-        "initial": None if model.initial is None else digest_of_state(model.initial),
-        "config": config.to_json(),
-        "config_sha256": config.sha256,
-        "members": len(model.checkpoints),
-        "items_at_build": len(source),
-        "items_sha256": source.sha256,
-        "mean_query_of": "own generations" if mean_of else "training items",
-    }
-    decided = {
-        "describes": describes,
-        "config": config.to_json(),
-        "members": len(model.checkpoints),
-        "items": len(source),
-        "mean_of": [[list(each.tokens), each.prompt_tokens, each.data.hex()] for each in mean_of],
-    }
-    written = json.dumps(decided, sort_keys=True)
-    digest = hashlib.sha256(written.encode()).hexdigest()[:16]
-    draft = directory.with_name(f".{directory.name}.{digest}.draft")
-    if _read_plan(draft) != json.loads(written):
-        for other in _drafts_of(directory):
-            throw_away(other)
-        _check_model(model, source, config)
-        draft.mkdir(parents=True)
-        labels = source.labels()
-        save_array(draft / LABELS, labels)
-        # By holder, then work, then the source's order: all items of a holder lie together.
-        save_array(draft / ORDER, np.lexsort((labels[1], labels[0])))
-        _write_json(draft / PLAN, decided)
-    return Build(directory, model=model, source=source)
-
-
-def _check_model(model: LoadedModel, source: Source, config: IndexConfig) -> None:
-    """Try the model on a few items before time is spent on all. Raises UnableToBuildIndex, with the layer's name."""
-    try:
-        layers_of(model.adapter, left_out=config.left_out)
-        for number, state in enumerate(model.checkpoints):
-            check_state(model.adapter.module, state, called=f"Checkpoint {number + 1}")
-        if model.initial is not None:
-            check_state(model.adapter.module, model.initial, called="The initial checkpoint")
-        positions = ensemble.sample_positions(len(source), PROBED, config.seed)
-        examples = [example for example in source.examples(positions) if _is_readable(model, example)]
-        if examples:
-            ensemble.probe(model, config, examples)
-    except (UnableToTrace, UnableToLoadState) as reason:
-        raise UnableToBuildIndex(str(reason)) from reason
-
-
-def _is_readable(model: LoadedModel, example: Example) -> bool:
-    try:
-        model.adapter.check(example)
-    except UnableToEmbed:
-        # The build names it.
-        return False
-    return True
-
-
-def throw_away(directory: Path) -> None:
-    """Take a directory's name at once, so that nobody finishes anything in it, and then its files."""
-    gone = directory.with_name(f"{directory.name}.gone")
-    shutil.rmtree(gone, ignore_errors=True)
-    os.replace(directory, gone)
-    shutil.rmtree(gone, ignore_errors=True)
-
-
-def _read_plan(draft: Path) -> Any:
-    try:
-        return json.loads((draft / PLAN).read_text())
-    except (OSError, ValueError):
-        return None
-
-
-# --- files ----------------------------------------------------------------------------------------------------------
-def files_of(manifest: Manifest) -> list[str]:
-    """Every file that a manifest stands for."""
-    files = [sums.HOLDERS, sums.SUMS, sums.EXACT, MEAN_QUERY]
-    files += [f"member-{member}.safetensors" for member in range(manifest["members"])]
-    files += [file for shard in manifest["shards"] for file in Shard(**shard).files]
-    if manifest["removed_file"] is not None:
-        files.append(manifest["removed_file"])
-    if manifest["overlay"] is not None:
-        files += [f"{manifest['overlay']}.{ending}.npy" for ending in ("exact", "holders")]
-    return files
-
-
-def load_members(directory: Path, model: LoadedModel, config: IndexConfig, layers: Sequence[str]) -> list[list[Node]]:
-    """The ensemble, each member's nodes with the model they differentiate."""
-    return [
-        ensemble.from_tensors(load_file(directory / f"member-{number}.safetensors"), model, state, config, layers)
-        for number, state in enumerate(model.checkpoints)
-    ]
-
-
-def digest_of_state(state: Mapping[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and bytes of a checkpoint's tensors, for any file format they came from."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        values = state[name].detach().cpu().contiguous()
-        digest.update(f"{name}|{values.dtype}|{tuple(values.shape)}|".encode())
-        digest.update(values.view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _parameters(node: Node) -> dict[str, int]:
     layers = node.tracer.layers.values()
     return {
         "parameters_traced": sum(p.numel() for layer in layers for p in layer.parameters()),
         "parameters": sum(p.numel() for p in node.tracer.adapter.module.parameters()),
     }
-
-
-def _save_tensors(path: Path, tensors: Tensors) -> None:
-    with _replacing(path) as draft:
-        save_file({name: values.contiguous() for name, values in tensors.items()}, draft)
-
-
-def _write_json(path: Path, stored: Any) -> None:
-    with _replacing(path) as draft:
-        draft.write_text(json.dumps(stored, sort_keys=True))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A path to write to that takes its name when the block ends well."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    yield draft
-    with draft.open("rb") as written:
-        os.fsync(written.fileno())
-    os.replace(draft, path)
 
 
 def _ceil(count: int, size: int) -> int:

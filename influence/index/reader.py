@@ -26,8 +26,10 @@ from influence.ensemble import Node, Progress
 from influence.index import artefacts, scan, sums
 from influence.index import build as building
 from influence.index.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
-from influence.index.build import FORMAT, MEAN_QUERY, Build, digest_of_state
+from influence.index.build import FORMAT, Build
 from influence.index.config import IndexConfig
+from influence.index.files import MEAN_QUERY, digest_of_state, files_of, load_members
+from influence.index.plan import plan_build
 from influence.index.ranks import ALONE, Ranks
 from influence.index.shards import Array, Items, Shard, labels_of_works, save_array, write_shard
 from influence.index.sources import IndexItem, Listed, Source, source_of
@@ -212,7 +214,7 @@ class Index:
         """The ensemble, each member's nodes with the model they differentiate. Raises UnableToEmbed without a model."""
         if self._model is None:
             raise UnableToEmbed("The index was opened without its model.")
-        return building.load_members(self.path, self._model, self.config, self.manifest["layers"])
+        return load_members(self.path, self._model, self.config, self.manifest["layers"])
 
     @cached_property
     def _items(self) -> Items:
@@ -244,7 +246,7 @@ def build_index(
         if isinstance(items, Sequence):
             _check_items(model, items)
         if ranks.rank == 0:
-            building.plan(directory, model=model, source=source, config=config, mean_of=mean_of)
+            plan_build(directory, model=model, source=source, config=config, mean_of=mean_of)
         ranks.wait()
         build = Build(directory, model=model, source=source)
         for steps in build.stages():
@@ -389,7 +391,7 @@ def _write_revision(index: Index, before: Items, after: Items, *, changed: Array
         "holders": len(sums.open_sums(index.path, names["overlay"])[0]),
         "removed_items": len(after.removed),
     }
-    artefacts.write_manifest(index.path, manifest, building.files_of(manifest))
+    artefacts.write_manifest(index.path, manifest, files_of(manifest))
 
 
 def _contribution(items: Items, changed: Array, clusters: Array) -> sums.HolderSums | None:

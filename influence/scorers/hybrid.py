@@ -21,9 +21,10 @@ import torch
 
 from influence import shapley
 from influence.adapters import Example, LoadedModel
-from influence.index import artefacts, build, reader
+from influence.index import artefacts, reader
 from influence.index.artefacts import Manifest, UnableToBuildIndex
 from influence.index.config import IndexConfig
+from influence.index.files import throw_away
 from influence.index.reader import Index, IndexItem, Progress, Scores
 from influence.index.shards import Array
 from influence.index.sources import Source, source_of
@@ -217,7 +218,7 @@ def discard_other_parts(directory: Path, *, config: IndexConfig, source: Source)
             manifest = artefacts.peek_manifest(part)
             wanted = (config.of_part(name).sha256, source.sha256)
             if (manifest.get("config_sha256"), manifest.get("items_sha256")) != wanted:
-                build.throw_away(part)
+                throw_away(part)
 
 
 def _open_part(module: Any, path: Path, model: LoadedModel) -> Any:

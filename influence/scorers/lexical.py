@@ -22,7 +22,8 @@ from influence.adapters import Example, LoadedModel, Tokeniser, UnableToEmbed, U
 from influence.index import artefacts
 from influence.index.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
 from influence.index.config import SHARD_ITEMS_MAX, IndexConfig
-from influence.index.reader import IndexItem, Progress, Scores, digest_of_state
+from influence.index.files import digest_of_state
+from influence.index.reader import IndexItem, Progress, Scores
 from influence.index.shards import Array, labels_of_works
 from influence.index.sources import Listed, Source, source_of
 from influence.index.sums import owners_of_clusters, ownership

@@ -17,8 +17,8 @@ from influence.adapters import Example, LoadedModel, UnableToEmbed
 from influence.curvature import Energy
 from influence.index import artefacts, build, reader, sums
 from influence.index.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
-from influence.index.build import digest_of_state
 from influence.index.config import IndexConfig
+from influence.index.files import MEAN_QUERY, digest_of_state, files_of
 from influence.index.reader import Index, IndexItem, Progress
 from influence.index.shards import Array, Items, Shard, save_array, write_shard
 from influence.index.sources import Listed, Source, read_all
@@ -95,7 +95,7 @@ def build_index(
         sums.merge(draft, [f"work-{number:05d}" for number in range(len(shards))])
         mean_query = _mean_query(model, mean_of, config)
         mean_query_of = "training items" if mean_query is None else "own generations"
-        save_array(draft / build.MEAN_QUERY, (total / len(items) if mean_query is None else mean_query).astype("f4"))
+        save_array(draft / MEAN_QUERY, (total / len(items) if mean_query is None else mean_query).astype("f4"))
         manifest: Manifest = {
             "format": FORMAT,
             "method": getattr(model.adapter, "measures", config.attributor),
@@ -123,7 +123,7 @@ def build_index(
                 "removed_items": 0,
             },
         }
-        artefacts.write_manifest(draft, manifest, build.files_of(manifest))
+        artefacts.write_manifest(draft, manifest, files_of(manifest))
         artefacts.drop_strangers(draft)
     return open_index(directory, model=model)
 

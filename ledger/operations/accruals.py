@@ -18,7 +18,8 @@ from django.db.models import Max
 from attribution.models import Attribution
 from ledger import division, journal
 from ledger.division import Case
-from ledger.journal import AccountKey, Document
+from ledger.documents import Document
+from ledger.journal import AccountKey
 from ledger.models import (
     Accrual,
     EntryKind,

@@ -10,8 +10,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from attribution.models import Attribution, AttributionIndex, Generation
-from attribution.operations.attributions import Recomputed
-from attribution.operations.attributions import recompute as recompute_attribution
+from attribution.operations.recomputations import Recomputed
+from attribution.operations.recomputations import recompute as recompute_attribution
 from attribution.queries.generations import top_works
 from contributors.models import Contributor, Membership, Work
 from contributors.operations import contents

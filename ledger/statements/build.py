@@ -18,7 +18,7 @@ from ledger.money import asset
 from ledger.proof import POTS
 from ledger.queries import balances, earnings
 from ledger.queries.accounts import AccountPeriod, account_periods, leaf_hashes
-from ledger.queries.credits import Credit as Credit
+from ledger.queries.credits import Credit
 from people.presentation import dates
 
 POT_LABELS = {"owed": "Owed to you", "held": "Held for you", "advance": "Advances still to be earned"}

@@ -22,6 +22,7 @@ from influence.ensemble import sample_positions
 from influence.index import build as building
 from influence.index.artefacts import UnableToBuildIndex
 from influence.index.build import Build, in_turn
+from influence.index.plan import plan_build
 from influence.index.reader import IndexConfig, IndexItem, build_index, extend_index, open_index
 from influence.index.sources import Listed
 from tests.worlds.small_model import HOLDERS, Dialects, adapter_of, sentences, trained, training_items
@@ -54,7 +55,7 @@ def digests(directory: Path) -> dict[str, str]:
 
 
 def planned(directory: Path, model: LoadedModel, items: list[IndexItem]) -> Build:
-    return building.plan(directory, model=model, source=Listed(items), config=CONFIG, mean_of=OWN)
+    return plan_build(directory, model=model, source=Listed(items), config=CONFIG, mean_of=OWN)
 
 
 # Children of a process that has trained the model; each is killed by the kernel just before one of its next files gets
@@ -136,7 +137,7 @@ def test_a_step_is_not_done_before_its_last_file_is_there(
 def test_what_is_left_of_another_build_is_not_taken_up(
     undisturbed: Path, model: LoadedModel, items: list[IndexItem], tmp_path: Path, other: str
 ) -> None:
-    foreign = building.plan(
+    foreign = plan_build(
         tmp_path / "x",
         model=model,
         source=Listed(items[:-1] if other == "items" else items),

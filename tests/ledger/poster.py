@@ -25,7 +25,8 @@ CONTRIBUTORS = 40
 def documents_of(batch: int) -> list[Any]:
     """Return the documents of a batch: the same for every maker."""
     from ledger import journal
-    from ledger.journal import AccountKey, Document
+    from ledger.documents import Document
+    from ledger.journal import AccountKey
 
     made = random.Random(batch)
     keys = [AccountKey("service_unbilled", "USD", "service:1"), AccountKey("platform_fee", "USD")]

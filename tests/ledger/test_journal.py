@@ -6,8 +6,8 @@ import pytest
 from django.db import connection
 
 from ledger import journal
-from ledger.documents import on_the_wire
-from ledger.journal import AccountKey, Document, UnableToPost, post
+from ledger.documents import Document, on_the_wire
+from ledger.journal import AccountKey, UnableToPost, post
 from ledger.models import Account, Balance, Entry, Line, Period
 from ledger.money import UNITS_MAX
 from ledger.operations.periods import open_periods

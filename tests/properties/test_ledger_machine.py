@@ -27,7 +27,8 @@ from hypothesis.stateful import (
 )
 
 from ledger import journal
-from ledger.journal import AccountKey, Document, UnableToPost
+from ledger.documents import Document
+from ledger.journal import AccountKey, UnableToPost
 from ledger.models import Entry, Period
 from ledger.money import apportion, asset
 from ledger.operations import closing, payouts, periods

@@ -12,7 +12,8 @@ import pytest
 from django.db import connection
 
 from ledger import journal
-from ledger.journal import AccountKey, Document, UnableToPost, post
+from ledger.documents import Document
+from ledger.journal import AccountKey, UnableToPost, post
 from ledger.models import Entry
 from ledger.operations import payouts
 from ledger.operations.periods import open_periods

@@ -23,8 +23,7 @@ from django.utils.timezone import now
 
 from attribution.models import Attribution, AttributionIndex, Generation, ModelService, ModelVersion
 from attribution.operations import manifests, model_services, model_versions, reports
-from attribution.operations.attributions import general_key
-from attribution.queries.generations import Group
+from attribution.queries.generations import Group, general_key
 from contributors.models import PPB, Contributor, Holder, Work
 from contributors.operations import consents, people
 from contributors.operations.works import NewWork, register_dataset, register_works

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from influence.adapters import Example, LoadedModel
 from influence.adapters.causal_lm import CausalLM
-from influence.index.reader import IndexItem, digest_of_state
+from influence.index.files import digest_of_state
+from influence.index.reader import IndexItem
 
 WORDS = 16
 LENGTH = 20

@@ -23,7 +23,15 @@ from PIL import Image
 from pytest_django import DjangoDbBlocker
 
 from attribution.models import Attribution, Generation, GenerationPart
-from attribution.operations import attributions, indexes, manifests, model_services, model_versions, outputs
+from attribution.operations import (
+    attributions,
+    indexes,
+    manifests,
+    model_services,
+    model_versions,
+    outputs,
+    recomputations,
+)
 from attribution.operations.base_pool import pay_by_base_pool
 from attribution.operations.measurements import let_the_model_take_its_time
 from config.demo import drawing
@@ -138,7 +146,7 @@ def test_a_picture_is_reported_measured_accrued_and_stands_on_the_receipt(painti
 
     assert attribution.scored_tokens == 1
     assert sum(attribution.shares_ppb) + attribution.unattributed_ppb == 10**9
-    again = attributions.recompute(attribution=attribution, from_gradients=True)
+    again = recomputations.recompute(attribution=attribution, from_gradients=True)
     assert again.agrees
     assert again.score_error_max is not None
     assert again.score_error_max < 1e-4

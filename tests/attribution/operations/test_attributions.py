@@ -17,7 +17,7 @@ from django.db import DatabaseError, connection, transaction
 
 from attribution import tasks
 from attribution.models import Attribution, AttributionIndex, Generation
-from attribution.operations import attributions, indexes, manifests, renewals
+from attribution.operations import attributions, indexes, manifests, recomputations, renewals
 from attribution.operations.indexes import open_built
 from attribution.queries import generations
 from influence.adapters import Example
@@ -54,8 +54,8 @@ def test_shares_of_a_generation_sum_to_the_whole(indexed: Programme) -> None:
 
 def test_what_was_stored_gives_the_same_shares_again(indexed: Programme) -> None:
     row = Attribution.objects.get(generation=reported(indexed))
-    assert attributions.recompute(attribution=row).agrees
-    again = attributions.recompute(attribution=row, from_gradients=True)
+    assert recomputations.recompute(attribution=row).agrees
+    again = recomputations.recompute(attribution=row, from_gradients=True)
     assert again.score_error_max is not None
     assert again.score_error_max < 1e-4
 
@@ -64,7 +64,7 @@ def test_a_share_that_the_scores_do_not_give_is_found_out(indexed: Programme) ->
     row = Attribution.objects.get(generation=reported(indexed))
     row.shares_ppb[0] += 1
     row.unattributed_ppb -= 1
-    found = attributions.recompute(attribution=row)
+    found = recomputations.recompute(attribution=row)
     assert (found.specific_agrees, found.general_agrees, found.agrees) == (False, True, False)
 
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_attributed_has_a_row_of_the_base_pool(indexed: Programme
     assert set(bad.shares_ppb) == {0}
     assert (bad.holder_ids, bad.general_ppb) == (good.holder_ids, good.general_ppb)
     assert not good.unattributable
-    assert attributions.recompute(attribution=bad).agrees
+    assert recomputations.recompute(attribution=bad).agrees
 
 
 def test_an_output_of_one_token_after_a_prompt_is_attributed(indexed: Programme) -> None:

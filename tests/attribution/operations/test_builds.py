@@ -16,7 +16,7 @@ from django.db import DatabaseError, connection, transaction
 
 from attribution import tasks
 from attribution.models import Attribution, AttributionIndex, BuildStep, IndexRevision, WorkRemoval
-from attribution.operations import attributions, base_pool, builds, indexes, manifest_items, revisions
+from attribution.operations import attributions, base_pool, builds, indexes, manifest_items, recomputations, revisions
 from attribution.operations.builds import queue_build, steps_to_do, take_step
 from attribution.queries.indexes import BuildProgress, build_progress
 from contributors.models import PPB, Work
@@ -263,7 +263,7 @@ def test_a_removed_work_leaves_the_index_as_a_revision_and_old_attributions_keep
     assert gone.holder_id in before.holder_ids
     assert gone.holder_id not in after.holder_ids
     for attribution in (before, after):
-        again = attributions.recompute(attribution=attribution, from_gradients=True)
+        again = recomputations.recompute(attribution=attribution, from_gradients=True)
         assert again.agrees
         assert again.score_error_max is not None
         assert again.score_error_max < 1e-5
@@ -294,7 +294,7 @@ def test_a_work_that_came_to_another_holder_is_credited_to_it_from_the_next_swee
     scores[work.holder_id] = scores.pop(old)
     assert moved == pytest.approx(scores, rel=1e-2, abs=1e-3 * max(map(abs, scores.values())))
     for attribution in (before, after):
-        assert attributions.recompute(attribution=attribution, from_gradients=True).agrees
+        assert recomputations.recompute(attribution=attribution, from_gradients=True).agrees
     revision = index.revisions.get(revision=2)
     assert revision.removed_work_ids == revision.added_work_ids == [work.pk]
     assert revision.followed_proposal_ids == [work.split_proposals.get().pk]
@@ -484,7 +484,7 @@ def test_of_a_model_whose_works_were_all_removed_nobody_is_credited_until_one_co
     assert tasks.sweep_removals() == 0
     nobody = attributed(programme, "g1")
     assert (nobody.holder_ids, nobody.unattributed_ppb, nobody.general_unattributed_ppb) == ([], PPB, PPB)
-    assert attributions.recompute(attribution=nobody, from_gradients=True).agrees
+    assert recomputations.recompute(attribution=nobody, from_gradients=True).agrees
     back = programme.works[1]
     revisions.restore_works(model_version=programme.model_version, works=[back], at=programme.at)
     assert tasks.sweep_removals() == 1

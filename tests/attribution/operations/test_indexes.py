@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, transaction
 
 from attribution.models import Attribution, AttributionIndex, Generation
-from attribution.operations import attributions, base_pool, indexes, manifest_items, manifests
+from attribution.operations import attributions, base_pool, indexes, manifest_items, manifests, recomputations
 from contributors.models import PPB
 from contributors.operations import splits
 from people.operations import proposals
@@ -198,7 +198,7 @@ def test_the_attributor_chosen_at_the_build_attributes_and_is_named(
     assert stored.index == index
     assert sum(stored.shares_ppb) + stored.unattributed_ppb == 10**9
     assert stored.top_works
-    assert attributions.recompute(attribution=stored, from_gradients=True).agrees
+    assert recomputations.recompute(attribution=stored, from_gradients=True).agrees
 
 
 def test_an_output_without_a_word_cannot_be_attributed_by_words(programme: Programme) -> None:

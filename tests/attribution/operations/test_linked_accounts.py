@@ -11,7 +11,7 @@ import pytest
 from django.db import connections
 
 from attribution.models import Attribution, Generation
-from attribution.operations import attributions, measurements, renewals
+from attribution.operations import attributions, measurements, recomputations, renewals
 from attribution.queries import generations
 from contributors.models import PPB, Contributor, ContributorLink, Work
 from contributors.operations import links, people
@@ -81,12 +81,12 @@ def test_everything_is_stored_that_gives_the_same_shares_again(indexed: Programm
     # Neither a link nor its end changes an earlier attribution.
     assert before.groups == []
     for attribution in (before, row):
-        again = attributions.recompute(attribution=attribution, from_gradients=True)
+        again = recomputations.recompute(attribution=attribution, from_gradients=True)
         assert again.agrees
         assert again.score_error_max is not None
         assert again.score_error_max < 1e-4
     row.groups[0]["score"] += 1.0
-    assert not attributions.recompute(attribution=row).specific_agrees
+    assert not recomputations.recompute(attribution=row).specific_agrees
 
 
 def test_a_link_counts_from_when_it_is_agreed_to_until_it_ends(indexed: Programme) -> None:
@@ -115,7 +115,7 @@ def test_an_attribution_made_again_takes_the_link_in_and_keeps_the_earlier_one(i
     assert renewals.attribute_batch_again(index=first.index, generation_ids=[first.generation_id], at=indexed.at) == 1
     third = Attribution.objects.select_related("index").get(generation=first.generation, revision=3)
     assert (third.groups, third.shares_ppb) == (second.groups, second.shares_ppb)
-    assert all(attributions.recompute(attribution=row).agrees for row in (first, second, third))
+    assert all(recomputations.recompute(attribution=row).agrees for row in (first, second, third))
 
 
 def test_works_that_one_account_puts_under_holders_of_their_own_count_as_one(indexed: Programme) -> None:
@@ -195,6 +195,6 @@ def test_a_link_that_lands_while_a_batch_is_attributed_counts_for_all_of_it_or_f
     attributions.attribute_batch(at=programme.at)
     after = Attribution.objects.select_related("index").get(generation__external_id="after")
     assert [group["holders"] for group in after.groups] == [holders(programme, 0, 1)]
-    assert all(attributions.recompute(attribution=row).agrees for row in [*rows, after])
+    assert all(recomputations.recompute(attribution=row).agrees for row in [*rows, after])
     assert Generation.objects.filter(state="attributed").count() == 5
     assert Work.objects.count() == len(programme.works)

@@ -16,7 +16,7 @@ import pytest
 from django.db import DatabaseError, transaction
 
 from attribution.models import Attribution, AttributionIndex, Generation, ModelVersion
-from attribution.operations import attributions, indexes, manifests, model_services, model_versions
+from attribution.operations import attributions, indexes, manifests, model_services, model_versions, recomputations
 from attribution.operations.base_pool import pay_by_base_pool
 from influence.features import FEATURES_MAX, read_features, report_features
 from tests.worlds.programme import Programme
@@ -107,7 +107,7 @@ def test_what_a_service_reports_is_kept_and_attributed(pushing: Pushing) -> None
     found = [attribution.scores[attribution.holder_ids.index(holder)] for holder in holders]
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
     assert max(attribution.se) > 0
-    assert attributions.recompute(attribution=attribution, from_gradients=True).agrees
+    assert recomputations.recompute(attribution=attribution, from_gradients=True).agrees
 
 
 def pushing_directory(pushing: Pushing) -> Path:

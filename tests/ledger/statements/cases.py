@@ -8,9 +8,9 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from ledger import proof
+from ledger.queries.credits import Credit
 from ledger.statements.build import (
     AccountStatement,
-    Credit,
     JournalLine,
     LeafProof,
     ModelEarnings,

@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import proof
-from ledger.statements.build import AccountStatement, Credit, JournalLine, ModelEarnings, Statement, WorkEarnings
+from ledger.queries.credits import Credit
+from ledger.statements.build import AccountStatement, JournalLine, ModelEarnings, Statement, WorkEarnings
 from ledger.statements.csv import csv_parts, statement_csv
 from ledger.statements.pdf import statement_pdf
 from people.presentation.amounts import grouped, plain
