@@ -223,10 +223,11 @@ def run_context(request: HttpRequest, run: PayoutRun) -> dict[str, Any]:
 
 
 def _build_form(data: Any = None) -> BuildRunForm:
-    """The currencies in which the ledger owes anything, the programme's first one otherwise."""
+    """The currencies in which the ledger owes anything, those without an open run first; otherwise the first asset."""
     owed = Account.objects.filter(kind="contributor_payable", balance__posted__gt=0)
-    currencies = sorted(set(owed.values_list("asset__code", flat=True))) or [next(iter(ASSETS))]
-    return BuildRunForm(data, currencies=currencies, today=timezone.now())
+    busy = set(PayoutRun.objects.filter(state__in=PayoutRun.OPEN).values_list("currency", flat=True))
+    currencies = sorted(set(owed.values_list("asset__code", flat=True)), key=lambda code: (code in busy, code))
+    return BuildRunForm(data, currencies=currencies or [next(iter(ASSETS))], today=timezone.now())
 
 
 def _csv(content: bytes, name: str) -> HttpResponse:

@@ -231,8 +231,9 @@ def _on_the_sites_database(
         connection.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium for one module: while Playwright runs, no other test of this process can start an event loop."""
     executable = next((path for path in CHROMIUM if os.path.exists(path)), None)
     assert executable, "No Chromium: run tests/browser.sh."
     with sync_playwright() as playwright:

@@ -23,6 +23,7 @@ def test_a_run_is_built_by_one_person_and_paid_after_another_approved(site: Site
     maker = context.new_page()
     log_in(maker, site.maker.email, second_factor=True)
     maker.goto("/console/runs/")
+    maker.locator("select[name=currency]").select_option("USD")
     maker.get_by_role("button", name="Build a draft").click()
     maker.get_by_role("button", name="Submit for review").click()
     expect(maker.locator("main")).to_contain_text("somebody else has to approve it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import timedelta
 
 import pytest
@@ -17,7 +18,7 @@ from ledger.money import from_minor
 from ledger.queries import balances, books
 from ledger.templatetags.amounts import amount_text
 from payouts.models import Payout, PayoutRun
-from payouts.operations import accounts, holds
+from payouts.operations import accounts, building, holds
 from payouts.queries import payees
 from payouts.rails.stripe import calls
 from tests.worlds.browser import LogIn, member_of, words_of
@@ -56,6 +57,21 @@ def test_a_second_run_of_a_currency_is_refused_in_words(world: World, log_in: Lo
     response = client.post(reverse("payouts:build"), form)
     assert response.status_code == 409
     assert "A USD run is open already; finish or cancel it first." in words_of(response)
+
+
+def test_the_form_offers_a_currency_without_an_open_run_first(world: World, log_in: LogIn) -> None:
+    payee = world.contributor(1234)
+    world.credit(payee, 1234, currency="EUR")
+    client = log_in(world.maker)
+    assert re.findall(r'<option value="([A-Z]{3})"', client.get(reverse("payouts:runs")).content.decode()) == [
+        "EUR",
+        "USD",
+    ]
+    building.build_run(currency="EUR", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN)
+    assert re.findall(r'<option value="([A-Z]{3})"', client.get(reverse("payouts:runs")).content.decode()) == [
+        "USD",
+        "EUR",
+    ]
 
 
 def test_a_cut_off_in_the_future_is_marked_at_its_field(world: World, log_in: LogIn) -> None:
