@@ -73,7 +73,9 @@ class Demo:
         writing, drawing = self.month.adopt_plan(texts=self.writer.count, drawings=self.painter.count)
         opened()
         with self.painter.retrain_coalitions(processes=CORES_BESIDE):
-            drawn = self.painter.build_index(drawing, at=self.calendar.trained_at)
+            self.painter.train()
+            drawn_by = self.painter.register(drawing, at=self.calendar.trained_at)
+            drawn = self.painter.build_index(drawn_by, at=self.calendar.trained_at)
             with self.writer.retrain_coalitions(processes=CORES_BESIDE):
                 reporting = self.write(writing, drawing, drawn)
         self.wait_for_attribution()
