@@ -5,15 +5,17 @@ All of it is in euros or of people of its own, so that the payout run of the jou
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.test import override_settings
 from django.utils import timezone
 
 from attribution.models import Generation
 from contributors.models import PPB, Contributor
-from contributors.operations import people, splits
+from contributors.operations import members, people, splits
 from contributors.operations.links import propose_link
 from contributors.operations.works import register_dataset, register_works
 from ledger.journal import AccountKey
@@ -37,7 +39,7 @@ from payouts.operations import approval, bank_files, banks, building, holds, lin
 from payouts.queries.policies import FIGURES, terms_in_force
 from people import actor
 from people.models import STAFF_ROLES, User
-from people.operations import users
+from people.operations import invitations, users
 from people.operations.proposals import approve
 from tests.journeys.conftest import PASSWORD, Site
 from tests.worlds.manual import post_by_hand
@@ -47,23 +49,47 @@ SEEN = actor.Presence(mfa_age_seconds=0)
 FIVE = parse_amount("5", "EUR")
 
 
-def leave_open(site: Site) -> User:
-    """Propose, contest and dispute one of each. Returns the owner of the new contributors."""
+@dataclass(frozen=True)
+class Left:
+    """The people whose pages show the open work, and the addresses of mails to people without an account."""
+
+    owner: User
+    payee_by_bank: User
+    joining: tuple[str, ...]
+
+
+def leave_open(site: Site) -> Left:
+    """Propose, contest and dispute one of each."""
     at = timezone.now()
     clerk = users.register_user(email="clerk@finance.example", password=PASSWORD, roles=STAFF_ROLES, at=at)
     second = users.register_user(email="second@finance.example", password=PASSWORD, roles=STAFF_ROLES, at=at)
     owner = users.register_user(email="bronte@authors.example", password=PASSWORD, name="C. Brontë", at=at)
-    ada, ben, bank = (
+    anne = users.register_user(email="anne@authors.example", password=PASSWORD, name="A. Brontë", at=at)
+    ada, ben, branwell, bank = (
         people.register_contributor(
-            user=owner, kind="person", legal_name=name, display_name=name, country=country, at=at
+            user=user, kind="person", legal_name=name, display_name=name, country=country, at=at
         )
-        for name, country in (("Charlotte Brontë", "DE"), ("Emily Brontë", "DE"), ("Anne Brontë", "BR"))
+        for user, name, country in (
+            (owner, "Charlotte Brontë", "DE"),
+            (owner, "Emily Brontë", "DE"),
+            (owner, "Branwell Brontë", "DE"),
+            (anne, "Anne Brontë", "BR"),
+        )
     )
     _in_the_books(site, clerk, second, ada)
     _of_the_contributors(site, clerk, owner, ada, ben)
     _of_the_payouts(clerk, second, owner, ada, ben, bank)
-    _of_the_runs(clerk, second, ada, bank)
-    return owner
+    _onboarded(branwell, "acct_branwell")
+    _of_the_runs(clerk, second, [ada, branwell], bank)
+    return Left(owner, anne, _invitations(ada, owner, clerk))
+
+
+def _invitations(ada: Contributor, owner: User, clerk: User) -> tuple[str, ...]:
+    """Invite a member and a member of staff. Returns the addresses in their mails, without the site."""
+    at = timezone.now()
+    member = members.invite_member(contributor=ada, email="nell@authors.example", role="manager", by=owner, at=at)
+    staff = invitations.invite_staff(email="bell@finance.example", roles=["auditor"], by=clerk, at=at, seen=SEEN)
+    return tuple(urlsplit(invitations.new_address(invitation, at=at)).path for invitation in (member.invitation, staff))
 
 
 def _in_the_books(site: Site, clerk: User, second: User, payee: Contributor) -> None:
@@ -103,6 +129,10 @@ def _of_the_contributors(site: Site, clerk: User, owner: User, ada: Contributor,
     duo = people.register_holder(contributor=ada, label="Sisters", parts=halves, effective_from=at, at=at)
     splits.contest_share(holder=duo, claimant=ada, against=ben, ppb=PPB // 4, reason="I wrote it", by=owner, at=at)
     splits.propose_split_sheet(contributor=ada, parts=halves, effective_from=at, work=works[0], by=owner, at=at)
+    agreed = splits.propose_split_sheet(
+        contributor=ada, parts=halves, effective_from=at, work=works[1], by=owner, at=at
+    )
+    splits.answer_split_sheet(proposal=agreed, contributor=ben, agrees=True, by=owner, at=at)
     generation = Generation.objects.order_by("pk")[1]
     first = site.programme.contributors[0]
     disputes.dispute_receipt(
@@ -145,35 +175,49 @@ def _of_the_payouts(
         state="dead",
         error="Nothing here knows po_1.",
     )
+    _onboarded(ada, "acct_bronte")
+    banks.record_bank_details(
+        contributor=bank,
+        holder_name=bank.legal_name,
+        iban="GB33BUKB20201555555555",
+        by=bank.memberships.get().user,
+        at=at,
+    )
+
+
+def _onboarded(contributor: Contributor, account: str) -> None:
     PayoutAccount.objects.create(
-        contributor=ada,
-        provider_account_id="acct_bronte",
-        country=ada.country,
+        contributor=contributor,
+        provider_account_id=account,
+        country=contributor.country,
         destination_currency="EUR",
         transfers_capability="active",
         payouts_enabled=True,
         details_submitted=True,
-        created_at=at,
-    )
-    banks.record_bank_details(
-        contributor=bank, holder_name=bank.legal_name, iban="GB33BUKB20201555555555", by=owner, at=at
+        created_at=timezone.now(),
     )
 
 
-def _of_the_runs(clerk: User, second: User, ada: Contributor, bank: Contributor) -> None:
-    """Leave one run in each state, each in a currency of its own; `ada` is paid by Stripe, `bank` by bank transfer."""
-    for currency in ("EUR", "GBP", "CHF", "SEK", "NOK", "DKK"):
+def _of_the_runs(clerk: User, second: User, by_stripe: list[Contributor], bank: Contributor) -> None:
+    """Leave one run in each state, each in a currency of its own."""
+    for currency in ("EUR", "GBP", "CHF", "PLN", "SEK", "NOK", "DKK"):
         if currency != "EUR":
             _policy(currency, clerk, second)
-        for payee in (ada, bank):
+        for payee in (*by_stripe, bank):
             owed = AccountKey("contributor_payable", currency, f"contributor:{payee.pk}")
             post_by_hand([(AccountKey("programme_cost", currency), -3 * FIVE), (owed, 3 * FIVE)], timezone.now())
     _built("GBP", "stripe_transfer", clerk)
     _submitted("EUR", "stripe_transfer", clerk)
     _approved("CHF", "stripe_transfer", clerk, second)
-    _executing("SEK", clerk, second)
-    with override_settings(PROGRAMME_ACCOUNTS={"NOK": "DE89370400440532013000"}):
-        bank_files.export_bank_file(run=_executing("NOK", clerk, second), by=clerk, at=timezone.now(), seen=SEEN)
+    _executing("PLN", clerk, second)
+    # A file that is at the bank, and one that waits to be handed over.
+    account = "DE89370400440532013000"
+    with override_settings(PROGRAMME_ACCOUNTS={"NOK": account, "SEK": account}):
+        files = [
+            bank_files.export_bank_file(run=_executing(code, clerk, second), by=clerk, at=timezone.now(), seen=SEEN)
+            for code in ("SEK", "NOK")
+        ]
+    bank_files.mark_bank_file_sent(file=files[0], by=clerk, at=timezone.now(), seen=SEEN)
     approval.pause_run(run=_executing("DKK", clerk, second), note="a call", by=clerk, at=timezone.now(), seen=SEEN)
 
 
