@@ -152,7 +152,7 @@ def prepare(sandbox: Any, payees: int, credits: int) -> dict[str, Any]:
         ],
         batch_size=2000,
     )
-    figures = {**terms_in_force("USD").figures, "minimum_minor": 100, "maturity_days": 0}
+    figures = {**terms_in_force("USD").figures, "minimum_minor": 100, "maturity_days": 0, "probation_days": 0}
     proposed = policies.propose_policy(currency="USD", figures=figures, reason="measured", by=people["maker"], at=at)
     approve(proposed, by=people["checker"], at=at, seen=seen())
 

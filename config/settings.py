@@ -84,6 +84,7 @@ MIDDLEWARE = [
     "config.middleware.StoreNothingPrivate",
     "people.console.presence.RememberPresence",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "people.console.guard.AskForFactor",
     "config.middleware.RefuseNul",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -247,6 +248,11 @@ ACCOUNT_EMAIL_VERIFICATION = env.str("ACCOUNT_EMAIL_VERIFICATION", "mandatory")
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_PREVENT_ENUMERATION = True
+# Mails about password, address and second factor. No person and no operator switches them off.
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+# A member of staff uses their second factor again after so many idle minutes, and after so many hours in any case.
+STAFF_IDLE_MINUTES = env.float("STAFF_IDLE_MINUTES", 60.0)
+STAFF_SESSION_HOURS = env.float("STAFF_SESSION_HOURS", 12.0)
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 # Browsers offer passkeys without TLS on this machine's own name only; a site with TLS insists on it.

@@ -96,6 +96,7 @@ class Month:
     def onboard_contributors(self) -> None:
         """Each contributor but one follows the account link and completes Stripe's hosted page; webhooks tell us."""
         with self.stages.stage("onboard") as advance:
+            self._pay_small_sums_at_once()
             willing = [person for person in people.CONTRIBUTORS if person.name != people.NOT_ONBOARDED]
             for done, person in enumerate(willing, 1):
                 user = User.objects.get(email=person.email)
@@ -104,22 +105,26 @@ class Month:
                 accounts.sync_account(account=account, at=timezone.now())
                 advance(done, len(willing))
 
+    def _pay_small_sums_at_once(self) -> None:
+        """Two people approve a policy without delays, before the first account would wait for them."""
+        delays = {"maturity_days": 0, "bank_change_days": 0, "probation_days": 0}
+        seen = Presence(mfa_age_seconds=0, request_id="demo")
+        proposed = policies.propose_policy(
+            currency=CURRENCY,
+            figures={**terms_in_force(CURRENCY).figures, "minimum_minor": THRESHOLD_MINOR, **delays},
+            reason="The demo pays small sums at once",
+            by=staff("finance_maker"),
+            at=timezone.now(),
+            seen=seen,
+        )
+        approve(proposed, by=staff("finance_checker"), at=timezone.now(), seen=seen)
+
     def build_and_approve_run(self) -> PayoutRun:
         """One person builds, another approves the frozen run; the balance at Stripe is topped up beforehand."""
         maker, checker = staff("finance_maker"), staff("finance_checker")
         # The demo's people have just shown their second factor; the audit log says that it was the demo.
         seen = Presence(mfa_age_seconds=0, request_id="demo")
         with self.stages.stage("approve"):
-            figures = terms_in_force(CURRENCY).figures
-            proposed = policies.propose_policy(
-                currency=CURRENCY,
-                figures={**figures, "minimum_minor": THRESHOLD_MINOR, "maturity_days": 0, "bank_change_days": 0},
-                reason="The demo pays small sums at once",
-                by=maker,
-                at=timezone.now(),
-                seen=seen,
-            )
-            approve(proposed, by=checker, at=timezone.now(), seen=seen)
             funding.fund_platform(currency=CURRENCY, amount_minor=10_000, by=maker, at=timezone.now(), seen=seen)
             run = building.build_run(currency=CURRENCY, cut_off=timezone.now(), by=maker, at=timezone.now(), seen=seen)
             run = runs.submit_run(run=run, by=maker, at=timezone.now(), seen=seen)

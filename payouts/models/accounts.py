@@ -140,7 +140,7 @@ class PayoutPolicy(models.Model):
     bank_change_days = models.IntegerField(default=3)
     requires_tax_form = models.BooleanField(default=False)
     # A contributor's first payout waits so long after the account became ready.
-    probation_days = models.IntegerField(default=0)
+    probation_days = models.IntegerField(default=3)
     # The most that one person may approve in one run, and in one UTC day. Null: no limit.
     approval_limit_minor = models.BigIntegerField(null=True, blank=True)
     daily_approval_minor = models.BigIntegerField(null=True, blank=True)

@@ -12,7 +12,7 @@ from django.db import transaction
 from contributors.models import Contributor
 from contributors.queries.people import manages
 from ledger.queries import balances
-from payouts.models import HoldReason, Payout, PayoutAccount, Rail, TaxProfile
+from payouts.models import HoldReason, Notice, Payout, PayoutAccount, Rail, TaxProfile
 from payouts.operations.holds import sync_automatic_holds
 from payouts.operations.links import note_bank_at_stripe
 from payouts.queries import payees
@@ -176,6 +176,9 @@ def apply_account(
             before={"bank": account.bank_fingerprint},
             after={"bank": remote.bank_fingerprint},
         )
+    if remote.bank_fingerprint and account.bank_fingerprint != remote.bank_fingerprint:
+        last4 = remote.bank_fingerprint.rpartition(":")[2]
+        tell_bank_details(account=account, shown=f"… {last4}, named at Stripe", at=at)
     account.bank_fingerprint = remote.bank_fingerprint or account.bank_fingerprint
     account.country = remote.country or account.country
     account.destination_currency = remote.default_currency or account.destination_currency
@@ -229,6 +232,22 @@ def set_own_threshold(
         after={"minimum_minor": minimum_minor},
     )
     return account
+
+
+def tell_bank_details(*, account: PayoutAccount, shown: str, at: datetime) -> None:
+    """Tell the people of a contributor that its money goes to another bank account, the first one included.
+
+    In the transaction that names the account, and by a mail that nobody can switch off.
+    """
+    found = Notice(
+        contributor=account.contributor,
+        kind="bank_details_named",
+        subject=f"bank:{account.pk}:{at:%Y%m%dT%H%M%S%f}:{shown}"[:120],
+        created_at=at,
+        words=f"From the next run on, payments to you go to this bank account: {shown}. If nobody of you named it, "
+        "answer us at once and set a new password: we can stop the payment until it is sent.",
+    )
+    Notice.objects.bulk_create([found], ignore_conflicts=True)
 
 
 def hold_as_account_says(

@@ -12,7 +12,7 @@ from schwifty.exceptions import SchwiftyException
 from contributors.models import Contributor
 from contributors.operations.deciding import require_stranger
 from payouts.models import BankDetails, PayoutAccount, Rail
-from payouts.operations.accounts import hold_as_account_says, require_manager
+from payouts.operations.accounts import hold_as_account_says, require_manager, tell_bank_details
 from payouts.operations.links import note_iban
 from payouts.rails.bank.pain import Party
 from payouts.rails.choice import RAIL_NAMES, rail_of_country
@@ -136,6 +136,7 @@ def record_bank_details(
         before={"bank": before},
         after={"bank": details.fingerprint},
     )
+    tell_bank_details(account=account, shown=f"{details.country} … {details.last4}, named by {by}", at=at)
     hold_as_account_says(account, at, bank_replaced=True)
     return details
 
@@ -195,5 +196,7 @@ def choose_rail(
         before={"rail": before},
         after={"rail": str(rail), "reason": reason.strip()[:500]},
     )
+    if account.bank_fingerprint and latest is not None:
+        tell_bank_details(account=account, shown=f"{latest.country} … {latest.last4}, chosen by our staff", at=at)
     hold_as_account_says(account, at)
     return account

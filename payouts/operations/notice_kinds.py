@@ -33,6 +33,9 @@ KINDS: dict[str, Kind] = {
     "payout_reversed": Kind("A payment was reversed", "A payment was reversed", PAYOUTS, essential=True),
     "hold_placed": Kind("Payments to you are on hold", "Payments are put on hold", TASK, essential=True),
     "hold_released": Kind("Payments resumed", "A hold has ended", PAYOUTS),
+    "bank_details_named": Kind(
+        "Your bank details were named or changed", "Your bank details were named or changed", PAYOUTS, essential=True
+    ),
     "month_sealed": Kind("Your statement is final", "A month is sealed, its statement final", "/portal/statements/"),
     "carried_over": Kind("Your royalties are carried over", "An amount is carried over to a later run", PAYOUTS),
     "onboarding_needed": Kind("Tell us where to pay you", "Payout details are needed", PAYOUTS),

@@ -22,7 +22,7 @@ class Terms:
     second_approval_minor: int | None
     bank_change_days: int
     requires_tax_form: bool
-    probation_days: int = 0
+    probation_days: int = 3
     approval_limit_minor: int | None = None
     daily_approval_minor: int | None = None
 

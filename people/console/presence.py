@@ -15,7 +15,7 @@ from people.console.guard import second_factor_used_at
 
 def presence_of(request: HttpRequest) -> Presence:
     """Read the client's address and the age of the second factor, for the audit log and the step-up."""
-    used_at = second_factor_used_at(request) if request.user.is_authenticated else 0.0
+    used_at = second_factor_used_at(request, for_money=True) if request.user.is_authenticated else 0.0
     return Presence(
         ip=client_address(request),
         mfa_age_seconds=int(time.time() - used_at) if used_at else None,

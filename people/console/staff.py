@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from allauth.mfa.models import Authenticator
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -15,14 +14,17 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from people.actor import ADMIN, CHECKER, COMPLIANCE, MAKER
 from people.console.acts import Act, act
-from people.console.guard import SECOND_FACTORS, recently_authenticated, staff_required, user_of
+from people.console.guard import recently_authenticated, staff_required, user_of
 from people.console.presence import presence_of
 from people.console.refusals import explained
 from people.forms.roles import RolesForm
-from people.forms.staff import InviteForm
+from people.forms.staff import ConfirmForm, InviteForm
 from people.models import STAFF_ROLES, Invitation, User
+from people.operations import factors as factor_operations
 from people.operations import invitations
 from people.operations import staff as staff_operations
+from people.presentation import dates
+from people.queries import factors
 from people.queries.rights import table_of_rights
 
 
@@ -30,14 +32,14 @@ from people.queries.rights import table_of_rights
 @staff_required(*STAFF_ROLES)
 def staff(request: HttpRequest) -> HttpResponse:
     people = User.objects.filter(groups__name__in=STAFF_ROLES).distinct().prefetch_related("groups").order_by("email")
-    enrolled = set(
-        Authenticator.objects.filter(user__in=people, type__in=SECOND_FACTORS).values_list("user_id", flat=True)
-    )
+    enrolled, new = factors.enrolled(people)
     return render(
         request,
         "people/console/staff.html",
         {
-            "people": [(person, sorted(person.role_names), person.pk in enrolled) for person in people],
+            "people": [
+                (person, sorted(person.role_names), person.pk in enrolled, person.pk in new) for person in people
+            ],
             "invitations": Invitation.objects.filter(invitations.OPEN, purpose=Invitation.Purpose.STAFF)
             .exclude(email="")
             .select_related("invited_by")
@@ -86,6 +88,34 @@ def change_roles(request: HttpRequest, user_id: int) -> HttpResponse:
         return f"The roles of {user} are changed."
 
     return act(request, page, form, do)
+
+
+@require_http_methods(["GET", "POST"])
+@staff_required(ADMIN)
+@recently_authenticated
+def confirm_factors(request: HttpRequest, user_id: int) -> HttpResponse:
+    """Confirm the new second factors of a person, after asking them by another way than mail."""
+    user = get_object_or_404(User, pk=user_id)
+    new = factors.unconfirmed(user)
+    page = Act(
+        f"New second factor of {user}",
+        "A password alone can set up a factor. Ask this person, by voice or face to face, whether they did. A "
+        "confirmed factor opens the console, and moves money after the cool-down.",
+        "Confirm",
+        reverse("people:staff"),
+        "Staff",
+        facts=[
+            ("E-mail", user.email),
+            *((factor.get_type_display(), f"set up on {dates.moment(factor.created_at)}") for factor in new),
+        ],
+        not_this_person="Nobody confirms their own second factor." if user.pk == user_of(request).pk else "",
+    )
+
+    def do(given: dict[str, Any]) -> str:
+        factor_operations.confirm_factors(user=user, by=user_of(request), at=timezone.now(), seen=presence_of(request))
+        return f"The second factor of {user} is confirmed."
+
+    return act(request, page, ConfirmForm(request.POST or None), do)
 
 
 @require_http_methods(["GET", "POST"])

@@ -26,3 +26,7 @@ class ProgrammeForm(forms.Form):
     country = forms.ChoiceField(
         choices=[("", "Choose a country"), *sorted(COUNTRIES.items(), key=lambda entry: entry[1])]
     )
+
+
+class ConfirmForm(forms.Form):
+    asked = forms.BooleanField(label="I asked this person, and they set it up themselves")

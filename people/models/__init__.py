@@ -4,7 +4,7 @@ from people.models.audit import AuditEvent
 from people.models.invitations import Invitation
 from people.models.programme import Programme
 from people.models.proposals import TWO_PEOPLE, Proposal, ProposalState
-from people.models.users import FINANCE_ROLES, STAFF_ROLES, User, UserManager, uuid7
+from people.models.users import FINANCE_ROLES, STAFF_ROLES, ConfirmedFactor, User, UserManager, uuid7
 from people.models.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookMessage
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "STAFF_ROLES",
     "TWO_PEOPLE",
     "AuditEvent",
+    "ConfirmedFactor",
     "Invitation",
     "Programme",
     "Proposal",

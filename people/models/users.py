@@ -7,6 +7,7 @@ import time
 import uuid
 from typing import Any, ClassVar
 
+import pgtrigger
 from django.contrib.auth.base_user import BaseUserManager
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -76,3 +77,35 @@ class User(AbstractUser):
     def is_staff_member(self) -> bool:
         """Whether the finance console has a page for the user."""
         return self.has_role(*STAFF_ROLES)
+
+
+class ConfirmedFactor(models.Model):
+    """A second factor of a member of staff that somebody else vouches for. Append-only.
+
+    A password alone may enrol a factor, so that an unconfirmed one opens no console.
+    """
+
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="confirmed_factors")
+    # The number of allauth's row. That row goes when the factor is switched off, and its number never comes again.
+    factor = models.BigIntegerField(unique=True)
+    # Null: an invitation, which an administrator sent, or the operator of the machine.
+    confirmed_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, related_name="+")
+    confirmed_at = models.DateTimeField()
+    # From then on it moves money.
+    settles_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(confirmed_by__isnull=True) | ~models.Q(confirmed_by=models.F("user")),
+                name="a_factor_is_confirmed_by_another",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(settles_at__gte=models.F("confirmed_at")),
+                name="a_factor_settles_after_it_is_confirmed",
+            ),
+        ]
+        triggers = [pgtrigger.Protect(name="a_confirmed_factor_stays", operation=pgtrigger.Update | pgtrigger.Delete)]
+
+    def __str__(self) -> str:
+        return f"factor {self.factor} of {self.user}"

@@ -18,6 +18,7 @@ from django.db.models import Q
 
 from people.actor import ADMIN, NOBODY, Presence, audit, require_fresh_factor, require_role, require_settled_role
 from people.models import STAFF_ROLES, Invitation, User
+from people.operations.factors import vouch_for_factors
 from people.operations.users import enrol_totp, register_user
 from people.queries.programme import has_administrator, nothing_is_at_stake, programme
 
@@ -238,6 +239,8 @@ def _take_roles(invitation: Invitation, user: User, at: datetime) -> User:
     if invitation.invited_by_id is not None and not User.objects.get(pk=invitation.invited_by_id).has_role(ADMIN):
         raise UnableToJoin(f"{invitation.invited_by} administers no more, so this invitation has no effect.")
     before = sorted(user.groups.values_list("name", flat=True))
+    if not before:
+        vouch_for_factors(user=user, at=at)
     user.groups.add(*Group.objects.filter(name__in=invitation.roles))
     # Roles that are given while nothing is at stake never cool down: the first day of an installation is no attack.
     if not nothing_is_at_stake():

@@ -13,6 +13,7 @@ from django.db import connection, transaction
 
 from people.actor import ADMIN, NOBODY, Presence, audit, require_fresh_factor, require_role
 from people.models import STAFF_ROLES, User
+from people.operations.factors import vouch_for_factors
 from people.queries.programme import nothing_is_at_stake
 
 
@@ -59,6 +60,9 @@ def change_roles(
         raise UnableToChangeRoles(f"The roles changed since you opened the page: now {now}. Look at them again.")
     if before == sorted(roles):
         raise UnableToChangeRoles(f"{user} has these roles already.")
+    if not before:
+        # The first role of a person vouches for the factors that the administrator saw beside the name.
+        vouch_for_factors(user=user, at=at)
     user.groups.set(Group.objects.filter(name__in=roles))
     # Roles that are given while nothing is at stake never cool down: the first day of an installation is no attack.
     user.roles_changed_at = None if nothing_is_at_stake() else at

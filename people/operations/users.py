@@ -12,7 +12,7 @@ from django.core.validators import validate_email
 from django.db import transaction
 
 from people.actor import audit
-from people.models import STAFF_ROLES, User
+from people.models import STAFF_ROLES, ConfirmedFactor, User
 
 
 class UnableToRegisterUser(Exception):
@@ -67,10 +67,15 @@ def rename_user(*, user: User, name: str, at: datetime) -> User:
 
 @transaction.atomic
 def enrol_totp(*, user: User, secret: str) -> None:
-    """Set up an authenticator app for a person that holds `secret` (base 32); replaces one set up before."""
+    """Set up an authenticator app for a person that holds `secret` (base 32); replaces one set up before.
+
+    It counts in the console at once: an invitation or the operator of the machine vouches for it.
+    """
     # Both are built when allauth's models are ready, which is after this module.
     from allauth.mfa.models import Authenticator
     from allauth.mfa.totp.internal.auth import TOTP
 
     Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).delete()
-    TOTP.activate(user, secret)
+    made = TOTP.activate(user, secret).instance
+    # An invitation vouches for it.
+    ConfirmedFactor.objects.create(user=user, factor=made.pk, confirmed_at=made.created_at, settles_at=made.created_at)

@@ -81,10 +81,10 @@ RIGHTS = (
     Right("Import contributors", (_COMPLIANCE, _ADMIN), pages=("contributors:import",)),
     Right("Close and seal months", (_CHECKER,), pages=("ledger:close_period", "ledger:seal_period")),
     Right(
-        "Change roles, invite staff, test mails, try out alone",
+        "Change roles, confirm second factors, invite staff, test mails, try out alone",
         (_ADMIN,),
-        operations=("change_roles",),
-        pages=("people:invite", "people:mail", "people:trial"),
+        operations=("change_roles", "confirm_factors"),
+        pages=("people:confirm_factors", "people:invite", "people:mail", "people:trial"),
     ),
 )
 

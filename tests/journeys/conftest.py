@@ -124,7 +124,13 @@ def _earn_a_month(programme: Programme, trained: Trained, calendar: dates.Calend
 
 def _prepare_payouts(maker: User, checker: User, programme: Programme) -> None:
     seen = actor.Presence(mfa_age_seconds=0)
-    figures = {**terms_in_force("USD").figures, "minimum_minor": 500, "maturity_days": 0, "bank_change_days": 0}
+    figures = {
+        **terms_in_force("USD").figures,
+        "minimum_minor": 500,
+        "maturity_days": 0,
+        "bank_change_days": 0,
+        "probation_days": 0,
+    }
     proposed = policies.propose_policy(currency="USD", figures=figures, reason="at once", by=maker, at=timezone.now())
     approve(proposed, by=checker, at=timezone.now(), seen=seen)
     funding.fund_platform(currency="USD", amount_minor=100_000, by=maker, at=timezone.now(), seen=seen)

@@ -226,6 +226,7 @@ def _policy(currency: str, clerk: User, second: User) -> None:
     figures = {name: getattr(terms_in_force(currency), name) for name in FIGURES} | {
         "minimum_minor": 500,
         "maturity_days": 0,
+        "probation_days": 0,
     }
     at = timezone.now()
     proposed = policies.propose_policy(currency=currency, figures=figures, reason="at once", by=clerk, at=at, seen=SEEN)

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from django.conf import settings
+from django.core import mail
 from django.db import IntegrityError, connection, transaction
 
 from config.engine.roles import APP_ROLE, OWNER_ROLE
@@ -20,7 +21,7 @@ from ledger.money import from_minor
 from ledger.queries import invariants
 from payouts.attempts import crew
 from payouts.models import BankDetails, BankFile, BankLine, Difference, Hold, Notice, Payout, PayoutAccount, PayoutRun
-from payouts.operations import approval, bank_files, bank_lines, banks, building, runs
+from payouts.operations import approval, bank_files, bank_lines, banks, building, notice_kinds, notices, runs
 from payouts.operations.accounts import UnableToOpenAccount, open_payout_account, refresh_holds
 from payouts.operations.bank_lines import Reported
 from payouts.operations.holds import place_hold
@@ -116,6 +117,30 @@ def test_a_wrong_iban_is_refused_in_words(world: World, iban: str) -> None:
     contributor = world.contributor(outcome=None, country="BR")
     with pytest.raises(banks.UnableToRecordBankDetails, match="no valid IBAN"):
         banks.record_bank_details(contributor=contributor, holder_name="A", iban=iban, by=world.owner, at=world.at)
+
+
+def test_each_bank_account_is_told_by_a_mail_that_nobody_switches_off(world: World) -> None:
+    contributor = payee(world, 7000)
+    banks.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
+    banks.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
+    first, second = Notice.objects.filter(contributor=contributor, kind="bank_details_named").order_by("pk")
+    assert "GB … 5555" in first.words
+    assert NEW_IBAN[-4:] in second.words
+    assert "bank_details_named" not in notice_kinds.OPTIONAL
+    with pytest.raises(notices.UnableToChooseNotices):
+        notices.choose_notices(contributor=contributor, muted=["bank_details_named"], by=world.owner)
+    assert notices.send_due_notices(at=world.at) >= 2
+    told = [message for message in mail.outbox if "bank details" in message.subject]
+    assert [message.to for message in told] == [[world.owner.email]] * 2
+
+
+def test_first_bank_details_wait_three_days_without_a_policy(world: World) -> None:
+    contributor = world.contributor(outcome=None, country="BR")
+    Contributor.objects.filter(pk=contributor.pk).update(currency="EUR")
+    contributor.refresh_from_db()
+    banks.record_bank_details(contributor=contributor, holder_name="A", iban=NEW_IBAN, by=world.owner, at=world.at)
+    hold = Hold.objects.get(contributor=contributor, reason="first_payout_probation", released_at__isnull=True)
+    assert hold.ends_at == world.at + timedelta(days=3)
 
 
 def test_a_changed_bank_account_waits_for_the_cool_down(world: World) -> None:

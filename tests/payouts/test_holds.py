@@ -195,6 +195,8 @@ def test_a_first_payout_waits_for_the_probation_and_goes_on_by_itself(world: Wor
 
 def test_a_currency_that_the_rail_does_not_pay_is_a_hold_until_the_rail_changes(world: World) -> None:
     contributor = world.contributor(1000)
+    world.currency = "BHD"
+    world.policy()
     Contributor.objects.filter(pk=contributor.pk).update(currency="BHD")
     assert refresh(world, contributor) == {R.CURRENCY_UNSUPPORTED}
     Contributor.objects.filter(pk=contributor.pk).update(currency="USD")

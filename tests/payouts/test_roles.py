@@ -37,7 +37,7 @@ from payouts.queries.policies import FIGURES, terms_in_force
 from people import actor
 from people.actor import Presence, UnableToAct, UnableToTrustPresence
 from people.models import FINANCE_ROLES, STAFF_ROLES, AuditEvent, User
-from people.operations import staff
+from people.operations import factors, staff
 from people.operations.proposals import UnableToDecide, approve, reject
 from people.queries import audit as audit_queries
 from tests.worlds.world import SEEN, World
@@ -138,6 +138,7 @@ ACTS: dict[str, tuple[set[str], bool, Act]] = {
     "change_roles": (
         {ADMIN}, True, lambda w, k: staff.change_roles(user=w.owner, roles=[AUDITOR], reason="x", **k)
     ),
+    "confirm_factors": ({ADMIN}, True, lambda w, k: factors.confirm_factors(user=w.owner, **k)),
 }  # fmt: skip
 
 
@@ -195,7 +196,7 @@ OF_CONTRIBUTORS = {
 MOVES_MONEY = {
     "approve_run", "start_execution", "resume_run", "release_hold", "release_hold of compliance", "reverse_payout",
     "fund_platform", "decide_unknown", "export_bank_file", "mark_bank_file_sent", "withdraw_bank_file",
-    "record_bank_lines", "choose_rail", "record_tax_form", "sign_off",
+    "record_bank_lines", "choose_rail", "record_tax_form", "sign_off", "confirm_factors",
 }  # fmt: skip
 # Take a fresh factor and move nothing by themselves: somebody else's act follows.
 FACTOR_ALONE = {"read_bank_file", "change_roles", "dismiss_suspicion"}
