@@ -328,7 +328,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],
-    # One name for one set of choices, in whatever field it stands.
+    # One name for one set of choices, in every field.
     "ENUM_NAME_OVERRIDES": {
         "PurposeEnum": "contributors.models.Consent.Scope",
         "WorkModalityEnum": "contributors.models.Work.Modality",

@@ -8,11 +8,11 @@ class PayoutsConfig(AppConfig):
         # Registers the checks of `manage.py check --deploy`.
         from payouts import checks  # noqa: F401
         from payouts.console.subjects import FINDERS
-        from payouts.operations import links, policies
+        from payouts.operations import details, links, policies
         from people.console import subjects
         from people.queries import proposals
 
         subjects.register(FINDERS)
 
         # The links of contributors again, with the effect that tells the accounts.
-        proposals.register(policies.KIND, links.KIND, links.END_KIND)
+        proposals.register(policies.KIND, links.KIND, links.END_KIND, details.KIND)

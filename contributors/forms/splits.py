@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 
 from contributors.forms.fields import DateInput
 from contributors.models import Contributor
+from contributors.queries.people import called
 
 
 # --- split sheets -------------------------------------------------------------------------------------------------
@@ -37,18 +38,21 @@ class SplitForm(forms.Form):
 class SplitPartForm(forms.Form):
     """One co-author of a proposed sheet; an empty row is left out."""
 
-    contributor = forms.CharField(label="Co-author", required=False, max_length=200)
+    contributor = forms.CharField(label="Co-author", required=False, max_length=300)
     share = ShareField(label="Share, per cent", required=False)
 
     def clean_contributor(self) -> Contributor | None:
         name = self.cleaned_data["contributor"].strip()
         if not name:
             return None
-        found = list(Contributor.objects.filter(display_name__iexact=name)[:2])
+        found = called(name)
         if not found:
             raise forms.ValidationError(f"No contributor is called “{name}”; they have to register first.")
         if len(found) > 1:
-            raise forms.ValidationError(f"Several contributors are called “{name}”; ask support to propose this sheet.")
+            raise forms.ValidationError(
+                f"Several contributors are called “{name}”. Ask your co-author for the number on their page People, "
+                "and give that number here."
+            )
         return found[0]
 
     def clean(self) -> dict[str, Any]:

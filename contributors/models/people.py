@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import pgtrigger
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Func, Q
 
 from people.models import Invitation, User, uuid7
 
@@ -28,12 +29,44 @@ class Contributor(models.Model):
     public_profile = models.BooleanField(default=False)
     members = models.ManyToManyField(User, through="Membership", related_name="contributors")
     created_at = models.DateTimeField()
+    # Since when the details are these; empty for those of the registration.
+    details_since = models.DateTimeField(null=True, blank=True)
+
+    # The columns that a change of details may touch.
+    DETAILS: ClassVar[tuple[str, ...]] = ("kind", "legal_name", "display_name", "country", "currency")
 
     class Meta:
         constraints = [
             models.CheckConstraint(condition=~Q(legal_name=""), name="contributor_has_a_legal_name"),
+            # Two spellings of one name in different code points are one text: names are stored composed (NFC).
+            models.CheckConstraint(
+                condition=Q(
+                    legal_name=Func(F("legal_name"), function="normalize"),
+                    display_name=Func(F("display_name"), function="normalize"),
+                ),
+                name="contributor_names_are_composed",
+            ),
             models.CheckConstraint(condition=Q(country__regex="^[A-Z]{2}$"), name="contributor_country_is_iso_3166"),
             models.CheckConstraint(condition=Q(currency__regex="^[A-Z]{3}$"), name="contributor_currency_is_iso_4217"),
+        ]
+        triggers = [
+            # Papers of the past name the details of their day (contributors/queries/details.py).
+            pgtrigger.Trigger(
+                name="former_details_are_kept",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update,
+                condition=pgtrigger.AnyChange("kind", "legal_name", "display_name", "country", "currency"),
+                func="""
+                    IF NEW.details_since IS NOT DISTINCT FROM OLD.details_since THEN
+                        NEW.details_since := clock_timestamp();
+                    END IF;
+                    INSERT INTO contributors_formerdetails
+                        (contributor_id, kind, legal_name, display_name, country, currency, until)
+                    VALUES (OLD.id, OLD.kind, OLD.legal_name, OLD.display_name, OLD.country, OLD.currency,
+                            NEW.details_since);
+                    RETURN NEW;
+                """,
+            )
         ]
 
     def __str__(self) -> str:

@@ -87,7 +87,7 @@ def grant_consents(
     if not source.strip() or len(source) > 40:
         raise UnableToRecordConsent("Say in 1 to 40 characters where the statement comes from.")
     with connection.cursor() as cursor:
-        # Statements are numbered in the order of their commits: a reader who goes on from the last number misses none.
+        # Statements are numbered in the order of their commits: so a reader can go on from the last number.
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('contributors consents'))")
     statements = []
     for scope in dict.fromkeys(scopes):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -10,11 +9,8 @@ from django.db import transaction
 
 from contributors.models import PPB, Contributor, Holder, Membership, Split
 from people.models import User
+from people.presentation import names
 from people.presentation.countries import COUNTRIES
-
-# Line ends and other control characters, and those that turn the direction of the text after them. A name stands in
-# mails, tables and lists beside amounts, and must not write lines of its own there. (Joiners belong to some scripts.)
-UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class UnableToRegisterContributor(Exception):
@@ -48,18 +44,28 @@ def register_contributor(
 
 def checked_details(*, kind: str, legal_name: str, display_name: str, country: str) -> tuple[str, str, str]:
     """Legal name, display name and country as they are stored. Raises UnableToRegisterContributor."""
-    legal_name, display_name, country = legal_name.strip(), display_name.strip(), country.strip().upper()
+    legal_name, display_name = checked_name(legal_name), checked_name(display_name)
+    country = country.strip().upper()
     if kind not in Contributor.Kind.values:
         raise UnableToRegisterContributor(f"A contributor is a person or an organisation, not “{kind}”.")
     if not legal_name:
         raise UnableToRegisterContributor("Give the legal name: payouts are made out to it.")
-    if len(legal_name) > 200 or len(display_name) > 200:
-        raise UnableToRegisterContributor("A name has at most 200 characters.")
-    if UNSEEN.search(legal_name + display_name):
-        raise UnableToRegisterContributor("A name stands on one line and has no characters that nobody sees.")
     if country not in COUNTRIES:
         raise UnableToRegisterContributor(f"“{country}” is not an ISO 3166 code of a country, such as DE or US.")
     return legal_name, display_name, country
+
+
+def checked_name(name: str) -> str:
+    """Return a name as it is stored, with composed accents; "" for none. Raises UnableToRegisterContributor.
+
+    A name stands in mails, tables and lists beside amounts. It must not write lines of its own there, nor hide.
+    """
+    if refusal := names.why_not(name.strip()):
+        raise UnableToRegisterContributor(refusal)
+    name = names.composed(name)
+    if len(name) > 200:
+        raise UnableToRegisterContributor("A name has at most 200 characters.")
+    return name
 
 
 @transaction.atomic
@@ -95,7 +101,9 @@ def register_holder(
     """
     if not label.strip():
         raise UnableToRecordSplitSheet("Give the holder a label, such as the name of the band.")
-    holder = Holder.objects.create(label=label.strip()[:200], created_by=contributor, created_at=at)
+    if refusal := names.why_not(label.strip()):
+        raise UnableToRecordSplitSheet(refusal)
+    holder = Holder.objects.create(label=names.composed(label)[:200], created_by=contributor, created_at=at)
     _write_sheet(holder, parts, effective_from)
     return holder
 

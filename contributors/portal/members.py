@@ -66,6 +66,7 @@ def _page(request: ContributorRequest, form: InviteMemberForm, *, status: int = 
         "members": [(row, MemberRoleForm(initial={"role": row.role}, prefix=f"m{row.pk}")) for row in rows],
         "invitations": open_ones.select_related("invitation").order_by("pk"),
         "form": form,
+        "details_change": request.contributor.details_changes.filter(state="proposed").first(),
         "is_owner": request.membership.role == Membership.Role.OWNER,
         "now": timezone.now(),
     }

@@ -7,10 +7,8 @@ from datetime import datetime
 
 from django.db import connection
 
-from contributors.models import (
-    Contributor,
-    Holder,
-)
+from contributors.models import Contributor, Holder
+from contributors.queries.people import labels
 
 
 def split_of(holder_ids: Iterable[int], at: datetime) -> dict[int, list[tuple[int, int]]]:
@@ -44,7 +42,7 @@ def shared_holders(contributor: Contributor, at: datetime) -> list[Holder]:
 
 
 def named_split(holder: Holder, at: datetime) -> list[tuple[str, int]]:
-    """The holder's sheet in force, by name, the largest part first."""
+    """The holder's sheet in force, by name, the largest part first. A name that several have carries its number."""
     sheet = split_of([holder.pk], at)[holder.pk]
-    names = dict(Contributor.objects.filter(pk__in=[pk for pk, _ in sheet]).values_list("pk", "display_name"))
+    names = labels(Contributor.objects.filter(pk__in=[pk for pk, _ in sheet]))
     return sorted(((names[pk], ppb) for pk, ppb in sheet), key=lambda part: -part[1])

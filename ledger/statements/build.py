@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from contributors.models import Contributor
+from contributors.queries.details import details_at
 from ledger import proof
 from ledger.models import EntryKind, Period
 from ledger.money import asset
@@ -319,21 +320,24 @@ def build_statement(*, contributor: Contributor, period: Period) -> Statement:
     """The contributor's statement for a month: the same again whenever it is asked for, once the month is closed."""
     found = account_periods(contributor.pk, period.pk)
     hashes = leaf_hashes(period) if period.state == Period.State.SEALED else []
+    made_at = period.sealed_at or period.closed_at
+    # A final statement names the payee of its day, whatever the name is today.
+    named = details_at(contributor, made_at)
     reserves = [line.entry_id for a in found for line in a.lines if line.kind == EntryKind.PAYOUT_RESERVE]
     return assemble(
         period=period.code,
         state=period.state,
         contributor_id=str(contributor.public_id),
-        contributor_name=contributor.display_name,
-        legal_name=contributor.legal_name,
+        contributor_name=named.display_name,
+        legal_name=named.legal_name,
         accounts=[_account(a, period, hashes) for a in found],
         withheld=balances.withheld_by(reserves),
         works=_works(contributor, period),
         models=_models(contributor, period),
         notes=NOTES,
         seal=_seal(period),
-        made_at=period.sealed_at or period.closed_at,
-        country=contributor.country,
+        made_at=made_at,
+        country=named.country,
     )
 
 

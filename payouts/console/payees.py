@@ -22,6 +22,7 @@ from payouts.forms.payees import ChooseRailForm, PlaceHoldForm
 from payouts.models import Hold, HoldReason, Rail
 from payouts.operations import banks
 from payouts.operations import holds as holds_operations
+from payouts.operations.details import DECIDERS
 from payouts.queries import balances, standing
 from payouts.queries.hold_reasons import RULES, Owner, why_not_release
 from payouts.queries.payees import (
@@ -37,7 +38,7 @@ from payouts.rails.choice import RAIL_NAMES, rail_of
 from people.console.acts import Act, act
 from people.console.guard import recently_authenticated, user_of
 from people.console.presence import presence_of
-from people.presentation import csv, dates
+from people.presentation import csv, dates, names
 from people.queries import audit as audit_queries
 
 PAGE = 50
@@ -46,12 +47,14 @@ PAGE = 50
 @require_GET
 @reader_required
 def payees(request: HttpRequest) -> HttpResponse:
-    search = request.GET.get("q", "").strip()
+    search = names.composed(request.GET.get("q", ""))
     found = Contributor.objects.select_related("payout_account").annotate(
         n_holds=Count("holds", filter=Q(holds__released_at__isnull=True))
     )
     if search:
-        found = found.filter(Q(display_name__icontains=search) | Q(legal_name__icontains=search))
+        found = found.filter(
+            Q(display_name__icontains=search) | Q(legal_name__icontains=search) | Q(public_id__icontains=search)
+        )
     page = Paginator(found.order_by("display_name", "pk"), PAGE).get_page(request.GET.get("page"))
     rows = [(one, *_account_of(one)) for one in page]
     return render(request, "payouts/console/payees.html", {"page_obj": page, "rows": rows, "search": search})
@@ -89,6 +92,9 @@ def payee_account(request: HttpRequest, public_id: UUID) -> HttpResponse:
             "left_out": left_out_of(contributor)[:10],
             "notices": notices_of(contributor)[:20],
             "events": audit_queries.audit_events(f"contributor:{contributor.pk}")[:20],
+            "former": contributor.former_details.order_by("-until")[:20],
+            "details_waiting": contributor.details_changes.filter(state="proposed"),
+            "may_change_details": user_of(request).has_role(*DECIDERS),
             "may_act": user_of(request).has_role("finance_maker", "finance_checker", "compliance", "admin"),
             "may_record_tax": user_of(request).has_role("compliance"),
             "may_choose": user_of(request).has_role("finance_checker", "admin"),

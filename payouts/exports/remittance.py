@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from contributors.queries.details import details_at
 from ledger.models import Entry
 from ledger.money import asset
 from payouts.models import BankDetails, Payout, PayoutAttempt, Rail
@@ -43,12 +44,14 @@ def pdf(payout: Payout) -> bytes:
 
 def paper_of(payout: Payout) -> Paper:
     """Lay the remittance out as plain values."""
-    run, contributor = payout.run, payout.contributor
+    run = payout.run
     attempt = payout.attempts.filter(kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED).first()
     assert attempt is not None, "a remittance follows a transfer"
     assert payout.transferred_at is not None
+    # The payee as named when the payment went out, whatever the name is today.
+    payee = details_at(payout.contributor, payout.transferred_at)
     said = words.said(words.PAYOUT_STATES_TO_PAYEE, payout.state)
-    names = dict.fromkeys([contributor.legal_name, contributor.display_name])
+    names = dict.fromkeys([payee.legal_name, payee.display_name])
     facts = [
         ("Run", str(run)),
         ("Credits counted up to", f"{dates.moment(run.cut_off)}; matured before {dates.moment(run.matured_before)}"),
@@ -70,7 +73,7 @@ def paper_of(payout: Payout) -> Paper:
         running=number,
         number=number,
         sender=sender_of_papers(),
-        recipient=(*names, COUNTRIES.get(contributor.country, contributor.country)),
+        recipient=(*names, COUNTRIES.get(payee.country, payee.country)),
         blocks=(
             Sum(_money(payout.amount_minor, payout.currency), headline_note),
             Heading("Calculation"),
@@ -86,7 +89,7 @@ def paper_of(payout: Payout) -> Paper:
             Words("Amounts below one minor unit stay payable and are carried to the next payout.", soft=True),
         ),
         made_at=_last_change(payout),
-        country=contributor.country,
+        country=payee.country,
     )
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from contributors.queries.details import details_of
 from ledger.money import asset, format_amount, from_minor
 from payouts.models import Payout, PayoutAttempt, PayoutRun
 from payouts.operations import bank_reports
@@ -50,12 +51,15 @@ def payouts_table(run: PayoutRun) -> Table:
     header = ["payout", "contributor", "legal_name", "display_name", "country", "currency", "gross", "tax_withheld",
               "amount", "destination", "state", "reason", "transfer", "transferred_at", "row_sha256"]  # fmt: skip
     payouts = run.payouts.select_related("contributor").prefetch_related("attempts").order_by("pk")
+    # A run names its payees as they were when it was approved; a draft names them as they are.
+    named = details_of((p.contributor for p in payouts), run.approved_at)
     return (
         header,
         [
             [
-                p.public_id, p.contributor.public_id, p.contributor.legal_name, p.contributor.display_name,
-                p.contributor.country, p.currency, _money(p.gross_minor, p.currency), _money(p.tax_minor, p.currency),
+                p.public_id, p.contributor.public_id, named[p.contributor_id].legal_name,
+                named[p.contributor_id].display_name, named[p.contributor_id].country, p.currency,
+                _money(p.gross_minor, p.currency), _money(p.tax_minor, p.currency),
                 _money(p.amount_minor, p.currency), p.destination, p.state, p.reason,
                 next((a.provider_transfer_id for a in p.attempts.all() if a.provider_transfer_id), ""),
                 _at(p.transferred_at), bytes(p.row_sha256).hex(),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime, time
 from typing import Any
 
 from django import forms
 
 from contributors.models import Contributor
+from contributors.queries.people import called
 from payouts.forms.fields import day_field
 from payouts.models import HoldReason, Rail, TaxProfile
 from payouts.queries.hold_reasons import PLACED_BY_PEOPLE
@@ -124,9 +124,7 @@ class LinkForm(forms.Form):
         return [self._account(line) for line in lines]
 
     def _account(self, line: str) -> Contributor:
-        number = re.search(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", line.lower())
-        wanted = {"public_id": number.group()} if number else {"display_name__iexact": line}
-        found = list(Contributor.objects.filter(**wanted)[:2])
+        found = called(line)
         if not found:
             raise forms.ValidationError(f"No account is called “{line}”. Copy its name or number from its page.")
         if len(found) > 1:

@@ -90,6 +90,12 @@ def place_hold(
     return _write_hold(contributor, reason, at=at, by=by, note=note, ends_at=ends_at, payout=payout, seen=seen)
 
 
+def hold_unless_held(*, contributor: Contributor, reason: HoldReason, at: datetime, note: str) -> None:
+    """Stop payouts to a contributor by the system, in the caller's transaction; a hold of this reason is enough."""
+    if not Hold.objects.filter(contributor=contributor, reason=reason, released_at__isnull=True).exists():
+        place_hold(contributor=contributor, reason=reason, at=at, note=note)
+
+
 def _write_hold(
     contributor: Contributor,
     reason: HoldReason,

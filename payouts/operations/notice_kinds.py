@@ -49,6 +49,21 @@ KINDS: dict[str, Kind] = {
     "accounts_unlinked": Kind(
         "Your accounts have separate owners again", "Accounts have separate owners again", LINKS, essential=True
     ),
+    "details_requested": Kind(
+        "A change of your details was asked for",
+        "A change of the name, country or currency was asked for",
+        "/portal/people/",
+        essential=True,
+    ),
+    "details_changed": Kind(
+        "Your details have changed", "The name, country or currency has changed", "/portal/people/", essential=True
+    ),
+    "details_rejected": Kind(
+        "A change of your details was rejected",
+        "A change of the name, country or currency was rejected",
+        "/portal/people/",
+        essential=True,
+    ),
     "top_up_reversed": Kind("The bank took a top-up back", "", "/console/funding/", roles=FINANCE),
 }
 # Each kind of open work is mailed to the staff that act on it.

@@ -30,6 +30,7 @@ from ledger.queries import books
 from ledger.queries.accounts import earned_by_contributor
 from ledger.statements.build import EARNING_KINDS
 from payouts.models import LeftOut, MutedNotice, Notice, PayoutRun, TaxProfile
+from payouts.operations.details import of_rejections
 from payouts.operations.notice_kinds import KINDS, OPTIONAL
 from payouts.queries import attention
 from people.inbox import OpenItem
@@ -66,7 +67,7 @@ def notice_what_is_due(*, at: datetime) -> int:
 
     Repeatable: a notice is given once for its subject. Returns how many were new.
     """
-    wanted = [*_of_open_work(at), *_of_left_out(at), *_of_tax_forms(at), *_of_sealed_months(at)]
+    wanted = [*_of_open_work(at), *_of_left_out(at), *_of_tax_forms(at), *_of_sealed_months(at), *of_rejections(at)]
     with transaction.atomic():
         Notice.objects.bulk_create(wanted, batch_size=1000, ignore_conflicts=True)
         _tell_statements(wanted, at)

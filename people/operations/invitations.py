@@ -20,6 +20,7 @@ from people.actor import ADMIN, NOBODY, Presence, audit, require_fresh_factor, r
 from people.models import STAFF_ROLES, Invitation, User
 from people.operations.factors import vouch_for_factors
 from people.operations.users import enrol_totp, register_user
+from people.presentation import names
 from people.queries.programme import has_administrator, nothing_is_at_stake, programme
 
 VALID = timedelta(days=7)
@@ -127,8 +128,8 @@ def invite_staff(
         raise UnableToInvite(f"There is no role {', '.join(unknown)}; there are {', '.join(STAFF_ROLES)}.")
     if not roles:
         raise UnableToInvite(f"Give at least one role: {', '.join(STAFF_ROLES)}.")
-    if not name.isprintable():
-        raise UnableToInvite("A name stands on one line and has no characters that nobody sees.")
+    if refusal := names.why_not(name.strip()):
+        raise UnableToInvite(refusal)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('people roles'))")
     known = User.objects.filter(email=email).first()
@@ -217,8 +218,10 @@ def join_staff(*, token: str, email: str, name: str, password: str, totp_secret:
     Raises UnableToJoin, or UnableToRegisterUser where the address has an account (its owner logs in and accepts).
     """
     invitation = open_invitation(token=token, purpose=Invitation.Purpose.STAFF, at=at, lock=True)
-    if not name.strip() or not name.isprintable():
+    if not name.strip():
         raise UnableToJoin("Give your name, on one line: others see it beside your acts.")
+    if refusal := names.why_not(name.strip()):
+        raise UnableToJoin(refusal)
     user = register_user(email=invitation.email or email, password=password, at=at, name=name.strip()[:200])
     enrol_totp(user=user, secret=totp_secret)
     return _take_roles(invitation, user, at)

@@ -8,6 +8,7 @@ from django.db import transaction
 
 from people.actor import ADMIN, NOBODY, Presence, audit, require_fresh_factor, require_role, require_settled_role
 from people.models import Programme, User
+from people.presentation import names
 from people.presentation.countries import COUNTRIES
 
 
@@ -68,11 +69,13 @@ def describe_programme(
         require_role(by, ADMIN)
         require_fresh_factor(seen)
         require_settled_role(by, at)
-    name, legal_name, country = name.strip(), legal_name.strip(), country.strip().upper()
+    name, legal_name, country = names.composed(name), names.composed(legal_name), country.strip().upper()
     address = "\n".join(line.strip() for line in address.splitlines() if line.strip())
     for label, text, most in (("name", name, 100), ("legal name", legal_name, 200)):
         if not text or len(text) > most or not text.isprintable():
             raise UnableToChangeProgramme(f"The {label} is one line of 1 to {most} characters.")
+        if refusal := names.why_not(text):
+            raise UnableToChangeProgramme(refusal)
     if not address or len(address) > 500 or not all(line.isprintable() for line in address.splitlines()):
         raise UnableToChangeProgramme("The address has 1 to 500 characters, on lines of their own.")
     if country not in COUNTRIES:

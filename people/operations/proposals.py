@@ -40,7 +40,8 @@ def propose(kind: ProposalKind[P], row: P, parts: Iterable[Model] = (), *, seen:
 
     Raises UnableToAct for a person without the role, and the kind's refusal where an equal proposal waits.
     """
-    if refusal := lacks_role(by=row.proposed_by, roles=kind.proposers):
+    refusal = lacks_role(by=row.proposed_by, roles=kind.proposers)
+    if refusal and not kind.asks(row, row.proposed_by):
         raise UnableToAct(refusal)
     with transaction.atomic():
         try:
@@ -83,6 +84,8 @@ def why_not_withdraw(kind: ProposalKind[P], row: P, *, by: User) -> UnableToDeci
         return decided
     if row.proposed_by_id != by.pk:
         return UnableToDecide(f"{row.proposed_by} proposed this {kind.name}; others reject it.", problem="not-yours")
+    if kind.asks(row, by):
+        return None
     return _forbidden(lacks_role(by=by, roles=kind.proposers), "role-missing")
 
 

@@ -13,6 +13,7 @@ from django.db import transaction
 
 from people.actor import audit
 from people.models import STAFF_ROLES, ConfirmedFactor, User
+from people.presentation import names
 
 
 class UnableToRegisterUser(Exception):
@@ -34,9 +35,11 @@ def register_user(*, email: str, password: str, at: datetime, name: str = "", ro
         raise UnableToRegisterUser(f"“{email}” is not an e-mail address.") from error
     if unknown := sorted(set(roles) - set(STAFF_ROLES)):
         raise UnableToRegisterUser(f"There is no role {', '.join(unknown)}; there are {', '.join(STAFF_ROLES)}.")
+    if refusal := names.why_not(name.strip()):
+        raise UnableToRegisterUser(refusal)
     if User.objects.filter(email=email).exists():
         raise UnableToRegisterUser(f"{email} is already registered.")
-    user = User.objects.create_user(email, password, name=name, date_joined=at)
+    user = User.objects.create_user(email, password, name=names.composed(name), date_joined=at)
     EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
     user.groups.set(Group.objects.filter(name__in=roles))
     return user
@@ -48,8 +51,10 @@ def rename_user(*, user: User, name: str, at: datetime) -> User:
 
     Raises UnableToRegisterUser for a name that is empty, too long, or not on one line.
     """
-    name = name.strip()
-    if not name or len(name) > 200 or not name.isprintable():
+    if refusal := names.why_not(name.strip()):
+        raise UnableToRegisterUser(refusal)
+    name = names.composed(name)
+    if not name or len(name) > 200:
         raise UnableToRegisterUser("A name is one line of 1 to 200 characters.")
     fresh = User.objects.select_for_update(no_key=True).get(pk=user.pk)
     before, fresh.name = fresh.name, name

@@ -42,6 +42,8 @@ class ProposalKind(Generic[P]):
     lock: Callable[[P], None] = lambda row: None
     # The sentence that keeps a person with an interest in the row from approving it; "" for others.
     conflict: Callable[[P, User], str] = lambda row, by: ""
+    # A person outside of staff with a right of their own to propose and withdraw, such as an owner of the contributor.
+    asks: Callable[[P, User], bool] = lambda row, by: False
     # Raised where the row may not be proposed, with `equal` for the constraint that finds an equal open one.
     refusal: type[Exception]
     unique: str

@@ -1,4 +1,4 @@
-"""Members of a contributor: invitations, roles, ends; and corrections of the legal name and country."""
+"""Members of a contributor: invitations, roles, ends."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from django.utils import timezone
 from contributors.models import Contributor, MemberInvitation, Membership
 from contributors.operations import members
 from contributors.operations.members import UnableToChangeMembers
-from payouts.models import Hold, PayoutAccount
-from payouts.operations.details import UnableToCorrectDetails, correct_details
 from people.models import AuditEvent, User
 from people.operations import mail
 from people.operations.invitations import UnableToInvite, new_address
@@ -123,28 +121,3 @@ def test_an_invitation_of_a_dismissed_owner_gives_no_membership(band: Contributo
     page = Client().post(path, {"name": "X", "password": people.PASSWORD, "password_again": people.PASSWORD})
     assert "owns Ada no more" in page.content.decode()
     assert not User.objects.filter(email="x@example.org").exists()
-
-
-def test_the_legal_name_and_the_country_are_corrected(client: Client, band: Contributor) -> None:
-    people.log_in(client, "ada@example.org")
-    assert client.post("/portal/people/details/", {"legal_name": "Ada Ltd", "country": "DE"}).status_code == 302
-    band.refresh_from_db()
-    assert (band.legal_name, band.country, band.display_name) == ("Ada Ltd", "DE", "Ada")
-    line = AuditEvent.objects.get(action="correct_details")
-    assert (line.before, line.after["country"]) == ({"legal_name": "Ada Legal", "country": "GB"}, "DE")
-    assert not Hold.objects.exists()
-    assert client.post("/portal/people/details/", {"legal_name": "Ada Ltd", "country": "DE"}).status_code == 422
-    assert client.post("/portal/people/details/", {"legal_name": "", "country": "XX"}).status_code == 422
-
-
-def test_a_correction_under_payout_details_waits_for_compliance(band: Contributor) -> None:
-    at, ada = timezone.now(), owner(band)
-    PayoutAccount.objects.create(contributor=band, created_at=at)
-    assert correct_details(contributor=band, legal_name="Ada Ltd", country="GB", by=ada, at=at)
-    hold = Hold.objects.get(contributor=band)
-    assert (hold.reason, hold.released_at) == ("fraud_review", None)
-    assert "Ada Legal" in hold.note
-    viewer = people.user("vera@example.org", LONG_AGO)
-    Membership.objects.create(user=viewer, contributor=band, role="manager", created_at=LONG_AGO)
-    with pytest.raises(UnableToCorrectDetails, match="Only an owner"):
-        correct_details(contributor=band, legal_name="Vera", country="GB", by=viewer, at=at)

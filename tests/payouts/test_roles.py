@@ -181,8 +181,8 @@ def test_an_act_is_for_its_roles_alone(world: World, name: str) -> None:
 
 # A contributor's own acts, which take a membership and no role.
 OF_CONTRIBUTORS = {
+    "change_details",
     "choose_notices",
-    "correct_details",
     "disconnect_account",
     "onboarding_link",
     "open_payout_account",

@@ -13,6 +13,8 @@ from contributors.operations import links
 from ledger.journal import AccountKey
 from ledger.models import Contract, Period
 from ledger.operations import advances, contracts, corrections, manual, plans, pools, taxes, verb_proposals, voids
+from payouts.models import PayoutAccount
+from payouts.operations import details as changing
 from payouts.operations import policies
 from payouts.queries.policies import terms_in_force
 from people.models import User
@@ -161,6 +163,15 @@ def link_end(world: World, by: User) -> Any:
     return links.propose_end_of_link(link=approved, reason="Twins.", by=by, at=world.at)
 
 
+def details(world: World, by: User) -> Any:
+    of = world.contributors[0]
+    if not PayoutAccount.objects.filter(contributor=of).exists():
+        PayoutAccount.objects.create(contributor=of, country=of.country, created_at=world.at)
+    return changing.change_details(
+        contributor=of, given={"legal_name": "Maria Sklodowska"}, reason="She married.", by=by, at=world.at
+    )
+
+
 MAKE: dict[str, Callable[[World, User], Any]] = {
     function.__name__: function
     for function in (
@@ -179,6 +190,7 @@ MAKE: dict[str, Callable[[World, User], Any]] = {
         policy,
         link,
         link_end,
+        details,
     )
 }
 # The kinds that are about contributors[0], so that its members do not decide.
@@ -190,4 +202,5 @@ ABOUT_A_CONTRIBUTOR = {
     "claim_transaction",
     "link",
     "link_end",
+    "details",
 }

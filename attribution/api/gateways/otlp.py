@@ -87,7 +87,7 @@ class TracesView(GatewayView):
         return Response({"partialSuccess": partial} if refused else {})
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
-        """Choose the encoding of the request for its answer, whatever else the request accepts, as OTLP demands."""
+        """Choose the encoding of the request for its answer, as OTLP demands. Its Accept header does not count."""
         renderer = ProtobufRenderer() if _speaks_protobuf(request) else QuickJSONRenderer()
         return renderer, renderer.media_type
 

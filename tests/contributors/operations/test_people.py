@@ -90,6 +90,8 @@ def test_a_new_contributor_is_owned_by_its_user_and_gets_the_whole(ada: Contribu
         ({"legal_name": "x" * 201}, "200 characters"),
         ({"display_name": "Fay\nPaid in full"}, "stands on one line"),
         ({"legal_name": "Fay \u202e00.01"}, "characters that nobody sees"),
+        ({"legal_name": "\u3164"}, "HANGUL FILLER"),
+        ({"display_name": "Fay\u200b Smith"}, "ZERO WIDTH SPACE"),
         ({"country": "XX"}, "ISO 3166"),
         ({"country": ""}, "ISO 3166"),
     ],

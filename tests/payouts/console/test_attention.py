@@ -52,6 +52,7 @@ from people.operations.invitations import VALID
 from people.operations.proposals import approve, reject
 from tests.payouts import test_bank_rail as bank_rail
 from tests.worlds import contracts as agreed
+from tests.worlds import proposals
 from tests.worlds.browser import LogIn, words_of
 from tests.worlds.world import CENT, SEEN, TERMS, World, build_world
 
@@ -331,6 +332,11 @@ def model_unnamed(world: World) -> None:
 
 def _accounts(world: World) -> list[Contributor]:
     return [world.contributor(), world.contributor()]
+
+
+def details_proposed(world: World) -> None:
+    _accounts(world)
+    proposals.details(world, world.compliance)
 
 
 def link_proposed(world: World) -> None:

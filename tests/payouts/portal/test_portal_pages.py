@@ -237,6 +237,7 @@ def test_a_remittance_says_what_the_ledger_says(paying: World, log_in: LogIn) ->
     world = paying
     contributor = world.contributor(10_001)
     contributor.legal_name = "Zofia Łęcka-Ørsted (王) & Söhne <b>"
+    contributor.details_since = contributor.created_at
     contributor.save()
     world.tax_form(contributor, 300_000_000)
     world.fund(10_001)
