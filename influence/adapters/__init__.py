@@ -203,7 +203,7 @@ class LoadedModel:
 
     adapter: Adapter
     checkpoints: tuple[Mapping[str, Tensor], ...]
-    """Members of the ensemble, oldest first; the last one is what is served."""
+    """Members of the ensemble, oldest first; the last one is served."""
     initial: Mapping[str, Tensor] | None
     """What training started from; None when unknown, and influence is then taken at the checkpoint itself."""
     tokeniser: Tokeniser = Untokenised()  # noqa: RUF009

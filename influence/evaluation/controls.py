@@ -30,7 +30,7 @@ from influence.scorers import IndexItem
 
 BATCH = 64
 MEMBERS = 3
-"""Trainings with other seeds: their disagreement is what tells noise from signal."""
+"""Trainings with other seeds: their disagreement tells noise from signal."""
 NOISE_Z = 2.0
 
 
