@@ -1,7 +1,8 @@
 """Scores to parts per billion that sum exactly: the last step, and one that a payee can repeat from stored values.
 
-Every number is taken to the float4 that the database keeps and is an exact fraction from there on, so that the same
-stored scores give the same integers anywhere. Imports neither torch nor Django.
+Rule 1 shares out sums of holders (`apportion_scores`), rule 2 the pay of items (`apportion_items`). Every number of
+rule 1 is taken to the float4 that the database keeps and is an exact fraction from there on. Rule 2 sums parts of a
+grid. So the same stored values give the same integers anywhere. Imports neither torch nor Django.
 """
 
 from __future__ import annotations
@@ -12,8 +13,13 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
+
+import numpy as np
 
 BILLION = 1_000_000_000
+GRID = 2**30
+"""Rule 2: the pay of a generation's items is divided into so many parts, so that sums over items are exact integers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +149,49 @@ def _largest_remainder(weights: Sequence[Fraction], names: Sequence[str], key: s
     for place in order[: whole - sum(parts)]:
         parts[place] += 1
     return parts
+
+
+# --- rule 2 ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class ItemShares:
+    """Paid holders, ascending, and nobody else: parts of the grid, from which the parts per billion are made."""
+
+    holder_ids: tuple[int, ...]
+    parts: tuple[int, ...]
+    ppb: tuple[int, ...]
+    unattributed_ppb: int
+    """0, or a billion where no item is paid."""
+
+
+def apportion_items(*, pay: Any, rows: Any, holders: Any, key: str) -> ItemShares:
+    """Sum the pay (n,) of items by holder and divide a billion in proportion, by the largest remainder.
+
+    `rows` and `holders` (m,) name each item's holders, who get equal parts of it. A holder's part is the exact sum of
+    its items' parts: accounts cut or joined change no sum. Raises UnableToShare for pay that is negative or not finite.
+    """
+    pay = np.asarray(pay, dtype=np.float64)
+    total = float(pay.sum())
+    if not math.isfinite(total) or (pay < 0).any():
+        raise UnableToShare("The pay of an item is no finite number from 0 on.")
+    if not total:
+        return ItemShares((), (), (), BILLION)
+    times = np.bincount(rows, minlength=len(pay))
+    each = np.rint(pay / total * GRID).astype(np.int64) // np.maximum(times, 1)
+    names, places = np.unique(np.asarray(holders, dtype=np.int64), return_inverse=True)
+    parts = np.zeros(len(names), dtype=np.int64)
+    np.add.at(parts, places, each[rows])
+    names, parts = names[parts > 0], parts[parts > 0]
+    ids = tuple(names.tolist())
+    return ItemShares(ids, tuple(parts.tolist()), tuple(apportion_parts(parts, ids, key).tolist()), 0)
+
+
+def apportion_parts(parts: Any, holder_ids: Sequence[int], key: str) -> Any:
+    """Divide a billion in proportion to parts (n,) of the grid: (n,) int64. influence/verify.py does the same again."""
+    parts = np.asarray(parts, dtype=np.int64)
+    whole = int(parts.sum())
+    # Products stay below 2**62: a part is at most the grid and a few roundings.
+    ppb, remainders = np.divmod(parts * BILLION, whole)
+    digests = [hashlib.sha256(f"{key}|{holder}".encode()).digest() for holder in holder_ids]
+    order = sorted(range(len(parts)), key=lambda place: (-int(remainders[place]), digests[place]))
+    ppb[order[: BILLION - int(ppb.sum())]] += 1
+    return ppb

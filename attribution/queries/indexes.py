@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import Count
 
@@ -51,4 +52,44 @@ def audit_rows(index: AttributionIndex) -> list[AuditRow]:
         AuditRow(words, predictor.replace("_", " "), found["lds"], found["low"], found["high"])
         for part, words in (("own_generations", "the model's own generations"), ("held_out", "held-out text"))
         for predictor, found in audit.get(part, {}).items()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class PaidRow:
+    """The paid shares of one rule on one kind of queries, as an audit judged them."""
+
+    rule: str
+    queries: str
+    lds: float
+    low: float
+    high: float
+    # Part of the pool that lies elsewhere than the effects found by retraining.
+    misplaced: float
+    holders: float
+    # The share of an account that alone is cut into one an item, over its share before; None where nobody was paid.
+    split_gain: float | None
+    lds_split: float
+
+
+RULES = {"rule_1": "Rule 1: sums of holders", "rule_2": "Rule 2: items, then sums"}
+
+
+def paid_rows(index: AttributionIndex) -> list[PaidRow]:
+    """The paid shares that an index's audit judged, by both rules; none where it is older than that."""
+    paid: dict[str, Any] = (index.audit or {}).get("paid") or {}
+    return [
+        PaidRow(
+            rule=RULES[rule],
+            queries=words,
+            lds=found["lds"],
+            low=found["low"],
+            high=found["high"],
+            misplaced=found["tv"],
+            holders=found["holders"],
+            split_gain=found["split_gain"],
+            lds_split=found["split"]["lds"],
+        )
+        for part, words in (("own_generations", "the model's own generations"), ("held_out", "held-out text"))
+        for rule, found in paid.get(part, {}).items()
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from influence.evaluation.lds import rank_correlations
+from influence.evaluation.agreement import rank_correlations
 from influence.index.shards import Array
 
 

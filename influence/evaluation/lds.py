@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 
 from influence.adapters import Example, LoadedModel, Retrain
+from influence.evaluation import paid
+from influence.evaluation.agreement import bootstrapped_lds, rank_correlations
 from influence.evaluation.controls import embedding_scores, lexical_scores, plant
 from influence.evaluation.retraining import Retraining, Task, UnableToRetrain, positions_of, retrain_subsets
 from influence.index.shards import Array
 from influence.scorers import Attributor, IndexItem, Scores
 from influence.shares import BILLION
 
-BOOTSTRAPS = 2_000
-BOOTSTRAPS_AT_ONCE = 50
 COALITIONS_MIN = 4
 CHOOSING_SEED = 500_000
 CHOOSING_COALITIONS_MIN = 2
@@ -82,7 +82,8 @@ def audit(
     with _telling_why(), Retraining(task, cache, processes=processes) as running:
         # Scores need no retrained model: they are made while the workers retrain.
         beside = _baselines(index, model, items, queries, cache)
-        scored = {name: index.score(index.embed(queries[part])) for name, part in parts.items()}
+        features = {name: index.embed(queries[part]) for name, part in parts.items()}
+        scored = {name: index.score(found) for name, found in features.items()}
         utilities = running.utilities(progress)
     present = presence(index.holder_ids, chosen)
     measured = {
@@ -93,6 +94,10 @@ def audit(
             utilities[:, part],
             seed,
         )
+        for name, part in parts.items()
+    }
+    judged = {
+        name: paid.Judged(features[name], scored[name], apart_from_mean(utilities[:, part]))
         for name, part in parts.items()
     }
     planted = None
@@ -118,6 +123,7 @@ def audit(
         "seed": seed,
         "queries": {"held_out": len(held_out), "own_generations": len(own_generations)},
         **measured,
+        "paid": paid.report(index, judged, present, seed=seed, choose_on=("held_out", "own_generations")),
         "controls": None if planted is None else planted.to_json(),
         "lds_low": lds_low,
         "weight_low": weight_low,
@@ -254,24 +260,6 @@ def choose_coalitions(
     return tuple(chosen)
 
 
-def bootstrapped_lds(predicted: Array, actual: Array, *, seed: int) -> dict[str, float]:
-    """LDS of predictions (coalitions, queries), with 5 % and 95 % bounds over both coalitions and queries.
-
-    The few coalitions are the larger part of the uncertainty: drawing queries alone would promise too much.
-    """
-    chance = np.random.default_rng(seed)
-    coalitions, queries = predicted.shape
-    draws: list[float] = []
-    while len(draws) < BOOTSTRAPS:
-        rows = chance.multinomial(coalitions, [1 / coalitions] * coalitions, BOOTSTRAPS_AT_ONCE)
-        columns = chance.multinomial(queries, [1 / queries] * queries, BOOTSTRAPS_AT_ONCE)
-        correlations = _rank_correlations(predicted, actual, rows.astype(float))
-        draws.extend((correlations * columns).sum(1) / queries)
-    low, high = np.quantile(draws, [0.05, 0.95])
-    lds = float(rank_correlations(predicted, actual).mean())
-    return {"lds": round(lds, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
-
-
 def _baselines(
     index: Attributor, model: LoadedModel, items: Sequence[IndexItem], queries: Sequence[Example], cache: Path
 ) -> dict[str, Array]:
@@ -299,7 +287,7 @@ def compare(
     The number of items in a coalition moves all utilities together, and pro rata predicts that, too. The difference
     from the mean over queries does not contain it, and the specific shares are paid for that difference.
     """
-    apart = utilities - utilities.mean(1, keepdims=True)
+    apart = apart_from_mean(utilities)
     return {
         "undivided": bootstrapped_lds(present @ (scores.specific + scores.general).T, utilities, seed=seed),
         "specific": bootstrapped_lds(present @ scores.specific.T, apart, seed=seed),
@@ -308,26 +296,6 @@ def compare(
     }
 
 
-def rank_correlations(predicted: Array, actual: Array) -> Array:
-    """Spearman's rank correlation of each column, (queries,), over the rows (retrained models); ties share a rank."""
-    found: Array = _rank_correlations(predicted, actual, np.ones((1, len(predicted))))[0]
-    return found
-
-
-def _rank_correlations(predicted: Array, actual: Array, weights: Array) -> Array:
-    """Spearman's rank correlation of each column (queries), for each row of weights: how often a coalition was drawn.
-
-    (D, queries) for weights (D, coalitions). A column without any order has no correlation, hence 0.
-    """
-    a, b = (_weighted_ranks(values, weights) for values in (predicted, actual))
-    products = [(weights[:, :, None] * x * y).sum(1) for x, y in ((a, b), (a, a), (b, b))]
-    norm = np.sqrt(products[1] * products[2])
-    return np.asarray(products[0] / np.where(norm > 0, norm, 1.0))
-
-
-def _weighted_ranks(values: Array, weights: Array) -> Array:
-    """Mean ranks (D, n, queries) less their mean, ties shared, were row i of values there weights[d, i] times."""
-    before = (values[:, None] < values) + 0.5 * (values[:, None] == values)
-    ranks = np.tensordot(weights, before, 1)
-    total = weights.sum(1)[:, None, None]
-    return np.asarray(ranks - (weights[:, :, None] * ranks).sum(1, keepdims=True) / total)
+def apart_from_mean(utilities: Array) -> Array:
+    """Take from each retrained model's utilities (R, Q) their mean over queries, which its size alone moves."""
+    return np.asarray(utilities - utilities.mean(1, keepdims=True))

@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 
 from influence.adapters import Example, UnableToEmbed
-from influence.evaluation.lds import COALITIONS_MIN, UnableToAudit, choose_coalitions, compare, presence, weight_ppb
+from influence.evaluation import paid
+from influence.evaluation.lds import (
+    COALITIONS_MIN,
+    UnableToAudit,
+    apart_from_mean,
+    choose_coalitions,
+    compare,
+    presence,
+    weight_ppb,
+)
 from influence.index.shards import Array
 from influence.scorers import Attributor
 
@@ -44,18 +53,20 @@ def judge(
     chosen = choose_coalitions(index.holder_ids, count=coalitions, seed=seed)
     present = presence(index.holder_ids, chosen)
     counts = np.array([items_of.get(holder, 0) for holder in index.holder_ids], dtype=float)
-    measured = {}
+    measured, judged = {}, {}
     for part in PARTS:
         asked = queries.get(part, ())
         if not asked and part != PARTS[0]:
             continue
         values = _matrix(part, utilities.get(part), rows=coalitions, columns=len(asked))
         try:
-            scores = index.score(index.embed(list(asked)))
+            features = index.embed(list(asked))
+            scores = index.score(features)
         except UnableToEmbed as reason:
             raise UnableToAudit(f"{part}: {reason}") from reason
         beside = {"pro_rata": np.repeat(counts[None], len(asked), axis=0)}
         measured[part] = compare(present, beside, scores, values, seed)
+        judged[part] = paid.Judged(features, scores, apart_from_mean(values))
     own = measured["own_generations"]
     lds_low = own["specific"]["low"]
     weight = weight_ppb(lds_low, weight_low=weight_low, weight_high=weight_high)
@@ -66,6 +77,7 @@ def judge(
         "seed": seed,
         "queries": {part: len(queries.get(part, ())) for part in PARTS},
         **measured,
+        "paid": paid.report(index, judged, present, seed=seed, choose_on=("held_out", "own_generations")),
         "controls": None,
         "lds_low": lds_low,
         "weight_low": weight_low,

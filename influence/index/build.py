@@ -29,10 +29,10 @@ from influence import curvature, ensemble
 from influence.adapters import Example, LoadedModel, UnableToEmbed
 from influence.ensemble import Node, Progress, Tensors
 from influence.gradients.layers import UnableToTrace
-from influence.index import artefacts, sums
+from influence.index import artefacts, sums, tails
 from influence.index.artefacts import Manifest, UnableToBuildIndex
 from influence.index.config import IndexConfig
-from influence.index.files import MEAN_QUERY, files_of, load_members, save_tensors, write_json
+from influence.index.files import MEAN_QUERY, OWN, files_of, load_members, save_tensors, write_json
 from influence.index.shards import Array, Items, Shard, describe_shard, labels_of_works, save_array, write_shard
 from influence.index.sources import Source
 
@@ -242,7 +242,9 @@ class Build:
     def _mean(self, step: Step, report: Progress) -> None:
         mean_of = [Example(tuple(tokens), prompt, bytes.fromhex(data)) for tokens, prompt, data in self.plan["mean_of"]]
         if mean_of:
-            found = ensemble.embed(self.members, mean_of, self.config.batch, report, "mean query").mean(0).numpy()
+            own = ensemble.embed(self.members, mean_of, self.config.batch, report, "mean query").numpy()
+            save_array(self.draft / OWN, own)
+            found = own.mean(0)
         else:
             items = Items(self.draft, self._shards())
             total: Array = np.zeros(())
@@ -264,6 +266,9 @@ class Build:
             json.loads((self.draft / f"work-basis-{member}.json").read_text()) for member in range(self.plan["members"])
         ]
         labels = np.load(self.draft / LABELS, mmap_mode="r")
+        tails_file = None
+        if self.plan["mean_of"]:
+            tails_file = tails.freeze(self.draft, Items(self.draft, shards), np.load(self.draft / OWN))
         manifest: Manifest = {
             **self.plan["describes"],
             **{name: of_members[-1][name] for name in ("layers", "parameters_traced", "parameters")},
@@ -272,6 +277,7 @@ class Build:
             "revision": 1,
             "shards": [shard.to_json() for shard in shards],
             "removed_file": None,
+            "tails_file": tails_file,
             "overlay": None,
             "added": {"items": 0, "energy_whole": 0.0, "energy_held": 0.0},
             "counts": {

@@ -24,6 +24,8 @@ from influence.index.config import IndexConfig
 from influence.index.shards import Shard
 
 MEAN_QUERY = "mean_query.npy"
+OWN, OWN_SPREAD = "own.npy", "own_spread.npy"
+"""Features (G, M, K) of the model's own generations, and the spread (G,) of their whole scores over items."""
 
 
 def files_of(manifest: Manifest) -> list[str]:
@@ -31,6 +33,8 @@ def files_of(manifest: Manifest) -> list[str]:
     files = [sums.HOLDERS, sums.SUMS, sums.EXACT, MEAN_QUERY]
     files += [f"member-{member}.safetensors" for member in range(manifest["members"])]
     files += [file for shard in manifest["shards"] for file in Shard(**shard).files]
+    if manifest.get("tails_file") is not None:
+        files += [OWN, OWN_SPREAD, manifest["tails_file"]]
     if manifest["removed_file"] is not None:
         files.append(manifest["removed_file"])
     if manifest["overlay"] is not None:

@@ -23,7 +23,7 @@ from influence import ensemble, shapley
 from influence.adapters import Example, LoadedModel, UnableToEmbed
 from influence.curvature import Energy
 from influence.ensemble import Node, Progress
-from influence.index import artefacts, scan, sums
+from influence.index import artefacts, scan, sums, tails
 from influence.index import build as building
 from influence.index.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
 from influence.index.build import FORMAT, Build
@@ -34,6 +34,7 @@ from influence.index.ranks import ALONE, Ranks
 from influence.index.shards import Array, Items, Shard, labels_of_works, save_array, write_shard
 from influence.index.sources import IndexItem, Listed, Source, source_of
 from influence.index.work_scores import WorkScore, best_works
+from influence.paid_items import Counted
 from influence.shapley import Groups
 
 __all__ = [
@@ -180,6 +181,30 @@ class Index:
     def general_scores(self, *, groups: Groups = ()) -> Scores:
         """The general scores alone, which are the same for every generation: `specific` has no row."""
         return self.score(self.mean_query[None][:0], groups=groups)
+
+    def item_scores(self, features: Array) -> Iterator[tuple[Array, Array]]:
+        """Positions (n,) and specific scores (B, n) of all items that count, for features (B, M, K), block by block."""
+        return scan.item_scores(self._items, self._items.alive, self._queries(features, range(len(features))))
+
+    def whole_scores(self, features: Array, *, first: int = 0) -> Iterator[tuple[Array, Array]]:
+        """The same with the general part, of items from position `first` on."""
+        positions = self._items.alive[self._items.alive >= first]
+        return scan.item_scores(self._items, positions, torch.from_numpy(features / features.shape[1]))
+
+    @property
+    def alive(self) -> Array:
+        """Positions (n,) of the items that count."""
+        return self._items.alive
+
+    @cached_property
+    def counted(self) -> Counted:
+        """The items as rule 2 counts them."""
+        return Counted(self._items.all_labels(), self._items.alive)
+
+    @cached_property
+    def net_tails(self) -> Array | None:
+        """(rows,): the factor f of each row under rule 2; None without own generations."""
+        return tails.read(self.path, self.manifest)
 
     def work_scores(self, features: Array, holder_id: int, rows: Sequence[int]) -> tuple[Array, Array]:
         """Works (W,) of a holder and their specific scores (W, rows) for these rows of features; reads no other items.
@@ -371,6 +396,7 @@ def _write_revision(index: Index, before: Items, after: Items, *, changed: Array
     assert overlay.sums.shape[1:] == shape
     revision = index.revision + 1
     names = {"overlay": f"change-{revision:04d}", "removed_file": None}
+    names["tails_file"] = tails.follow(index.path, index.manifest, after, revision=revision)
     sums.save(index.path, f"change-{revision:04d}", overlay)
     if len(after.removed):
         names["removed_file"] = f"removed-{revision:04d}.npy"

@@ -1,4 +1,4 @@
-"""The rows of one holder, scanned for evidence: the score of each work, and the works that score most.
+"""Rows scanned for scores: of every item, one by one; or of one holder's works, and the works that score most.
 
 Rows are int8 and read as floats a block at a time. Of many rows only the leaders are wanted. A first pass multiplies
 int8 by the query in bfloat16, which costs little more than reading them, with a bound for its error by the standard
@@ -25,6 +25,21 @@ ROUGH_FROM = 16_384
 """With fewer items two passes cost more than they save."""
 HALF_ULP = 2.0**-8
 """A generous half of a unit in the last place of bfloat16."""
+
+
+def item_scores(items: Items, positions: Array, queries: Tensor) -> Iterator[tuple[Array, Array]]:
+    """Positions (n,) and scores (R, n) of these items for queries (R, M, K), summed over members, a block at a time.
+
+    Exact in float32. The memory is that of a block, for any number of items.
+    """
+    floats = torch.empty(SCAN_ITEMS, *queries.shape[1:])
+    by_member = [query.contiguous() for query in queries.unbind(1)]
+    for chosen, stored, scale, _ in items.stored(positions, SCAN_ITEMS):
+        block = floats[: len(stored)].copy_(torch.from_numpy(stored))
+        scores = torch.zeros(len(queries), len(block))
+        for member, query in enumerate(by_member):
+            scores += (query @ block[:, member].T) * torch.from_numpy(scale[:, member])
+        yield chosen, scores.numpy()
 
 
 def work_scores(items: Items, positions: Array, queries: Tensor) -> tuple[Array, Array]:

@@ -123,6 +123,10 @@ class Items:
         for shard, start in zip(self.shards, self._starts, strict=False):
             yield int(start), self._map(shard, "labels")
 
+    def all_labels(self) -> Array:
+        """Labels (3, rows) of all rows, those taken out included."""
+        return np.concatenate([np.zeros((3, 0), dtype=np.int64), *(labels for _, labels in self.labels())], axis=1)
+
     def labels_at(self, positions: Array) -> Array:
         """Labels (3, n) of these positions, ascending."""
         found = [np.zeros((3, 0), dtype=np.int64)]

@@ -13,7 +13,7 @@ hashes of checkpoints and configuration. Features and scores of different indexe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from influence.index.config import IndexConfig
 from influence.index.reader import Condition, IndexItem, Progress, Scores, UnableToEmbed
 from influence.index.sources import Source
 from influence.index.work_scores import WorkScore
+from influence.paid_items import Counted
 from influence.scorers import hybrid, lexical, supplied
 from influence.shapley import Groups
 
@@ -95,6 +96,20 @@ class Attributor(Protocol):
 
     def work_scores(self, features: Any, holder_id: int, rows: Sequence[int]) -> tuple[Any, Any]:
         """Works (W,) of a holder and their specific scores (W, rows), which add up to the holder's."""
+        ...
+
+    def item_scores(self, features: Any) -> Iterator[tuple[Any, Any]]:
+        """Positions (n,) and specific scores (B, n) of all items that count, a bounded number at a time."""
+        ...
+
+    @property
+    def counted(self) -> Counted:
+        """The items as rule 2 of shares counts them (influence/paid_items.py)."""
+        ...
+
+    @property
+    def net_tails(self) -> Any:
+        """(rows,): the factor of each item under rule 2; None where it is 1 for want of own generations."""
         ...
 
     def top_works(self, features: Any, holder_ids: Sequence[Sequence[int]], n: int) -> list[dict[int, list[WorkScore]]]:

@@ -11,24 +11,26 @@ A directory with two indexes in it, `midpoint/` and `lexical/`, each complete, a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from influence import shapley
+from influence import paid_items, shapley
 from influence.adapters import Example, LoadedModel
-from influence.index import artefacts, reader
+from influence.index import artefacts, reader, tails
 from influence.index.artefacts import Manifest, UnableToBuildIndex
 from influence.index.config import IndexConfig
-from influence.index.files import throw_away
+from influence.index.files import OWN, OWN_SPREAD, throw_away
 from influence.index.reader import Index, IndexItem, Progress, Scores
-from influence.index.shards import Array
+from influence.index.shards import Array, save_array
 from influence.index.sources import Source, source_of
 from influence.index.work_scores import WorkScore, best_works
+from influence.paid_items import Counted
 from influence.scorers import lexical
 from influence.scorers.lexical import LexicalIndex
 from influence.shapley import Divided, Groups
@@ -104,6 +106,47 @@ class HybridIndex:
         scale = self.config.lexical_weight * self._scale(features[list(rows)])[0].mean(1)
         return works, influence + wording * scale.astype(np.float32)
 
+    def item_scores(self, features: HybridFeatures) -> Iterator[tuple[Array, Array]]:
+        """Positions (n,) in the midpoint part and specific scores (B, n) of all items that count, block by block."""
+        return self._with_wording(features, self.midpoint.item_scores(features.midpoint))
+
+    def whole_scores(self, features: HybridFeatures, *, first: int = 0) -> Iterator[tuple[Array, Array]]:
+        """The same with the general part, of items from position `first` on: general influence is the midpoint's."""
+        return self._with_wording(features, self.midpoint.whole_scores(features.midpoint, first=first))
+
+    def _with_wording(
+        self, features: HybridFeatures, blocks: Iterator[tuple[Array, Array]]
+    ) -> Iterator[tuple[Array, Array]]:
+        scale = (self.config.lexical_weight * self._scale(features)[0].mean(1)).astype(np.float32)
+        for positions, influence in blocks:
+            same = self._same_item[positions]
+            order = np.argsort(same)
+            wording = np.empty_like(influence)
+            parts = [scores for _, scores in self.lexical.scores_at(features.lexical, same[order])]
+            wording[:, order] = np.concatenate(parts, axis=1)
+            yield positions, influence + scale[:, None] * wording
+
+    @cached_property
+    def _same_item(self) -> Array:
+        """(rows,): where the lexical part keeps an item of the midpoint part. Both keep a work's items in one order."""
+        ours, theirs = self.midpoint.alive, self.lexical.alive
+        our_works, their_works = self.midpoint.counted.labels[1, ours], self.lexical.counted.labels[1, theirs]
+        our_order, their_order = (np.argsort(works, kind="stable") for works in (our_works, their_works))
+        assert np.array_equal(our_works[our_order], their_works[their_order]), "Both parts hold the same items."
+        same = np.full(self.midpoint.counted.labels.shape[1], -1, dtype=np.int64)
+        same[ours[our_order]] = theirs[their_order]
+        return same
+
+    @property
+    def counted(self) -> Counted:
+        """The items as rule 2 counts them."""
+        return self.midpoint.counted
+
+    @cached_property
+    def net_tails(self) -> Array | None:
+        """(rows,): the factor f of each row under rule 2; None without own generations."""
+        return tails.read(self.path, self.manifest)
+
     def works(self) -> Array:
         return self.midpoint.works()
 
@@ -161,7 +204,8 @@ def build_index(
             draft / "lexical", config=lexical_config, **common
         )
         np.save(draft / MOMENTS, _moments(midpoint))
-        _write_manifest(draft, {"config": config.to_json(), "config_sha256": config.sha256}, midpoint, wording)
+        manifest = {"config": config.to_json(), "config_sha256": config.sha256}
+        _write_manifest(draft, manifest, midpoint, wording)
         os.replace(draft, directory)
     return open_index(directory, model=model)
 
@@ -256,4 +300,32 @@ def _write_manifest(path: Path, manifest: Manifest, midpoint: Index, wording: Le
         "revision": manifest.get("revision", 0) + 1,
         "parts": {"midpoint": midpoint.sha256, "lexical": wording.sha256},
     }
-    artefacts.write_manifest(path, complete, [MOMENTS])
+    complete["tails_file"] = _write_tails(path, complete, midpoint, wording)
+    files = [] if complete["tails_file"] is None else [OWN_SPREAD, complete["tails_file"]]
+    artefacts.write_manifest(path, complete, [MOMENTS, *files])
+
+
+def _write_tails(path: Path, manifest: Manifest, midpoint: Index, wording: LexicalIndex) -> str | None:
+    """Write the factors of rule 2 where rows were added; return the name of the file in force, None for too few own
+    generations."""
+    own = wording.own_generations()
+    if own is None or midpoint.net_tails is None:
+        return None
+    rows, before = midpoint.counted.labels.shape[1], tails.read(path, manifest)
+    first = 0 if before is None else len(before)
+    if before is not None and first == rows:
+        name: str = manifest["tails_file"]
+        return name
+    both = HybridIndex(path, manifest, "", (midpoint, wording))
+    features = HybridFeatures(np.load(midpoint.path / OWN), own)
+    if before is None:
+        spread = paid_items.spreads(lambda: both.whole_scores(features), generations=len(features))
+        save_array(path / OWN_SPREAD, spread)
+        before = np.zeros(0, dtype=np.float32)
+    factors = np.concatenate([before, np.ones(rows - first, dtype=np.float32)])
+    blocks = both.whole_scores(features, first=first)
+    for chosen, found in paid_items.net_tails(blocks, np.load(path / OWN_SPREAD)):
+        factors[chosen] = found
+    name = tails.NAME.format(manifest["revision"])
+    save_array(path / name, factors)
+    return name

@@ -18,16 +18,18 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from influence import paid_items
 from influence.adapters import Example, LoadedModel, Tokeniser, UnableToEmbed, Untokenised
-from influence.index import artefacts
+from influence.index import artefacts, tails
 from influence.index.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
 from influence.index.config import SHARD_ITEMS_MAX, IndexConfig
-from influence.index.files import digest_of_state
+from influence.index.files import OWN_SPREAD, digest_of_state
 from influence.index.reader import IndexItem, Progress, Scores
 from influence.index.shards import Array, labels_of_works
 from influence.index.sources import Listed, Source, source_of
 from influence.index.sums import owners_of_clusters, ownership
 from influence.index.work_scores import WorkScore, best_works
+from influence.paid_items import Counted
 from influence.scorers.terms import counts_of, units_of, weighted
 from influence.shapley import Divided, Groups
 
@@ -35,6 +37,7 @@ FORMAT = "tributary-lexical/2"
 MEAN_QUERY = "mean_query.npy"
 IDF = "idf.npy"
 SPREAD_ROWS = "spread_rows.npy"
+OWN = "own"
 CHUNK_ITEMS = 4_096
 
 
@@ -109,6 +112,38 @@ class LexicalIndex:
             np.add.at(scores, places, (found @ queries.T).toarray() - (found @ self._mean_query)[:, None])
         return works, scores
 
+    def item_scores(self, features: Any) -> Iterator[tuple[Array, Array]]:
+        """Positions (n,) and specific scores (B, n) of all items that count, block by block."""
+        return self.scores_at(features, self._items.alive)
+
+    def scores_at(self, features: Any, positions: Array) -> Iterator[tuple[Array, Array]]:
+        """The same of these items, ascending."""
+        for chosen, whole in _whole_scores(self._items, positions, features):
+            general = np.concatenate([found @ self._mean_query for _, found in self._items.chunks(chosen)])
+            yield chosen, (whole - general).astype(np.float32)
+
+    @property
+    def alive(self) -> Array:
+        """Positions (n,) of the items that count."""
+        return self._items.alive
+
+    @cached_property
+    def counted(self) -> Counted:
+        """The items as rule 2 counts them."""
+        items = self._items
+        return Counted(np.stack([items.holders, items.works, items.clusters]), items.alive)
+
+    @cached_property
+    def net_tails(self) -> Array | None:
+        """(rows,): the factor f of each row under rule 2; None without own generations."""
+        return tails.read(self.path, self.manifest)
+
+    def own_generations(self) -> Any:
+        """Features (G, buckets) of the own generations that the index was built with; None for too few."""
+        if self.manifest.get("own_generations") is None:
+            return None
+        return _load_sparse(self.path, OWN, (self.manifest["own_generations"], self.config.buckets))
+
     def works(self) -> Array:
         items = self._items
         return labels_of_works(np.stack([items.holders, items.works, items.clusters])[:, items.alive])
@@ -168,6 +203,9 @@ def build_index(
         if mean_of:
             queries = weighted(counts_of(mean_of, model.tokeniser, config), idf)
             mean_query = np.asarray(queries.mean(axis=0)).ravel()
+            if len(mean_of) >= paid_items.OWN_GENERATIONS_MIN:
+                _save_sparse(draft, OWN, queries)
+                manifest["own_generations"] = len(mean_of)
         else:
             found = (part.sum(axis=0) for _, part in _Items(draft, shards, _nothing()).chunks(np.arange(len(items))))
             mean_query = np.asarray(sum(found)).ravel()
@@ -313,6 +351,7 @@ def _write_revision(directory: Path, manifest: Manifest, *, shards: list[str], r
         start += len(chosen)
     assert sums is not None
     names = {kind: f"{kind}-{revision:04d}.npy" for kind in ("holders", "removed")}
+    tails_files = _write_tails(directory, manifest, items, revision)
     np.save(directory / names["holders"], holders)
     np.save(directory / names["removed"], removed)
     sums_file = f"sums-{revision:04d}"
@@ -325,11 +364,45 @@ def _write_revision(directory: Path, manifest: Manifest, *, shards: list[str], r
     }
     shard_files = [f"{shard}.{ending}.npy" for shard in shards for ending in (*_ENDINGS, "labels")]
     sums_files = [f"{sums_file}.{ending}.npy" for ending in _ENDINGS[:3]]
-    files = [*names.values(), *sums_files, *shard_files, IDF, MEAN_QUERY, SPREAD_ROWS]
+    files = [*names.values(), *sums_files, *shard_files, *tails_files, IDF, MEAN_QUERY, SPREAD_ROWS]
     renamed = {**{f"{kind}_file": name for kind, name in names.items()}, "sums_file": sums_file}
+    if tails_files:
+        renamed["tails_file"] = tails_files[0]
     artefacts.write_manifest(
         directory, {**manifest, **renamed, "revision": revision, "shards": shards, "counts": counts}, files
     )
+
+
+def _whole_scores(items: _Items, positions: Array, queries: Any) -> Iterator[tuple[Array, Array]]:
+    """Positions (n,) and whole scores (B, n), general part included, of these items."""
+    for start in range(0, len(positions), CHUNK_ITEMS):
+        for chosen, found in items.chunks(positions[start : start + CHUNK_ITEMS]):
+            yield chosen, (found @ queries.T).toarray().T
+
+
+def _write_tails(directory: Path, manifest: Manifest, items: _Items, revision: int) -> list[str]:
+    """Write the factors of rule 2 where rows were added; the files in force, the factors first; none for too few own
+    generations."""
+    if (count := manifest.get("own_generations")) is None:
+        return []
+    kept = [OWN_SPREAD, *(f"{OWN}.{ending}.npy" for ending in _ENDINGS[:3])]
+    before = tails.read(directory, manifest)
+    first = 0 if before is None else len(before)
+    if before is not None and first == len(items.works):
+        return [manifest["tails_file"], *kept]
+    own = _load_sparse(directory, OWN, (count, IndexConfig.from_json(manifest["config"]).buckets))
+    alive = items.alive
+    if before is None:
+        spread = paid_items.spreads(lambda: _whole_scores(items, alive, own), generations=count)
+        np.save(directory / OWN_SPREAD, spread)
+        before = np.zeros(0, dtype=np.float32)
+    factors = np.concatenate([before, np.ones(len(items.works) - first, dtype=np.float32)])
+    added = _whole_scores(items, alive[alive >= first], own)
+    for chosen, found in paid_items.net_tails(added, np.load(directory / OWN_SPREAD)):
+        factors[chosen] = found
+    name = tails.NAME.format(revision)
+    np.save(directory / name, factors)
+    return [name, *kept]
 
 
 def _describe(model: LoadedModel, config: IndexConfig, source: Source) -> Manifest:

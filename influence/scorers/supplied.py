@@ -15,10 +15,10 @@ import torch
 
 from influence.adapters import Example, LoadedModel, UnableToEmbed
 from influence.curvature import Energy
-from influence.index import artefacts, build, reader, sums
+from influence.index import artefacts, build, reader, sums, tails
 from influence.index.artefacts import Manifest, UnableToBuildIndex, UnableToOpenIndex
 from influence.index.config import IndexConfig
-from influence.index.files import MEAN_QUERY, digest_of_state, files_of
+from influence.index.files import MEAN_QUERY, OWN, digest_of_state, files_of
 from influence.index.reader import Index, IndexItem, Progress
 from influence.index.shards import Array, Items, Shard, save_array, write_shard
 from influence.index.sources import Listed, Source, read_all
@@ -93,9 +93,14 @@ def build_index(
             total = total + found.sum(0, dtype=np.float64)
             report("items", start + len(chosen), len(items))
         sums.merge(draft, [f"work-{number:05d}" for number in range(len(shards))])
-        mean_query = _mean_query(model, mean_of, config)
+        own = None if not mean_of or _brought(model) is not None else _vectors(model, mean_of, config.batch)
+        mean_query = _brought(model) if own is None else own.mean(0)
         mean_query_of = "training items" if mean_query is None else "own generations"
         save_array(draft / MEAN_QUERY, (total / len(items) if mean_query is None else mean_query).astype("f4"))
+        tails_file = None
+        if own is not None:
+            save_array(draft / OWN, own)
+            tails_file = tails.freeze(draft, Items(draft, shards), own)
         manifest: Manifest = {
             "format": FORMAT,
             "method": getattr(model.adapter, "measures", config.attributor),
@@ -113,6 +118,7 @@ def build_index(
             "revision": 1,
             "shards": [shard.to_json() for shard in shards],
             "removed_file": None,
+            "tails_file": tails_file,
             "overlay": None,
             "captured": [1.0],
             "added": {"items": 0, "energy_whole": 0.0, "energy_held": 0.0},
@@ -162,9 +168,7 @@ def _vectors(model: LoadedModel, examples: Sequence[Example], batch: int) -> Arr
     return np.asarray(torch.cat(parts).float().numpy())
 
 
-def _mean_query(model: LoadedModel, mean_of: Sequence[Example], config: IndexConfig) -> Array | None:
-    """The mean over own generations: the adapter's own where it brings one."""
+def _brought(model: LoadedModel) -> Array | None:
+    """The mean over own generations that the adapter brings, if it does."""
     brought = getattr(model.adapter, "mean_query", None)
-    if brought is not None:
-        return np.asarray(brought, dtype=np.float32)
-    return np.asarray(_vectors(model, mean_of, config.batch).mean(0)) if mean_of else None
+    return None if brought is None else np.asarray(brought, dtype=np.float32)

@@ -130,6 +130,47 @@ def test_the_scores_of_works_add_up_to_their_holders_score(built: dict[str, Attr
 
 
 @each
+def test_items_are_scored_one_by_one_and_keep_their_factors_when_works_come_and_go(
+    models: dict[str, LoadedModel], items: list[IndexItem], tmp_path: Path, name: str
+) -> None:
+    own = [example for holder in range(HOLDERS) for example in sentences(holder, 13, seed=6)]
+    model = models[name]
+    index = scorers.build(tmp_path / "index", model=model, items=items, config=CONFIGS[name], mean_of=own)
+
+    def of_works(index: Attributor) -> dict[int, list[tuple[float, float]]]:
+        """Each work's items: the first query's score, and the factor."""
+        features = index.embed(QUERIES)
+        blocks = list(index.item_scores(features))
+        positions = np.concatenate([chosen for chosen, _ in blocks])
+        scores = np.concatenate([found for _, found in blocks], axis=1)
+        holders, works, _ = index.counted.labels[:, positions]
+        specific = index.score(features).specific
+        for column, holder in enumerate(index.holder_ids):
+            summed = scores[:, holders == holder].sum(1)
+            np.testing.assert_allclose(summed, specific[:, column], rtol=1e-3, atol=1e-5 * np.abs(specific).max())
+        factors = np.ones(len(positions)) if index.net_tails is None else index.net_tails[positions]
+        of: dict[int, list[tuple[float, float]]] = {}
+        for place, work in enumerate(works.tolist()):
+            of.setdefault(work, []).append((float(scores[0, place]), float(factors[place])))
+        return of
+
+    before = of_works(index)
+    tailed = [factor for found in before.values() for _, factor in found]
+    # A service brings its own mean, and no generations that anything could be tried on.
+    assert (index.net_tails is None) == (name == "pushed")
+    # Similarities are never below zero, so that no item is found to harm.
+    assert (min(tailed) < 1) == (name in {"midpoint", "hybrid"})
+    assert 0 <= min(tailed) <= max(tailed) <= 1
+    gone = items[0].work_id
+    assert of_works(scorers.remove_works(index.path, work_ids=[gone], model=model)).keys() == before.keys() - {gone}
+    again = [item for item in items if item.work_id == gone]
+    after = of_works(scorers.extend(index.path, model=model, items=again))
+    assert after.keys() == before.keys()
+    for work, found in after.items():
+        np.testing.assert_allclose(found, before[work], rtol=1e-4, atol=1e-6)
+
+
+@each
 def test_holders_that_count_as_one_have_the_scores_of_one_with_all_their_works(
     built: dict[str, Attributor], models: dict[str, LoadedModel], items: list[IndexItem], tmp_path: Path, name: str
 ) -> None:

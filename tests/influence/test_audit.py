@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from influence.adapters import LoadedModel
+from influence.evaluation.agreement import bootstrapped_lds
 from influence.evaluation.lds import (
     Candidate,
     UnableToAudit,
     audit,
-    bootstrapped_lds,
     choose,
     choose_coalitions,
     retrain_ahead,
@@ -105,6 +105,21 @@ def test_an_index_that_gives_works_to_the_wrong_holders_fails(
     assert not found["passed"]
     assert found["weight_ppb"] < report["weight_ppb"] / 4
     assert found["own_generations"]["specific"]["lds"] < 0.3
+
+
+def test_paid_shares_of_both_rules_are_judged_as_paid_and_cut_into_an_account_an_item(report: dict[str, Any]) -> None:
+    paid = report["paid"]
+    assert paid["items_counted"] == len(training_items())
+    assert str(paid["items"]) in paid["tried"]
+    for part in ("own_generations", "held_out"):
+        sums, items = paid[part]["rule_1"], paid[part]["rule_2"]
+        assert items["lds"] > 0.4
+        assert items["low"] < items["lds"] < items["high"]
+        assert 0 <= items["tv"] <= 1
+        # The reason for rule 2: no account gains by being cut, and nothing else changes.
+        assert abs(items["split_gain"] - 1) <= 0.01
+        assert items["split"] == {"lds": items["lds"], "tv": items["tv"]}
+        assert sums["split_gain"] > 1.05
 
 
 def test_baselines_stand_beside_and_explain_less(report: dict[str, Any]) -> None:

@@ -139,6 +139,13 @@ def test_a_model_version_shows_what_it_was_trained_on_and_how_its_audit_went(adm
     index = indexed.index
     assert index is not None
     figures = {"specific": {"lds": 0.4321, "low": 0.2, "high": 0.6}, "pro_rata": {"lds": 0.0, "low": -0.1, "high": 0.1}}
+    shares = {"lds": 0.5123, "low": 0.4, "high": 0.6, "tv": 0.377, "holders": 18.0, "split": {"lds": 0.2987, "tv": 0.5}}
+    paid = {
+        "items": 50,
+        "items_counted": 1082,
+        "net_tails": False,
+        "own_generations": {"rule_1": {**shares, "split_gain": 3.914}, "rule_2": {**shares, "split_gain": None}},
+    }
     indexes.record_audit(
         index=index,
         at=indexed.at,
@@ -148,10 +155,13 @@ def test_a_model_version_shows_what_it_was_trained_on_and_how_its_audit_went(adm
             "weight_ppb": 250_000_000,
             "coalitions": 16,
             "own_generations": figures,
+            "paid": paid,
         },
     )
     text = page(admin, address)
     assert "Audit passed" in text
+    for figure in ("0.512", "0.299", "0.377", "× 3.91", "nobody paid", "pays the 50 items", "of 1082", "no item's pay"):
+        assert figure in text
     assert "0.432" in text
     assert "25" in text
     assert indexed.works[0].title in text
