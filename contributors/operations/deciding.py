@@ -11,6 +11,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 from contributors.models import Contributor, Membership
+from contributors.queries.interests import accounts_of
 from people.actor import UnableToActForOneself, lacks_role, too_recent
 from people.models import User
 
@@ -23,12 +24,17 @@ def why_not_decide(*, by: User, roles: Collection[str], at: datetime, about: Col
 
 
 def acts_for(*, by: User, contributors: Collection[int]) -> str:
-    """The reason that keeps a member of one of these contributors from deciding about it, in any role of the
-    membership.
+    """The reason that keeps a person from deciding about one of these contributors: they act for it, in any role of the
+    membership, or for an account that is linked with it.
     """
-    of = Membership.objects.filter(user=by.person, contributor_id__in=contributors).order_by("pk")
-    own = Contributor.objects.filter(pk__in=of.values("contributor_id")).order_by("pk").first()
-    return f"You act for {own}, so somebody else has to decide this." if own is not None else ""
+    concerned = accounts_of(by).intersection(contributors)
+    if not concerned:
+        return ""
+    acted_for = Membership.objects.filter(user=by.person, contributor_id__in=concerned).order_by("contributor_id")
+    if (own := acted_for.first()) is not None:
+        return f"You act for {own.contributor}, so somebody else has to decide this."
+    linked = Contributor.objects.get(pk=min(concerned))
+    return f"You act for an account that is linked with {linked}, so somebody else has to decide this."
 
 
 def require_stranger(by: User, contributor_id: int) -> None:

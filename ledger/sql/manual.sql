@@ -6,6 +6,22 @@ CREATE OR REPLACE TRIGGER fixed_once_proposed BEFORE UPDATE ON ledger_manualentr
 CREATE OR REPLACE TRIGGER kept BEFORE DELETE OR TRUNCATE ON ledger_manualentry
   FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change();
 
+-- The second person has no interest in a contributor of the lines: neither by a membership nor by a link of accounts.
+CREATE OR REPLACE FUNCTION ledger_decider_is_a_stranger() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, public AS $$
+BEGIN
+  IF EXISTS (SELECT FROM jsonb_array_elements(NEW.lines) AS l
+              WHERE l->>2 IN (SELECT 'contributor:' || account FROM contributors_accounts_of(NEW.decided_by_id) account)) THEN
+    RAISE EXCEPTION 'the approver of % % acts for a contributor of its lines', TG_TABLE_NAME, NEW.id
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'an_approver_acts_for_no_owner_of_a_line';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER decided_by_a_stranger BEFORE UPDATE OF state ON ledger_manualentry
+  FOR EACH ROW WHEN (NEW.state = 'approved') EXECUTE FUNCTION ledger_decider_is_a_stranger();
+CREATE OR REPLACE TRIGGER decided_by_a_stranger BEFORE UPDATE OF state ON ledger_verbproposal
+  FOR EACH ROW WHEN (NEW.state = 'approved') EXECUTE FUNCTION ledger_decider_is_a_stranger();
+
 CREATE OR REPLACE FUNCTION ledger_check_four_eyes() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
   wrong text;

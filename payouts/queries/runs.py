@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -10,11 +10,7 @@ from uuid import UUID
 
 from django.db.models import Count, QuerySet, Sum
 
-from payouts.models import (
-    LeftOut,
-    Payout,
-    PayoutRun,
-)
+from payouts.models import BankDetails, LeftOut, Payout, PayoutRun, Rail
 
 
 # --- finance ------------------------------------------------------------------------------------------------------
@@ -111,6 +107,8 @@ class Review:
     new_payees: list[Payout] = field(default_factory=list)
     bank_changed: list[Payout] = field(default_factory=list)
     destination_changed: list[Payout] = field(default_factory=list)
+    # Payouts to a bank account with a holder of another name than the payee's legal name.
+    other_holder: list[Payout] = field(default_factory=list)
     large_changes: list[Change] = field(default_factory=list)
     top: list[Payout] = field(default_factory=list)
 
@@ -143,7 +141,14 @@ def review(run: PayoutRun, *, change_percent: int = 50, top: int = 20, bank_days
         and abs(payout.amount_minor - last.amount_minor) * 100 > change_percent * last.amount_minor
     ]
     since = run.created_at - timedelta(days=bank_days)
+    _name_holders(payouts)
     return Review(
+        other_holder=[
+            payout
+            for payout in payouts
+            if (holder := getattr(payout, "bank_holder", ""))
+            and _plain_name(holder) != _plain_name(payout.contributor.legal_name)[:70]
+        ],
         previous=previous,
         previous_total_minor=previous.total_minor if previous else 0,
         new_payees=[payout for payout in payouts if payout.contributor_id not in before],
@@ -156,3 +161,18 @@ def review(run: PayoutRun, *, change_percent: int = 50, top: int = 20, bank_days
         large_changes=sorted(large, key=lambda change: -abs(change.percent)),
         top=payouts[:top],
     )
+
+
+def _name_holders(payouts: Sequence[Payout]) -> None:
+    """Give each payout by bank file its `bank_holder`: the name on the account that it goes to."""
+    marks = {payout.destination for payout in payouts if payout.rail == Rail.MANUAL_BANK_FILE}
+    holders = dict(
+        BankDetails.objects.filter(fingerprint__in=marks).order_by("pk").values_list("fingerprint", "holder_name")
+    )
+    for payout in payouts:
+        if payout.destination in holders:
+            payout.bank_holder = holders[payout.destination]  # type: ignore[attr-defined]
+
+
+def _plain_name(name: str) -> str:
+    return " ".join(name.casefold().split())

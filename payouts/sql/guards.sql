@@ -40,6 +40,25 @@ END $$;
 CREATE OR REPLACE TRIGGER payout_run_is_frozen BEFORE UPDATE ON payouts_payoutrun
   FOR EACH ROW EXECUTE FUNCTION payouts_freeze_run();
 
+-- An approver has no interest in a payee: neither by a membership nor by a link of accounts.
+CREATE OR REPLACE FUNCTION payouts_approver_is_a_stranger() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, public AS $$
+BEGIN
+  IF EXISTS (SELECT FROM payouts_payout p
+              WHERE p.run_id = NEW.id
+                AND p.contributor_id IN (SELECT contributors_accounts_of(NEW.approved_by_id)
+                                         UNION SELECT contributors_accounts_of(NEW.second_approved_by_id))) THEN
+    RAISE EXCEPTION 'the approver of run % acts for one of its payees', NEW.id
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'an_approver_acts_for_no_payee';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER payout_run_is_approved_by_strangers
+  BEFORE UPDATE OF approved_by_id, second_approved_by_id ON payouts_payoutrun FOR EACH ROW
+  WHEN (OLD.approved_by_id IS DISTINCT FROM NEW.approved_by_id
+        OR OLD.second_approved_by_id IS DISTINCT FROM NEW.second_approved_by_id)
+  EXECUTE FUNCTION payouts_approver_is_a_stranger();
+
 -- Payouts ------------------------------------------------------------------------------------------------------------
 CREATE OR REPLACE TRIGGER payout_keeps_its_terms BEFORE UPDATE OF public_id, run_id, contributor_id, account_id, rail, currency,
     gross_minor, tax_minor, tax_jurisdiction, amount_minor, destination, destination_currency, row_sha256, created_at

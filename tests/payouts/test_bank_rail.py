@@ -134,6 +134,19 @@ def test_each_bank_account_is_told_by_a_mail_that_nobody_switches_off(world: Wor
     assert [message.to for message in told] == [[world.owner.email]] * 2
 
 
+def test_the_approver_sees_the_holder_of_each_bank_account(world: World) -> None:
+    other, same = payee(world, 7000), payee(world, 8000)
+    names = {other.legal_name, same.legal_name}
+    Contributor.objects.filter(pk=other.pk).update(legal_name="Somebody Else")
+    Contributor.objects.filter(pk=same.pk).update(legal_name=f"{same.legal_name.upper()} ")
+    run = building.build_run(
+        currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
+    )
+    found = review(run)
+    assert [payout.contributor for payout in found.other_holder] == [other]
+    assert {getattr(payout, "bank_holder", "") for payout in found.top} == names
+
+
 def test_first_bank_details_wait_three_days_without_a_policy(world: World) -> None:
     contributor = world.contributor(outcome=None, country="BR")
     Contributor.objects.filter(pk=contributor.pk).update(currency="EUR")

@@ -6,17 +6,24 @@ from datetime import timedelta
 
 import pytest
 from django.conf import settings
+from django.db import IntegrityError, transaction
 
+from contributors.models import Contributor, ContributorLink
 from contributors.operations import links
+from contributors.operations.deciding import acts_for
 from contributors.operations.people import add_member
+from ledger.journal import AccountKey
+from ledger.models import ManualEntry
+from ledger.operations.manual import propose_manual_entry
 from payouts.models import Hold, PayoutAccount, PayoutRun
 from payouts.operations import bank_files, bank_lines, banks, building, closing, holds, reversals, runs
 from payouts.operations.accounts import refresh_holds
 from people import actor
+from people.models import User
 from people.operations import staff
 from people.operations.proposals import UnableToDecide, approve, reject
 from tests.payouts.test_bank_rail import NEW_IBAN, executing, export, line, payee, sent
-from tests.worlds.world import SEEN, World, only, states
+from tests.worlds.world import CENT, SEEN, World, only, states
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +59,58 @@ def test_who_acts_for_a_payee_approves_no_run_that_pays_them(world: World) -> No
             world.approve(run, by=world.second_checker)
         run = world.approve(run, by=world.checker if run.approved_by is None else world.second_checker_as_maker())
     assert run.state == PayoutRun.State.APPROVED
+
+
+def linked(world: World, *accounts: Contributor) -> None:
+    """Let compliance find that the accounts belong to one person."""
+    found = links.propose_link(contributors=accounts, reason="One man.", by=world.compliance, at=world.at, seen=SEEN)
+    colleague = User.objects.filter(name="colleague").first() or world._user("colleague", "compliance")
+    approve(found, by=colleague, at=world.at, seen=SEEN)
+
+
+def test_a_link_of_accounts_counts_as_acting_for_each_of_them(world: World) -> None:
+    own, between, payee_account, stranger = (world.contributor(amount) for amount in (0, 0, 1000, 1000))
+    add_member(contributor=own, user=world.checker, role="owner", at=world.at)
+    run = world.in_review()
+    linked(world, own, between)
+    linked(world, between, payee_account)
+    words = f"linked with {payee_account}"
+    with pytest.raises(actor.UnableToActForOneself, match=words):
+        world.approve(run)
+    for name in ("approved_by", "second_approved_by"):
+        with (
+            pytest.raises(IntegrityError, match="acts for one of its payees"),
+            transaction.atomic(),
+        ):
+            PayoutRun.objects.filter(pk=run.pk).update(**{name: world.checker})
+    hold = holds.place_hold(contributor=payee_account, reason="manual_admin", by=world.maker, at=world.at, seen=SEEN)
+    with pytest.raises(actor.UnableToActForOneself, match=words):
+        holds.release_hold(hold=hold, by=world.checker, at=world.at, seen=SEEN)
+    lines = [
+        (AccountKey("contributor_payable", "USD", f"contributor:{payee_account.pk}"), 60 * CENT),
+        (AccountKey("programme_cost", "USD"), -60 * CENT),
+    ]
+    entry = propose_manual_entry(lines=lines, reason="owed", reference="letter 1", by=world.maker, at=world.at)
+    with pytest.raises(UnableToDecide, match=words):
+        approve(entry, by=world.checker, at=world.at, seen=SEEN)
+    with pytest.raises(IntegrityError, match="acts for a contributor of its lines"), transaction.atomic():
+        ManualEntry.objects.filter(pk=entry.pk).update(
+            state="approved", decided_by=world.checker, decided_at=world.at, entry=None
+        )
+    assert not acts_for(by=world.checker, contributors=[stranger.pk])
+    holds.release_hold(hold=hold, by=world.second_checker, at=world.at, seen=SEEN)
+    assert world.approve(run, by=world.second_checker).state == PayoutRun.State.APPROVED
+
+
+def test_an_ended_link_counts_no_more(world: World) -> None:
+    own, other = world.contributor(), world.contributor(1000)
+    add_member(contributor=own, user=world.checker, role="viewer", at=world.at)
+    linked(world, own, other)
+    assert acts_for(by=world.checker, contributors=[other.pk])
+    (link,) = ContributorLink.objects.all()
+    ending = links.propose_end_of_link(link=link, reason="No.", by=world.compliance, at=world.at, seen=SEEN)
+    approve(ending, by=User.objects.get(name="colleague"), at=world.at, seen=SEEN)
+    assert not acts_for(by=world.checker, contributors=[other.pk])
 
 
 def test_who_acts_for_a_payee_does_not_say_what_became_of_their_transfer(world: World) -> None:
