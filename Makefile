@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 ARGS ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo up test test-full screenshots lint migrations lock hooks bench-install bench clean
+.PHONY: help install demo first-day up test test-full screenshots lint migrations lock hooks bench-install bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ install: $(VENV)/.runtime  ## create .venv with what the product needs
 
 demo: $(VENV)/.runtime  ## the whole job on real data, then the portal (ARGS="--once --json FILE" exits instead)
 	@$(PYTHON) manage.py demo $(ARGS)
+
+first-day: $(VENV)/.development  ## the pages of docs/start, run from an empty database to a paid month (ARGS="--once --json FILE")
+	@$(PYTHON) -m tests.first_day $(ARGS)
 
 up: $(VENV)/.runtime  ## database, broker, web, worker and beat, without demo data
 	@$(PYTHON) manage.py up $(ARGS)

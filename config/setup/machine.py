@@ -11,6 +11,7 @@ from django.utils import timezone
 from kombu import Connection
 
 from config.celery import app
+from config.engine.installation import site_url
 from config.engine.roles import APP_ROLE
 from config.scripts import waiting
 from config.setup.steps import Finding
@@ -98,6 +99,7 @@ def clock(at: datetime) -> Finding:
 def secrets(at: datetime) -> Finding:
     if settings.DEBUG:
         return Finding("broken", "DEBUG is on: pages show the code and its values.")
-    if not settings.SITE_URL.startswith("https://"):
-        return Finding("note", f"{settings.SITE_URL} has no TLS; a public installation needs https.")
-    return Finding("done", f"The site is {settings.SITE_URL}.")
+    site = site_url()
+    if not site.startswith("https://"):
+        return Finding("note", f"{site} has no TLS; a public installation needs https.")
+    return Finding("done", f"The site is {site}.")

@@ -202,9 +202,10 @@ def test_a_model_is_pushed_with_its_manifest_and_retired(
     assert f"Stored {len(items):,} items of 4 works" in pushed.stdout
     listed = json.loads(team("models", "list", "--json").stdout)["model_versions"]
     assert listed[0]["name"] == "cli-1"
-    built = team("index", "build", "cli-1", "--json")
+    built = team("index", "build", "cli-1", "--json", "--config", '{"k": 8}')
     assert built.returncode == 0, built.stderr
     index = json.loads(built.stdout)["id"]
+    assert AttributionIndex.objects.get(public_id=index).config["k"] == 8
     waited = team("index", "watch", index, "--timeout", "0.5")
     assert waited.returncode == 1
     assert "is still building" in waited.stderr

@@ -172,8 +172,14 @@ def test_a_file_is_reported_and_its_bad_lines_are_named(command: Command, served
     for words in ("line 2 (file-1): ", "line 4: It is no JSON", "line 6: external_id is missing", "line 7: An object"):
         assert words in done.stdout
     assert ids_of("file-") == ["file-0", "file-2", "file-4"]
-    again = command("report", "-", "--model", "orator-1", "--json", input=path.read_text())
+    ids = tmp_path / "ids.jsonl"
+    again = command("report", "-", "--model", "orator-1", "--json", "--ids", str(ids), input=path.read_text())
     document = json.loads(again.stdout)
+    written = {row["external_id"]: row["id"] for row in map(json.loads, ids.read_text().splitlines())}
+    stored = Generation.objects.filter(external_id__startswith="file-")
+    assert written == {generation.external_id: str(generation.pk) for generation in stored}
+    away = command("report", str(path), "--ids", str(tmp_path / "none" / "ids.jsonl"))
+    assert (away.returncode, "No such file" in away.stderr) == (2, True)
     assert (document["stored"], document["repeated"], document["pending"]) == (0, 3, 0)
     assert [row["line"] for row in document["refused"]] == [2, 4, 6, 7]
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tributary.cli.models import config_of
 from tributary.cli.output import DONE, REFUSED, Output
 from tributary.client import Tributary
 from tributary.errors import InvalidInput
@@ -14,7 +15,8 @@ from tributary.errors import InvalidInput
 
 def build(client: Tributary, options: argparse.Namespace, output: Output) -> int:
     """Queue the build of an index, and wait for it with --wait."""
-    index = client.indexes.build(options.name, attributor=options.attributor, left_out=options.left_out)
+    config = config_of(options.config)
+    index = client.indexes.build(options.name, attributor=options.attributor, left_out=options.left_out, config=config)
     if options.wait:
         output.note(f"The index {index['id']} is being built.")
         index = client.indexes.wait(index["id"], timeout_seconds=options.timeout, on_progress=output.progress)

@@ -10,10 +10,10 @@ from typing import Any
 
 from tributary.cli import indexes, logins, models, reports, statements, works
 from tributary.cli.output import EXIT_CODES, STOPPED, Output
+from tributary.cli.reports import Answers
 from tributary.client import Tributary
 from tributary.errors import TributaryError
 from tributary.logins import find_login
-from tributary.reporting import Refusal
 from tributary.transport import VERSION
 
 PURPOSES = "a use by the names of a consent, such as train_generative or fine_tune"
@@ -100,6 +100,7 @@ def parser() -> argparse.ArgumentParser:
     build = command(index, "build", "Queue the build of an index.", indexes.build, timed)
     build.add_argument("name", help="the model version")
     build.add_argument("--attributor", help="by default the one of the adapter")
+    build.add_argument("--config", metavar="JSON", help="further fields of the configuration: JSON, or a file of JSON")
     build.add_argument("--left-out", action="append", metavar="LAYER", help="a layer that is not traced; repeatable")
     build.add_argument("--wait", action="store_true", help="wait until it is built")
     watch = command(index, "watch", "Wait for an index, with its progress.", indexes.watch, timed)
@@ -123,10 +124,13 @@ def parser() -> argparse.ArgumentParser:
     for made in (pull, bring):
         made.add_argument("--modality", choices=("text", "image", "audio", "video", "other"))
 
-    report = command(commands, "report", "Report generations from JSON lines.", reports.report, timed, needs="refusals")
+    report = command(commands, "report", "Report generations from JSON lines.", reports.report, timed, needs="answers")
     report.add_argument("file", help="JSON lines, each a generation as the API takes it; - for the standard input")
     report.add_argument("--model", metavar="NAME", help="the model version of lines that name none")
     report.add_argument("--spool", metavar="FOLDER", help="keep unsent generations there")
+    report.add_argument(
+        "--ids", metavar="FILE", help="write the id of each stored generation, by which its receipt is read"
+    )
     receipt = command(commands, "receipt", "Show the receipt of a generation.", reports.receipt, timed)
     receipt.add_argument("id", help="the id of the generation")
     receipt.add_argument("--wait", action="store_true", help="wait until it is final")
@@ -157,10 +161,19 @@ def _run(options: argparse.Namespace, output: Output) -> int:
         done: int = options.call(options, output)
         return done
     login = find_login(options.service)
-    refusals: list[Refusal] = []
-    with Tributary(login.url, login.key, spool=getattr(options, "spool", None), on_refused=refusals.append) as client:
-        if needs == "refusals":
-            done = options.call(client, options, output, refusals)
+    answers = Answers(ids=getattr(options, "ids", None))
+    with (
+        answers,
+        Tributary(
+            login.url,
+            login.key,
+            spool=getattr(options, "spool", None),
+            on_refused=answers.refusals.append,
+            on_stored=answers.note_id if answers.ids else None,
+        ) as client,
+    ):
+        if needs == "answers":
+            done = options.call(client, options, output, answers.refusals)
         else:
             done = options.call(client, options, output)
         return done

@@ -16,7 +16,7 @@ from tributary.uploads import read_checkpoint
 
 def push(client: Tributary, options: argparse.Namespace, output: Output) -> int:
     """Upload a checkpoint, register its version, and store its manifest."""
-    config = _config_of(options.config)
+    config = config_of(options.config)
     if options.manifest and not Path(options.manifest).is_file():
         raise InvalidInput(f"there is no file {options.manifest}", field="--manifest")
     upload = None
@@ -105,7 +105,7 @@ def _stored(manifest: dict[str, Any]) -> str:
     return f"Stored {manifest['items']:,} items of {manifest['works']:,} works, digest {manifest['sha256']}."
 
 
-def _config_of(text: str | None) -> dict[str, Any] | None:
+def config_of(text: str | None) -> dict[str, Any] | None:
     """Read --config: JSON, or the name of a file of JSON."""
     if text is None:
         return None

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from tributary.cli.output import DONE, REFUSED, UNFINISHED, Output
 from tributary.client import Tributary
@@ -17,6 +17,33 @@ from tributary.reporting import Refusal
 
 PENDING_MAX = 20_000
 SHOWN_MAX = 20
+
+
+class Answers:
+    """The answers of the server to reports: the refusals, and with `ids` a file of the ids of stored generations.
+
+    Opening raises OSError before anything is sent.
+    """
+
+    def __init__(self, *, ids: str | None = None) -> None:
+        self.refusals: list[Refusal] = []
+        self.ids = ids
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Answers:
+        # A file that is sent again adds its ids: they are the same.
+        self._file = open(self.ids, "a", encoding="utf-8") if self.ids else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def note_id(self, external_id: str, number: str) -> None:
+        """Add a line; each is whole on disk when the next answer comes."""
+        if self._file is not None:
+            self._file.write(json.dumps({"external_id": external_id, "id": number}) + "\n")
+            self._file.flush()
 
 
 def report(client: Tributary, options: argparse.Namespace, output: Output, refusals: list[Refusal]) -> int:
