@@ -50,9 +50,9 @@ LINE_GROUPS = {"withholding": "payouts"}
 _AMOUNT = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,18})?")
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-"""What a spreadsheet knows UTF-8 by. It may stand before the first column's name, and is no part of the digest."""
+"""The mark by which a spreadsheet knows UTF-8. It may stand before the first column, and the digest leaves it out."""
 DIGEST_WORDS = ("sha256 of every byte between the byte-order mark and this row", "sha256 of every byte before this row")
-"""What the last row says of its digest: as written now, and as written before files had a mark."""
+"""The words of the last row about its digest: as written now, and as written before files had a mark."""
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 

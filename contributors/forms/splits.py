@@ -11,10 +11,11 @@ from django.db.models import QuerySet
 from contributors.forms.fields import DateInput
 from contributors.models import Contributor
 from contributors.queries.people import called
+from people.forms.fields import TypedDecimalField
 
 
 # --- split sheets -------------------------------------------------------------------------------------------------
-class ShareField(forms.DecimalField):
+class ShareField(TypedDecimalField):
     """A percentage that cleans to parts per billion, exactly."""
 
     def __init__(self, **kwargs: Any) -> None:

@@ -205,7 +205,7 @@ class LoadedModel:
     checkpoints: tuple[Mapping[str, Tensor], ...]
     """Members of the ensemble, oldest first; the last one is served."""
     initial: Mapping[str, Tensor] | None
-    """What training started from; None when unknown, and influence is then taken at the checkpoint itself."""
+    """The start of the training; None when unknown, and influence is then taken at the checkpoint itself."""
     tokeniser: Tokeniser = Untokenised()  # noqa: RUF009
     """Of a model that reads text."""
     reader: Reader | None = None

@@ -40,7 +40,7 @@ class Controls:
 
     noise: float
     noise_items: float
-    """The noise's part of the items: what pro rata would pay it."""
+    """The noise's part of the items: its pay by pro rata."""
     copier: float
     copied: float
 

@@ -18,7 +18,7 @@ from influence.gradients.matrices import Stairs
 from influence.index.shards import Array
 
 STEP_PRODUCTS = 6_000
-"""What one more step costs besides its products, in multiplications for one example."""
+"""The cost of one more step besides its products, in multiplications for one example."""
 COLUMNS = 16
 """Matrices are filled up to a multiple of so many columns: a product with 125 takes longer than one with 128."""
 COLUMNS_BESIDES = 8

@@ -93,14 +93,14 @@ class IndexConfig:
     left_out: tuple[str, ...] = ()
     """Layers to leave out besides those the adapter leaves out."""
     precision: str = "float32"
-    """What the model and the products of a feature are multiplied in. bfloat16 takes little more than half the time for
-    many items where a processor has it; second moments, principal components, sums and scores are float32 or more."""
+    """The number format of the model and of the products of a feature. bfloat16 takes little more than half the time
+    for many items where a processor has it. Second moments, components, sums and scores stay float32 or more."""
     part_items: int = 1_024
     """Items of a fit that one step of the build looks at."""
     shard_items: int = 16_384
-    """Items of a shard: what one step embeds, and what bounds its memory."""
+    """Items of a shard: the number that one step embeds, and the bound of its memory."""
     terms: str = "tokens"
-    """What wording is compared by: the model's own tokens or, so that a person can follow it, words."""
+    """The units of wording: the model's own tokens or, so that a person can follow it, words."""
     ngrams: int = 3
     """Runs of up to so many tokens or words count as terms."""
     buckets: int = 2**20
@@ -108,7 +108,7 @@ class IndexConfig:
     spread_items: int = 4_096
     """On how many items, drawn at random, the spread of lexical scores is measured."""
     lexical_weight: float = 0.5
-    """What the lexical score counts beside the midpoint's, both in units of their spread over items."""
+    """The weight of the lexical score beside the midpoint's, both in units of their spread over items."""
 
     def __post_init__(self) -> None:
         for name in (*AT_LEAST_ONE, "seed", "buckets", "ngrams"):

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from ledger.forms.contracts import AdvanceForm
 from ledger.models import AdvanceCancellation, AdvanceProposal
+from ledger.money import ASSETS
 from ledger.operations.advances import (
     UnableToCancelAdvance,
     UnableToProposeAdvance,
@@ -21,8 +22,10 @@ from ledger.operations.advances import (
     propose_cancellation,
 )
 from ledger.queries.contracts import contracts
+from people.console.confirmation import SecondLook, asked_again, is_sent
 from people.console.guard import recently_authenticated, staff_required, user_of
 from people.models import User
+from people.presentation import amounts
 from people.queries.proposals import FINANCE, READERS
 
 PAGE = 50
@@ -44,7 +47,11 @@ def advance_new(request: HttpRequest, contract_id: int) -> HttpResponse:
     if contract is None:
         raise Http404("There is no such contract.")
     form = AdvanceForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
+    if is_sent(request) and form.is_valid():
+        advance_of = amounts.text(form.cleaned_data["amount"], ASSETS[form.cleaned_data["currency"]])
+        look = SecondLook("Propose this advance?", "Propose it")
+        if asked := asked_again(request, look, [("To", str(contract.contributor)), ("Advance", advance_of)]):
+            return asked
         try:
             made = propose_advance(contract=contract, **form.cleaned_data, by=user_of(request), at=timezone.now())
         except UnableToProposeAdvance as error:

@@ -31,6 +31,7 @@ from ledger.queries.contracts import contracts as all_contracts
 from ledger.queries.contracts import reserves_of, versions_in_force, versions_of
 from ledger.queries.parties import months_after
 from ledger.queries.previews import preview_terms
+from people.console.confirmation import SecondLook, asked_again, is_sent
 from people.console.guard import staff_required, user_of
 from people.presentation import dates
 from people.queries.proposals import FINANCE, READERS
@@ -108,7 +109,10 @@ def propose(request: HttpRequest, contract_id: int) -> HttpResponse:
     found = _contract(contract_id)
     latest = found.versions.filter(state=ContractTerms.State.APPROVED).order_by("-effective_from").first()
     form = TermsForm(request.POST or None, initial=_initial(latest), **_choices(found))
-    if request.method == "POST" and form.is_valid():
+    if is_sent(request) and form.is_valid():
+        facts = form.facts()
+        if facts and (asked := asked_again(request, SecondLook("Propose these terms?", "Propose them"), facts)):
+            return asked
         try:
             made = propose_terms(
                 contract=found,

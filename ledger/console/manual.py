@@ -12,10 +12,11 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from ledger.forms.manual import ManualEntryForm, ManualLines
+from ledger.forms.manual import ManualEntryForm, ManualLines, lines_in_words
 from ledger.journal import AccountKey, UnableToPost
 from ledger.models import ManualEntry
 from ledger.operations import manual
+from people.console.confirmation import SecondLook, asked_again, is_sent
 from people.console.guard import recently_authenticated, staff_required, user_of
 from people.queries.proposals import FINANCE, READERS
 
@@ -36,9 +37,12 @@ def manual_entries(request: HttpRequest) -> HttpResponse:
 def manual_entry_new(request: HttpRequest) -> HttpResponse:
     form = ManualEntryForm(request.POST or None)
     lines = ManualLines(request.POST or None, prefix="line")
-    if request.method == "POST" and form.is_valid() and lines.is_valid():
+    if is_sent(request) and form.is_valid() and lines.is_valid():
         read = _read(lines, form.cleaned_data["currency"])
         if read is not None:
+            look = SecondLook("Propose this entry?", "Propose it")
+            if asked := asked_again(request, look, lines_in_words(lines, form.cleaned_data["currency"])):
+                return asked
             try:
                 made = manual.propose_manual_entry(
                     lines=read,

@@ -17,14 +17,15 @@ from attribution.models import AttributionIndex, ModelService, ModelVersion
 from contributors.models import Contributor
 from ledger.forms.plans import PlanForm, PoolForm, RestatementForm
 from ledger.models import Period, PlanPreview, Restatement, RoyaltyPlan
-from ledger.money import format_amount
+from ledger.money import ASSETS, format_amount
 from ledger.operations import corrections, previews
 from ledger.operations import pools as pools_operations
 from ledger.operations.plans import UnableToProposePlan, propose_plan
 from ledger.queries import books
 from ledger.queries.plan_months import not_void_in, previewed_periods
+from people.console.confirmation import SecondLook, asked_again, is_sent
 from people.console.guard import staff_required, user_of
-from people.presentation import csv
+from people.presentation import amounts, csv
 from people.queries.proposals import FINANCE, READERS
 
 # A month of up to so many generations is previewed at once; a larger one in the background.
@@ -52,7 +53,9 @@ def plans(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def propose(request: HttpRequest) -> HttpResponse:
     form = PlanForm(request.POST or None, services=_services(), models=_models())
-    if request.method == "POST" and form.is_valid():
+    if is_sent(request) and form.is_valid():
+        if asked := asked_again(request, SecondLook("Propose this plan?", "Propose it"), form.facts()):
+            return asked
         try:
             made = propose_plan(
                 by=user_of(request),
@@ -214,8 +217,11 @@ def _rows(found: PlanPreview) -> list[tuple[str, PreviewLine]]:
 def propose_pool(request: HttpRequest, plan_id: int) -> HttpResponse:
     found = _plan(plan_id)
     form = _pool_form(found, request.POST)
-    if not form.is_valid():
+    if not form.is_valid() or not is_sent(request):
         return _plan_page(request, found, form)
+    pool = amounts.text(form.cleaned_data["amount"], ASSETS[found.currency])
+    if asked := asked_again(request, SecondLook("Propose this pool?", "Propose it"), [(form.month_name, pool)]):
+        return asked
     try:
         pools_operations.propose_pool(
             plan=found,

@@ -14,6 +14,7 @@ from ledger.forms.verbs import VerbForm
 from ledger.models import VerbProposal
 from ledger.operations import verb_proposals
 from ledger.operations.verbs import CLAIM_MAKERS, VERBS, Verb
+from people.console.confirmation import SecondLook, asked_again, is_sent
 from people.console.guard import recently_authenticated, staff_required, user_of
 from people.console.refusals import explained
 from people.queries.proposals import WITH_COMPLIANCE, kind_of
@@ -52,7 +53,10 @@ def transaction_new(request: HttpRequest, key: str) -> HttpResponse:
     if not user.has_role(*verb.proposers):
         raise PermissionDenied(f"This is proposed by {' or '.join(verb.proposers)}.")
     form = VerbForm(request.POST or None, verb=verb)
-    if request.method == "POST" and form.is_valid():
+    if is_sent(request) and form.is_valid():
+        facts = form.amounts_in_words()
+        if facts and (asked := asked_again(request, SecondLook(f"{verb.title}?", "Propose it"), facts)):
+            return asked
         with explained(request, silent=True) as refused:
             made = verb_proposals.propose_verb(
                 verb=key,

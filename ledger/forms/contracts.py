@@ -11,7 +11,9 @@ from django import forms
 from attribution.models import ModelService
 from contributors.models import Contributor
 from ledger.forms.fields import PercentField, _named
-from ledger.money import ASSETS, UnableToParseAmount, parse_amount
+from ledger.money import ASSETS, UnableToParseAmount
+from ledger.typed_amounts import units_of_typed
+from people.presentation import amounts, percent
 from people.presentation.percent import PER_CENT_PPB
 
 
@@ -116,10 +118,20 @@ class TermsForm(forms.Form):
             self.add_error("holders", "Tick at least one holder.")
         if text := cleaned.get("guarantee", "").strip():
             try:
-                cleaned["guarantee_units"] = parse_amount(text, cleaned["guarantee_currency"])
+                cleaned["guarantee_units"] = units_of_typed(text, cleaned["guarantee_currency"])
             except UnableToParseAmount as error:
                 self.add_error("guarantee", str(error))
         return cleaned
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Name the guarantee and the percentages as they were read, for a second look."""
+        cleaned, found = self.cleaned_data, []
+        if units := cleaned.get("guarantee_units"):
+            found.append(("Guarantee", amounts.text(units, ASSETS[cleaned["guarantee_currency"]])))
+        if cleaned["reserve"]:
+            found.append(("Reserve", percent.text(cleaned["reserve"])))
+            found += [(f"Released after {months} months", percent.text(ppb)) for months, ppb in cleaned["schedule"]]
+        return found
 
     def terms(self) -> dict[str, Any]:
         cleaned = self.cleaned_data
@@ -154,7 +166,7 @@ class AdvanceForm(forms.Form):
         cleaned: dict[str, Any] = super().clean() or {}
         if text := cleaned.get("amount", "").strip():
             try:
-                cleaned["amount"] = parse_amount(text, cleaned["currency"])
+                cleaned["amount"] = units_of_typed(text, cleaned["currency"])
             except UnableToParseAmount as error:
                 self.add_error("amount", str(error))
             except KeyError:

@@ -29,7 +29,7 @@ class VoidForm(forms.Form):
     detail = forms.CharField(
         label="In your own words",
         max_length=REASON_CHARACTERS_MAX,
-        help_text="The person who asked for it, and the reason that the service did not do it. Contributors "
+        help_text="The person who asked for it, and the reason that the service did not. Contributors "
         "read it on their receipts.",
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from django import forms
 from django.db.models import QuerySet
 
+from people.forms.fields import TypedDecimalField
 from people.presentation import names
 from people.presentation.percent import PER_CENT_PPB
 
@@ -39,7 +40,7 @@ def _named(rows: QuerySet[Any], field: str, text: str, what: str) -> Any:
     return found[0]
 
 
-class PercentField(forms.DecimalField):
+class PercentField(TypedDecimalField):
     """A percentage that cleans to parts of a billion."""
 
     def __init__(self, **kwargs: Any) -> None:

@@ -10,8 +10,10 @@ from attribution.models import ModelService
 from contributors.models import Contributor
 from ledger.forms.fields import _named
 from ledger.journal import CHART, AccountKey
-from ledger.money import ASSETS, UnableToParseAmount, parse_amount
+from ledger.money import ASSETS, UnableToParseAmount
 from ledger.operations.manual import BY_HAND, LINES_MAX
+from ledger.typed_amounts import units_of_typed
+from people.presentation import amounts
 
 
 # --- entries by hand ----------------------------------------------------------------------------------------------
@@ -55,13 +57,25 @@ class ManualLineForm(forms.Form):
         except forms.ValidationError as error:
             raise forms.ValidationError({"owner": error.messages}) from error
         try:
-            units = parse_amount(cleaned["amount"].strip(), currency)
+            units = units_of_typed(cleaned["amount"], currency)
         except UnableToParseAmount as error:
             raise forms.ValidationError({"amount": str(error)}) from error
         if units <= 0:
             raise forms.ValidationError({"amount": "An amount is above zero; the side says which way it goes."})
         owner = f"{word}:{text}" if word else ""
         return AccountKey(kind, currency, owner), units if cleaned["side"] == "credit" else -units
+
+
+def lines_in_words(lines: Any, currency: str) -> list[tuple[str, str]]:
+    """Each filled-in line as it was read, for a second look: "Debit programme cost", "EUR 5.00"."""
+    found = []
+    for line in lines:
+        if one := line.line(currency):
+            side = "Credit" if one[1] > 0 else "Debit"
+            whose = f" of {line.cleaned_data['owner'].strip()}" if one[0].owner else ""
+            account = f"{side} {one[0].kind.replace('_', ' ')}{whose}"
+            found.append((account, amounts.text(abs(one[1]), ASSETS[currency])))
+    return found
 
 
 ManualLines = forms.formset_factory(ManualLineForm, extra=4, max_num=LINES_MAX)

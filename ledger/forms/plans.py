@@ -10,7 +10,9 @@ from django import forms
 from attribution.models import ModelService, ModelVersion
 from ledger.forms.fields import PercentField
 from ledger.models import RoyaltyPlan
-from ledger.money import ASSETS, UnableToParseAmount, parse_amount
+from ledger.money import ASSETS, UnableToParseAmount
+from ledger.typed_amounts import units_of_typed
+from people.presentation import amounts, dates, percent
 
 SERVICE, MODEL = "service:", "model:"
 DATE = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
@@ -18,11 +20,11 @@ DATE = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
 
 def _units(form: forms.Form, name: str, currency: str) -> int | None:
     """The units of a typed amount; None for an empty field, or for one with an error, which is then marked."""
-    text = str(form.cleaned_data.get(name, "")).replace(",", "").strip()
+    text = str(form.cleaned_data.get(name, "")).strip()
     if not text:
         return None
     try:
-        return parse_amount(text, currency)
+        return units_of_typed(text, currency)
     except UnableToParseAmount as error:
         form.add_error(name, str(error))
         return None
@@ -107,6 +109,23 @@ class PlanForm(forms.Form):
             self.add_error("rate", "Say which part of the revenue is shared.")
         return cleaned
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Name every amount and percentage as it was read, for a second look."""
+        cleaned, currency = self.cleaned_data, ASSETS[self.cleaned_data["currency"]]
+        found = [
+            (str(label), amounts.text(units, currency))
+            for label, units in (
+                ("Price of a generation", cleaned["price_units"]),
+                ("Pool of each month", cleaned["pool_units"]),
+            )
+            if units is not None
+        ]
+        parts = ["rate"] if cleaned["basis"] == "revenue_share" else []
+        for name in (*parts, "take", "floor", "general", "cap"):
+            label = str(self.fields[name].label).removesuffix(", per cent")
+            found.append((label, percent.text(cleaned[name] or 0)))
+        return [*found, ("In effect from", dates.day(cleaned["effective_from"]))]
+
     def terms(self) -> dict[str, Any]:
         cleaned = self.cleaned_data
         basis = cleaned["basis"]
@@ -147,7 +166,12 @@ class PoolForm(forms.Form):
         field = self.fields["month"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = list(months)
+        self.months = dict(months)
         self.fields["amount"].label = f"Pool ({currency})"
+
+    @property
+    def month_name(self) -> str:
+        return f"Pool of {self.months[self.cleaned_data['month']]}"
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}

@@ -10,10 +10,13 @@ from django import forms
 from attribution.models import ModelService
 from contributors.models import Contributor, Work
 from ledger.forms.fields import _named
-from ledger.money import ASSETS, UnableToParseAmount, parse_amount
+from ledger.money import ASSETS, UnableToParseAmount
 from ledger.operations.verb_proposals import NOTE_CHARACTERS_MAX, REFERENCE_CHARACTERS_MAX
 from ledger.operations.verbs import Verb
+from ledger.typed_amounts import units_of_typed
+from people.presentation import amounts
 from people.presentation.countries import COUNTRIES
+from people.presentation.typed import UnableToReadNumber, plain_decimal
 
 _CURRENCIES = [(code, code) for code in ASSETS]
 _AMOUNT: dict[str, Any] = {"max_length": 40}
@@ -104,6 +107,25 @@ class VerbForm(forms.Form):
             self.add_error("jurisdiction", "Tax names the jurisdiction that it is owed to.")
         return cleaned
 
+    def amounts_in_words(self) -> list[tuple[str, str]]:
+        """Name every typed amount as it was read, for a second look; nothing for a verb that takes none."""
+        cleaned = self.cleaned_data
+        currency = ASSETS[cleaned["currency"]]
+        typed = [(name, cleaned.get(name)) for name in ("amount", "tax")]
+        found = [(name.capitalize(), amounts.text(units, currency)) for name, units in typed if units]
+        if "rate" in self.verb.asks:
+            found.append(("Rate", f"{cleaned['rate']} {cleaned['into']} for one {cleaned['currency']}"))
+        names = Contributor.objects.in_bulk(cleaned.get("awards", {}))
+        return found + [
+            (str(names[number]), amounts.text(units, currency)) for number, units in cleaned.get("awards", {}).items()
+        ]
+
+    def clean_rate(self) -> str:
+        try:
+            return plain_decimal(self.cleaned_data["rate"], thousandths=True)
+        except UnableToReadNumber as error:
+            raise forms.ValidationError(str(error)) from error
+
     def facts(self) -> dict[str, Any]:
         return {name: self.cleaned_data[name] for name in self.verb.facts}
 
@@ -115,7 +137,7 @@ def _contributor(text: str) -> int:
 def _units(text: str, currency: str) -> int:
     """Read an amount above zero. Raises ValidationError."""
     try:
-        units = parse_amount(text.strip(), currency)
+        units = units_of_typed(text, currency)
     except UnableToParseAmount as error:
         raise forms.ValidationError(str(error)) from error
     if units <= 0:

@@ -66,6 +66,9 @@ def top_up(request: HttpRequest) -> HttpResponse:
         "Ask Stripe for the top-up",
         reverse("payouts:funding"),
         "Funding",
+        promised=lambda given: [
+            ("From the bank to Stripe", amounts.text_of_minor(given["amount_minor"], ASSETS[given["currency"]]))
+        ],
     )
 
     def do(given: dict[str, object]) -> str:

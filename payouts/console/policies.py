@@ -54,6 +54,7 @@ def propose(request: HttpRequest, currency: str) -> HttpResponse:
         reverse("payouts:policies"),
         "Policies",
         not_this_person="" if may else "Proposing a policy takes a role in finance.",
+        promised=lambda given: in_words(currency, {name: given[name] for name in FIGURES}),
     )
 
     def do(given: dict[str, Any]) -> str:

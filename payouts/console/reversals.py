@@ -38,6 +38,10 @@ def reverse_payout(request: HttpRequest, public_id: UUID, payout_id: UUID) -> Ht
         str(payout.contributor),
         is_danger=True,
         not_this_person=_refusal(request, payout, left),
+        promised=lambda given: [
+            ("From", str(payout.contributor)),
+            ("Taken back", _money(given["amount_minor"], payout.currency)),
+        ],
         facts=[
             ("Paid", _money(payout.amount_minor, payout.currency)),
             ("Reversed so far", _money(payout.reversed_minor, payout.currency)),

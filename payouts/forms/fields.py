@@ -6,11 +6,12 @@ from typing import Any
 
 from django import forms
 
-from ledger.money import UnableToParseAmount, parse_amount, to_minor
+from ledger.money import UnableToParseAmount
+from ledger.typed_amounts import minor_of_typed
 
 
 class MinorAmountField(forms.CharField):
-    """A decimal amount of one currency, such as 1,234.56 or USD 1,234.56, as whole minor units."""
+    """A typed amount of one currency, such as 1,234.56 or 1.234,56 or USD 1234.56, as whole minor units."""
 
     def __init__(self, *, currency: str, **options: Any) -> None:
         self.currency = currency
@@ -18,20 +19,11 @@ class MinorAmountField(forms.CharField):
         self.widget.attrs.update({"inputmode": "decimal", "autocomplete": "off"})
 
     def clean(self, value: Any) -> Any:
-        text = (
-            str(super().clean(value) or "")
-            .upper()
-            .removeprefix(self.currency)
-            .replace(",", "")
-            .replace(" ", "")
-            .strip()
-        )
+        text = str(super().clean(value) or "").strip()
         if not text:
-            # Nothing but separators or the currency's name.
-            self.validate(text)
             return None
         try:
-            minor = to_minor(parse_amount(text, self.currency), self.currency)
+            minor = minor_of_typed(text, self.currency)
         except UnableToParseAmount as error:
             raise forms.ValidationError(str(error)) from error
         if minor < 0:

@@ -12,6 +12,7 @@ from contributors.queries.people import called
 from payouts.forms.fields import day_field
 from payouts.models import HoldReason, Rail, TaxProfile
 from payouts.queries.hold_reasons import PLACED_BY_PEOPLE
+from people.forms.fields import TypedDecimalField
 from people.presentation import codes
 from people.presentation.countries import COUNTRIES
 
@@ -85,7 +86,7 @@ class TaxFormForm(forms.Form):
         "W-9 does not run out.",
         required=False,
     )
-    withholding_percent = forms.DecimalField(
+    withholding_percent = TypedDecimalField(
         min_value=0,
         max_value=99,
         decimal_places=4,

@@ -6,7 +6,8 @@ import csv
 import io
 from datetime import date
 
-from ledger.money import UnableToParseAmount, parse_amount, to_minor
+from ledger.money import UnableToParseAmount
+from ledger.typed_amounts import minor_of_typed
 from payouts.operations.bank_lines import Reported
 
 COLUMNS = {
@@ -59,7 +60,7 @@ def _line(number: int, row: dict[str, str | None]) -> Reported:
     given = {name: (row.get(name) or "").strip().removeprefix("'") for name in COLUMNS}
     currency = given["currency"].upper()
     try:
-        amount_minor = to_minor(parse_amount(given["amount"], currency), currency)
+        amount_minor = minor_of_typed(given["amount"], currency)
     except UnableToParseAmount as error:
         raise UnableToReadReport(
             f"Line {number}: the amount “{currency} {given['amount']}” is none: {error}"

@@ -25,6 +25,7 @@ from payouts.queries import payees, standing, words
 from payouts.queries.policies import terms_in_force
 from payouts.rails import amounts as money
 from payouts.rails.choice import rail_of
+from people.console.confirmation import SecondLook, asked_again, is_sent
 from people.console.guard import recently_authenticated, user_of
 from people.console.presence import presence_of
 from people.console.refusals import explained
@@ -48,16 +49,21 @@ def threshold(request: HttpRequest) -> HttpResponse:
     if account is None:
         return redirect("payouts:set_up")
     form = _threshold_form(contributor, account, request.POST)
+    if not is_sent(request):
+        return _payouts_page(request, form, at=at)
     if not form.is_valid():
         return _payouts_page(request, form, at=at, status=422)
     minimum_minor = form.cleaned_data["minimum_minor"]
+    wanted = amounts.text_of_minor(minimum_minor, asset(contributor.currency))
+    look = SecondLook("Pay you from this amount on?", "Yes, from this amount on", base="people/portal/base.html")
+    if asked := asked_again(request, look, [("You are paid from", wanted)]):
+        return asked
     with explained(request) as refused:
         accounts.set_own_threshold(
             account=account, minimum_minor=minimum_minor, by=user_of(request), at=at, seen=presence_of(request)
         )
     if not refused:
-        currency = contributor.currency
-        messages.success(request, f"You are paid from {amounts.text_of_minor(minimum_minor, asset(currency))} on.")
+        messages.success(request, f"You are paid from {wanted} on.")
     return redirect("payouts:payouts")
 
 

@@ -11,6 +11,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
+from people.console.confirmation import Facts, SecondLook, asked_again, is_sent
 from people.console.refusals import Refused, explained
 
 
@@ -28,6 +29,8 @@ class Act:
     facts: list[tuple[str, Any]] = field(default_factory=list)
     is_danger: bool = False
     not_this_person: str = ""
+    promised: Callable[[dict[str, Any]], Facts] | None = None
+    """The amounts that the act moves or promises, as they were read: shown on a page that asks again."""
 
 
 def act(
@@ -36,9 +39,13 @@ def act(
     """Show the form, or carry it out: `do` gets the cleaned values and returns the sentence that tells the result."""
     refused: Refused | None = None
     status = 200
-    if request.method == "POST":
+    if is_sent(request):
         status = 422
         if form.is_valid():
+            look = SecondLook(f"{page.title}?", page.button, page.is_danger)
+            facts = page.promised(form.cleaned_data) if page.promised else ()
+            if facts and (asked := asked_again(request, look, facts)):
+                return asked
             sentence = ""
             with explained(request, silent=True) as refused:
                 sentence = do(form.cleaned_data)

@@ -15,7 +15,7 @@ class InviteForm(forms.Form):
     roles = forms.MultipleChoiceField(
         widget=forms.CheckboxSelectMultiple,
         choices=[(role, codes.spaced(role).capitalize()) for role in STAFF_ROLES],
-        help_text="The table of rights on the page Staff says what each role may do.",
+        help_text="The table of rights on the page Staff lists the acts of each role.",
     )
 
 

@@ -14,7 +14,7 @@ from ledger.journal import AccountKey
 from ledger.models import Contract, ContractTerms, Entry, ManualEntry
 from ledger.operations import manual
 from ledger.queries.parties import months_after
-from tests.worlds.pages import text_of
+from tests.worlds.pages import sure, text_of
 from tests.worlds.programme import Programme
 
 pytestmark = pytest.mark.django_db
@@ -72,7 +72,7 @@ def test_terms_are_proposed_previewed_and_approved_by_somebody_else(
     accrued: Programme, contract: Contract, maker: Client, checker: Client
 ) -> None:
     accrued.close()
-    answer = maker.post(f"/console/contracts/{contract.pk}/propose/", terms_form())
+    answer = sure(maker, f"/console/contracts/{contract.pk}/propose/", terms_form())
     assert answer.status_code == 302
     made = ContractTerms.objects.get()
     assert (made.guarantee, made.reserve_ppb, made.release_ppb) == (250 * 10**9, PPB // 8, [PPB // 2, PPB // 2])
@@ -97,7 +97,7 @@ def test_terms_are_proposed_previewed_and_approved_by_somebody_else(
     ("wrong", "named"),
     [
         ({"covers": "holders"}, "Tick at least one holder"),
-        ({"guarantee": "ten"}, "is no decimal amount"),
+        ({"guarantee": "ten"}, "is no number, such as 1250.50"),
         ({"guarantee": "0.0000000001"}, "is kept with 9"),
         ({"schedule": "soon"}, "is not months and per cent"),
         ({"schedule": "6: 1e999999"}, "is not months and per cent"),
@@ -111,7 +111,7 @@ def test_terms_are_proposed_previewed_and_approved_by_somebody_else(
 def test_terms_that_make_no_sense_are_refused_with_the_reason_on_the_page(
     contract: Contract, maker: Client, wrong: dict[str, str], named: str
 ) -> None:
-    answer = maker.post(f"/console/contracts/{contract.pk}/propose/", terms_form(**wrong))
+    answer = sure(maker, f"/console/contracts/{contract.pk}/propose/", terms_form(**wrong))
     assert answer.status_code == 422
     assert named in text_of(answer.content)
     assert not ContractTerms.objects.exists()
@@ -156,7 +156,8 @@ def test_an_entry_by_hand_is_proposed_and_approved_on_its_pages(
     accrued: Programme, maker: Client, checker: Client
 ) -> None:
     name = accrued.contributors[0].display_name
-    answer = maker.post(
+    answer = sure(
+        maker,
         "/console/manual-entries/new/",
         lines_form(("programme_cost", "", "debit", "12.50"), ("contributor_payable", name, "credit", "12.50")),
     )
@@ -182,7 +183,7 @@ def test_an_entry_by_hand_is_proposed_and_approved_on_its_pages(
     [
         ([("bank", "", "debit", "5"), ("fees", "", "credit", "4")], "Debits and credits differ"),
         ([("bank", "", "debit", "5")], "2 to 50,000 lines"),
-        ([("bank", "", "debit", "x"), ("fees", "", "credit", "4")], "is no decimal amount"),
+        ([("bank", "", "debit", "x"), ("fees", "", "credit", "4")], "is no number, such as 1250.50"),
         ([("bank", "", "debit", "-5"), ("fees", "", "credit", "-5")], "above zero"),
         ([("bank", "me", "debit", "5"), ("fees", "", "credit", "5")], "the programme's own"),
         ([("bank", "", "debit", "5"), ("contributor_payable", "", "credit", "5")], "Name its owner"),
@@ -194,7 +195,7 @@ def test_an_entry_by_hand_is_proposed_and_approved_on_its_pages(
 def test_lines_that_make_no_entry_are_refused_on_the_page(
     maker: Client, lines: list[tuple[str, str, str, str]], named: str
 ) -> None:
-    answer = maker.post("/console/manual-entries/new/", lines_form(*lines))
+    answer = sure(maker, "/console/manual-entries/new/", lines_form(*lines))
     assert answer.status_code == 422
     assert named in text_of(answer.content)
     assert not ManualEntry.objects.exists()

@@ -15,7 +15,7 @@ from ledger.models import Period, PeriodPool, PlanPreview, RoyaltyPlan
 from ledger.operations import plans, pools
 from ledger.templatetags.amounts import amount_text
 from people.operations.proposals import approve
-from tests.worlds.pages import text_of
+from tests.worlds.pages import sure, text_of
 from tests.worlds.programme import AT, Programme
 
 pytestmark = pytest.mark.django_db
@@ -27,7 +27,7 @@ FORM = {
 
 
 def proposed(programme: Programme, **changes: Any) -> RoyaltyPlan:
-    answer = programme.staff_client("finance_maker").post("/console/plans/propose/", {**FORM, **changes})
+    answer = sure(programme.staff_client("finance_maker"), "/console/plans/propose/", {**FORM, **changes})
     assert answer.status_code == 302, text_of(answer.content)
     return RoyaltyPlan.objects.order_by("-id")[0]
 
@@ -73,7 +73,7 @@ def test_approving_needs_the_second_factor_used_just_now(accrued: Programme) -> 
     ("changes", "words"),
     [
         ({"price": ""}, "Give the price of one generation"),
-        ({"price": "five"}, "is no decimal amount"),
+        ({"price": "five"}, "is no number, such as 1250.50"),
         ({"price": "0.0000000001"}, "has 10 decimals"),
         ({"basis": "revenue_share", "rate": ""}, "Say which part of the revenue is shared"),
         ({"take": "100"}, "Take is a part of the whole."),
@@ -85,7 +85,7 @@ def test_a_plan_that_cannot_be_is_refused_beside_the_field(
     programme: Programme, changes: dict[str, str], words: str
 ) -> None:
     before = RoyaltyPlan.objects.count()
-    answer = programme.staff_client("finance_maker").post("/console/plans/propose/", {**FORM, **changes})
+    answer = sure(programme.staff_client("finance_maker"), "/console/plans/propose/", {**FORM, **changes})
     assert answer.status_code == 422
     assert words in text_of(answer.content)
     assert RoyaltyPlan.objects.count() == before
@@ -109,10 +109,10 @@ def test_a_pool_is_proposed_and_approved_on_the_plan_s_page_and_payees_see_an_es
     approve(plan, by=programme.staff["finance_checker"], at=AT)
     maker, checker = programme.staff_client("finance_maker"), programme.staff_client("finance_checker")
     form = {"month": "202610", "amount": "60.00", "note": "a slow month"}
-    bad = maker.post(f"/console/plans/{plan.pk}/pools/", {**form, "amount": "much"})
+    bad = sure(maker, f"/console/plans/{plan.pk}/pools/", {**form, "amount": "much"})
     assert bad.status_code == 422
-    assert "is no decimal amount" in text_of(bad.content)
-    maker.post(f"/console/plans/{plan.pk}/pools/", form)
+    assert "is no number, such as 1250.50" in text_of(bad.content)
+    sure(maker, f"/console/plans/{plan.pk}/pools/", form)
     pool = PeriodPool.objects.get()
     decide = f"/console/proposals/pool/{pool.pk}/"
     assert decide in checker.get(f"/console/plans/{plan.pk}/").content.decode()

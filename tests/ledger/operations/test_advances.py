@@ -21,7 +21,7 @@ from people.operations.users import register_user
 from tests.databases import CommittedDatabase
 from tests.worlds.contracts import advance, contract
 from tests.worlds.manual import finance
-from tests.worlds.pages import text_of
+from tests.worlds.pages import sure, text_of
 from tests.worlds.programme import Programme
 from tests.worlds.world import CENT, World, build_world
 
@@ -209,7 +209,7 @@ def test_an_advance_goes_from_its_contract_s_page_through_two_people_to_the_jour
 ) -> None:
     maker, checker = programme.staff_client("finance_maker"), programme.staff_client("finance_checker")
     assert "Propose an advance" in text_of(maker.get(f"/console/contracts/{book.pk}/").content)
-    answer = maker.post(f"/console/contracts/{book.pk}/advance/", FORM)
+    answer = sure(maker, f"/console/contracts/{book.pk}/advance/", FORM)
     asked = AdvanceProposal.objects.get()
     assert answer["Location"] == f"/console/advances/{asked.pk}/"
     page = text_of(maker.get(answer["Location"]).content)
@@ -238,7 +238,7 @@ def test_an_advance_goes_from_its_contract_s_page_through_two_people_to_the_jour
 
 def test_a_rejected_advance_stays_on_record(programme: Programme, book: Contract) -> None:
     maker, checker = programme.staff_client("finance_maker"), programme.staff_client("finance_checker")
-    maker.post(f"/console/contracts/{book.pk}/advance/", FORM)
+    sure(maker, f"/console/contracts/{book.pk}/advance/", FORM)
     asked = AdvanceProposal.objects.get()
     decide = f"/console/proposals/advance/{asked.pk}/"
     checker.post(decide, {"decision": "reject", "reason": "The clause is another."})
@@ -248,7 +248,7 @@ def test_a_rejected_advance_stays_on_record(programme: Programme, book: Contract
 
 
 def test_approving_needs_the_second_factor_used_just_now(programme: Programme, book: Contract) -> None:
-    programme.staff_client("finance_maker").post(f"/console/contracts/{book.pk}/advance/", FORM)
+    sure(programme.staff_client("finance_maker"), f"/console/contracts/{book.pk}/advance/", FORM)
     asked = AdvanceProposal.objects.get()
     stale = Client(headers={"Host": "127.0.0.1"})
     stale.force_login(programme.staff["finance_checker"], backend="allauth.account.auth_backends.AuthenticationBackend")
@@ -261,7 +261,7 @@ def test_approving_needs_the_second_factor_used_just_now(programme: Programme, b
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"amount": "much"}, "is no decimal amount"),
+        ({"amount": "much"}, "is no number, such as 1250.50"),
         ({"amount": "0"}, "above zero"),
         ({"amount": "0.001"}, "whole multiples of USD 0.01"),
         ({"amount": ""}, "This field is required"),
@@ -273,14 +273,14 @@ def test_approving_needs_the_second_factor_used_just_now(programme: Programme, b
 def test_a_wrong_advance_is_refused_on_its_page(
     programme: Programme, book: Contract, wrong: dict[str, str], words: str
 ) -> None:
-    answer = programme.staff_client("finance_maker").post(f"/console/contracts/{book.pk}/advance/", FORM | wrong)
+    answer = sure(programme.staff_client("finance_maker"), f"/console/contracts/{book.pk}/advance/", FORM | wrong)
     assert answer.status_code == 422
     assert words in text_of(answer.content)
     assert not AdvanceProposal.objects.exists()
 
 
 def test_readers_read_advances_and_neither_propose_nor_decide(programme: Programme, book: Contract) -> None:
-    programme.staff_client("finance_maker").post(f"/console/contracts/{book.pk}/advance/", FORM)
+    sure(programme.staff_client("finance_maker"), f"/console/contracts/{book.pk}/advance/", FORM)
     asked = AdvanceProposal.objects.get()
     auditor = programme.staff_client("auditor")
     for address in ("/console/advances/", f"/console/advances/{asked.pk}/"):

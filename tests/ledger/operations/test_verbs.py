@@ -24,7 +24,7 @@ from people.models import STAFF_ROLES, AuditEvent
 from people.operations.proposals import UnableToDecide, approve
 from people.queries.proposals import kind_of
 from tests.worlds.manual import post_by_hand
-from tests.worlds.pages import text_of
+from tests.worlds.pages import sure, text_of
 from tests.worlds.programme import AT, Programme
 
 pytestmark = pytest.mark.django_db
@@ -115,7 +115,7 @@ def posted_lines(entry: Entry) -> list[tuple[str, str, str, int]]:
 
 
 def propose(programme: Programme, verb: str, form: dict[str, str]) -> VerbProposal:
-    answer = programme.staff_client("finance_maker").post(f"{PAGE}new/{verb}/", form)
+    answer = sure(programme.staff_client("finance_maker"), f"{PAGE}new/{verb}/", form)
     assert answer.status_code == 302, (verb, text_of(answer.content))
     return VerbProposal.objects.latest("id")
 
@@ -167,7 +167,7 @@ def test_each_verb_is_proposed_on_its_page_and_another_person_posts_exactly_its_
 
 def test_a_proposal_takes_a_second_person_with_the_role(funded: Programme) -> None:
     checker = funded.staff_client("finance_checker")
-    assert checker.post(f"{PAGE}new/capital/", CAPITAL).status_code == 302
+    assert sure(checker, f"{PAGE}new/capital/", CAPITAL).status_code == 302
     own = VerbProposal.objects.get()
     assert "so somebody else has to approve it" in text_of(checker.get(kind_of(own).url(own)).content)
     assert "You proposed this" in decide(funded, own, "approve")
@@ -187,7 +187,7 @@ def test_compliance_proposes_and_approves_claims_and_no_other_verb(funded: Progr
     page = text_of(client.get(f"{PAGE}new/").content)
     assert "Set a dormant balance aside" in page
     assert "Invoice a model service" not in page
-    assert client.post(f"{PAGE}new/capital/", CAPITAL).status_code == 403
+    assert sure(client, f"{PAGE}new/capital/", CAPITAL).status_code == 403
     proposal = propose(funded, "mark_dormant", {"currency": "USD", "contributor_id": LUCJA, "reference": "2026"})
     assert "posted as entry" in decide(funded, proposal, "approve", "compliance")
 
@@ -202,7 +202,7 @@ def test_a_member_of_the_contributor_does_not_decide_about_it(funded: Programme)
 
 def test_a_withdrawn_or_rejected_proposal_stays_on_record_and_frees_its_reference(funded: Programme) -> None:
     proposal = propose(funded, "capital", CAPITAL)
-    again = funded.staff_client("finance_maker").post(f"{PAGE}new/capital/", CAPITAL)
+    again = sure(funded.staff_client("finance_maker"), f"{PAGE}new/capital/", CAPITAL)
     assert again.status_code == 422
     assert "proposed already" in text_of(again.content)
     assert "withdraw it instead" in decide(funded, proposal, "reject", "finance_maker")
@@ -215,7 +215,7 @@ def test_a_withdrawn_or_rejected_proposal_stays_on_record_and_frees_its_referenc
     assert "stays on record" in decide(funded, other, "reject")
     assert other.state == "rejected"
     decide(funded, propose(funded, "capital", CAPITAL), "approve")
-    used = funded.staff_client("finance_maker").post(f"{PAGE}new/capital/", CAPITAL)
+    used = sure(funded.staff_client("finance_maker"), f"{PAGE}new/capital/", CAPITAL)
     assert used.status_code == 422
     assert "“founding” was posted already as entry" in text_of(used.content)
     assert 'value="1000.00"' in used.content.decode()
@@ -223,7 +223,7 @@ def test_a_withdrawn_or_rejected_proposal_stays_on_record_and_frees_its_referenc
 
 
 BAD: list[tuple[str, dict[str, str], str]] = [
-    ("capital", {"amount": "much"}, "is no decimal amount"),
+    ("capital", {"amount": "much"}, "is no number, such as 1250.50"),
     ("capital", {"amount": "0"}, "An amount is above zero."),
     ("capital", {"amount": "-5"}, "An amount is above zero."),
     ("capital", {"amount": "0.0000000001"}, "has 10 decimals"),
@@ -250,7 +250,7 @@ BAD: list[tuple[str, dict[str, str], str]] = [
     ("decide_dispute", {"awards": f"{GRANT}: 1", "reference": "7"}, "The awards sum to USD 1.00; the dispute holds"),
     ("decide_dispute", {"awards": f"{GRANT}: 1\n{GRANT}: 2", "reference": "7"}, "stands in two lines"),
     ("exchange_cash", {"into": "USD", "rate": "0.9", "source": "ECB"}, "into USD is no exchange."),
-    ("exchange_cash", {"into": "EUR", "rate": "x", "source": "ECB"}, "'x' is no rate."),
+    ("exchange_cash", {"into": "EUR", "rate": "x", "source": "ECB"}, "“x” is no number"),
     ("exchange_cash", {"into": "EUR", "rate": "0", "source": "ECB"}, "is no exchange."),
     ("exchange_debt", {"contributor_id": GRANT, "into": "EUR", "rate": "1", "source": "ECB"}, "below its minimum"),
 ]
@@ -260,7 +260,7 @@ def test_facts_that_make_no_entry_are_refused_on_the_form_and_no_row_is_written(
     client = funded.staff_client("finance_maker")
     before = Entry.objects.count()
     for verb, changes, words in BAD:
-        answer = client.post(f"{PAGE}new/{verb}/", {**CAPITAL, **changes})
+        answer = sure(client, f"{PAGE}new/{verb}/", {**CAPITAL, **changes})
         assert answer.status_code == 422, (verb, changes)
         assert words in text_of(answer.content), (verb, changes, text_of(answer.content))
     assert client.get(f"{PAGE}new/print_money/").status_code == 404

@@ -34,6 +34,7 @@ from payouts.operations import approval, bank_reports, banks, building, holds, r
 from people.models import AuditEvent
 from tests.people.presentation.papers import text_of as paper_text_of
 from tests.worlds.browser import LogIn, member_of, words_of
+from tests.worlds.pages import sure
 from tests.worlds.world import SEEN, World, only
 
 IBAN = "GB33BUKB20201555555555"
@@ -152,7 +153,7 @@ def test_a_contributor_names_a_bank_account_on_its_own_page(world: World, log_in
     assert f'name="contributor" value="{contributor.public_id}"' in client.get(address).content.decode()
     wrong = client.post(address, given | {"iban": "GB34BUKB20201555555555"})
     assert (wrong.status_code, "no valid IBAN" in words_of(wrong)) == (422, True)
-    page = words_of(client.post(address, given, follow=True))
+    page = words_of(sure(client, address, given, follow=True))
     assert "Your bank account is stored, sealed." in page
     assert "5555" in page
     events = AuditEvent.objects.filter(action="record_bank_details")
@@ -243,10 +244,10 @@ def test_a_part_of_a_transfer_is_taken_back_on_its_page(paying: World, log_in: L
         assert client.post(address, given).status_code == 422
     assert '<input type="hidden" name="known_left" value="1234"' in client.get(address).content.decode()
     given = {"amount_minor": "2.34", "reason": "overpaid", "known_left": 1234}
-    assert "It was reversed and booked." in words_of(client.post(address, given, follow=True))
+    assert "It was reversed and booked." in words_of(sure(client, address, given, follow=True))
     assert (only(run).state, only(run).reversed_minor) == ("partially_reversed", 234)
     # The form sent once more, as by a reload, takes nothing more.
-    assert "Some of it came back since you opened the page" in words_of(client.post(address, given))
+    assert "Some of it came back since you opened the page" in words_of(sure(client, address, given))
     assert only(run).reversed_minor == 234
 
 
@@ -257,16 +258,16 @@ def test_the_balance_is_topped_up_on_its_page(paying: World, log_in: LogIn) -> N
     number = re.search(r'name="number" value="([0-9a-f-]{36})"', client.get(address).content.decode())
     assert number is not None
     given = {"currency": "USD", "amount": "1,250.00", "number": number.group(1)}
-    bad = client.post(address, given | {"amount": "-5"})
+    bad = sure(client, address, given | {"amount": "-5"})
     assert bad.status_code == 422
     before = TopUp.objects.count()
     for _ in range(2):
         # Sent twice, as by a reload: one top-up.
-        page = words_of(client.post(address, given, follow=True))
+        page = words_of(sure(client, address, given, follow=True))
         assert "USD 1,250.00 is at Stripe now, and booked." in page
         assert TopUp.objects.count() == before + 1
     assert TopUp.objects.latest("pk").amount_minor == 125_000
-    assert "open the page anew" in words_of(client.post(address, given | {"amount": "1.00"}))
+    assert "open the page anew" in words_of(sure(client, address, given | {"amount": "1.00"}))
 
 
 # --- holds, inbox, policies, roles --------------------------------------------------------------------------------
@@ -307,13 +308,13 @@ def test_a_policy_is_proposed_and_approved_on_pages(world: World, log_in: LogIn)
         "minimum_minor": "25.00",
         "maturity_days": "30",
         "second_approval_minor": "",
-        "approval_limit_minor": "10,000",
+        "approval_limit_minor": "10,000.00",
         "daily_approval_minor": "",
         "bank_change_days": "3",
         "probation_days": "0",
         "reason": "fees",
     }
-    maker.post(reverse("payouts:propose_policy", args=["USD"]), form)
+    sure(maker, reverse("payouts:propose_policy", args=["USD"]), form)
     decide = reverse("people:proposal", args=["policy", PolicyProposal.objects.get(state="proposed").pk])
     assert maker.post(decide, {"decision": "approve"}).status_code == 409
     assert "USD 5.00 → USD 25.00" in words_of(checker.get(decide))

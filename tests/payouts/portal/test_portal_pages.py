@@ -23,6 +23,7 @@ from people.operations.users import enrol_totp
 from people.presentation.amounts import text_in_minor
 from tests.people.presentation.papers import text_of as paper_text_of
 from tests.worlds.browser import TOTP_SECRET, LogIn, member_of, words_of
+from tests.worlds.pages import sure
 from tests.worlds.programme import Programme
 from tests.worlds.world import SEEN, World
 
@@ -144,13 +145,13 @@ def test_why_one_was_left_out_of_the_last_run_is_told(world: World, log_in: LogI
 def test_a_contributor_raises_the_threshold(world: World, log_in: LogIn) -> None:
     contributor = world.contributor(1234)
     client = log_in(world.owner)
-    page = words_of(client.post(reverse("payouts:threshold"), {"minimum_minor": "USD 25"}, follow=True))
+    page = words_of(sure(client, reverse("payouts:threshold"), {"minimum_minor": "USD 25"}, follow=True))
     assert "You are paid from USD 25.00 on." in page
     assert account_of(contributor).minimum_minor == 2500
     assert "USD 12.34 of USD 25.00" in page
-    response = client.post(reverse("payouts:threshold"), {"minimum_minor": "a lot"})
+    response = sure(client, reverse("payouts:threshold"), {"minimum_minor": "a lot"})
     assert response.status_code == 422
-    assert "is no decimal amount" in words_of(response)
+    assert "is no number, such as 1250.50" in words_of(response)
 
 
 @pytest.mark.parametrize(("currency", "typed", "written"), [("JPY", "2500", "2,500"), ("KWD", "25.500", "25.500")])
@@ -160,13 +161,13 @@ def test_a_threshold_is_repeated_with_the_decimals_of_its_currency(
     contributor = world.contributor(1234)
     Contributor.objects.filter(pk=contributor.pk).update(currency=currency)
     entry = {"minimum_minor": typed}
-    page = words_of(log_in(world.owner).post(reverse("payouts:threshold"), entry, follow=True))
+    page = words_of(sure(log_in(world.owner), reverse("payouts:threshold"), entry, follow=True))
     assert f"You are paid from {currency} {written} on." in page
 
 
 def test_changing_the_threshold_asks_who_it_is_after_five_minutes(world: World, log_in: LogIn) -> None:
     contributor = world.contributor(1234)
-    response = log_in(world.owner, factor_age=301).post(reverse("payouts:threshold"), {"minimum_minor": "25"})
+    response = sure(log_in(world.owner, factor_age=301), reverse("payouts:threshold"), {"minimum_minor": "25"})
     assert "reauthenticate" in response["Location"]
     assert account_of(contributor).minimum_minor == 0
 
@@ -192,7 +193,7 @@ def test_a_contributors_own_act_is_logged_with_the_address_and_the_age_of_the_fa
     before = AuditEvent.objects.latest("sequence")
     client = log_in(paying.owner, factor_age=30)
     given = given | {"contributor": str(contributor.public_id)}
-    response = client.post(reverse(f"payouts:{act}"), given, headers={"X-Request-ID": "r1"})
+    response = sure(client, reverse(f"payouts:{act}"), given, headers={"X-Request-ID": "r1"})
     assert response.status_code in (200, 302)
     [event] = AuditEvent.objects.filter(sequence__gt=before.sequence, actor=paying.owner)
     assert (event.ip, event.request_id) == ("127.0.0.1", "r1")
@@ -229,7 +230,7 @@ def test_somebody_without_an_account_is_taken_to_the_set_up(world: World, log_in
     world.contributor(outcome=None)
     client = log_in(world.owner)
     assert client.get(reverse("payouts:onboarding"))["Location"] == reverse("payouts:set_up")
-    assert client.post(reverse("payouts:threshold"), {})["Location"] == reverse("payouts:set_up")
+    assert sure(client, reverse("payouts:threshold"), {})["Location"] == reverse("payouts:set_up")
     assert client.get(reverse("payouts:returned"))["Location"] == reverse(PAYOUTS)
 
 
