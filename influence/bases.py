@@ -39,7 +39,7 @@ class LayerBasis:
     positions: Tensor
     whitening: Tensor
     precision: torch.dtype = torch.float32
-    """Of what products are made of; they are added up in float32 at least."""
+    """The inputs of products; they are added up in float32 at least."""
 
     def to(self, device: torch.device, precision: torch.dtype) -> LayerBasis:
         return LayerBasis(self.factors.to(device), self.positions.to(device), self.whitening.to(device), precision)

@@ -166,7 +166,7 @@ class ItemShares:
 def apportion_items(*, pay: Any, rows: Any, holders: Any, key: str) -> ItemShares:
     """Sum the pay (n,) of items by holder and divide a billion in proportion, by the largest remainder.
 
-    `rows` and `holders` (m,) name each item's holders, who get equal parts of it. A holder's part is the exact sum of
+    `rows` and `holders` (m,) name each item's holders; they get equal parts of it. A holder's part is the exact sum of
     its items' parts: accounts cut or joined change no sum. Raises UnableToShare for pay that is negative or not finite.
     """
     pay = np.asarray(pay, dtype=np.float64)

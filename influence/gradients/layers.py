@@ -21,7 +21,7 @@ from influence.gradients.matrices import Gradient, Lookup, Outer, Whole
 OPTIONAL = frozenset({"embedding", "norm"})
 """Kinds that are traced only where an adapter asks for it (`also_traced`)."""
 LOOKUP_CELLS_MAX = 2**23
-"""Weights of an Embedding whose gradient is still held whole for each example."""
+"""Weights of an Embedding with a gradient that is still held whole for each example."""
 
 
 class UnableToTrace(Exception):

@@ -319,7 +319,7 @@ def append_items(index: Index, items: Sequence[IndexItem], report: Progress) -> 
 
     Raises UnableToBuildIndex without items.
     """
-    assert index._model is not None, "What embeds items was opened with its model."
+    assert index._model is not None, "An index that embeds items was opened with its model."
     _check_items(index._model, items)
     if not items:
         raise UnableToBuildIndex("There is no item to add.")

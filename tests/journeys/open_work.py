@@ -51,7 +51,7 @@ FIVE = parse_amount("5", "EUR")
 
 @dataclass(frozen=True)
 class Left:
-    """The people whose pages show the open work, and the addresses of mails to people without an account."""
+    """The people with the open work on their pages, and the addresses of mails to people without an account."""
 
     owner: User
     payee_by_bank: User
