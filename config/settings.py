@@ -437,6 +437,6 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    # The SDK tells of every request; its important facts are on the payout's attempt.
-    "loggers": {"stripe": {"level": "WARNING"}},
+    # The SDK tells of every request; the web server of every request that waits for a thread.
+    "loggers": {"stripe": {"level": "WARNING"}, "waitress.queue": {"level": "ERROR"}},
 }

@@ -7,11 +7,12 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from config.engine import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,8 +36,7 @@ def running_web(environment: Mapping[str, str], *, log: Path, workers: int = 1, 
 
 
 def start_web(environment: Mapping[str, str], *, log: Path, workers: int, port: int) -> subprocess.Popen[bytes]:
-    options = f"--bind 127.0.0.1:{port} --workers {workers} --threads 4 --timeout 60 --no-control-socket"
-    command = [sys.executable, "-m", "gunicorn", "config.wsgi", *options.split()]
+    command = processes.web("127.0.0.1", port, workers=workers).command
     with log.open("ab") as output:
         return subprocess.Popen(
             command, cwd=ROOT, env=dict(environment), stdout=output, stderr=output, start_new_session=True

@@ -21,6 +21,8 @@ from pathlib import Path
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
 THIS_MACHINE = "127.0.0.1"
+# Receives each request whole before a thread is busy with it.
+BUFFERED = "config.engine.buffered.BufferedWorker"
 MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
 # A program that dies at once, again and again, is broken: wait longer each time instead of spinning.
 RESTART_SECONDS = (0.5, 2.0, 10.0, 30.0)
@@ -167,8 +169,8 @@ def web(host: str, port: int, *, workers: int = 2) -> Program:
         "web",
         [
             sys.executable, "-m", "gunicorn", "config.wsgi", *bound, "--workers", str(workers), "--threads", "4",
-            "--timeout", "60", "--graceful-timeout", "10", "--max-requests", "5000", "--max-requests-jitter", "500",
-            "--access-logfile", "-", "--no-control-socket",
+            "--worker-class", BUFFERED, "--timeout", "60", "--graceful-timeout", "10", "--max-requests", "5000",
+            "--max-requests-jitter", "500", "--no-control-socket",
         ],
         ready_url=f"http://{THIS_MACHINE}:{port}/livez",
     )  # fmt: skip
