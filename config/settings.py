@@ -382,6 +382,10 @@ STRIPE_WEBHOOK_SECRETS = env.list("STRIPE_WEBHOOK_SECRETS", default=[])
 STRIPE_CONNECT_WEBHOOK_SECRETS = env.list("STRIPE_CONNECT_WEBHOOK_SECRETS", default=[])
 # Stripe takes 100 a second in live mode and 25 in test mode; all workers share this one limit.
 STRIPE_REQUESTS_PER_SECOND = env.float("STRIPE_REQUESTS_PER_SECOND", 80.0)
+# The country of the programme's own account at Stripe, and the file of the countries that Stripe pays from there.
+# Empty: payouts/rails/countries.toml.
+STRIPE_PLATFORM_COUNTRY = env.str("STRIPE_PLATFORM_COUNTRY", "US")
+STRIPE_COUNTRIES_FILE = env.str("STRIPE_COUNTRIES_FILE", "")
 PAYOUTS_FROZEN = env.bool("PAYOUTS_FROZEN", False)
 # The first run with real money is a small one, and roles that were just changed move no money for a while.
 FIRST_LIVE_RUN_PAYOUTS_MAX = env.int("FIRST_LIVE_RUN_PAYOUTS_MAX", 10)

@@ -6,13 +6,16 @@ class PayoutsConfig(AppConfig):
 
     def ready(self) -> None:
         # Registers the checks of `manage.py check --deploy`.
+        from contributors.queries import countries
         from payouts import checks  # noqa: F401
         from payouts.console.subjects import FINDERS
         from payouts.operations import details, links, policies
+        from payouts.rails import choice
         from people.console import subjects
         from people.queries import proposals
 
         subjects.register(FINDERS)
+        countries.register(choice.is_payable)
 
         # The links of contributors again, with the effect that tells the accounts.
         proposals.register(policies.KIND, links.KIND, links.END_KIND, details.KIND)

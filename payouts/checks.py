@@ -44,6 +44,20 @@ def check_keys(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
                 hint="Set EMAIL_URL, for example smtp+tls://user:password@mail.internal:587.",
             )
         )
+    from payouts.rails.countries import UnableToReadCountries, at_stripe
+
+    try:
+        listed = at_stripe()
+        if not listed.countries:
+            found.append(
+                Warning(
+                    f"By the list of countries Stripe pays nobody from {listed.platform}: bank transfers pay all.",
+                    id="payouts.W005",
+                    hint="Set STRIPE_PLATFORM_COUNTRY to the country of the programme's account at Stripe.",
+                )
+            )
+    except UnableToReadCountries as error:
+        found.append(Error(str(error), id="payouts.E003"))
     from payouts.operations.bank_files import UnableToExport, programme_account
     from payouts.operations.banks import UnableToRecordBankDetails
 

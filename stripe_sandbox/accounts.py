@@ -39,11 +39,11 @@ def next_midnight(at: datetime) -> datetime:
 def _requirements(account: Account) -> dict[str, Any]:
     return {
         "alternatives": [],
-        "current_deadline": None,
+        "current_deadline": unix(account.current_deadline) if account.current_deadline else None,
         "currently_due": account.currently_due,
         "disabled_reason": account.disabled_reason or None,
         "errors": [],
-        "eventually_due": account.currently_due,
+        "eventually_due": [*account.currently_due, *account.eventually_due],
         "past_due": account.past_due,
         "pending_verification": account.pending_verification,
     }
@@ -99,8 +99,16 @@ def account_json(account: Account, capabilities: list[Capability] | None = None)
         "details_submitted": account.details_submitted,
         "email": account.email or None,
         "external_accounts": _banks(account),
-        "future_requirements": {**_requirements(account), "currently_due": [], "eventually_due": [], "past_due": []}
-        | {"pending_verification": [], "disabled_reason": None},
+        "future_requirements": {
+            "alternatives": [],
+            "current_deadline": unix(account.future_deadline) if account.future_deadline else None,
+            "currently_due": account.future_due,
+            "disabled_reason": None,
+            "errors": [],
+            "eventually_due": account.future_due,
+            "past_due": [],
+            "pending_verification": [],
+        },
         "metadata": account.metadata,
         "payouts_enabled": account.payouts_enabled,
         "requirements": _requirements(account),
@@ -315,6 +323,8 @@ def complete(*, account: Account, at: datetime) -> None:
     """Everything was given and found to be in order: money can be sent to the account and on to its bank."""
     account.details_submitted = account.payouts_enabled = True
     account.currently_due = account.past_due = account.pending_verification = []
+    account.eventually_due, account.future_due = [], []
+    account.current_deadline = account.future_deadline = None
     account.disabled_reason = ""
     account.tos_accepted_at = account.tos_accepted_at or at
     if account.bank is None:
@@ -329,6 +339,7 @@ def restrict(
     account.details_submitted = True
     account.payouts_enabled = False
     account.disabled_reason = reason
+    account.current_deadline = None
     account.currently_due = account.past_due = due or []
     account.pending_verification = DOCUMENT_DUE if pending else []
     _settle(account, "pending" if pending else "inactive", at=at)
@@ -367,6 +378,37 @@ def disconnect(*, account: Account, at: datetime) -> None:
     emit("account.application.deauthorized", application, at=at, account=account)
 
 
+def ask(*, account: Account, at: datetime, days: float, due: list[str], future: bool = False) -> None:
+    """Stripe asks for more of an account that goes on being paid: until a day, or only from a day on."""
+    deadline = at + timedelta(days=days)
+    if future:
+        account.future_due, account.future_deadline = due, deadline
+    else:
+        account.currently_due, account.current_deadline = due, deadline
+    account.save()
+    emit("account.updated", account_json(account), at=at, account=account, previous={})
+
+
+def ask_eventually(*, account: Account, at: datetime) -> None:
+    """Stripe will want something at some time, without a day."""
+    account.eventually_due = DOCUMENT_DUE
+    account.save()
+    emit("account.updated", account_json(account), at=at, account=account, previous={})
+
+
+def meet_deadlines(*, account: Account, at: datetime) -> None:
+    """A deadline of a locked account has come. The facts still due are past due from then on, and payouts stop."""
+    due = account.currently_due if account.current_deadline and account.current_deadline <= at else []
+    if account.future_deadline and account.future_deadline <= at:
+        due = [*dict.fromkeys([*due, *account.future_due])]
+        account.future_due, account.future_deadline = [], None
+    if due:
+        restrict(account=account, reason="requirements.past_due", due=due, at=at)
+    else:
+        account.current_deadline = account.current_deadline if account.currently_due else None
+        account.save()
+
+
 def apply(outcome: str, *, account: Account, at: datetime) -> None:
     """One of OUTCOMES happens to a locked account, with its events. Raises KeyError for another word."""
     OUTCOMES[outcome](account=account, at=at)
@@ -383,6 +425,8 @@ OUTCOMES: dict[str, Any] = {
     "listed": lambda *, account, at: restrict(account=account, reason="rejected.listed", at=at),
     "listing_review": lambda *, account, at: restrict(account=account, reason="listed", at=at),
     "pause": lambda *, account, at: restrict(account=account, reason="platform_paused", at=at),
+    "pause_bank_payouts": lambda *, account, at: restrict(account=account, reason="other", at=at),
+    "ask_eventually": ask_eventually,
     "change_bank": change_bank,
     "fail_bank": fail_bank,
     "disconnect": disconnect,

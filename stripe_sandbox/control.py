@@ -90,12 +90,19 @@ def _add_faults(given: dict[str, Any]) -> None:
 
 
 def _account(*, method: str, given: dict[str, Any], reference: str) -> dict[str, Any]:
-    """POST {outcome}: act as the person on the onboarding page, or as Stripe towards an account."""
+    """POST {outcome}: act as the person on the onboarding page, or as Stripe towards an account.
+
+    POST {outcome: "ask", days, due: [field], future}: Stripe asks for more, until a day or from a day on.
+    """
     with transaction.atomic():
         account = Account.objects.select_for_update(no_key=True).filter(reference=reference, is_platform=False).first()
         if account is None:
             raise KeyError(reference)
-        accounts.apply(given["outcome"], account=account, at=configuration.now())
+        if given["outcome"] == "ask":
+            due, days, future = [str(one) for one in given["due"]], float(given["days"]), bool(given.get("future"))
+            accounts.ask(account=account, at=configuration.now(), days=days, due=due, future=future)
+        else:
+            accounts.apply(given["outcome"], account=account, at=configuration.now())
         return accounts.account_json(account)
 
 

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from django.db import transaction
-from django.db.models import Min, Model, QuerySet
+from django.db.models import Min, Model, Q, QuerySet
 
 from stripe_sandbox import bank_payouts, configuration, money
-from stripe_sandbox.accounts import next_midnight
+from stripe_sandbox.accounts import meet_deadlines, next_midnight
 from stripe_sandbox.events import emit
 from stripe_sandbox.models import Account, Balance, BalanceTransaction, Payout, StoredAnswer, Topup
 
@@ -30,6 +30,8 @@ def tick(*, at: datetime) -> None:
     _mature(at)
     _each(Topup.objects.filter(status="pending", available_on__lte=at), _succeed_topup, at)
     _each(Payout.objects.filter(next_step_at__lte=at), _step, at)
+    asked = Q(current_deadline__lte=at) | Q(future_deadline__lte=at)
+    _each(Account.objects.filter(asked), _meet_deadlines, at)
     due = Account.objects.filter(next_payout_at__lte=at)
     held = Balance.objects.filter(available__gt=0).values("account")
     _each(due.filter(reference__in=held, payouts_enabled=True), _pay_out, at)
@@ -51,6 +53,10 @@ def _step(payout: Payout, at: datetime) -> None:
 
 def _succeed_topup(topup: Topup, at: datetime) -> None:
     money.succeed_topup(topup=topup, account=Account.objects.get(is_platform=True), at=at)
+
+
+def _meet_deadlines(account: Account, at: datetime) -> None:
+    meet_deadlines(account=account, at=at)
 
 
 def _pay_out(account: Account, at: datetime) -> None:
@@ -89,6 +95,8 @@ def _next_due(after: datetime) -> datetime | None:
         Topup.objects.filter(status="pending").aggregate(due=Min("available_on"))["due"],
         Payout.objects.aggregate(due=Min("next_step_at"))["due"],
         Account.objects.aggregate(due=Min("next_payout_at"))["due"],
+        Account.objects.aggregate(due=Min("current_deadline"))["due"],
+        Account.objects.aggregate(due=Min("future_deadline"))["due"],
     ]
     return min((max(moment, after) for moment in moments if moment is not None), default=None)
 

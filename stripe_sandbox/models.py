@@ -75,6 +75,12 @@ class Account(models.Model):
     disabled_reason = models.CharField(max_length=60, blank=True)
     currently_due = models.JSONField(default=list)
     past_due = models.JSONField(default=list)
+    eventually_due = models.JSONField(default=list)
+    # Until then payouts go on although something is currently due.
+    current_deadline = models.DateTimeField(null=True)
+    # Asked for from a day to come, when it takes the place of the present requirements.
+    future_due = models.JSONField(default=list)
+    future_deadline = models.DateTimeField(null=True)
     pending_verification = models.JSONField(default=list)
     tos_accepted_at = models.DateTimeField(null=True)
     bank = models.JSONField(null=True)
@@ -92,7 +98,14 @@ class Account(models.Model):
                 fields=["is_platform"], condition=Q(is_platform=True), name="there_is_one_platform"
             ),
         ]
-        indexes = [models.Index(fields=["next_payout_at"], name="sandbox_payout_due")]
+        indexes = [
+            models.Index(fields=["next_payout_at"], name="sandbox_payout_due"),
+            models.Index(
+                fields=["current_deadline", "future_deadline"],
+                condition=Q(current_deadline__isnull=False) | Q(future_deadline__isnull=False),
+                name="sandbox_requirement_due",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.reference

@@ -14,7 +14,8 @@ from django.db import connection
 from stripe_sandbox import configuration, currencies, refusals
 from stripe_sandbox.events import Call, emit, merged
 from stripe_sandbox.lists import page, unix
-from stripe_sandbox.models import Account, Balance, BalanceTransaction, Topup
+from stripe_sandbox.models import Account, Balance, BalanceTransaction, Payout, Topup
+from stripe_sandbox.refusals import UnableToServe
 
 REPORTING_CATEGORY = {
     "transfer": "transfer",
@@ -116,6 +117,10 @@ def movement_json(movement: BalanceTransaction) -> dict[str, Any]:
 def list_movements(call: Call) -> dict[str, Any]:
     params = call.params
     movements = BalanceTransaction.objects.filter(account=call.account)
+    if Payout.objects.filter(reference=params.get("payout", ""), automatic=False).exists():
+        raise UnableToServe(
+            "Balance transaction history can only be filtered on automatic transfers, not manual.", param="payout"
+        )
     for name, column in (("currency", "currency"), ("payout", "payout"), ("source", "source"), ("type", "kind")):
         if name in params:
             movements = movements.filter(**{column: params[name]})

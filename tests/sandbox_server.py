@@ -188,6 +188,11 @@ class StripeSandbox:
     def clear_faults(self) -> None:
         self.control("DELETE", "faults")
 
+    def asks(self, account: str, *due: str, days: float, future: bool = False) -> dict[str, Any]:
+        """Stripe asks for facts until a day, or from a day on."""
+        given = {"outcome": "ask", "due": list(due), "days": days, "future": future}
+        return self.control("POST", f"accounts/{account}", given)
+
     def happens(self, account: str, outcome: str) -> dict[str, Any]:
         """One of complete, needs_info, under_review, reject, reject_fraud, listed, listing_review, pause, change_bank,
         fail_bank, disconnect."""

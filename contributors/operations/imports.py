@@ -11,7 +11,12 @@ from django.db import connection, transaction
 
 from contributors.models import Contributor, MemberInvitation, Membership
 from contributors.operations.members import write_invitation
-from contributors.operations.people import UnableToRegisterContributor, checked_details, register_contributor
+from contributors.operations.people import (
+    UnableToRegisterContributor,
+    checked_details,
+    register_contributor,
+    require_payable,
+)
 from people.actor import ADMIN, COMPLIANCE, NOBODY, Presence, audit, require_role, require_settled_role
 from people.models import User
 from people.operations.invitations import UnableToInvite, checked_email
@@ -132,7 +137,10 @@ def _checked(number: int, header: list[str], cells: list[str], known: set[tuple[
     )
     try:
         checked_email(row.email)
-        checked_details(kind=row.kind, legal_name=row.legal_name, display_name=row.display_name, country=row.country)
+        _, _, country = checked_details(
+            kind=row.kind, legal_name=row.legal_name, display_name=row.display_name, country=row.country
+        )
+        require_payable(country)
     except (UnableToInvite, UnableToRegisterContributor) as error:
         return _with_error(row, str(error).rstrip("."))
     return row

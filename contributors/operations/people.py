@@ -8,6 +8,7 @@ from datetime import datetime
 from django.db import transaction
 
 from contributors.models import PPB, Contributor, Holder, Membership, Split
+from contributors.queries import countries
 from people.models import User
 from people.presentation import names
 from people.presentation.countries import COUNTRIES
@@ -30,6 +31,7 @@ def register_contributor(
     legal_name, display_name, country = checked_details(
         kind=kind, legal_name=legal_name, display_name=display_name, country=country
     )
+    require_payable(country)
     contributor = Contributor.objects.create(
         kind=kind, legal_name=legal_name, display_name=display_name or legal_name, country=country, created_at=at
     )
@@ -40,6 +42,15 @@ def register_contributor(
     )
     Split.objects.create(holder=holder, contributor=contributor, ppb=PPB, effective_from=at)
     return contributor
+
+
+def require_payable(country: str) -> None:
+    """Raise UnableToRegisterContributor for a country to which no rail pays: it is said before anybody works."""
+    if not countries.is_payable(country):
+        raise UnableToRegisterContributor(
+            f"We cannot pay anybody in {COUNTRIES[country]} yet, neither through Stripe nor by bank transfer. "
+            "Nothing was registered. Write to us: we tell you when that changes."
+        )
 
 
 def checked_details(*, kind: str, legal_name: str, display_name: str, country: str) -> tuple[str, str, str]:

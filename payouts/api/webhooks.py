@@ -25,6 +25,7 @@ from people.address import client_address
 log = structlog.get_logger(__name__)
 
 RECEIVED = Counter("tributary_webhooks_received", "Webhook deliveries by endpoint and answer", ["endpoint", "answer"])
+IGNORED = Counter("tributary_webhooks_ignored", "Signed events that were not stored", ["endpoint", "reason"])
 # Never the signature itself: these headers help to find a delivery in Stripe's log.
 KEPT_HEADERS = ("User-Agent", "Stripe-Webhook-Id", "Content-Type")
 
@@ -49,6 +50,11 @@ def _receive(request: HttpRequest, endpoint: WebhookEvent.Endpoint, secrets: Seq
         return _answer(endpoint, 413, "The body is larger than 256 KiB.")
     try:
         event = webhooks.verify_webhook(body, request.headers.get("Stripe-Signature", ""), secrets)
+        if reason := inbox.why_ignored(event):
+            # Anything but 2xx would make Stripe switch the endpoint off after some days.
+            inbox.count_ignored(endpoint=endpoint, reason=reason, event=event, at=timezone.now())
+            IGNORED.labels(endpoint=str(endpoint), reason=reason).inc()
+            return _answer(endpoint, 200, f"ignored: {reason.label}")
         stored = inbox.record_webhook(
             endpoint=endpoint,
             event=event,

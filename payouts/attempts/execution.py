@@ -16,7 +16,7 @@ from typing import NamedTuple
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Exists, F, OuterRef, Q
+from django.db.models import BooleanField, Count, Exists, ExpressionWrapper, F, OuterRef, Q
 
 from ledger.journal import UnableToPost
 from ledger.operations.payouts import reserve_payouts
@@ -34,7 +34,7 @@ from payouts.attempts.recording import (
     void_attempt,
 )
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.models import Hold, HoldReason, Notice, Payout, PayoutAttempt, PayoutRun, Rail
+from payouts.models import EndedAccount, Hold, HoldReason, Notice, Payout, PayoutAttempt, PayoutRun, Rail
 from payouts.operations.approval import stop_run
 from payouts.operations.holds import first_holds, open_holds_q
 from payouts.rails.stripe import calls, client, values
@@ -84,8 +84,9 @@ def claim_due(*, run_id: int | None, clock: Clock, pace: Pace, limit: int) -> Du
         stop_run(run_id=error.run_id, code=PayoutRun.PauseCode.HASH_DIFFERS, note=str(error), at=clock())
         return Due(1, [])
     except IntegrityError as error:
-        # The run was stopped while its payouts were claimed; the trigger saw it first, and nothing was written.
-        if "a_payout_moves_with_its_run" not in _rule_of(error):
+        # The run was stopped, or an account ended, while its payouts were claimed. The trigger saw it first, and
+        # nothing was written.
+        if _rule_of(error) not in ("a_payout_moves_with_its_run", "an_ended_account_is_not_paid"):
             raise
         return Due(1, [])
     if due.claims:
@@ -151,15 +152,19 @@ def _begin_attempts(
         return []
     runs = _checked_runs(payouts)
     held = first_holds([payout.contributor_id for payout in payouts], at=now)
+    ended = _ended(payouts)
     for payout in payouts:
         if payout.contributor_id in held:
             hold_payout(payout, held[payout.contributor_id], note="Held after the run was approved.", at=now)
+        elif payout.pk in ended:
+            note = f"The account {payout.destination} ended after the run was built; the payee has another one."
+            hold_payout(payout, HoldReason.ACCOUNT_REPLACED, note=note, at=now)
     ids = [payout.pk for payout in payouts]
     numbers = dict(PayoutAttempt.objects.filter(payout__in=ids).values_list("payout_id").annotate(number=Count("pk")))
     attempts = [
         _attempt(payout, runs[payout.run_id], numbers.get(payout.pk, 0) + 1, now)
         for payout in payouts
-        if payout.contributor_id not in held
+        if payout.contributor_id not in held and payout.pk not in ended
     ]
     attempts = _reserve(attempts, now)
     Payout.objects.filter(pk__in=[attempt.payout_id for attempt in attempts]).update(
@@ -168,6 +173,13 @@ def _begin_attempts(
     PayoutAttempt.objects.bulk_create(attempts)
     crashpoint(CrashPoint.CLAIM_WRITTEN)
     return attempts
+
+
+def _ended(payouts: list[Payout]) -> set[int]:
+    """Return the payouts with a destination that ended. A trigger refuses to begin one."""
+    names = EndedAccount.objects.filter(provider_account_id__in=[payout.destination for payout in payouts])
+    gone = set(names.values_list("provider_account_id", flat=True))
+    return {payout.pk for payout in payouts if payout.destination in gone}
 
 
 def _checked_runs(payouts: list[Payout]) -> dict[int, PayoutRun]:
@@ -249,8 +261,10 @@ class _Intent(NamedTuple):
 def _intent_of(claim: Claim) -> _Intent:
     """One query for all of it: it stands between every two calls to Stripe."""
     held = Hold.objects.filter(open_holds_q(claim.claimed_at), contributor_id=OuterRef("payout__contributor_id"))
+    ended = EndedAccount.objects.filter(provider_account_id=OuterRef("payout__destination"))
+    stopped = ExpressionWrapper(Q(Exists(held)) | Q(Exists(ended)), output_field=BooleanField())
     row = PayoutAttempt.objects.values_list(
-        "request", "request_sha256", "idempotency_key", "payout__lease_token", "payout__run__state", Exists(held)
+        "request", "request_sha256", "idempotency_key", "payout__lease_token", "payout__run__state", stopped
     ).get(pk=claim.attempt_id)
     return _Intent(*row)
 
@@ -324,8 +338,10 @@ def _hold_if_unsent(claim: Claim, clock: Clock) -> bool:
 
 
 def _hold_on(payout: Payout, at: datetime) -> HoldReason | None:
-    """The reason of the first open hold on the payee."""
-    return first_holds([payout.contributor_id], at=at).get(payout.contributor_id)
+    """The reason of the first open hold on the payee; without one, whether the destination ended."""
+    if reason := first_holds([payout.contributor_id], at=at).get(payout.contributor_id):
+        return reason
+    return HoldReason.ACCOUNT_REPLACED if _ended([payout]) else None
 
 
 def _may_send_again(claim: Claim, clock: Clock, pace: Pace) -> bool:

@@ -380,8 +380,9 @@ def hold_payout(payout: Payout, reason: HoldReason, *, note: str, at: datetime) 
     payout.state, payout.reason, payout.reason_note = Payout.State.HELD, reason, note[:500]
     payout.lease_until = payout.lease_token = payout.next_try_at = None
     payout.save(update_fields=["state", "reason", "reason_note", "lease_until", "lease_token", "next_try_at"])
-    # A balance that fell is seen again when the next run is built; a hold would outlive it.
-    if reason != HoldReason.NEGATIVE_BALANCE:
+    # A balance that fell, and the payee's new account, are seen again when the next run is built; a hold would outlive
+    # them.
+    if reason not in (HoldReason.NEGATIVE_BALANCE, HoldReason.ACCOUNT_REPLACED):
         try:
             with transaction.atomic():
                 place_hold(contributor=payout.contributor, reason=reason, note=note, payout=payout, at=at)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.http import HttpRequest, HttpResponse
+from django import forms
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -17,12 +18,13 @@ from payouts.console import ADMIN, CHECKER, MAKER, actor_required, reader_requir
 from payouts.forms.runs import TopUpForm
 from payouts.models import PayoutRun, Rail, TopUp
 from payouts.operations import control
+from payouts.operations import funding as operations
 from payouts.operations.funding import fund_platform
 from payouts.queries import balances
 from people.console.acts import Act, act
 from people.console.guard import recently_authenticated, user_of
 from people.console.presence import presence_of
-from people.presentation import amounts
+from people.presentation import amounts, dates
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,39 @@ def top_up(request: HttpRequest) -> HttpResponse:
         return f"Stripe has the request for {written}. It is booked as soon as Stripe reports that it arrived."
 
     return act(request, page, form, do)
+
+
+@require_http_methods(["GET", "POST"])
+@actor_required
+@recently_authenticated
+def book_top_up(request: HttpRequest, public_id: UUID) -> HttpResponse:
+    """Book money that somebody sent to Stripe by another road than this product."""
+    topup = TopUp.objects.filter(public_id=public_id, requested_by=None).first()
+    if topup is None:
+        raise Http404
+    written = amounts.text_of_minor(topup.amount_minor, ASSETS[topup.currency])
+    page = Act(
+        f"Book a top-up of {written}",
+        "Somebody made it at Stripe. Booking it adds the amount to the ledger's balance at Stripe, so that both agree. "
+        "Stripe is asked first whether the money is there.",
+        f"Book {written}",
+        reverse("payouts:funding"),
+        "Funding",
+        facts=[
+            ("Amount", written),
+            ("At Stripe", topup.provider_topup_id),
+            ("Found", dates.moment(topup.requested_at)),
+        ],
+        not_this_person="" if topup.state == TopUp.State.FOUND else "This top-up is not waiting to be booked.",
+    )
+
+    def do(given: dict[str, object]) -> str:
+        made = operations.book_top_up(topup=topup, by=user_of(request), at=timezone.now(), seen=presence_of(request))
+        if made.state == TopUp.State.FAILED:
+            return "Stripe reports that this top-up failed. Nothing was booked."
+        return f"{written} is booked."
+
+    return act(request, page, forms.Form(request.POST or None), do)
 
 
 def _currencies() -> list[str]:

@@ -12,13 +12,14 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from payouts.console import actor_required, done, reader_required
-from payouts.models import WebhookEvent
+from payouts.models import IgnoredEvent, WebhookEvent
 from payouts.reconciliation.inbox import replay_webhook
 from people.console.guard import user_of
 from people.console.presence import presence_of
 from people.console.refusals import explained
 
 PAGE = 50
+IGNORED_SHOWN = 20
 
 
 @require_GET
@@ -37,6 +38,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         {
             "page_obj": Paginator(events, PAGE).get_page(request.GET.get("page")),
             "counts": list(counts),
+            "ignored": IgnoredEvent.objects.order_by("-last_at")[:IGNORED_SHOWN],
             "states": WebhookEvent.State.values,
             "chosen": state,
             "search": search,

@@ -20,10 +20,11 @@ from payouts.exports import tables
 from payouts.forms.fields import ReasonForm
 from payouts.forms.payees import ChooseRailForm, PlaceHoldForm
 from payouts.models import Hold, HoldReason, Rail
-from payouts.operations import banks
+from payouts.operations import banks, ended_accounts
 from payouts.operations import holds as holds_operations
 from payouts.operations.details import DECIDERS
 from payouts.queries import balances, standing
+from payouts.queries.ended_accounts import Why, why_replaced
 from payouts.queries.hold_reasons import RULES, Owner, why_not_release
 from payouts.queries.payees import (
     ExplainedHold,
@@ -33,6 +34,7 @@ from payouts.queries.payees import (
     open_holds,
     payouts_of,
     tax_form_of,
+    untold_bank_payouts,
 )
 from payouts.rails.choice import RAIL_NAMES, rail_of
 from people.console.acts import Act, act
@@ -98,6 +100,12 @@ def payee_account(request: HttpRequest, public_id: UUID) -> HttpResponse:
             "may_act": user_of(request).has_role("finance_maker", "finance_checker", "compliance", "admin"),
             "may_record_tax": user_of(request).has_role("compliance"),
             "may_choose": user_of(request).has_role("finance_checker", "admin"),
+            "untold": untold_bank_payouts(account) if account else [],
+            "ended_accounts": account.ended.select_related("ended_by").order_by("-pk") if account else [],
+            "may_retire": user_of(request).has_role("finance_checker", "compliance", "admin"),
+            "asked": standing.asked_by_stripe(account) if account else [],
+            "asked_in_future": standing.asked_in_future(account) if account else [],
+            "deadline": standing.deadline_of(account) if account else None,
         },
     )
 
@@ -257,6 +265,52 @@ def choose_rail(request: HttpRequest, public_id: UUID) -> HttpResponse:
             seen=presence_of(request),
         )
         return f"{contributor} is paid by {RAIL_NAMES[rail]} from the next run on."
+
+    return act(request, page, form, do)
+
+
+@require_http_methods(["GET", "POST"])
+@actor_required
+@recently_authenticated
+def retire_account(request: HttpRequest, public_id: UUID) -> HttpResponse:
+    """End the account at Stripe, so that the payee opens a new one."""
+    contributor = _contributor_or_404(public_id)
+    account = account_of(contributor)
+    if account is None or account.provider_account_id is None:
+        raise Http404
+    why = why_replaced(account)
+    roles = ("compliance",) if why == Why.REJECTED else ("finance_checker", "compliance", "admin")
+    page = Act(
+        f"Open a new Stripe account for {contributor}",
+        "The present account is never paid again, and stays on record for the payments that went to it. Payouts that "
+        "are approved and not sent yet are held; the next run pays them. The contributor gets a mail and sets up the "
+        "new account.",
+        "End the present account",
+        reverse("payouts:payee_account", args=[public_id]),
+        str(contributor),
+        is_danger=True,
+        facts=[
+            ("Present account", account.provider_account_id),
+            ("Country", f"{account.country}; the contributor's is {contributor.country}"),
+            ("Found", Why(why).label if why else "It can still be paid"),
+        ],
+        not_this_person=""
+        if user_of(request).has_role(*roles)
+        else "After Stripe's rejection this takes compliance."
+        if why == Why.REJECTED
+        else "This takes a finance checker or compliance.",
+    )
+    form = ReasonForm(request.POST or None, label="Why a new account is needed")
+
+    def do(given: dict[str, object]) -> str:
+        ended_accounts.retire_account(
+            contributor=contributor,
+            reason=str(given["reason"]),
+            by=user_of(request),
+            at=timezone.now(),
+            seen=presence_of(request),
+        )
+        return f"The old account is on record as ended. {contributor} was asked to set up a new one."
 
     return act(request, page, form, do)
 

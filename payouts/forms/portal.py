@@ -9,6 +9,7 @@ from django import forms
 from contributors.models import Contributor
 from payouts.forms.fields import MinorAmountField
 from payouts.operations.notice_kinds import OPTIONAL
+from payouts.rails.bank import numbers
 
 
 class ThresholdForm(forms.Form):
@@ -24,35 +25,51 @@ class ThresholdForm(forms.Form):
         )
 
 
+_PLAIN = {"autocomplete": "off", "spellcheck": "false"}
+
+
 class BankDetailsForm(forms.Form):
-    """The account that bank transfers go to."""
+    """The account that bank transfers go to: by its IBAN, or by the local number of `country` where `by_iban` is
+    False."""
 
     # The contributor that the page was opened for: another window may have chosen another contributor since.
     contributor = forms.UUIDField(widget=forms.HiddenInput)
+    account_country = forms.CharField(max_length=2, required=False, widget=forms.HiddenInput)
+    by = forms.CharField(max_length=5, required=False, widget=forms.HiddenInput)
     holder_name = forms.CharField(
         max_length=70,
         label="Account holder",
         help_text="As the bank writes it. It must be you or your organisation.",
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
     )
-    iban = forms.CharField(
-        max_length=42,
-        label="IBAN",
-        help_text="Spaces do not matter. Its check digits are verified at once.",
-        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-    )
-    bic = forms.CharField(
-        max_length=11,
-        required=False,
-        label="BIC",
-        help_text="Only where your bank insists on it.",
-        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-    )
 
-    def __init__(self, *arguments: Any, acting_for: Contributor, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, acting_for: Contributor, country: str = "", by_iban: bool = True, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
-        self.acting_for = acting_for
+        self.acting_for, self.country, self.by_iban = acting_for, country, by_iban
         self.fields["contributor"].initial = acting_for.public_id
+        self.fields["account_country"].initial, self.fields["by"].initial = country, "iban" if by_iban else "local"
+        if by_iban:
+            self.fields["iban"] = forms.CharField(
+                max_length=42,
+                label="IBAN",
+                help_text="Spaces do not matter. Its check digits are verified at once.",
+                widget=forms.TextInput(attrs=_PLAIN),
+            )
+        else:
+            for field in numbers.FORMATS[country].fields:
+                self.fields[field.name] = _field_of(field)
+        needs_bic = not by_iban and numbers.FORMATS[country].needs_bic
+        self.fields["bic"] = forms.CharField(
+            max_length=11,
+            required=needs_bic,
+            label="BIC",
+            help_text="The code of your bank, of 8 or 11 letters and digits."
+            if needs_bic
+            else "Only where your bank insists on it.",
+            widget=forms.TextInput(attrs=_PLAIN),
+        )
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
@@ -61,7 +78,20 @@ class BankDetailsForm(forms.Form):
                 f"This page was opened for another contributor; you act for {self.acting_for} now. Nothing was stored. "
                 "Open it again for the account's real owner."
             )
-        return given
+        named: dict[str, Any] = {name: given[name] for name in ("holder_name", "iban", "bic") if name in given}
+        if self.by_iban or self.errors:
+            return named
+        try:
+            return {**named, "local": numbers.checked(self.country, given)}
+        except numbers.UnableToReadNumber as error:
+            self.add_error(error.field or None, str(error))
+            return named
+
+
+def _field_of(field: numbers.Field) -> forms.Field:
+    if field.choices:
+        return forms.ChoiceField(label=field.label, choices=field.choices)
+    return forms.CharField(max_length=40, label=field.label, help_text=field.help, widget=forms.TextInput(attrs=_PLAIN))
 
 
 class NoticesForm(forms.Form):

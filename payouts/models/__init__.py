@@ -16,11 +16,14 @@ from payouts.models.accounts import (
 )
 from payouts.models.banks import BankDetails, BankFile, BankLine
 from payouts.models.payouts import BankPayout, Payout, PayoutAttempt, Reversal
-from payouts.models.records import Difference, MutedNotice, Notice, Reconciliation, WebhookEvent
+from payouts.models.records import Difference, IgnoredEvent, MutedNotice, Notice, Reconciliation, WebhookEvent
 from payouts.models.runs import LeftOut, PayoutRun, TopUp
+from payouts.models.stripe_accounts import EndedAccount, SetUpAttempt
 
 __all__ = [
-    "BankDetails", "BankFile", "BankLine", "BankPayout", "Difference", "Hold", "HoldReason", "LeftOut",
+    "BankDetails", "BankFile", "BankLine", "BankPayout", "Difference", "EndedAccount", "Hold", "HoldReason",
+    "IgnoredEvent",
+    "LeftOut",
     "MutedNotice", "Notice", "Payout", "PayoutAccount", "PayoutAttempt", "PayoutPolicy", "PayoutRun", "PolicyProposal",
-    "Rail", "Reconciliation", "Reversal", "TaxProfile", "TopUp", "WebhookEvent",
+    "Rail", "Reconciliation", "Reversal", "SetUpAttempt", "TaxProfile", "TopUp", "WebhookEvent",
 ]  # fmt: skip

@@ -40,8 +40,10 @@ class PayoutAccount(models.Model):
     payouts_enabled = models.BooleanField(default=False)
     details_submitted = models.BooleanField(default=False)
     disabled_reason = models.CharField(max_length=64, blank=True)
-    # Stripe's own lists of fields: currently_due, past_due, eventually_due, pending_verification, errors, deadline.
+    # Stripe's own lists of fields: currently_due, past_due, eventually_due, pending_verification, errors, and
+    # current_deadline. The future ones take the place of the present ones at their own deadline.
     requirements = models.JSONField(default=dict)
+    future_requirements = models.JSONField(default=dict)
     # The bank account that would be paid: Stripe's id and last four digits; on the manual rail the fingerprint of the
     # bank details. A change starts a cool-down.
     bank_fingerprint = models.CharField(max_length=100, blank=True)
@@ -204,6 +206,7 @@ class HoldReason(models.TextChoices):
     way out."""
 
     ONBOARDING_INCOMPLETE = "onboarding_incomplete"
+    BANK_ACCOUNT_MISSING = "bank_account_missing"
     TRANSFERS_CAPABILITY_INACTIVE = "transfers_capability_inactive"
     PAYOUTS_DISABLED = "payouts_disabled"
     REQUIREMENTS_PAST_DUE = "requirements_past_due"
@@ -211,6 +214,8 @@ class HoldReason(models.TextChoices):
     SANCTIONS_LISTED = "sanctions_listed"
     REJECTED_BY_STRIPE = "rejected_by_stripe"
     ACCOUNT_DISCONNECTED = "account_disconnected"
+    ACCOUNT_OUTDATED = "account_outdated"
+    ACCOUNT_REPLACED = "account_replaced"
     BANK_DETAILS_CHANGED_RECENTLY = "bank_details_changed_recently"
     TAX_FORM_MISSING = "tax_form_missing"
     TAX_FORM_EXPIRED = "tax_form_expired"

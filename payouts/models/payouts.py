@@ -247,9 +247,15 @@ class BankPayout(models.Model):
     RANK: ClassVar[dict[str, int]] = {"pending": 0, "in_transit": 1, "paid": 2, "canceled": 3, "failed": 3}
 
     account = models.ForeignKey("payouts.PayoutAccount", on_delete=models.PROTECT, related_name="bank_payouts")
+    # The account at Stripe that it left: the payee may have another one by now. Empty on rows older than that.
+    provider_account_id = models.CharField(max_length=64, blank=True)
     provider_payout_id = models.CharField(max_length=64, unique=True)
     amount_minor = models.BigIntegerField()
     currency = models.CharField(max_length=3)
+    # Made by Stripe on its schedule. Of one that the payee asked for, Stripe lists no parts.
+    automatic = models.BooleanField(default=True)
+    # Said where the payments that it carried cannot be told.
+    note = models.CharField(max_length=300, blank=True)
     state = models.CharField(max_length=10)
     arrives_on = models.DateField(null=True, blank=True)
     failure_code = models.CharField(max_length=64, blank=True)

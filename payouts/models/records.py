@@ -13,7 +13,7 @@ from people.models import uuid7
 class WebhookEvent(models.Model):
     """An event that Stripe sent and signed. A hint only: the object is fetched again before anything is believed."""
 
-    # received -> applied | ignored | retrying -> applied | dead (it could not be applied for 24 hours)
+    # received -> applied | ignored | retrying -> applied | ignored | dead (every try failed, over four days)
     class State(models.TextChoices):
         RECEIVED = "received"
         RETRYING = "retrying"
@@ -52,6 +52,31 @@ class WebhookEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.event_id}"
+
+
+class IgnoredEvent(models.Model):
+    """A count of signed events that were answered with 200 and not stored, by their reason and type."""
+
+    class Reason(models.TextChoices):
+        OTHER_MODE = "other_mode", "Of Stripe's other mode (test or live)"
+        THIN = "thin", "An event of API v2, which says only that something changed"
+
+    endpoint = models.CharField(max_length=8, choices=WebhookEvent.Endpoint.choices)
+    reason = models.CharField(max_length=10, choices=Reason.choices)
+    type = models.CharField(max_length=100)
+    n = models.BigIntegerField(default=1)
+    last_event_id = models.CharField(max_length=64)
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["endpoint", "reason", "type"], name="ignored_events_are_counted_once"),
+            models.CheckConstraint(condition=Q(n__gt=0), name="an_ignored_event_was_seen"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.n} x {self.type}: {self.reason}"
 
 
 class Reconciliation(models.Model):

@@ -211,19 +211,22 @@ class TopUp(models.Model):
     """Money moved from the programme's bank to its Stripe balance, so that a run can be paid."""
 
     # requested -> succeeded (the money is at Stripe) | failed; succeeded -> reversed (the bank took it back)
+    # found (somebody made it at Stripe's dashboard) -> succeeded (a person booked it) | failed
     class State(models.TextChoices):
+        FOUND = "found"
         REQUESTED = "requested"
         SUCCEEDED = "succeeded"
         FAILED = "failed"
         REVERSED = "reversed"
 
     TRANSITIONS: ClassVar[dict[str, set[str]]] = {
+        "found": {"succeeded", "failed"},
         "requested": {"succeeded", "failed"},
         "succeeded": {"reversed"},
         "failed": set(),
         "reversed": set(),
     }
-    BEGINS: ClassVar[set[str]] = {"requested"}
+    BEGINS: ClassVar[set[str]] = {"found", "requested"}
 
     public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     currency = models.CharField(max_length=3)
@@ -232,8 +235,11 @@ class TopUp(models.Model):
     provider_topup_id = models.CharField(max_length=64, null=True, blank=True, unique=True)
     entry = models.BigIntegerField(null=True, blank=True)
     reversal_entry = models.BigIntegerField(null=True, blank=True)
-    requested_by = models.ForeignKey("people.User", on_delete=models.PROTECT, related_name="+")
+    # Null for one that was made at Stripe.
+    requested_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, related_name="+")
     requested_at = models.DateTimeField()
+    # The person that booked one that was made at Stripe.
+    booked_by = models.ForeignKey("people.User", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     # How often it may have gone on the wire, and how many of those Stripe answered with "not executed".
     sends = models.IntegerField(default=1)
     sends_not_executed = models.IntegerField(default=0)
@@ -247,6 +253,16 @@ class TopUp(models.Model):
                 condition=~Q(state__in=["succeeded", "reversed"])
                 | Q(provider_topup_id__isnull=False, entry__isnull=False),
                 name="a_top_up_that_succeeded_is_booked",
+            ),
+            models.CheckConstraint(
+                condition=Q(requested_by__isnull=False, booked_by__isnull=True)
+                | Q(requested_by__isnull=True, provider_topup_id__isnull=False)
+                & (~Q(state__in=["succeeded", "reversed"]) | Q(booked_by__isnull=False)),
+                name="a_top_up_made_at_stripe_is_booked_by_a_person",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="found") | Q(requested_by__isnull=True),
+                name="only_a_top_up_made_at_stripe_is_found",
             ),
             models.CheckConstraint(
                 condition=Q(state="reversed", reversal_entry__isnull=False)

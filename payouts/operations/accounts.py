@@ -12,13 +12,15 @@ from django.db import transaction
 from contributors.models import Contributor
 from contributors.queries.people import manages
 from ledger.queries import balances
-from payouts.models import HoldReason, Notice, Payout, PayoutAccount, Rail, TaxProfile
+from payouts.models import HoldReason, Notice, Payout, PayoutAccount, Rail, SetUpAttempt, TaxProfile
+from payouts.operations import set_ups
 from payouts.operations.holds import sync_automatic_holds
 from payouts.operations.links import note_bank_at_stripe
 from payouts.queries import payees
+from payouts.queries.ended_accounts import Why, why_replaced
 from payouts.queries.hold_reasons import reason_of_disabling
 from payouts.queries.policies import terms_in_force
-from payouts.rails import choice
+from payouts.rails import choice, countries
 from payouts.rails.stripe import calls, errors, values
 from people.actor import NOBODY, Presence, audit
 from people.models import User
@@ -35,9 +37,11 @@ FROM_STRIPE = {
     HoldReason.SANCTIONS_LISTED,
     HoldReason.REJECTED_BY_STRIPE,
     HoldReason.ACCOUNT_DISCONNECTED,
+    HoldReason.ACCOUNT_OUTDATED,
 }
 # All that an account, its tax form and the policy decide by themselves.
 FROM_ACCOUNT = FROM_STRIPE | {
+    HoldReason.BANK_ACCOUNT_MISSING,
     HoldReason.BANK_DETAILS_CHANGED_RECENTLY,
     HoldReason.COUNTRY_UNSUPPORTED,
     HoldReason.CURRENCY_UNSUPPORTED,
@@ -68,7 +72,8 @@ def require_manager(by: User, contributor: Contributor) -> None:
 
 
 def open_payout_account(*, contributor: Contributor, by: User, at: datetime, seen: Presence = NOBODY) -> PayoutAccount:
-    """Open the contributor's account at Stripe. Repeatable: the row comes first, and one key serves every try.
+    """Open the contributor's account at Stripe. Repeatable: the row comes first, and each attempt has one key
+    (operations/set_ups.py).
 
     Raises UnableToOpenAccount for a contributor paid by bank transfer, and where Stripe did not open the account.
     """
@@ -96,19 +101,21 @@ def open_payout_account(*, contributor: Contributor, by: User, at: datetime, see
             )
     if account.provider_account_id is not None:
         return account
+    parameters = {
+        "country": contributor.country,
+        "email": by.email,
+        "is_company": contributor.kind == Contributor.Kind.ORGANISATION,
+        "agreement": countries.at_stripe().agreement(contributor.country),
+        "metadata": {"contributor": str(contributor.public_id), "payout_account": str(account.public_id)},
+    }
     try:
-        opened = calls.create_account(
-            country=contributor.country,
-            email=by.email,
-            is_company=contributor.kind == Contributor.Kind.ORGANISATION,
-            metadata={"contributor": str(contributor.public_id), "payout_account": str(account.public_id)},
-            idempotency_key=f"account_{account.public_id.hex}",
-        )
+        attempt, opened = set_ups.open_at_stripe(account=account, parameters=parameters, by=by, at=at)
     except errors.UnableToUseStripe as error:
-        raise UnableToOpenAccount(f"Stripe did not open the account: {error}") from error
+        raise UnableToOpenAccount(f"Stripe did not open the account: {error} You can try again.") from error
     with transaction.atomic():
         account = PayoutAccount.objects.select_for_update(no_key=True).get(pk=account.pk)
         if account.provider_account_id is None:
+            SetUpAttempt.objects.filter(pk=attempt.pk).update(provider_account_id=opened.id)
             account.provider_account_id = opened.id
             account.save(update_fields=["provider_account_id"])
         return apply_account(account=account, remote=opened, at=at)
@@ -186,7 +193,7 @@ def apply_account(
     account.payouts_enabled = remote.payouts_enabled
     account.details_submitted = remote.details_submitted
     account.disabled_reason = remote.disabled_reason[:64]
-    account.requirements = remote.requirements
+    account.requirements, account.future_requirements = remote.requirements, remote.future_requirements
     account.disconnected_at = None
     account.synced_at = at
     account.save()
@@ -271,11 +278,13 @@ def hold_as_account_says(
     wanted: dict[HoldReason, datetime | None] = {}
     if account.rail == Rail.STRIPE_TRANSFER:
         wanted.update(dict.fromkeys(_as_stripe_says(account)))
-        if account.country not in choice.STRIPE_COUNTRIES and not account.is_onboarded:
+        if why_replaced(account) in (Why.COUNTRY_CHANGED, Why.KIND_CHANGED):
+            wanted[HoldReason.ACCOUNT_OUTDATED] = None
+        if choice.rail_of_country(account.country) != Rail.STRIPE_TRANSFER and not account.is_onboarded:
             wanted[HoldReason.COUNTRY_UNSUPPORTED] = None
     elif not account.is_onboarded:
-        reachable = choice.takes_iban(contributor.country)
-        wanted[HoldReason.ONBOARDING_INCOMPLETE if reachable else HoldReason.COUNTRY_UNSUPPORTED] = None
+        reachable = choice.reaches(contributor.country)
+        wanted[HoldReason.BANK_ACCOUNT_MISSING if reachable else HoldReason.COUNTRY_UNSUPPORTED] = None
     if not choice.pays(account.rail, contributor.currency):
         wanted[HoldReason.CURRENCY_UNSUPPORTED] = None
     ends = account.bank_changed_at and account.bank_changed_at + timedelta(days=bank_change_days)

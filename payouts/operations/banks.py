@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 from schwifty import BIC, IBAN
@@ -14,6 +16,7 @@ from contributors.operations.deciding import require_stranger
 from payouts.models import BankDetails, PayoutAccount, Rail
 from payouts.operations.accounts import hold_as_account_says, require_manager, tell_bank_details
 from payouts.operations.links import note_iban
+from payouts.rails.bank import numbers
 from payouts.rails.bank.pain import Party
 from payouts.rails.choice import RAIL_NAMES, rail_of_country
 from people import sealing
@@ -85,16 +88,18 @@ def record_bank_details(
     *,
     contributor: Contributor,
     holder_name: str,
-    iban: str,
     by: User,
     at: datetime,
+    iban: str = "",
+    local: numbers.Number | None = None,
     bic: str = "",
     seen: Presence = NOBODY,
 ) -> BankDetails:
-    """Name the account that bank transfers go to. A changed one waits for the policy's cool-down.
+    """Name the account that bank transfers go to, by its IBAN or its `local` number. A changed one waits for the
+    policy's cool-down.
 
     Raises UnableToRecordBankDetails for a contributor paid through Stripe, without a holder's name, and for an invalid
-    IBAN or BIC.
+    IBAN or BIC, or a local number that needs a BIC and has none.
     """
     require_manager(by, contributor)
     account = PayoutAccount.objects.select_for_update(no_key=True).get(
@@ -104,11 +109,10 @@ def record_bank_details(
         raise UnableToRecordBankDetails("You are paid through Stripe; your bank details belong there.")
     if not holder_name.strip():
         raise UnableToRecordBankDetails("Give the name of the account's owner.")
-    number, code = checked_iban(iban), checked_bic(bic)
-    code = code or str(number.bic or "")
-    content = json.dumps({"holder": holder_name.strip()[:70], "iban": number.compact, "bic": code}, sort_keys=True)
-    note_iban(contributor=contributor, iban=number.compact, at=at)
-    marks = [_fingerprint(number, digest) for digest in sealing.digests(content)]
+    named = _named(iban, local, bic)
+    content = json.dumps({"holder": holder_name.strip()[:70], **named.sealed}, sort_keys=True)
+    note_iban(contributor=contributor, iban=named.number, at=at)
+    marks = [named.fingerprint(digest) for digest in sealing.digests(content)]
     if account.bank_fingerprint in marks:
         return account.bank_details.filter(fingerprint=account.bank_fingerprint).latest("pk")
     details = BankDetails.objects.create(
@@ -116,9 +120,9 @@ def record_bank_details(
         holder_name=holder_name.strip()[:70],
         sealed=sealing.seal(content.encode()),
         fingerprint=marks[0],
-        country=number.country_code,
-        last4=number.compact[-4:],
-        bank_name=str(number.bank_name or "")[:140],
+        country=named.country,
+        last4=named.number[-4:],
+        bank_name=named.bank_name[:140],
         recorded_by=by,
         recorded_at=at,
     )
@@ -141,9 +145,34 @@ def record_bank_details(
     return details
 
 
-def _fingerprint(number: IBAN, digest: str) -> str:
-    """Readable at both ends, so that a person can compare it with a bank's letter."""
-    return f"iban_{number.country_code}{number.compact[-4:]}_{digest[:32]}"
+@dataclass(frozen=True)
+class _Named:
+    """A checked account, by its IBAN or its local number. `number` tells it apart from every other account."""
+
+    kind: str
+    country: str
+    number: str
+    bank_name: str
+    sealed: dict[str, Any]
+
+    def fingerprint(self, digest: str) -> str:
+        """Readable at both ends, so that a person can compare it with a bank's letter."""
+        return f"{self.kind}_{self.country}{self.number[-4:]}_{digest[:32]}"
+
+
+def _named(iban: str, local: numbers.Number | None, bic: str) -> _Named:
+    code = checked_bic(bic)
+    if local is None:
+        number = checked_iban(iban)
+        sealed: dict[str, Any] = {"iban": number.compact, "bic": code or str(number.bic or "")}
+        return _Named("iban", number.country_code, number.compact, str(number.bank_name or ""), sealed)
+    if iban.strip():
+        raise UnableToRecordBankDetails("Give the IBAN or the local number, not both: they could differ.")
+    if numbers.FORMATS[local.country].needs_bic and not code:
+        raise UnableToRecordBankDetails("Give the bank's BIC: a transfer to this country names the bank by it.")
+    sealed = {"country": local.country, "local": dict(local.fields), "bic": code}
+    number_of_all = f"{local.country}{local.member}{local.account}"
+    return _Named("acct", local.country, number_of_all, "", sealed)
 
 
 def party_of(details: BankDetails) -> Party:
@@ -153,10 +182,11 @@ def party_of(details: BankDetails) -> Party:
     """
     content = sealing.unseal(details.sealed).decode()
     opened = json.loads(content)
-    marks = [_fingerprint(IBAN(opened["iban"]), digest) for digest in sealing.digests(content)]
-    if details.fingerprint not in marks:
+    local = numbers.Number(opened["country"], opened["local"]) if "local" in opened else None
+    named = _named(opened.get("iban", ""), local, opened["bic"])
+    if details.fingerprint not in [named.fingerprint(digest) for digest in sealing.digests(content)]:
         raise sealing.UnableToUnseal("The bank details do not give the fingerprint that was approved.")
-    return Party(name=opened["holder"], iban=opened["iban"], bic=opened["bic"])
+    return Party(name=opened["holder"], iban=opened.get("iban", ""), bic=opened["bic"], local=local)
 
 
 @transaction.atomic

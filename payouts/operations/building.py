@@ -199,8 +199,12 @@ class _Case:
         if self.holds and not self._is_only_onboarding():
             return self._held(self.holds[0])
         if account is None or not account.is_onboarded or self.holds:
-            rule = RULES[HoldReason.ONBOARDING_INCOMPLETE]
-            return self._out(LeftOut.Reason.NOT_ONBOARDED, rule.words, rule.remedy, HoldReason.ONBOARDING_INCOMPLETE)
+            by_bank = rail == Rail.MANUAL_BANK_FILE
+            missing = HoldReason.BANK_ACCOUNT_MISSING if by_bank else HoldReason.ONBOARDING_INCOMPLETE
+            if by_bank and not choice.reaches(self.contributor.country):
+                missing = HoldReason.COUNTRY_UNSUPPORTED
+            missing = self.holds[0] if self.holds else missing
+            return self._out(LeftOut.Reason.NOT_ONBOARDED, RULES[missing].words, RULES[missing].remedy, missing)
         if self.terms.requires_tax_form and (reason := tax_problem(self.tax, at=self.at)):
             return self._held(reason)
         payable_minor = self.owed.available // asset(currency).minor
@@ -243,7 +247,7 @@ class _Case:
 
     def _is_only_onboarding(self) -> bool:
         """Said as "not onboarded", which tells the contributor more than a hold does."""
-        return set(self.holds) <= {HoldReason.ONBOARDING_INCOMPLETE}
+        return set(self.holds) <= {HoldReason.ONBOARDING_INCOMPLETE, HoldReason.BANK_ACCOUNT_MISSING}
 
     def _rail_minimum(self, account: PayoutAccount) -> int:
         return money.rail_minimum(account.country, self.run.currency, rail=self.run.rail)

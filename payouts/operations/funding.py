@@ -187,6 +187,64 @@ def _record_failure(topup: TopUp, error: errors.UnableToUseStripe, *, at: dateti
 
 
 @transaction.atomic
+def note_top_up(*, made: values.ToppedUp, at: datetime) -> TopUp | None:
+    """Write down a top-up that somebody made at Stripe's dashboard. It waits for a person to book it.
+
+    Returns None for one that moved no money, or money of a currency that the books do not know.
+    """
+    if made.state in ("failed", "canceled") or made.currency not in ASSETS or made.amount_minor <= 0:
+        return None
+    topup, _ = TopUp.objects.get_or_create(
+        provider_topup_id=made.id,
+        defaults={
+            "currency": made.currency,
+            "amount_minor": made.amount_minor,
+            "state": TopUp.State.FOUND,
+            "requested_at": at,
+            "sends": 0,
+        },
+    )
+    return topup
+
+
+def book_top_up(*, topup: TopUp, by: User, at: datetime, seen: Presence = NOBODY) -> TopUp:
+    """Book a top-up that was made at Stripe, once Stripe has the money. The amount is Stripe's own.
+
+    Raises UnableToFund for one that was booked or failed, that is still on its way, or where Stripe gave no answer.
+    """
+    require_role(by, MAKER, CHECKER, ADMIN)
+    require_fresh_factor(seen)
+    require_settled_role(by, at)
+    try:
+        made = calls.retrieve_topup(str(topup.provider_topup_id))
+    except errors.UnableToUseStripe as error:
+        raise UnableToFund(f"Stripe could not be asked about the top-up: {error} Nothing was booked.") from error
+    with transaction.atomic():
+        topup = TopUp.objects.select_for_update(no_key=True).get(pk=topup.pk)
+        if topup.state != TopUp.State.FOUND:
+            raise UnableToFund("This top-up is not waiting to be booked.")
+        if (topup.amount_minor, topup.currency) != (made.amount_minor, made.currency):
+            raise UnableToFund("Stripe gives another amount than before. Nothing was booked; look at it at Stripe.")
+        if made.state == "pending":
+            raise UnableToFund("The money has not arrived at Stripe yet. Book the top-up when it has.")
+        topup.booked_by = by
+        if made.state in ("failed", "canceled"):
+            topup.booked_by = None
+        audit(
+            by=by,
+            action="book_top_up",
+            subject=f"top_up:{topup.public_id}",
+            at=at,
+            seen=seen,
+            after={"currency": topup.currency, "amount_minor": topup.amount_minor, "at_stripe": made.id},
+        )
+        _book(topup, made, at=at, pace=LIVE)
+        if topup.state == TopUp.State.SUCCEEDED and made.state == "reversed":
+            _book_back(topup, at=at)
+    return topup
+
+
+@transaction.atomic
 def apply_top_up(*, topup: TopUp, made: values.ToppedUp, at: datetime, pace: Pace = LIVE) -> TopUp:
     """Book a top-up as Stripe reports it: once it succeeded, and once only; and book it back where the bank took it
     back later. A top-up that differs from our record is not booked, and stands on the list of differences."""
@@ -198,6 +256,8 @@ def apply_top_up(*, topup: TopUp, made: values.ToppedUp, at: datetime, pace: Pac
         )
         return topup
     if topup.state == TopUp.State.REQUESTED:
+        _book(topup, made, at=at, pace=pace)
+    if topup.state == TopUp.State.FOUND and made.state in ("failed", "canceled"):
         _book(topup, made, at=at, pace=pace)
     if topup.state == TopUp.State.SUCCEEDED and made.state == "reversed":
         _book_back(topup, at=at)
@@ -216,7 +276,7 @@ def _book(topup: TopUp, made: values.ToppedUp, *, at: datetime, pace: Pace) -> N
         ).entry_id
         topup.state = TopUp.State.SUCCEEDED
     topup.next_look_at = after(at, pace.look_up_again)
-    topup.save(update_fields=["state", "provider_topup_id", "entry", "error_message", "next_look_at"])
+    topup.save(update_fields=["state", "provider_topup_id", "entry", "booked_by", "error_message", "next_look_at"])
 
 
 def _book_back(topup: TopUp, *, at: datetime) -> None:

@@ -39,6 +39,15 @@ KINDS: dict[str, Kind] = {
     "month_sealed": Kind("Your statement is final", "A month is sealed, its statement final", "/portal/statements/"),
     "carried_over": Kind("Your royalties are carried over", "An amount is carried over to a later run", PAYOUTS),
     "onboarding_needed": Kind("Tell us where to pay you", "Payout details are needed", PAYOUTS),
+    "set_up_again": Kind(
+        "Set up your payouts again", "Your account at Stripe has to be replaced", PAYOUTS, essential=True
+    ),
+    "stripe_deadline": Kind(
+        "Stripe asks for something before it stops your payouts",
+        "Stripe is about to stop payouts",
+        TASK,
+        essential=True,
+    ),
     "tax_form_expiring": Kind("Your tax form expires", "A tax form runs out", PAYOUTS, essential=True),
     "accounts_linked": Kind(
         "Your accounts have the same beneficial owner",

@@ -32,7 +32,7 @@ from ledger.statements.build import EARNING_KINDS
 from payouts.models import LeftOut, MutedNotice, Notice, PayoutRun, TaxProfile
 from payouts.operations.details import of_rejections
 from payouts.operations.notice_kinds import KINDS, OPTIONAL
-from payouts.queries import attention
+from payouts.queries import attention, standing, words
 from people.inbox import OpenItem
 from people.models import User
 from people.operations import mail, webhooks
@@ -47,6 +47,8 @@ LAST_WAIT = timedelta(hours=6)
 # A notice that nobody got in time is found in the portal; a mail of last week's state only confuses.
 MAILED_FOR = timedelta(days=3)
 TAX_FORM_WARNED = timedelta(days=30)
+# Days before a deadline of Stripe, a warning for each.
+DEADLINE_WARNED = (30, 14, 3)
 # Of each kind, so many items are told at once; the rest follows as these are decided.
 MAILED_ITEMS = 200
 LEFT_OUT_KINDS = {"not_onboarded": "onboarding_needed", "below_threshold": "carried_over"}
@@ -62,12 +64,13 @@ class UnableToChooseNotices(Exception):
 
 # --- what is to be told -------------------------------------------------------------------------------------------
 def notice_what_is_due(*, at: datetime) -> int:
-    """Write the notices that follow from the rows: open work of staff, payees left out, tax forms that end, sealed
-    months.
+    """Write the notices that follow from the rows: open work of staff, payees left out, tax forms that end, deadlines
+    of Stripe, sealed months.
 
     Repeatable: a notice is given once for its subject. Returns how many were new.
     """
-    wanted = [*_of_open_work(at), *_of_left_out(at), *_of_tax_forms(at), *_of_sealed_months(at), *of_rejections(at)]
+    wanted = [*_of_open_work(at), *_of_left_out(at), *_of_tax_forms(at), *_of_deadlines(at)]
+    wanted += [*_of_sealed_months(at), *of_rejections(at)]
     with transaction.atomic():
         Notice.objects.bulk_create(wanted, batch_size=1000, ignore_conflicts=True)
         _tell_statements(wanted, at)
@@ -189,6 +192,25 @@ def _of_tax_forms(at: datetime) -> list[Notice]:
         for row in rows
         if row.valid_until is not None
     ]
+
+
+def _of_deadlines(at: datetime) -> list[Notice]:
+    """List the warnings to payees with a deadline at Stripe: one each when 30, 14 and 3 days are left at most."""
+    found = {}
+    for account, deadline in standing.with_deadlines(before=at + timedelta(days=max(DEADLINE_WARNED)), after=at):
+        days = next(days for days in sorted(DEADLINE_WARNED) if deadline - at <= timedelta(days=days))
+        asked = [*dict.fromkeys([*standing.asked_by_stripe(account), *standing.asked_in_future(account)])]
+        subject = f"deadline:{account.provider_account_id}:{deadline:%Y%m%d}:{days}"
+        found[subject] = Notice(
+            kind="stripe_deadline",
+            subject=subject,
+            title=f"Answer Stripe by {dates.day(deadline)}, or your payouts stop",
+            contributor_id=account.contributor_id,
+            created_at=at,
+            words=f"Stripe needs {words.listed(asked)}"[:600] + f" by {dates.moment(deadline)}. You are still paid. "
+            "Without it Stripe stops payments to you after that day. Open your payout details and answer.",
+        )
+    return [found[subject] for subject in sorted(_untold("stripe_deadline", found))]
 
 
 def _money(minor: int, currency: str) -> str:

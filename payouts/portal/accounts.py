@@ -8,17 +8,22 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from contributors.models import Contributor
 from contributors.portal.guard import contributor_required
 from payouts.forms.portal import BankDetailsForm
 from payouts.models import Rail
-from payouts.operations import accounts, banks
+from payouts.operations import accounts, banks, ended_accounts
 from payouts.portal import contributor_of
 from payouts.queries import payees, standing, words
+from payouts.queries.ended_accounts import why_replaced
 from payouts.queries.policies import terms_in_force
+from payouts.rails import choice
+from payouts.rails.bank import numbers
 from payouts.rails.choice import rail_of
 from people.console.guard import recently_authenticated, user_of
 from people.console.presence import presence_of
 from people.console.refusals import explained
+from people.presentation.countries import COUNTRIES
 
 
 @require_http_methods(["GET", "POST"])
@@ -34,11 +39,13 @@ def set_up(request: HttpRequest) -> HttpResponse:
     account = payees.account_of(contributor)
     if rail_of(contributor, account) == Rail.MANUAL_BANK_FILE:
         return redirect("payouts:bank_details")
+    why = why_replaced(account) if account else ""
     if request.method == "GET":
-        return render(request, "payouts/portal/onboarding.html", {"account": account})
+        return render(request, "payouts/portal/onboarding.html", {"account": account, "why": why})
     at, seen = timezone.now(), presence_of(request)
+    begin = ended_accounts.set_up_again if why else accounts.open_payout_account
     with explained(request) as refused:
-        account = accounts.open_payout_account(contributor=contributor, by=user_of(request), at=at, seen=seen)
+        account = begin(contributor=contributor, by=user_of(request), at=at, seen=seen)
         link = accounts.onboarding_link(account=account, by=user_of(request), at=at, seen=seen)
     if refused:
         return redirect("payouts:set_up")
@@ -51,7 +58,7 @@ def set_up(request: HttpRequest) -> HttpResponse:
 def onboarding(request: HttpRequest) -> HttpResponse:
     """Lead to Stripe's form by a fresh single-use link; Stripe also sends people with an expired link here."""
     account = payees.account_of(contributor_of(request))
-    if account is None or account.provider_account_id is None:
+    if account is None or account.provider_account_id is None or why_replaced(account):
         return redirect("payouts:set_up")
     with explained(request) as refused:
         link = accounts.onboarding_link(
@@ -99,7 +106,8 @@ def bank_details(request: HttpRequest) -> HttpResponse:
     account = payees.account_of(contributor)
     if rail_of(contributor, account) != Rail.MANUAL_BANK_FILE:
         return redirect("payouts:set_up")
-    form = BankDetailsForm(request.POST or None, acting_for=contributor)
+    country, by_iban = _format_of(request, contributor)
+    form = BankDetailsForm(request.POST or None, acting_for=contributor, country=country, by_iban=by_iban)
     known = account.bank_details.order_by("-pk").first() if account else None
     status, refused = 200, None
     if request.method == "POST":
@@ -115,5 +123,25 @@ def bank_details(request: HttpRequest) -> HttpResponse:
                 messages.success(request, f"Your bank account is stored, sealed.{told}")
                 return redirect("payouts:payouts")
             status = refused.status
-    context = {"form": form, "known": known, "refused": refused}
+    context = {
+        "form": form,
+        "known": known,
+        "refused": refused,
+        "country": country,
+        "countries": sorted((code, name) for code, name in COUNTRIES.items() if choice.reaches(code)),
+        "other_way": choice.takes_iban(country) and country in numbers.FORMATS,
+        "is_reached": choice.reaches(contributor.country),
+    }
     return render(request, "payouts/portal/bank_details.html", context, status=status)
+
+
+def _format_of(request: HttpRequest, contributor: Contributor) -> tuple[str, bool]:
+    """Return the country of the account, as the page asks for it, and whether it is named by an IBAN."""
+    given = request.POST if request.method == "POST" else request.GET
+    country = given.get("account_country", "").upper()
+    if country not in COUNTRIES:
+        country = contributor.country
+    if country not in numbers.FORMATS or request.POST.get("iban"):
+        return country, True
+    by = given.get("by", "")
+    return country, choice.takes_iban(country) if by not in ("iban", "local") else by == "iban"

@@ -22,6 +22,7 @@ from payouts.operations import accounts
 from payouts.operations.holds import pause_own_payouts, resume_own_payouts
 from payouts.portal import contributor_of, membership_of
 from payouts.queries import payees, standing, words
+from payouts.queries.ended_accounts import may_set_up_again
 from payouts.queries.policies import terms_in_force
 from payouts.rails import amounts as money
 from payouts.rails.choice import rail_of
@@ -118,7 +119,7 @@ def _payouts_page(request: HttpRequest, form: ThresholdForm, *, at: datetime, st
     account = payees.account_of(contributor)
     asked = standing.asked_by_stripe(account) if account else []
     holds = payees.open_holds(contributor)
-    later = words.requirements(account.requirements.get("eventually_due", [])) if account else []
+    later = standing.asked_later(account) if account else []
     return render(
         request,
         "payouts/portal/payouts.html",
@@ -127,6 +128,8 @@ def _payouts_page(request: HttpRequest, form: ThresholdForm, *, at: datetime, st
             "purses": standing.purses_of(contributor, at=at),
             "asked": asked,
             "later": [what for what in later if what not in asked],
+            "untold": payees.untold_bank_payouts(account) if account else [],
+            "may_set_up_again": may_set_up_again(account),
             "checking": words.requirements(account.requirements.get("pending_verification", [])) if account else [],
             "holds": holds,
             "history": payees.payouts_of(contributor),

@@ -54,6 +54,10 @@ RULES: dict[HoldReason, HoldRule] = {
         Owner.CONTRIBUTOR, True, Release.NOBODY, "Your payout details are not complete.",
         "Finish your payout details with Stripe; the button is on the Payouts page.",
     ),
+    R.BANK_ACCOUNT_MISSING: HoldRule(
+        Owner.CONTRIBUTOR, True, Release.NOBODY, "We have no bank account of yours to pay to.",
+        "Name your bank account; the button is on the Payouts page.",
+    ),
     R.TRANSFERS_CAPABILITY_INACTIVE: HoldRule(
         Owner.CONTRIBUTOR, True, Release.NOBODY, "Stripe cannot receive money for you yet.",
         "Open your payout details and answer Stripe's open questions.",
@@ -81,7 +85,17 @@ RULES: dict[HoldReason, HoldRule] = {
     ),
     R.ACCOUNT_DISCONNECTED: HoldRule(
         Owner.CONTRIBUTOR, True, Release.NOBODY, "Your Stripe account is no longer connected to us.",
-        "Open your payout details and connect it again.",
+        "Set up your payouts again on the Payouts page: we read the old account once more, and open a new one where "
+        "it stays closed.",
+    ),
+    R.ACCOUNT_OUTDATED: HoldRule(
+        Owner.CONTRIBUTOR, True, Release.NOBODY,
+        "Your Stripe account is of another country, or of another kind, than you are now.",
+        "Set up your payouts again on the Payouts page: Stripe can change neither of an account.",
+    ),
+    R.ACCOUNT_REPLACED: HoldRule(
+        Owner.FINANCE, True, Release.FINANCE, "You have another account at Stripe since this payout was prepared.",
+        "Nothing to do: the next run pays it to your new account.",
     ),
     R.BANK_DETAILS_CHANGED_RECENTLY: HoldRule(
         Owner.FINANCE, True, Release.NOBODY, "Your bank details changed a short while ago.",
@@ -117,7 +131,8 @@ RULES: dict[HoldReason, HoldRule] = {
     ),
     R.COUNTRY_UNSUPPORTED: HoldRule(
         Owner.FINANCE, True, Release.FINANCE, "We have no way yet of paying to your country.",
-        "Write to us. Your earnings stay yours and wait; an account with an IBAN in your name can be paid at once.",
+        "Your earnings stay yours and wait. Name an account of yours in another country on the Payouts page, and we "
+        "can pay that; or write to us.",
     ),
     R.CURRENCY_UNSUPPORTED: HoldRule(
         Owner.FINANCE, True, Release.FINANCE, "Your account cannot receive the currency that you earn in.",

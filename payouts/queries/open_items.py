@@ -25,10 +25,10 @@ from payouts.models import (
     TopUp,
     WebhookEvent,
 )
-from payouts.queries import payees, records, words
+from payouts.queries import payees, records, standing, words
 from payouts.queries.policies import terms_in_force
 from people.inbox import COUNT_MAX, Kind, OpenItem
-from people.presentation import amounts, codes
+from people.presentation import amounts, codes, dates
 
 MAKERS = ("finance_maker", "admin")
 CHECKERS = ("finance_checker", "admin")
@@ -240,6 +240,25 @@ def _payee(contributor: Any) -> OpenItem:
     )
 
 
+STOPS_SOON = timedelta(days=14)
+
+
+def _stopping(at: datetime) -> list[OpenItem]:
+    """Name the payees that Stripe stops within two weeks, unless they answer it."""
+    return [
+        OpenItem(
+            subject=f"deadline:{account.provider_account_id}:{deadline:%Y%m%d}",
+            title=str(account.contributor),
+            words=f"Stripe stops payments on {dates.day(deadline)} without "
+            f"{words.listed(standing.asked_by_stripe(account) or standing.asked_in_future(account))}. The payee is "
+            "told by mail; remind them if they do not answer.",
+            url=reverse("payouts:payee_account", args=[account.contributor.public_id]),
+            since=account.synced_at or account.created_at,
+        )
+        for account, deadline in standing.with_deadlines(after=at, before=at + STOPS_SOON)
+    ]
+
+
 # --- queues -------------------------------------------------------------------------------------------------------
 def _stalled(at: datetime) -> list[OpenItem]:
     """Name each queue of the payout workers with an oldest row older than the limit."""
@@ -294,6 +313,17 @@ KINDS = [
         covers={"payouts.Difference": frozenset({"open"})},
     ),
     Kind(
+        name="top_up_found", heading="Top-ups made at Stripe", mail="A top-up made at Stripe waits to be booked",
+        roles=FINANCE, covers={"payouts.TopUp": frozenset({"found"})},
+        rows=lambda at: TopUp.objects.filter(state=TopUp.State.FOUND).order_by("pk"),
+        item=lambda topup: OpenItem(
+            subject=f"top_up:{topup.public_id}", since=topup.requested_at,
+            title=f"A top-up of {amounts.text_of_minor(topup.amount_minor, asset(topup.currency))} made at Stripe",
+            words="Book it, so that the ledger agrees with Stripe.",
+            url=reverse("payouts:book_top_up", args=[topup.public_id]),
+        ),
+    ),
+    Kind(
         name="webhook_dead", heading="Webhooks that nothing here knew", mail="A webhook could not be applied",
         roles=EVERYBODY_IN_FINANCE, rows=lambda at: records.dead_webhooks().defer("payload"), item=_webhook,
         covers={"payouts.WebhookEvent": frozenset({"dead"})},
@@ -305,6 +335,10 @@ KINDS = [
     Kind(
         name="payee_without_account", heading="No payout account", mail="A payee with money has no payout account",
         roles=FINANCE, rows=_without_account, item=_payee,
+    ),
+    Kind(
+        name="payee_stops_soon", heading="Payees that Stripe stops soon", mail="Stripe is about to stop a payee",
+        roles=FINANCE, rows=_stopping,
     ),
     Kind(
         name="payouts_stalled", heading="Queues without progress", mail="A queue of payouts makes no progress",

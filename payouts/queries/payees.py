@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 
 from contributors.models import Contributor
 from payouts.models import (
+    BankPayout,
     Hold,
     HoldReason,
     LeftOut,
@@ -96,6 +97,11 @@ def notices_of(contributor: Contributor) -> QuerySet[Notice]:
 
 def attempts_of(payout: Payout) -> QuerySet[PayoutAttempt]:
     return payout.attempts.order_by("number")
+
+
+def untold_bank_payouts(account: PayoutAccount | None) -> QuerySet[BankPayout]:
+    """List the payouts to the bank that the payee asked for and of which nobody can tell the payments, newest first."""
+    return BankPayout.objects.filter(account=account).exclude(note="").order_by("-made_at", "-pk")[:10]
 
 
 def needs_person() -> QuerySet[Payout]:

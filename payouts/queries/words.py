@@ -129,7 +129,7 @@ WEBHOOK_STATES = {
     "retrying": Said("Retrying", "The object was not known yet; it is tried again.", "warn"),
     "applied": Said("Applied", "The object was fetched again and its state was taken over.", "good"),
     "ignored": Said("Ignored", "Says nothing that matters here.", "neutral"),
-    "dead": Said("Dead letter", "Nothing here knew its object for 24 hours.", "bad"),
+    "dead": Said("Dead letter", "Every try failed, over four days. The reason stands beside it.", "bad"),
 }
 
 # Stripe's name of a field -> a person's name for it. The longest prefix wins.

@@ -13,22 +13,39 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import F, Q
 
-from ledger.money import asset
 from payouts.attempts import recording
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.models import BankPayout, Notice, Payout, PayoutAccount, PayoutAttempt, WebhookEvent
+from payouts.models import (
+    EndedAccount,
+    IgnoredEvent,
+    Payout,
+    PayoutAccount,
+    PayoutAttempt,
+    SetUpAttempt,
+    WebhookEvent,
+)
 from payouts.operations import funding, reversals
 from payouts.operations.accounts import disconnect_account, sync_account
-from payouts.rails.stripe import calls, client, errors
+from payouts.rails.stripe import calls, client, errors, webhooks
 from payouts.rails.stripe.values import ToppedUp, Transfer
+from payouts.reconciliation.bank_payouts import sync_bank_payout
 from people import actor
 from people.models import User
-from people.presentation import amounts
 
-DEAD_AFTER = timedelta(hours=24)
-RETRY_FIRST = timedelta(seconds=5)
-RETRY_LAST = timedelta(minutes=30)
+# The waits between the tries of an event: nine tries over four days, as long as Stripe itself delivers again.
+WAITS = (
+    timedelta(seconds=5),
+    timedelta(seconds=30),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    timedelta(hours=3),
+    timedelta(hours=12),
+    timedelta(days=1),
+    timedelta(days=2),
+)
+TRIES_MAX = len(WAITS) + 1
 
 
 class UnableToRecordWebhook(Exception):
@@ -42,8 +59,33 @@ class _NotYet(Exception):
     """Nothing here knows the object yet."""
 
 
+class _NotOurs(Exception):
+    """The object belongs to another application, or to another programme on the same Stripe account."""
+
+
 def is_live() -> bool:
     return client.is_live()
+
+
+def why_ignored(event: dict[str, Any]) -> IgnoredEvent.Reason | None:
+    """Return why a signed event is answered and not stored; None for one that is stored."""
+    if event.get("object") == webhooks.THIN:
+        return IgnoredEvent.Reason.THIN
+    if bool(event.get("livemode")) != is_live():
+        return IgnoredEvent.Reason.OTHER_MODE
+    return None
+
+
+def count_ignored(*, endpoint: str, reason: IgnoredEvent.Reason, event: dict[str, Any], at: datetime) -> None:
+    """Count an event that is not stored, so that the console can say that such events come."""
+    row, made = IgnoredEvent.objects.get_or_create(
+        endpoint=endpoint,
+        reason=reason,
+        type=str(event.get("type") or "")[:100],
+        defaults={"first_at": at, "last_at": at, "last_event_id": event["id"][:64]},
+    )
+    if not made:
+        IgnoredEvent.objects.filter(pk=row.pk).update(n=F("n") + 1, last_at=at, last_event_id=event["id"][:64])
 
 
 _INSERT = """
@@ -79,13 +121,15 @@ def record_webhook(
 
 
 def apply_webhook(*, event_id: int, at: datetime) -> str:
-    """Act on a stored event, once; returns its state. An event about an object unknown here is tried again; dead after
-    a day."""
+    """Act on a stored event, once; returns its state. An event about an object unknown here is tried again, TRIES_MAX
+    times over four days, and is dead then. One about an object of somebody else is ignored, with the reason."""
     event = WebhookEvent.objects.get(pk=event_id)
     if event.state not in WebhookEvent.WAITING:
         return event.state
     try:
         known = _apply(event, at)
+    except _NotOurs as error:
+        return _ignore(event, str(error), at)
     except _NotYet as error:
         return _try_later(event, str(error), at)
     except errors.UnableToUseStripe as error:
@@ -98,17 +142,25 @@ def apply_webhook(*, event_id: int, at: datetime) -> str:
 
 
 def put_off(*, event_id: int, error: str, at: datetime) -> str:
-    """Try a stored event again later, after any kind of failure; returns its state. Dead after a day."""
+    """Try a stored event again later, after any kind of failure; returns its state. Dead after TRIES_MAX tries."""
     return _try_later(WebhookEvent.objects.get(pk=event_id), error, at)
 
 
 def _try_later(event: WebhookEvent, error: str, at: datetime) -> str:
-    state = WebhookEvent.State.DEAD if at - event.received_at >= DEAD_AFTER else WebhookEvent.State.RETRYING
-    wait = min(RETRY_FIRST * 2 ** min(event.tries, 12), RETRY_LAST)
+    is_last = event.tries + 1 >= TRIES_MAX
+    state = WebhookEvent.State.DEAD if is_last else WebhookEvent.State.RETRYING
+    wait = WAITS[min(event.tries, len(WAITS) - 1)]
     WebhookEvent.objects.filter(pk=event.pk, state__in=WebhookEvent.WAITING).update(
         state=state, tries=event.tries + 1, next_try_at=at + wait, error=error[:500]
     )
     return state
+
+
+def _ignore(event: WebhookEvent, reason: str, at: datetime) -> str:
+    WebhookEvent.objects.filter(pk=event.pk, state__in=WebhookEvent.WAITING).update(
+        state=WebhookEvent.State.IGNORED, applied_at=at, error=reason[:500], tries=event.tries + 1
+    )
+    return WebhookEvent.State.IGNORED
 
 
 class UnableToReplay(Exception):
@@ -158,7 +210,10 @@ def back_fill(*, since: datetime, at: datetime, accounts: Iterable[str] = ("",))
 
 
 def _apply(event: WebhookEvent, at: datetime) -> bool:
-    """Tell whether this kind of event means anything here; raises _NotYet for an object that nobody knows."""
+    """Tell whether this kind of event means anything here.
+
+    Raises _NotYet for an object that nobody knows yet, and _NotOurs for one of somebody else.
+    """
     kind, name = event.type, event.object_id
     if kind.startswith("transfer."):
         _on_object(name, lambda: _sync_transfer(calls.retrieve_transfer(name), at))
@@ -166,13 +221,17 @@ def _apply(event: WebhookEvent, at: datetime) -> bool:
         _on_object(name, lambda: _sync_top_up(calls.retrieve_topup(name), at))
     elif kind == "account.application.deauthorized":
         account = _account(event.account)
-        _on_object(event.account, lambda: disconnect_account(account=account, at=at))
+        if account.provider_account_id == event.account:
+            _on_object(event.account, lambda: disconnect_account(account=account, at=at))
     elif kind.startswith(("account.", "capability.", "person.")):
-        account = _account(event.account or name)
-        _on_object(str(account), lambda: sync_account(account=account, at=at))
+        of = event.account or name
+        account = _account(of)
+        # News of an account that ended says nothing about the one that the contributor has now.
+        if account.provider_account_id == of:
+            _on_object(of, lambda: sync_account(account=account, at=at))
     elif kind.startswith("payout.") and event.account:
         account = _account(event.account)
-        _on_object(name, lambda: sync_bank_payout(account=account, payout_id=name, at=at))
+        _on_object(name, lambda: sync_bank_payout(account=account, payout_id=name, at=at, at_stripe=event.account))
         if Payout.objects.filter(account=account, state__in=[Payout.State.SENDING, Payout.State.UNKNOWN]).exists():
             # Its money may be part of the payout to the bank, and cannot be told by its payment before that is known.
             raise _NotYet("The answer to a transfer to this account is still missing.")
@@ -194,9 +253,13 @@ def _on_object(name: str, act: Callable[[], Any]) -> None:
 
 
 def _account(provider_account_id: str) -> PayoutAccount:
-    account = PayoutAccount.objects.filter(provider_account_id=provider_account_id).first()
+    """Return the payout account that has, or once had, this account at Stripe."""
+    had = EndedAccount.objects.filter(provider_account_id=provider_account_id).values("account")
+    account = PayoutAccount.objects.filter(Q(provider_account_id=provider_account_id) | Q(pk__in=had)).first()
+    if account is None and SetUpAttempt.objects.filter(provider_account_id=None, failed_at=None).exists():
+        raise _NotYet(f"No payout account is {provider_account_id}, but one is just being opened.")
     if account is None:
-        raise _NotYet(f"No payout account is {provider_account_id}.")
+        raise _NotOurs(f"No contributor here has or had the account {provider_account_id}.")
     return account
 
 
@@ -209,6 +272,8 @@ def _sync_transfer(transfer: Transfer, at: datetime) -> None:
     """
     attempt = PayoutAttempt.objects.filter(provider_transfer_id=transfer.id).select_related("payout").first()
     if attempt is None:
+        if not _public_ids(transfer):
+            raise _NotOurs(f"The transfer {transfer.id} carries no mark of a payout; the daily comparison lists it.")
         payout = Payout.objects.filter(public_id__in=_public_ids(transfer)).first()
         attempt_id = recording.attempt_of(payout.pk, transfer) if payout is not None else None
         if payout is None or attempt_id is None:
@@ -231,86 +296,9 @@ def _public_ids(transfer: Transfer) -> list[str]:
     return [named] if len(named) == 32 and all(c in "0123456789abcdef" for c in named) else []
 
 
-def sync_bank_payout(*, account: PayoutAccount, payout_id: str, at: datetime) -> BankPayout:
-    """Follow Stripe's payout from the contributor's balance to the bank. paid -> failed is the one way back."""
-    assert account.provider_account_id is not None
-    remote = calls.retrieve_bank_transfer(payout_id, account=account.provider_account_id)
-    parts = _parts(account.provider_account_id, payout_id)
-    with transaction.atomic():
-        known, made = BankPayout.objects.select_for_update(no_key=True).get_or_create(
-            provider_payout_id=payout_id,
-            defaults={
-                "account": account,
-                "amount_minor": remote.amount_minor,
-                "currency": remote.currency,
-                "state": remote.state,
-                "made_at": remote.made_at,
-                "synced_at": at,
-            },
-        )
-        if not made and BankPayout.RANK.get(remote.state, 0) < BankPayout.RANK.get(known.state, 0):
-            return known
-        known.state, known.arrives_on, known.made_at, known.synced_at = (
-            remote.state,
-            remote.arrives_on,
-            remote.made_at,
-            at,
-        )
-        known.failure_code, known.failure_message = remote.failure_code[:64], remote.failure_message[:500]
-        known.trace_id = remote.trace_id[:100]
-        known.save()
-        paid = Payout.objects.filter(
-            account=account, attempts__destination_payment__in=parts, attempts__kind=PayoutAttempt.Kind.PAY
-        )
-        for payout in Payout.objects.select_for_update(no_key=True).filter(pk__in=paid.values("pk")).order_by("pk"):
-            _follow(payout, known, at)
-    return known
-
-
-def _parts(account: str, payout_id: str) -> set[str]:
-    """Return the ids of the payments in a payout to the bank, including payments of payouts that a bank had sent back
-    before."""
-    parts: set[str] = set()
-    todo, seen = [payout_id], {payout_id}
-    while todo:
-        sources = {row.source for row in calls.list_balance_transactions(account=account, payout=todo.pop())}
-        parts |= {source for source in sources if source and not source.startswith("po_")}
-        again = {source for source in sources if source.startswith("po_")} - seen
-        seen |= again
-        todo += sorted(again)
-    return parts
-
-
-def _follow(payout: Payout, bank: BankPayout, at: datetime) -> None:
-    before = payout.bank_payout
-    if before is not None and (before.made_at or before.synced_at) > (bank.made_at or bank.synced_at):
-        # The bank sent the money back, and Stripe paid it again: the fate of the first payout is history.
-        return
-    payout.bank_payout = bank
-    wanted = {"paid": Payout.State.SETTLED, "failed": Payout.State.BANK_FAILED}.get(bank.state)
-    if wanted and payout.state != wanted and wanted in Payout.TRANSITIONS[payout.state]:
-        payout.state = wanted
-        payout.settled_at = at if wanted == Payout.State.SETTLED else None
-        amount = amounts.text_of_minor(payout.amount_minor, asset(payout.currency))
-        title, words = (
-            (f"{amount} arrived", f"Your bank has the {amount}.")
-            if wanted == Payout.State.SETTLED
-            else (
-                f"Your bank sent {amount} back",
-                f"Your bank sent {amount} back ({bank.failure_code or 'no reason given'}). It is in your Stripe "
-                "balance; check your bank details there.",
-            )
-        )
-        Notice.objects.get_or_create(
-            kind=f"payout_{wanted}",
-            subject=f"payout:{payout.public_id}:{bank.provider_payout_id}",
-            defaults={"contributor_id": payout.contributor_id, "title": title, "words": words, "created_at": at},
-        )
-    payout.save(update_fields=["state", "bank_payout", "settled_at"])
-
-
 def _sync_top_up(made: ToppedUp, at: datetime) -> None:
     topup = funding.top_up_of(made)
-    if topup is None:
-        raise _NotYet(f"No top-up here is {made.id}.")
-    funding.apply_top_up(topup=topup, made=made, at=at)
+    if topup is not None:
+        funding.apply_top_up(topup=topup, made=made, at=at)
+    elif funding.note_top_up(made=made, at=at) is None:
+        raise _NotOurs(f"The top-up {made.id} moved no money of a currency of ours.")

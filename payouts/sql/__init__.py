@@ -1,3 +1,3 @@
 """The SQL of payouts."""
 
-SCRIPTS = ("guards", "rails")
+SCRIPTS = ("guards", "rails", "accounts")

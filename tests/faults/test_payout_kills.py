@@ -25,7 +25,7 @@ from payouts.models import Payout, PayoutRun
 from payouts.operations import approval, closing
 from payouts.queries import payees
 from payouts.rails.stripe import calls
-from payouts.reconciliation import comparison, inbox
+from payouts.reconciliation import bank_payouts, comparison
 from tests.faults.workers import Workers, disagreements, forget_keys
 from tests.worlds.world import SEEN, World
 
@@ -167,7 +167,7 @@ def _follow_to_the_bank(world: World, run: PayoutRun) -> int:
     seen = set()
     for payout in run.payouts.filter(state=Payout.State.TRANSFERRED).order_by("pk")[:BANKS_WATCHED]:
         (bank,) = sandbox.client().v1.payouts.list({}, {"stripe_account": payout.destination}).data
-        inbox.sync_bank_payout(account=payout.account, payout_id=bank.id, at=datetime.now(UTC))
+        bank_payouts.sync_bank_payout(account=payout.account, payout_id=bank.id, at=datetime.now(UTC))
         payout.refresh_from_db()
         assert payout.state == {"paid": "settled", "failed": "bank_failed"}[bank.status]
         seen.add(payout.pk)

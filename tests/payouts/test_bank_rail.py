@@ -644,7 +644,7 @@ def test_a_rail_is_changed_by_a_checker_with_a_reason(world: World) -> None:
         at=world.at,
         seen=SEEN,
     )
-    assert Hold.objects.get(contributor=contributor, released_at__isnull=True).reason == "onboarding_incomplete"
+    assert Hold.objects.get(contributor=contributor, released_at__isnull=True).reason == "bank_account_missing"
     with pytest.raises(UnableToOpenAccount, match="bank transfer"):
         open_payout_account(contributor=contributor, by=world.owner, at=world.at)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -13,9 +14,10 @@ from ledger.models import Line
 from ledger.money import from_minor
 from payouts.models import Difference, Notice, TopUp
 from payouts.operations import funding
-from payouts.queries import balances
+from payouts.queries import attention, balances
 from payouts.rails.stripe import calls, values
 from payouts.reconciliation import sweeping
+from people import actor
 from tests.payouts.test_webhooks import apply, event_of
 from tests.worlds.world import SEEN, World
 
@@ -238,9 +240,41 @@ def test_what_stripe_took_in_another_amount_is_a_difference(slow: World) -> None
     assert Difference.objects.get(type="amount").found == "USD 4.00"
 
 
-def test_a_top_up_that_names_none_of_ours_waits(paying: World) -> None:
-    assert paying.sandbox is not None
-    made = paying.sandbox.client().v1.topups.create(
-        {"amount": 100, "currency": "usd", "metadata": {"topup": "not a number, and yet 32 letters"}}
+def test_a_top_up_made_at_stripe_appears_and_is_booked_once_by_one_person(slow: World) -> None:
+    assert slow.sandbox is not None
+    made = slow.sandbox.client().v1.topups.create(
+        {"amount": 4_321, "currency": "usd", "metadata": {"topup": "not a number, and yet 32 letters"}}
     )
-    assert apply(event_of("topup.succeeded", made.id), paying) == "retrying"
+    assert apply(event_of("topup.created", made.id), slow) == "applied"
+    topup = TopUp.objects.get()
+    assert (topup.state, topup.amount_minor, topup.requested_by) == ("found", 4_321, None)
+    [waiting] = attention.groups(at=slow.at, limit=5, kind="top_up_found")
+    assert "43.21" in waiting.items[0].title
+    with pytest.raises(funding.UnableToFund, match="not arrived"):
+        funding.book_top_up(topup=topup, by=slow.maker, at=slow.at, seen=SEEN)
+    slow.sandbox.advance(days=5)
+    assert apply(event_of("topup.succeeded", made.id, number=2), slow) == "applied"
+    assert TopUp.objects.get().state == "found"
+    with pytest.raises(actor.UnableToAct):
+        funding.book_top_up(topup=topup, by=slow.owner, at=slow.at, seen=SEEN)
+    topup = funding.book_top_up(topup=topup, by=slow.maker, at=slow.at, seen=SEEN)
+    assert (topup.state, topup.booked_by) == ("succeeded", slow.maker)
+    assert agrees(slow)
+    with pytest.raises(funding.UnableToFund, match="not waiting"):
+        funding.book_top_up(topup=topup, by=slow.checker, at=slow.at, seen=SEEN)
+    # The bank takes it back.
+    slow.sandbox.reverse_topup(made.id)
+    assert apply(event_of("topup.reversed", made.id, number=3), slow) == "applied"
+    assert TopUp.objects.get().state == "reversed"
+    assert agrees(slow)
+
+
+def test_a_top_up_made_at_stripe_that_failed_is_not_booked(paying: World) -> None:
+    found = values.ToppedUp(id="tu_1", amount_minor=100, currency="USD", state="pending", key="")
+    topup = funding.note_top_up(made=found, at=paying.at)
+    assert topup is not None
+    funding.apply_top_up(topup=topup, made=dataclasses.replace(found, state="failed"), at=paying.at)
+    topup.refresh_from_db()
+    assert (topup.state, topup.entry) == ("failed", None)
+    assert funding.note_top_up(made=dataclasses.replace(found, id="tu_2", state="canceled"), at=paying.at) is None
+    assert funding.note_top_up(made=dataclasses.replace(found, id="tu_3", currency="XTS"), at=paying.at) is None

@@ -27,7 +27,7 @@ from payouts.models import (
     WebhookEvent,
 )
 from payouts.rails.stripe import calls
-from payouts.reconciliation import inbox, sweeping
+from payouts.reconciliation import bank_payouts, inbox, sweeping
 from tests.worlds.world import World
 
 Delivery = tuple[str, dict[str, Any]]
@@ -185,6 +185,6 @@ def test_money_that_a_bank_sent_back_and_stripe_paid_again_is_settled(paying: Wo
     second, _ = sandbox.client().v1.payouts.list({}, {"stripe_account": name}).data
     # The later one is heard of first.
     for bank in (second, first, second):
-        inbox.sync_bank_payout(account=account, payout_id=bank.id, at=paying.at)
+        bank_payouts.sync_bank_payout(account=account, payout_id=bank.id, at=paying.at)
         payout = run.payouts.get()
         assert (payout.state, payout.bank_payout and payout.bank_payout.provider_payout_id) == ("settled", second.id)

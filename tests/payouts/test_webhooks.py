@@ -13,7 +13,7 @@ from django.test import RequestFactory
 
 from payouts.api import webhooks
 from payouts.crashpoints import CrashPoint
-from payouts.models import BankPayout, Difference, Hold, Payout, PayoutRun, WebhookEvent
+from payouts.models import BankPayout, Difference, Hold, IgnoredEvent, Payout, PayoutRun, WebhookEvent
 from payouts.operations import approval, closing, holds, reversals
 from payouts.rails.stripe import calls
 from payouts.rails.stripe.webhooks import sign
@@ -99,12 +99,33 @@ def test_what_is_signed_but_no_event_is_refused(secrets: list[str], body: bytes)
     assert not WebhookEvent.objects.exists()
 
 
-def test_the_other_modes_events_are_refused(secrets: list[str], settings: Any) -> None:
+def test_events_of_the_other_mode_are_answered_and_counted(secrets: list[str], settings: Any) -> None:
+    """Stripe sends test events to live endpoints of Connect, and switches an endpoint off that refuses them."""
     event = event_of("balance.available", "ba_1")
-    assert deliver({**event, "livemode": True}, "whsec_old") == 400
-    settings.STRIPE_SECRET_KEY = "sk_live_1"
-    assert deliver(event, "whsec_old") == 400
     assert deliver({**event, "livemode": True}, "whsec_old") == 200
+    settings.STRIPE_SECRET_KEY = "sk_live_1"
+    assert deliver(event, "whsec_old") == 200
+    assert not WebhookEvent.objects.exists()
+    row = IgnoredEvent.objects.get()
+    assert (row.n, row.reason, row.type, row.endpoint) == (2, "other_mode", "balance.available", "platform")
+    assert deliver({**event, "livemode": True}, "whsec_old") == 200
+    assert WebhookEvent.objects.count() == 1
+
+
+def test_a_thin_event_of_v2_is_answered_and_counted(secrets: list[str]) -> None:
+    thin = {
+        "id": "evt_test_61",
+        "object": "v2.core.event",
+        "type": "v2.core.account[requirements].updated",
+        "livemode": False,
+        "created": "2026-11-30T10:00:00.000Z",
+        "related_object": {"id": "acct_x", "type": "v2.core.account", "url": "/v2/core/accounts/acct_x"},
+    }
+    body = json.dumps(thin).encode()
+    assert deliver(body, "whsec_connect", connect=True) == 200
+    assert deliver(body, "whsec_old", connect=True) == 400
+    assert not WebhookEvent.objects.exists()
+    assert IgnoredEvent.objects.get().reason == "thin"
 
 
 def test_a_body_over_the_limit_is_not_read(secrets: list[str]) -> None:
@@ -142,19 +163,41 @@ def test_an_event_brings_the_answer_that_was_lost(paying: World) -> None:
     assert comparison.reconcile_run(run=run, at=paying.at).is_clean
 
 
-def test_an_event_for_something_unknown_is_tried_again_and_is_dead_after_a_day(paying: World) -> None:
+def test_events_of_other_applications_are_ignored_with_a_reason(paying: World) -> None:
     assert paying.sandbox is not None
     account = paying.sandbox.add_account()
     stranger = paying.sandbox.client().v1.transfers.create(
         {"amount": 100, "currency": "usd", "destination": account}, {"idempotency_key": f"stranger-{account}"}
     )
+    assert apply(event_of("transfer.created", stranger.id), paying) == "ignored"
+    for number, kind in enumerate(("account.updated", "payout.paid", "account.application.deauthorized"), start=2):
+        event = event_of(kind, "po_1", account=account, number=number)
+        assert apply(event, paying, endpoint="connect") == "ignored"
+    assert WebhookEvent.objects.filter(tries=1).exclude(error="").count() == 4
+
+
+def test_an_event_that_cannot_be_applied_is_tried_nine_times_over_days_and_then_waits_for_a_person(
+    paying: World,
+) -> None:
+    assert paying.sandbox is not None
+    account = paying.sandbox.add_account()
+    # Marked as one of ours, of another programme on the same account at Stripe.
+    stranger = paying.sandbox.client().v1.transfers.create(
+        {"amount": 100, "currency": "usd", "destination": account, "transfer_group": f"payout_{'0' * 32}"},
+        {"idempotency_key": f"stranger-marked-{account}"},
+    )
     assert apply(event_of("transfer.created", stranger.id), paying) == "retrying"
-    event = WebhookEvent.objects.get()
-    assert event.next_try_at is not None
-    assert sweeping.sweep_webhooks(at=paying.at) == 0
-    assert sweeping.sweep_webhooks(at=paying.at + timedelta(hours=24)) == 1
-    event.refresh_from_db()
-    assert event.state == WebhookEvent.State.DEAD
+    event, moment = WebhookEvent.objects.get(), paying.at
+    while event.state == WebhookEvent.State.RETRYING:
+        assert event.next_try_at is not None
+        assert event.next_try_at > moment
+        moment = event.next_try_at
+        assert sweeping.sweep_webhooks(at=moment - timedelta(seconds=1)) == 0
+        assert sweeping.sweep_webhooks(at=moment) == 1
+        event.refresh_from_db()
+    assert (event.state, event.tries) == (WebhookEvent.State.DEAD, 9)
+    assert timedelta(days=3) < moment - paying.at < timedelta(days=5)
+    assert stranger.id in event.error
     event = replay_webhook(event=event, at=paying.at)
     assert event.state == WebhookEvent.State.RETRYING
 

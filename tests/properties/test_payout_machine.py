@@ -34,7 +34,7 @@ from payouts.models import BankPayout, Hold, Payout, PayoutAccount, PayoutAttemp
 from payouts.operations import accounts, approval, building, closing, holds, reversals, runs
 from payouts.queries import balances, payees
 from payouts.rails.stripe import calls
-from payouts.reconciliation import comparison, inbox
+from payouts.reconciliation import bank_payouts, comparison
 from stripe_sandbox.bank_payouts import RETURN_WINDOW
 from stripe_sandbox.models import PLATFORM
 from tests.sandbox_server import StripeSandbox
@@ -238,11 +238,11 @@ class PayoutMachine(RuleBasedStateMachine):
         name, account = self.world.account(contributor), self.account(contributor)
         now = self.sandbox.advance(days=4)
         for bank in self.sandbox.client().v1.payouts.list({}, {"stripe_account": name}).data:
-            known = inbox.sync_bank_payout(account=account, payout_id=bank.id, at=self.now)
+            known = bank_payouts.sync_bank_payout(account=account, payout_id=bank.id, at=self.now)
             may_fail = now + 60 < bank.arrival_date + RETURN_WINDOW.total_seconds()
             if fails and may_fail and known.state == "paid":
                 self.sandbox.fail_payout(bank.id)
-                known = inbox.sync_bank_payout(account=account, payout_id=bank.id, at=self.now)
+                known = bank_payouts.sync_bank_payout(account=account, payout_id=bank.id, at=self.now)
                 assert known.state == "failed"
         assert not BankPayout.objects.filter(account=account, state="pending").exists()
 

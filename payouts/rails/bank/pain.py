@@ -12,6 +12,8 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from xml.etree import ElementTree
 
+from payouts.rails.bank.numbers import Number
+
 SCHEMA = "pain.001.001.09"
 NAMESPACE = f"urn:iso:std:iso:20022:tech:xsd:{SCHEMA}"
 
@@ -28,6 +30,8 @@ class Party:
     name: str
     iban: str
     bic: str = ""
+    # The local number of an account without an IBAN.
+    local: Number | None = None
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,17 @@ def pain_001(
         amount = _under(_under(one, "Amt"), "InstdAmt")
         amount.set("Ccy", currency)
         amount.text = str(order.amount)
-        if order.creditor.bic:
+        if order.creditor.local is not None:
+            _local_agent(one, order.creditor.bic, order.creditor.local)
+        elif order.creditor.bic:
             _agent(one, "CdtrAgt", order.creditor.bic)
-        _texts(_under(one, "Cdtr"), Nm=latin(order.creditor.name, 140))
-        _texts(_under(_under(one, "CdtrAcct"), "Id"), IBAN=order.creditor.iban)
+        creditor = _under(one, "Cdtr")
+        _texts(creditor, Nm=latin(order.creditor.name, 140))
+        if order.creditor.local is not None:
+            _tax_number(creditor, order.creditor.local)
+            _local_account(one, order.creditor.local)
+        else:
+            _texts(_under(_under(one, "CdtrAcct"), "Id"), IBAN=order.creditor.iban)
         _texts(_under(one, "RmtInf"), Ustrd=latin(order.remittance, 140))
     ElementTree.indent(root, " ")
     body: bytes = ElementTree.tostring(root, encoding="utf-8")
@@ -122,3 +133,35 @@ def _agent(parent: ElementTree.Element, name: str, bic: str) -> None:
         _texts(institution, BICFI=bic)
     else:
         _texts(_under(institution, "Othr"), Id="NOTPROVIDED")
+
+
+def _local_agent(order: ElementTree.Element, bic: str, number: Number) -> None:
+    """Name the bank by its BIC, its number in the clearing of its country, or both."""
+    institution = _under(_under(order, "CdtrAgt"), "FinInstnId")
+    if bic:
+        _texts(institution, BICFI=bic)
+    if number.clearing:
+        member = _under(institution, "ClrSysMmbId")
+        _texts(_under(member, "ClrSysId"), Cd=number.clearing)
+        _texts(member, MmbId=number.member)
+
+
+# ExternalCashAccountType1Code of the kinds of account; a kind of one country alone is written as that country does.
+_ACCOUNT_TYPES = {("US", "CHECKING"): "CACC", ("US", "SAVINGS"): "SVGS"}
+
+
+def _local_account(order: ElementTree.Element, number: Number) -> None:
+    account = _under(order, "CdtrAcct")
+    _texts(_under(_under(account, "Id"), "Othr"), Id=number.account)
+    if kind := number.fields.get("account_type"):
+        code = _ACCOUNT_TYPES.get((number.country, kind))
+        _texts(_under(account, "Tp"), **({"Cd": code} if code else {"Prtry": kind}))
+
+
+def _tax_number(creditor: ElementTree.Element, number: Number) -> None:
+    """Brazil pays only to the tax number of the account's holder: eleven digits of a person, fourteen of a company."""
+    if tax_number := number.fields.get("tax_number"):
+        kind = "PrvtId" if len(tax_number) == 11 else "OrgId"
+        other = _under(_under(_under(creditor, "Id"), kind), "Othr")
+        _texts(other, Id=tax_number)
+        _texts(_under(other, "SchmeNm"), Cd="TXID")

@@ -6,6 +6,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from payouts.rails.stripe.client import Guard, guarded, our_errors, reader, sender, writer
 from payouts.rails.stripe.errors import UnableToUseStripe
@@ -263,6 +264,9 @@ def list_topups(*, since: datetime) -> Iterator[ToppedUp]:
 
 # --- connected accounts -------------------------------------------------------------------------------------------
 def _account(raw: Mapping[str, Any]) -> Account:
+    if raw.get("deleted"):
+        # Stripe answers so for an account that was deleted a short while ago.
+        raise UnableToUseStripe(f"The account {raw['id']} was deleted.", http_status=404, code="resource_missing")
     requirements = dict(raw.get("requirements") or {})
     banks = (raw.get("external_accounts") or {}).get("data") or []
     bank = next((row for row in banks if row.get("default_for_currency")), banks[0] if banks else None)
@@ -274,18 +278,27 @@ def _account(raw: Mapping[str, Any]) -> Account:
         payouts_enabled=bool(raw.get("payouts_enabled")),
         details_submitted=bool(raw.get("details_submitted")),
         disabled_reason=str(requirements.get("disabled_reason") or ""),
-        requirements={
-            name: requirements.get(name) or []
-            for name in ("currently_due", "past_due", "eventually_due", "pending_verification", "errors")
-        }
-        | {"current_deadline": requirements.get("current_deadline")},
+        requirements=_requirements(requirements),
+        future_requirements=_requirements(dict(raw.get("future_requirements") or {})),
         bank_fingerprint=f"{bank['id']}:{bank.get('last4', '')}" if bank else "",
         bank_number=str(bank.get("fingerprint") or "") if bank else "",
+        set_up=str((raw.get("metadata") or {}).get("set_up") or ""),
     )
 
 
+def _requirements(raw: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("currently_due", "past_due", "eventually_due", "pending_verification", "errors")
+    return {name: raw.get(name) or [] for name in names} | {"current_deadline": raw.get("current_deadline")}
+
+
 def create_account(
-    *, country: str, email: str, is_company: bool, metadata: Mapping[str, str], idempotency_key: str
+    *,
+    country: str,
+    email: str,
+    is_company: bool,
+    metadata: Mapping[str, str],
+    idempotency_key: str,
+    agreement: str = "full",
 ) -> Account:
     """A connected account that only receives transfers: the fewest questions that Stripe can ask."""
     with our_errors("write"):
@@ -301,6 +314,7 @@ def create_account(
                 "business_type": "company" if is_company else "individual",
                 "metadata": dict(metadata),
                 **({"email": email} if email else {}),
+                **({"tos_acceptance": {"service_agreement": agreement}} if agreement != "full" else {}),
             },
             {"idempotency_key": idempotency_key},
         )
@@ -308,7 +322,8 @@ def create_account(
 
 
 def account_link(account_id: str, *, refresh_url: str, return_url: str) -> str:
-    """A single-use address of Stripe's onboarding pages."""
+    """A single-use address of Stripe's onboarding pages. Each call has a key of its own: a link is never given twice,
+    and a failure never stays."""
     with our_errors("write"):
         link = writer().v1.account_links.create(
             {
@@ -316,9 +331,16 @@ def account_link(account_id: str, *, refresh_url: str, return_url: str) -> str:
                 "type": "account_onboarding",
                 "refresh_url": refresh_url,
                 "return_url": return_url,
-            }
+            },
+            {"idempotency_key": f"link_{uuid4().hex}"},
         )
         return str(link.url)
+
+
+def list_accounts(*, since: datetime) -> Iterator[Account]:
+    """List the connected accounts that were opened since a moment, the newest first."""
+    params = {"created": {"gte": int(since.timestamp())}}
+    return (_account(raw) for raw in _pages(reader().v1.accounts.list, params))
 
 
 def retrieve_account(account_id: str) -> Account:
@@ -337,6 +359,7 @@ def _bank_transfer(raw: Mapping[str, Any]) -> BankTransfer:
         failure_message=str(raw.get("failure_message") or ""),
         trace_id=_text((raw.get("trace_id") or {}).get("value") if raw.get("trace_id") else ""),
         made_at=_moment(raw.get("created") or 0),
+        automatic=bool(raw.get("automatic", True)),
     )
 
 

@@ -22,6 +22,10 @@ class Account:
     bank_fingerprint: str
     # Stripe's own mark of the account's number: the same wherever the same bank account is named.
     bank_number: str = ""
+    # As Stripe's `requirements`, of the time after their own `current_deadline`.
+    future_requirements: dict[str, Any] = field(default_factory=dict)
+    # The key of the attempt that opened it, as its metadata keep it; empty where somebody else did.
+    set_up: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ class BankTransfer:
     failure_message: str
     trace_id: str
     made_at: datetime
+    # Made by Stripe on its schedule; False: the payee asked for it.
+    automatic: bool = True
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Any
 import stripe
 
 TOLERANCE_SECONDS = 300
+# The `object` of an event of API v2: a kind and an id, without the object that it is about.
+THIN = "v2.core.event"
 
 
 class UnableToVerify(Exception):
@@ -37,7 +39,11 @@ def verify_webhook(body: bytes, signature: str, secrets: Sequence[str]) -> dict[
         event = json.loads(body)
     except ValueError as error:
         raise UnableToVerify("The body is no JSON.") from error
-    if not isinstance(event, dict) or event.get("object") != "event" or not isinstance(event.get("id"), str):
+    if (
+        not isinstance(event, dict)
+        or event.get("object") not in ("event", THIN)
+        or not isinstance(event.get("id"), str)
+    ):
         raise UnableToVerify("The body is no event.")
     return event
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -40,7 +41,7 @@ from ledger.operations import (
     voids,
 )
 from ledger.operations import disputes as ledger_disputes
-from payouts.models import Difference, Notice, Payout, PolicyProposal, WebhookEvent
+from payouts.models import Difference, Notice, Payout, PayoutAccount, PolicyProposal, TopUp, WebhookEvent
 from payouts.operations import approval, holds, links, policies, runs
 from payouts.operations.notices import notice_what_is_due, send_due_notices
 from payouts.queries import attention
@@ -144,6 +145,18 @@ def webhook_dead(world: World) -> None:
         endpoint="connect", event_id="evt_1", type="payout.paid", object_id="po_1", created=world.at,
         received_at=world.at, livemode=False, payload="{}", state="dead", error="Nothing here knows po_1.",
     )  # fmt: skip
+
+
+def top_up_found(world: World) -> None:
+    TopUp.objects.create(
+        provider_topup_id="tu_1", currency="USD", amount_minor=100, state="found", requested_at=world.at, sends=0
+    )
+
+
+def payee_stops_soon(world: World) -> None:
+    due = {"currently_due": ["individual.id_number"], "current_deadline": int(time.time()) + 5 * 86_400}
+    contributor = world.contributor()
+    PayoutAccount.objects.filter(contributor=contributor).update(requirements=due)
 
 
 def mail_failed(world: World) -> None:
