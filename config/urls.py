@@ -10,7 +10,9 @@ from config import health
 from config.demo import page as demo
 from config.setup import page as setup
 
+handler400 = "config.problems.bad_request"
 handler404 = "config.problems.not_found"
+handler500 = "config.problems.server_error"
 urlpatterns = [
     path(
         "",

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from PIL import Image, ImageOps
 
 PIXELS_MAX = 40_000_000
+# Pictures of other modes take up to 10 bytes a pixel while they are compared.
+LEAN_MODES = {"1", "L", "RGB"}
+OTHER_PIXELS_MAX = 16_000_000
 TINY_SIDE = 64
 IMAGE_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 # The brands of an ISO base media file that hold sound alone.
@@ -63,6 +66,11 @@ def open_picture(content: bytes) -> Image.Image:
         width, height = picture.size
         if width * height > PIXELS_MAX:
             raise UnreadableContent(f"it has {width:,} x {height:,} pixels, {PIXELS_MAX:,} in all are allowed")
+        if picture.mode not in LEAN_MODES and width * height > OTHER_PIXELS_MAX:
+            raise UnreadableContent(
+                f"it has {width:,} x {height:,} pixels, {OTHER_PIXELS_MAX:,} in all are allowed with a palette or with "
+                "transparency; save it as JPEG"
+            )
         picture.load()
         return picture
     except UnreadableContent:

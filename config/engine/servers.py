@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,7 @@ SOCKET_PATH_BYTES_MAX = 90
 START_SECONDS_MAX = 40.0
 STOP_SECONDS_MAX = 30.0
 ATTACHED_SECONDS_MAX = 60.0
+KEEP_SECONDS = 0.5
 
 
 class EngineUnavailable(Exception):
@@ -332,17 +334,37 @@ def engine(
             _wait_for_owner(root, postgres=postgres, valkey=valkey)
             yield []
             return
-        servers = [*([_postgres(root, postgres_options)] if postgres else []), *([_valkey(root)] if valkey else [])]
+        stopping = threading.Event()
+        servers: list[Server] = []
+        keeper = threading.Thread(target=_keep, args=(servers, stopping), name="engine keeper", daemon=True)
+        servers += [*([_postgres(root, postgres_options)] if postgres else []), *([_valkey(root)] if valkey else [])]
         try:
             for server in servers:
                 server.start()
             if postgres:
                 _create_database(root)
+            keeper.start()
             yield servers
         finally:
             _wait_for_attached(base)
+            stopping.set()
+            if keeper.is_alive():
+                keeper.join(START_SECONDS_MAX + 5)
             for server in reversed(servers):
                 server.stop()
+
+
+def _keep(servers: Sequence[Server], stopping: threading.Event) -> None:
+    """Start a server again that ended without being asked, until `stopping`."""
+    while not stopping.wait(KEEP_SECONDS):
+        for server in servers:
+            if server.process is None or server.process.poll() is None:
+                continue
+            print(f"{server.name} ended ({server.process.returncode}); started again.", file=sys.stderr, flush=True)
+            try:
+                server.start()
+            except EngineUnavailable as error:
+                print(error, file=sys.stderr, flush=True)
 
 
 def _wait_for_owner(root: Path, *, postgres: bool, valkey: bool) -> None:

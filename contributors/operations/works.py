@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import hashlib
+import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +28,16 @@ from contributors.models import (
 )
 from contributors.operations import contents
 from contributors.queries.contents import WORKS
+from people.models import User
 
 WORKS_MAX = 1_000
 WORKS_LOCK = 0x776F726B
 """Advisory lock: registrations take turns, so that of two copies registered at once one sees the other."""
+UPLOAD_LOCK = 0x75706C
+"""Advisory lock of a person's upload, with the person's number."""
+WORKS_PER_HOUR_MAX = 2_000
+# Of the threads of a web process, so many compare works at the same time; the others serve everybody else.
+_CHECKING = threading.BoundedSemaphore(2)
 CANDIDATES_MAX = 32
 """A new work is compared with at most so many earlier ones for each band, the earliest first; a cluster is joined
 through any of its members, so that a thousand copies make no million pairs."""
@@ -78,6 +86,33 @@ class UnableToRegisterWorks(Exception):
     def __init__(self, message: str, refused: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(message)
         self.members = {"works": list(refused)}
+
+
+@contextlib.contextmanager
+def upload_turn(*, user: User, contributor: Contributor, at: datetime.datetime) -> Iterator[None]:
+    """Hold the one upload of a person, for as long as the block runs: comparing works costs seconds and memory.
+
+    Raises UnableToRegisterWorks while another upload of the person runs, while this process checks as many as it may,
+    and after WORKS_PER_HOUR_MAX works in an hour.
+    """
+    since = at - datetime.timedelta(hours=1)
+    recent = Work.objects.filter(dataset__contributor=contributor, created_at__gt=since)[:WORKS_PER_HOUR_MAX].count()
+    if recent >= WORKS_PER_HOUR_MAX:
+        raise UnableToRegisterWorks(f"At most {WORKS_PER_HOUR_MAX:,} works are uploaded in an hour; go on later.")
+    if not _CHECKING.acquire(blocking=False):
+        raise UnableToRegisterWorks("Other uploads are being checked just now. Send yours again in a minute.")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [UPLOAD_LOCK, user.pk])
+            if not cursor.fetchone()[0]:
+                raise UnableToRegisterWorks("Another upload of yours is still being checked. Wait until it ends.")
+        try:
+            yield
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [UPLOAD_LOCK, user.pk])
+    finally:
+        _CHECKING.release()
 
 
 def register_works(

@@ -21,11 +21,13 @@ from contributors.operations.works import (
     UnableToRegisterWorks,
     register_dataset,
     register_works,
+    upload_turn,
 )
 from contributors.portal.guard import ContributorRequest, contributor_required
 from contributors.queries import consents, splits
 from contributors.queries import works as works_queries
 from contributors.queries.contents import WORKS, DamagedContent
+from people.console.guard import user_of
 from people.presentation import pictures
 
 PAGE = 50
@@ -112,7 +114,9 @@ def upload(request: ContributorRequest) -> HttpResponse:
     refused = []
     if request.method == "POST" and form.is_valid():
         try:
-            registered = register_works(dataset=form.cleaned_data["dataset"], works=form.works(), at=timezone.now())
+            at = timezone.now()
+            with upload_turn(user=user_of(request), contributor=request.contributor, at=at):
+                registered = register_works(dataset=form.cleaned_data["dataset"], works=form.works(), at=at)
         except UnableToRegisterWorks as error:
             refused = error.members["works"]
             form.add_error(None, str(error) if not refused else "Nothing was registered. Fix or remove these files.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -88,6 +89,26 @@ def test_rows_and_messages_survive_a_kill_9_of_everything(root: Path) -> None:
     with local.engine(root):
         assert query(root, "SELECT n FROM kept") == "42"
         assert broker(root).lrange("queue", 0, -1) == [b"message"]
+
+
+def test_a_killed_server_is_back_within_ten_seconds_with_its_rows(root: Path) -> None:
+    holder, pids = hold_engine(root)
+    query(root, "CREATE TABLE kept AS SELECT 42 AS n")
+    broker(root).lpush("queue", "message")
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    begun, found = time.monotonic(), ""
+    while not found:
+        assert time.monotonic() - begun < 10
+        time.sleep(0.1)
+        with contextlib.suppress(psycopg2.Error, redis.RedisError):
+            if broker(root).lrange("queue", 0, -1) == [b"message"]:
+                found = query(root, "SELECT n FROM kept")
+    assert found == "42"
+    holder.send_signal(signal.SIGINT)
+    assert holder.wait(20) == 0
+    with pytest.raises(psycopg2.OperationalError):
+        query(root, "SELECT 1")
 
 
 def test_the_servers_end_with_a_command_that_was_killed(root: Path) -> None:
