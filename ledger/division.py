@@ -15,6 +15,7 @@ from uuid import UUID
 import numpy as np
 from django.db import connection
 
+from attribution.models import GeneralShares
 from contributors.models import Split, SplitDispute
 from contributors.queries.splits import split_of
 from ledger.models import Refusal, RoyaltyPlan, utc_date
@@ -39,6 +40,8 @@ class Case:
     unattributed_ppb: int
     general_ppb: list[int]
     general_unattributed_ppb: int
+    # Rule 2: its general shares stand in a row of their own, and the two fields before are empty.
+    general_id: int | None
     occurred_at: datetime
     reported: int | None
     currency: str
@@ -59,8 +62,8 @@ class Case:
 
 # The columns of a Case but its plan; `a` is the attribution, `g` its generation, `part` its part of a pool.
 COLUMNS = """a.id, a.generation_id, a.revision, g.model_version_id, a.weight_ppb, a.holder_ids, a.shares_ppb,
-       a.unattributed_ppb, a.general_ppb, a.general_unattributed_ppb, g.occurred_at, g.gross, g.currency, g.service_id,
-       part.gross, a.unattributable"""
+       a.unattributed_ppb, a.general_ppb, a.general_unattributed_ppb, a.general_id, g.occurred_at, g.gross, g.currency,
+       g.service_id, part.gross, a.unattributable"""
 # The most specific plan in force: of the model version, else of the service, else of all; of several the last to begin.
 PLAN_OF_GENERATION = """LEFT JOIN LATERAL (
     SELECT id, basis, unattributable, num_nonnulls(service_id, model_version_id) AS specificity
@@ -172,8 +175,9 @@ def divide_all(cases: Sequence[Case], plans: Mapping[int, RoyaltyPlan]) -> None:
         credits = largest remainder of direct over the shares of holders and of "unattributed"
         base pool = pool - direct + the unattributed credit
 
-    Generations of one index have the same holders, so their credits are divided as one matrix.
+    Generations of one index have the same holders under rule 1, so their credits are divided as one matrix.
     """
+    general = generals_of([case for case in cases if case.plan_id is not None and plans[case.plan_id].general_ppb])
     together: dict[tuple[int, ...], list[Case]] = defaultdict(list)
     for case in cases:
         assert case.plan_id is not None
@@ -183,7 +187,7 @@ def divide_all(cases: Sequence[Case], plans: Mapping[int, RoyaltyPlan]) -> None:
         case.direct = part(pool - part(pool, plan.floor_ppb), case.weight_ppb)
         case.floor = pool - case.direct
         if plan.general_ppb:
-            _divide_blended(case, plan.general_ppb)
+            _divide_blended(case, plan.general_ppb, general)
         else:
             together[tuple(case.holder_ids)].append(case)
     for holder_ids, group in together.items():
@@ -198,15 +202,34 @@ def divide_all(cases: Sequence[Case], plans: Mapping[int, RoyaltyPlan]) -> None:
             case.holders = {holder: units for holder, units in zip(holder_ids, row[:-1], strict=True) if units}
 
 
-def _divide_blended(case: Case, general_ppb: int) -> None:
+General = tuple[dict[int, int], int]
+"""General shares: holder -> parts per billion, and the unattributed part."""
+
+
+def generals_of(cases: Collection[Case]) -> dict[int, General]:
+    """Read the general shares of the cases under rule 2, by the id of their row: one for all of a revision."""
+    wanted = {case.general_id for case in cases if case.general_id is not None}
+    rows = GeneralShares.objects.filter(pk__in=wanted).values_list("pk", "holder_ids", "ppb", "unattributed_ppb")
+    return {pk: (dict(zip(ids, ppb, strict=True)), nobody) for pk, ids, ppb, nobody in rows}
+
+
+def general_of(case: Case, generals: Mapping[int, General]) -> General:
+    """The general shares of a case, of its own row under rule 1."""
+    if case.general_id is not None:
+        return generals[case.general_id]
+    return dict(zip(case.holder_ids, case.general_ppb, strict=True)), case.general_unattributed_ppb
+
+
+def _divide_blended(case: Case, general_ppb: int, generals: Mapping[int, General]) -> None:
     """As above where the plan pays part of the direct pool by general shares: one vector, so one division."""
-    specific = [*case.shares_ppb, case.unattributed_ppb]
-    general = [*case.general_ppb, case.general_unattributed_ppb]
-    weights = [s * (PPB - general_ppb) + g * general_ppb for s, g in zip(specific, general, strict=True)]
-    numbers = [*case.holder_ids, UNATTRIBUTED]
+    general, nobody = general_of(case, generals)
+    specific = dict(zip(case.holder_ids, case.shares_ppb, strict=True))
+    numbers = [*sorted(general.keys() | specific.keys()), UNATTRIBUTED]
+    specific[UNATTRIBUTED], general = case.unattributed_ppb, {**general, UNATTRIBUTED: nobody}
+    weights = [specific.get(n, 0) * (PPB - general_ppb) + general.get(n, 0) * general_ppb for n in numbers]
     units = apportion(case.direct, weights, [tie_key(case.generation_id.bytes, number) for number in numbers])
     case.floor += units[-1]
-    case.holders = {holder: amount for holder, amount in zip(case.holder_ids, units, strict=False) if amount}
+    case.holders = {holder: amount for holder, amount in zip(numbers[:-1], units, strict=False) if amount}
 
 
 # (holder, contributor) -> the accounts of the disputed parts of that share, each with its parts per billion.

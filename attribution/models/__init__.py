@@ -4,7 +4,7 @@ from attribution.models.base_pool import BasePoolProposal
 from attribution.models.faults import MeasuringAttempt, ModelFault
 from attribution.models.fields import PlainArrayField, RealField
 from attribution.models.gateways import GatewayTally, ModelName, WaitingReport
-from attribution.models.generations import Attribution, Generation, GenerationPart
+from attribution.models.generations import Attribution, GeneralShares, Generation, GenerationPart
 from attribution.models.indexes import AttributionIndex, BuildStep, IndexRevision, WorkRemoval
 from attribution.models.mandates import Mandate, WorkDelivery
 from attribution.models.model_services import ModelService, ServiceKey, ServiceKeyQuerySet
@@ -18,6 +18,7 @@ __all__ = [
     "BuildStep",
     "CheckpointUpload",
     "GatewayTally",
+    "GeneralShares",
     "Generation",
     "GenerationPart",
     "IndexRevision",

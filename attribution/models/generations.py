@@ -129,11 +129,54 @@ class GenerationPart(models.Model):
         return f"part {self.position} of {self.generation}"
 
 
+class GeneralShares(models.Model):
+    """General shares of one revision of an index: those of every generation that it attributes under rule 2.
+
+    Append-only. A revision has another row when holders that count as one have changed since.
+    """
+
+    index = models.ForeignKey(AttributionIndex, on_delete=models.PROTECT, related_name="general_shares")
+    index_revision = models.IntegerField()
+    # Of holders, scores, errors, groups and noise floor: of everything that the shares are made of.
+    sha256 = models.BinaryField(max_length=32)
+    noise_z = models.FloatField()
+    # Every holder of the index, ascending, paid or not.
+    holder_ids = PlainArrayField(models.BigIntegerField())
+    scores = PlainArrayField(RealField())
+    se = PlainArrayField(RealField())
+    ppb = PlainArrayField(models.BigIntegerField())
+    unattributed_ppb = models.BigIntegerField()
+    # As those of an attribution; their specific scores are nought.
+    groups = models.JSONField(default=list)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["index", "index_revision", "sha256"], name="general_shares_of_a_revision_stand_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(unattributed_ppb__gte=0, unattributed_ppb__lte=PPB),
+                name="unattributed_general_shares_are_a_part_of_the_whole",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"general shares of {self.index}, revision {self.index_revision}"
+
+
 class Attribution(models.Model):
     """The stored result for one generation: its holders, their scores, and everything needed to compute it again.
 
-    Append-only. The arrays run parallel to `holder_ids`, which holds every holder of the index in its order.
+    Append-only. The arrays run parallel to `holder_ids`: under rule 1 every holder of the index in its order, under
+    rule 2 the paid holders alone.
     """
+
+    class Rule(models.IntegerChoices):
+        """The rule of shares that made them."""
+
+        SUMS = 1, "Sums of holders"
+        ITEMS = 2, "Items, then sums"
 
     generation = models.ForeignKey(Generation, on_delete=models.PROTECT, related_name="attributions", db_index=False)
     revision = models.IntegerField(default=1)
@@ -147,7 +190,19 @@ class Attribution(models.Model):
     se = PlainArrayField(RealField())
     shares_ppb = PlainArrayField(models.BigIntegerField())
     unattributed_ppb = models.BigIntegerField()
-    # General influence (on every output alike): the shares that the base pool follows.
+    rule = models.SmallIntegerField(choices=Rule.choices, default=Rule.SUMS)
+    # Rule 2: parts of a grid of 2**30, of which the shares are made; the pay of all items in nats, of which they are
+    # parts; the score that an item had to exceed; the number of items that could be paid, and of those judged.
+    parts = PlainArrayField(models.IntegerField(), default=list)
+    pay = RealField(default=0)
+    threshold = RealField(default=0)
+    items_paid = models.IntegerField(default=0)
+    items_counted = models.IntegerField(default=0)
+    # Rule 2: general shares, which stand once for all generations of a revision of the index.
+    general = models.ForeignKey(
+        "GeneralShares", on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+    )
+    # Rule 1. General influence (on every output alike): the shares that the base pool follows.
     general_scores = PlainArrayField(RealField())
     general_se = PlainArrayField(RealField())
     general_ppb = PlainArrayField(models.BigIntegerField())
@@ -175,6 +230,11 @@ class Attribution(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["generation", "revision"], name="a_generation_has_a_revision_once"),
             models.CheckConstraint(condition=Q(revision__gt=0), name="revision_is_positive"),
+            models.CheckConstraint(
+                condition=Q(rule=1, general__isnull=True, items_paid=0)
+                | Q(rule=2, general__isnull=False, items_paid__gt=0),
+                name="an_attribution_is_of_one_rule_of_shares",
+            ),
             models.CheckConstraint(
                 condition=Q(unattributed_ppb__gte=0, unattributed_ppb__lte=PPB),
                 name="unattributed_is_a_part_of_the_whole",

@@ -61,6 +61,11 @@ class AttributionIndex(models.Model):
     weight_ppb = models.BigIntegerField(default=0)
     # A score below this many standard errors earns nothing: its part is unattributed.
     noise_z = models.FloatField(default=2.0)
+    # The rule of shares of its generations (influence/paid_items.py has rule 2). One that was built before rule 2 keeps
+    # rule 1, so that its receipts stay as they are.
+    rule = models.SmallIntegerField(default=1)
+    # Rule 2: as many items can be paid for one generation; its evaluation chooses the number.
+    items_paid = models.IntegerField(default=100)
     # True if it attributes new generations. The first index serves from the day it is built. A later one takes over
     # when it passes its evaluation; one that failed goes on serving, at weight 0, until then.
     serving = models.BooleanField(default=False)
@@ -98,6 +103,10 @@ class AttributionIndex(models.Model):
                 name="an_index_has_an_attributor_that_exists",
             ),
             models.CheckConstraint(condition=Q(noise_z__gte=0), name="noise_floor_is_not_negative"),
+            models.CheckConstraint(condition=Q(rule__in=[1, 2]), name="an_index_has_a_rule_of_shares"),
+            models.CheckConstraint(
+                condition=Q(items_paid__gte=1, items_paid__lte=1_000), name="an_index_pays_1_to_1000_items"
+            ),
             models.CheckConstraint(
                 condition=Q(state="building") | Q(state="retired") | Q(sha256__isnull=False),
                 name="a_built_index_has_a_digest",

@@ -6,22 +6,27 @@ results. A worker that dies therefore leaves its rows received and nothing half 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
 import structlog
 from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 
 from attribution.models import Attribution, AttributionIndex, Generation, ModelVersion
+from attribution.models import GeneralShares as StoredGeneralShares
 from attribution.operations import faults
 from attribution.operations.indexes import Opened, directory_of, open_built
 from attribution.operations.measurements import (
     NOT_OF_AN_INPUT,
     Measured,
     Unattributable,
+    general_of,
     let_the_model_take_its_time,
     measure,
 )
@@ -133,13 +138,13 @@ def _attribute_claimed(index: AttributionIndex, opened: Opened, *, limit: int, a
         claimed = list(waiting.order_by("received_at").select_for_update(skip_locked=True, no_key=True)[:limit])
         groups = groups_at(opened, at)
         try:
-            found = measure(opened, claimed, groups=groups)
+            found = measure(opened, claimed, groups=groups, items_paid=items_paid_of(now))
         except NOT_OF_AN_INPUT:
             raise
         except Exception:
             if not _still_works(now, opened, groups):
                 raise
-            found = measure(opened, claimed, groups=groups, model_works=True)
+            found = measure(opened, claimed, groups=groups, items_paid=items_paid_of(now), model_works=True)
         _store(now, claimed, found, nobody=lambda: nobody_of(opened.index, groups), at=at)
         if claimed:
             # With the results: a worker that dies right after them leaves no failure that they disprove.
@@ -154,7 +159,7 @@ def _still_works(index: AttributionIndex, opened: Opened, groups: Groups) -> boo
     if last is None:
         return False
     try:
-        (again,) = measure(opened, [last.generation], groups=groups)
+        (again,) = measure(opened, [last.generation], groups=groups, items_paid=items_paid_of(index))
     except NOT_OF_AN_INPUT:
         raise
     except Exception:
@@ -215,18 +220,14 @@ NOBODY = Measured((), [], [], [], [], [], {}, prompt_tokens=0, scored_tokens=0)
 
 def nobody_of(index: Attributor, groups: Groups) -> Measured:
     """The scores of a generation that the index cannot read: general ones alone."""
-    scores, holders = index.general_scores(groups=groups), len(index.holder_ids)
-    general, general_se = scores.general.tolist(), scores.general_se.tolist()
-    of_groups = zip(groups, general[holders:], general_se[holders:], strict=True)
-    return replace(
-        NOBODY,
-        holder_ids=scores.holder_ids,
-        specific=[0.0] * holders,
-        specific_se=[0.0] * holders,
-        general=general[:holders],
-        general_se=general_se[:holders],
-        groups=[Group(tuple(group), 0.0, 0.0, *of_group) for group, *of_group in of_groups],
-    )
+    taught = general_of(index, groups)
+    nothing = [0.0] * len(taught.holder_ids)
+    return replace(taught, specific=nothing, specific_se=nothing)
+
+
+def items_paid_of(index: AttributionIndex) -> int:
+    """K of the index under rule 2; 0 under rule 1."""
+    return index.items_paid if index.rule == Attribution.Rule.ITEMS else 0
 
 
 def to_row(
@@ -238,6 +239,8 @@ def to_row(
     at: datetime,
     revision: int = 1,
 ) -> Attribution | Unattributable:
+    if index.rule == Attribution.Rule.ITEMS:
+        return _row_of_items(index, generation, measured, general, at=at, revision=revision)
     try:
         specific = shares.apportion_scores(
             holder_ids=measured.holder_ids,
@@ -277,12 +280,68 @@ def to_row(
     )
 
 
+def _row_of_items(
+    index: AttributionIndex,
+    generation: Generation,
+    measured: Measured,
+    general: GeneralShares,
+    *,
+    at: datetime,
+    revision: int,
+) -> Attribution | Unattributable:
+    """Rule 2: the paid holders alone; the general shares stand once for all generations."""
+    paid = measured.items
+    try:
+        specific = (
+            shares.ItemShares((), (), (), shares.BILLION) if paid is None else paid.shares(key=str(generation.pk))
+        )
+        taught = general.stored(measured, at=at)
+    except shares.UnableToShare as reason:
+        return Unattributable(str(reason))
+    return Attribution(
+        generation=generation,
+        revision=revision,
+        rule=Attribution.Rule.ITEMS,
+        index=index,
+        index_revision=index.revision,
+        weight_ppb=index.weight_ppb,
+        noise_z=index.noise_z,
+        holder_ids=list(specific.holder_ids),
+        scores=[],
+        se=[],
+        shares_ppb=list(specific.ppb),
+        unattributed_ppb=specific.unattributed_ppb,
+        parts=list(specific.parts),
+        pay=0.0 if paid is None else float(paid.pay.sum()),
+        threshold=0.0 if paid is None else paid.threshold,
+        items_paid=index.items_paid,
+        items_counted=0 if paid is None else paid.counted,
+        general=taught,
+        general_scores=[],
+        general_se=[],
+        general_ppb=[],
+        general_unattributed_ppb=taught.unattributed_ppb,
+        top_works={
+            # As many digits as a reader can use; these numbers are in every row.
+            str(holder): [[work, float(f"{pay:.4g}")] for work, pay in works]
+            for holder, works in measured.top_works.items()
+        },
+        prompt_tokens=measured.prompt_tokens,
+        given_tokens=measured.given_tokens,
+        read_tokens=measured.read_tokens,
+        scored_tokens=measured.scored_tokens,
+        seed=int(index.config.get("seed", 0)),
+        created_at=at,
+    )
+
+
 class GeneralShares:
     """The general shares of an index: the same for each of its generations, so that they are made once a batch."""
 
     def __init__(self, index: AttributionIndex) -> None:
         self._index = index
         self._made: tuple[tuple[int, ...], list[float], list[shares.GroupScore], shares.Shares] | None = None
+        self._stored: tuple[tuple[int, ...], list[float], list[Group], StoredGeneralShares] | None = None
 
     def of(self, measured: Measured) -> shares.Shares:
         groups = [group.general for group in measured.groups]
@@ -297,6 +356,39 @@ class GeneralShares:
             )
             self._made = (measured.holder_ids, measured.general, groups, made)
         return self._made[3]
+
+    def stored(self, measured: Measured, *, at: datetime) -> StoredGeneralShares:
+        """Return the row of these general shares, which another batch may have written."""
+        if self._stored is not None and self._stored[:3] == (measured.holder_ids, measured.general, measured.groups):
+            return self._stored[3]
+        groups = [group.to_json() for group in measured.groups]
+        # Scores as the database keeps them: float4.
+        kept = [np.asarray(scores, dtype=np.float32) for scores in (measured.general, measured.general_se)]
+        ids = np.asarray(measured.holder_ids, dtype=np.int64)
+        told = json.dumps([groups, self._index.noise_z]).encode()
+        digest = hashlib.sha256(b"".join([ids.tobytes(), *(scores.tobytes() for scores in kept), told])).digest()
+        rows = StoredGeneralShares.objects.filter(index=self._index, index_revision=self._index.revision, sha256=digest)
+        row = rows.first()
+        if row is None:
+            made = self.of(measured)
+            new = StoredGeneralShares(
+                index=self._index,
+                index_revision=self._index.revision,
+                sha256=digest,
+                noise_z=self._index.noise_z,
+                holder_ids=list(measured.holder_ids),
+                scores=measured.general,
+                se=measured.general_se,
+                ppb=list(made.ppb),
+                unattributed_ppb=made.unattributed_ppb,
+                groups=groups,
+                created_at=at,
+            )
+            # Another worker may be writing the same row.
+            StoredGeneralShares.objects.bulk_create([new], ignore_conflicts=True)
+            row = rows.get()
+        self._stored = (measured.holder_ids, measured.general, measured.groups, row)
+        return row
 
 
 def _evidence(measured: Measured, specific: shares.Shares) -> dict[str, list[list[float]]]:
@@ -331,7 +423,7 @@ def attribute_again(*, generation: Generation, at: datetime) -> Attribution:
         row = Generation.objects.select_for_update(no_key=True).get(pk=generation.pk)
         if row.state == State.RECEIVED:
             raise UnableToAttribute("The generation waits for its first attribution.")
-        (found,) = measure(opened, [row], groups=groups_at(opened, at))
+        (found,) = measure(opened, [row], groups=groups_at(opened, at), items_paid=items_paid_of(index))
         if isinstance(found, Unattributable):
             raise UnableToAttribute(found.reason)
         last = Attribution.objects.filter(generation=row).aggregate(last=Max("revision"))["last"] or 0

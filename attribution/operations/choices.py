@@ -84,7 +84,8 @@ def choose_index(
         progress=progress,
     )
     best = tried[max(found, key=lambda name: found[name])]
-    kept = {name: value for name, value in index.config.items() if name in {"noise_z", "own_generations", "refit"}}
+    around = {"noise_z", "own_generations", "refit", "rule"}
+    kept = {name: value for name, value in index.config.items() if name in around}
     wanted = {**best, **kept}
     return _existing(version, best) or build_index(model_version=version, config=wanted, at=at, device=device), found
 

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db import transaction
 
-from attribution.models import AttributionIndex, IndexRevision, ManifestWork, ModelVersion, TrainingManifest
+from attribution.models import (
+    AttributionIndex,
+    IndexRevision,
+    ManifestWork,
+    ModelVersion,
+    TrainingManifest,
+)
 from attribution.operations.factories import check_device, load_model
 from attribution.operations.manifest_items import ManifestItems, UnableToBuild
 from people.operations import webhooks
@@ -54,6 +60,8 @@ class Wanted:
     noise_z: float
     own_generations: int
     refit: int
+    # The rule of shares. Rule 2 is asked for; a configuration without it keeps its digest, and rule 1.
+    rule: int = 1
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> Wanted:
@@ -61,6 +69,7 @@ class Wanted:
         from influence.index.config import IndexConfig, is_number
 
         wanted = dict(config)
+        rule = wanted.pop("rule", 1)
         around = {
             name: wanted.pop(name, usual)
             for name, usual in (("noise_z", NOISE_Z), ("own_generations", OWN_GENERATIONS), ("refit", 0))
@@ -70,8 +79,14 @@ class Wanted:
                 whole = name != "noise_z"
                 if not is_number(value) or value < 0 or (whole and not isinstance(value, int)):
                     raise ValueError(f"{name} must be a {'whole ' if whole else ''}number from 0 on, not {value!r}")
+            if isinstance(rule, bool) or rule not in (1, 2):
+                raise ValueError(f"rule must be 1 (sums of holders) or 2 (items, then sums), not {rule!r}")
             return cls(
-                IndexConfig.from_json(wanted), float(around["noise_z"]), around["own_generations"], around["refit"]
+                IndexConfig.from_json(wanted),
+                float(around["noise_z"]),
+                around["own_generations"],
+                around["refit"],
+                rule,
             )
         except (TypeError, ValueError) as error:
             raise UnableToBuild(f"The configuration is not one: {error}.") from None
@@ -79,6 +94,8 @@ class Wanted:
     def to_json(self) -> dict[str, Any]:
         around: dict[str, Any] = {"noise_z": self.noise_z, "own_generations": self.own_generations}
         # A basis fitted again on other items: the same numbers asked for, another index.
+        if self.rule != 1:
+            around["rule"] = self.rule
         return {**self.index.to_json(), **around, **({"refit": self.refit} if self.refit else {})}
 
 
@@ -94,10 +111,13 @@ def build_index(
     """Build the index of a model version from its manifest's works, in this process.
 
     `config` has the fields of influence.index.config.IndexConfig, first of them `attributor`, then `noise_z`, and
-    `own_generations`: over how many of the model's own generations the mean query is taken. The first index of a model
-    version serves at once; a later one takes over when it passes its audit. A build that was cut off is taken up by the
-    next call. `ranks` are processes that all make this call and share the work (influence/index/ranks.py). `device`
-    computes gradients, in place of the installation's (influence/gradients/devices.py).
+    `own_generations`: over how many of the model's own generations the mean query is taken. `rule` 2 pays by items
+    (influence/paid_items.py), 1 by sums of holders.
+
+    The first index of a model version serves at once; a later one takes over when it passes its audit. A build that was
+    cut off is taken up by the next call. `ranks` are processes that all make this call and share the work
+    (influence/index/ranks.py). `device` computes gradients, in place of the installation's
+    (influence/gradients/devices.py).
     """
     from influence.scorers import discard_other_parts
 
@@ -192,6 +212,7 @@ def claim(version: ModelVersion, wanted: Wanted, *, at: datetime, queued: bool =
                 config=config,
                 config_sha256=digest,
                 noise_z=wanted.noise_z,
+                rule=wanted.rule,
                 created_at=at,
                 queued_at=at if queued else None,
             )
@@ -320,7 +341,8 @@ def record_audit(*, index: AttributionIndex, report: Mapping[str, Any], at: date
         row.state = State.AUDITED if passed else State.FAILED
         row.weight_ppb = int(report["weight_ppb"]) if passed else 0
         row.audit, row.audited_at = dict(report), at
-        row.save(update_fields=["state", "weight_ppb", "audit", "audited_at", "serving"])
+        row.items_paid = int((report.get("paid") or {}).get("items", row.items_paid))
+        row.save(update_fields=["state", "weight_ppb", "audit", "audited_at", "serving", "items_paid"])
         webhooks.emit(
             event="index.evaluated",
             owners=[f"service:{row.model_version.service_id}"],

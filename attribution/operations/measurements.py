@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DatabaseError, InterfaceError, connection
@@ -22,6 +23,8 @@ from contributors.queries.contents import OUTPUTS, DamagedContent, read
 
 if TYPE_CHECKING:
     from influence.adapters import Example, Tokeniser
+    from influence.paid_items import PaidItems
+    from influence.scorers import Attributor
     from influence.shapley import Groups
 
 EVIDENCE_HOLDERS = 20
@@ -50,6 +53,8 @@ class Measured:
     # Of how many tokens the model read how many: the last ones.
     given_tokens: int = 0
     read_tokens: int = 0
+    # Under rule 2, where `specific` and `specific_se` are empty: holders are paid for their items.
+    items: PaidItems | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +72,16 @@ def let_the_model_take_its_time() -> None:
 
 
 def measure(
-    opened: Opened, generations: Sequence[Generation], *, groups: Groups, model_works: bool = False
+    opened: Opened,
+    generations: Sequence[Generation],
+    *,
+    groups: Groups,
+    items_paid: int = 0,
+    model_works: bool = False,
 ) -> list[Measured | Unattributable]:
     """Scores for each generation, in order. One that cannot be measured says why and costs the others nothing.
+
+    `items_paid` is K of rule 2; 0 scores holders, as rule 1 does.
 
     Where the model's code fails for all of them, its error is raised: that is no reason to give any of them up. With
     `model_works` the model has just measured another generation, so that the fault is these generations'.
@@ -91,7 +103,7 @@ def measure(
             found[place] = example
         else:
             examples[place], given[place] = _fitted(opened, example), len(example.tokens)
-    found.update(_measure_examples(opened, examples, groups, failed))
+    found.update(_measure_examples(opened, examples, groups, items_paid, failed))
     for place, result in found.items():
         if isinstance(result, Measured):
             found[place] = replace(result, given_tokens=given[place], read_tokens=len(examples[place].tokens))
@@ -191,7 +203,7 @@ def _pushed_example(opened: Opened, generation: Generation) -> Example | Unattri
 
 
 def _measure_examples(
-    opened: Opened, examples: dict[int, Example], groups: Groups, failed: dict[int, Exception]
+    opened: Opened, examples: dict[int, Example], groups: Groups, items_paid: int, failed: dict[int, Exception]
 ) -> dict[int, Measured | Unattributable]:
     """Measure them together, and each alone where that fails; `failed` takes the errors of the model's code."""
     from influence.scorers import UnableToEmbed
@@ -199,7 +211,7 @@ def _measure_examples(
     if not examples:
         return {}
     try:
-        return dict(_measure_together(opened, examples, groups))
+        return dict(_measure_together(opened, examples, groups, items_paid))
     except NOT_OF_AN_INPUT:
         raise
     except Exception as error:
@@ -210,7 +222,7 @@ def _measure_examples(
     alone: dict[int, Measured | Unattributable] = {}
     for place, example in examples.items():
         try:
-            alone.update(_measure_together(opened, {place: example}, groups))
+            alone.update(_measure_together(opened, {place: example}, groups, items_paid))
         except UnableToEmbed as reason:
             alone[place] = Unattributable(str(reason))
         except NOT_OF_AN_INPUT:
@@ -220,16 +232,20 @@ def _measure_examples(
     return alone
 
 
-def _measure_together(opened: Opened, examples: dict[int, Example], groups: Groups) -> dict[int, Measured]:
+def _measure_together(
+    opened: Opened, examples: dict[int, Example], groups: Groups, items_paid: int
+) -> dict[int, Measured | Unattributable]:
     index = opened.index
     features = index.embed(list(examples.values()))
+    if items_paid:
+        return _judge_items(index, features, examples, groups, items_paid)
     scores = index.score(features, groups=groups)
     # The columns of groups come after those of holders.
     alone = len(index.holder_ids)
     leaders = [_leaders(index.holder_ids, row[:alone]) for row in scores.specific]
     works = index.top_works(features, leaders, EVIDENCE_WORKS)
     general, general_se = scores.general.tolist(), scores.general_se.tolist()
-    found = {}
+    found: dict[int, Measured | Unattributable] = {}
     for row, (place, example) in enumerate(examples.items()):
         specific, specific_se = scores.specific[row].tolist(), scores.specific_se[row].tolist()
         of_groups = zip(*(part[alone:] for part in (specific, specific_se, general, general_se)), strict=True)
@@ -242,10 +258,74 @@ def _measure_together(opened: Opened, examples: dict[int, Example], groups: Grou
             groups=[Group(tuple(group), *parts) for group, parts in zip(groups, of_groups, strict=True)],
             top_works={holder: [(work.work_id, work.score) for work in works[row][holder]] for holder in leaders[row]},
             prompt_tokens=example.prompt_tokens,
-            # An example that is not text counts as one token.
-            scored_tokens=max(len(example.tokens) - max(example.prompt_tokens, 1), 1),
+            scored_tokens=_scored_tokens(example),
         )
     return found
+
+
+def _scored_tokens(example: Example) -> int:
+    """Count the scored tokens. An example that is not text counts as one."""
+    return max(len(example.tokens) - max(example.prompt_tokens, 1), 1)
+
+
+def _judge_items(
+    index: Attributor, features: Any, examples: dict[int, Example], groups: Groups, items_paid: int
+) -> dict[int, Measured | Unattributable]:
+    """Measure by rule 2: every item of the index is judged for each generation, and general scores are made once."""
+    from influence.paid_items import paid_items
+    from influence.shares import UnableToShare
+
+    taught = general_of(index, groups)
+    try:
+        paid = paid_items(index, features, k=items_paid)
+    except UnableToShare as reason:
+        if len(examples) > 1:
+            # Each alone: the others are measured.
+            raise
+        return {place: Unattributable(str(reason)) for place in examples}
+    return {
+        place: replace(
+            taught,
+            items=of_row,
+            top_works=works_of(of_row),
+            prompt_tokens=example.prompt_tokens,
+            scored_tokens=_scored_tokens(example),
+        )
+        for of_row, (place, example) in zip(paid, examples.items(), strict=True)
+    }
+
+
+def general_of(index: Attributor, groups: Groups) -> Measured:
+    """Measure the average generation: general scores of holders and of groups, and nothing that is specific."""
+    scores, holders = index.general_scores(groups=groups), len(index.holder_ids)
+    general, general_se = scores.general.tolist(), scores.general_se.tolist()
+    of_groups = zip(groups, general[holders:], general_se[holders:], strict=True)
+    return Measured(
+        holder_ids=scores.holder_ids,
+        specific=[],
+        specific_se=[],
+        general=general[:holders],
+        general_se=general_se[:holders],
+        groups=[Group(tuple(group), 0.0, 0.0, *of_group) for group, *of_group in of_groups],
+        top_works={},
+        prompt_tokens=0,
+        scored_tokens=0,
+    )
+
+
+def works_of(paid: PaidItems) -> dict[int, list[tuple[int, float]]]:
+    """Name the works behind the pay of the leading holders, each with the pay of its items, the largest first."""
+    pay, times = paid.pay, np.bincount(paid.rows, minlength=len(paid.works))
+    works: dict[int, dict[int, float]] = {}
+    for row, holder in zip(paid.rows.tolist(), paid.holders.tolist(), strict=True):
+        if part := float(pay[row] / times[row]):
+            of_holder = works.setdefault(holder, {})
+            of_holder[int(paid.works[row])] = of_holder.get(int(paid.works[row]), 0.0) + part
+    leaders = sorted(works, key=lambda holder: (-sum(works[holder].values()), holder))[:EVIDENCE_HOLDERS]
+    return {
+        holder: sorted(works[holder].items(), key=lambda work: (-work[1], work[0]))[:EVIDENCE_WORKS]
+        for holder in leaders
+    }
 
 
 def _leaders(holder_ids: Sequence[int], scores: Any) -> list[int]:

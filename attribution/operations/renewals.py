@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from attribution.models import Attribution, AttributionIndex, Generation
-from attribution.operations.attributions import GeneralShares, UnableToAttribute, groups_at, to_row
+from attribution.operations.attributions import GeneralShares, UnableToAttribute, groups_at, items_paid_of, to_row
 from attribution.operations.indexes import open_built
 from attribution.operations.measurements import Unattributable, let_the_model_take_its_time, measure
 
@@ -41,7 +41,8 @@ def attribute_batch_again(*, index: AttributionIndex, generation_ids: Sequence[U
             .order_by()
         )
         general = GeneralShares(index)
-        found = zip(rows, measure(opened, rows, groups=groups_at(opened, at)), strict=True)
+        measured = measure(opened, rows, groups=groups_at(opened, at), items_paid=items_paid_of(index))
+        found = zip(rows, measured, strict=True)
         made = [
             to_row(index, row, result, general, at=at, revision=last[row.pk] + 1)
             for row, result in found

@@ -10,6 +10,7 @@ from typing import Any
 from attribution.models import (
     Attribution,
     AttributionIndex,
+    GeneralShares,
 )
 from contributors.models import Holder, Work
 from contributors.queries.contents import DamagedContent
@@ -43,7 +44,7 @@ class Evidence:
 def attribution_of(generation_id: uuid.UUID, *, revision: int | None = None) -> Attribution | None:
     """The latest attribution of a generation, or the one of a revision."""
     rows = Attribution.objects.filter(generation_id=generation_id).select_related(
-        "generation__service", "index__model_version__manifest"
+        "generation__service", "index__model_version__manifest", "general"
     )
     if revision is not None:
         rows = rows.filter(revision=revision)
@@ -78,7 +79,7 @@ class Group:
         return GroupScore(self.holder_ids, self.general_score, self.general_se)
 
 
-def groups_of(attribution: Attribution) -> list[Group]:
+def groups_of(attribution: Attribution | GeneralShares) -> list[Group]:
     return [
         Group(tuple(group["holders"]), **{k: v for k, v in group.items() if k != "holders"})
         for group in attribution.groups
@@ -90,8 +91,28 @@ def group_of(attribution: Attribution, holder_id: int) -> Group | None:
     return next((group for group in groups_of(attribution) if holder_id in group.holder_ids), None)
 
 
+def shares_by_holder(attribution: Attribution) -> dict[int, int]:
+    """Map each holder of the row to its specific share, in parts per billion."""
+    return dict(zip(attribution.holder_ids, attribution.shares_ppb, strict=True))
+
+
+def general_by_holder(attribution: Attribution) -> dict[int, int]:
+    """Map each holder of the index to its general share, in parts per billion."""
+    if attribution.general is not None:
+        return dict(zip(attribution.general.holder_ids, attribution.general.ppb, strict=True))
+    return dict(zip(attribution.holder_ids, attribution.general_ppb, strict=True))
+
+
+def weighed_holders(attribution: Attribution) -> set[int]:
+    """The holders of works in the index, paid or not."""
+    return set(attribution.holder_ids if attribution.general is None else attribution.general.holder_ids)
+
+
 def positive_sum(attribution: Attribution) -> float:
-    """Sum the whole that shares are parts of: the positive scores of counted holders, a group once."""
+    """Sum the whole that shares are parts of: the positive scores of counted holders, a group once; the pay of items
+    under rule 2."""
+    if attribution.general is not None:
+        return float(attribution.pay)
     groups = groups_of(attribution)
     grouped = {holder_id for group in groups for holder_id in group.holder_ids}
     alone = zip(attribution.holder_ids, attribution.scores, strict=True)
@@ -104,27 +125,31 @@ def positive_sum(attribution: Attribution) -> float:
 
 def shares_of(attribution: Attribution) -> list[HolderShare]:
     """Every holder with a part in the direct or the general shares, the largest first."""
-    holders = Holder.objects.in_bulk(attribution.holder_ids)
-    positive = positive_sum(attribution)
-    found = [
-        HolderShare(
-            holder=holders[holder_id],
-            ppb=ppb,
-            se_ppb=min(round(error / positive * BILLION), BILLION) if positive > 0 else 0,
-            general_ppb=general,
-            score=score,
-            se=error,
+    specific, general = shares_by_holder(attribution), general_by_holder(attribution)
+    named = {holder for holder in specific.keys() | general.keys() if specific.get(holder) or general.get(holder)}
+    holders, positive = Holder.objects.in_bulk(named), positive_sum(attribution)
+    places = {holder: place for place, holder in enumerate(attribution.holder_ids)}
+
+    def figures(holder: int) -> tuple[int, float, float]:
+        """(error on the scale of shares, score, error); rule 2 has the holder's pay in nats and no error."""
+        if attribution.general is not None:
+            return 0, attribution.pay * specific.get(holder, 0) / BILLION, 0.0
+        score, error = attribution.scores[places[holder]], attribution.se[places[holder]]
+        return min(round(error / positive * BILLION), BILLION) if positive > 0 else 0, score, error
+
+    found = []
+    for holder in named:
+        se_ppb, score, se = figures(holder)
+        found.append(
+            HolderShare(
+                holder=holders[holder],
+                ppb=specific.get(holder, 0),
+                se_ppb=se_ppb,
+                general_ppb=general.get(holder, 0),
+                score=score,
+                se=se,
+            )
         )
-        for holder_id, ppb, general, score, error in zip(
-            attribution.holder_ids,
-            attribution.shares_ppb,
-            attribution.general_ppb,
-            attribution.scores,
-            attribution.se,
-            strict=True,
-        )
-        if ppb or general
-    ]
     return sorted(found, key=lambda share: (-share.ppb, -share.general_ppb, share.holder.pk))
 
 

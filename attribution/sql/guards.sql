@@ -7,6 +7,10 @@ CREATE OR REPLACE TRIGGER attribution_is_append_only BEFORE UPDATE OR DELETE ON 
 CREATE OR REPLACE TRIGGER attribution_is_not_truncated BEFORE TRUNCATE ON attribution_attribution
   FOR EACH STATEMENT EXECUTE FUNCTION rows_refuse_change('rows are append-only');
 
+REVOKE UPDATE, DELETE ON attribution_generalshares FROM tributary_app;
+CREATE OR REPLACE TRIGGER general_shares_are_append_only BEFORE UPDATE OR DELETE ON attribution_generalshares
+  FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('general shares are kept; attributions refer to them');
+
 -- Generations: the report stays; the state goes forward.
 REVOKE DELETE ON attribution_generation FROM tributary_app;
 CREATE OR REPLACE TRIGGER generation_is_kept BEFORE DELETE ON attribution_generation
@@ -48,10 +52,10 @@ CREATE OR REPLACE TRIGGER training_item_is_append_only BEFORE UPDATE OR DELETE O
 -- Indexes.
 CREATE OR REPLACE TRIGGER index_stays_as_configured BEFORE UPDATE ON attribution_attributionindex FOR EACH ROW
   WHEN ((OLD.id, OLD.public_id, OLD.model_version_id, OLD.attributor, OLD.config, OLD.config_sha256, OLD.noise_z,
-         OLD.created_at)
+         OLD.rule, OLD.created_at)
         IS DISTINCT FROM
         (NEW.id, NEW.public_id, NEW.model_version_id, NEW.attributor, NEW.config, NEW.config_sha256, NEW.noise_z,
-         NEW.created_at))
+         NEW.rule, NEW.created_at))
   EXECUTE FUNCTION rows_refuse_change('an index is what it was configured as; build another');
 
 REVOKE UPDATE, DELETE ON attribution_indexrevision FROM tributary_app;

@@ -42,13 +42,21 @@ STATES = {
 
 class WorkScoreSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField(help_text="The work's public id.")
-    score = serializers.FloatField(help_text="Summed influence of the training items cut from the work.")
+    score = serializers.FloatField(
+        help_text="Summed influence of the training items cut from the work; under rule 2 the pay of its paid items."
+    )
 
 
 class ShareSerializer(serializers.Serializer[Any]):
     holder = serializers.UUIDField(help_text="The owner: the public id of a set of splits in force.")
     ppb = serializers.IntegerField(min_value=0, max_value=10**9, help_text="Parts per billion of the direct pool.")
-    se_ppb = serializers.IntegerField(min_value=0, help_text="Standard error of the share, in parts per billion.")
+    se_ppb = serializers.IntegerField(
+        min_value=0, help_text="Standard error of the share, in parts per billion; 0 under rule 2, which needs none."
+    )
+    number = serializers.IntegerField(help_text="The holder's number, which decides between equal remainders.")
+    part = serializers.IntegerField(
+        allow_null=True, help_text="Rule 2: its part of the grid of 2^30, from which `ppb` follows; null under rule 1."
+    )
     amount = serializers.CharField(allow_null=True, help_text="Credited, in `currency`; null until it is accrued.")
     works = WorkScoreSerializer(many=True, help_text="The holder's works behind the share, the strongest first.")
 
@@ -70,6 +78,13 @@ class MediaFactsSerializer(serializers.Serializer[Any]):
 class TokensSerializer(serializers.Serializer[Any]):
     given = serializers.IntegerField(min_value=0)
     read = serializers.IntegerField(min_value=0)
+
+
+class ItemsSerializer(serializers.Serializer[Any]):
+    paid_at_most = serializers.IntegerField(help_text="K: so many items with the largest scores can be paid.")
+    counted = serializers.IntegerField(help_text="Training items that were judged, copies once.")
+    threshold = serializers.FloatField(help_text="The score in nats that an item had to exceed, of item K + 1.")
+    pay = serializers.FloatField(help_text="Sum in nats of the excess of all paid items, each times its factor.")
 
 
 class ReceiptSerializer(serializers.Serializer[Any]):
@@ -101,6 +116,10 @@ class ReceiptSerializer(serializers.Serializer[Any]):
     take = serializers.CharField(allow_null=True, help_text="The platform's part of the gross.")
     direct = serializers.CharField(allow_null=True, help_text="The part divided by shares.")
     floor = serializers.CharField(allow_null=True, help_text="The part for the base pool.")
+    rule = serializers.IntegerField(
+        allow_null=True, help_text="The rule of shares: 1 divides by sums of holders, 2 by single training items."
+    )
+    items = ItemsSerializer(allow_null=True, help_text="Rule 2: the figures that its shares come from.")
     shares = ShareSerializer(many=True)
     unattributed_ppb = serializers.IntegerField(allow_null=True)
     entry = EntrySerializer(allow_null=True)
@@ -148,17 +167,21 @@ class ReceiptView(APIView):
                     "gross": "0.050000000",
                     "take": "0.010000000",
                     "direct": "0.008000000",
-                    "floor": "0.032096000",
+                    "floor": "0.032000000",
+                    "rule": 2,
+                    "items": {"paid_at_most": 100, "counted": 1_082, "threshold": 0.00012, "pay": 0.0173},
                     "shares": [
                         {
                             "holder": "0192f0c1-0000-7000-8000-000000000002",
-                            "ppb": 988_000_000,
-                            "se_ppb": 21_000_000,
-                            "amount": "0.007904000",
-                            "works": [{"id": "0192f0c1-0000-7000-8000-000000000003", "score": 0.41}],
+                            "ppb": 1_000_000_000,
+                            "se_ppb": 0,
+                            "number": 4,
+                            "part": 1_073_741_824,
+                            "amount": "0.008000000",
+                            "works": [{"id": "0192f0c1-0000-7000-8000-000000000003", "score": 0.0173}],
                         }
                     ],
-                    "unattributed_ppb": 12_000_000,
+                    "unattributed_ppb": 0,
                     "entry": {"id": 7, "hash": "5f" * 32, "period": "2026-10"},
                 },
             )
@@ -230,6 +253,8 @@ def _as_json(found: ServiceReceipt) -> dict[str, Any]:
         "take": amount(division.take if division else None),
         "direct": amount(division.direct if division else None),
         "floor": amount(division.to_floor_pool if division else None),
+        "rule": attribution.rule if attribution else None,
+        "items": _items(attribution),
         "shares": [_share_as_json(share, amount(share.amount)) for share in found.shares],
         "unattributed_ppb": attribution.unattributed_ppb if attribution else None,
         "entry": ({"id": entry.pk, "hash": bytes(entry.hash).hex(), "period": entry.period.code} if entry else None),
@@ -257,6 +282,17 @@ def _tokens(attribution: Attribution | None) -> dict[str, int] | None:
     return {"given": attribution.given_tokens, "read": attribution.read_tokens}
 
 
+def _items(attribution: Attribution | None) -> dict[str, Any] | None:
+    if attribution is None or attribution.rule != Attribution.Rule.ITEMS:
+        return None
+    return {
+        "paid_at_most": attribution.items_paid,
+        "counted": attribution.items_counted,
+        "threshold": attribution.threshold,
+        "pay": attribution.pay,
+    }
+
+
 def _reason(found: ServiceReceipt) -> str | None:
     if found.standing.void is not None:
         return found.standing.void.words
@@ -271,6 +307,8 @@ def _share_as_json(share: HolderShare, amount: str | None) -> dict[str, Any]:
         "holder": str(share.holder.public_id),
         "ppb": share.ppb,
         "se_ppb": share.se_ppb,
+        "number": share.holder.pk,
+        "part": share.part,
         "amount": amount,
         "works": [{"id": str(work.public_id), "score": score} for work, score in share.works],
     }

@@ -125,11 +125,22 @@ def general_weights(month: Period, plan: RoyaltyPlan, *, until: Period) -> tuple
                GROUP BY 1, 2)
             SELECT NULL, coalesce(sum(n), 0)::bigint FROM counted
             UNION ALL
-            SELECT u.holder, sum(u.ppb * c.n)
-              FROM counted c
-              JOIN attribution_attribution a ON (a.generation_id, a.revision) = (c.generation_id, c.revision),
-                   unnest(a.holder_ids, a.general_ppb) AS u(holder, ppb)
-             WHERE c.n <> 0 AND u.ppb > 0 GROUP BY u.holder""",
+            SELECT u.holder, sum(u.ppb * u.n) FROM (
+              SELECT s.holder, s.ppb, c.n
+                FROM counted c
+                JOIN attribution_attribution a ON (a.generation_id, a.revision) = (c.generation_id, c.revision),
+                     unnest(a.holder_ids, a.general_ppb) AS s(holder, ppb)
+               WHERE c.n <> 0 AND a.general_id IS NULL
+              UNION ALL
+              -- General shares that stand once for many generations.
+              SELECT s.holder, s.ppb, c.n
+                FROM (SELECT a.general_id, sum(c.n)::bigint AS n
+                        FROM counted c
+                        JOIN attribution_attribution a ON (a.generation_id, a.revision) = (c.generation_id, c.revision)
+                       WHERE c.n <> 0 AND a.general_id IS NOT NULL GROUP BY 1) c
+                JOIN attribution_generalshares r ON r.id = c.general_id,
+                     unnest(r.holder_ids, r.ppb) AS s(holder, ppb)) u
+             WHERE u.ppb > 0 GROUP BY u.holder""",
             {"month": month.pk, "plan": plan.pk, "until": until.pk},
         )
         (_, generations), *rows = cursor.fetchall()

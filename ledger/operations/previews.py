@@ -13,6 +13,7 @@ from datetime import datetime
 
 from django.db import IntegrityError, transaction
 
+from attribution.models import GeneralShares
 from ledger import division
 from ledger.division import Case
 from ledger.models import Period, PlanPreview, RoyaltyPlan
@@ -54,6 +55,8 @@ class _Side:
     # plan -> the gain of its base pool; plan -> holder -> sum of general shares; plan -> model versions seen
     floors: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     general: dict[int, dict[int, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
+    # plan -> row of general shares -> number of generations
+    shared: dict[int, dict[int, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
     models: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     def take(self, cases: Sequence[Case]) -> None:
@@ -80,6 +83,9 @@ class _Side:
         for (contributor, _), units in case.contributors.items():
             self.contributors[contributor] += units
             self.counts["attributed"] += units
+        if case.general_id is not None:
+            self.shared[case.plan_id][case.general_id] += 1
+            return
         general = self.general[case.plan_id]
         for holder, ppb in zip(case.holder_ids, case.general_ppb, strict=True):
             if ppb:
@@ -89,7 +95,7 @@ class _Side:
         """The base pools, as a close would distribute this month's gains of them."""
         for plan_id, pool in sorted(self.floors.items()):
             plan = self.plans[plan_id]
-            holders = self.general[plan_id]
+            holders = self._general_of(plan_id)
             if plan.floor_rule == RoyaltyPlan.FloorRule.EQUAL:
                 holders = equal_weights(month, self.models[plan_id])
             credited = share_out(month, plan, pool, holders).credited if pool else {}
@@ -99,6 +105,16 @@ class _Side:
             self.counts["floor_out"] += sum(credited.values())
         self.counts["floor_kept"] = self.counts["floor_in"] - self.counts["floor_out"]
         self.counts["contributors"] = self.counts["attributed"] + self.counts["floor_out"]
+
+    def _general_of(self, plan_id: int) -> dict[int, int]:
+        """Holder -> the sum of its general shares over the plan's generations."""
+        found = self.general[plan_id]
+        counts = self.shared.get(plan_id, {})
+        rows = GeneralShares.objects.filter(pk__in=counts).values_list("pk", "holder_ids", "ppb")
+        for pk, holder_ids, ppb in rows.iterator():
+            for holder, part in zip(holder_ids, ppb, strict=True):
+                found[holder] += part * counts[pk]
+        return {holder: weight for holder, weight in found.items() if weight}
 
 
 @logged("plan", "pk", "period", key="plan_id")

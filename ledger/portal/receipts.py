@@ -184,6 +184,8 @@ def _context(request: ContributorRequest, found: ContributorReceipt) -> dict[str
         "steps": _steps(found, accrual.plan),
         "evidence": _evidence(found, attribution, request.contributor),
         "unattributed_ppb": attribution.unattributed_ppb,
+        "by_items": attribution.rule == Attribution.Rule.ITEMS,
+        "parts_of_all": sum(attribution.parts),
         "recomputed": recomputed,
         "disputes": disputed,
         "may_dispute": request.membership.role != Membership.Role.VIEWER
@@ -217,7 +219,9 @@ def _sentence(found: ContributorReceipt) -> str:
     chief = f" Most of it came from “{found.works[0].work.title}”." if found.works else ""
     # The errors of several shares depend on each other, so that only a single one has an interval.
     alone = found.shares[0] if len(found.shares) == 1 and found.shares[0].split_ppb == PPB else None
-    likely = f" (likely {percent.likely(alone.ppb, alone.se_ppb)})" if alone else ""
+    # Rule 2 has no standard error.
+    sure = standing.attribution is not None and standing.attribution.rule == Attribution.Rule.ITEMS
+    likely = f" (likely {percent.likely(alone.ppb, alone.se_ppb)})" if alone and not sure else ""
     return (
         f"You earned {text_in_minor(found.credited, asset(found.currency))}. About {percent.short(ppb)} of the "
         f"contributors' influence on this output of {version.name} came from your works{likely}.{chief}"
@@ -227,9 +231,24 @@ def _sentence(found: ContributorReceipt) -> str:
 def _why_nothing(found: ContributorReceipt) -> str:
     if found.division.direct == 0:
         return "Its index has not passed an evaluation, so that the whole pool went into the base pool."
+    attribution = found.standing.attribution
+    if attribution is not None and attribution.rule == Attribution.Rule.ITEMS:
+        return _why_no_item(attribution)
     if any(share.below_noise for share in found.shares):
         return "Your works' influence on it could not be told from chance; that part went to the base pool."
     return "Your works made this output no more likely than the average output."
+
+
+def _why_no_item(attribution: Attribution) -> str:
+    if not attribution.parts:
+        return (
+            f"None of the {attribution.items_counted:,} judged training items explains it better than the others, so "
+            "that the whole part went to the base pool."
+        )
+    return (
+        f"None of your training items was among the {attribution.items_paid} that explain it best, "
+        f"of {attribution.items_counted:,} that were judged."
+    )
 
 
 def _plan_rule(plan: RoyaltyPlan) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from django.db import connection
 
 from attribution.models import Attribution, Generation
+from attribution.queries.generations import weighed_holders
 from contributors.queries.splits import split_of
 from ledger.models import Period, period_of, utc_date
 from ledger.queries.balances import accounts_of
@@ -87,11 +88,8 @@ def archived_receipt(generation_id: uuid.UUID, contributor_id: int) -> ArchivedR
 
 def _had_a_part(generation: Generation, contributor_id: int) -> bool:
     own = set(holders_of(contributor_id))
-    weighed = {
-        holder_id
-        for ids in Attribution.objects.filter(generation=generation).values_list("holder_ids", flat=True)
-        for holder_id in ids
-    }
+    rows = Attribution.objects.filter(generation=generation).select_related("general")
+    weighed = {holder_id for attribution in rows for holder_id in weighed_holders(attribution)}
     sheets = split_of(own & weighed, generation.occurred_at)
     return any(contributor_id == who and ppb for sheet in sheets.values() for who, ppb in sheet)
 

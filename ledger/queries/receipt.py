@@ -10,11 +10,19 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from django.db.models import QuerySet
 
 from attribution.models import Attribution, Generation
-from attribution.queries.generations import Group, group_of, positive_sum
+from attribution.queries.generations import (
+    Group,
+    general_by_holder,
+    group_of,
+    positive_sum,
+    shares_by_holder,
+    weighed_holders,
+)
 from contributors.models import PPB, Holder, Work
 from contributors.queries.splits import split_of
 from ledger.models import Accrual, Entry, Refusal, RoyaltyPlan, Void
@@ -29,7 +37,7 @@ UNATTRIBUTED = 0
 
 
 # --- the division of one generation -------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Division:
     """The steps from gross to credits, in units of the currency's scale."""
 
@@ -40,7 +48,9 @@ class Division:
     rest: int
     weight_ppb: int
     direct: int
-    # Parallel to the attribution's holders: the weight of each (the weights sum to `whole`) and its units.
+    # Holders that have a weight or could have one; parallel to them the weight of each (the weights sum to `whole`) and
+    # its units.
+    holder_ids: tuple[int, ...]
     weights: tuple[int, ...]
     whole: int
     units: tuple[int, ...]
@@ -50,9 +60,16 @@ class Division:
     def to_floor_pool(self) -> int:
         return self.pool - self.direct + self.unattributed
 
-    def quota(self, place: int) -> Fraction:
+    @cached_property
+    def units_of(self) -> dict[int, int]:
+        """Holder -> units, of the holders that have some."""
+        return {holder: units for holder, units in zip(self.holder_ids, self.units, strict=True) if units}
+
+    def quota(self, holder_id: int) -> Fraction:
         """The holder's exact part in units, as if a unit could be divided."""
-        return Fraction(self.direct * self.weights[place], self.whole)
+        if holder_id not in self.holder_ids:
+            return Fraction(0)
+        return Fraction(self.direct * self.weights[self.holder_ids.index(holder_id)], self.whole)
 
 
 def divide(attribution: Attribution, plan: RoyaltyPlan, gross: int) -> Division:
@@ -61,13 +78,15 @@ def divide(attribution: Attribution, plan: RoyaltyPlan, gross: int) -> Division:
     pool = gross - take
     floor_part = part(pool, plan.floor_ppb)
     direct = part(pool - floor_part, attribution.weight_ppb)
-    specific = [*attribution.shares_ppb, attribution.unattributed_ppb]
+    specific = shares_by_holder(attribution) | {UNATTRIBUTED: attribution.unattributed_ppb}
     if plan.general_ppb:
-        general = [*attribution.general_ppb, attribution.general_unattributed_ppb]
-        weights = [s * (PPB - plan.general_ppb) + g * plan.general_ppb for s, g in zip(specific, general, strict=True)]
+        general = general_by_holder(attribution) | {UNATTRIBUTED: attribution.general_unattributed_ppb}
+        numbers = sorted(specific.keys() | general.keys(), key=lambda number: (number == UNATTRIBUTED, number))
+        weights = [
+            specific.get(n, 0) * (PPB - plan.general_ppb) + general.get(n, 0) * plan.general_ppb for n in numbers
+        ]
     else:
-        weights = specific
-    numbers = [*attribution.holder_ids, UNATTRIBUTED]
+        numbers, weights = list(specific), list(specific.values())
     keys = [tie_key(attribution.generation_id.bytes, number) for number in numbers]
     units = apportion(direct, weights, keys)
     return Division(
@@ -78,6 +97,7 @@ def divide(attribution: Attribution, plan: RoyaltyPlan, gross: int) -> Division:
         rest=pool - floor_part,
         weight_ppb=attribution.weight_ppb,
         direct=direct,
+        holder_ids=tuple(numbers[:-1]),
         weights=tuple(weights[:-1]),
         whole=sum(weights),
         units=tuple(units[:-1]),
@@ -108,7 +128,7 @@ class Standing:
 
 
 def _standing(generation: Generation, estimated_gross: int | None = None) -> Standing:
-    attributions = Attribution.objects.filter(generation=generation).select_related("index__model_version")
+    attributions = Attribution.objects.filter(generation=generation).select_related("index__model_version", "general")
     latest = attributions.order_by("-revision").first()
     documents = {
         document.revision: document
@@ -175,8 +195,16 @@ def _voided(
 
 
 def se_ppb(attribution: Attribution, place: int, whole: float) -> int:
-    """The standard error of a holder's score on the scale of its share, where the shares are parts of `whole`."""
+    """The standard error of a holder's score on the scale of its share, where the shares are parts of `whole`; 0 under
+    rule 2, which needs none."""
+    if not attribution.se:
+        return 0
     return min(round(attribution.se[place] / whole * PPB), PPB) if whole > 0 else 0
+
+
+def part_of(attribution: Attribution, place: int | None) -> int:
+    """The part of the grid of the holder in this place of the row; 0 for one that is not paid."""
+    return attribution.parts[place] if attribution.parts and place is not None else 0
 
 
 # --- for the service ----------------------------------------------------------------------------------------------
@@ -185,6 +213,8 @@ class HolderShare:
     holder: Holder
     ppb: int
     se_ppb: int
+    # Of the grid; None under rule 1.
+    part: int | None
     # None until the generation is accrued.
     amount: int | None
     works: list[tuple[Work, float]]
@@ -211,20 +241,23 @@ def receipt_for_service(generation_id: uuid.UUID, service_id: int) -> ServiceRec
     attribution, division = standing.attribution, None if standing.void else standing.division
     if attribution is None:
         return ServiceReceipt(standing, None, [])
-    named = [place for place, ppb in enumerate(attribution.shares_ppb) if ppb or (division and division.units[place])]
-    holders = Holder.objects.in_bulk([attribution.holder_ids[place] for place in named])
-    evidence = {place: ranked_works(attribution.top_works, [attribution.holder_ids[place]]) for place in named}
+    ppb, units = shares_by_holder(attribution), division.units_of if division else {}
+    named = sorted({holder for holder, part in ppb.items() if part} | units.keys())
+    holders = Holder.objects.in_bulk(named)
+    evidence = {holder: ranked_works(attribution.top_works, [holder]) for holder in named}
+    places = {holder: place for place, holder in enumerate(attribution.holder_ids)}
     whole = positive_sum(attribution)
     works = Work.objects.in_bulk({work_id for ranked in evidence.values() for work_id, _ in ranked})
     shares = [
         HolderShare(
-            holder=holders[attribution.holder_ids[place]],
-            ppb=attribution.shares_ppb[place],
-            se_ppb=se_ppb(attribution, place, whole),
-            amount=division.units[place] if division else None,
-            works=[(works[work_id], score) for work_id, score in evidence[place]],
+            holder=holders[holder],
+            ppb=ppb.get(holder, 0),
+            se_ppb=se_ppb(attribution, places[holder], whole) if holder in places else 0,
+            part=None if attribution.general is None else part_of(attribution, places.get(holder)),
+            amount=units.get(holder, 0) if division else None,
+            works=[(works[work_id], score) for work_id, score in evidence[holder]],
         )
-        for place in named
+        for holder in named
     ]
     return ServiceReceipt(standing, division, sorted(shares, key=lambda share: (-share.ppb, share.holder.pk)))
 
@@ -235,7 +268,6 @@ class OwnShare:
     """One holder of the contributor in one generation."""
 
     holder: Holder
-    place: int
     ppb: int
     se_ppb: int
     general_ppb: int
@@ -244,6 +276,8 @@ class OwnShare:
     below_noise: bool
     # The group of the same beneficial owner, if any: its score decided, and its holders divided the share.
     group: Group | None
+    # Rule 2: the holder's part of the grid, of which the share is made.
+    part: int
     # Units of the holder, the exact quota they were rounded from, and the contributor's part by the split sheet.
     units: int
     quota: Fraction
@@ -326,37 +360,49 @@ def receipt_for_contributor(
 def _own_shares(contributor_id: int, standing: Standing, division: Division) -> list[OwnShare]:
     attribution = standing.attribution
     assert attribution is not None
-    own = set(holders_of(contributor_id)) & set(attribution.holder_ids)
+    own = set(holders_of(contributor_id)) & weighed_holders(attribution)
     sheets = split_of(own, standing.generation.occurred_at)
     holders = Holder.objects.in_bulk(own)
-    whole = positive_sum(attribution)
+    ppb, general, whole = shares_by_holder(attribution), general_by_holder(attribution), positive_sum(attribution)
+    places = {holder: place for place, holder in enumerate(attribution.holder_ids)}
     shares = []
-    for place, holder_id in enumerate(attribution.holder_ids):
-        sheet = sheets.get(holder_id, []) if holder_id in own else []
+    for holder_id in sorted(own):
+        sheet = sheets.get(holder_id, [])
         split_ppb = dict(sheet).get(contributor_id, 0)
         if not split_ppb:
             continue
-        score, se = attribution.scores[place], attribution.se[place]
-        group = group_of(attribution, holder_id)
-        decisive = (group.score, group.se) if group else (score, se)
+        place, units = places.get(holder_id), division.units_of.get(holder_id, 0)
+        score, se, below_noise, group = _weighed(attribution, holder_id, place)
         shares.append(
             OwnShare(
                 holder=holders[holder_id],
-                place=place,
-                ppb=attribution.shares_ppb[place],
-                se_ppb=se_ppb(attribution, place, whole),
-                general_ppb=attribution.general_ppb[place],
+                ppb=ppb.get(holder_id, 0),
+                se_ppb=0 if place is None else se_ppb(attribution, place, whole),
+                general_ppb=general.get(holder_id, 0),
                 score=score,
                 se=se,
-                below_noise=0 < decisive[0] < attribution.noise_z * decisive[1],
+                below_noise=below_noise,
                 group=group,
-                units=division.units[place],
-                quota=division.quota(place),
+                part=part_of(attribution, place),
+                units=units,
+                quota=division.quota(holder_id),
                 split_ppb=split_ppb,
-                credited=_split_part(standing.generation, division.units[place], sheet, contributor_id),
+                credited=_split_part(standing.generation, units, sheet, contributor_id),
             )
         )
     return sorted(shares, key=lambda share: (-share.ppb, share.holder.pk))
+
+
+def _weighed(attribution: Attribution, holder_id: int, place: int | None) -> tuple[float, float, bool, Group | None]:
+    """(score, standard error, whether both left it below the noise floor, its group); under rule 2 the score is the
+    pay of its items, in nats, and nothing else decides."""
+    if attribution.rule == Attribution.Rule.ITEMS:
+        return attribution.pay * part_of(attribution, place) / max(sum(attribution.parts), 1), 0.0, False, None
+    assert place is not None, "Rule 1 weighs every holder."
+    score, se = attribution.scores[place], attribution.se[place]
+    group = group_of(attribution, holder_id)
+    decisive = (group.score, group.se) if group else (score, se)
+    return score, se, 0 < decisive[0] < attribution.noise_z * decisive[1], group
 
 
 def _split_part(generation: Generation, units: int, sheet: Sequence[tuple[int, int]], contributor_id: int) -> int:

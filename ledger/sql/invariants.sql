@@ -29,7 +29,7 @@ WITH document AS (
   SELECT d.generation_id, d.revision, d.gross, d.account_ids, d.amounts, p.id AS plan_id, p.currency,
          part.take, part.pool, div((part.pool - div(part.pool * p.floor_ppb, 1000000000)) * a.weight_ppb, 1000000000)
            AS direct,
-         p.general_ppb, a.holder_ids, a.shares_ppb, a.general_ppb AS general, g.occurred_at
+         p.general_ppb, a.holder_ids, a.shares_ppb, a.general_ppb AS general, a.general_id, g.occurred_at
     FROM ledger_accrual d
     JOIN ledger_royaltyplan p ON p.id = d.plan_id
     JOIN attribution_attribution a ON (a.generation_id, a.revision) = (d.generation_id, d.revision)
@@ -42,7 +42,18 @@ WITH document AS (
            / 1e27 AS quota,
          -- A holder with a split in parts is divided twice, each time within a unit.
          sum(CASE WHEN s.ppb = 1000000000 THEN 1 ELSE 2 END) AS tolerance
-    FROM document d, unnest(d.holder_ids, d.shares_ppb, d.general) AS h(holder_id, share, general),
+    FROM document d,
+         LATERAL (
+           SELECT * FROM unnest(d.holder_ids, d.shares_ppb, d.general) AS h(holder_id, share, general)
+            WHERE d.general_id IS NULL
+           UNION ALL
+           -- Rule 2: paid holders in the row; every holder's general share stands once, and counts under few plans.
+           SELECT holder_id, sum(share), sum(general) FROM (
+             SELECT h.holder_id, h.share, 0 AS general FROM unnest(d.holder_ids, d.shares_ppb) AS h(holder_id, share)
+             UNION ALL
+             SELECT h.holder_id, 0, h.ppb FROM attribution_generalshares r, unnest(r.holder_ids, r.ppb) AS h(holder_id, ppb)
+              WHERE r.id = d.general_id AND d.general_ppb > 0) both_kinds
+            WHERE d.general_id IS NOT NULL GROUP BY holder_id) h,
          LATERAL (SELECT coalesce(max(effective_from) FILTER (WHERE effective_from <= d.occurred_at),
                                   min(effective_from)) AS since
                     FROM contributors_split WHERE holder_id = h.holder_id) sheet

@@ -247,15 +247,19 @@ def test_the_verifier_reads_a_file_and_tells_a_changed_share(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (shares, *_) = Scored(drawn(), np.arange(ITEMS)).shares()
-    ppb = list(shares.ppb)
-    stored = {"key": "g0", "holders": shares.holder_ids, "parts": shares.parts, "ppb": ppb}
+    named = zip(shares.holder_ids, shares.parts, shares.ppb, strict=True)
+    rows = [{"number": number, "part": part, "ppb": ppb} for number, part, ppb in named]
+    receipt = {"id": "g0", "rule": 2, "unattributed_ppb": 0, "shares": rows}
     path = tmp_path / "receipt.json"
-    path.write_text(json.dumps(stored))
+    path.write_text(json.dumps(receipt))
     assert verify.main(str(path)) == 0
-    ppb[0] += 1
-    path.write_text(json.dumps(stored))
+    rows[0]["ppb"] += 1
+    path.write_text(json.dumps(receipt))
     assert verify.main(str(path)) == 1
     assert "do NOT follow" in capsys.readouterr().out
+    path.write_text(json.dumps(receipt | {"rule": 1}))
+    assert verify.main(str(path)) == 2
+    assert "no shares by rule 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("pay", [[1.0, -0.5], [np.nan, 1.0], [np.inf]])

@@ -19,6 +19,7 @@ from attribution import tasks
 from attribution.models import Attribution, AttributionIndex, Generation
 from attribution.operations import attributions, indexes, manifests, recomputations, renewals
 from attribution.operations.indexes import open_built
+from attribution.operations.manifest_items import UnableToBuild
 from attribution.queries import generations
 from influence.adapters import Example
 from influence.index.artefacts import UnableToOpenIndex
@@ -232,6 +233,30 @@ def test_the_result_of_a_generation_does_not_depend_on_its_batch(indexed: Progra
         together = Attribution.objects.get(generation__external_id=f"g{place}")
         scale = max(abs(score) for score in row.scores)
         assert together.scores == pytest.approx(row.scores, abs=1e-4 * scale)
+
+
+def test_an_index_by_items_pays_by_items_beside_rows_by_sums(indexed: Programme) -> None:
+    """Built with the rule asked for; it takes over after its evaluation, which also chooses the number of items."""
+    before = Attribution.objects.get(generation=reported(indexed))
+    with pytest.raises(UnableToBuild, match="rule must be 1"):
+        indexes.build_index(model_version=indexed.model_version, config={**SMALL_INDEX, "rule": 3}, at=indexed.at)
+    config = {**SMALL_INDEX, "rule": 2}
+    index = indexes.build_index(model_version=indexed.model_version, config=config, at=indexed.at)
+    told = {"index_sha256": bytes(index.sha256 or b"").hex(), "passed": True, "weight_ppb": BILLION}
+    indexes.record_audit(index=index, at=indexed.at, report={**told, "paid": {"items": 20}})
+    row = Attribution.objects.get(generation=reported(indexed, output={"text": indexed_text(indexed, 2)}))
+    assert (before.rule, row.rule, row.items_paid) == (1, 2, 20)
+    assert 0 < len(row.holder_ids) <= 4
+    assert row.items_counted > 20
+    assert row.general is not None
+    assert row.general.holder_ids == before.holder_ids
+    assert list(row.general.ppb) == pytest.approx(before.general_ppb, abs=1_000)
+    assert {int(holder) for holder in row.top_works} == set(row.holder_ids)
+    again = recomputations.recompute(attribution=row, from_gradients=True)
+    assert again.agrees
+    assert again.score_error_max is not None
+    assert again.score_error_max < 1e-3
+    assert recomputations.recompute(attribution=before).agrees
 
 
 def test_attributing_again_adds_a_revision_and_keeps_the_old_one(indexed: Programme) -> None:

@@ -168,6 +168,7 @@ def test_every_unit_of_it_goes_to_the_platform_or_the_base_pool(
         row.unattributed_ppb,
         row.general_ppb,
         row.general_unattributed_ppb,
+        None,
         OCTOBER,
         None,
         "USD",
