@@ -413,6 +413,15 @@ METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 
 # --- logs ---------------------------------------------------------------------------------------------------------
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
+
+
+def _one_line_a_request(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Drop the line of a request's begin; the line of its end tells all. Raises DropEvent."""
+    if event.get("event") == "request_started":
+        raise structlog.DropEvent
+    return event
+
+
 _SHARED_PROCESSORS: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
@@ -423,6 +432,7 @@ _SHARED_PROCESSORS: list[Any] = [
 structlog.configure(
     processors=[
         structlog.stdlib.filter_by_level,
+        _one_line_a_request,
         *_SHARED_PROCESSORS,
         structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
     ],
@@ -442,5 +452,9 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     # The SDK tells of every request; the web server of every request that waits for a thread.
-    "loggers": {"stripe": {"level": "WARNING"}, "waitress.queue": {"level": "ERROR"}},
+    "loggers": {
+        "stripe": {"level": "WARNING"},
+        "waitress.queue": {"level": "ERROR"},
+        "django.request": {"level": "ERROR"},
+    },
 }

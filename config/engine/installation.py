@@ -39,6 +39,8 @@ def installation(
     *, host: str, port: int, tell: Callable[[str], None], attribution_processes: int = 1
 ) -> Iterator[Running]:
     """Run every program of an installation for as long as the block runs. Raises UnableToStart."""
+    # Works, models, mails and logs are for this user alone; the programs inherit it.
+    os.umask(0o077)
     processes.claim_port(host, port)
     data: Path = settings.TRIBUTARY_DATA
     url = os.environ.get("SITE_URL", f"http://{host}:{port}")

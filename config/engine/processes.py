@@ -21,6 +21,7 @@ from pathlib import Path
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
 THIS_MACHINE = "127.0.0.1"
+LOG_BYTES_MAX = 32 * 2**20
 # Receives each request whole before a thread is busy with it.
 BUFFERED = "config.engine.buffered.BufferedWorker"
 MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
@@ -125,6 +126,7 @@ class Supervisor:
     def _keep(self) -> None:
         while not self._stopping.wait(0.5):
             for program in self.programs:
+                turn_log(self._log(program))
                 if program.process is None or program.process.poll() is None:
                     continue
                 wait = RESTART_SECONDS[min(program.restarts, len(RESTART_SECONDS) - 1)]
@@ -149,6 +151,17 @@ class Supervisor:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(program.process.pid, signal.SIGKILL)
                 program.process.wait(5)
+
+
+def turn_log(path: Path, *, bytes_max: int = LOG_BYTES_MAX) -> None:
+    """Keep a log below `bytes_max`: its text moves to a second file, which replaces the one before.
+
+    Programs append to the open file, so that it is emptied in place.
+    """
+    with contextlib.suppress(OSError):
+        if path.stat().st_size > bytes_max:
+            shutil.copyfile(path, path.with_suffix(".log.1"))
+            os.truncate(path, 0)
 
 
 def claim_port(host: str, port: int, *, remedy: str = "Choose another with --port.") -> None:
