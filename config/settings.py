@@ -10,6 +10,7 @@ import secrets
 import tomllib
 import urllib.parse
 import warnings
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -415,7 +416,7 @@ METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
 
 
-def _one_line_a_request(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _one_line_a_request(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Drop the line of a request's begin; the line of its end tells all. Raises DropEvent."""
     if event.get("event") == "request_started":
         raise structlog.DropEvent

@@ -38,7 +38,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     def get_reauthentication_methods(self, user: User) -> list[dict[str, Any]]:
         """Where a second factor is enrolled, the password alone confirms nothing."""
         methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
-        if not factors.factors(user).exists():
+        if not user.is_authenticated or not factors.factors(user).exists():
             return methods
         return [method for method in methods if method["id"] != "reauthenticate"]
 
