@@ -16,8 +16,10 @@ import io
 import re
 import sys
 import tokenize
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +28,7 @@ QUESTION = re.compile(r"\?[\"'”’)*_\]]*$")
 FULL = re.compile(r"[.!?][\"'”’)*_\]]*$")
 SENTENCE = re.compile(r"[^\0]+?(?:[.!?](?=[\s\0])|\0|\Z)", re.DOTALL)
 DIRECTIVE = re.compile(r"#\s*(type:|noqa|fmt:|pragma|pylint|mypy|ruff|djlint|!|---)")
+STATEMENTS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 WORDS_MIN = 4
 KINDS = ("code", "docs", "pages")
 
@@ -87,9 +90,19 @@ def read(path: Path) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
 
 
+@lru_cache(maxsize=1)
+def parsed(source: str) -> ast.Module:
+    """Parse a module, once for all its readers."""
+    return ast.parse(source)
+
+
 def docstring_nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.Constant]]:
     """List the documented modules, classes and functions of a tree, each with its docstring's node."""
-    for node in ast.walk(tree):
+    # Expressions hold no docstring, and most nodes are in expressions.
+    waiting: deque[ast.AST] = deque([tree])
+    while waiting:
+        node = waiting.popleft()
+        waiting.extend(child for child in ast.iter_child_nodes(node) if isinstance(child, STATEMENTS))
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
             first = node.body[0]
             value = first.value if isinstance(first, ast.Expr) else None
@@ -99,7 +112,7 @@ def docstring_nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.Constant]]:
 
 def docstrings(source: str) -> Iterator[tuple[int, str]]:
     """List the sentences of a module's docstrings."""
-    for _, node in docstring_nodes(ast.parse(source)):
+    for _, node in docstring_nodes(parsed(source)):
         yield from split(by_paragraph(str(node.value)), node.lineno)
 
 
@@ -147,7 +160,7 @@ def strings(source: str) -> Iterator[tuple[int, str]]:
 
     Docstrings and SQL are no such text; the errors that SQL raises are. A value inside an f-string reads as one word.
     """
-    tree = ast.parse(source)
+    tree = parsed(source)
     seen = {id(node) for _, node in docstring_nodes(tree)}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
