@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 import uuid
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,21 @@ def _drop_left_databases() -> None:
         for (name,) in cursor.fetchall():
             cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
     admin.close()
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Skip the coverage of killed programs before pytest-cov sums the data files, in its hook around this one."""
+    result = yield
+    config = session.config
+    if config.getoption("cov_source", None) and not hasattr(config, "workerinput"):
+        from tests.coverage import remove_empty
+
+        removed = remove_empty(config.rootpath / os.environ.get("COVERAGE_FILE", ".coverage"))
+        if removed and (reporter := config.pluginmanager.get_plugin("terminalreporter")):
+            reporter.ensure_newline()
+            reporter.write_line(f"The coverage of {removed} killed programs was not written, and is not counted.")
+    return result
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from config.engine import processes
+from tests.coverage import unmeasured
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,7 +40,7 @@ def start_web(environment: Mapping[str, str], *, log: Path, workers: int, port: 
     command = processes.web("127.0.0.1", port, workers=workers).command
     with log.open("ab") as output:
         return subprocess.Popen(
-            command, cwd=ROOT, env=dict(environment), stdout=output, stderr=output, start_new_session=True
+            command, cwd=ROOT, env=unmeasured(environment), stdout=output, stderr=output, start_new_session=True
         )
 
 

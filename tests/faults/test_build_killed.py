@@ -23,6 +23,7 @@ from attribution.operations.factories import load_model
 from attribution.operations.indexes import Wanted, own_generations
 from attribution.operations.manifest_items import ManifestItems
 from tests.attribution.conftest import trained
+from tests.coverage import unmeasured
 from tests.databases import cloned_database, on_database
 from tests.worlds.trained import NOW, SMALL_INDEX, Trained, start_programme
 
@@ -45,7 +46,7 @@ def environment(
 def workers(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run two real Celery processes with their own beat; its sweeps alone tell them of work."""
     environment = {
-        **environment,
+        **unmeasured(environment),
         "BROKER_URL": f"{settings.BROKER_URL}?virtual_host=13",
         "SWEEP_SECONDS": "0.5",
         "OMP_NUM_THREADS": "1",

@@ -27,6 +27,7 @@ from config.engine import servers
 from ledger.models import Accrual
 from ledger.queries import invariants
 from tests.attribution.conftest import trained
+from tests.coverage import unmeasured
 from tests.databases import copy_engine
 from tests.faults.test_worker_killed import adopt_plan
 from tests.ledger.test_journal_under_fire import wait_for_recovery
@@ -51,7 +52,7 @@ class Installation:
         self.port = free_port()
         broker = servers.broker_url(root)
         self.environment = {
-            **os.environ,
+            **unmeasured(os.environ),
             "DATABASE_URL": servers.database_url(root),
             "BROKER_URL": broker,
             "CACHE_URL": servers.cache_url(broker),

@@ -24,6 +24,7 @@ from ledger.queries import invariants
 from people.operations import users
 from people.operations.proposals import approve
 from tests.attribution.conftest import committed, indexed_database, trained
+from tests.coverage import unmeasured
 from tests.worlds.trained import Committed
 
 __all__ = ["committed", "indexed_database", "trained"]
@@ -59,7 +60,7 @@ def adopt_plan(committed: Committed) -> None:
 def running_worker(committed: Committed, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a real Celery worker with its own beat; its sweeps alone tell it of work."""
     environment = {
-        **committed.environment,
+        **unmeasured(committed.environment),
         # A queue of its own: no other test's worker takes these messages, and this one takes none of theirs.
         "BROKER_URL": f"{settings.BROKER_URL}?virtual_host=14",
         "SWEEP_SECONDS": "0.5",

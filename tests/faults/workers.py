@@ -20,6 +20,7 @@ from ledger.queries import invariants
 from payouts.models import Payout, PayoutRun
 from payouts.queries import balances
 from payouts.rails.stripe import calls
+from tests.coverage import unmeasured
 from tests.sandbox_server import StripeSandbox
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -60,7 +61,7 @@ class Workers:
 @contextlib.contextmanager
 def workers(sandbox: StripeSandbox, database_url: str) -> Iterator[Workers]:
     environment = {
-        **os.environ,
+        **unmeasured(os.environ),
         **sandbox.environment(),
         "DATABASE_URL": database_url,
         "LOG_LEVEL": "CRITICAL",
