@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +90,16 @@ def test_the_doctor_names_every_step_and_its_remedy(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         call_command("doctor", stdout=out)
     assert "mended by manage.py create_admin EMAIL" in out.getvalue()
+
+
+def test_the_doctor_names_the_address_at_which_the_installation_serves(
+    data_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SITE_URL", raising=False)
+    (data_directory / "site_url").write_text("http://127.0.0.1:8145\n")
+    site = next(step for step in STEPS if step.key == "site")
+    (found,) = check((site,), timezone.now())
+    assert found.finding.words.startswith("http://127.0.0.1:8145 has no TLS")
 
 
 def test_one_person_in_both_halves_is_not_enough() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,8 @@ HELD_OUT_EVERY = 8
 SEED = 7
 
 
-@dataclass(frozen=True)
-class Effort:
-    width: int
-    base_epochs: int
-    epochs: int
-    retraining_epochs: int
-    batch: int = 32
-
-
-FULL = Effort(width=64, base_epochs=6, epochs=6, retraining_epochs=3)
-QUICK = Effort(width=48, base_epochs=4, epochs=6, retraining_epochs=3)
+WIDTH, BATCH = 48, 32
+BASE_EPOCHS, EPOCHS, RETRAINING_EPOCHS = 4, 6, 3
 
 
 def main() -> None:
@@ -44,22 +34,20 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True, help="text of the base model")
     parser.add_argument("--generations", type=int, default=20)
     parser.add_argument("--occurred-at", required=True)
-    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
-    effort = QUICK if options.quick else FULL
     texts = [options.base.read_text()]
     tokeniser = _tokeniser(texts)
-    base = _base(tokeniser, texts, effort)
+    base = _base(tokeniser, texts)
     checkpoint = options.out / "checkpoint"
     base.save_pretrained(checkpoint / "base")
     tokeniser.save_pretrained(checkpoint / "base")
     lines, items, held_out = _items(options.works, tokeniser)
-    model = _tune(base, items, effort, checkpoint)
+    model = _tune(base, items, checkpoint)
     _write_lines(options.out / "manifest.jsonl", lines)
     _write_lines(checkpoint / "held_out.jsonl", [{"text": tokeniser.decode(item)} for item in held_out])
-    settings = {"epochs": effort.retraining_epochs, "batch": effort.batch, "learning_rate": 5e-3}
+    settings = {"epochs": RETRAINING_EPOCHS, "batch": BATCH, "learning_rate": 5e-3}
     (checkpoint / "retraining.json").write_text(json.dumps(settings))
     generations = _generations(model, tokeniser, held_out, options.generations, options.occurred_at)
     _write_lines(options.out / "generations.jsonl", generations)
@@ -76,11 +64,11 @@ def _tokeniser(texts: list[str]) -> Any:
     return made(tokenizer_object=raw)
 
 
-def _base(tokeniser: Any, texts: list[str], effort: Effort) -> GPT2LMHeadModel:
+def _base(tokeniser: Any, texts: list[str]) -> GPT2LMHeadModel:
     config = GPT2Config(
         vocab_size=len(tokeniser),
         n_positions=ITEM_TOKENS,
-        n_embd=effort.width,
+        n_embd=WIDTH,
         n_layer=2,
         n_head=2,
         bos_token_id=None,
@@ -91,7 +79,7 @@ def _base(tokeniser: Any, texts: list[str], effort: Effort) -> GPT2LMHeadModel:
     )
     model = GPT2LMHeadModel(config)
     rows = [item for text in texts for item in _cut(tokeniser.encode(text))]
-    _fit(model, rows, epochs=effort.base_epochs, batch=effort.batch, rate=3e-3)
+    _fit(model, rows, epochs=BASE_EPOCHS, rate=3e-3)
     return model
 
 
@@ -114,7 +102,7 @@ def _items(works: Path, tokeniser: Any) -> tuple[list[dict[str, Any]], list[Any]
     return lines, items, held_out
 
 
-def _tune(base: GPT2LMHeadModel, items: list[Any], effort: Effort, checkpoint: Path) -> Any:
+def _tune(base: GPT2LMHeadModel, items: list[Any], checkpoint: Path) -> Any:
     config = LoraConfig(
         # The head is tied to the embedding, which stays as it is: only an adapter of its own lets it learn new letters.
         r=16,
@@ -125,22 +113,22 @@ def _tune(base: GPT2LMHeadModel, items: list[Any], effort: Effort, checkpoint: P
     )
     model = get_peft_model(base, config)
     model.save_pretrained(str(checkpoint / "initial"))
-    half = effort.epochs // 2
-    _fit(model, items, epochs=half, batch=effort.batch, rate=5e-3)
+    half = EPOCHS // 2
+    _fit(model, items, epochs=half, rate=5e-3)
     model.save_pretrained(str(checkpoint / f"checkpoint-{half}"))
-    _fit(model, items, epochs=effort.epochs - half, batch=effort.batch, rate=5e-3)
+    _fit(model, items, epochs=EPOCHS - half, rate=5e-3)
     model.save_pretrained(str(checkpoint))
     return model
 
 
-def _fit(model: Any, rows: list[Any], *, epochs: int, batch: int, rate: float) -> None:
+def _fit(model: Any, rows: list[Any], *, epochs: int, rate: float) -> None:
     begun = time.monotonic()
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=rate, weight_decay=0.0)
     tokens, chance = torch.tensor(rows), torch.Generator().manual_seed(SEED)
     model.train()
     for _ in range(epochs):
-        for chosen in torch.split(torch.randperm(len(rows), generator=chance), batch):
+        for chosen in torch.split(torch.randperm(len(rows), generator=chance), BATCH):
             loss = model(input_ids=tokens[chosen], labels=tokens[chosen]).loss
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

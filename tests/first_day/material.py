@@ -40,7 +40,7 @@ class Sizes:
     """Of each model."""
 
 
-FULL = Sizes(bytes=6_400, works=4, icons=30, generations=60)
+FULL = Sizes(bytes=3_200, works=4, icons=20, generations=40)
 QUICK = Sizes(bytes=2_400, works=2, icons=12, generations=12)
 
 

@@ -102,7 +102,7 @@ def import_the_other_contributors(day: Day) -> None:
 def register_a_service(day: Day) -> None:
     team = day.browser(TEAM)
     page = team.press(team.get("/console/services/"), "Register", {"name": "Acme"}, says="It needs a key")
-    scopes = ["works:read", "models:write", "generations:write", "generations:read"]
+    scopes = ["works:read", "works:write", "models:write", "generations:write", "generations:read"]
     page = team.press(page, "Issue key", {"scopes": scopes})
     found = re.search(r'<code id="key">([^<]+)</code>', page.source)
     if found is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from tributary import Tributary
 from tests.first_day import material
 from tests.first_day.browser import UnableToGoOn
 from tests.first_day.day import WAIT_SECONDS_MAX, Day
+from tests.first_day.operator import TEAM
 
 
 def model_team(day: Day) -> None:
@@ -20,9 +23,9 @@ def model_team(day: Day) -> None:
 
 
 def train_a_language_model(day: Day) -> None:
-    (day.team / "base.txt").write_text(material.base_text(40_000 if day.is_quick else 100_000))
+    (day.team / "base.txt").write_text(material.base_text(40_000))
     arguments = ["works", ".", "--base", "base.txt", "--occurred-at", day.calendar.occurred_at]
-    arguments += ["--generations", str(day.sizes.generations), *["--quick"] * day.is_quick]
+    arguments += ["--generations", str(day.sizes.generations)]
     day.program("-m", "tests.first_day.language", *arguments)
 
 
@@ -57,6 +60,25 @@ def read_all_receipts(day: Day) -> None:
         day.figures[name.replace("-", "_")] = {"generations": len(found), "paid_by_attribution": attributed}
 
 
+def record_a_mandate(day: Day) -> None:
+    """Record the mandate of a society for the first contributor of the list of works."""
+    staff = day.browser(TEAM)
+    page = staff.get(staff.get("/console/services/").link("Acme"))
+    given = {
+        "organisation": "Society of Translators",
+        "contributors": day.kept["CONTRIBUTOR_ID"],
+        "uses": ["train_generative"],
+        "evidence": "Drawer 7",
+        "evidence_sha256": hashlib.sha256(b"the signed mandate").hexdigest(),
+        "valid_from": f"{day.calendar.month_start:%Y-%m-%d %H:%M}",
+    }
+    page = staff.press(staff.get(page.link("Mandates*")), "Record", given, says="The mandate is recorded")
+    found = re.search(r"<code>([0-9a-f-]{36})</code>", page.source)
+    if found is None:
+        raise UnableToGoOn(f"The page shows no id of the mandate: {page.main[:800]}")
+    day.kept["MANDATE_ID"] = found[1]
+
+
 ACTS: dict[str, Callable[[Day], None]] = {
     act.__name__: act
     for act in (
@@ -67,5 +89,6 @@ ACTS: dict[str, Callable[[Day], None]] = {
         write_with_the_black_box,
         retrain_the_black_box,
         read_all_receipts,
+        record_a_mandate,
     )
 }
