@@ -256,6 +256,12 @@ STAFF_IDLE_MINUTES = env.float("STAFF_IDLE_MINUTES", 60.0)
 STAFF_SESSION_HOURS = env.float("STAFF_SESSION_HOURS", 12.0)
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
+# A phone's clock may be half a minute wrong, and people are slow. Each code counts once all the same.
+MFA_TOTP_TOLERANCE = 1
+MFA_FORMS = {
+    "authenticate": "people.forms.factors.OnceForm",
+    "reauthenticate": "people.forms.factors.OnceAgainForm",
+}
 # Browsers offer passkeys without TLS on this machine's own name only; a site with TLS insists on it.
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not SITE_URL.startswith("https://")
 # Without a mail server each mail becomes a file, so that an installation can be tried out.

@@ -9,7 +9,7 @@ class PayoutsConfig(AppConfig):
         from contributors.queries import countries
         from payouts import checks  # noqa: F401
         from payouts.console.subjects import FINDERS
-        from payouts.operations import details, links, policies
+        from payouts.operations import details, factors, links, policies
         from payouts.rails import choice
         from people.console import subjects
         from people.queries import proposals
@@ -17,5 +17,5 @@ class PayoutsConfig(AppConfig):
         subjects.register(FINDERS)
         countries.register(choice.is_payable)
 
-        # The links of contributors again, with the effect that tells the accounts.
-        proposals.register(policies.KIND, links.KIND, links.END_KIND, details.KIND)
+        # Links and resets again, with their effects on accounts.
+        proposals.register(policies.KIND, links.KIND, links.END_KIND, details.KIND, factors.KIND)

@@ -15,6 +15,7 @@ urlpatterns = [
     path("console/staff/invitations/<uuid:public_id>/revoke/", staff.revoke, name="revoke_invitation"),
     path("console/staff/<int:user_id>/roles/", staff.change_roles, name="change_roles"),
     path("console/staff/<int:user_id>/factors/", staff.confirm_factors, name="confirm_factors"),
+    path("console/staff/<int:user_id>/reset/", staff.reset_factors, name="reset_factors"),
     path("console/mail/", mail.mail, name="mail"),
     path("console/programme/", programme.programme, name="programme"),
     path("console/proposals/", proposals.proposals, name="proposals"),

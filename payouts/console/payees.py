@@ -94,6 +94,8 @@ def payee_account(request: HttpRequest, public_id: UUID) -> HttpResponse:
             "left_out": left_out_of(contributor)[:10],
             "notices": notices_of(contributor)[:20],
             "events": audit_queries.audit_events(f"contributor:{contributor.pk}")[:20],
+            "members": contributor.memberships.select_related("user").order_by("pk"),
+            "may_reset": user_of(request).has_role("compliance", "admin"),
             "former": contributor.former_details.order_by("-until")[:20],
             "details_waiting": contributor.details_changes.filter(state="proposed"),
             "may_change_details": user_of(request).has_role(*DECIDERS),

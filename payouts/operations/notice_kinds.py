@@ -73,6 +73,7 @@ KINDS: dict[str, Kind] = {
         "/portal/people/",
         essential=True,
     ),
+    "staff_changed": Kind("Roles or log-ins of staff changed", "", "/console/audit/", roles=("admin",)),
     "top_up_reversed": Kind("The bank took a top-up back", "", "/console/funding/", roles=FINANCE),
 }
 # Each kind of open work is mailed to the staff that act on it.

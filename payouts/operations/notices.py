@@ -7,6 +7,7 @@ it to be tried again. Its Message-ID is the same, so that a reader's mail progra
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -34,9 +35,9 @@ from payouts.operations.details import of_rejections
 from payouts.operations.notice_kinds import KINDS, OPTIONAL
 from payouts.queries import attention, standing, words
 from people.inbox import OpenItem
-from people.models import User
+from people.models import AuditEvent, User
 from people.operations import mail, webhooks
-from people.presentation import amounts, dates
+from people.presentation import amounts, codes, dates
 from people.queries.programme import on_trial
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,7 @@ DEADLINE_WARNED = (30, 14, 3)
 # Of each kind, so many items are told at once; the rest follows as these are decided.
 MAILED_ITEMS = 200
 LEFT_OUT_KINDS = {"not_onboarded": "onboarding_needed", "below_threshold": "carried_over"}
+TOLD_TO_ADMINISTRATORS = ("change_roles", "invite_staff", "join_staff", "confirm_factors", "approve_factor_reset")
 CARRIED_OVER = (LeftOut.Reason.BELOW_THRESHOLD, LeftOut.Reason.IMMATURE)
 
 
@@ -69,8 +71,16 @@ def notice_what_is_due(*, at: datetime) -> int:
 
     Repeatable: a notice is given once for its subject. Returns how many were new.
     """
-    wanted = [*_of_open_work(at), *_of_left_out(at), *_of_tax_forms(at), *_of_deadlines(at)]
-    wanted += [*_of_sealed_months(at), *of_rejections(at)]
+    kinds = (
+        _of_open_work,
+        _of_left_out,
+        _of_tax_forms,
+        _of_deadlines,
+        _of_sealed_months,
+        of_rejections,
+        _of_staff,
+    )
+    wanted = [notice for kind in kinds for notice in kind(at)]
     with transaction.atomic():
         Notice.objects.bulk_create(wanted, batch_size=1000, ignore_conflicts=True)
         _tell_statements(wanted, at)
@@ -172,6 +182,21 @@ def _of_sealed_month(
         f"Keep this: the month's root is {month.root_hex}. With it your statement can be checked without us, for "
         "years.",
     )
+
+
+def _of_staff(at: datetime) -> list[Notice]:
+    """Tell all administrators of each change of roles, of each invitation and of each reset of a second factor."""
+    lines = AuditEvent.objects.filter(action__in=TOLD_TO_ADMINISTRATORS, at__gte=at - MAILED_FOR)
+    return [
+        Notice(
+            kind="staff_changed",
+            subject=f"audit:{line.sequence}",
+            created_at=at,
+            words=f"{codes.spaced(line.action).capitalize()}: {line.subject}, by {line.actor or 'the operator'}, "
+            f"{dates.moment(line.at)}. {json.dumps(line.after, ensure_ascii=False)}"[:1000],
+        )
+        for line in lines.select_related("actor").order_by("sequence")
+    ]
 
 
 def _of_tax_forms(at: datetime) -> list[Notice]:

@@ -18,13 +18,14 @@ from people.console.guard import recently_authenticated, staff_required, user_of
 from people.console.presence import presence_of
 from people.console.refusals import explained
 from people.forms.roles import RolesForm
-from people.forms.staff import ConfirmForm, InviteForm
+from people.forms.staff import ConfirmForm, InviteForm, RecognisedForm
 from people.models import STAFF_ROLES, Invitation, User
 from people.operations import factors as factor_operations
-from people.operations import invitations
+from people.operations import invitations, resets
 from people.operations import staff as staff_operations
 from people.presentation import dates
 from people.queries import factors
+from people.queries.programme import administrators
 from people.queries.rights import table_of_rights
 
 
@@ -47,6 +48,7 @@ def staff(request: HttpRequest) -> HttpResponse:
             "now": timezone.now(),
             "rights": table_of_rights(),
             "roles": STAFF_ROLES,
+            "may_reset": user_of(request).has_role(*staff_operations.DECIDERS),
             "may_change": user_of(request).has_role(ADMIN),
         },
     )
@@ -59,13 +61,14 @@ def change_roles(request: HttpRequest, user_id: int) -> HttpResponse:
     user = User.objects.filter(pk=user_id).first()
     if user is None:
         raise Http404
-    refusal = "" if user_of(request).has_role(ADMIN) else "Changing roles takes an administrator."
+    refusal = "" if user_of(request).has_role(*staff_operations.DECIDERS) else "Changing roles takes an administrator."
     if user.pk == user_of(request).pk:
         refusal = "Nobody changes their own roles; another administrator does."
     page = Act(
         f"Roles of {user}",
         "A role that was just given moves no money before the cool-down has passed. Without a role "
-        "the console is closed to this person.",
+        "the console is closed to this person. Once there are two administrators, another person approves a given role "
+        "and the end of an administrator.",
         "Change the roles",
         reverse("people:staff"),
         "Staff",
@@ -76,15 +79,11 @@ def change_roles(request: HttpRequest, user_id: int) -> HttpResponse:
     form = RolesForm(request.POST or None, roles=STAFF_ROLES, initial={"roles": now, "known": now})
 
     def do(given: dict[str, Any]) -> str:
-        staff_operations.change_roles(
-            user=user,
-            roles=given["roles"],
-            known=given["known"],
-            by=user_of(request),
-            reason=given["reason"],
-            at=timezone.now(),
-            seen=presence_of(request),
-        )
+        acting: dict[str, Any] = {"by": user_of(request), "at": timezone.now(), "seen": presence_of(request)}
+        if not user_of(request).has_role(ADMIN) or staff_operations.takes_two(now, given["roles"]):
+            staff_operations.propose_roles(user=user, **given, **acting)
+            return "Proposed. Another person approves or rejects it."
+        staff_operations.change_roles(user=user, **given, **acting)
         return f"The roles of {user} are changed."
 
     return act(request, page, form, do)
@@ -133,6 +132,10 @@ def invite(request: HttpRequest) -> HttpResponse:
     )
 
     def do(given: dict[str, Any]) -> str:
+        acting: dict[str, Any] = {"by": user_of(request), "at": timezone.now(), "seen": presence_of(request)}
+        if administrators() >= 2:
+            staff_operations.propose_invitation(**given, reason="", **acting)
+            return "Proposed. The mail goes out when another person has approved."
         made = invitations.invite_staff(
             email=given["email"],
             name=given["name"],
@@ -174,3 +177,29 @@ def revoke(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     if not refused:
         messages.success(request, f"The invitation of {found.email} is revoked.")
     return redirect("people:staff")
+
+
+@require_http_methods(["GET", "POST"])
+@staff_required(COMPLIANCE, ADMIN)
+@recently_authenticated
+def reset_factors(request: HttpRequest, user_id: int) -> HttpResponse:
+    """Propose that the second factors of a person go, because they are lost."""
+    user = get_object_or_404(User, pk=user_id, stands_for=None)
+    page = Act(
+        f"Lost second factor of {user}",
+        "For a person that lost phone and recovery codes. Recognise them first, for example in a video call. Another "
+        "person approves it. Then every factor and recovery code of theirs goes, and they set up a new one.",
+        "Propose the reset",
+        reverse("people:staff"),
+        "Staff",
+        facts=[("E-mail", user.email), ("Roles", ", ".join(sorted(user.role_names)) or "No staff role")],
+        is_danger=True,
+    )
+
+    def do(given: dict[str, Any]) -> str:
+        resets.propose_reset(
+            user=user, reason=given["reason"], by=user_of(request), at=timezone.now(), seen=presence_of(request)
+        )
+        return "Proposed. The person was mailed, and another person approves or rejects it."
+
+    return act(request, page, RecognisedForm(request.POST or None), do)

@@ -30,3 +30,12 @@ class ProgrammeForm(forms.Form):
 
 class ConfirmForm(forms.Form):
     asked = forms.BooleanField(label="I asked this person, and they set it up themselves")
+
+
+class RecognisedForm(forms.Form):
+    reason = forms.CharField(
+        label="How you recognised the person",
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="Such as a video call on a day, or an identity document. It is kept in the audit log.",
+    )

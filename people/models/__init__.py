@@ -4,6 +4,7 @@ from people.models.audit import AuditEvent
 from people.models.invitations import Invitation
 from people.models.programme import Programme
 from people.models.proposals import TWO_PEOPLE, Proposal, ProposalState
+from people.models.staff import FactorReset, RoleChange
 from people.models.users import FINANCE_ROLES, STAFF_ROLES, ConfirmedFactor, User, UserManager, uuid7
 from people.models.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookMessage
 
@@ -13,10 +14,12 @@ __all__ = [
     "TWO_PEOPLE",
     "AuditEvent",
     "ConfirmedFactor",
+    "FactorReset",
     "Invitation",
     "Programme",
     "Proposal",
     "ProposalState",
+    "RoleChange",
     "User",
     "UserManager",
     "WebhookAttempt",

@@ -25,7 +25,10 @@ class AuditEvent(models.Model):
     hash = models.BinaryField(max_length=32, unique=True, editable=False)
 
     class Meta:
-        indexes = [models.Index(fields=["subject", "-sequence"], name="audit_events_of_a_subject")]
+        indexes = [
+            models.Index(fields=["subject", "-sequence"], name="audit_events_of_a_subject"),
+            models.Index(fields=["action", "-sequence"], name="audit_events_of_an_action"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.action} {self.subject}"

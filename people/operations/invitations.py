@@ -21,7 +21,7 @@ from people.models import STAFF_ROLES, Invitation, User
 from people.operations.factors import vouch_for_factors
 from people.operations.users import enrol_totp, register_user
 from people.presentation import names
-from people.queries.programme import has_administrator, nothing_is_at_stake, programme
+from people.queries.programme import administrators, has_administrator, nothing_is_at_stake, programme
 
 VALID = timedelta(days=7)
 INSTALLING_VALID = timedelta(hours=24)
@@ -123,6 +123,13 @@ def invite_staff(
         require_role(by, ADMIN)
         require_fresh_factor(seen)
         require_settled_role(by, at)
+        if administrators() >= 2:
+            raise UnableToInvite("There are two administrators, so that one alone invites nobody. Propose it.")
+    return write_staff_invitation(email=email, roles=roles, at=at, name=name, by=by, is_mailed=is_mailed, seen=seen)
+
+
+def checked_invitation(*, email: str, roles: Collection[str], name: str, at: datetime) -> str:
+    """Return the address of a possible invitation as it is stored. Raises UnableToInvite."""
     email = checked_email(email)
     if unknown := sorted(set(roles) - set(STAFF_ROLES)):
         raise UnableToInvite(f"There is no role {', '.join(unknown)}; there are {', '.join(STAFF_ROLES)}.")
@@ -135,10 +142,25 @@ def invite_staff(
     known = User.objects.filter(email=email).first()
     if known is not None and set(roles) <= known.role_names:
         raise UnableToInvite(f"{email} has these roles already.")
-    before = Invitation.objects.filter(OPEN, purpose=Invitation.Purpose.STAFF, email=email)
-    if before.filter(expires_at__gt=at).exists():
+    waiting = Invitation.objects.filter(OPEN, purpose=Invitation.Purpose.STAFF, email=email)
+    if waiting.filter(expires_at__gt=at).exists():
         raise UnableToInvite(f"{email} is invited already. Send that invitation again, or revoke it first.")
-    before.update(revoked_at=at)
+    return email
+
+
+def write_staff_invitation(
+    *,
+    email: str,
+    roles: Collection[str],
+    at: datetime,
+    name: str = "",
+    by: User | None = None,
+    is_mailed: bool = True,
+    seen: Presence = NOBODY,
+) -> Invitation:
+    """Store an invitation that was decided upon, in the caller's transaction. Raises UnableToInvite."""
+    email = checked_invitation(email=email, roles=roles, name=name, at=at)
+    Invitation.objects.filter(OPEN, purpose=Invitation.Purpose.STAFF, email=email).update(revoked_at=at)
     shown = programme().shown_name
     words = ", ".join(role.replace("_", " ") for role in sorted(roles))
     made = Invitation.objects.create(

@@ -98,3 +98,16 @@ def send_test_mail(*, by: User, at: datetime) -> None:
     except Exception as error:
         raise UnableToMail(f"The mail was not sent. {type(error).__name__}: {error}"[:500]) from error
     audit(by=by, action="send_test_mail", subject=f"user:{by.pk}", at=at)
+
+
+def tell(user: User, *, subject: str, body: str) -> None:
+    """Mail a person about their account when the transaction commits. The act stands where the mail server fails."""
+
+    def send() -> None:
+        try:
+            message(to=user.email, subject=subject, body=body).send()
+        except Exception as error:
+            # Any error of a mail server: the act has happened, and the audit log holds it.
+            log.error("account_mail_not_sent", user=user.pk, subject=subject, error=str(error))
+
+    transaction.on_commit(send)

@@ -41,6 +41,11 @@ def has_administrator() -> bool:
     return User.objects.filter(groups__name=ADMIN, is_active=True).exists()
 
 
+def administrators() -> int:
+    """Count the people that administer. A stand-in of a trial is nobody."""
+    return User.objects.filter(groups__name=ADMIN, is_active=True, stands_for=None).count()
+
+
 def sender_of_papers() -> tuple[str, ...]:
     """The lines of the sender on statements and remittance advices: the legal entity, its address, the site."""
     row = programme()

@@ -18,8 +18,9 @@ from payouts.operations import details as changing
 from payouts.operations import policies
 from payouts.queries.policies import terms_in_force
 from people.models import User
+from people.operations import resets, staff
 from people.operations.proposals import approve
-from people.operations.users import register_user
+from people.operations.users import enrol_totp, register_user
 from tests.worlds.world import CENT, SEEN, TERMS, World
 
 ROLES = ("finance_checker", "compliance", "admin")
@@ -172,6 +173,17 @@ def details(world: World, by: User) -> Any:
     )
 
 
+def roles(world: World, by: User) -> Any:
+    return staff.propose_roles(
+        user=world.users[1], roles=["auditor"], by=by, reason="A new colleague.", at=world.at, seen=SEEN
+    )
+
+
+def factor_reset(world: World, by: User) -> Any:
+    enrol_totp(user=world.users[1], secret="JBSWY3DPEHPK3PXP")
+    return resets.propose_reset(user=world.users[1], reason="A video call.", by=by, at=world.at, seen=SEEN)
+
+
 MAKE: dict[str, Callable[[World, User], Any]] = {
     function.__name__: function
     for function in (
@@ -191,6 +203,8 @@ MAKE: dict[str, Callable[[World, User], Any]] = {
         link,
         link_end,
         details,
+        roles,
+        factor_reset,
     )
 }
 # The kinds that are about contributors[0], so that its members do not decide.

@@ -49,9 +49,10 @@ from payouts.queries import attention
 from payouts.queries.policies import FIGURES, terms_in_force
 from payouts.reconciliation.comparison import reconcile_run
 from people.models import Invitation
-from people.operations import invitations, webhooks
+from people.operations import invitations, resets, staff, webhooks
 from people.operations.invitations import VALID
 from people.operations.proposals import approve, reject
+from people.operations.users import enrol_totp
 from tests.payouts import test_bank_rail as bank_rail
 from tests.worlds import contracts as agreed
 from tests.worlds import proposals
@@ -351,6 +352,17 @@ def _accounts(world: World) -> list[Contributor]:
 def details_proposed(world: World) -> None:
     _accounts(world)
     proposals.details(world, world.compliance)
+
+
+def roles_proposed(world: World) -> None:
+    staff.propose_roles(
+        user=world.owner, roles=["auditor"], by=world._user("a", "admin"), reason="new", at=world.at, seen=SEEN
+    )
+
+
+def factor_reset_proposed(world: World) -> None:
+    enrol_totp(user=world.owner, secret="JBSWY3DPEHPK3PXP")
+    resets.propose_reset(user=world.owner, reason="A call.", by=world._user("a", "admin"), at=world.at, seen=SEEN)
 
 
 def link_proposed(world: World) -> None:
