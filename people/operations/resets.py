@@ -120,7 +120,7 @@ KIND: ProposalKind[FactorReset] = ProposalKind(
     approved=lambda row: f"Removed. {row.user} was mailed and sets up a new second factor.",
     parent=("Staff", "people:staff"),
     page=lambda row: reverse("people:staff"),
-    subject=lambda row: f"user:{row.user_id}",
+    subject=lambda row: f"factor_reset:{row.pk}",
     fields=("reason",),
     related=("user",),
 )

@@ -228,7 +228,7 @@ KIND: ProposalKind[RoleChange] = ProposalKind(
     approved=lambda row: "Approved. The person was told, and so are all administrators.",
     page=lambda row: reverse("people:staff"),
     parent=("Staff", "people:staff"),
-    subject=lambda row: f"user:{row.user_id}" if row.user_id else f"address:{row.email}"[:120],
+    subject=lambda row: f"roles:{row.pk}",
     fields=("email", "roles", "former", "reason"),
     related=("user",),
 )
