@@ -11,9 +11,11 @@ from django.conf import settings
 from django.utils import timezone
 
 from attribution.models import ModelVersion
-from attribution.operations import attributions, builds, evaluations, gateways, revisions, uploads
+from attribution.operations import attributions, builds, evaluations, gateways, retention, revisions, uploads
 
 BATCH = 64
+# Of texts to delete; the next hour does the rest.
+PURGE_BATCHES_MAX = 200
 # Well inside the task's own limit: the next message or the next sweep does the rest.
 SECONDS_MAX = 120.0
 HINT_EXPIRES_SECONDS = 60
@@ -31,6 +33,18 @@ def attribute_received() -> int:
 def sweep_received() -> int:
     """Find the generations that a lost message left behind."""
     return _attribute_until_none_is_left()
+
+
+@shared_task
+def purge_texts() -> int:
+    """Delete texts past the period of their service, some batches at a time."""
+    total = 0
+    for _ in range(PURGE_BATCHES_MAX):
+        done = retention.purge_texts(at=timezone.now())
+        total += done
+        if not done:
+            break
+    return total
 
 
 @shared_task

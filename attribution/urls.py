@@ -83,6 +83,7 @@ urlpatterns = [
     path(
         "console/services/<uuid:public_id>/resume/", model_services.set_active, {"active": True}, name="resume_service"
     ),
+    path("console/services/<uuid:public_id>/texts/", model_services.set_retention, name="set_retention"),
     path(
         "console/services/<uuid:public_id>/show-outputs/",
         model_services.set_shows_outputs,

@@ -205,6 +205,7 @@ CELERY_BEAT_SCHEDULE = {
         ("build queued indexes", "attribution.tasks.sweep_builds", SWEEP_SECONDS),
         ("make queued audits", "attribution.tasks.sweep_audits", 60.0),
         ("remove unfinished uploads", "attribution.tasks.sweep_uploads", 3600.0),
+        ("delete texts past their period", "attribution.tasks.purge_texts", 3600.0),
         ("let indexes follow removed works", "attribution.tasks.sweep_removals", 60.0),
         ("accrue attributed generations", "ledger.tasks.sweep_attributed", SWEEP_SECONDS),
         ("open the next period", "ledger.tasks.open_next_period", 3600.0),

@@ -13,10 +13,16 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from attribution.forms.model_services import BuildIndexForm, RegisterServiceForm, RotateKeyForm, key_form
+from attribution.forms.model_services import (
+    BuildIndexForm,
+    RegisterServiceForm,
+    RetentionForm,
+    RotateKeyForm,
+    key_form,
+)
 from attribution.forms.model_versions import ManifestForm, SupersedeForm
 from attribution.models import AttributionIndex, ManifestWork, ModelFault, ModelService, ModelVersion, ServiceKey
-from attribution.operations import faults, model_services
+from attribution.operations import faults, model_services, retention
 from attribution.operations.base_pool import KIND
 from attribution.operations.manifests import Checked
 from attribution.queries import model_services as model_services_queries
@@ -80,6 +86,8 @@ def _service_page(request: HttpRequest, service: ModelService, *, status: int = 
         "versions": model_versions.model_versions_of(service),
         "key_form": key_form(),
         "rotate_form": RotateKeyForm(),
+        "retention_form": RetentionForm(initial={"days": service.text_retention_days}),
+        "may_set_retention": request.user.is_authenticated and request.user.has_role("admin"),
         "may_change": may_change(request),
         **extra,
     }
@@ -168,6 +176,26 @@ def set_shows_outputs(request: HttpRequest, public_id: uuid.UUID, *, shown: bool
     said = "show its pictures from now on" if shown else "show its pictures no more"
     messages.success(request, f"Receipts of {service.name} {said}.")
     return redirect("attribution:service", public_id)
+
+
+@staff_required("admin")
+@recently_authenticated
+@require_POST
+def set_retention(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
+    """Set the days after which prompts and outputs of a service are deleted."""
+    service = get_object_or_404(ModelService, public_id=public_id)
+    form = RetentionForm(request.POST)
+    if form.is_valid():
+        try:
+            days = form.cleaned_data["days"]
+            retention.set_retention(service=service, days=days, at=timezone.now(), by=user_of(request))
+        except retention.UnableToSetRetention as reason:
+            form.add_error("days", str(reason))
+        else:
+            said = f"are deleted {days} days after their report" if days else "are kept without an end"
+            messages.success(request, f"Prompts and outputs of {service.name} {said}.")
+            return redirect("attribution:service", public_id)
+    return _service_page(request, service, status=422, retention_form=form)
 
 
 @staff_required(*READERS)

@@ -28,6 +28,17 @@ class RegisterServiceForm(forms.Form):
     name = forms.CharField(max_length=100, help_text="As it will stand on receipts.")
 
 
+class RetentionForm(forms.Form):
+    days = forms.IntegerField(
+        label="Days from the report",
+        min_value=1,
+        max_value=3650,
+        required=False,
+        help_text="Then prompts, outputs and media of attributed generations are deleted for good. Empty: they are "
+        "kept without an end.",
+    )
+
+
 class IssueKeyForm(forms.Form):
     scopes = forms.MultipleChoiceField(
         choices=[(scope.value, f"{words} ({scope.value})") for scope, words in EXPLAINED.items()],

@@ -71,6 +71,8 @@ class Generation(models.Model):
     request_parts = models.JSONField(default=dict)
     state = models.CharField(max_length=14, choices=State.choices, default=State.RECEIVED)
     error = models.CharField(max_length=500, blank=True)
+    # When text, token ids and media were deleted, after the period of the service (operations/retention.py).
+    texts_deleted_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         indexes = [
@@ -79,6 +81,12 @@ class Generation(models.Model):
                 fields=["model_version", "received_at"], condition=Q(state="received"), name="generation_to_attribute"
             ),
             models.Index(fields=["occurred_at"], name="generation_occurred"),
+            # The purge of texts reads from here.
+            models.Index(
+                fields=["service", "received_at"],
+                condition=Q(texts_deleted_at__isnull=True) & ~Q(state="received"),
+                name="generation_with_texts",
+            ),
         ]
         constraints = [
             models.UniqueConstraint(fields=["service", "external_id"], name="a_service_reports_an_external_id_once"),
@@ -87,6 +95,12 @@ class Generation(models.Model):
                 condition=Q(features__isnull=True, features_index__isnull=True)
                 | Q(features__isnull=False, features_index__isnull=False),
                 name="features_name_their_index",
+            ),
+            models.CheckConstraint(
+                condition=Q(texts_deleted_at__isnull=True)
+                | Q(prompt_text="", output_text="", prompt_token_ids__isnull=True, token_ids__isnull=True)
+                & ~Q(state="received"),
+                name="a_deleted_text_is_gone_and_was_attributed",
             ),
             models.CheckConstraint(condition=Q(gross__isnull=True) | Q(gross__gt=0), name="gross_is_positive"),
             models.CheckConstraint(condition=Q(currency__regex="^[A-Z]{3}$"), name="gross_currency_is_iso_4217"),
@@ -114,6 +128,8 @@ class GenerationPart(models.Model):
     fingerprint = models.BinaryField(max_length=64, blank=True)
 
     class Meta:
+        # A file goes when no generation needs it any more.
+        indexes = [models.Index(fields=["sha256"], condition=Q(is_kept=True), name="kept_part_by_digest")]
         constraints = [
             models.UniqueConstraint(fields=["generation", "position"], name="an_output_has_one_part_at_a_position"),
             models.CheckConstraint(

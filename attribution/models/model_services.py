@@ -19,7 +19,17 @@ class ModelService(models.Model):
     active = models.BooleanField(default=True)
     # Whether receipts may show its pictures, small, to the contributors with works that shaped them.
     shows_outputs = models.BooleanField(default=False)
+    # Days from the report after which prompts, outputs and media are deleted. Null: they are kept.
+    text_retention_days = models.IntegerField(null=True, blank=True, default=365)
     created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(text_retention_days__isnull=True) | Q(text_retention_days__gt=0),
+                name="texts_are_kept_for_a_day_at_least",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -12,6 +12,7 @@ from django.db import connection
 
 from attribution.models import Generation, GenerationPart
 from attribution.operations.outputs import Part
+from attribution.operations.retention import lock_output
 from contributors.operations import contents
 from contributors.queries.contents import OUTPUTS
 
@@ -41,6 +42,10 @@ def insert_parts(parts_of: Mapping[uuid.UUID, Sequence[Part]]) -> None:
     A file is stored before its row: one that no row names is harmless, a row without its file is not.
     """
     rows = []
+    kept = {part.sha256 for parts in parts_of.values() for part in parts if part.content is not None}
+    for digest in sorted(kept):
+        # No purge removes the file before this transaction has named it.
+        lock_output(digest=digest, shared=True)
     for pk, parts in parts_of.items():
         for part in parts:
             if part.content is not None:

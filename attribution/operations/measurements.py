@@ -20,6 +20,7 @@ from attribution.operations.indexes import Opened
 from attribution.operations.tokens import difference
 from attribution.queries.generations import Group
 from contributors.queries.contents import OUTPUTS, DamagedContent, read
+from people.presentation import dates
 
 if TYPE_CHECKING:
     from influence.adapters import Example, Tokeniser
@@ -118,6 +119,10 @@ def measure(
 def _example(opened: Opened, generation: Generation) -> Example | Unattributable:
     from influence.scorers import UnableToEmbed
 
+    if generation.texts_deleted_at is not None:
+        return Unattributable(
+            f"Its text was deleted on {dates.day(generation.texts_deleted_at)}, after the period of its service."
+        )
     if opened.model.adapter.name == "pushed":
         return _pushed_example(opened, generation)
     if generation.modality != Generation.Modality.TEXT and opened.model.reader is not None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from attribution.models import (
-    Attribution,
-    AttributionIndex,
-    GeneralShares,
-)
+from django.db.models import QuerySet
+
+from attribution.models import Attribution, AttributionIndex, GeneralShares, Generation, ModelService
 from contributors.models import Holder, Work
 from contributors.queries.contents import DamagedContent
 from contributors.queries.works import content
@@ -185,3 +184,18 @@ def _passage(work: Work, output: str) -> Passage | None:
         return shared_passage(content(work).decode("utf-8"), output)
     except (DamagedContent, UnicodeDecodeError):
         return None
+
+
+def texts_due(service: ModelService, *, before: datetime) -> QuerySet[Generation]:
+    """Select the generations of a service, reported before a moment, that are attributed and still have their text."""
+    return Generation.objects.filter(service=service, received_at__lt=before, texts_deleted_at__isnull=True).exclude(
+        state=Generation.State.RECEIVED
+    )
+
+
+def count_texts_due(at: datetime) -> int:
+    """Count the generations of all services with texts past the period."""
+    services = ModelService.objects.filter(text_retention_days__isnull=False)
+    return sum(
+        texts_due(service, before=at - timedelta(days=service.text_retention_days or 0)).count() for service in services
+    )

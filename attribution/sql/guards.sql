@@ -15,15 +15,34 @@ CREATE OR REPLACE TRIGGER general_shares_are_append_only BEFORE UPDATE OR DELETE
 REVOKE DELETE ON attribution_generation FROM tributary_app;
 CREATE OR REPLACE TRIGGER generation_is_kept BEFORE DELETE ON attribution_generation
   FOR EACH ROW EXECUTE FUNCTION rows_refuse_change('a reported generation is kept');
+-- One exception: after the period of its service the text goes, once, and nothing else with it.
+CREATE OR REPLACE FUNCTION attribution_keep_report() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
+DECLARE
+  free text[] := ARRAY['state', 'error'];
+BEGIN
+  IF OLD.texts_deleted_at IS NULL AND NEW.texts_deleted_at IS NOT NULL THEN
+    IF OLD.state = 'received' OR NEW.prompt_text <> '' OR NEW.output_text <> '' OR NEW.token_ids IS NOT NULL
+       OR NEW.prompt_token_ids IS NOT NULL THEN
+      RAISE EXCEPTION 'a deleted text is gone wholly, and after its attribution'
+        USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'attribution_generation_is_append_only';
+    END IF;
+    free := free || ARRAY['prompt_text', 'output_text', 'token_ids', 'prompt_token_ids', 'texts_deleted_at'];
+  END IF;
+  IF to_jsonb(OLD) - free <> to_jsonb(NEW) - free THEN
+    RAISE EXCEPTION 'attribution_generation: what was reported does not change; update is refused'
+      USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'attribution_generation_is_append_only';
+  END IF;
+  RETURN NEW;
+END $$;
 CREATE OR REPLACE TRIGGER generation_stays_as_reported BEFORE UPDATE ON attribution_generation FOR EACH ROW
   WHEN ((OLD.id, OLD.service_id, OLD.external_id, OLD.model_version_id, OLD.modality, OLD.prompt_text, OLD.output_text,
          OLD.output_sha256, OLD.token_ids, OLD.prompt_token_ids, OLD.features, OLD.features_index_id, OLD.occurred_at, OLD.received_at,
-         OLD.gross, OLD.currency, OLD.request_sha256, OLD.request_parts)
+         OLD.gross, OLD.currency, OLD.request_sha256, OLD.request_parts, OLD.texts_deleted_at)
         IS DISTINCT FROM
         (NEW.id, NEW.service_id, NEW.external_id, NEW.model_version_id, NEW.modality, NEW.prompt_text, NEW.output_text,
          NEW.output_sha256, NEW.token_ids, NEW.prompt_token_ids, NEW.features, NEW.features_index_id, NEW.occurred_at, NEW.received_at,
-         NEW.gross, NEW.currency, NEW.request_sha256, NEW.request_parts))
-  EXECUTE FUNCTION rows_refuse_change('what was reported does not change');
+         NEW.gross, NEW.currency, NEW.request_sha256, NEW.request_parts, NEW.texts_deleted_at))
+  EXECUTE FUNCTION attribution_keep_report();
 
 REVOKE UPDATE, DELETE ON attribution_generationpart FROM tributary_app;
 CREATE OR REPLACE TRIGGER generation_part_is_append_only BEFORE UPDATE OR DELETE ON attribution_generationpart

@@ -95,6 +95,11 @@ class ReceiptSerializer(serializers.Serializer[Any]):
     media = MediaFactsSerializer(many=True, help_text="The parts of the output that are not text.")
     occurred_at = serializers.DateTimeField()
     received_at = serializers.DateTimeField()
+    texts_deleted_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="When prompt, output and media were deleted, after the period of the service. Nothing can be "
+        "measured anew from then on; digests, shares and entries stay.",
+    )
     state = serializers.ChoiceField(list(STATES), help_text=" ".join(f"`{k}`: {v}" for k, v in STATES.items()))
     reason = serializers.CharField(
         allow_null=True, help_text="Why it is unattributable, voided or refused. It stays when it is accrued."
@@ -153,6 +158,7 @@ class ReceiptView(APIView):
                     "media": [],
                     "occurred_at": "2026-10-03T10:00:00Z",
                     "received_at": "2026-10-03T10:00:02Z",
+                    "texts_deleted_at": None,
                     "state": "accrued",
                     "reason": None,
                     "unattributable": False,
@@ -238,6 +244,7 @@ def _as_json(found: ServiceReceipt) -> dict[str, Any]:
         "media": _media(generation),
         "occurred_at": generation.occurred_at,
         "received_at": generation.received_at,
+        "texts_deleted_at": generation.texts_deleted_at,
         "state": standing.state,
         "reason": _reason(found),
         "unattributable": attribution.unattributable if attribution else generation.state == "unattributable",
@@ -270,7 +277,7 @@ def _media(generation: Generation) -> list[dict[str, Any]]:
             "type": part.media_type,
             "sha256": bytes(part.sha256).hex(),
             "size": part.size_bytes,
-            "kept": part.is_kept,
+            "kept": part.is_kept and generation.texts_deleted_at is None,
         }
         for part in generation.media.order_by("position")
     ]

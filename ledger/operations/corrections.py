@@ -172,6 +172,8 @@ def cannot_restate(generation: Generation) -> str | None:
         return ARCHIVED
     if generation.state != Generation.State.ATTRIBUTED:
         return "The generation has no attribution yet, so there is nothing to restate."
+    if generation.texts_deleted_at is not None:
+        return "Its text was deleted after the period of its service, so that it cannot be measured again."
     index = _serving(generation)
     if index is None:
         return "No index that passed its audit serves this generation's model version now."

@@ -111,7 +111,7 @@ def output(request: ContributorRequest, generation_id: uuid.UUID, position: int)
     if isinstance(found, ArchivedReceipt) or not found.standing.generation.service.shows_outputs:
         raise Http404("The output itself is not shown.")
     part = found.standing.generation.media.filter(position=position, modality="image", is_kept=True).first()
-    if part is None:
+    if part is None or found.standing.generation.texts_deleted_at is not None:
         raise Http404("There is no picture in this place of the output.")
     try:
         return pictures.answer(contents.thumbnail(OUTPUTS, bytes(part.sha256)), "image/webp")

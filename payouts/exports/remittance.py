@@ -48,7 +48,7 @@ def paper_of(payout: Payout) -> Paper:
     attempt = payout.attempts.filter(kind=PayoutAttempt.Kind.PAY, state=PayoutAttempt.State.SUCCEEDED).first()
     assert attempt is not None, "a remittance follows a transfer"
     assert payout.transferred_at is not None
-    # The payee as named when the payment went out, whatever the name is today.
+    # The payee as named when the payment went out, under a later name too.
     payee = details_at(payout.contributor, payout.transferred_at)
     said = words.said(words.PAYOUT_STATES_TO_PAYEE, payout.state)
     names = dict.fromkeys([payee.legal_name, payee.display_name])

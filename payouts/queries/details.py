@@ -1,4 +1,4 @@
-"""The effects of a change of details on payouts: whether it waits for a decision, and what happens then."""
+"""The effects of a change of details on payouts: whether it waits for a decision, and its consequences."""
 
 from __future__ import annotations
 
