@@ -77,7 +77,7 @@ def test_the_database_lets_the_text_go_wholly_once_and_nothing_else(world: World
     done, waiting = world.generate(2)
     world.attribute([done])
     gone = {"prompt_text": "", "output_text": "", "texts_deleted_at": world.at}
-    refused = [
+    refused: list[tuple[Generation, dict[str, Any]]] = [
         (done, {"output_text": ""}),
         (done, {"texts_deleted_at": world.at}),
         (done, gone | {"external_id": "other"}),
@@ -89,7 +89,12 @@ def test_the_database_lets_the_text_go_wholly_once_and_nothing_else(world: World
         with pytest.raises(DatabaseError), transaction.atomic():
             Generation.objects.filter(pk=generation.pk).update(**change)
     Generation.objects.filter(pk=done.pk).update(**gone)
-    for change in ({"texts_deleted_at": None}, {"output_text": "back"}, {"texts_deleted_at": world.at + YEAR}):
+    again: tuple[dict[str, Any], ...] = (
+        {"texts_deleted_at": None},
+        {"output_text": "back"},
+        {"texts_deleted_at": world.at + YEAR},
+    )
+    for change in again:
         with pytest.raises(DatabaseError), transaction.atomic():
             Generation.objects.filter(pk=done.pk).update(**change)
 

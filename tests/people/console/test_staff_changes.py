@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
@@ -156,7 +157,7 @@ def test_a_used_code_is_remembered_as_long_as_it_could_count(
     remembered: dict[str, float] = {}
     add = cache.add
 
-    def noted(key: str, value: str, timeout: float, **more: object) -> bool:
+    def noted(key: str, value: str, timeout: float, **more: Any) -> bool:
         remembered[key] = timeout
         return bool(add(key, value, timeout=timeout, **more))
 
