@@ -103,7 +103,7 @@ class NewModelVersionSerializer(StrictSerializer):
         max_length=40, help_text="The kind of model: causal_lm, diffusion, encoder, pushed."
     )
     factory = serializers.CharField(
-        max_length=40, help_text="Loads the checkpoint: transformers, peft, diffusers, encoder, pushed, or an own one."
+        max_length=40, help_text="Loads the checkpoint: transformers, peft, encoder, pushed, or an own one."
     )
     purpose = serializers.ChoiceField(
         Consent.Scope.choices, help_text="The use that the training was: its manifest needs consent to this use."

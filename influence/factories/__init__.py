@@ -1,6 +1,6 @@
 """Built-in factories: they rebuild a model from a directory as its library saves it, without code of the model team.
 
-transformers, peft and diffusers are optional. A factory that lacks its library says so, and no other is touched.
+transformers and peft are optional. A factory that lacks its library says so, and no other is touched.
 """
 
 from __future__ import annotations

@@ -39,6 +39,8 @@ def top_up(day: Day) -> None:
 def pay_the_month(day: Day) -> None:
     maker, checker = day.browser(MAKER), day.browser(CHECKER)
     page = maker.press(maker.get("/console/runs/"), "Build a draft")
+    if " 0 payouts" in page.main:
+        raise UnableToGoOn(f"The run pays nobody: {page.main[-3000:]}")
     page = maker.press(page, "Submit for review", says="somebody else has to approve it")
     run = page.url
     if "You cannot approve this run" not in maker.get(f"{run}approve/").words:

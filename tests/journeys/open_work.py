@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from allauth.mfa.totp.internal.auth import TOTP
 from django.test import override_settings
 from django.utils import timezone
 
@@ -34,14 +35,14 @@ from ledger.operations import (
     verb_proposals,
     voids,
 )
-from payouts.models import Difference, Notice, PayoutAccount, PayoutRun, WebhookEvent
+from payouts.models import Difference, Notice, PayoutAccount, PayoutRun, TopUp, WebhookEvent
 from payouts.operations import approval, bank_files, banks, building, holds, links, policies, runs
 from payouts.queries.policies import FIGURES, terms_in_force
 from people import actor
-from people.models import STAFF_ROLES, User
-from people.operations import invitations, users
+from people.models import STAFF_ROLES, Invitation, User
+from people.operations import invitations, staff, users
 from people.operations.proposals import approve
-from tests.journeys.conftest import PASSWORD, Site
+from tests.journeys.conftest import PASSWORD, TOTP_SECRET, Site
 from tests.worlds.manual import post_by_hand
 from tests.worlds.people import text_work
 
@@ -63,6 +64,9 @@ def leave_open(site: Site) -> Left:
     at = timezone.now()
     clerk = users.register_user(email="clerk@finance.example", password=PASSWORD, roles=STAFF_ROLES, at=at)
     second = users.register_user(email="second@finance.example", password=PASSWORD, roles=STAFF_ROLES, at=at)
+    # A new factor of staff waits for the confirmation of somebody else.
+    new = users.register_user(email="new@finance.example", password=PASSWORD, roles=["auditor"], at=at)
+    TOTP.activate(new, TOTP_SECRET)
     owner = users.register_user(email="bronte@authors.example", password=PASSWORD, name="C. Brontë", at=at)
     anne = users.register_user(email="anne@authors.example", password=PASSWORD, name="A. Brontë", at=at)
     ada, ben, branwell, bank = (
@@ -81,15 +85,21 @@ def leave_open(site: Site) -> Left:
     _of_the_payouts(clerk, second, owner, ada, ben, bank)
     _onboarded(branwell, "acct_branwell")
     _of_the_runs(clerk, second, [ada, branwell], bank)
-    return Left(owner, anne, _invitations(ada, owner, clerk))
+    return Left(owner, anne, _invitations(ada, owner, clerk, second))
 
 
-def _invitations(ada: Contributor, owner: User, clerk: User) -> tuple[str, ...]:
+def _invitations(ada: Contributor, owner: User, clerk: User, second: User) -> tuple[str, ...]:
     """Invite a member and a member of staff. Returns the addresses in their mails, without the site."""
     at = timezone.now()
     member = members.invite_member(contributor=ada, email="nell@authors.example", role="manager", by=owner, at=at)
-    staff = invitations.invite_staff(email="bell@finance.example", roles=["auditor"], by=clerk, at=at, seen=SEEN)
-    return tuple(urlsplit(invitations.new_address(invitation, at=at)).path for invitation in (member.invitation, staff))
+    asked = staff.propose_invitation(
+        email="bell@finance.example", name="", roles=["auditor"], reason="", by=clerk, at=at, seen=SEEN
+    )
+    approve(asked, by=second, at=at, seen=SEEN)
+    joining = Invitation.objects.get(email="bell@finance.example")
+    return tuple(
+        urlsplit(invitations.new_address(invitation, at=at)).path for invitation in (member.invitation, joining)
+    )
 
 
 def _in_the_books(site: Site, clerk: User, second: User, payee: Contributor) -> None:
@@ -163,6 +173,7 @@ def _of_the_payouts(
     Difference.objects.create(
         type="amount", currency="EUR", subject="tr_1", words="Our amount is not Stripe's.", found_at=at
     )
+    TopUp.objects.create(currency="EUR", amount_minor=500, state="found", provider_topup_id="tu_1", requested_at=at)
     WebhookEvent.objects.create(
         endpoint="connect",
         event_id="evt_1",

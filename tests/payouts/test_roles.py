@@ -17,7 +17,7 @@ from django.db import connection
 
 from contributors.operations import links
 from payouts import operations
-from payouts.models import BankFile, Difference, Hold, Payout, PayoutRun, PolicyProposal
+from payouts.models import BankFile, Difference, Hold, Payout, PayoutRun, PolicyProposal, TopUp
 from payouts.operations import (
     approval,
     bank_files,
@@ -25,6 +25,7 @@ from payouts.operations import (
     banks,
     building,
     closing,
+    ended_accounts,
     funding,
     holds,
     limits,
@@ -93,6 +94,11 @@ ACTS: dict[str, tuple[set[str], bool, Act]] = {
     ),
     "fund_platform": (
         {MAKER, CHECKER, ADMIN}, True, lambda w, k: funding.fund_platform(currency="USD", amount_minor=0, **k)
+    ),
+    "book_top_up": ({MAKER, CHECKER, ADMIN}, True, lambda w, k: funding.book_top_up(topup=TopUp(), **k)),
+    "retire_account": (
+        {CHECKER, COMPLIANCE, ADMIN}, True,
+        lambda w, k: ended_accounts.retire_account(contributor=w.somebody, reason="x", **k),
     ),
     "resume_run": (
         {MAKER, CHECKER, COMPLIANCE, ADMIN}, True, lambda w, k: approval.resume_run(run=PayoutRun(), **k)
@@ -185,11 +191,13 @@ OF_CONTRIBUTORS = {
     "choose_notices",
     "disconnect_account",
     "onboarding_link",
+    "open_at_stripe",
     "open_payout_account",
     "pause_own_payouts",
     "record_bank_details",
     "resume_own_payouts",
     "set_own_threshold",
+    "set_up_again",
 }
 # Moves money, lets it move (and how freely), or says that it moved or names its owner. These acts take a fresh second
 # factor, and a role that has settled.
@@ -197,6 +205,7 @@ MOVES_MONEY = {
     "approve_run", "start_execution", "resume_run", "release_hold", "release_hold of compliance", "reverse_payout",
     "fund_platform", "decide_unknown", "export_bank_file", "mark_bank_file_sent", "withdraw_bank_file",
     "record_bank_lines", "choose_rail", "record_tax_form", "sign_off", "confirm_factors",
+    "book_top_up", "retire_account",
 }  # fmt: skip
 # Take a fresh factor and move nothing by themselves: somebody else's act follows.
 FACTOR_ALONE = {"read_bank_file", "change_roles", "dismiss_suspicion"}

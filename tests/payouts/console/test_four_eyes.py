@@ -113,8 +113,9 @@ def test_a_wrong_total_is_refused_in_words(run: PayoutRun, world: World, log_in:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("about 580", "is no decimal amount"),
-        ("580.231", "it has parts of a minor unit"),
+        ("about 580", "is no number, such as 1250.50"),
+        ("580.2311", "it has parts of a minor unit"),
+        ("580.231", "has two readings"),
         ("-580.23", "An amount below zero makes no sense here."),
         ("", "This field is required."),
     ],
