@@ -9,6 +9,7 @@ from django import forms
 
 from attribution.models import AttributionIndex, ModelVersion, ServiceKey
 from influence.index.config import NODES_MAX, IndexConfig
+from people.forms.fields import TypedFloatField, TypedIntegerField
 
 EXPLAINED = {
     ServiceKey.Scope.GENERATIONS_WRITE: "Report generations",
@@ -29,7 +30,7 @@ class RegisterServiceForm(forms.Form):
 
 
 class RetentionForm(forms.Form):
-    days = forms.IntegerField(
+    days = TypedIntegerField(
         label="Days from the report",
         min_value=1,
         max_value=3650,
@@ -84,27 +85,27 @@ class BuildIndexForm(forms.Form):
     """The few fields of a configuration that people choose; everything else is as IndexConfig has it."""
 
     attributor = forms.ChoiceField(label="Scores come from", help_text="Similarity is never called influence.")
-    damping = forms.FloatField(
+    damping = TypedFloatField(
         min_value=0.001,
         max_value=100,
         initial=IndexConfig().damping,
         help_text="Times a layer’s mean eigenvalue. Of gradients only; an audit from the command line can choose it.",
     )
-    nodes = forms.IntegerField(
+    nodes = TypedIntegerField(
         min_value=1,
         max_value=NODES_MAX,
         initial=1,
         label="Points of the path",
         help_text="1 is the midpoint. More cost as many times its size and time. Of gradients only.",
     )
-    k = forms.IntegerField(
+    k = TypedIntegerField(
         min_value=8,
         max_value=2_048,
         initial=IndexConfig().k,
         label="Numbers kept of each gradient",
         help_text="Of gradients only.",
     )
-    lexical_weight = forms.FloatField(
+    lexical_weight = TypedFloatField(
         min_value=0,
         max_value=100,
         initial=IndexConfig().lexical_weight,

@@ -17,7 +17,6 @@ from attribution.models import ModelService
 from contributors.models import Holder
 from ledger.forms.contracts import ContractForm, TermsForm
 from ledger.models import Contract, ContractTerms, Period
-from ledger.money import asset, format_amount
 from ledger.operations.contracts import (
     UnableToProposeTerms,
     UnableToRecordContract,
@@ -31,6 +30,7 @@ from ledger.queries.contracts import contracts as all_contracts
 from ledger.queries.contracts import reserves_of, versions_in_force, versions_of
 from ledger.queries.parties import months_after
 from ledger.queries.previews import preview_terms
+from ledger.typed_amounts import typed_of_units
 from people.console.confirmation import SecondLook, asked_again, is_sent
 from people.console.guard import staff_required, user_of
 from people.presentation import dates
@@ -153,7 +153,7 @@ def _initial(latest: ContractTerms | None) -> dict[str, Any]:
     return {
         "covers": "rest" if latest.covers_rest else "holders" if latest.holder_ids else "nothing",
         "holders": [str(holder) for holder in latest.holder_ids],
-        "guarantee": format_amount(latest.guarantee, code, decimals=asset(code).exponent) if latest.guarantee else "",
+        "guarantee": typed_of_units(latest.guarantee, code) if latest.guarantee else "",
         "guarantee_currency": code or "USD",
         "guarantee_payer": str(latest.guarantee_service_id or "programme"),
         "recoup_order": latest.recoup_order,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -13,8 +14,12 @@ from contributors.models import Contributor
 from ledger.forms.fields import PercentField, _named
 from ledger.money import ASSETS, UnableToParseAmount
 from ledger.typed_amounts import units_of_typed
+from people.forms.fields import TypedIntegerField
 from people.presentation import amounts, percent
 from people.presentation.percent import PER_CENT_PPB
+from people.presentation.typed import UnableToReadNumber, plain_decimal
+
+_MONTHS = re.compile("[0-9]{1,4}")
 
 
 # --- contracts ----------------------------------------------------------------------------------------------------
@@ -53,7 +58,7 @@ class TermsForm(forms.Form):
     guarantee_payer = forms.ChoiceField(
         label="Guarantee paid by", help_text="A model service is billed for it with its next invoice."
     )
-    recoup_order = forms.IntegerField(
+    recoup_order = TypedIntegerField(
         label="Place in the recoupment order",
         min_value=0,
         max_value=1000,
@@ -104,12 +109,18 @@ class TermsForm(forms.Form):
         parts = [part for part in self.cleaned_data["schedule"].split(",") if part.strip()]
         schedule = []
         for part in parts:
-            months, _, percent = part.partition(":")
+            months, _, typed = part.partition(":")
             try:
-                ppb = Decimal(percent.strip().rstrip("%").strip()) * PER_CENT_PPB
-                schedule.append((int(months), int(ppb)))
-            except (ValueError, ArithmeticError):
-                raise forms.ValidationError(f"“{part.strip()}” is not months and per cent, such as 6: 50.") from None
+                # Per cent stay below a thousand, so that a mark before three digits is a decimal mark.
+                ppb = Decimal(plain_decimal(typed.strip().removesuffix("%"), thousandths=True)) * PER_CENT_PPB
+            except UnableToReadNumber:
+                ppb = Decimal(-1)
+            if not _MONTHS.fullmatch(months.strip()) or ppb < 0 or ppb != int(ppb):
+                raise forms.ValidationError(
+                    f"“{part.strip()}” is not months and per cent, such as 6: 50. Per cent have a point and at most "
+                    "seven decimals."
+                )
+            schedule.append((int(months), int(ppb)))
         return schedule
 
     def clean(self) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class VerbForm(forms.Form):
 
     def clean_rate(self) -> str:
         try:
-            return plain_decimal(self.cleaned_data["rate"], thousandths=True)
+            return plain_decimal(self.cleaned_data["rate"])
         except UnableToReadNumber as error:
             raise forms.ValidationError(str(error)) from error
 

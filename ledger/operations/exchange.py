@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from ledger.journal import AccountKey
@@ -9,6 +10,7 @@ from ledger.money import UNITS_MAX, asset
 
 # As much as an entry keeps of the rule that it was made by.
 RULE_CHARACTERS_MAX = 60
+_RATE = re.compile(r"[0-9]{1,19}(\.[0-9]{1,19})?")
 
 
 class UnableToExchange(Exception):
@@ -20,10 +22,10 @@ class UnableToExchange(Exception):
 
 def converted(amount: int, *, currency: str, into: str, rate: str) -> int:
     """`amount` units of `currency` in units of `into`, rounded down, at `rate` of `into` for one of `currency`."""
-    try:
-        price = Fraction(rate)
-    except (ValueError, ZeroDivisionError):
-        raise UnableToExchange(f"{rate!r} is no rate.") from None
+    # Fraction alone would also read 1e3, 1_000, 1/3 and the digits of other scripts.
+    if not _RATE.fullmatch(rate):
+        raise UnableToExchange(f"{rate!r} is no rate, such as 0.9214.")
+    price = Fraction(rate)
     if price <= 0 or currency == into:
         raise UnableToExchange(f"{currency} at {rate} into {into} is no exchange.")
     units = int(amount * price * asset(into).one / asset(currency).one)

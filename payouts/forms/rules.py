@@ -6,8 +6,9 @@ from typing import Any
 
 from django import forms
 
-from ledger.money import asset, format_amount, from_minor
+from ledger.typed_amounts import typed_of_minor
 from payouts.forms.fields import MinorAmountField
+from people.forms.fields import TypedIntegerField
 
 
 class PolicyForm(forms.Form):
@@ -18,17 +19,13 @@ class PolicyForm(forms.Form):
 
         def amount(name: str, label: str, text: str, *, required: bool = False) -> None:
             value = terms.get(name)
-            shown = (
-                ""
-                if value is None
-                else format_amount(from_minor(value, currency), currency, decimals=asset(currency).exponent)
-            )
+            shown = "" if value is None else typed_of_minor(value, currency)
             self.fields[name] = MinorAmountField(
                 currency=currency, label=f"{label} ({currency})", help_text=text, required=required, initial=shown
             )
 
         def days(name: str, label: str, text: str) -> None:
-            self.fields[name] = forms.IntegerField(
+            self.fields[name] = TypedIntegerField(
                 min_value=0, max_value=730, label=label, help_text=text, initial=terms.get(name, 0)
             )
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from django import forms
 
-from ledger.money import asset, format_amount, from_minor
+from ledger.money import asset
+from ledger.typed_amounts import typed_of_minor
 from payouts.forms.fields import MinorAmountField, day_field
 from payouts.models import Rail
 from payouts.rails.choice import RAIL_NAMES
+from people.forms.fields import TypedIntegerField
 from people.models import uuid7
 
 
@@ -117,7 +119,7 @@ class ReverseForm(forms.Form):
     def __init__(self, *arguments: Any, currency: str, left_minor: int, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.left_minor = left_minor
-        written = format_amount(from_minor(left_minor, currency), currency, decimals=asset(currency).exponent)
+        written = typed_of_minor(left_minor, currency)
         self.fields["amount_minor"] = MinorAmountField(
             currency=currency,
             label=f"Amount ({currency})",
@@ -131,7 +133,7 @@ class ReverseForm(forms.Form):
             help_text="Kept in the audit log, for later questions.",
         )
         # The remainder that the page showed, so that a form sent twice does not reverse a part twice.
-        self.fields["known_left"] = forms.IntegerField(widget=forms.HiddenInput, initial=left_minor)
+        self.fields["known_left"] = TypedIntegerField(widget=forms.HiddenInput, initial=left_minor)
 
     def clean_amount_minor(self) -> int:
         """Return the amount in minor units. Raises ValidationError for nothing, and for more than is left."""

@@ -14,7 +14,8 @@ from django.views.decorators.http import require_GET, require_POST
 
 from contributors.models import Contributor, Membership
 from contributors.portal.guard import contributor_required
-from ledger.money import asset, format_amount, from_minor
+from ledger.money import asset
+from ledger.typed_amounts import typed_of_minor
 from payouts.exports import remittance, tables
 from payouts.forms.portal import ThresholdForm
 from payouts.models import HoldReason, Payout, PayoutAccount, Rail
@@ -171,9 +172,7 @@ def _threshold_form(contributor: Contributor, account: PayoutAccount | None, dat
         ),
     )
     own_minor = account.minimum_minor if account else 0
-    shown = format_amount(
-        from_minor(max(least_minor, own_minor), currency), currency, decimals=asset(currency).exponent
-    )
+    shown = typed_of_minor(max(least_minor, own_minor), currency)
     return ThresholdForm(
         data,
         currency=currency,

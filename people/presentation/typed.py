@@ -25,8 +25,8 @@ class UnableToReadNumber(Exception):
 def plain_decimal(text: str, *, thousandths: bool = False) -> str:
     """Return the decimal string of a typed number: digits, a point where there are decimals, a minus sign.
 
-    `thousandths` tells that three decimals are usual (a currency with fils): `1.250` then is one and a quarter, in the
-    way in which the pages write it. Raises UnableToReadNumber.
+    `thousandths` tells that three decimals are usual (a currency with fils): `1.250` then is one and a quarter. Pages,
+    files and banks of such a currency write every amount so. `1,250` stays refused. Raises UnableToReadNumber.
     """
     given = text.strip()
     sign, digits = ("-", given[1:].strip()) if given[:1] in ("-", "\u2212") else ("", given)
@@ -60,5 +60,6 @@ def _refuse_two_readings(numbers: list[str], mark: str, given: str, *, thousandt
     whole, fraction = numbers
     if len(fraction) != 3 or len(whole) > 3 or whole.startswith("0") or (thousandths and mark == "."):
         return
-    small = f"{whole}.{fraction.rstrip('0')}".rstrip(".")
+    # A fourth decimal leaves one reading: 1.125 again would be refused again.
+    small = f"{whole}.{fraction}0" if not fraction.endswith("0") else f"{whole}.{fraction.rstrip('0')}".rstrip(".")
     raise UnableToReadNumber(f"“{given}” has two readings. Type {whole}{fraction} or {small}.")

@@ -218,3 +218,36 @@ def test_posting_by_hand_takes_a_fresh_second_factor(accrued: Programme, checker
     answer = checker.post(f"/console/proposals/manual_entry/{made.pk}/", {"decision": "approve"})
     assert answer["Location"].startswith("/accounts/2fa/reauthenticate/")
     assert Entry.objects.count() == before
+
+
+ODD_SCHEDULES = [
+    "6: 1e2", "6: 1_00", "6: NaN", "6: \u0661\u0660\u0660", "6_0: 100", "\u0666: 100", "6: -100", "6: 33,3",
+    "6: 0.00000001, 12: 99.99999999", "6: 1/2", "6:", ": 100", "six: 100",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", ODD_SCHEDULES, ids=ascii)
+def test_a_release_schedule_has_plain_numbers(contract: Contract, maker: Client, typed: str) -> None:
+    answer = maker.post(f"/console/contracts/{contract.pk}/propose/", terms_form(schedule=typed))
+    assert answer.status_code == 422
+    assert "is not months and per cent, such as 6: 50." in text_of(answer.content)
+    assert not ContractTerms.objects.exists()
+
+
+def test_new_terms_begin_with_the_last_ones_in_a_spelling_that_is_read(
+    contract: Contract, maker: Client, checker: Client
+) -> None:
+    page = f"/console/contracts/{contract.pk}/propose/"
+    assert sure(maker, page, terms_form(guarantee="1.1250", schedule="6: 33.125 %, 12: 66.875%", reserve="12,125"))
+    row = ContractTerms.objects.get()
+    assert (row.guarantee, row.reserve_ppb, row.release_ppb) == (1_125_000_000, 121_250_000, [331_250_000, 668_750_000])
+    checker.post(f"/console/proposals/terms/{row.pk}/", {"decision": "approve"})
+    begun = maker.get(page).context["form"].initial
+    again = {**terms_form(), **{name: begun[name] for name in ("guarantee", "reserve", "schedule")}}
+    assert sure(maker, page, again).status_code == 302
+    second = ContractTerms.objects.latest("version")
+    assert (second.guarantee, second.reserve_ppb, second.release_ppb) == (
+        row.guarantee,
+        row.reserve_ppb,
+        row.release_ppb,
+    )

@@ -251,6 +251,8 @@ BAD: list[tuple[str, dict[str, str], str]] = [
     ("decide_dispute", {"awards": f"{GRANT}: 1\n{GRANT}: 2", "reference": "7"}, "stands in two lines"),
     ("exchange_cash", {"into": "USD", "rate": "0.9", "source": "ECB"}, "into USD is no exchange."),
     ("exchange_cash", {"into": "EUR", "rate": "x", "source": "ECB"}, "“x” is no number"),
+    ("exchange_cash", {"into": "KRW", "rate": "1.384", "source": "ECB"}, "has two readings. Type 1384 or 1.3840."),
+    ("exchange_cash", {"into": "EUR", "rate": "1e3", "source": "ECB"}, "“1e3” is no number"),
     ("exchange_cash", {"into": "EUR", "rate": "0", "source": "ECB"}, "is no exchange."),
     ("exchange_debt", {"contributor_id": GRANT, "into": "EUR", "rate": "1", "source": "ECB"}, "below its minimum"),
 ]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+from decimal import Decimal
+from pathlib import Path
 
+import pytest
+from django import forms
+
+from people.forms.fields import TypedDecimalField, TypedFloatField, TypedIntegerField
 from people.presentation.typed import UnableToReadNumber, plain_decimal
 
 READ = {
@@ -20,8 +26,8 @@ READ = {
 }  # fmt: skip
 TWO_READINGS = {
     "1,250": "1250 or 1.25", "1.250": "1250 or 1.25", "12,500": "12500 or 12.5", "12.500": "12500 or 12.5",
-    "999,999": "999999 or 999.999", "1.000": "1000 or 1", "1,000": "1000 or 1", "-1,250": "1250 or 1.25",
-    "100.100": "100100 or 100.1", "5,432": "5432 or 5.432",
+    "999,999": "999999 or 999.9990", "1.000": "1000 or 1", "1,000": "1000 or 1", "-1,250": "1250 or 1.25",
+    "100.100": "100100 or 100.1", "5,432": "5432 or 5.4320",
 }  # fmt: skip
 REFUSED = [
     "", " ", ".", ",", "-", "--5", "+5", "5-", "(5)", "5.", "5,", ".5", ",5", "5..5", "5,,5", "5.,5", "1e3", "1E3",
@@ -45,6 +51,12 @@ def test_a_number_with_two_readings_is_refused_with_both(typed: str) -> None:
         plain_decimal(typed)
 
 
+@pytest.mark.parametrize("typed", TWO_READINGS)
+def test_both_spellings_of_the_refusal_are_read(typed: str) -> None:
+    whole, _, small = TWO_READINGS[typed].partition(" or ")
+    assert Decimal(plain_decimal(whole)) == 1000 * Decimal(plain_decimal(small))
+
+
 @pytest.mark.parametrize("typed", REFUSED, ids=ascii)
 def test_a_text_without_a_reading_is_refused(typed: str) -> None:
     with pytest.raises(UnableToReadNumber, match=r"1250\.50|no number"):
@@ -55,3 +67,31 @@ def test_where_three_decimals_are_usual_the_point_is_one_and_the_comma_has_two_r
     assert plain_decimal("1.250", thousandths=True) == "1.250"
     with pytest.raises(UnableToReadNumber, match=r"Type 1250 or 1\.25\."):
         plain_decimal("1,250", thousandths=True)
+
+
+@pytest.mark.parametrize(
+    "typed", ["1_0", "\u0661\u0662", "\uff11\uff12", "1e1", "0x1", "+1", "1.0", "1 0", "\u00b2"], ids=ascii
+)
+def test_a_whole_number_has_the_digits_0_to_9(typed: str) -> None:
+    with pytest.raises(forms.ValidationError, match="is no whole number, such as 30"):
+        TypedIntegerField().clean(typed)
+    assert TypedIntegerField().clean(" 12 ") == 12
+    assert TypedIntegerField(required=False).clean("") is None
+
+
+@pytest.mark.parametrize("typed", ["1_0", "\u0661", "\uff11.5", "nan", "inf", "0,5", ".5", "5.", "+1"], ids=ascii)
+def test_a_measured_number_has_the_digits_0_to_9(typed: str) -> None:
+    with pytest.raises(forms.ValidationError, match=r"is no number, such as 0\.1"):
+        TypedFloatField().clean(typed)
+    assert [TypedFloatField().clean(given) for given in ("0.1", "1e-3", "10", 0.25)] == [0.1, 0.001, 10.0, 0.25]
+
+
+def test_every_number_of_a_form_is_read_by_a_typed_field() -> None:
+    """A field of Django's own takes 1_0 and the digits of other scripts."""
+    rooms = [path for path in Path().glob("*/forms/*.py") if path != Path("people/forms/fields.py")]
+    assert len(rooms) > 20
+    own = re.compile(
+        r"forms\.(Integer|Decimal|Float)Field\(|(?<![\w.])(Decimal|Fraction|float)\((?!0|100|-1|plain_decimal)"
+    )
+    assert {str(path): own.findall(path.read_text()) for path in rooms if own.search(path.read_text())} == {}
+    assert issubclass(TypedDecimalField, forms.DecimalField)
