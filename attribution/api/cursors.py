@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import uuid
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from django.db.models import Model, QuerySet
+from django.utils.dateparse import parse_datetime
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
 LIMIT, LIMIT_MAX = 100, 200
+FOREIGN = "is none of this list; begin again without it."
 Row = TypeVar("Row", bound=Model)
 PARAMETERS = [
     OpenApiParameter("cursor", str, description="From `next` of the page before."),
@@ -60,13 +64,46 @@ def limit_of(request: Request) -> int:
 
 def after_of(request: Request) -> int | None:
     """Read the key after which the page begins; None for the first page. Raises UnableToPage."""
-    told = request.query_params.get("cursor", "")
-    if not told:
+    text = _cursor(request)
+    if not text:
         return None
+    if not (text.isdigit() and len(text) < 19):
+        raise UnableToPage("cursor", FOREIGN)
+    return int(text)
+
+
+def after_id_of(request: Request) -> uuid.UUID | None:
+    """Read the same where keys are UUIDs. Raises UnableToPage."""
+    text = _cursor(request)
+    try:
+        return uuid.UUID(text) if text else None
+    except ValueError:
+        raise UnableToPage("cursor", FOREIGN) from None
+
+
+def moment_of(request: Request, name: str) -> datetime | None:
+    """Read a parameter that is a date and time; None where it is not given. Raises UnableToPage."""
+    told = request.query_params.get(name)
+    if told is None:
+        return None
+    try:
+        found = parse_datetime(told)
+        # A moment outside the years 1 to 9999 in UTC overflows.
+        moment = found.astimezone(UTC) if found is not None and found.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        moment = None
+    if moment is None:
+        raise UnableToPage(name, "is a date and time with its offset, as 2026-10-03T10:00:00Z.")
+    return moment
+
+
+def _cursor(request: Request) -> str:
+    """Decode the cursor; "" where there is none. Raises UnableToPage."""
+    told = request.query_params.get("cursor", "")
     try:
         text = base64.urlsafe_b64decode(told.encode() + b"=" * (-len(told) % 4)).decode("ascii")
     except (binascii.Error, UnicodeError, ValueError):
-        text = ""
-    if not (text[:1] == "k" and text[1:].isdigit() and len(text) < 20):
-        raise UnableToPage("cursor", "is none of this list; begin again without it.")
-    return int(text[1:])
+        text = "?"
+    if told and not (text[:1] == "k" and len(text) > 1):
+        raise UnableToPage("cursor", FOREIGN)
+    return text[1:]

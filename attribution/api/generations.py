@@ -25,7 +25,8 @@ from attribution.api.bodies import (
     ReportWithFilesParser,
     ShallowJSONParser,
 )
-from attribution.api.problems import PROBLEMS, StrictSerializer, WritingView, problem_responses
+from attribution.api.generation_lists import GenerationListView
+from attribution.api.problems import PROBLEMS, StrictSerializer, problem_responses
 from attribution.models import ServiceKey
 from attribution.operations.candidates import (
     EXTERNAL_ID_CHARACTERS_MAX,
@@ -195,9 +196,8 @@ class ReportedSerializer(serializers.Serializer[Any]):
     results = ReportResultSerializer(many=True)
 
 
-class GenerationsView(WritingView):
-    throttle_scope = "report"
-    scopes = {"POST": ServiceKey.Scope.GENERATIONS_WRITE.value}
+class GenerationsView(GenerationListView):
+    scopes = {**GenerationListView.scopes, "POST": ServiceKey.Scope.GENERATIONS_WRITE.value}
     parser_classes = (ShallowJSONParser, NDJSONParser, ReportWithFilesParser)
     renderer_classes = (QuickJSONRenderer,)
 

@@ -11,7 +11,6 @@ from typing import Any
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -20,7 +19,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from attribution.api.authentication import HasScope, principal_of, service_of
-from attribution.api.cursors import PARAMETERS, UnableToPage, address_after, after_of, limit_of, page_of
+from attribution.api.cursors import PARAMETERS, UnableToPage, address_after, after_of, limit_of, moment_of, page_of
 from attribution.api.fields import UnableToReadBody, read_body
 from attribution.api.problems import StrictSerializer, WritingView, problem_responses
 from attribution.models import ServiceKey
@@ -147,7 +146,7 @@ class WorksView(WritingView):
             raise UnableToPage("modality", f"is one of {', '.join(Work.Modality.values)}.")
         found, after = consented_works(
             purpose=_purpose(request),
-            at=_at(request),
+            at=moment_of(request, "at") or timezone.now(),
             after=after_of(request) or 0,
             limit=limit_of(request),
             modality=modality,
@@ -265,19 +264,6 @@ def _purpose(request: Request) -> str:
     if told not in Consent.Scope.values:
         raise UnableToPage("purpose", f"is one of {', '.join(Consent.Scope.values)}.")
     return told
-
-
-def _at(request: Request) -> datetime:
-    told = request.query_params.get("at")
-    if told is None:
-        return timezone.now()
-    try:
-        found = parse_datetime(told)
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise UnableToPage("at", "is a date and time with its offset, as 2026-10-03T10:00:00Z.")
-    return found
 
 
 def _content(place: int, text: str) -> bytes:

@@ -576,6 +576,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='generation',
+            index=models.Index(fields=['service', 'id'], name='generation_of_service'),
+        ),
+        migrations.AddIndex(
+            model_name='generation',
             index=models.Index(condition=models.Q(('texts_deleted_at__isnull', True), models.Q(('state', 'received'), _negated=True)), fields=['service', 'received_at'], name='generation_with_texts'),
         ),
         migrations.AddConstraint(

@@ -81,6 +81,8 @@ class Generation(models.Model):
                 fields=["model_version", "received_at"], condition=Q(state="received"), name="generation_to_attribute"
             ),
             models.Index(fields=["occurred_at"], name="generation_occurred"),
+            # A service lists its own, the newest first: the ids are in the order of the reports.
+            models.Index(fields=["service", "id"], name="generation_of_service"),
             # The purge of texts reads from here.
             models.Index(
                 fields=["service", "received_at"],

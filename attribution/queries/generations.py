@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from attribution.models import Attribution, AttributionIndex, GeneralShares, Generation, ModelService
+from attribution.models import Attribution, AttributionIndex, GeneralShares, Generation, ModelService, ModelVersion
 from contributors.models import Holder, Work
 from contributors.queries.contents import DamagedContent
 from contributors.queries.works import content
@@ -199,3 +199,29 @@ def count_texts_due(at: datetime) -> int:
     return sum(
         texts_due(service, before=at - timedelta(days=service.text_retention_days or 0)).count() for service in services
     )
+
+
+# --- lists ----------------------------------------------------------------------------------------------------------
+def generations_of(
+    service: ModelService,
+    *,
+    external_id: str | None = None,
+    state: str | None = None,
+    model_version: ModelVersion | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before: uuid.UUID | None = None,
+) -> QuerySet[Generation]:
+    """Select generations of a service, the last reported first, without their texts. `before` is an id."""
+    given = {
+        "external_id": external_id,
+        "state": state,
+        "model_version": model_version,
+        "occurred_at__gte": since,
+        "occurred_at__lt": until,
+        "pk__lt": before,
+    }
+    rows = Generation.objects.filter(service=service, **{name: to for name, to in given.items() if to is not None})
+    # The token ids and texts of one generation may have megabytes.
+    shown = ("external_id", "model_version__name", "modality", "occurred_at", "received_at", "state", "error")
+    return rows.select_related("model_version").only(*shown).order_by("-pk")

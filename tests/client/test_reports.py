@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
-from tributary import ProblemError, Refusal, Tributary
+from tributary import InvalidInput, ProblemError, Refusal, Tributary
 from tributary.backoff import Backoff
 
 from attribution.models import Generation
@@ -59,6 +59,30 @@ def test_reports_are_stored_once_and_refusals_come_back_by_item(served: Served) 
     assert by_id["once-x"].problem["type"] == "/problems/unknown-model-version"
     assert by_id["once-y"].problem["field"] == "output.text"
     assert ids_of("once-") == sorted(f"once-{number}" for number in range(30))
+
+
+def test_generations_are_listed_and_found_by_their_external_id(served: Served, command: Command) -> None:
+    with client_of(served) as client:
+        for number in range(3):
+            client.report(model_version="orator-1", output=OUTPUT, external_id=f"listed-{number}")
+        assert client.flush(30)
+        stored = Generation.objects.get(external_id="listed-1")
+        found = client.generations.find(external_id="listed-1")
+        assert found is not None
+        assert found["id"] == str(stored.pk)
+        assert client.generations.find(external_id="listed-9") is None
+        later = client.generations.list(model_version="orator-1", since=stored.occurred_at)
+        assert {"listed-1", "listed-2"} <= {row["external_id"] for row in later}
+        assert "listed-1" not in {row["external_id"] for row in client.generations.list(until=stored.occurred_at)}
+        with pytest.raises(InvalidInput, match="since: the datetime has no time zone"):
+            list(client.generations.list(since=stored.occurred_at.replace(tzinfo=None)))
+        with pytest.raises(ProblemError, match="state"):
+            list(client.generations.list(state="lost"))
+    log_in(command, served)
+    shown = json.loads(command("receipt", "--external-id", "listed-1", "--json").stdout)
+    assert shown["id"] == str(stored.pk)
+    assert "no generation was reported as 'listed-9'" in command("receipt", "--external-id", "listed-9").stderr
+    assert "by its id, or by --external-id" in command("receipt").stderr
 
 
 def test_a_receipt_follows_the_report_and_a_void_takes_it_back(served: Served) -> None:

@@ -87,6 +87,7 @@ def test_the_list_is_read_in_pages(reader: Team) -> None:
         ("", "purpose"),
         ("purpose=fun", "purpose"),
         ("purpose=search&at=yesterday", "at"),
+        ("purpose=search&at=0001-01-01T00:00:00%2B23:00", "at"),
         ("purpose=search&at=2026-10-01T00:00:00", "at"),
         ("purpose=search&modality=smell", "modality"),
         ("purpose=search&limit=0", "limit"),

@@ -55,6 +55,7 @@ class AsyncTributary:
         self.url = client.url
         self.flush = in_thread(client.flush)
         self.close = in_thread(client.close)
+        self.generations = AsyncGenerations(client)
         self.receipts = AsyncReceipts(client)
         self.uploads = AsyncUploads(client)
         self.model_versions = AsyncModelVersions(client)
@@ -70,6 +71,25 @@ class AsyncTributary:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+class AsyncGenerations:
+    """The service's generations, as Generations."""
+
+    def __init__(self, client: Tributary) -> None:
+        self._client = client
+        self.find = in_thread(client.generations.find)
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        model_version: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield generations, the last reported first. Raises ProblemError and InvalidInput."""
+        return each(self._client.generations.list(state=state, model_version=model_version, since=since, until=until))
 
 
 class AsyncReceipts:

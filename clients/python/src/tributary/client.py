@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from tributary.backoff import Backoff
 from tributary.buffer import Buffer, MemoryBuffer
 from tributary.errors import InvalidInput
-from tributary.generations import Gross, encoded, new_external_id
+from tributary.generations import Generations, Gross, encoded, new_external_id
 from tributary.indexes import Indexes
 from tributary.manifests import Manifests
 from tributary.model_versions import ModelVersions
@@ -75,6 +75,7 @@ class Tributary:
             interval_seconds=interval_seconds,
             backoff=backoff,
         )
+        self.generations = Generations(self._transport)
         self.receipts = Receipts(self._transport)
         self.uploads = Uploads(self._transport)
         self.model_versions = ModelVersions(self._transport)

@@ -1,18 +1,54 @@
-"""One generation as the API takes it, built from plain values."""
+"""One generation as the API takes it, built from plain values; and the list of those that the service reported."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any, Union
 
 from tributary.errors import InvalidInput
+from tributary.transport import Transport
 
 Gross = Union["tuple[str | Decimal, str]", Mapping[str, str]]
 """The charged amount: ("0.05", "USD")."""
+PATH = "/api/v1/generations"
+
+
+class Generations:
+    """`client.generations`: the service's own, with the state of their attribution."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        model_version: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield generations, the last reported first; they occurred from `since` on and before `until`. Raises
+        ProblemError, and InvalidInput for a datetime without a time zone.
+
+        `state` is received, attributed or unattributable.
+        """
+        return self._transport.pages(
+            PATH,
+            state=state,
+            model_version=model_version,
+            since=None if since is None else _moment(since, "since"),
+            until=None if until is None else _moment(until, "until"),
+        )
+
+    def find(self, *, external_id: str) -> dict[str, Any] | None:
+        """Find the generation of an external id; None where none was reported. Raises ProblemError and InvalidInput."""
+        answer = self._transport.get(PATH, external_id=_text(external_id, "external_id"))
+        found: Sequence[dict[str, Any]] = answer["results"]
+        return found[0] if found else None
 
 
 def new_external_id() -> str:
@@ -62,13 +98,13 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _moment(value: datetime | None) -> str:
+def _moment(value: datetime | None, name: str = "occurred_at") -> str:
     if value is None:
         value = datetime.now(timezone.utc)
     if not isinstance(value, datetime):
-        raise InvalidInput(f"a datetime is needed, not {type(value).__name__}", field="occurred_at")
+        raise InvalidInput(f"a datetime is needed, not {type(value).__name__}", field=name)
     if value.tzinfo is None:
-        raise InvalidInput("the datetime has no time zone; pass one such as timezone.utc", field="occurred_at")
+        raise InvalidInput("the datetime has no time zone; pass one such as timezone.utc", field=name)
     return value.isoformat()
 
 

@@ -132,7 +132,8 @@ def parser() -> argparse.ArgumentParser:
         "--ids", metavar="FILE", help="write the id of each stored generation, by which its receipt is read"
     )
     receipt = command(commands, "receipt", "Show the receipt of a generation.", reports.receipt, timed)
-    receipt.add_argument("id", help="the id of the generation")
+    receipt.add_argument("id", nargs="?", help="the id of the generation")
+    receipt.add_argument("--external-id", metavar="NAME", help="or the id that the service gave it")
     receipt.add_argument("--wait", action="store_true", help="wait until it is final")
 
     statement = group("statement", "Royalty statements.")

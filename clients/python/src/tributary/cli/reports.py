@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, TextIO
 
 from tributary.cli.output import DONE, REFUSED, UNFINISHED, Output
 from tributary.client import Tributary
+from tributary.errors import InvalidInput
 from tributary.progress import Progress
 from tributary.reporting import Refusal
 
@@ -119,7 +120,15 @@ def _generations(file: BinaryIO, model: str | None) -> Iterator[tuple[int, dict[
 
 def receipt(client: Tributary, options: argparse.Namespace, output: Output) -> int:
     """Show the receipt of a generation."""
-    found = client.receipts.get(options.id)
+    if (options.id is None) == (options.external_id is None):
+        raise InvalidInput("name the generation by its id, or by --external-id", field="id")
+    number = options.id
+    if number is None:
+        named = client.generations.find(external_id=options.external_id)
+        if named is None:
+            raise InvalidInput(f"no generation was reported as {options.external_id!r}", field="--external-id")
+        number = named["id"]
+    found = client.receipts.get(number)
     if options.wait:
         found = client.receipts.wait(found["id"], timeout_seconds=options.timeout)
     lines = [f"{found['external_id']} of {found['model_version']}: {found['state']}"]
