@@ -18,6 +18,7 @@ from payouts.console import (
     reversals,
     runs,
     tax_forms,
+    year_totals,
 )
 from payouts.portal import accounts as portal_accounts
 from payouts.portal import details as portal_details
@@ -93,6 +94,8 @@ urlpatterns = [
     path("console/funding/<uuid:public_id>/book/", funding.book_top_up, name="book_top_up"),
     path("console/unclaimed/", payees.unclaimed, name="unclaimed"),
     path("console/unclaimed.csv", payees.unclaimed_csv, name="unclaimed_csv"),
+    path("console/year-totals/", year_totals.year_totals, name="year_totals"),
+    path("console/year-totals.csv", year_totals.year_totals_csv, name="year_totals_csv"),
     path("console/inbox/", inbox.inbox, name="inbox"),
     path("console/inbox/<int:event_id>/", inbox.event, name="event"),
     path("console/inbox/<int:event_id>/replay/", inbox.replay, name="replay"),

@@ -29,7 +29,7 @@ STEPS = (
         programme.legal_entity,
         page="/console/programme/",
         roles=ADMIN,
-        command="manage.py describe_programme --name N --legal-name L --address A --country DE",
+        command="manage.py describe_programme --name N --legal-name L --address A --country DE --tax-number T",
     ),
     Step("mail", "Mail", machine.mail, page="/console/mail/", command="set EMAIL_URL=smtp+tls://...", roles=ADMIN),
     Step(

@@ -42,7 +42,8 @@ def legal_entity(at: datetime) -> Finding:
     row = programme()
     if not row.legal_name or not row.address or not row.country:
         return Finding("to do", "Statements and remittances do not name the payer yet.")
-    return Finding("done", f"{row.legal_name}, {', '.join(row.address_lines)}, {row.country}.")
+    number = f"Tax number {row.tax_number}." if row.tax_number else "No tax number is entered; papers show none."
+    return Finding("done", f"{row.legal_name}, {', '.join(row.address_lines)}, {row.country}. {number}")
 
 
 def plan(at: datetime) -> Finding:

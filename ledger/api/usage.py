@@ -21,6 +21,7 @@ from attribution.models import ServiceKey
 from ledger.money import format_amount
 from ledger.queries import usage
 from people.presentation import csv
+from people.queries.programme import programme
 
 PAGE = 100
 _MONTH = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
@@ -69,7 +70,15 @@ class InvoiceRowSerializer(serializers.Serializer[Any]):
     open_after = serializers.CharField(help_text="Owed on invoices after this movement.")
 
 
+class IssuerSerializer(serializers.Serializer[Any]):
+    legal_name = serializers.CharField(help_text="The programme's legal entity.")
+    address = serializers.ListField(child=serializers.CharField(), help_text="Its lines; empty where none is entered.")
+    country = serializers.CharField(help_text="ISO 3166; empty where none is entered.")
+    tax_number = serializers.CharField(help_text="Empty where none is entered.")
+
+
 class InvoicesSerializer(serializers.Serializer[Any]):
+    issuer = IssuerSerializer()
     results = InvoiceRowSerializer(many=True)
     next = serializers.CharField(allow_null=True)
 
@@ -192,8 +201,15 @@ class InvoicesView(APIView):
         before = int(cursor) if cursor else None
         rows = list(usage.bills(service_of(request).pk, before_entry=before, limit=PAGE + 1))
         following = f"{request.path}?cursor={rows[PAGE - 1].entry_id}" if len(rows) > PAGE else None
+        issuer = programme()
         return Response(
             {
+                "issuer": {
+                    "legal_name": issuer.payer,
+                    "address": issuer.address_lines,
+                    "country": issuer.country,
+                    "tax_number": issuer.tax_number,
+                },
                 "results": [
                     {
                         "entry": row.entry_id,

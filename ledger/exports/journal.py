@@ -20,6 +20,7 @@ from ledger.journal import CHART
 from ledger.models import Entry, EntryKind, Period
 from ledger.money import format_amount
 from people.presentation import csv
+from people.queries.programme import legal_entity_line
 
 FORMATS = {"beancount": "text/plain; charset=utf-8", "csv": csv.CONTENT_TYPE}
 CHUNK = 2_000
@@ -179,6 +180,7 @@ def _entries(span: Span) -> Iterator[list[_Line]]:
 
 # --- beancount ----------------------------------------------------------------------------------------------------
 def _beancount(span: Span) -> Iterator[str]:
+    yield f"; The books of {legal_entity_line()}\n"
     yield 'option "title" "Tributary"\n'
     # Entries balance to the last digit: nothing is tolerated.
     yield 'option "inferred_tolerance_default" "*:0"\n'

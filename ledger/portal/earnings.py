@@ -25,6 +25,7 @@ from ledger.queries.earnings import (
 from people.presentation import csv, dates
 from people.presentation.amounts import adds_up_in_minor
 from people.presentation.charts import BarChart, Series
+from people.queries.programme import legal_entity_line
 
 MONTHS_SHOWN = 12
 BARS_MAX = 8
@@ -101,7 +102,9 @@ def earnings_csv(request: ContributorRequest) -> HttpResponse:
         for line in block.rows:
             amount_text = format_amount(line.amount, line.currency)
             lines.append((code, block.key, line.name, line.generations, line.currency, amount_text))
-    response = HttpResponse(csv.table(header, lines), content_type=csv.CONTENT_TYPE)
+    issuer = legal_entity_line()
+    table = csv.table((*header, "issuer"), ((*line, issuer) for line in lines))
+    response = HttpResponse(table, content_type=csv.CONTENT_TYPE)
     response["Content-Disposition"] = f'attachment; filename="earnings-{code}.csv"'
     response["Cache-Control"] = "private, no-store"
     return response

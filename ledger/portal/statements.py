@@ -22,6 +22,7 @@ from ledger.statements.csv import csv_parts
 from ledger.statements.pdf import statement_pdf
 from people.presentation import csv, dates
 from people.presentation.amounts import grouped
+from people.queries.programme import legal_entity, legal_entity_line
 
 LINES_SHOWN_MAX = 200
 Response = TypeVar("Response", bound=HttpResponseBase)
@@ -79,6 +80,7 @@ def statement(request: ContributorRequest, period: str) -> HttpResponse:
         "receipt_kinds": RECEIPT_LINES,
         "accrued": _accrued(made),
         "file_name": f"{_file_name(made)}.csv",
+        "issuer": legal_entity(),
     }
     return render(request, "ledger/portal/statement.html", context)
 
@@ -88,7 +90,7 @@ def statement(request: ContributorRequest, period: str) -> HttpResponse:
 def statement_as_csv(request: ContributorRequest, period: str) -> StreamingHttpResponse:
     made = _statement(request, period)
     # As long as the contributor's generations are many: sent while it is made.
-    response = StreamingHttpResponse(csv_parts(made), content_type=csv.CONTENT_TYPE)
+    response = StreamingHttpResponse(csv_parts(made, legal_entity_line()), content_type=csv.CONTENT_TYPE)
     return _for_its_owner(response, f"{_file_name(made)}.csv")
 
 

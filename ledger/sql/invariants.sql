@@ -464,3 +464,43 @@ SELECT NULL, coalesce(l.amount, 0), i.amount, coalesce(l.entry_id, i.entry_id)
                      UNION ALL SELECT released_entry_id, amount FROM ledger_reserveinstalment
                       WHERE released_entry_id IS NOT NULL) x GROUP BY 1) i USING (entry_id)
  WHERE l.amount IS DISTINCT FROM i.amount
+
+--- I23: the payments to payees in each year are the cash that left for them, and the withheld tax is the tax account's
+WITH root AS (
+  SELECT e.id, extract(year FROM e.effective)::integer AS year, e.reference, e.reverses,
+         CASE WHEN e.kind = 'reverse' THEN coalesce(o.kind, e.kind) ELSE e.kind END AS kind
+    FROM ledger_entry e LEFT JOIN ledger_entry o ON o.id = e.reverses
+), line AS (
+  SELECT e.*, a.kind AS account, a.owner, a.asset_id, l.amount
+    FROM root e JOIN ledger_line l ON l.entry_id = e.id JOIN ledger_account a ON a.id = l.account_id
+   WHERE a.kind IN ('contributor_payable', 'contributor_receivable', 'bank', 'stripe_balance')
+      OR a.kind = 'tax_payable' AND a.owner LIKE '%/withholding'
+), paid AS (
+  SELECT s.year, l.asset_id, -sum(l.amount) AS amount
+    FROM line l JOIN ledger_entry n ON n.idem_key = 'payout_succeed:' || l.reference JOIN root s ON s.id = n.id
+   WHERE l.kind = 'payout_reserve' AND l.account IN ('contributor_payable', 'tax_payable') GROUP BY 1, 2
+  UNION ALL
+  SELECT year, asset_id, -sum(amount) FROM line
+   WHERE kind IN ('transfer_reversed', 'bank_return') AND account LIKE 'contributor%' GROUP BY 1, 2
+), cash AS (
+  SELECT year, asset_id, sum(amount) AS amount FROM line
+   WHERE kind IN ('payout_succeed', 'transfer_reversed', 'bank_return') AND account IN ('bank', 'stripe_balance')
+   GROUP BY 1, 2
+)
+SELECT 'cash' AS what, coalesce(p.year, c.year) AS year, coalesce(p.asset_id, c.asset_id) AS asset, p.amount, c.amount AS booked
+  FROM (SELECT year, asset_id, sum(amount) AS amount FROM paid GROUP BY 1, 2) p
+  FULL JOIN cash c ON c.year = p.year AND c.asset_id = p.asset_id
+ WHERE coalesce(p.amount, 0) <> coalesce(c.amount, 0)
+UNION ALL
+SELECT 'tax', year, asset_id, sum(amount) FILTER (WHERE kind IN
+         ('payout_reserve', 'payout_refuse', 'withholding_reversed', 'manual', 'remit_tax')), sum(amount)
+  FROM line WHERE account = 'tax_payable' GROUP BY 2, 3
+HAVING sum(amount) FILTER (WHERE kind NOT IN
+         ('payout_reserve', 'payout_refuse', 'withholding_reversed', 'manual', 'remit_tax')) <> 0
+UNION ALL
+-- Money that went from a payee to cash in any other way.
+SELECT 'way', min(year), asset_id, sum(amount) FILTER (WHERE account LIKE 'contributor%'), id
+  FROM line
+ WHERE kind NOT IN ('transfer_reversed', 'bank_return', 'manual', 'absorb_deficit')
+ GROUP BY id, asset_id
+HAVING bool_or(account LIKE 'contributor%') AND bool_or(account IN ('bank', 'stripe_balance'))

@@ -15,16 +15,19 @@ from people.presentation import csv
 from people.presentation.amounts import plain
 
 
-def statement_csv(statement: Statement) -> bytes:
-    """Return the file: the same bytes whenever the same statement is given."""
-    return b"".join(csv_parts(statement))
+def statement_csv(statement: Statement, issuer: str = "") -> bytes:
+    """Return the file: the same bytes whenever the same statement and issuer are given."""
+    return b"".join(csv_parts(statement, issuer))
 
 
-def csv_parts(statement: Statement) -> Iterator[bytes]:
-    """Yield the file in parts, so that a statement of a million credits is never held as a whole."""
+def csv_parts(statement: Statement, issuer: str = "") -> Iterator[bytes]:
+    """Yield the file in parts, so that a statement of a million credits is never held as a whole.
+
+    `issuer` is the line of the legal entity.
+    """
     digest = hashlib.sha256()
     mark = csv.MARK.encode()
-    for part in csv.parts(COLUMNS, _rows(statement)):
+    for part in csv.parts(COLUMNS, _rows(statement, issuer)):
         digest.update(part.removeprefix(mark))
         yield part
     yield b"digest," + digest_row(digest.hexdigest())
@@ -44,11 +47,13 @@ def _row(
     return (record, period, currency, account, item, reference, amount, digest)
 
 
-def _rows(statement: Statement) -> Iterator[tuple[str, ...]]:
+def _rows(statement: Statement, issuer: str) -> Iterator[tuple[str, ...]]:
     period = statement.period
     yield _row(
         "statement", period=period, account=statement.contributor_name, item=FORMAT, reference=statement.contributor_id
     )
+    if issuer:
+        yield _row("note", item=f"Issued by {issuer}")
     for text in statement.notes:
         yield _row("note", item=text)
     for pot in statement.pots:

@@ -9,6 +9,7 @@ from ledger.models import Entry
 from ledger.money import asset
 from payouts.models import BankDetails, Payout, PayoutAttempt, Rail
 from payouts.queries import words
+from payouts.queries.arrivals import arrival_of
 from people.presentation import codes, dates
 from people.presentation.amounts import text_of_minor
 from people.presentation.countries import COUNTRIES
@@ -62,6 +63,8 @@ def paper_of(payout: Payout) -> Paper:
         facts.append(("At your bank", dates.day(payout.settled_at)))
     elif payout.bank_payout is not None and payout.bank_payout.arrives_on is not None:
         facts.append(("Expected at your bank", dates.day(payout.bank_payout.arrives_on)))
+    if (here := arrival_of(payout)) is not None:
+        facts.append(("Amount at your bank", f"{here.amount}. {here.said}{f' {here.source}.' if here.source else ''}"))
     number = f"Payout {payout.public_id}"
     headline_note = f"Sent to your {_where(payout)} on {dates.moment(payout.transferred_at)}."
     proof = tuple(

@@ -11,16 +11,24 @@ from contributors.queries.details import details_of
 from ledger.money import asset, format_amount, from_minor
 from payouts.models import Payout, PayoutAttempt, PayoutRun
 from payouts.operations import bank_reports
+from payouts.queries.arrivals import arrival_of
 from payouts.queries.balances import Dormant
+from payouts.queries.year_totals import YearTotal
 from people.presentation import csv
+from people.queries.programme import legal_entity_line
 
 Table = tuple[list[str], list[list[object]]]
+
+
+# The amount at the payee's bank; "not known" where nobody stated it, empty before the transfer.
+ARRIVAL = ("arrived_currency", "arrived_amount", "exchange_rate", "arrival_source")
 
 
 def history(payouts: Iterable[Payout]) -> bytes:
     """A contributor's own payouts."""
     header = ["payout", "run_cut_off", "currency", "gross", "tax_withheld", "paid", "taken_back", "state",
-              "transferred_at", "expected_at_bank", "arrived_at"]  # fmt: skip
+              "transferred_at", "expected_at_bank", "arrived_at", *ARRIVAL, "payer"]  # fmt: skip
+    payer = legal_entity_line()
     return csv.table(
         header,
         (
@@ -36,6 +44,8 @@ def history(payouts: Iterable[Payout]) -> bytes:
                 _at(p.transferred_at),
                 p.bank_payout.arrives_on if p.bank_payout else "",
                 _at(p.settled_at),
+                *_arrival(p),
+                payer,
             ]
             for p in payouts
         ),
@@ -49,8 +59,10 @@ def run_payouts(run: PayoutRun) -> bytes:
 
 def payouts_table(run: PayoutRun) -> Table:
     header = ["payout", "contributor", "legal_name", "display_name", "country", "currency", "gross", "tax_withheld",
-              "amount", "destination", "state", "reason", "transfer", "transferred_at", "row_sha256"]  # fmt: skip
-    payouts = run.payouts.select_related("contributor").prefetch_related("attempts").order_by("pk")
+              "amount", "destination", "state", "reason", "transfer", "transferred_at", "row_sha256",
+              *ARRIVAL, "payer"]  # fmt: skip
+    payer = legal_entity_line()
+    payouts = run.payouts.select_related("contributor", "bank_payout").prefetch_related("attempts").order_by("pk")
     # A run names its payees as they were when it was approved; a draft names them as they are.
     named = details_of((p.contributor for p in payouts), run.approved_at)
     return (
@@ -62,7 +74,7 @@ def payouts_table(run: PayoutRun) -> Table:
                 _money(p.gross_minor, p.currency), _money(p.tax_minor, p.currency),
                 _money(p.amount_minor, p.currency), p.destination, p.state, p.reason,
                 next((a.provider_transfer_id for a in p.attempts.all() if a.provider_transfer_id), ""),
-                _at(p.transferred_at), bytes(p.row_sha256).hex(),
+                _at(p.transferred_at), bytes(p.row_sha256).hex(), *_arrival(p), payer,
             ]
             for p in payouts
         ],
@@ -233,8 +245,41 @@ def dormant(rows: Iterable[Dormant]) -> bytes:
     )
 
 
+def year_totals(year: int, rows: Iterable[YearTotal]) -> bytes:
+    """List the totals of a year by payee, currency and tax form. Amounts are exact."""
+    header = ["year", "contributor", "legal_name", "country", "tax_form", "tax_country", "tax_number_end", "currency",
+              "gross", "withheld", "paid", "moved_by_hand", "tax_by_hand", "payer"]  # fmt: skip
+    payer = legal_entity_line()
+    return csv.table(
+        header,
+        (
+            [
+                year,
+                row.contributor.public_id if row.contributor else "",
+                row.legal_name,
+                row.country,
+                row.form_name,
+                row.tax_country,
+                row.number_last4,
+                row.currency,
+                *(
+                    format_amount(units, row.currency)
+                    for units in (row.gross, row.withheld, row.paid, row.by_hand, row.tax_by_hand)
+                ),
+                payer,
+            ]
+            for row in rows
+        ),
+    )
+
+
 def _money(minor: int, currency: str) -> str:
     return format_amount(from_minor(minor, currency), currency, decimals=asset(currency).exponent)
+
+
+def _arrival(payout: Payout) -> list[object]:
+    here = arrival_of(payout)
+    return ["", "", "", ""] if here is None else [here.currency, here.number, here.rate, here.source]
 
 
 def _at(moment: datetime | None) -> str:

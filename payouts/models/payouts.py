@@ -82,6 +82,12 @@ class Payout(models.Model):
     bank_payout = models.ForeignKey(
         "payouts.BankPayout", on_delete=models.PROTECT, null=True, blank=True, related_name="payouts"
     )
+    # The amount that reached the payee's bank, by Stripe's balance transaction. Null: not known. The currency alone may
+    # be known. The rate stands as its source states it, in `arrived_currency` for one of `currency`.
+    arrived_minor = models.BigIntegerField(null=True, blank=True)
+    arrived_currency = models.CharField(max_length=3, blank=True)
+    exchange_rate = models.CharField(max_length=32, blank=True)
+    arrival_source = models.CharField(max_length=64, blank=True)
     created_at = models.DateTimeField()
     approved_at = models.DateTimeField(null=True, blank=True)
     transferred_at = models.DateTimeField(null=True, blank=True)
@@ -112,6 +118,11 @@ class Payout(models.Model):
                 name="no_more_is_reversed_than_was_paid",
             ),
             models.CheckConstraint(condition=~Q(destination=""), name="payout_has_a_destination"),
+            models.CheckConstraint(
+                condition=Q(arrived_minor__isnull=True, exchange_rate="", arrival_source="")
+                | (Q(arrived_minor__gt=0) & ~Q(arrived_currency="") & ~Q(arrival_source="")),
+                name="an_arrived_amount_has_a_currency_and_a_source",
+            ),
             models.CheckConstraint(
                 condition=~Q(state="reversed") | Q(reversed_minor=F("amount_minor")),
                 name="a_reversed_payout_came_back_whole",

@@ -5,6 +5,8 @@ Amounts here are minor units (cents; whole yen; fils). The remainder below a mul
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 # Stripe takes three-decimal currencies with a last digit of zero, and pays HUF and TWD only in whole units.
 MULTIPLES = {"KWD": 10, "BHD": 10, "JOD": 10, "OMR": 10, "TND": 10, "HUF": 100, "TWD": 100, "ISK": 100, "UGX": 100}
 
@@ -39,6 +41,27 @@ BANK_MINIMUMS = {
     "OMR": 15000,
     "TND": 100000,
 }
+
+
+# Minor units at Stripe (docs.stripe.com/currencies): none of these, three decimals of those, two of all others.
+WITHOUT_DECIMALS = frozenset(
+    ("BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF")
+)
+WITH_THREE_DECIMALS = frozenset(("BHD", "JOD", "KWD", "OMR", "TND"))
+
+
+@dataclass(frozen=True)
+class CurrencyAtStripe:
+    """A currency in which Stripe pays banks; the ledger may keep no account in it."""
+
+    code: str
+    scale: int
+    exponent: int
+
+
+def currency_at_stripe(code: str) -> CurrencyAtStripe:
+    exponent = 0 if code in WITHOUT_DECIMALS else 3 if code in WITH_THREE_DECIMALS else 2
+    return CurrencyAtStripe(code, exponent, exponent)
 
 
 def multiple(currency: str) -> int:

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import itertools
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from django.db import transaction
 from django.db.models import Q, QuerySet, Sum
 
 from ledger.money import asset
 from payouts.models import BankPayout, Notice, Payout, PayoutAccount, PayoutAttempt
+from payouts.rails.amounts import currency_at_stripe
 from payouts.rails.stripe import calls
-from payouts.rails.stripe.values import BankTransfer
+from payouts.rails.stripe.values import BalanceTransaction, BankTransfer
 from people.presentation import amounts
+
+# A payment of the connected account, and its movement there; None where it was matched earlier.
+Parts: TypeAlias = dict[str, BalanceTransaction | None]
 
 # Of a payout that the payee asked for, so many movements of the account are looked through.
 MOVEMENTS_MAX = 2000
@@ -30,7 +35,8 @@ def sync_bank_payout(*, account: PayoutAccount, payout_id: str, at: datetime, at
     at_stripe = at_stripe or str(account.provider_account_id)
     remote = calls.retrieve_bank_transfer(payout_id, account=at_stripe)
     if remote.automatic:
-        parts, note = _parts(at_stripe, payout_id), ""
+        parts: Parts = _parts(at_stripe, payout_id)
+        note = ""
     else:
         parts, note = _parts_by_amount(account, at_stripe, remote)
     with transaction.atomic():
@@ -64,15 +70,27 @@ def sync_bank_payout(*, account: PayoutAccount, payout_id: str, at: datetime, at
         paid = Payout.objects.filter(
             account=account, attempts__destination_payment__in=parts, attempts__kind=PayoutAttempt.Kind.PAY
         )
-        for payout in Payout.objects.select_for_update(no_key=True).filter(pk__in=paid.values("pk")).order_by("pk"):
+        payments = dict(paid.values_list("pk", "attempts__destination_payment"))
+        for payout in Payout.objects.select_for_update(no_key=True).filter(pk__in=payments).order_by("pk"):
+            _note_arrival(payout, known, parts[payments[payout.pk]])
             _follow(payout, known, at)
     return known
 
 
-def _parts(account: str, payout_id: str) -> set[str]:
-    """Return the ids of the payments in an automatic payout to the bank, including payments of payouts that a bank had
-    sent back before."""
-    parts: set[str] = set()
+def _note_arrival(payout: Payout, bank: BankPayout, movement: BalanceTransaction | None) -> None:
+    """Keep the amount that goes to the bank, with Stripe's rate, as far as Stripe's balance transaction states it."""
+    if movement is not None and movement.currency == bank.currency and movement.amount_minor > movement.fee_minor:
+        payout.arrived_minor = movement.amount_minor - movement.fee_minor
+        payout.exchange_rate, payout.arrival_source = movement.exchange_rate[:32], movement.id[:64]
+        payout.arrived_currency = bank.currency
+    elif payout.arrived_minor is None:
+        payout.arrived_currency = bank.currency
+
+
+def _parts(account: str, payout_id: str) -> Parts:
+    """Return the payments in an automatic payout to the bank with their movements, including payments of payouts that a
+    bank had sent back before."""
+    parts: Parts = {}
     todo, seen = [payout_id], {payout_id}
     while todo:
         one = todo.pop()
@@ -80,20 +98,20 @@ def _parts(account: str, payout_id: str) -> set[str]:
             # Stripe lists no parts of it. Those that were told by their amounts are ours to know.
             parts |= _carried(one)
             continue
-        sources = {row.source for row in calls.list_balance_transactions(account=account, payout=one)}
-        parts |= {source for source in sources if source and not source.startswith("po_")}
-        again = {source for source in sources if source.startswith("po_")} - seen
+        moved = {row.source: row for row in calls.list_balance_transactions(account=account, payout=one) if row.source}
+        parts |= {source: row for source, row in moved.items() if not source.startswith("po_")}
+        again = {source for source in moved if source.startswith("po_")} - seen
         seen |= again
         todo += sorted(again)
     return parts
 
 
-def _carried(payout_id: str) -> set[str]:
+def _carried(payout_id: str) -> Parts:
     """Return the payments of the payouts that are known to have gone to the bank with this one."""
     rows = PayoutAttempt.objects.filter(payout__bank_payout__provider_payout_id=payout_id).exclude(
         destination_payment=""
     )
-    return set(rows.values_list("destination_payment", flat=True))
+    return dict.fromkeys(rows.values_list("destination_payment", flat=True))
 
 
 UNTOLD = (
@@ -112,7 +130,7 @@ def _unmatched(account: PayoutAccount, at_stripe: str, remote: BankTransfer) -> 
     ).exclude(Q(note="") | Q(state__in=["failed", "canceled"]) | Q(provider_payout_id=remote.id))
 
 
-def _parts_by_amount(account: PayoutAccount, at_stripe: str, remote: BankTransfer) -> tuple[set[str], str]:
+def _parts_by_amount(account: PayoutAccount, at_stripe: str, remote: BankTransfer) -> tuple[Parts, str]:
     """Return the payments that a payout of the payee's own carried, told by amount and time, and a note where that
     tells nothing.
 
@@ -127,7 +145,7 @@ def _parts_by_amount(account: PayoutAccount, at_stripe: str, remote: BankTransfe
     fee = next((row.fee_minor for row in movements if row.source == remote.id), 0)
     earlier = _unmatched(account, at_stripe, remote).aggregate(sum=Sum("amount_minor"))["sum"] or 0
     wanted = {remote.amount_minor, remote.amount_minor + fee, remote.amount_minor + fee + earlier}
-    arrived = {row.source: row.amount_minor - row.fee_minor for row in movements if row.amount_minor > 0}
+    arrived = {row.source: row for row in movements if row.amount_minor > 0}
     still_there = PayoutAttempt.objects.filter(
         payout__account=account,
         payout__destination=at_stripe,
@@ -138,13 +156,14 @@ def _parts_by_amount(account: PayoutAccount, at_stripe: str, remote: BankTransfe
     )
     oldest_first = [row.source for row in reversed(movements)]
     waiting = set(still_there.values_list("destination_payment", flat=True))
-    total, parts = 0, set()
+    total = 0
+    parts: Parts = {}
     for payment in dict.fromkeys(source for source in oldest_first if source in waiting):
-        total += arrived[payment]
-        parts.add(payment)
+        total += arrived[payment].amount_minor - arrived[payment].fee_minor
+        parts[payment] = arrived[payment]
         if total in wanted:
             return parts, ""
-    return set(), UNTOLD
+    return {}, UNTOLD
 
 
 def _follow(payout: Payout, bank: BankPayout, at: datetime) -> None:
@@ -158,8 +177,11 @@ def _follow(payout: Payout, bank: BankPayout, at: datetime) -> None:
         payout.state = wanted
         payout.settled_at = at if wanted == Payout.State.SETTLED else None
         amount = amounts.text_of_minor(payout.amount_minor, asset(payout.currency))
+        if payout.arrived_minor is not None and payout.arrived_currency != payout.currency:
+            arrived = amounts.text_of_minor(payout.arrived_minor, currency_at_stripe(payout.arrived_currency))
+            amount = f"{arrived} for {amount}"
         title, words = (
-            (f"{amount} arrived", f"Your bank has the {amount}.")
+            (f"{amount} arrived", f"Your bank has {amount}.")
             if wanted == Payout.State.SETTLED
             else (
                 f"Your bank sent {amount} back",
@@ -172,4 +194,5 @@ def _follow(payout: Payout, bank: BankPayout, at: datetime) -> None:
             subject=f"payout:{payout.public_id}:{bank.provider_payout_id}",
             defaults={"contributor_id": payout.contributor_id, "title": title, "words": words, "created_at": at},
         )
-    payout.save(update_fields=["state", "bank_payout", "settled_at"])
+    arrival = ["arrived_minor", "arrived_currency", "exchange_rate", "arrival_source"]
+    payout.save(update_fields=["state", "bank_payout", "settled_at", *arrival])

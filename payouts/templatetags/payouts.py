@@ -7,10 +7,12 @@ from django.utils.safestring import SafeString
 
 from ledger.money import asset
 from ledger.templatetags.amounts import amount
-from payouts.models import PayoutRun
+from payouts.models import Payout, PayoutRun
 from payouts.queries import words
+from payouts.queries.arrivals import Arrival, arrival_of
 from payouts.queries.runs import Review, RunSummary
-from people.presentation import codes
+from payouts.rails.amounts import currency_at_stripe
+from people.presentation import amounts, codes
 from people.presentation.amounts import NOTHING
 from people.templatetags import design
 
@@ -32,6 +34,18 @@ VOCABULARIES = {
 def minor(units_minor: int | None, currency: str) -> SafeString | str:
     """`{{ payout.amount_minor|minor:payout.currency }}`: whole cents (yen, fils) as "USD 12.34"."""
     return NOTHING if units_minor is None else amount(units_minor * asset(currency).minor, currency)
+
+
+@register.filter
+def minor_at_stripe(units_minor: int | None, currency: str) -> SafeString | str:
+    """`{{ bank.amount_minor|minor_at_stripe:bank.currency }}`: of any currency, also one that the ledger has not."""
+    return NOTHING if units_minor is None else amounts.html(units_minor, currency_at_stripe(currency))
+
+
+@register.filter
+def arrival(payout: Payout) -> Arrival | None:
+    """`{% with here=payout|arrival %}`: the amount in the currency of the payee's bank; none before the transfer."""
+    return arrival_of(payout)
 
 
 @register.simple_tag

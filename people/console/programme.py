@@ -28,7 +28,7 @@ def programme(request: HttpRequest) -> HttpResponse:
     row, user = row_of_the_programme(), user_of(request)
     page = Act(
         "Programme and legal entity",
-        "Statements, remittance advices and bank files name the legal entity as the payer; mails carry the name.",
+        "Statements, remittance advices, exports, invoices and bank files name the legal entity; mails carry the name.",
         "Store",
         SETUP,
         "Set up",
@@ -37,10 +37,11 @@ def programme(request: HttpRequest) -> HttpResponse:
             ("Legal entity", row.legal_name or "not entered yet"),
             ("Address", ", ".join(row.address_lines) or "not entered yet"),
             ("Country", row.country or "not entered yet"),
+            ("Tax number", row.tax_number or "not entered yet"),
         ],
         not_this_person="" if user.has_role(ADMIN) else "Only an administrator changes this.",
     )
-    initial = {"name": row.name, "legal_name": row.legal_name, "address": row.address, "country": row.country}
+    initial = {name: getattr(row, name) for name in ("name", "legal_name", "address", "country", "tax_number")}
 
     def do(given: dict[str, Any]) -> str:
         describe_programme(**given, by=user, at=timezone.now(), seen=presence_of(request))

@@ -26,6 +26,9 @@ class ProgrammeForm(forms.Form):
     country = forms.ChoiceField(
         choices=[("", "Choose a country"), *sorted(COUNTRIES.items(), key=lambda entry: entry[1])]
     )
+    tax_number = forms.CharField(
+        max_length=40, required=False, help_text="Such as a VAT number or an EIN; every paper shows it."
+    )
 
 
 class ConfirmForm(forms.Form):

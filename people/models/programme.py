@@ -17,6 +17,8 @@ class Programme(models.Model):
     legal_name = models.CharField(max_length=200, blank=True)
     address = models.CharField(max_length=500, blank=True)
     country = models.CharField(max_length=2, blank=True)
+    # As the tax authority writes it: a VAT number, an EIN. Empty where there is none.
+    tax_number = models.CharField(max_length=40, blank=True)
     on_trial = models.BooleanField(default=False)
     live_key_at = models.DateTimeField(null=True, blank=True)
 

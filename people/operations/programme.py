@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from django.db import transaction
@@ -10,6 +11,8 @@ from people.actor import ADMIN, NOBODY, Presence, audit, require_fresh_factor, r
 from people.models import Programme, User
 from people.presentation import names
 from people.presentation.countries import COUNTRIES
+
+_TAX_NUMBER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ./-]{0,38}[A-Za-z0-9])?")
 
 
 class UnableToChangeProgramme(Exception):
@@ -58,12 +61,13 @@ def describe_programme(
     address: str,
     country: str,
     at: datetime,
+    tax_number: str | None = None,
     by: User | None = None,
     seen: Presence = NOBODY,
 ) -> Programme:
     """Store the name for people and the legal entity that pays. Raises UnableToChangeProgramme.
 
-    Without `by` the operator of the machine does it.
+    A `tax_number` of None keeps the present one. Without `by` the operator of the machine does it.
     """
     if by is not None:
         require_role(by, ADMIN)
@@ -81,7 +85,12 @@ def describe_programme(
     if country not in COUNTRIES:
         raise UnableToChangeProgramme(f"“{country}” is not an ISO 3166 code of a country, such as DE or US.")
     row = locked_programme()
-    new = {"name": name, "legal_name": legal_name, "address": address, "country": country}
+    number = row.tax_number if tax_number is None else names.composed(tax_number)
+    if number and not _TAX_NUMBER.fullmatch(number):
+        raise UnableToChangeProgramme(
+            "The tax number has up to 40 letters and digits, with blanks, points, dashes or slashes between them."
+        )
+    new = {"name": name, "legal_name": legal_name, "address": address, "country": country, "tax_number": number}
     before = {field: getattr(row, field) for field in new}
     for field, value in new.items():
         setattr(row, field, value)

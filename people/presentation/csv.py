@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from itertools import islice
 
 from defusedcsv import csv
@@ -25,9 +26,12 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 def guarded(cell: object) -> object:
     """Return the cell, with an apostrophe in front of a formula. A NUL character is removed: no CSV may have one."""
-    if not isinstance(cell, str) or (cell[:1].isalnum() and "\x00" not in cell):
+    if cell is None or isinstance(cell, int | float | Decimal):
         return cell
-    text = cell.replace("\x00", "")
+    # Any other object is written as its text, which a person may have chosen, such as a payee's name.
+    text = str(cell).replace("\x00", "")
+    if text[:1].isalnum():
+        return text
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 

@@ -46,8 +46,19 @@ def administrators() -> int:
     return User.objects.filter(groups__name=ADMIN, is_active=True, stands_for=None).count()
 
 
-def sender_of_papers() -> tuple[str, ...]:
-    """The lines of the sender on statements and remittance advices: the legal entity, its address, the site."""
+def legal_entity() -> tuple[str, ...]:
+    """The lines of the legal entity on every paper: its name, address, country and tax number."""
     row = programme()
-    country = COUNTRIES.get(row.country, "")
-    return (row.payer, *row.address_lines, *([country] if country else []), str(settings.SITE_URL))
+    country = [COUNTRIES[row.country]] if row.country in COUNTRIES else []
+    number = [f"Tax number {row.tax_number}"] if row.tax_number else []
+    return (row.payer, *row.address_lines, *country, *number)
+
+
+def legal_entity_line() -> str:
+    """The legal entity in one line, for a cell of a table."""
+    return ", ".join(legal_entity())
+
+
+def sender_of_papers() -> tuple[str, ...]:
+    """The lines of the sender on statements and remittance advices: the legal entity and the site."""
+    return (*legal_entity(), str(settings.SITE_URL))

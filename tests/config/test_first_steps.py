@@ -17,7 +17,7 @@ from django.utils import timezone
 from config.setup.checklist import STEPS
 from config.setup.steps import check
 from people.models import AuditEvent, Invitation, Programme, User
-from people.queries.programme import sender_of_papers
+from people.queries.programme import legal_entity, sender_of_papers
 from tests.worlds.people import log_in, totp_code, user
 
 pytestmark = pytest.mark.django_db
@@ -67,6 +67,15 @@ def test_the_legal_entity_stands_on_papers() -> None:
     assert sender_of_papers()[:4] == ("Acme SE", "Main St 1", "10115 Berlin", "Germany")
     with pytest.raises(CommandError, match="ISO 3166"):
         call_command("describe_programme", *named, "--country", "XX")
+    told = io.StringIO()
+    call_command("describe_programme", *named, "--country", "DE", "--tax-number", "DE 123.456/789", stdout=told)
+    # Without the option the number stays.
+    call_command("describe_programme", *named, "--country", "DE", stdout=told)
+    assert told.getvalue().count("tax number DE 123.456/789") == 2
+    assert legal_entity() == ("Acme SE", "Main St 1", "10115 Berlin", "Germany", "Tax number DE 123.456/789")
+    for wrong in ("=1+1", "x" * 41, "-", "DE\u200b1"):
+        with pytest.raises(CommandError, match="tax number has up to 40"):
+            call_command("describe_programme", *named, "--country", "DE", "--tax-number", wrong)
 
 
 def test_the_doctor_names_every_step_and_its_remedy(capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,6 +184,7 @@ def _balance_transaction(raw: Mapping[str, Any]) -> BalanceTransaction:
         fee_minor=int(raw.get("fee") or 0),
         currency=str(raw["currency"]).upper(),
         created=_moment(raw.get("created") or 0),
+        exchange_rate="" if raw.get("exchange_rate") is None else str(raw["exchange_rate"]),
     )
 
 

@@ -66,6 +66,8 @@ class BalanceTransaction:
     fee_minor: int
     currency: str
     created: datetime
+    # As Stripe states it; empty where nothing was converted.
+    exchange_rate: str = ""
 
 
 @dataclass(frozen=True)

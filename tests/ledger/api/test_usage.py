@@ -75,6 +75,8 @@ def test_the_balance_follows_prepayment_use_invoice_and_payment(accrued: Program
     assert [row["kind"] for row in bills["results"]] == ["collect", "apply_deposit", "invoice_service"]
     assert bills["results"][0]["open_after"] == format_amount(0, "USD")
     assert bills["next"] is None
+    assert set(bills["issuer"]) == {"legal_name", "address", "country", "tax_number"}
+    assert bills["issuer"]["legal_name"]
     assert read(accrued, "/api/v1/balance", service=1).json()["results"] == []
     assert read(accrued, "/api/v1/invoices", service=1).json()["results"] == []
 

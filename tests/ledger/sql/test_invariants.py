@@ -36,13 +36,13 @@ def books(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator
 
 def test_every_invariant_holds_over_the_whole_story(books: Any) -> None:
     results = check_all()
-    assert [result.code for result in results] == [f"I{n}" for n in range(1, 23)]
+    assert [result.code for result in results] == [f"I{n}" for n in range(1, 24)]
     assert {result.name: result.rows for result in results if result.rows} == {}
 
 
 def test_the_command_prints_every_invariant_and_writes_them_down(books: Any, tmp_path: Path, capsys: Any) -> None:
     call_command("check_books", json=tmp_path / "books.json")
-    assert "22 invariants checked, 0 violated." in capsys.readouterr().out
+    assert "23 invariants checked, 0 violated." in capsys.readouterr().out
     assert all(row["holds"] for row in json.loads((tmp_path / "books.json").read_text()))
 
 
@@ -57,7 +57,7 @@ def test_checks_run_side_by_side_find_the_same_in_the_same_order(
     assert [code for code, rows in alone if rows]
     with pytest.raises(SystemExit):
         call_command("check_books", connections=2)
-    assert "22 invariants checked" in capsys.readouterr().out
+    assert "23 invariants checked" in capsys.readouterr().out
     # The test's own and the planter's: every other was closed with its thread.
     deadline = time.monotonic() + 10
     with connection.cursor() as cursor:
@@ -135,6 +135,10 @@ PLANTED: list[tuple[str, str, str]] = [
     ("I21", "a proposal that names no entry", "INSERT INTO ledger_manualentry (reason, reference, lines, state, proposed_by_id, proposed_at, decided_by_id, decided_at, entry_id) VALUES ('r', 'r', '[]', 'approved', 1, now(), 2, now(), 0)"),
     ("I22", "a reserve that no instalment releases", "UPDATE ledger_account SET kind = 'reserve_held' WHERE id = (SELECT account_id FROM ledger_balance b JOIN ledger_account a ON a.id = b.account_id WHERE a.kind = 'contributor_payable' AND posted > 0 LIMIT 1)"),
     ("I22", "an instalment that no close held", "INSERT INTO ledger_contract VALUES (1, 'c', 'c', now(), 1, 1); INSERT INTO ledger_reserveinstalment (contract_id, terms_id, asset_id, amount, period_id, held_entry_id, due_on) VALUES (1, 1, 1, 5, 202610, 1, '2027-01-01')"),
+    ("I23", "a payment that no payee has", "UPDATE ledger_entry SET idem_key = 'payout_succeed:forged' WHERE id = (SELECT max(id) FROM ledger_entry WHERE kind = 'payout_succeed')"),
+    ("I23", "a payment in another year than its cash", "UPDATE ledger_line SET amount = amount + 1 WHERE (account_id, entry_id) = (SELECT l.account_id, l.entry_id FROM ledger_line l JOIN ledger_account a ON a.id = l.account_id JOIN ledger_entry e ON e.id = l.entry_id WHERE a.kind = 'stripe_balance' AND e.kind = 'payout_succeed' LIMIT 1)"),
+    ("I23", "withheld tax that is called something else", "UPDATE ledger_entry SET kind = 'capital' WHERE id = (SELECT max(e.id) FROM ledger_entry e JOIN ledger_line l ON l.entry_id = e.id JOIN ledger_account a ON a.id = l.account_id WHERE e.kind <> 'remit_tax' AND a.kind = 'tax_payable' AND a.owner LIKE '%/withholding')"),
+    ("I23", "money that went to a payee another way", "UPDATE ledger_line SET account_id = (SELECT min(id) FROM ledger_account WHERE kind = 'contributor_payable' AND asset_id = 1) WHERE (account_id, entry_id) = (SELECT l.account_id, l.entry_id FROM ledger_line l JOIN ledger_account a ON a.id = l.account_id JOIN ledger_entry e ON e.id = l.entry_id WHERE e.kind = 'capital' AND a.kind = 'programme_equity' LIMIT 1)"),
 ]  # fmt: skip
 
 

@@ -27,7 +27,7 @@ READABLE = {
     "console", "runs", "run", "progress", "stripe_balance", "run_csv", "left_out_csv", "attempts_csv", "payee",
     "payee_pdf", "approve", "reconciliation", "run_xlsx", "run_jsonl", "bank_files",
     "lines_template", "payees", "payee_account", "holds", "funding", "inbox", "event", "policies", "unclaimed",
-    "unclaimed_csv", "links", "attention",
+    "unclaimed_csv", "year_totals", "year_totals_csv", "links", "attention",
 }  # fmt: skip
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import csv as standard
 import io
+from datetime import date
 from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -48,6 +52,63 @@ def test_a_number_and_plain_text_stay_as_they_are(cell: str) -> None:
 
 def test_values_of_other_types_are_written_plainly() -> None:
     assert written(None, 12, -12, Decimal("-1.50"), True) == ["", "12", "-12", "-1.50", "True"]
+
+
+class Named:
+    def __str__(self) -> str:
+        return "＝1+1"
+
+
+def test_the_text_of_an_object_is_guarded_as_well() -> None:
+    assert written(Named(), date(2026, 11, 20), UUID(int=7)) == ["'＝1+1", "2026-11-20", str(UUID(int=7))]
+
+
+# The only modules that may build a table for a spreadsheet, and the calls by which one is built.
+WRITERS = {"people/presentation/csv.py": {"writer"}, "payouts/exports/tables.py": {"Workbook"}}
+PRODUCT = ("people", "contributors", "attribution", "ledger", "payouts", "config", "influence", "stripe_sandbox")
+
+
+def test_every_table_goes_through_the_one_guard() -> None:
+    """No module writes CSV or XLSX by itself, and the workbook writes texts as texts."""
+    found: dict[str, set[str]] = {}
+    for path in (path for app in PRODUCT for path in Path(app).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in {"writer", "DictWriter", "Workbook", "to_csv"}:
+                whole = ast.unparse(node)
+                if whole.startswith(("csv.", "xlsxwriter.", "openpyxl.")) or node.attr == "to_csv":
+                    found.setdefault(path.as_posix(), set()).add(node.attr)
+    assert found == WRITERS
+    tables = ast.parse(Path("payouts/exports/tables.py").read_text())
+    calls = {
+        node.attr for node in ast.walk(tables) if isinstance(node, ast.Attribute) and node.attr.startswith("write")
+    }
+    assert calls == {"write_string", "write_number"}
+
+
+def test_every_answer_of_type_csv_is_made_by_the_one_writer() -> None:
+    """A view that names the type of CSV calls this module, or a function of its app that returns a call of it."""
+    told = {"table", "parts", "text_parts"}
+    makers = {"csv_parts", *told}
+    for path in (path for app in PRODUCT for path in Path(app).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and any(
+                isinstance(each, ast.Attribute) and ast.unparse(each) in {f"csv.{name}" for name in told}
+                for each in ast.walk(node)
+            ):
+                makers.add(node.name)
+    for path in (path for app in PRODUCT for path in Path(app).rglob("*.py")):
+        text = path.read_text()
+        if path.as_posix() == "people/presentation/csv.py":
+            continue
+        assert '"text/csv; ' not in text, f"{path} writes the type by hand"
+        if "content_type=csv.CONTENT_TYPE" not in text:
+            continue
+        used = {
+            (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", ""))
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Call)
+        }
+        assert used & makers, path
 
 
 def test_a_null_character_is_removed_and_hides_no_formula() -> None:
