@@ -44,9 +44,11 @@ def check_keys(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
                 hint="Set EMAIL_URL, for example smtp+tls://user:password@mail.internal:587.",
             )
         )
+    from payouts.rails import transfers
     from payouts.rails.countries import UnableToReadCountries, at_stripe
 
     try:
+        transfers.rules()
         listed = at_stripe()
         if not listed.countries:
             found.append(
@@ -58,7 +60,7 @@ def check_keys(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
             )
     except UnableToReadCountries as error:
         found.append(Error(str(error), id="payouts.E003"))
-    from payouts.operations.bank_files import UnableToExport, programme_account
+    from payouts.operations.bank_orders import UnableToExport, programme_account
     from payouts.operations.banks import UnableToRecordBankDetails
 
     for currency in settings.PROGRAMME_ACCOUNTS:

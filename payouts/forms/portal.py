@@ -8,8 +8,11 @@ from django import forms
 
 from contributors.models import Contributor
 from payouts.forms.fields import MinorAmountField
+from payouts.operations import banks
 from payouts.operations.notice_kinds import OPTIONAL
-from payouts.rails.bank import numbers
+from payouts.rails import transfers
+from payouts.rails.bank import numbers, pain
+from people.presentation.countries import COUNTRIES
 
 
 class ThresholdForm(forms.Form):
@@ -26,6 +29,12 @@ class ThresholdForm(forms.Form):
 
 
 _PLAIN = {"autocomplete": "off", "spellcheck": "false"}
+_ADDRESS = (
+    ("street", "Street", "Your own address, not that of your bank. Transfers to most countries name it."),
+    ("building", "House number", ""),
+    ("post_code", "Postal code", ""),
+    ("town", "Town", ""),
+)
 
 
 class BankDetailsForm(forms.Form):
@@ -67,8 +76,22 @@ class BankDetailsForm(forms.Form):
             label="BIC",
             help_text="The code of your bank, of 8 or 11 letters and digits."
             if needs_bic
-            else "Only where your bank insists on it.",
+            else "Needed for an IBAN outside the European Economic Area, where we do not know your bank.",
             widget=forms.TextInput(attrs=_PLAIN),
+        )
+        wants_address = transfers.wants_address(country)
+        for name, label, help_text in _ADDRESS:
+            self.fields[name] = forms.CharField(
+                max_length=banks.ADDRESS_MAX[name],
+                required=wants_address and name == "town",
+                label=label,
+                help_text=help_text,
+            )
+        self.fields["address_country"] = forms.ChoiceField(
+            choices=[("", "–"), *sorted(COUNTRIES.items(), key=lambda entry: entry[1])],
+            required=wants_address,
+            label="Country of your address",
+            initial=acting_for.country if wants_address else "",
         )
 
     def clean(self) -> dict[str, Any]:
@@ -79,6 +102,10 @@ class BankDetailsForm(forms.Form):
                 "Open it again for the account's real owner."
             )
         named: dict[str, Any] = {name: given[name] for name in ("holder_name", "iban", "bic") if name in given}
+        if given.get("town") or given.get("address_country"):
+            named["address"] = pain.Address(
+                country=given.get("address_country", ""), **{name: given.get(name, "") for name, _, _ in _ADDRESS}
+            )
         if self.by_iban or self.errors:
             return named
         try:

@@ -12,6 +12,7 @@ from ledger.typed_amounts import typed_of_minor
 from payouts.forms.fields import MinorAmountField, day_field
 from payouts.models import Rail
 from payouts.rails.choice import RAIL_NAMES
+from payouts.rails.transfers import banking_day
 from people.forms.fields import TypedIntegerField
 from people.models import uuid7
 
@@ -148,15 +149,18 @@ class ExportForm(forms.Form):
 
     execution_on = day_field("The bank executes on")
 
-    def __init__(self, *arguments: Any, today: date, **options: Any) -> None:
+    def __init__(self, *arguments: Any, today: date, currency: str, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.today = today
-        self.fields["execution_on"].initial = today
+        self.today, self.currency = today, currency
+        self.fields["execution_on"].initial = banking_day(currency, today)
 
     def clean_execution_on(self) -> date:
+        """Return the day. Raises ValidationError for one that is past, far off, or no banking day."""
         day: date = self.cleaned_data["execution_on"]
         if not self.today <= day <= self.today + timedelta(days=30):
             raise forms.ValidationError("Choose today or a day within the next 30 days.")
+        if (next_day := banking_day(self.currency, day)) != day:
+            raise forms.ValidationError(f"Banks move no {self.currency} on this day. The next one is {next_day}.")
         return day
 
 

@@ -207,6 +207,7 @@ class HoldReason(models.TextChoices):
 
     ONBOARDING_INCOMPLETE = "onboarding_incomplete"
     BANK_ACCOUNT_MISSING = "bank_account_missing"
+    BANK_DETAILS_INCOMPLETE = "bank_details_incomplete"
     TRANSFERS_CAPABILITY_INACTIVE = "transfers_capability_inactive"
     PAYOUTS_DISABLED = "payouts_disabled"
     REQUIREMENTS_PAST_DUE = "requirements_past_due"

@@ -302,7 +302,7 @@ def hold_as_account_says(
     elif account.rail == Rail.MANUAL_BANK_FILE:
         of.add(HoldReason.NEGATIVE_STRIPE_BALANCE)
     if bank_replaced:
-        of.add(HoldReason.REFUSED_BY_BANK)
+        of |= {HoldReason.REFUSED_BY_BANK, HoldReason.BANK_DETAILS_INCOMPLETE}
     sync_automatic_holds(contributor=contributor, wanted=wanted, of=of, at=at)
 
 

@@ -9,27 +9,32 @@ not at all.
 from __future__ import annotations
 
 import hashlib
-import json
 from datetime import date, datetime
-from decimal import Decimal
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Q
 
 from ledger.journal import UnableToPost
-from ledger.money import asset, format_amount, from_minor
 from ledger.operations.payouts import Reserve, reserve_payouts
 from payouts.attempts.content import row_sha256
 from payouts.attempts.pace import LIVE
 from payouts.attempts.recording import hold_payout, reserve_of, void_attempt
 from payouts.crashpoints import CrashPoint, crashpoint
-from payouts.models import BankDetails, BankFile, Hold, HoldReason, Payout, PayoutAttempt, PayoutRun, Rail
-from payouts.operations.banks import checked_iban, party_of
+from payouts.models import BankFile, Hold, HoldReason, Payout, PayoutAttempt, PayoutRun, Rail
+from payouts.operations.bank_orders import (
+    UnableToExport,
+    complete_accounts,
+    order_of,
+    programme_account,
+    refuse_name,
+    request_of,
+)
 from payouts.operations.conflicts import acts_for_payee
 from payouts.operations.holds import first_holds, open_holds_q
 from payouts.operations.runs import lock
-from payouts.rails.bank.pain import Order, Party, checked, pain_001
+from payouts.rails.bank.pain import Party, checked, pain_001
+from payouts.rails.transfers import banking_day, rules
 from people import sealing
 from people.actor import (
     ADMIN,
@@ -51,13 +56,6 @@ from people.queries.programme import programme
 ORDERS_MAX = 5000
 
 
-class UnableToExport(Exception):
-    """The run is not executing by bank transfer, nothing is left to order, or the programme's account is unknown."""
-
-    status = 409
-    problem = "bank-file-not-made"
-
-
 class UnableToChangeBankFile(Exception):
     """The file is sent or withdrawn already, or it takes somebody else."""
 
@@ -73,17 +71,6 @@ class _Short(Exception):
         self.payouts = payouts
 
 
-def programme_account(currency: str) -> Party:
-    """Return the account that bank transfers of a currency are paid from. Raises UnableToExport where none is set."""
-    iban, _, bic = settings.PROGRAMME_ACCOUNTS.get(currency, "").partition("/")
-    if not iban:
-        raise UnableToExport(
-            f"No account of the programme is set for {currency}: PROGRAMME_ACCOUNTS={currency}=IBAN or IBAN/BIC."
-        )
-    number = checked_iban(iban)
-    return Party(programme().payer, number.compact, bic or str(number.bic or ""))
-
-
 def export_bank_file(
     *, run: PayoutRun, by: User, at: datetime, execution_on: date | None = None, seen: Presence = NOBODY
 ) -> BankFile:
@@ -97,11 +84,14 @@ def export_bank_file(
     require_settled_role(by, at)
     if settings.PAYOUTS_FROZEN:
         raise UnableToExport("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
+    day = banking_day(run.currency, execution_on or at.date())
     if execution_on is not None and execution_on < at.date():
         raise UnableToExport("The bank cannot execute on a day that is past.")
+    if execution_on not in (None, day):
+        raise UnableToExport(f"Banks move no {run.currency} on {execution_on}. The next day on which they do is {day}.")
     debtor = programme_account(run.currency)
     with transaction.atomic():
-        file = _export_payable(lock(run), debtor, execution_on or at.date(), by=by, at=at, seen=seen)
+        file = _export_payable(lock(run), debtor, day, by=by, at=at, seen=seen)
     # Only now, when every unpayable payee has left the run for good: a run in which nobody remains comes to its end.
     if file is None:
         raise UnableToExport(
@@ -121,10 +111,12 @@ def _export_payable(
         raise UnableToExport("The run differs from the approved one. Nothing was ordered.")
     due = run.payouts.filter(state=Payout.State.APPROVED).select_for_update(of=("self",), no_key=True)
     payouts = _left(list(due.select_related("contributor", "run").order_by("pk")[:ORDERS_MAX]), at)
+    parties = complete_accounts(payouts, at)
+    payouts = [payout for payout in payouts if payout.pk in parties]
     while payouts:
         try:
             with transaction.atomic():
-                return _export(run, payouts, debtor, execution_on, by=by, at=at, seen=seen)
+                return _export(run, payouts, parties, debtor, execution_on, by=by, at=at, seen=seen)
         except _Short as short:
             for payout in short.payouts:
                 payouts.remove(payout)
@@ -149,16 +141,24 @@ def _left(payouts: list[Payout], at: datetime) -> list[Payout]:
 
 
 def _export(
-    run: PayoutRun, payouts: list[Payout], debtor: Party, execution_on: date, *, by: User, at: datetime, seen: Presence
+    run: PayoutRun,
+    payouts: list[Payout],
+    parties: dict[int, Party],
+    debtor: Party,
+    execution_on: date,
+    *,
+    by: User,
+    at: datetime,
+    seen: Presence,
 ) -> BankFile:
     number = run.bank_files.count() + 1
     message_id = f"{run.public_id.hex[:28]}-{number}"
     made = PayoutAttempt.objects.filter(payout__in=payouts).values_list("payout_id").annotate(number=Count("pk"))
     before = dict(made)
     numbers = {payout.pk: before.get(payout.pk, 0) + 1 for payout in payouts}
-    details = _details(payouts)
     payer = programme().shown_name
-    orders = [_order(payout, numbers[payout.pk], details[payout.pk], payer) for payout in payouts]
+    orders = [order_of(payout, numbers[payout.pk], parties[payout.pk], debtor, payer) for payout in payouts]
+    refuse_name(debtor, orders, run.currency)
     content = checked(
         pain_001(
             message_id=message_id,
@@ -167,6 +167,7 @@ def _export(
             currency=run.currency,
             debtor=debtor,
             orders=orders,
+            other_service_level=rules().other_service_level,
         )
     )
     file = BankFile.objects.create(
@@ -201,7 +202,7 @@ def _export(
     Payout.objects.filter(pk__in=keys).update(state=Payout.State.SENDING, next_try_at=None)
     attempts = []
     for payout, order, entry in zip(payouts, orders, entries, strict=True):
-        request = _request(order, payout, execution_on)
+        request = request_of(order, payout, execution_on)
         attempts.append(
             PayoutAttempt(
                 payout=payout,
@@ -220,43 +221,6 @@ def _export(
     PayoutAttempt.objects.bulk_create(attempts, batch_size=1000)
     crashpoint(CrashPoint.BANK_FILE_ORDERED)
     return file
-
-
-def _details(payouts: list[Payout]) -> dict[int, BankDetails]:
-    """The bank account that was approved for each."""
-    rows = BankDetails.objects.filter(account__in={payout.account_id for payout in payouts}).order_by("-pk")
-    known = {(row.account_id, row.fingerprint): row for row in rows}
-    for payout in payouts:
-        if (payout.account_id, payout.destination) not in known:
-            raise UnableToExport(f"The bank account of {payout.contributor} that was approved is not known.")
-    return {payout.pk: known[payout.account_id, payout.destination] for payout in payouts}
-
-
-def _order(payout: Payout, number: int, details: BankDetails, payer: str) -> Order:
-    amount = from_minor(payout.amount_minor, payout.currency)
-    return Order(
-        instruction_id=f"{payout.public_id.hex}-{number}",
-        end_to_end_id=payout.public_id.hex,
-        creditor=party_of(details),
-        amount=Decimal(format_amount(amount, payout.currency, decimals=asset(payout.currency).exponent)),
-        remittance=f"{payer} royalties {payout.run.cut_off:%Y-%m-%d}",
-    )
-
-
-def _request(order: Order, payout: Payout, execution_on: date) -> str:
-    """The order as it is kept: its account by the fingerprint, not by its number."""
-    return json.dumps(
-        {
-            "instruction_id": order.instruction_id,
-            "end_to_end_id": order.end_to_end_id,
-            "amount": str(order.amount),
-            "currency": payout.currency,
-            "destination": payout.destination,
-            "remittance": order.remittance,
-            "execution_on": execution_on.isoformat(),
-        },
-        sort_keys=True,
-    )
 
 
 def _reserve(payouts: list[Payout], keys: dict[int, str], at: datetime) -> list[int]:

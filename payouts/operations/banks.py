@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,8 +17,9 @@ from contributors.operations.deciding import require_stranger
 from payouts.models import BankDetails, PayoutAccount, Rail
 from payouts.operations.accounts import hold_as_account_says, require_manager, tell_bank_details
 from payouts.operations.links import note_iban
+from payouts.rails import transfers
 from payouts.rails.bank import numbers
-from payouts.rails.bank.pain import Party
+from payouts.rails.bank.pain import Address, Party, latin, why_not_name
 from payouts.rails.choice import RAIL_NAMES, rail_of_country
 from people import sealing
 from people.actor import (
@@ -31,6 +33,11 @@ from people.actor import (
     require_settled_role,
 )
 from people.models import User
+from people.presentation.countries import COUNTRIES
+
+# The length of a holder's name and of the parts of an address (PostalAddress24 of ISO 20022).
+HOLDER_MAX = 70
+ADDRESS_MAX = {"street": 70, "building": 16, "post_code": 16, "town": 35}
 
 
 class UnableToRecordBankDetails(Exception):
@@ -68,6 +75,34 @@ def checked_bic(text: str) -> str:
         raise UnableToRecordBankDetails(f"This is no valid BIC: {error}.") from error
 
 
+def checked_address(address: Address) -> Address:
+    """Return the address without needless spaces. Raises UnableToRecordBankDetails for a part that no bank takes."""
+    parts = {name: " ".join(text.split()) for name, text in dataclasses.asdict(address).items()}
+    for name, most in ADDRESS_MAX.items():
+        written = latin(parts[name])
+        if len(written) > most:
+            raise UnableToRecordBankDetails(f"Address, {name.replace('_', ' ')}: banks take {most} letters.")
+        if parts[name] and not written:
+            raise UnableToRecordBankDetails(f"Address, {name.replace('_', ' ')}: write it in Latin letters.")
+    if not parts["town"] or parts["country"] not in COUNTRIES:
+        raise UnableToRecordBankDetails("An address has a town and a country.")
+    return Address(**parts)
+
+
+def why_not_payable(party: Party) -> str:
+    """Tell why a bank could not take an order to this account, by the rules of its country; "" for a complete one."""
+    sepa = party.local is None and party.country in transfers.rules().sepa
+    if refusal := why_not_name(party.name, sepa=sepa):
+        return refusal
+    if not transfers.wants_address(party.country):
+        return ""
+    if party.local is None and not party.bic:
+        return f"Give the bank's BIC: a transfer to an account in {party.country} names the bank by it."
+    if party.address is None:
+        return f"Give your address with town and country: a transfer to an account in {party.country} needs it."
+    return ""
+
+
 @transaction.atomic
 def account_on_rail(*, contributor: Contributor, at: datetime) -> PayoutAccount:
     """The contributor's payout account, made where there is none on the rail of the contributor's country."""
@@ -93,13 +128,15 @@ def record_bank_details(
     iban: str = "",
     local: numbers.Number | None = None,
     bic: str = "",
+    address: Address | None = None,
     seen: Presence = NOBODY,
 ) -> BankDetails:
     """Name the account that bank transfers go to, by its IBAN or its `local` number. A changed one waits for the
     policy's cool-down.
 
-    Raises UnableToRecordBankDetails for a contributor paid through Stripe, without a holder's name, and for an invalid
-    IBAN or BIC, or a local number that needs a BIC and has none.
+    Raises UnableToRecordBankDetails for a contributor paid through Stripe, and without a holder's name that banks take.
+    Raises it also for an invalid IBAN or BIC, and where the account's country wants a BIC or an address that is
+    missing.
     """
     require_manager(by, contributor)
     account = PayoutAccount.objects.select_for_update(no_key=True).get(
@@ -109,15 +146,22 @@ def record_bank_details(
         raise UnableToRecordBankDetails("You are paid through Stripe; your bank details belong there.")
     if not holder_name.strip():
         raise UnableToRecordBankDetails("Give the name of the account's owner.")
+    if len(holder_name.strip()) > HOLDER_MAX:
+        raise UnableToRecordBankDetails(f"The name of the account's owner has more than {HOLDER_MAX} letters.")
     named = _named(iban, local, bic)
-    content = json.dumps({"holder": holder_name.strip()[:70], **named.sealed}, sort_keys=True)
+    sealed = {"holder": holder_name.strip(), **named.sealed}
+    if address is not None:
+        sealed["address"] = dataclasses.asdict(checked_address(address))
+    if refusal := why_not_payable(_party(sealed)):
+        raise UnableToRecordBankDetails(refusal)
+    content = json.dumps(sealed, sort_keys=True)
     note_iban(contributor=contributor, iban=named.number, at=at)
     marks = [named.fingerprint(digest) for digest in sealing.digests(content)]
     if account.bank_fingerprint in marks:
         return account.bank_details.filter(fingerprint=account.bank_fingerprint).latest("pk")
     details = BankDetails.objects.create(
         account=account,
-        holder_name=holder_name.strip()[:70],
+        holder_name=holder_name.strip(),
         sealed=sealing.seal(content.encode()),
         fingerprint=marks[0],
         country=named.country,
@@ -181,12 +225,17 @@ def party_of(details: BankDetails) -> Party:
     Raises UnableToUnseal where it gives another fingerprint, and where no key opens it.
     """
     content = sealing.unseal(details.sealed).decode()
-    opened = json.loads(content)
-    local = numbers.Number(opened["country"], opened["local"]) if "local" in opened else None
-    named = _named(opened.get("iban", ""), local, opened["bic"])
+    party = _party(json.loads(content))
+    named = _named(party.iban, party.local, party.bic)
     if details.fingerprint not in [named.fingerprint(digest) for digest in sealing.digests(content)]:
         raise sealing.UnableToUnseal("The bank details do not give the fingerprint that was approved.")
-    return Party(name=opened["holder"], iban=opened.get("iban", ""), bic=opened["bic"], local=local)
+    return party
+
+
+def _party(opened: dict[str, Any]) -> Party:
+    local = numbers.Number(opened["country"], opened["local"]) if "local" in opened else None
+    address = Address(**opened["address"]) if "address" in opened else None
+    return Party(opened["holder"], opened.get("iban", ""), opened["bic"], local, address)
 
 
 @transaction.atomic

@@ -58,6 +58,10 @@ RULES: dict[HoldReason, HoldRule] = {
         Owner.CONTRIBUTOR, True, Release.NOBODY, "We have no bank account of yours to pay to.",
         "Name your bank account; the button is on the Payouts page.",
     ),
+    R.BANK_DETAILS_INCOMPLETE: HoldRule(
+        Owner.CONTRIBUTOR, True, Release.NOBODY, "A bank would refuse our payment: your bank details lack something.",
+        "Name your bank account once more; its page, from the Payouts page, asks for the missing part.",
+    ),
     R.TRANSFERS_CAPABILITY_INACTIVE: HoldRule(
         Owner.CONTRIBUTOR, True, Release.NOBODY, "Stripe cannot receive money for you yet.",
         "Open your payout details and answer Stripe's open questions.",

@@ -55,10 +55,10 @@ def _read(path: Path, platform: str) -> StripeCountries:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UnableToReadCountries(f"The list of countries {path.name} is no TOML: {error}.") from error
     try:
-        regions = [_codes(one["countries"], 2) for one in given["regions"]]
-        home = _codes(given["home"]["countries"], 2)
-        recipient = _codes(given["agreements"]["recipient"], 2)
-        currencies = _codes(given["currencies"]["paid"], 3)
+        regions = [codes(one["countries"], 2) for one in given["regions"]]
+        home = codes(given["home"]["countries"], 2)
+        recipient = codes(given["agreements"]["recipient"], 2)
+        currencies = codes(given["currencies"]["paid"], 3)
         source, read_on = given["source"], given["read_on"]
         if not isinstance(source, str) or type(read_on) is not date:
             raise ValueError("source is a text and read_on a day such as 2026-11-30")
@@ -70,7 +70,8 @@ def _read(path: Path, platform: str) -> StripeCountries:
     return StripeCountries(platform, countries, recipient, currencies, source, read_on)
 
 
-def _codes(given: Any, length: int) -> frozenset[str]:
+def codes(given: Any, length: int) -> frozenset[str]:
+    """Return the codes of a list. Raises ValueError for anything else than codes of capital letters."""
     wrong = [code for code in given if not re.fullmatch(rf"[A-Z]{{{length}}}", code)]
     if wrong:
         raise ValueError(f"{wrong[0]!r} is no code of {length} capital letters")

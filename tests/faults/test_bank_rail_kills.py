@@ -25,7 +25,7 @@ from payouts.operations import approval, bank_files, bank_reports, banks, buildi
 from payouts.queries import balances
 from payouts.reconciliation.banks import reconcile_bank_run
 from tests.faults.workers import Workers
-from tests.worlds.world import SEEN, World
+from tests.worlds.world import ADDRESS, SEEN, World
 
 P = CrashPoint
 ON_THE_BANK_RAIL = [
@@ -53,7 +53,12 @@ def executing(world: World, payees: int) -> PayoutRun:
     for place in range(payees):
         contributor = world.contributor(7_000 + place, outcome=None, country="BR")
         banks.record_bank_details(
-            contributor=contributor, holder_name="A", iban="GB33BUKB20201555555555", by=world.owner, at=world.at
+            contributor=contributor,
+            holder_name="A",
+            iban="GB33BUKB20201555555555",
+            address=ADDRESS,
+            by=world.owner,
+            at=world.at,
         )
     run = building.build_run(
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN

@@ -45,6 +45,7 @@ from people.operations.proposals import approve
 from tests.journeys.conftest import PASSWORD, TOTP_SECRET, Site
 from tests.worlds.manual import post_by_hand
 from tests.worlds.people import text_work
+from tests.worlds.world import ADDRESS
 
 SEEN = actor.Presence(mfa_age_seconds=0)
 FIVE = parse_amount("5", "EUR")
@@ -191,6 +192,7 @@ def _of_the_payouts(
         contributor=bank,
         holder_name=bank.legal_name,
         iban="GB33BUKB20201555555555",
+        address=ADDRESS,
         by=bank.memberships.get().user,
         at=at,
     )

@@ -14,7 +14,7 @@ from payouts.operations import banks
 from payouts.operations.accounts import hold_as_account_says
 from payouts.queries import payees, standing
 from payouts.rails.bank import numbers, pain
-from tests.worlds.world import World
+from tests.worlds.world import ADDRESS, World
 
 # Made-up accounts, with right check digits where the country has a public rule.
 ONE = Decimal("1.00")
@@ -69,6 +69,7 @@ def _named(world: World, country: str, bic: str = "") -> BankDetails:
         holder_name="Ada",
         local=numbers.checked(country, RIGHT[country]),
         bic=bic,
+        address=ADDRESS,
         by=world.owner,
         at=world.at,
     )

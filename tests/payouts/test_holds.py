@@ -25,7 +25,7 @@ from payouts.reconciliation import sweeping
 from people import actor
 from people.models import STAFF_ROLES
 from people.queries import audit as audit_queries
-from tests.worlds.world import SEEN, World
+from tests.worlds.world import ADDRESS, SEEN, World
 
 R = HoldReason
 
@@ -73,6 +73,7 @@ FINANCE, COMPLIANCE, NOBODY = {"finance_checker", "compliance", "admin"}, {"comp
 RELEASES: dict[HoldReason, tuple[str, set[str]]] = {
     R.ONBOARDING_INCOMPLETE: ("contributor", NOBODY),
     R.BANK_ACCOUNT_MISSING: ("contributor", NOBODY),
+    R.BANK_DETAILS_INCOMPLETE: ("contributor", NOBODY),
     R.TRANSFERS_CAPABILITY_INACTIVE: ("contributor", NOBODY),
     R.PAYOUTS_DISABLED: ("contributor", NOBODY),
     R.REQUIREMENTS_PAST_DUE: ("contributor", NOBODY),
@@ -288,7 +289,12 @@ def test_a_rail_has_a_least_amount_by_country_and_currency(country: str, currenc
 def test_the_largest_of_the_three_thresholds_counts(world: World) -> None:
     contributor = world.contributor(4999, outcome=None, country="BR")
     banks.record_bank_details(
-        contributor=contributor, holder_name="A", iban="GB33BUKB20201555555555", by=world.owner, at=world.at
+        contributor=contributor,
+        holder_name="A",
+        iban="GB33BUKB20201555555555",
+        address=ADDRESS,
+        by=world.owner,
+        at=world.at,
     )
 
     def build() -> Any:

@@ -19,7 +19,7 @@ from people import actor
 from people.actor import NOBODY
 from people.models import AuditEvent, User
 from people.operations.proposals import UnableToDecide, approve
-from tests.worlds.world import SEEN, World
+from tests.worlds.world import ADDRESS, SEEN, World
 
 IBAN = "GB33BUKB20201555555555"
 OTHER_IBAN = "NL91ABNA0417164300"
@@ -28,7 +28,7 @@ OTHER_IBAN = "NL91ABNA0417164300"
 def paid_to(world: World, iban: str, holder: str = "A") -> Contributor:
     contributor = world.contributor(outcome=None, country="BR")
     banks.record_bank_details(
-        contributor=contributor, holder_name=holder, iban=iban, by=world.owner, at=world.at, seen=SEEN
+        contributor=contributor, holder_name=holder, iban=iban, address=ADDRESS, by=world.owner, at=world.at, seen=SEEN
     )
     return contributor
 
@@ -54,7 +54,9 @@ def test_the_same_account_number_under_other_names_is_found(world: World) -> Non
 
 def test_an_account_that_somebody_has_left_again_still_tells(world: World) -> None:
     one = paid_to(world, IBAN)
-    banks.record_bank_details(contributor=one, holder_name="A", iban=OTHER_IBAN, by=world.owner, at=world.at, seen=SEEN)
+    banks.record_bank_details(
+        contributor=one, holder_name="A", iban=OTHER_IBAN, address=ADDRESS, by=world.owner, at=world.at, seen=SEEN
+    )
     other = paid_to(world, IBAN)
     (found,) = suspicions(world.at)
     assert found.contributors == [one, other]

@@ -13,7 +13,7 @@ from django.db import connections, transaction
 from payouts.models import PayoutRun
 from payouts.operations import banks, building, limits, runs
 from tests.databases import CommittedDatabase
-from tests.worlds.world import SEEN, World
+from tests.worlds.world import ADDRESS, SEEN, World
 
 
 @pytest.fixture
@@ -26,7 +26,12 @@ def world(committed_database: CommittedDatabase, monkeypatch: pytest.MonkeyPatch
 def built_by_bank(world: World) -> PayoutRun:
     contributor = world.contributor(5_000, outcome=None, country="BR")
     banks.record_bank_details(
-        contributor=contributor, holder_name="A", iban="GB33BUKB20201555555555", by=world.owner, at=world.at
+        contributor=contributor,
+        holder_name="A",
+        iban="GB33BUKB20201555555555",
+        address=ADDRESS,
+        by=world.owner,
+        at=world.at,
     )
     return building.build_run(
         currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN

@@ -27,6 +27,7 @@ from payouts.attempts import crew
 from payouts.models import Payout, PayoutAccount, PayoutRun, TaxProfile
 from payouts.operations import accounts, approval, building, funding, policies, runs, tax_forms
 from payouts.queries import balances
+from payouts.rails.bank.pain import Address
 from payouts.rails.stripe import calls
 from people.actor import Presence
 from people.models import User
@@ -38,6 +39,8 @@ from tests.worlds.manual import finance, post_by_hand
 SEEN = Presence(ip="192.0.2.7", mfa_age_seconds=60)
 CENT = 10_000_000
 PRICE = 5 * CENT
+# The address of payees with a bank account whose country wants one.
+ADDRESS = Address("Recife", "BR", "Rua da Aurora", "12", "50050-000")
 # The figures of a policy that a test does not name.
 OTHER_FIGURES: dict[str, Any] = {
     "second_approval_minor": None,

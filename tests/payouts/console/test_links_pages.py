@@ -9,7 +9,7 @@ from contributors.operations import links
 from contributors.queries.links import linked_accounts
 from payouts.operations import banks
 from tests.worlds.browser import LogIn, words_of
-from tests.worlds.world import World
+from tests.worlds.world import ADDRESS, World
 
 IBAN = "GB33BUKB20201555555555"
 LINKS = reverse("payouts:links")
@@ -17,7 +17,9 @@ LINKS = reverse("payouts:links")
 
 def paid_to(world: World, iban: str = IBAN) -> Contributor:
     contributor = world.contributor(outcome=None, country="BR")
-    banks.record_bank_details(contributor=contributor, holder_name="A", iban=iban, by=world.owner, at=world.at)
+    banks.record_bank_details(
+        contributor=contributor, holder_name="A", iban=iban, address=ADDRESS, by=world.owner, at=world.at
+    )
     return contributor
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from datetime import date
 from typing import Any
 
 import openpyxl
@@ -35,9 +36,10 @@ from people.models import AuditEvent
 from tests.people.presentation.papers import text_of as paper_text_of
 from tests.worlds.browser import LogIn, member_of, words_of
 from tests.worlds.pages import sure
-from tests.worlds.world import SEEN, World, only
+from tests.worlds.world import ADDRESS, SEEN, World, only
 
 IBAN = "GB33BUKB20201555555555"
+TYPED = {"town": "Recife", "street": "Rua da Aurora", "address_country": "BR"}
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +50,12 @@ def programme_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
 def payee(world: World, minor: int = 7000) -> Contributor:
     contributor = world.contributor(minor, outcome=None, country="BR")
     banks.record_bank_details(
-        contributor=contributor, holder_name=contributor.legal_name, iban=IBAN, by=world.owner, at=world.at
+        contributor=contributor,
+        holder_name=contributor.legal_name,
+        iban=IBAN,
+        address=ADDRESS,
+        by=world.owner,
+        at=world.at,
     )
     return contributor
 
@@ -150,6 +157,7 @@ def test_a_contributor_names_a_bank_account_on_its_own_page(world: World, log_in
     assert client.get(reverse("payouts:set_up"))["Location"] == reverse("payouts:bank_details")
     address = reverse("payouts:bank_details")
     given = {"holder_name": "A", "iban": "gb33 bukb 2020 1555 5555 55", "contributor": str(contributor.public_id)}
+    given |= TYPED
     assert f'name="contributor" value="{contributor.public_id}"' in client.get(address).content.decode()
     wrong = client.post(address, given | {"iban": "GB34BUKB20201555555555"})
     assert (wrong.status_code, "no valid IBAN" in words_of(wrong)) == (422, True)
@@ -165,11 +173,35 @@ def test_a_bank_account_is_stored_for_whom_the_page_was_opened_and_nobody_else(w
     client, address = log_in(world.owner), reverse("payouts:bank_details")
     # In another window the same person has chosen the other contributor meanwhile.
     client.post(reverse("contributors:choose"), {"contributor": str(other.public_id)})
-    given = {"holder_name": "A", "iban": IBAN, "contributor": str(one.public_id)}
+    given = {"holder_name": "A", "iban": IBAN, "contributor": str(one.public_id)} | TYPED
     page = client.post(address, given)
     assert page.status_code == 422
     assert f"opened for another contributor; you act for {other} now" in words_of(page)
     assert not PayoutAccount.objects.filter(bank_fingerprint__startswith="iban").exists()
+
+
+def test_the_page_asks_for_the_address_where_it_is_wanted(world: World, log_in: LogIn) -> None:
+    contributor = world.contributor(7000, outcome=None, country="BR")
+    client, page = log_in(member_of(contributor)), reverse("payouts:bank_details")
+    given = {"holder_name": "A", "iban": "GB33BUKB20201555555555", "contributor": str(contributor.public_id)}
+    refused = client.post(page, given)
+    assert refused.status_code == 422
+    assert refused.context["form"].errors.keys() == {"town", "address_country"}
+    # The country of the page wants none, the country of the IBAN does.
+    abroad = words_of(client.post(page, given | {"account_country": "DE"}))
+    assert "Give your address with town and country" in abroad
+    assert client.post(page, given | {"town": "Recife", "address_country": "BR"}).status_code == 302
+
+
+def test_the_page_refuses_a_day_on_which_no_bank_works(world: World, log_in: LogIn) -> None:
+    payee(world)
+    run = executing(world)
+    client, page = log_in(world.maker), reverse("payouts:export_file", args=[run.public_id])
+    today = world.at.date()
+    weekend = next(day for day in (date.fromordinal(today.toordinal() + n) for n in range(7)) if day.weekday() == 5)
+    refused = client.post(page, {"execution_on": weekend.isoformat()})
+    assert "Banks move no USD on this day" in words_of(refused)
+    assert not BankFile.objects.exists()
 
 
 # --- exports ------------------------------------------------------------------------------------------------------

@@ -179,7 +179,11 @@ def test_changing_the_threshold_asks_who_it_is_after_five_minutes(world: World, 
         ("pause_own", "US", {}),
         ("resume_own", "US", {}),
         ("set_up", "US", {}),
-        ("bank_details", "BR", {"holder_name": "A", "iban": "GB33BUKB20201555555555"}),
+        (
+            "bank_details",
+            "BR",
+            {"holder_name": "A", "iban": "GB33BUKB20201555555555", "town": "Recife", "address_country": "BR"},
+        ),
     ],
 )
 def test_a_contributors_own_act_is_logged_with_the_address_and_the_age_of_the_factor(
