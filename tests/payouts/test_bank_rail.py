@@ -21,7 +21,17 @@ from ledger.money import from_minor
 from ledger.queries import invariants
 from payouts.attempts import crew
 from payouts.models import BankDetails, BankFile, BankLine, Difference, Hold, Notice, Payout, PayoutAccount, PayoutRun
-from payouts.operations import approval, bank_files, bank_lines, bank_orders, banks, building, notice_kinds, notices, runs
+from payouts.operations import (
+    approval,
+    bank_files,
+    bank_lines,
+    bank_orders,
+    banks,
+    building,
+    notice_kinds,
+    notices,
+    runs,
+)
 from payouts.operations.accounts import UnableToOpenAccount, open_payout_account, refresh_holds
 from payouts.operations.bank_lines import Reported
 from payouts.operations.holds import place_hold
