@@ -13,6 +13,7 @@ from ledger.operations.accruals import accrue
 from ledger.operations.contests import hold_contested
 from ledger.operations.corrections import UnableToRestate, continue_restatement
 from ledger.operations.credit_exports import export_closed_periods
+from ledger.operations.limits import check_limits, mail_alerts
 from ledger.operations.periods import make_partitions, open_periods
 from ledger.operations.pools import estimate_pools
 from ledger.operations.previews import compute_waiting_previews
@@ -33,6 +34,13 @@ def sweep_attributed() -> int:
         if not found:
             break
     return done
+
+
+@shared_task(name="ledger.tasks.check_spend_limits")
+def check_spend_limits() -> int:
+    """Read the charges of every limit, for voids and new months too, and mail the alerts; returns the mailed ones."""
+    check_limits(at=timezone.now())
+    return mail_alerts(at=timezone.now())
 
 
 @shared_task(name="ledger.tasks.open_next_period")

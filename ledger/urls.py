@@ -2,6 +2,7 @@
 
 from django.urls import path, re_path
 
+from ledger.api import limits as limits_api
 from ledger.api import usage, voids
 from ledger.api.receipts import ReceiptView
 from ledger.console import (
@@ -9,6 +10,7 @@ from ledger.console import (
     books,
     contests,
     generations,
+    limits,
     manual,
     periods,
     plans,
@@ -54,6 +56,8 @@ urlpatterns = [
     path("console/journal/", books.journal, name="journal"),
     path("console/journal/export/", books.export_journal, name="export_journal"),
     path("console/journal/<int:entry_id>/", books.entry, name="entry"),
+    path("console/services/<uuid:public_id>/limits/", limits.limits, name="limits"),
+    path("console/services/<uuid:public_id>/limits/<str:currency>/remove/", limits.remove, name="remove_limit"),
     path("console/periods/", periods.periods, name="periods"),
     re_path(rf"^console/periods/{CODE}/$", periods.period, name="period"),
     re_path(rf"^console/periods/{CODE}/close/$", periods.close, name="close_period"),
@@ -93,6 +97,8 @@ urlpatterns = [
     path("console/transactions/", transactions.transactions, name="transactions"),
     path("console/transactions/new/", transactions.transaction_choose, name="transaction_choose"),
     path("console/transactions/new/<slug:key>/", transactions.transaction_new, name="transaction_new"),
+    path("api/v1/limits", limits_api.LimitsView.as_view(), name="limits_api"),
+    path("api/v1/limits/<str:currency>", limits_api.LimitView.as_view(), name="limit_api"),
     path("api/v1/usage", usage.UsageView.as_view(), name="usage"),
     path("api/v1/usage.csv", usage.UsageCsvView.as_view(), name="usage_csv"),
     path("api/v1/balance", usage.BalanceView.as_view(), name="service_balance"),

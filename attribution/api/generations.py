@@ -171,6 +171,10 @@ class ItemProblemSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField()
     field = serializers.CharField(required=False, help_text="Which field is meant.")
     line = serializers.IntegerField(required=False, help_text="Which line of the body is meant.")
+    currency = serializers.CharField(required=False, help_text="Of a limit that is reached.")
+    limit = serializers.CharField(required=False, help_text="The limit of the month's charges.")
+    accrued = serializers.CharField(required=False, help_text="Charged in the month when the limit was reached.")
+    until = serializers.DateTimeField(required=False, help_text="When the next month begins.")
     differs = serializers.ListField(
         child=serializers.ChoiceField(["model_version", "occurred_at", "prompt", "output", "gross"]),
         required=False,
@@ -181,7 +185,7 @@ class ItemProblemSerializer(serializers.Serializer[Any]):
 class ReportResultSerializer(serializers.Serializer[Any]):
     line = serializers.IntegerField(required=False, help_text="The line of the body, where it has lines.")
     external_id = serializers.CharField(allow_null=True, help_text="Null when the one given cannot be one.")
-    status = serializers.ChoiceField([200, 201, 409, 422])
+    status = serializers.ChoiceField([200, 201, 402, 409, 422])
     id = serializers.UUIDField(required=False)
     held = serializers.CharField(
         required=False, help_text="Why it waits: its model version has no index, or one that is not evaluated."
@@ -207,7 +211,8 @@ class GenerationsView(GenerationListView):
         description=(
             "Up to 1,000 at once, always as a list. Every generation is judged alone and answered in the order given: "
             "201 stored; 200 stored before with the same body; 409 stored before with another body, `differs` names "
-            "the parts; 422 refused, `problem` says why. One bad item does not affect the others, and repeating a "
+            "the parts; 402 the limit of the month is reached; "
+            "422 refused, `problem` says why. One bad item does not affect the others, and repeating a "
             "report is safe. Needs the scope `generations:write`.\n\n"
             f"As `{NDJSON}` the body has one generation a line, up to {LINES_MAX:,} lines; each answer names its "
             "`line`. A body may be packed (`Content-Encoding: gzip` or `deflate`) and sent in chunks.\n\n"

@@ -26,6 +26,7 @@ PROBLEMS: Mapping[str, str] = {
     "invalid-features": "The features are not finite float32 numbers in base64, or not as many as the index takes.",
     "invalid-field": "A field does not have the form it must have.",
     "invalid-media": "The content of a part contradicts its type, or the type is not taken.",
+    "limit-reached": "The service has reached the limit that it set for its charges of the month.",
     "malformed-line": "A line of the body is not JSON.",
     "malformed-text": "A text cannot be stored as UTF-8.",
     "media-too-large": "A part of the output is too large.",

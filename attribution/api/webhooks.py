@@ -30,6 +30,7 @@ READ_BY = {
     "index.evaluated": ServiceKey.Scope.GENERATIONS_READ.value,
     "consent.changed": ServiceKey.Scope.WORKS_READ.value,
     "work.withdrawn": ServiceKey.Scope.GENERATIONS_READ.value,
+    "limit.threshold": ServiceKey.Scope.USAGE_READ.value,
 }
 
 

@@ -30,7 +30,7 @@ from attribution.queries import model_versions
 from attribution.queries.indexes import audit_rows, build_progress, paid_rows
 from people.actor import ADMIN, MODEL_TEAM
 from people.console.guard import recently_authenticated, staff_required, user_of
-from people.models import STAFF_ROLES
+from people.models import FINANCE_ROLES, STAFF_ROLES
 
 WORKS_SHOWN = 200
 READERS = STAFF_ROLES
@@ -89,6 +89,7 @@ def _service_page(request: HttpRequest, service: ModelService, *, status: int = 
         "retention_form": RetentionForm(initial={"days": service.text_retention_days}),
         "may_set_retention": request.user.is_authenticated and request.user.has_role("admin"),
         "may_change": may_change(request),
+        "may_read_money": request.user.is_authenticated and request.user.has_role(*FINANCE_ROLES),
         **extra,
     }
     return render(request, "attribution/console/service.html", context, status=status)

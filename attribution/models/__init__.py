@@ -7,7 +7,7 @@ from attribution.models.gateways import GatewayTally, ModelName, WaitingReport
 from attribution.models.generations import Attribution, GeneralShares, Generation, GenerationPart
 from attribution.models.indexes import AttributionIndex, BuildStep, IndexRevision, WorkRemoval
 from attribution.models.mandates import Mandate, WorkDelivery
-from attribution.models.model_services import ModelService, ServiceKey, ServiceKeyQuerySet
+from attribution.models.model_services import ModelService, ReportStop, ServiceKey, ServiceKeyQuerySet
 from attribution.models.model_versions import ManifestWork, ModelVersion, TrainingItem, TrainingManifest
 from attribution.models.uploads import CheckpointUpload, UploadFile
 
@@ -31,6 +31,7 @@ __all__ = [
     "ModelVersion",
     "PlainArrayField",
     "RealField",
+    "ReportStop",
     "ServiceKey",
     "ServiceKeyQuerySet",
     "TrainingItem",

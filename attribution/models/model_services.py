@@ -35,6 +35,30 @@ class ModelService(models.Model):
         return self.name
 
 
+class ReportStop(models.Model):
+    """New reports of a service in one currency are refused until a moment, with these words and facts.
+
+    A floor above writes and lifts it, such as the limit of a month's spending.
+    """
+
+    service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="report_stops", db_index=False)
+    currency = models.CharField(max_length=3)
+    until = models.DateTimeField()
+    problem = models.CharField(max_length=40)
+    detail = models.CharField(max_length=500)
+    facts = models.JSONField(default=dict)
+    began_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["service", "currency"], name="a_service_is_stopped_once_a_currency"),
+            models.CheckConstraint(condition=~Q(detail=""), name="a_stop_says_why"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.service}: no reports in {self.currency} until {self.until:%Y-%m-%d}"
+
+
 class ServiceKeyQuerySet(models.QuerySet["ServiceKey"]):
     def in_force(self, at: datetime) -> ServiceKeyQuerySet:
         """Keys that prove something at `at`."""
@@ -55,6 +79,7 @@ class ServiceKey(models.Model):
         USAGE_READ = "usage:read"
         WORKS_READ = "works:read"
         WORKS_WRITE = "works:write"
+        LIMITS_WRITE = "limits:write"
 
     service = models.ForeignKey(ModelService, on_delete=models.PROTECT, related_name="keys")
     prefix = models.CharField(max_length=16, unique=True)

@@ -242,7 +242,9 @@ def _report_waiting(service: ModelService, book: NameBook, batch: Sequence[Waiti
             by_moment.setdefault(row.received_at, []).append((row, body))
     stored: list[WaitingReport] = []
     for received_at, pairs in by_moment.items():
-        results = report_generations(service=service, generations=[body for _, body in pairs], at=received_at)
+        results = report_generations(
+            service=service, generations=[body for _, body in pairs], at=received_at, was_accepted=True
+        )
         for (row, _), result in zip(pairs, results, strict=True):
             if result.refusal is None:
                 stored.append(row)

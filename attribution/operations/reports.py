@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import F, FilteredRelation, Q
 from django.utils.module_loading import import_string
 
-from attribution.models import AttributionIndex, Generation, ModelService, ModelVersion
+from attribution.models import AttributionIndex, Generation, ModelService, ModelVersion, ReportStop
 from attribution.operations.candidates import (
     PARTS,
     Candidate,
@@ -24,6 +24,7 @@ from attribution.operations.candidates import (
 )
 from attribution.operations.fields import UnableToAccept
 from attribution.operations.generations import insert_generations, insert_parts
+from attribution.operations.stops import stops_in_force
 from attribution.operations.tokens import decoder, difference
 from attribution.queries.model_versions import why_held
 from people.models import uuid7
@@ -45,7 +46,7 @@ class UnableToReport(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """The answer to one generation: 201 stored, 200 stored before with the same body, 409 or 422 with a problem."""
+    """The answer to one generation: 201 stored, 200 stored before with the same body, else a status with a problem."""
 
     external_id: str | None
     status: int
@@ -63,11 +64,13 @@ def report_generations(
     at: datetime,
     may_push_features: bool = False,
     files: Mapping[str, bytes] | None = None,
+    was_accepted: bool = False,
 ) -> list[ReportResult]:
     """Store the new and well-formed generations; answer each generation in the order given.
 
     `may_push_features`: whether the caller may report the features of its outputs itself (scope features:write).
-    `files`: the files of a multipart body, to which outputs refer by name.
+    `files`: the files of a multipart body, to which outputs refer by name. `was_accepted`: a gateway took them before,
+    so that no stop refuses them now.
 
     Idempotent per (service, external id), also between processes: the unique constraint decides the first report, and
     every later one is compared with the stored one. A repeated report is answered even when it would be refused as a
@@ -79,7 +82,8 @@ def report_generations(
     read = [_read_or_refuse(generation, at=at, files=files) for generation in generations]
     candidates = [candidate for candidate in read if isinstance(candidate, Candidate)]
     with transaction.atomic():
-        rows = _rows(service, candidates, may_push_features=may_push_features, at=at)
+        stops = {} if was_accepted else stops_in_force(service, at=at)
+        rows = _rows(service, candidates, may_push_features=may_push_features, at=at, stops=stops)
         made = insert_generations([row for _, row in rows.values()])
         insert_parts({pk: rows[external_id][0].output.parts for external_id, pk in made.items()})
         stored = _stored(service, {candidate.external_id for candidate in candidates} - made.keys())
@@ -129,7 +133,12 @@ def _answer(candidate: Candidate, stored: Mapping[str, Stored]) -> ReportResult:
 
 # --- storing --------------------------------------------------------------------------------------------------------
 def _rows(
-    service: ModelService, candidates: Sequence[Candidate], *, may_push_features: bool, at: datetime
+    service: ModelService,
+    candidates: Sequence[Candidate],
+    *,
+    may_push_features: bool,
+    at: datetime,
+    stops: Mapping[str, ReportStop],
 ) -> dict[str, tuple[Candidate, dict[str, Any]]]:
     """Give each candidate the refusal that its model version calls for; return the rows of the others, once an id."""
     names = {candidate.model_version for candidate in candidates}
@@ -158,6 +167,7 @@ def _rows(
             or _refusal_of_output(candidate, version)
             or _refusal_of_tokens(candidate, version)
             or currencies(candidate)
+            or _refusal_of_stop(stops.get(candidate.currency))
         )
         if candidate.refusal is None and candidate.external_id not in rows:
             candidate.notice = _notice_of(candidate, version)
@@ -240,6 +250,10 @@ class _KnownCurrencies:
             return None
         detail = f"No royalty plan has the currency {candidate.currency}; there is {', '.join(sorted(self._known))}."
         return UnableToAccept("unknown-currency", detail, field="gross.currency")
+
+
+def _refusal_of_stop(stop: ReportStop | None) -> UnableToAccept | None:
+    return UnableToAccept(stop.problem, stop.detail, status=402, **stop.facts) if stop else None
 
 
 def _notice_of(candidate: Candidate, version: ModelVersion) -> str:

@@ -21,6 +21,7 @@ from ledger.models.books import (
 from ledger.models.contracts import Contract, ContractTerms, ReserveInstalment
 from ledger.models.corrections import Restatement, Void, VoidProposal
 from ledger.models.disputes import ReceiptDispute
+from ledger.models.limits import MonthSpent, SpendAlert, SpendLimit
 from ledger.models.manual import ManualEntry
 from ledger.models.pools import PeriodPool, PoolEstimate, PoolPart, pool_owner
 from ledger.models.previews import PlanPreview
@@ -46,6 +47,7 @@ __all__ = [
     "Leaf",
     "Line",
     "ManualEntry",
+    "MonthSpent",
     "Period",
     "PeriodPool",
     "PlanPreview",
@@ -56,6 +58,8 @@ __all__ = [
     "ReserveInstalment",
     "Restatement",
     "RoyaltyPlan",
+    "SpendAlert",
+    "SpendLimit",
     "SweepMark",
     "Unaccrued",
     "VerbProposal",

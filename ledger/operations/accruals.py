@@ -31,6 +31,7 @@ from ledger.models import (
     pool_owner,
     utc_date,
 )
+from ledger.operations.limits import check_limits
 from ledger.operations.periods import dated
 from people.operations import webhooks
 
@@ -84,6 +85,8 @@ def accrue(*, limit: int = SWEEP_MAX, at: datetime, full: bool = False) -> int:
         accrued = divided(cases, plans, at)
         _post_all(accrued, plans, at)
         _tell(accrued, at)
+        if accrued:
+            check_limits(at=at, service_ids={case.service_id for case in accrued})
         if not full:
             seen = cases[-1].attribution_id if len(cases) == limit else newest
             mark.value = max(mark.value, seen - SWEEP_OVERLAP)

@@ -23,6 +23,7 @@ class WebhookEndpoint(models.Model):
         INDEX_EVALUATED = "index.evaluated", "An index was evaluated"
         CONSENT_CHANGED = "consent.changed", "A consent was given or withdrawn"
         WORK_WITHDRAWN = "work.withdrawn", "A work left the training data"
+        LIMIT_THRESHOLD = "limit.threshold", "A threshold of the month's charges was reached"
         STATEMENT_READY = "statement.ready", "A statement is final"
         PAYOUT_SENT = "payout.sent", "A payout was sent"
 
@@ -33,6 +34,7 @@ class WebhookEndpoint(models.Model):
         "index.evaluated",
         "consent.changed",
         "work.withdrawn",
+        "limit.threshold",
     )
     FOR_CONTRIBUTORS: ClassVar[tuple[str, ...]] = (
         "consent.changed",

@@ -29,3 +29,16 @@ def test_a_service_reads_its_month_its_balance_and_its_invoices(served: Served) 
             client.usage.month("last")
     with Tributary(served.url, served.key) as client, pytest.raises(ProblemError, match="usage:read"):
         client.usage.balance()
+
+
+def test_a_service_sets_and_removes_its_limit(served: Served) -> None:
+    with Tributary(served.url, served.key_with("usage:read", "limits:write")) as client:
+        made = client.usage.set_limit("USD", "250.00", thresholds=[90], at_limit="refuse", contacts=["a@example.org"])
+        assert (made["limit"], made["thresholds"], made["refuses"]) == ("250.000000000", [90, 100], False)
+        assert client.usage.limits() == [made]
+        with pytest.raises(ProblemError, match="thresholds"):
+            client.usage.set_limit("USD", "250.00", thresholds=[101])
+        with pytest.raises(InvalidInput, match="a currency reads as USD"):
+            client.usage.set_limit("../x", "1.00")
+        client.usage.remove_limit("USD")
+        assert client.usage.limits() == []

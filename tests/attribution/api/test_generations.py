@@ -353,6 +353,7 @@ def _stored(client: Team) -> tuple[dict[tuple[str, str], str], dict[str, Any]]:
     names = {
         "generations": {"generation_id": reported["id"]},
         "indexes": {"id": str(programme.index.public_id)},
+        "limits": {"currency": "USD"},
         "model-versions": {"name": programme.model_version.name},
         "uploads": {"id": upload["id"]},
         "webhook-endpoints": {"public_id": endpoint["id"], "delivery_id": delivery["id"]},
@@ -370,6 +371,7 @@ def _stored(client: Team) -> tuple[dict[tuple[str, str], str], dict[str, Any]]:
         "POST /api/v1/uploads": {"files": [file]},
         "POST /api/v1/webhook-endpoints": hook,
         "POST /api/v1/works": works,
+        "PUT /api/v1/limits/{currency}": {"limit": "250.00"},
     }
 
 

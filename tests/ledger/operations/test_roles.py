@@ -29,6 +29,7 @@ from ledger.operations import (
     contracts,
     corrections,
     disputes,
+    limits,
     plans,
     pools,
     previews,
@@ -163,6 +164,10 @@ ACTS: dict[str, tuple[set[str], Act]] = {
         dispute=contested(w), upheld=False, answer="no", by=by, at=w.at)),
     "close_period": ({CHECKER}, lambda w, by: closing.close_period(period=202610, by=by, at=w.at)),
     "seal_period": ({CHECKER}, lambda w, by: sealing.seal_period(period=closed(w), by=by, at=w.at)),
+    "set_limit": ({MAKER, ADMIN}, lambda w, by: limits.set_limit(
+        service=w.service, currency="USD", amount="5.00", by=by, at=w.at)),
+    "remove_limit": ({MAKER, ADMIN}, lambda w, by: limits.remove_limit(
+        limit=limits.set_limit(service=w.service, currency="USD", amount="5.00", at=w.at), by=by, at=w.at)),
     "answer_dispute": ({CHECKER, COMPLIANCE}, lambda w, by: disputes.answer_dispute(
         dispute=disputed(w), upheld=False, words="no", by=by, at=w.at)),
 }  # fmt: skip

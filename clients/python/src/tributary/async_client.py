@@ -180,6 +180,9 @@ class AsyncUsage:
         self.month = in_thread(client.usage.month)
         self.csv = in_thread(client.usage.csv)
         self.balance = in_thread(client.usage.balance)
+        self.limits = in_thread(client.usage.limits)
+        self.set_limit = in_thread(client.usage.set_limit)
+        self.remove_limit = in_thread(client.usage.remove_limit)
 
     def invoices(self) -> AsyncIterator[Mapping[str, Any]]:
         """Yield invoices and payments, the newest first. Raises ProblemError."""

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from tributary.backoff import Backoff
 from tributary.buffer import Buffer, MemoryBuffer
 from tributary.errors import InvalidInput
-from tributary.generations import Generations, Gross, encoded, new_external_id
+from tributary.generation_lists import Generations
+from tributary.generations import Gross, encoded, new_external_id
 from tributary.indexes import Indexes
 from tributary.manifests import Manifests
 from tributary.model_versions import ModelVersions

@@ -1,54 +1,18 @@
-"""One generation as the API takes it, built from plain values; and the list of those that the service reported."""
+"""One generation as the API takes it, built from plain values."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any, Union
 
 from tributary.errors import InvalidInput
-from tributary.transport import Transport
 
 Gross = Union["tuple[str | Decimal, str]", Mapping[str, str]]
 """The charged amount: ("0.05", "USD")."""
-PATH = "/api/v1/generations"
-
-
-class Generations:
-    """`client.generations`: the service's own, with the state of their attribution."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def list(
-        self,
-        *,
-        state: str | None = None,
-        model_version: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """Yield generations, the last reported first; they occurred from `since` on and before `until`. Raises
-        ProblemError, and InvalidInput for a datetime without a time zone.
-
-        `state` is received, attributed or unattributable.
-        """
-        return self._transport.pages(
-            PATH,
-            state=state,
-            model_version=model_version,
-            since=None if since is None else _moment(since, "since"),
-            until=None if until is None else _moment(until, "until"),
-        )
-
-    def find(self, *, external_id: str) -> dict[str, Any] | None:
-        """Find the generation of an external id; None where none was reported. Raises ProblemError and InvalidInput."""
-        answer = self._transport.get(PATH, external_id=_text(external_id, "external_id"))
-        found: Sequence[dict[str, Any]] = answer["results"]
-        return found[0] if found else None
 
 
 def new_external_id() -> str:
@@ -70,8 +34,8 @@ def encoded(
     """Encode a generation as JSON in one line. Raises InvalidInput, which names the field."""
     body: dict[str, Any] = {
         "external_id": external_id,
-        "model_version": _text(model_version, "model_version"),
-        "occurred_at": _moment(occurred_at),
+        "model_version": filled_text(model_version, "model_version"),
+        "occurred_at": moment_text(occurred_at),
         "output": _output(output, token_ids),
     }
     if prompt is not None:
@@ -86,7 +50,8 @@ def encoded(
         raise InvalidInput(f"this cannot be written as JSON: {error}") from None
 
 
-def _text(value: Any, name: str) -> str:
+def filled_text(value: Any, name: str) -> str:
+    """Return a text that is not empty. Raises InvalidInput."""
     if not isinstance(value, str) or not value:
         raise InvalidInput(f"a text is needed, not {value!r:.80}", field=name)
     return value
@@ -98,7 +63,8 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _moment(value: datetime | None, name: str = "occurred_at") -> str:
+def moment_text(value: datetime | None, name: str = "occurred_at") -> str:
+    """Write a moment, by default now. Raises InvalidInput for one without a time zone."""
     if value is None:
         value = datetime.now(timezone.utc)
     if not isinstance(value, datetime):
