@@ -13,6 +13,7 @@ import warnings
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 import environ
 import structlog
@@ -270,6 +271,9 @@ MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not SITE_URL.startswith("https://")
 EMAIL_FILE_PATH = str(TRIBUTARY_DATA / "mail")
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default=f"filemail:///{urllib.parse.quote(EMAIL_FILE_PATH)}")
 globals().update(EMAIL_CONFIG)
+if EMAIL_CONFIG["EMAIL_BACKEND"] == "django.core.mail.backends.smtp.EmailBackend":
+    # It also trusts OUTBOUND_CA_FILE.
+    EMAIL_BACKEND = "people.smtp.EmailBackend"
 EMAIL_TIMEOUT = 15
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", f"Tributary <no-reply@{SITE_HOST}>")
 
@@ -288,6 +292,10 @@ SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^webhooks/"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", False) else None
 # The number of proxies in front that append to X-Forwarded-For. 0: the address of the connection counts.
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0)
+# Every client that leaves this machine: Stripe and webhooks go through the proxy, as http://user:password@host:port;
+# they and mail trust the authorities of the PEM file beside the public ones.
+OUTBOUND_PROXY = env.str("OUTBOUND_PROXY", "")
+OUTBOUND_CA_FILE = env.str("OUTBOUND_CA_FILE", "")
 SECURE_HSTS_SECONDS = 31_536_000 if SECURE else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE
 SECURE_CONTENT_TYPE_NOSNIFF = True
@@ -358,6 +366,10 @@ LANGUAGE_CODE = "en-gb"
 USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
+# The zone of days and times that people read and type. Months of the books and other boundaries stay UTC.
+PROGRAMME_TIME_ZONE = env.str("PROGRAMME_TIME_ZONE", "UTC")
+if PROGRAMME_TIME_ZONE not in available_timezones():
+    raise ImproperlyConfigured(f"PROGRAMME_TIME_ZONE {PROGRAMME_TIME_ZONE!r} is no zone such as Europe/Berlin.")
 
 # --- attribution --------------------------------------------------------------------------------------------------
 # A model version names its factory. These are added to the built-in factories and to those of installed packages

@@ -89,6 +89,8 @@ class StripeSandbox:
         command += [part for url in self.webhooks for part in ("--webhook", url)]
         command += [part for url in self.connect_webhooks for part in ("--connect-webhook", url)]
         environment = {**os.environ, **self.environment(), "DATABASE_URL": self.database_url, "SANDBOX": "1"}
+        # A proxy reaches it under a name of its own.
+        environment["ALLOWED_HOSTS"] = "127.0.0.1,localhost,.test"
         if self.checked:
             command += ["--application", "tests.checked_sandbox:application"]
             environment["SANDBOX_VIOLATIONS"] = str(self._violations)

@@ -13,6 +13,13 @@ STEPS = (
     Step("workers", "Workers", machine.workers, command="manage.py up", is_machine=True),
     Step("disk", "Disk", machine.disk, command="set TRIBUTARY_DATA to a larger volume", is_machine=True),
     Step("time", "Time", machine.clock, command="turn on NTP on both machines", is_machine=True),
+    Step(
+        "outbound",
+        "Outbound traffic",
+        machine.outbound_traffic,
+        command="set OUTBOUND_PROXY=http://host:port and OUTBOUND_CA_FILE=/path/ca.pem",
+        is_machine=True,
+    ),
     Step("site", "Site", machine.secrets, command="set SITE_URL=https://...", is_machine=True),
     Step("admin", "First administrator", programme.administrator, command="manage.py create_admin EMAIL", roles=ADMIN),
     Step(

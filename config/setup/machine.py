@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.utils import timezone
 from kombu import Connection
@@ -15,6 +18,7 @@ from config.engine.installation import site_url
 from config.engine.roles import APP_ROLE
 from config.scripts import waiting
 from config.setup.steps import Finding
+from people import outbound
 from people.queries.mail import destination
 from people.queries.programme import has_live_key, programme
 
@@ -94,6 +98,25 @@ def clock(at: datetime) -> Finding:
     apart = abs((timezone.now() - there).total_seconds())
     words = f"The clocks of this machine and of the database differ by {apart:.1f} s."
     return Finding("done" if apart <= CLOCK_SECONDS_MAX else "broken", words)
+
+
+def outbound_traffic(at: datetime) -> Finding:
+    try:
+        outbound.tls()
+        proxy = outbound.proxy_in_words()
+    except ImproperlyConfigured as error:
+        return Finding("broken", str(error))
+    trusted = f"the public authorities and {settings.OUTBOUND_CA_FILE}" if settings.OUTBOUND_CA_FILE else ""
+    words = f"Certificates are checked by {trusted or 'the public authorities'}."
+    if not proxy:
+        return Finding("done", f"Stripe and webhooks are reached directly. {words}")
+    parts = urlsplit(proxy)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with socket.create_connection((str(parts.hostname), port), timeout=3):
+            return Finding("done", f"Stripe and webhooks are reached through the proxy {proxy}. {words}")
+    except OSError as error:
+        return Finding("broken", f"The proxy {proxy} does not answer: {error.strerror or error}.")
 
 
 def secrets(at: datetime) -> Finding:

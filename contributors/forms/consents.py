@@ -73,12 +73,17 @@ class TargetForm(forms.Form):
 
 class GrantForm(TargetForm):
     scopes = ScopesField(label="Uses that you allow")
-    valid_from = forms.DateField(label="From", required=False, widget=DateInput(), help_text="From now, if left empty.")
+    valid_from = forms.DateField(
+        label="From",
+        required=False,
+        widget=DateInput(),
+        help_text="From now, if left empty. A day begins at midnight UTC.",
+    )
     valid_to = forms.DateField(
         label="Until",
         required=False,
         widget=DateInput(),
-        help_text="Without an end, if left empty. The day itself is not included.",
+        help_text="Without an end, if left empty. The day itself, in UTC, is not included.",
     )
 
     def clean(self) -> dict[str, Any]:
@@ -91,7 +96,12 @@ class GrantForm(TargetForm):
 
 class WithdrawForm(TargetForm):
     scopes = ScopesField(label="Which uses do you want to stop?")
-    valid_from = forms.DateField(label="From", required=False, widget=DateInput(), help_text="From now, if left empty.")
+    valid_from = forms.DateField(
+        label="From",
+        required=False,
+        widget=DateInput(),
+        help_text="From now, if left empty. A day begins at midnight UTC.",
+    )
 
     def clean_valid_from(self) -> datetime.date | None:
         chosen: datetime.date | None = self.cleaned_data["valid_from"]

@@ -29,6 +29,7 @@ from contributors.models import (
 from contributors.operations import contents
 from contributors.queries.contents import WORKS
 from people.models import User
+from people.presentation import dates
 
 WORKS_MAX = 1_000
 WORKS_LOCK = 0x776F726B
@@ -178,7 +179,7 @@ def _checked(
             reason = "its title must have 1 to 300 printable characters"
         elif work.modality not in Work.Modality.values:
             reason = f"its kind must be text, image, audio or video, not “{work.modality}”"
-        elif work.published_on is not None and work.published_on > at.date():
+        elif work.published_on is not None and work.published_on > dates.today(at):
             reason = f"it cannot have been published on {work.published_on}, which is still to come"
         elif (earlier := first_of.setdefault(digest, i)) != i:
             reason = f"it is the same as “{works[earlier].title}” in this call"

@@ -196,7 +196,7 @@ def _context(request: ContributorRequest, found: ContributorReceipt) -> dict[str
 def _voided(void: Void, model: str) -> str:
     who = "Its service" if void.voided_by_id is None else "The programme's finance staff"
     return (
-        f"{who} voided this output of {model} on {void.voided_at:%Y-%m-%d}, "
+        f"{who} voided this output of {model} on {dates.day(void.voided_at)}, "
         f"because {void.words}. Your earnings from it were reversed."
     )
 

@@ -22,7 +22,7 @@ from people.console.acts import Act, act
 from people.console.guard import recently_authenticated, user_of
 from people.console.presence import presence_of
 from people.console.refusals import explained
-from people.presentation import csv
+from people.presentation import csv, dates
 
 
 @require_GET
@@ -59,7 +59,7 @@ def bank_context(request: HttpRequest, run: PayoutRun) -> dict[str, Any]:
 @of_run
 def export_file(request: HttpRequest, run: PayoutRun) -> HttpResponse:
     back = reverse("payouts:bank_files", args=[run.public_id])
-    form = ExportForm(request.POST or None, today=timezone.now().date(), currency=run.currency)
+    form = ExportForm(request.POST or None, today=dates.today(timezone.now()), currency=run.currency)
     page = Act(
         "Write the bank file",
         "Every approved payout of the run becomes an order in a file of the format ISO 20022 "

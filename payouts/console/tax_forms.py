@@ -32,7 +32,7 @@ def record_tax_form(request: HttpRequest, public_id: UUID) -> HttpResponse:
     if contributor is None:
         raise Http404
     now = timezone.now()
-    form = TaxFormForm(request.POST or None, contributor=contributor, today=now.date())
+    form = TaxFormForm(request.POST or None, contributor=contributor, today=dates.today(now))
     may = user_of(request).has_role(COMPLIANCE)
     page = Act(
         f"Record a tax form of {contributor}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from typing import Any
 
 from django import forms
@@ -13,7 +13,7 @@ from payouts.forms.fields import day_field
 from payouts.models import HoldReason, Rail, TaxProfile
 from payouts.queries.hold_reasons import PLACED_BY_PEOPLE
 from people.forms.fields import TypedDecimalField
-from people.presentation import codes
+from people.presentation import codes, dates
 from people.presentation.countries import COUNTRIES
 
 
@@ -43,8 +43,8 @@ class PlaceHoldForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
         day = given.get("ends_on")
-        given["ends_at"] = datetime.combine(day, time.max, tzinfo=UTC) if day else None
-        if day and day < self.today.date():
+        given["ends_at"] = datetime.combine(day, time.max, tzinfo=dates.zone()) if day else None
+        if day and day < dates.today(self.today):
             self.add_error("ends_on", "A hold must end after it begins.")
         return given
 

@@ -161,7 +161,7 @@ class PayoutRun(models.Model):
 
     def __str__(self) -> str:
         kind = " bank" if self.rail == Rail.MANUAL_BANK_FILE else ""
-        return f"{self.currency}{kind} run {self.pk} of {dates.day(self.cut_off)}"
+        return f"{self.currency}{kind} run {self.pk} of {dates.utc_day(self.cut_off)}"
 
     @property
     def is_frozen(self) -> bool:

@@ -24,6 +24,7 @@ from payouts.rails import choice, countries
 from payouts.rails.stripe import calls, errors, values
 from people.actor import NOBODY, Presence, audit
 from people.models import User
+from people.presentation import dates
 
 REFRESH_PATH = "/portal/payouts/onboarding/"
 RETURN_PATH = "/portal/payouts/returned/"
@@ -324,7 +325,7 @@ def tax_problem(form: TaxProfile | None, *, at: datetime) -> HoldReason | None:
     """Return the hold that a missing or old tax form causes; None where it is in order."""
     if form is None or form.form == TaxProfile.Form.NONE:
         return HoldReason.TAX_FORM_MISSING
-    if form.valid_until is not None and form.valid_until < at.date():
+    if form.valid_until is not None and form.valid_until < dates.today(at):
         return HoldReason.TAX_FORM_EXPIRED
     return None
 

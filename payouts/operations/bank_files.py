@@ -50,6 +50,7 @@ from people.actor import (
 )
 from people.models import AuditEvent, User
 from people.operations.trial import second_half
+from people.presentation import dates
 from people.queries.programme import programme
 
 # Banks take no more orders in one file; a larger run becomes several files.
@@ -84,8 +85,9 @@ def export_bank_file(
     require_settled_role(by, at)
     if settings.PAYOUTS_FROZEN:
         raise UnableToExport("Payouts are frozen for the whole installation (PAYOUTS_FROZEN).")
-    day = banking_day(run.currency, execution_on or at.date())
-    if execution_on is not None and execution_on < at.date():
+    today = dates.today(at)
+    day = banking_day(run.currency, execution_on or today)
+    if execution_on is not None and execution_on < today:
         raise UnableToExport("The bank cannot execute on a day that is past.")
     if execution_on not in (None, day):
         raise UnableToExport(f"Banks move no {run.currency} on {execution_on}. The next day on which they do is {day}.")

@@ -111,7 +111,7 @@ def record_bank_lines(*, lines: Iterable[Reported], by: User, at: datetime, seen
 def _record(line: Reported, by: User, at: datetime, seen: Presence) -> tuple[Outcome, str]:
     if line.kind not in BankLine.Kind.values or not line.reference.strip() or line.amount_minor <= 0:
         raise UnableToRecordBankLine("A line has an outcome, the bank's reference and an amount above zero.")
-    if line.booked_on > at.date():
+    if line.booked_on > dates.today(at):
         raise UnableToRecordBankLine("The bank cannot have booked it on a day to come.")
     name = _uuid(line.end_to_end_id)
     found = Payout.objects.filter(public_id=name, rail=Rail.MANUAL_BANK_FILE).first() if name else None

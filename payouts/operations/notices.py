@@ -144,7 +144,7 @@ def _of_rows(run: PayoutRun, rows: Iterable[LeftOut], told: set[str], at: dateti
                 title=f"{amount} is carried over" if kind == "carried_over" else f"Tell us where to pay you {amount}",
                 created_at=at,
                 contributor_id=row.contributor_id,
-                words=f"The run of {dates.day(run.cut_off)} did not pay your {amount}. {row.words} {row.remedy}",
+                words=f"The run of {dates.utc_day(run.cut_off)} did not pay your {amount}. {row.words} {row.remedy}",
             )
         )
     return found
@@ -202,7 +202,7 @@ def _of_staff(at: datetime) -> list[Notice]:
 def _of_tax_forms(at: datetime) -> list[Notice]:
     newer = TaxProfile.objects.filter(contributor=OuterRef("contributor"), pk__gt=OuterRef("pk"))
     rows = TaxProfile.objects.filter(
-        ~Exists(newer), valid_until__gte=at.date(), valid_until__lte=(at + TAX_FORM_WARNED).date()
+        ~Exists(newer), valid_until__gte=dates.today(at), valid_until__lte=dates.today(at + TAX_FORM_WARNED)
     )
     return [
         Notice(

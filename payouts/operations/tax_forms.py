@@ -66,13 +66,13 @@ def record_tax_form(
     require_stranger(by, contributor.pk)
     _check_kind(contributor, form, country)
     number = _checked_number(form, number)
-    if not signed_on <= received_on <= at.date():
+    if not signed_on <= received_on <= dates.today(at):
         raise UnableToRecordTaxForm(
             "A form is signed before it is received, and neither lies in the future. Compare the dates with the form."
         )
     by_law = valid_until_by_law(form, signed_on)
     ends = min((day for day in (valid_until, by_law) if day is not None), default=None)
-    if ends is not None and ends < at.date():
+    if ends is not None and ends < dates.today(at):
         raise UnableToRecordTaxForm(f"This form ran out on {dates.day(ends)}. Ask for a new one.")
     if not 0 <= withholding_ppb < PPB:
         raise UnableToRecordTaxForm("The withheld part is at least nothing and less than everything.")

@@ -158,7 +158,7 @@ def next_payout(request: HttpRequest, at: datetime) -> dict[str, Any]:
         "may_change": membership_of(request).role != Membership.Role.VIEWER,
         "current": latest if latest is not None and latest.state in (*Payout.LIVE, Payout.State.READY) else None,
         "left_out": left_out,
-        "next_run_on": _first_of_next_month(at.date()),
+        "next_run_on": _first_of_next_month(dates.today(at)),
         "closing_month": dates.month(at),
     }
 

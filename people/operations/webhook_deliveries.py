@@ -12,16 +12,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
-import certifi
 import urllib3
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from standardwebhooks import Webhook
 
-from people import sealing
+from people import outbound, sealing
 from people.models import WebhookAttempt, WebhookDelivery
 from people.operations.webhooks import stop_endpoint
 
@@ -99,19 +99,17 @@ def _post(delivery: WebhookDelivery, at: datetime) -> urllib3.BaseHTTPResponse:
     timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
     # The checked address is the one that is connected to: a name that resolves anew could lead elsewhere.
     address = _public_address(parts.hostname, port)
-    pool: urllib3.HTTPConnectionPool
+    options: dict[str, Any] = {"timeout": timeout}
     if secure:
-        pool = urllib3.HTTPSConnectionPool(
-            address,
-            port,
-            timeout=timeout,
-            server_hostname=parts.hostname,
-            assert_hostname=parts.hostname,
-            cert_reqs="CERT_REQUIRED",
-            ca_certs=certifi.where(),
-        )
+        name = parts.hostname
+        options |= {"server_hostname": name, "assert_hostname": name, "ssl_context": outbound.tls()}
+    pools: urllib3.PoolManager
+    if proxy := outbound.proxy_for(endpoint.url):
+        # The proxy is asked for the checked address, too.
+        pools = outbound.proxy_manager(proxy, **options)
     else:
-        pool = urllib3.HTTPConnectionPool(address, port, timeout=timeout)
+        pools = urllib3.PoolManager(**options)
+    place = f"[{address}]" if ":" in address else address
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     headers = {
         "Host": parts.netloc,
@@ -119,9 +117,9 @@ def _post(delivery: WebhookDelivery, at: datetime) -> urllib3.BaseHTTPResponse:
         "User-Agent": f"Tributary/{settings.VERSION}",
         **signed_headers(delivery, at),
     }
-    return pool.urlopen(
+    return pools.urlopen(
         "POST",
-        path,
+        f"{parts.scheme}://{place}:{port}{path}",
         body=message.body.encode(),
         headers=headers,
         retries=False,

@@ -48,8 +48,20 @@ def moment(value: datetime.datetime | None) -> SafeString | str:
 
 @register.filter
 def day(value: datetime.date | datetime.datetime | None) -> SafeString | str:
-    """`{{ date|day }}`: "20 Nov 2026"; of a moment, its day in UTC."""
+    """`{{ date|day }}`: "20 Nov 2026"; of a moment, its day in the programme's zone."""
     return NOTHING if (value := _present(value)) is None else dates.day_html(value)
+
+
+@register.filter
+def utc_day(value: datetime.date | datetime.datetime | None) -> SafeString | str:
+    """`{{ plan.effective_from|utc_day }}`: a day that begins or ends at midnight UTC in every zone."""
+    return NOTHING if (value := _present(value)) is None else dates.utc_day_html(value)
+
+
+@register.simple_tag
+def zone_in_words() -> str:
+    """`{% zone_in_words %}`: the sentence of every page about its times."""
+    return dates.zone_in_words()
 
 
 @register.filter

@@ -26,12 +26,14 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from payouts.crashpoints import CrashPoint, crashpoint
 from payouts.rails.stripe import limiter
 from payouts.rails.stripe.errors import Action, UnableToSend, UnableToUseStripe
+from people import outbound
 from people.operations.programme import UnableToUseLiveKey, note_live_key
 from people.queries.programme import LIVE_KEYS
 
 CONNECT_SECONDS_MAX = 5.0
 READ_SECONDS_MAX = 30.0
 CONNECTIONS_MAX = 64
+STRIPE = "https://api.stripe.com"
 # Of the SDK, each under the same idempotency key.
 RETRIES = 2
 
@@ -132,13 +134,23 @@ class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _HTTPS
 
 
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        super().init_poolmanager(*args, ssl_context=outbound.tls(), **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Return the pools of a proxy. The guard stands before the socket of each, as without a proxy."""
+        tls = outbound.tls()
+        manager = super().proxy_manager_for(proxy, ssl_context=tls, proxy_ssl_context=tls, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
 
 
-def _session() -> requests.Session:
+def _session(base: str) -> requests.Session:
     session = requests.Session()
     # requests itself must not try again either.
     adapter = _Adapter(pool_connections=4, pool_maxsize=CONNECTIONS_MAX, max_retries=0)
@@ -146,6 +158,8 @@ def _session() -> requests.Session:
     session.mount("http://", adapter)
     # A proxy or .netrc of the environment has no business between us and Stripe.
     session.trust_env = False
+    if proxy := outbound.proxy_for(base):
+        session.proxies = {"http": proxy, "https": proxy}
     return session
 
 
@@ -177,13 +191,15 @@ def _client(key: str, retries: int) -> stripe.StripeClient:
         _note_live_key()
     base = settings.STRIPE_API_BASE
     # requests.Session is not made for several threads, so each thread has its own.
-    name = (threading.get_ident(), key, retries, base)
+    name = (threading.get_ident(), key, retries, base, settings.OUTBOUND_PROXY, settings.OUTBOUND_CA_FILE)
     with _lock:
         if name not in _clients:
             _clients[name] = stripe.StripeClient(
                 key,
                 max_network_retries=retries,
-                http_client=stripe.RequestsClient(timeout=(CONNECT_SECONDS_MAX, READ_SECONDS_MAX), session=_session()),
+                http_client=stripe.RequestsClient(
+                    timeout=(CONNECT_SECONDS_MAX, READ_SECONDS_MAX), session=_session(base or STRIPE)
+                ),
                 base_addresses={"api": base} if base else {},
             )
         return _clients[name]

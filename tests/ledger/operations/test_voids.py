@@ -199,7 +199,7 @@ def test_the_payee_reads_on_receipt_list_and_statement_that_it_was_taken_back(on
     one.close()
     corrections.void_generation(generation=one.generations[0], reason="refunded", detail="Order 7", at=AT)
     page = receipt_page(one)
-    assert "Its service voided this output of press-1 on 2026-11-03" in page
+    assert "Its service voided this output of press-1 on 3 Nov 2026" in page
     assert "its user was refunded: Order 7" in page
     assert "Credited to you, then reversed" in page
     assert "Reversed" in text_of(one.client(0).get("/portal/receipts/").content)
