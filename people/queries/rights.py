@@ -52,6 +52,7 @@ RIGHTS = (
             "start_execution",
             "close_run",
             "fund_platform",
+            "book_top_up",
             "export_bank_file",
             "read_bank_file",
             "mark_bank_file_sent",
@@ -63,9 +64,9 @@ RIGHTS = (
         operations=("pause_run", "resume_run", "place_hold"),
     ),
     Right(
-        "Release holds of finance, confirm bank lines, decide unknown payouts, sign off differences",
+        "Release holds of finance, confirm bank lines, decide unknown payouts, sign off differences, end Stripe accounts",
         (_CHECKER, _COMPLIANCE, _ADMIN),
-        operations=("release_hold", "record_bank_lines", "decide_unknown", "sign_off"),
+        operations=("release_hold", "record_bank_lines", "decide_unknown", "sign_off", "retire_account"),
     ),
     Right(
         "Reverse payouts, choose a rail, withdraw bank files",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from payouts.operations import bank_files
-from payouts.operations.bank_files import UnableToExport
+from payouts.operations.bank_orders import UnableToExport
 from tests.payouts.test_bank_rail import executing, line, payee, programme_accounts, record, sent
 from tests.worlds.world import SEEN, World
 
