@@ -64,7 +64,8 @@ RIGHTS = (
         operations=("pause_run", "resume_run", "place_hold"),
     ),
     Right(
-        "Release holds of finance, confirm bank lines, decide unknown payouts, sign off differences, end Stripe accounts",
+        "Release holds of finance, confirm bank lines, decide unknown payouts, sign off differences, "
+        "end Stripe accounts",
         (_CHECKER, _COMPLIANCE, _ADMIN),
         operations=("release_hold", "record_bank_lines", "decide_unknown", "sign_off", "retire_account"),
     ),
