@@ -210,6 +210,7 @@ CELERY_BEAT_SCHEDULE = {
         ("let indexes follow removed works", "attribution.tasks.sweep_removals", 60.0),
         ("accrue attributed generations", "ledger.tasks.sweep_attributed", SWEEP_SECONDS),
         ("check the limits of services", "ledger.tasks.check_spend_limits", 60.0),
+        ("add new entries to the sums of earnings", "ledger.tasks.sum_earnings", SWEEP_SECONDS),
         ("open the next period", "ledger.tasks.open_next_period", 3600.0),
         ("hold the income of contested shares", "ledger.tasks.hold_contested_shares", 3600.0),
         ("release reserves that are due", "ledger.tasks.release_due_reserves", 3600.0),

@@ -13,6 +13,7 @@ from ledger.operations.accruals import accrue
 from ledger.operations.contests import hold_contested
 from ledger.operations.corrections import UnableToRestate, continue_restatement
 from ledger.operations.credit_exports import export_closed_periods
+from ledger.operations.earned import UnableToSum, sum_all_earnings
 from ledger.operations.limits import check_limits, mail_alerts
 from ledger.operations.periods import make_partitions, open_periods
 from ledger.operations.pools import estimate_pools
@@ -41,6 +42,16 @@ def check_spend_limits() -> int:
     """Read the charges of every limit, for voids and new months too, and mail the alerts; returns the mailed ones."""
     check_limits(at=timezone.now())
     return mail_alerts(at=timezone.now())
+
+
+@shared_task(name="ledger.tasks.sum_earnings")
+def sum_earned() -> int:
+    """Add the entries posted since to the sums of earnings; returns how many they were."""
+    try:
+        return sum_all_earnings()
+    except UnableToSum as reason:
+        log.error("earnings_not_summed", reason=str(reason))
+        return 0
 
 
 @shared_task(name="ledger.tasks.open_next_period")

@@ -21,6 +21,7 @@ from ledger.models.books import (
 from ledger.models.contracts import Contract, ContractTerms, ReserveInstalment
 from ledger.models.corrections import Restatement, Void, VoidProposal
 from ledger.models.disputes import ReceiptDispute
+from ledger.models.earned import Earned, EarnedMark
 from ledger.models.limits import MonthSpent, SpendAlert, SpendLimit
 from ledger.models.manual import ManualEntry
 from ledger.models.pools import PeriodPool, PoolEstimate, PoolPart, pool_owner
@@ -40,6 +41,8 @@ __all__ = [
     "Contract",
     "ContractTerms",
     "CreditExport",
+    "Earned",
+    "EarnedMark",
     "Entry",
     "EntryKind",
     "FloorCorrection",

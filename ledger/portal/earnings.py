@@ -17,9 +17,9 @@ from ledger.portal.receipts import month_code
 from ledger.queries import books
 from ledger.queries.earnings import (
     MonthEarnings,
+    by_service,
     earnings_by_model,
     earnings_by_month,
-    earnings_by_service,
     earnings_by_work,
 )
 from people.presentation import csv, dates
@@ -141,7 +141,7 @@ def _blocks(contributor_id: int, number: int) -> list[Block]:
     models = [Row(e.model, _receipts(number, model=e.model_id), e.currency, e.generations, e.amount) for e in found]
     services = [
         Row(e.service, _receipts(number, service=e.service_id), e.currency, e.generations, e.amount)
-        for e in earnings_by_service(contributor_id, number)
+        for e in by_service(found)
     ]
     works = [
         Row(

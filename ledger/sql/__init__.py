@@ -4,7 +4,7 @@ from pathlib import Path
 
 SCRIPTS = (
     "guards", "posting", "plans", "pools", "contracts", "disputes", "manual", "verbs", "withholding", "advances",
-    "voids", "advance_cancellations", "exports", "trial", "privileges",
+    "voids", "advance_cancellations", "exports", "trial", "earned", "privileges",
 )  # fmt: skip
 
 

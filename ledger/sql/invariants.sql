@@ -173,7 +173,8 @@ SELECT name, 'the application role may insert' FROM guarded
 UNION ALL
 SELECT c.oid::regclass::text, 'the application role may ' || p
   FROM pg_class c, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS p
- WHERE c.oid IN ('ledger_balance'::regclass, 'ledger_chain_head'::regclass)
+ WHERE c.oid IN ('ledger_balance'::regclass, 'ledger_chain_head'::regclass, 'ledger_earned'::regclass,
+                 'ledger_earnedmark'::regclass)
    AND has_table_privilege('tributary_app', c.oid, p)
 UNION ALL
 SELECT g.name, 'no trigger refuses a change' FROM guarded g
@@ -504,3 +505,55 @@ SELECT 'way', min(year), asset_id, sum(amount) FILTER (WHERE account LIKE 'contr
  WHERE kind NOT IN ('transfer_reversed', 'bank_return', 'manual', 'absorb_deficit')
  GROUP BY id, asset_id
 HAVING bool_or(account LIKE 'contributor%') AND bool_or(account IN ('bank', 'stripe_balance'))
+
+--- I24: the sums of earnings by source and model are those of the lines and documents up to their mark
+WITH mark AS (SELECT coalesce(max(upto), 0) AS upto FROM ledger_earnedmark), line AS (
+  SELECT l.entry_id, l.account_id, l.amount, e.period_id,
+         CASE WHEN e.kind IN ('accrue', 'accrue_pool', 'restate', 'void_generations') THEN 'direct'
+              WHEN e.kind IN ('distribute_floor', 'restate_floor') THEN 'floor'
+              WHEN e.kind IN ('close_guarantee', 'find_owner', 'manual') THEN 'other' END AS by
+    FROM ledger_line l JOIN ledger_entry e ON e.id = l.entry_id WHERE e.id <= (SELECT upto FROM mark)
+), expected AS (
+  SELECT split_part(a.owner, ':', 2)::bigint AS contributor_id, l.by, l.period_id, l.account_id % 256 AS asset_id,
+         0 AS subject_id, 0 AS generations, sum(l.amount) AS amount
+    FROM line l JOIN ledger_account a ON a.id = l.account_id AND a.kind = 'contributor_accrued'
+   WHERE l.by IS NOT NULL GROUP BY 1, 2, 3, 4
+  UNION ALL
+  -- A document may credit several accounts of one contributor, and counts once.
+  SELECT contributor_id, 'model', period_id, asset_id, model_version_id, sum(sign(revision)), sum(amount)
+    FROM (SELECT split_part(a.owner, ':', 2)::bigint AS contributor_id, e.period_id, a.asset_id, g.model_version_id,
+                 d.generation_id, d.revision, sum(d.amounts[place]) AS amount
+            FROM ledger_entry e
+            JOIN ledger_accrual d ON d.batch_id = e.batch_id
+            JOIN attribution_generation g ON g.id = d.generation_id,
+                 generate_subscripts(d.account_ids, 1) AS place, ledger_account a
+           WHERE a.id = d.account_ids[place] AND a.kind = 'contributor_accrued' AND e.id <= (SELECT upto FROM mark)
+           GROUP BY 1, 2, 3, 4, 5, 6) c
+   GROUP BY 1, 3, 4, 5
+)
+SELECT coalesce(s.contributor_id, x.contributor_id) AS contributor, coalesce(s.by, x.by) AS by,
+       coalesce(s.period_id, x.period_id) AS period, coalesce(s.subject_id, x.subject_id) AS subject,
+       s.generations, x.generations AS of_documents, s.amount, x.amount AS of_lines
+  FROM (SELECT * FROM ledger_earned WHERE by <> 'work') s
+  FULL JOIN expected x ON (x.contributor_id, x.by, x.period_id, x.asset_id, x.subject_id)
+                        = (s.contributor_id, s.by, s.period_id, s.asset_id, s.subject_id)
+ WHERE (s.generations, s.amount) IS DISTINCT FROM (x.generations, x.amount)
+UNION ALL
+SELECT NULL, 'mark', NULL, NULL, upto, NULL, NULL, NULL FROM mark
+ WHERE upto > (SELECT coalesce(max(id), 0) FROM ledger_entry)
+
+--- I25: the sums of earnings by work are the divided documents up to their mark, and sum to those by source
+SELECT coalesce(s.contributor_id, x.contributor_id) AS contributor, coalesce(s.period_id, x.period_id) AS period,
+       coalesce(s.subject_id, x.subject_id) AS work, s.generations, x.generations AS of_documents,
+       s.amount, x.amount AS of_credits
+  FROM (SELECT * FROM ledger_earned WHERE by = 'work') s
+  FULL JOIN (SELECT f.* FROM ledger_earned_by_credit(0, (SELECT coalesce(max(upto), 0) FROM ledger_earnedmark), NULL) f
+              WHERE f.by = 'work') x
+    ON (x.contributor_id, x.period_id, x.asset_id, x.subject_id)
+     = (s.contributor_id, s.period_id, s.asset_id, s.subject_id)
+ WHERE (s.generations, s.amount) IS DISTINCT FROM (x.generations, x.amount)
+UNION ALL
+SELECT contributor_id, period_id, NULL, NULL, NULL, sum(amount) FILTER (WHERE by = 'work'),
+       sum(amount) FILTER (WHERE by = 'direct')
+  FROM ledger_earned WHERE by IN ('work', 'direct') GROUP BY 1, 2, asset_id
+HAVING coalesce(sum(amount) FILTER (WHERE by = 'work'), 0) <> coalesce(sum(amount) FILTER (WHERE by = 'direct'), 0)

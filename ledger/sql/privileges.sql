@@ -21,7 +21,8 @@ BEGIN
               'ledger_post', 'ledger_reverse', 'ledger_begin_batch', 'ledger_post_accruals', 'ledger_post_documents',
               'ledger_open_accounts', 'ledger_hold_still', 'ledger_make_partitions', 'ledger_find_accounts', 'ledger_balances',
               'ledger_matured', 'ledger_paid_since', 'ledger_digest_lines', 'ledger_digest_documents', 'ledger_request_hash',
-              'ledger_entry_hash', 'ledger_merkle_root') LOOP
+              'ledger_entry_hash', 'ledger_merkle_root', 'ledger_earned_by_source', 'ledger_earned_by_credit',
+              'ledger_fold_earned') LOOP
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO tributary_app', f);
   END LOOP;
 END $$;

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -178,8 +178,12 @@ class World:
         general: Sequence[int] | None = None,
         weight_ppb: int = PPB // 2,
         revision: int = 1,
+        evidence: Mapping[str, Sequence[tuple[int, float]]] | None = None,
     ) -> list[Attribution]:
-        """Attribute generations to holders: equal shares by default; the part missing to 10^9 is unattributed."""
+        """Attribute generations to holders: equal shares by default; the part missing to 10^9 is unattributed.
+
+        `evidence`: the works behind each holder's share, (work id, score).
+        """
         holders = self.holders if holders is None else holders
         shares = evenly(len(holders)) if shares is None else shares
         general = evenly(len(holders)) if general is None else general
@@ -199,6 +203,7 @@ class World:
                 general_se=[0.0] * len(general),
                 general_ppb=list(general),
                 general_unattributed_ppb=PPB - sum(general),
+                top_works=dict(evidence or {}),
                 prompt_tokens=0,
                 scored_tokens=10,
                 created_at=self.at,

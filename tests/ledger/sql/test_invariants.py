@@ -19,6 +19,7 @@ from django.core.management import call_command
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
+from ledger.operations.earned import sum_all_earnings
 from ledger.queries.invariants import check_all, invariants
 from tests.databases import CommittedDatabase, cloned_database, on_database
 from tests.worlds.story import tell_story
@@ -31,18 +32,20 @@ AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 def books(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[tuple[CommittedDatabase, World]]:
     """A committed database with the whole story in it, shared by the tests of this module, which leave it as it is."""
     with django_db_blocker.unblock(), cloned_database() as clone, on_database(clone.name):
-        yield clone, tell_story(AT)
+        world = tell_story(AT)
+        assert sum_all_earnings() > 0
+        yield clone, world
 
 
 def test_every_invariant_holds_over_the_whole_story(books: Any) -> None:
     results = check_all()
-    assert [result.code for result in results] == [f"I{n}" for n in range(1, 24)]
+    assert [result.code for result in results] == [f"I{n}" for n in range(1, 26)]
     assert {result.name: result.rows for result in results if result.rows} == {}
 
 
 def test_the_command_prints_every_invariant_and_writes_them_down(books: Any, tmp_path: Path, capsys: Any) -> None:
     call_command("check_books", json=tmp_path / "books.json")
-    assert "23 invariants checked, 0 violated." in capsys.readouterr().out
+    assert "25 invariants checked, 0 violated." in capsys.readouterr().out
     assert all(row["holds"] for row in json.loads((tmp_path / "books.json").read_text()))
 
 
@@ -57,7 +60,7 @@ def test_checks_run_side_by_side_find_the_same_in_the_same_order(
     assert [code for code, rows in alone if rows]
     with pytest.raises(SystemExit):
         call_command("check_books", connections=2)
-    assert "23 invariants checked" in capsys.readouterr().out
+    assert "25 invariants checked" in capsys.readouterr().out
     # The test's own and the planter's: every other was closed with its thread.
     deadline = time.monotonic() + 10
     with connection.cursor() as cursor:
@@ -108,6 +111,8 @@ PLANTED: list[tuple[str, str, str]] = [
     ("I9", "a trigger that was switched off", "ALTER TABLE ledger_accrual_before DISABLE TRIGGER immutable"),
     ("I9", "a check that was dropped", "DROP TRIGGER checked ON ledger_line_m0"),
     ("I9", "a partition made by hand", "CREATE TABLE ledger_line_m9 PARTITION OF ledger_line FOR VALUES FROM (9000000) TO (10000000)"),
+    ("I9", "a way to write sums of earnings", "GRANT UPDATE ON ledger_earned TO tributary_app"),
+    ("I9", "a way to move the mark of the sums", "GRANT UPDATE ON ledger_earnedmark TO tributary_app"),
     ("I9", "an unsafe search path", "ALTER FUNCTION ledger_hold_still() RESET search_path"),
     ("I10", "a line added to a sealed month", "UPDATE ledger_entry SET period_id = 202610, effective = '2026-10-31' WHERE id = (SELECT max(id) FROM ledger_entry WHERE period_id = 202611)"),
     ("I10", "a leaf that was changed", "UPDATE ledger_leaf SET opening = opening + 1, closing = closing + 1 WHERE period_id = 202610 AND position = 0"),
@@ -139,6 +144,19 @@ PLANTED: list[tuple[str, str, str]] = [
     ("I23", "a payment in another year than its cash", "UPDATE ledger_line SET amount = amount + 1 WHERE (account_id, entry_id) = (SELECT l.account_id, l.entry_id FROM ledger_line l JOIN ledger_account a ON a.id = l.account_id JOIN ledger_entry e ON e.id = l.entry_id WHERE a.kind = 'stripe_balance' AND e.kind = 'payout_succeed' LIMIT 1)"),
     ("I23", "withheld tax that is called something else", "UPDATE ledger_entry SET kind = 'capital' WHERE id = (SELECT max(e.id) FROM ledger_entry e JOIN ledger_line l ON l.entry_id = e.id JOIN ledger_account a ON a.id = l.account_id WHERE e.kind <> 'remit_tax' AND a.kind = 'tax_payable' AND a.owner LIKE '%/withholding')"),
     ("I23", "money that went to a payee another way", "UPDATE ledger_line SET account_id = (SELECT min(id) FROM ledger_account WHERE kind = 'contributor_payable' AND asset_id = 1) WHERE (account_id, entry_id) = (SELECT l.account_id, l.entry_id FROM ledger_line l JOIN ledger_account a ON a.id = l.account_id JOIN ledger_entry e ON e.id = l.entry_id WHERE e.kind = 'capital' AND a.kind = 'programme_equity' LIMIT 1)"),
+    ("I24", "a sum by direct that is one unit larger", "UPDATE ledger_earned SET amount = amount + 1 WHERE (contributor_id, by, period_id, asset_id, subject_id) = (SELECT contributor_id, by, period_id, asset_id, subject_id FROM ledger_earned WHERE by = 'direct' LIMIT 1)"),
+    ("I24", "a sum by floor that is one unit larger", "UPDATE ledger_earned SET amount = amount + 1 WHERE (contributor_id, by, period_id, asset_id, subject_id) = (SELECT contributor_id, by, period_id, asset_id, subject_id FROM ledger_earned WHERE by = 'floor' LIMIT 1)"),
+    ("I24", "a sum by model that is one unit larger", "UPDATE ledger_earned SET amount = amount + 1 WHERE (contributor_id, by, period_id, asset_id, subject_id) = (SELECT contributor_id, by, period_id, asset_id, subject_id FROM ledger_earned WHERE by = 'model' LIMIT 1)"),
+    ("I24", "a generation too many", "UPDATE ledger_earned SET generations = generations + 1 WHERE (contributor_id, by, period_id, asset_id, subject_id) = (SELECT contributor_id, by, period_id, asset_id, subject_id FROM ledger_earned WHERE by = 'model' LIMIT 1)"),
+    ("I24", "a sum that was lost", "DELETE FROM ledger_earned WHERE (contributor_id, by, period_id, asset_id, subject_id) = (SELECT contributor_id, by, period_id, asset_id, subject_id FROM ledger_earned WHERE by = 'model' LIMIT 1)"),
+    ("I24", "a sum of nothing", "INSERT INTO ledger_earned (contributor_id, by, period_id, asset_id, subject_id, generations, amount) VALUES (999, 'direct', 202610, 1, 0, 0, 5)"),
+    ("I24", "a credit that the sums do not know", RAISED.format(place=1, by=1)),
+    ("I24", "a mark that skipped the last entries", "UPDATE ledger_earnedmark SET upto = upto - 3"),
+    ("I24", "a mark ahead of the books", "UPDATE ledger_earnedmark SET upto = upto + 1"),
+    ("I25", "a sum by work that is one unit larger", "UPDATE ledger_earned SET amount = amount + 1 WHERE (contributor_id, by, period_id, asset_id, subject_id) = (SELECT contributor_id, by, period_id, asset_id, subject_id FROM ledger_earned WHERE by = 'work' LIMIT 1)"),
+    ("I25", "a unit moved from one work to another", "UPDATE ledger_earned SET amount = amount + CASE subject_id WHEN 0 THEN 1 ELSE -1 END WHERE contributor_id = (SELECT min(contributor_id) FROM ledger_earned) AND by = 'work' AND (asset_id, period_id) = (1, 202610)"),
+    ("I25", "a work's generation too many", "UPDATE ledger_earned SET generations = generations + 1 WHERE (contributor_id, by, period_id, asset_id, subject_id) = (SELECT contributor_id, by, period_id, asset_id, subject_id FROM ledger_earned WHERE by = 'work' LIMIT 1)"),
+    ("I25", "a source that its works do not reach", "UPDATE ledger_earned SET amount = amount + 1 WHERE (contributor_id, by, period_id, asset_id, subject_id) = (SELECT contributor_id, by, period_id, asset_id, subject_id FROM ledger_earned WHERE by = 'direct' LIMIT 1)"),
 ]  # fmt: skip
 
 
