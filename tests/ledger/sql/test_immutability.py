@@ -250,6 +250,8 @@ GRANTED = {
     "ledger_creditexport": {"SELECT", "INSERT"},
 }
 READ_ONLY = {
+    "ledger_earned",
+    "ledger_earnedmark",
     "ledger_entry",
     "ledger_line",
     "ledger_balance",
@@ -262,7 +264,7 @@ MAY_EXECUTE = {
     "ledger_post", "ledger_reverse", "ledger_begin_batch", "ledger_post_accruals", "ledger_post_documents",
     "ledger_open_accounts", "ledger_hold_still", "ledger_make_partitions", "ledger_find_accounts", "ledger_balances",
     "ledger_matured", "ledger_paid_since", "ledger_digest_lines", "ledger_digest_documents", "ledger_request_hash", "ledger_entry_hash",
-    "ledger_merkle_root",
+    "ledger_merkle_root", "ledger_earned_by_source", "ledger_earned_by_credit", "ledger_fold_earned",
 }  # fmt: skip
 # (table, its parent or itself, privileges of the application role, owner, enabled triggers of each function)
 CATALOGUE = """
