@@ -90,7 +90,7 @@ class ReceiptPage:
     searched_on: bool
     """The page is short because GENERATIONS_MAX generations were searched, not because the list ends."""
     archived: list[int] = field(default_factory=list)
-    """Months, newest first, of which what was searched has credits whose documents are not in the database any more."""
+    """Months, newest first, with searched credits that have no documents in the database any more."""
 
 
 def receipts_of(
