@@ -7,6 +7,9 @@ import sys
 # Commands that touch neither database nor broker.
 WITHOUT_ENGINE = {"help", "version", "--help", "--version", "verify_statement", "collectstatic", "compilemessages"}
 
+# They make the tables, end the trial, or name the fault.
+REMEDIES = {"setup_database", "migrate", "makemigrations", "check", "try_out", "doctor"}
+
 
 def execute() -> None:
     """Run the command; where there are no tables yet, say so in place of what the database says."""
@@ -14,6 +17,7 @@ def execute() -> None:
     from django.db import OperationalError, ProgrammingError
 
     try:
+        refuse_live_key(sys.argv[1] if len(sys.argv) > 1 else "help")
         execute_from_command_line(sys.argv)
     except (OperationalError, ProgrammingError):
         from config.engine.roles import is_set_up
@@ -21,6 +25,21 @@ def execute() -> None:
         if is_set_up():
             raise
         sys.exit("There are no tables in this database yet. Run `manage.py setup_database` first, or `make demo`.")
+
+
+def refuse_live_key(command: str) -> None:
+    """End a command with a live Stripe key while one person tries the programme out, but for its remedies."""
+    if command in WITHOUT_ENGINE | REMEDIES or "--help" in sys.argv:
+        return
+    import django
+
+    django.setup()
+    from config.live_keys import UnableToUseLiveKey, refuse_live_key_on_trial
+
+    try:
+        refuse_live_key_on_trial()
+    except UnableToUseLiveKey as error:
+        sys.exit(f"{error}")
 
 
 def main() -> None:

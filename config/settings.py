@@ -6,6 +6,7 @@ Where DATABASE_URL and BROKER_URL are unset, the embedded engine (config/engine/
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import tomllib
 import urllib.parse
@@ -444,12 +445,29 @@ def _one_line_a_request(_logger: Any, _method: str, event: MutableMapping[str, A
     return event
 
 
+# One-time addresses: a reader of the part after them may act as the person that they were sent to.
+SECRET_ADDRESSES = ("join", "claim", "onboarding", "accounts/confirm-email", "accounts/password/reset/key")
+_SLASH = "(?:/|%2[Ff])"
+_SECRETS = re.compile(
+    rf"({_SLASH}(?:{'|'.join(name.replace('/', _SLASH) for name in SECRET_ADDRESSES)}){_SLASH})[^/\s\"'?&%]+"
+)
+
+
+def _without_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Cut one-time tokens out of addresses, in every line."""
+    for name, value in event.items():
+        if isinstance(value, str) and ("/" in value or "%2" in value):
+            event[name] = _SECRETS.sub(r"\1[secret]", value)
+    return event
+
+
 _SHARED_PROCESSORS: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
+    _without_secrets,
 ]
 structlog.configure(
     processors=[

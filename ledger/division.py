@@ -133,6 +133,36 @@ def count_without_gross(*, plan: RoyaltyPlan, since: datetime, until: datetime) 
         return int(cursor.fetchone()[0])
 
 
+def count_taken_over(*, proposal: RoyaltyPlan, plan: RoyaltyPlan, since: datetime, until: datetime) -> int:
+    """How many generations without a gross a proposed plan would take over from one in effect (see `would_price`)."""
+    if proposal.specificity < plan.specificity:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM attribution_generation g JOIN attribution_attribution a ON a.generation_id = g.id"
+            f" {PLAN_OF_GENERATION} LEFT JOIN ledger_poolpart part ON part.generation_id = g.id"
+            " WHERE g.occurred_at >= %(since)s AND g.occurred_at < %(until)s AND g.currency = %(currency)s"
+            " AND g.gross IS NULL AND p.id = %(plan)s"
+            " AND (%(service)s::bigint IS NULL OR g.service_id = %(service)s)"
+            " AND (%(model)s::bigint IS NULL OR g.model_version_id = %(model)s)"
+            # A divided pool has a part for each of its generations, and none for those that came later.
+            " AND (part.generation_id IS NOT NULL OR NOT EXISTS (SELECT FROM ledger_periodpool d JOIN ledger_period m"
+            "      ON m.id = d.period_id WHERE d.plan_id = p.id AND d.divided_at IS NOT NULL"
+            "      AND m.starts <= (g.occurred_at AT TIME ZONE 'UTC')::date"
+            "      AND m.ends > (g.occurred_at AT TIME ZONE 'UTC')::date))"
+            f" AND {LATEST_NOT_VOID}",
+            {
+                "since": since,
+                "until": until,
+                "currency": plan.currency,
+                "plan": plan.pk,
+                "service": proposal.service_id,
+                "model": proposal.model_version_id,
+            },
+        )
+        return int(cursor.fetchone()[0])
+
+
 def would_price(plan: RoyaltyPlan, case: Case, current: RoyaltyPlan | None) -> bool:
     """Whether a proposed plan, once in effect, prices the case in place of its `current` plan."""
     covered = plan.covers(service_id=case.service_id, model_version_id=case.model_version_id)

@@ -19,6 +19,7 @@ from attribution.api.fields import read_body
 from attribution.api.problems import StrictSerializer, WritingView, problem_responses
 from attribution.models import AttributionIndex, ModelService, ModelVersion, ServiceKey
 from attribution.operations import model_versions
+from attribution.operations.factories import ALSO_TRACED, TRACEABLE
 from attribution.operations.model_versions import UnableToRegisterModelVersion
 from attribution.queries.model_versions import VersionSummary, summaries_of
 from contributors.models import Consent
@@ -115,6 +116,12 @@ class NewModelVersionSerializer(StrictSerializer):
     base_model = serializers.CharField(max_length=200, required=False, allow_blank=True)
     licence = serializers.CharField(max_length=200, required=False, allow_blank=True)
     config = serializers.DictField(required=False)
+    also_traced = serializers.ListField(
+        child=serializers.ChoiceField(TRACEABLE),
+        required=False,
+        max_length=len(TRACEABLE),
+        help_text="Kinds of layers that are traced beside the usual ones. It stands in `config`.",
+    )
     checkpoint = CheckpointSerializer(
         required=False, allow_null=True, help_text="Null only with the factory pushed: features then come later."
     )
@@ -181,6 +188,8 @@ class ModelVersionsView(WritingView):
     )
     def post(self, request: Request) -> Response:
         service, body = service_of(request), read_body(request, NewModelVersionSerializer)
+        if (also := body.pop(ALSO_TRACED, None)) is not None:
+            body["config"] = {**body.get("config", {}), ALSO_TRACED: sorted(set(also))}
         told = body.pop("checkpoint", None)
         named = {} if told is None else {name: str(value) for name, value in told.items()}
         checkpoint = model_versions.find_checkpoint(service=service, **named) if named else None

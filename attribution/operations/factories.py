@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -23,6 +23,9 @@ from attribution.operations.checkpoints import digest_of_directory, directory_of
 if TYPE_CHECKING:
     from influence.adapters import LoadedModel
 
+# Of a version's configuration: kinds of layers that are traced beside the usual ones, and the adapters that can.
+ALSO_TRACED, TRACEABLE = "also_traced", ("embedding", "norm")
+TRACING_ADAPTERS = ("causal_lm", "classifier", "diffusion")
 GROUP = "tributary.model_factories"
 PUSHED = "pushed"
 BUILT_IN: Mapping[str, str] = {
@@ -87,6 +90,9 @@ def load_model(*, version: ModelVersion, verify: bool = False, device: str | Non
         raise UnableToLoadModel(f"{version.name}: {reason}") from reason.__cause__
     if model.adapter.name != version.adapter:
         raise UnableToLoadModel(f"{version.name} was registered as {version.adapter}, not {model.adapter.name}.")
+    if also := version.config.get(ALSO_TRACED):
+        adapter: Any = model.adapter
+        adapter.also_traced = frozenset(getattr(adapter, ALSO_TRACED)) | frozenset(also)
     return model
 
 

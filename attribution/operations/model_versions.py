@@ -20,7 +20,10 @@ from attribution.operations.checkpoints import (
     kept_checkpoint,
 )
 from attribution.operations.factories import (
+    ALSO_TRACED,
     PUSHED,
+    TRACEABLE,
+    TRACING_ADAPTERS,
     UnableToLoadModel,
     known_adapters,
     known_factories,
@@ -71,6 +74,7 @@ def register_model_version(
     Raises UnableToRegisterModelVersion, with the field, also for a model that does not load or has another adapter.
     """
     _check_texts(name=name, adapter=adapter, factory=factory, purpose=purpose, base_model=base_model, licence=licence)
+    _check_traced(adapter, (config or {}).get(ALSO_TRACED))
     _check_dates(trained_at=trained_at, training_started_at=training_started_at, at=at)
     if ModelVersion.objects.filter(service=service, name=name).exists():
         raise _name_taken(service, name)
@@ -140,6 +144,19 @@ def _check_texts(*, name: str, adapter: str, factory: str, purpose: str, base_mo
             raise UnableToRegisterModelVersion(
                 f"{field} has up to {TEXT_CHARACTERS_MAX} printable characters.", field=field
             )
+
+
+def _check_traced(adapter: str, also: Any) -> None:
+    if also is None:
+        return
+    if not isinstance(also, list) or not set(map(str, also)) <= set(TRACEABLE):
+        raise UnableToRegisterModelVersion(
+            f"also_traced is a list of {' and '.join(TRACEABLE)}, not {str(also)[:80]}.", field=ALSO_TRACED
+        )
+    if also and adapter not in TRACING_ADAPTERS:
+        raise UnableToRegisterModelVersion(
+            f"also_traced is for {', '.join(TRACING_ADAPTERS)}: no layer of {adapter} is traced.", field=ALSO_TRACED
+        )
 
 
 def _check_dates(*, trained_at: datetime, training_started_at: datetime | None, at: datetime) -> None:

@@ -23,7 +23,7 @@ class SpendLimit(models.Model):
     # Per cent of the limit, ascending, with 100.
     thresholds = ArrayField(models.SmallIntegerField())
     at_limit = models.CharField(max_length=6, choices=AtLimit.choices, default=AtLimit.ALERT)
-    # Addresses of the service's people, who have no account here.
+    # Addresses of the service's people, without an account here.
     contacts = ArrayField(models.EmailField(max_length=254), default=list)
     set_at = models.DateTimeField()
 

@@ -316,6 +316,14 @@ def expected_part(plan: RoyaltyPlan, period: Period) -> int:
     return _expected_total(plan, period) // count if count else 0
 
 
+def pool_among(plan: RoyaltyPlan, period: Period) -> tuple[int, int]:
+    """The units that a plan's pool of a month divides, and among how many: as divided, or as expected now."""
+    divided = PeriodPool.objects.filter(plan=plan, period=period, divided_at__isnull=False).first()
+    if divided is not None:
+        return divided.total, divided.n_generations or 0
+    return _expected_total(plan, period), _waiting(plan, period)
+
+
 def estimated_gross(*, generation: Generation) -> int | None:
     """A generation's part of its month's pool now, in units, up to ten minutes old; None where it is under no pool, or
     its month is no longer open.

@@ -18,7 +18,7 @@ from ledger import division
 from ledger.division import Case
 from ledger.models import Period, PlanPreview, RoyaltyPlan
 from ledger.operations.floors import equal_weights, share_out
-from ledger.operations.pools import bounds, expected_part
+from ledger.operations.pools import bounds, expected_part, pool_among
 from people.actor import lacks_role, logged
 from people.models import User
 from people.queries.proposals import FINANCE
@@ -173,12 +173,13 @@ def _both_sides(proposal: RoyaltyPlan, month: Period) -> tuple[_Side, _Side]:
     after = _Side({**before.plans, proposal.pk: proposal})
     # An estimate where the month is not divided yet; a divided pool has its parts.
     expected = {p.pk: expected_part(p, month) for p in before.plans.values() if p.basis == p.Basis.PERIOD_POOL}
+    left = _parts_left(proposal, before.plans, month)
     parts = _parts_of_proposal(proposal, month) if proposal.basis == RoyaltyPlan.Basis.PERIOD_POOL else None
     for page in division.pages_of(currency=proposal.currency, since=since, until=until):
         for case in page:
             if case.pool_part is None and case.plan_id in expected:
                 case.pool_part = expected[case.plan_id]
-        proposed = [_under(proposal, case, before.plans, parts) for case in page]
+        proposed = [_under(proposal, case, before.plans, parts, left) for case in page]
         before.take(page)
         after.take(proposed)
     before.distribute(month)
@@ -198,10 +199,35 @@ class _Parts:
         return self.whole + (1 if self.rest >= 0 else 0)
 
 
-def _under(proposal: RoyaltyPlan, case: Case, plans: Mapping[int, RoyaltyPlan], parts: _Parts | None) -> Case:
+def _parts_left(proposal: RoyaltyPlan, plans: Mapping[int, RoyaltyPlan], month: Period) -> dict[int, _Parts]:
+    """Plan -> the parts of its pool once the proposal has taken generations out of it: the others share all of it.
+
+    A pool that loses none is not among them: its parts stay.
+    """
+    since, until = bounds(month)
+    found = {}
+    for plan in plans.values():
+        if plan.basis == RoyaltyPlan.Basis.PERIOD_POOL:
+            taken = division.count_taken_over(proposal=proposal, plan=plan, since=since, until=until)
+            total, among = pool_among(plan, month) if taken else (0, 0)
+            if taken and among > taken:
+                found[plan.pk] = _Parts(*divmod(total, among - taken))
+    return found
+
+
+def _under(
+    proposal: RoyaltyPlan,
+    case: Case,
+    plans: Mapping[int, RoyaltyPlan],
+    parts: _Parts | None,
+    left: Mapping[int, _Parts],
+) -> Case:
     """The case as the proposal would price it; outside its scope, and under a more specific plan, as it is."""
     current = plans.get(case.plan_id) if case.plan_id is not None else None
     if not division.would_price(proposal, case, current):
+        others = left.get(case.plan_id) if case.plan_id is not None else None
+        if others is not None and case.pool_part is not None:
+            return replace(case, pool_part=others.next(), holders={}, contributors={})
         return replace(case, holders={}, contributors={})
     part = parts.next() if parts is not None and case.reported is None else None
     return replace(case, plan_id=proposal.pk, pool_part=part, holders={}, contributors={})

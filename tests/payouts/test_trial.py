@@ -13,7 +13,8 @@ from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from config.management.commands import up
+from config import live_keys
+from config.celery import refuse_live_key
 from ledger.operations.plans import propose_plan
 from payouts.operations import approval
 from payouts.operations.approval import UnableToApprove
@@ -117,8 +118,10 @@ def test_a_live_key_is_refused_while_the_mode_is_on(settings: Any, monkeypatch: 
     settings.STRIPE_SECRET_KEY = "rk_live_x"
     with pytest.raises(UnableToUseStripe, match="End the trial"):
         stripe_client.sender()
-    with pytest.raises(CommandError, match="End the trial"):
-        up.refuse_live_key_on_trial()
+    with pytest.raises(UnableToUseLiveKey, match="End the trial"):
+        live_keys.refuse_live_key_on_trial()
+    with pytest.raises(SystemExit):
+        refuse_live_key()
     end_trial(at=AT)
     stripe_client.sender()
     assert Programme.objects.get().live_key_at is not None

@@ -11,19 +11,10 @@ from django.utils import timezone
 
 from config.engine.installation import installation
 from config.engine.processes import UnableToStart
+from config.live_keys import UnableToUseLiveKey, refuse_live_key_on_trial
 from people.operations.invitations import invite_first_administrator
-from people.operations.programme import UnableToUseLiveKey, note_live_key
 from people.queries.mail import destination
-from people.queries.programme import has_administrator, has_live_key
-
-
-def refuse_live_key_on_trial() -> None:
-    """Note a live Stripe key before anything serves. Raises CommandError while one person tries the programme out."""
-    if has_live_key():
-        try:
-            note_live_key(at=timezone.now())
-        except UnableToUseLiveKey as error:
-            raise CommandError(str(error)) from error
+from people.queries.programme import has_administrator
 
 
 class Command(BaseCommand):
@@ -35,7 +26,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("setup_database", verbosity=0)
-        refuse_live_key_on_trial()
+        try:
+            refuse_live_key_on_trial()
+        except UnableToUseLiveKey as error:
+            raise CommandError(str(error)) from error
         # SIGTERM, as from a service manager, ends the command as Ctrl-C does; so does SIGINT where a shell ignores it.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)

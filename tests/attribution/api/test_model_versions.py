@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from attribution.models import CheckpointUpload, ManifestWork, ModelVersion, TrainingItem
 from attribution.operations import model_services, uploads
+from attribution.operations.factories import load_model
 from contributors.operations import consents
 from contributors.operations.works import NewWork, register_dataset, register_works
 from tests.worlds.programme import Programme
@@ -111,6 +112,24 @@ def test_a_checkpoint_is_uploaded_in_parts_and_loaded_at_registration(team: Team
     rest = team.call("GET", listed["next"].split("/api/v1/")[1]).json()
     assert [version["name"] for version in rest["results"]] == ["orator-1"]
     assert rest["next"] is None
+
+
+def test_layers_that_are_also_traced_are_those_of_the_loaded_model(team: Team, trained: Trained) -> None:
+    name = team.upload(trained.directory)
+    answer = team.register(checkpoint={"upload": name}, also_traced=["norm"])
+    assert answer.status_code == 201, answer.content
+    assert answer.json()["config"] == {"also_traced": ["norm"]}
+    version = ModelVersion.objects.get(name="writer-2")
+    loaded: Any = load_model(version=version)
+    version.config = {}
+    plain: Any = load_model(version=version)
+    assert loaded.adapter.also_traced - plain.adapter.also_traced == {"norm"}
+    again = team.register(checkpoint={"upload": name}, also_traced=["embedding"])
+    assert (again.status_code, again.json()["differs"]) == (409, ["config"])
+    for change in ({"also_traced": ["head"]}, {"config": {"also_traced": "norm"}}):
+        assert team.register(name="writer-4", checkpoint={"upload": name}, **change).status_code == 422
+    pushed = team.register(name="writer-5", adapter="pushed", factory="pushed", also_traced=["norm"])
+    assert (pushed.status_code, pushed.json()["field"]) == (422, "also_traced")
 
 
 def test_a_wrong_adapter_is_told_at_registration_with_the_right_one(team: Team, trained: Trained) -> None:

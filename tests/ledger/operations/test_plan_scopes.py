@@ -12,8 +12,9 @@ from django.db import IntegrityError, connection, transaction
 from attribution.models import Attribution, Generation, ModelService, ModelVersion
 from contributors.models import PPB
 from ledger import division
-from ledger.models import Accrual, Refusal, RoyaltyPlan
-from ledger.operations import previews
+from ledger.models import Accrual, Period, Refusal, RoyaltyPlan
+from ledger.operations import closing, previews
+from ledger.operations.periods import open_periods
 from ledger.operations.plans import UnableToProposePlan, plan_at, propose_plan
 from ledger.queries import books
 from ledger.queries.invariants import check_all
@@ -187,3 +188,33 @@ def test_a_preview_of_a_limited_plan_leaves_other_services_as_they_are(at: datet
     assert done.totals["gross"] == [n * price, (n - 1) * price + 2 * CENT]
     with pytest.raises(UnableToDecide):
         approve(plan, by=world.staff[0], at=at)
+
+
+@pytest.mark.parametrize("is_divided", [False, True])
+def test_a_limited_plan_s_preview_leaves_the_whole_pool_to_the_others(at: datetime, is_divided: bool) -> None:
+    """Each side sums up to its pool: six generations share it today, and four once two have a price of their own."""
+    world = build_world(at, plan=False)
+    since, pool = at - timedelta(hours=6), 1_000_003
+    world.adopt(effective_from=since, basis="period_pool", price=None, pool=pool)
+    models = models_of(world, at)
+    for version in (models[0], models[1], models[0], models[1], models[2], models[3]):
+        world.attribute([report(world, version, at - timedelta(hours=5))])
+    month, then = books.period(202611), at
+    assert month is not None
+    if is_divided:
+        then = at + timedelta(days=35)
+        open_periods(at=then)
+        for number in Period.objects.filter(pk__lte=month.pk).order_by("id").values_list("id", flat=True):
+            closing.close_period(period=number, at=then)
+    plan = propose_plan(
+        by=world.staff[0],
+        currency="USD",
+        effective_from=then,
+        at=then,
+        terms={**TERMS, "price": 2 * CENT, "service": models[2].service},
+    )
+    asked = previews.request_preview(plan=plan, period=month, by=world.staff[0], at=then)
+    done = previews.compute_preview(preview=asked, at=then)
+    whole = pool if is_divided else pool // 6 * 6
+    assert done.totals["gross"] == [whole, pool + 2 * 2 * CENT]
+    assert done.totals["refused"] == [0, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -40,11 +40,13 @@ class ModelVersions:
         base_model: str | None = None,
         licence: str | None = None,
         config: Mapping[str, Any] | None = None,
+        also_traced: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Register a model version; the server loads its model at once. The same again is answered the same.
 
         The checkpoint is a completed `upload` or the `sha256` of a directory in the store; neither only for the
-        factory `pushed`. `purpose` is the use that the training was, by the names of a consent. Raises ProblemError.
+        factory `pushed`. `purpose` is the use that the training was, by the names of a consent. `also_traced` names
+        `embedding` and `norm`: layers that an index traces beside the usual ones. Raises ProblemError.
         """
         checkpoint = {"upload": upload} if upload else {"sha256": sha256} if sha256 else None
         body: dict[str, Any] = {
@@ -59,6 +61,7 @@ class ModelVersions:
             body["training_started_at"] = _moment(training_started_at, "training_started_at")
         optional = {"base_model": base_model, "licence": licence, "config": None if config is None else dict(config)}
         body.update({key: value for key, value in optional.items() if value is not None})
+        body.update({"also_traced": list(also_traced)} if also_traced else {})
         registered: dict[str, Any] = self._transport.post(PATH, body)
         return registered
 

@@ -80,6 +80,9 @@ def parser() -> argparse.ArgumentParser:
     push.add_argument("--base-model", metavar="NAME")
     push.add_argument("--licence", metavar="NAME")
     push.add_argument("--config", metavar="JSON", help="JSON, or a file of JSON")
+    push.add_argument(
+        "--also-traced", action="append", choices=("embedding", "norm"), help="layers traced beside the usual ones"
+    )
     push.add_argument("--sha256", metavar="HEX", help="a checkpoint that the store has already")
     push.add_argument("--manifest", metavar="FILE", help="JSON lines or Parquet, stored after the registration")
     command(versions, "list", "List the model versions.", models.list_versions)

@@ -42,6 +42,7 @@ def push(client: Tributary, options: argparse.Namespace, output: Output) -> int:
         base_model=options.base_model,
         licence=options.licence,
         config=config,
+        also_traced=options.also_traced or (),
         upload=upload,
         sha256=options.sha256,
     )
