@@ -6,6 +6,7 @@ from django.urls import include, path
 from django.views.generic import TemplateView
 from drf_spectacular.views import SpectacularJSONAPIView
 
+from attribution.queries import examples
 from config import health
 from config.demo import page as demo
 from config.setup import page as setup
@@ -27,7 +28,10 @@ urlpatterns = [
         TemplateView.as_view(
             template_name="public/how_it_works.html",
             # Asked for when the page is made.
-            extra_context={"withdrawn_works_leave": lambda: settings.WITHDRAWN_WORKS_LEAVE_INDEXES},
+            extra_context={
+                "withdrawn_works_leave": lambda: settings.WITHDRAWN_WORKS_LEAVE_INDEXES,
+                "example": examples.shares_by_items,
+            },
         ),
         name="how_it_works",
     ),

@@ -22,7 +22,7 @@ from attribution.api.problems import StrictSerializer, WritingView, problem_resp
 from attribution.models import AttributionIndex, ModelVersion, ServiceKey
 from attribution.operations import builds, evaluation_reports, evaluations, model_versions
 from attribution.operations.factories import PUSHED
-from attribution.queries.indexes import build_progress
+from attribution.queries.indexes import agreement, build_progress
 from attribution.queries.model_versions import why_held
 
 SCOPE = ServiceKey.Scope.MODELS_WRITE.value
@@ -38,11 +38,12 @@ class ProgressSerializer(serializers.Serializer[Any]):
 class EvaluationSerializer(serializers.Serializer[Any]):
     passed = serializers.BooleanField()
     made = serializers.ChoiceField(["here", "service"], help_text="The place where the models were retrained.")
-    lds = serializers.FloatField(help_text="Rank correlation with retrained models, specific part, own generations.")
+    lds = serializers.FloatField(help_text="Rank correlation of paid shares with retrained models, own generations.")
     lower = serializers.FloatField(help_text="The 5 % bound, from which the weight follows.")
     upper = serializers.FloatField(help_text="The 95 % bound.")
     weight = serializers.FloatField(help_text="The part of each pool that goes by attribution.")
     coalitions = serializers.IntegerField()
+    rule = serializers.IntegerField(help_text="The rule of shares: 1 sums of holders, 2 items, then sums.")
     at = serializers.DateTimeField(allow_null=True)
 
 
@@ -233,7 +234,7 @@ def index_as_json(request: Request, index: AttributionIndex) -> dict[str, Any]:
 def evaluation_as_json(index: AttributionIndex) -> dict[str, Any] | None:
     if index.audit is None:
         return None
-    own = index.audit["own_generations"]["specific"]
+    own = agreement(index)
     return {
         "passed": bool(index.audit["passed"]),
         "made": index.audit.get("made", "here"),
@@ -242,5 +243,6 @@ def evaluation_as_json(index: AttributionIndex) -> dict[str, Any] | None:
         "upper": own["high"],
         "weight": index.weight_ppb / 10**9,
         "coalitions": index.audit["coalitions"],
+        "rule": index.rule,
         "at": index.audited_at,
     }

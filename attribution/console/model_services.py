@@ -27,7 +27,7 @@ from attribution.operations.base_pool import KIND
 from attribution.operations.manifests import Checked
 from attribution.queries import model_services as model_services_queries
 from attribution.queries import model_versions
-from attribution.queries.indexes import audit_rows, build_progress, paid_rows
+from attribution.queries.indexes import audit_rows, build_progress, control_rows, paid_rows
 from people.actor import ADMIN, MODEL_TEAM
 from people.console.guard import recently_authenticated, staff_required, user_of
 from people.models import FINANCE_ROLES, STAFF_ROLES
@@ -230,7 +230,10 @@ def model_version_page(
         "service": version.service,
         "works": works[:WORKS_SHOWN],
         "n_works": summary.manifest.n_works if summary.manifest else 0,
-        "indexes": [(index, audit_rows(index), paid_rows(index), build_progress(index)) for index in indexes],
+        "indexes": [
+            (index, audit_rows(index), paid_rows(index), control_rows(index), build_progress(index))
+            for index in indexes
+        ],
         "build_form": form or BuildIndexForm(version),
         "manifest_form": manifest_form or ManifestForm(),
         "checked": checked,

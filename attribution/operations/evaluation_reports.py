@@ -103,6 +103,7 @@ def report_evaluation(*, index: AttributionIndex, report: Mapping[str, Any], at:
             utilities=report["utilities"],
             coalitions=_count(report),
             seed=int(opened.index.config.seed),
+            rule=index.rule,
         )
     except UnableToAudit as reason:
         raise UnableToAcceptEvaluation(str(reason), field="utilities") from reason

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 OWN_GENERATIONS = 512
 AUDIT_GENERATIONS = 200
 NOISE_Z = 2.0
+RULE = 2
 OPEN_MAX = 2
 Progress = Callable[[str, int, int], None]
 State = AttributionIndex.State
@@ -60,8 +61,8 @@ class Wanted:
     noise_z: float
     own_generations: int
     refit: int
-    # The rule of shares. Rule 2 is asked for; a configuration without it keeps its digest, and rule 1.
-    rule: int = 1
+    # The rule of shares: 1 sums of holders, 2 items, then sums.
+    rule: int = RULE
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> Wanted:
@@ -69,7 +70,7 @@ class Wanted:
         from influence.index.config import IndexConfig, is_number
 
         wanted = dict(config)
-        rule = wanted.pop("rule", 1)
+        rule = wanted.pop("rule", RULE)
         around = {
             name: wanted.pop(name, usual)
             for name, usual in (("noise_z", NOISE_Z), ("own_generations", OWN_GENERATIONS), ("refit", 0))
@@ -92,10 +93,8 @@ class Wanted:
             raise UnableToBuild(f"The configuration is not one: {error}.") from None
 
     def to_json(self) -> dict[str, Any]:
-        around: dict[str, Any] = {"noise_z": self.noise_z, "own_generations": self.own_generations}
+        around = {"noise_z": self.noise_z, "own_generations": self.own_generations, "rule": self.rule}
         # A basis fitted again on other items: the same numbers asked for, another index.
-        if self.rule != 1:
-            around["rule"] = self.rule
         return {**self.index.to_json(), **around, **({"refit": self.refit} if self.refit else {})}
 
 
@@ -111,8 +110,8 @@ def build_index(
     """Build the index of a model version from its manifest's works, in this process.
 
     `config` has the fields of influence.index.config.IndexConfig, first of them `attributor`, then `noise_z`, and
-    `own_generations`: over how many of the model's own generations the mean query is taken. `rule` 2 pays by items
-    (influence/paid_items.py), 1 by sums of holders.
+    `own_generations`: over how many of the model's own generations the mean query is taken. `rule` 2, the usual
+    one, pays by items (influence/paid_items.py), 1 by sums of holders.
 
     The first index of a model version serves at once; a later one takes over when it passes its audit. A build that was
     cut off is taken up by the next call. `ranks` are processes that all make this call and share the work
@@ -255,7 +254,13 @@ def describe_condition(built: Attributor) -> dict[str, Any]:
     condition = condition_of(built)
     if condition is None:
         return {}
-    return {**asdict(condition), "new_part": condition.new_part, "reasons": condition.reasons}
+    return {
+        **asdict(condition),
+        "new_part": condition.new_part,
+        "held_percent": round(100 * condition.held, 1),
+        "reasons": condition.reasons,
+        "warning": condition.warning,
+    }
 
 
 class UnableToAuditIndex(Exception):
@@ -304,6 +309,7 @@ def audit_index(
         coalitions=coalitions,
         processes=processes,
         seed=seed,
+        rule=index.rule,
         controls=controls,
         progress=progress,
     )

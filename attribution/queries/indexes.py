@@ -7,9 +7,9 @@ from typing import Any
 
 from django.db.models import Count
 
-from attribution.models import (
-    AttributionIndex,
-)
+from attribution.models import AttributionIndex
+
+BILLION = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,44 @@ class PaidRow:
     # The share of an account that alone is cut into one an item, over its share before; None where nobody was paid.
     split_gain: float | None
     lds_split: float
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRow:
+    """A planted contributor of an evaluation: its paid share with one account and with one an item, in parts per
+    billion, and its part of the items; None where it is not told."""
+
+    contributor: str
+    share: int
+    split: int | None
+    items: int | None
+
+
+def control_rows(index: AttributionIndex) -> list[ControlRow]:
+    """Read the planted contributors of an index's evaluation; none where none could be planted."""
+    told: dict[str, float] = (index.audit or {}).get("controls") or {}
+    if not told:
+        return []
+
+    def ppb(name: str) -> int | None:
+        return round(told[name] * BILLION) if name in told else None
+
+    return [
+        ControlRow("Random tokens", ppb("noise") or 0, ppb("noise_split"), ppb("noise_items")),
+        ControlRow("An exact copier", ppb("copier") or 0, ppb("copier_split"), None),
+        ControlRow("The copied contributor", ppb("copied") or 0, None, None),
+    ]
+
+
+def agreement(index: AttributionIndex) -> dict[str, float]:
+    """Agreement of the paid shares with retraining on own generations, by the index's own rule: "lds", "low", "high".
+
+    An evaluation that judged scores alone, as the first ones did, gives theirs. The index must be evaluated.
+    """
+    audit: dict[str, Any] = index.audit or {}
+    rules: dict[str, Any] = (audit.get("paid") or {}).get("own_generations") or {}
+    found: dict[str, float] = rules.get(f"rule_{index.rule}") or audit["own_generations"]["specific"]
+    return found
 
 
 RULES = {"rule_1": "Rule 1: sums of holders", "rule_2": "Rule 2: items, then sums"}

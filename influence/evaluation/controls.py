@@ -12,7 +12,7 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,29 +23,32 @@ from torch import Tensor, nn
 
 from influence import scorers
 from influence.adapters import Example, LoadedModel, Retrain
+from influence.evaluation import paid
 from influence.evaluation.retraining import positions_of, told
 from influence.gradients.states import own_state
 from influence.index.shards import Array
+from influence.paid_items import ITEMS_PAID
 from influence.scorers import IndexItem
 
 BATCH = 64
 MEMBERS = 3
 """Trainings with other seeds: their disagreement tells noise from signal."""
-NOISE_Z = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """Shares by the specific part, noise floor applied: of the noise, of the copier and of the copied contributor."""
+    """Paid shares of the noise, of the copier and of the copied contributor. `_split`: an account an item."""
 
     noise: float
+    noise_split: float
     noise_items: float
     """The noise's part of the items: its pay by pro rata."""
     copier: float
+    copier_split: float
     copied: float
 
     def to_json(self) -> dict[str, float]:
-        return {name: round(getattr(self, name), 5) for name in ("noise", "noise_items", "copier", "copied")}
+        return {field.name: round(getattr(self, field.name), 5) for field in fields(self)}
 
 
 def plant(
@@ -57,8 +60,11 @@ def plant(
     queries: Sequence[Example],
     cache: Path,
     seed: int,
+    rule: int = 2,
+    k: int = ITEMS_PAID,
 ) -> Controls | None:
-    """Train with both planted, index, and score. None where noise cannot be made: only token sequences are drawn.
+    """Train with both planted, index, and pay by `rule`, of rule 2 up to `k` items. None where noise cannot be made:
+    only token sequences are drawn.
 
     The trained model and its index are kept in `cache`.
     """
@@ -86,19 +92,18 @@ def plant(
         index = scorers.open_attributor(path, model=alone)
     else:
         index = scorers.build(path, model=alone, items=planted, config=config, mean_of=queries)
-    scores = index.score(index.embed(queries))
-    # As in shares.py: a positive score below the noise floor keeps its part of the pool and does not earn it.
-    shares = positive_shares(scores.specific) * (scores.specific >= NOISE_Z * scores.specific_se)
-    column = {holder: place for place, holder in enumerate(index.holder_ids)}
-    of = {holder: float(shares[:, column[holder]].mean()) for holder in (noise, copier, copied)}
-    return Controls(of[noise], len(made) / len(planted), of[copier], of[copied])
-
-
-def positive_shares(scores: Array) -> Array:
-    """(Q, C) to shares of each query's pool: the positive part divided by its sum."""
-    positive = np.clip(scores, 0, None).astype(np.float64)
-    total = positive.sum(1, keepdims=True)
-    return np.asarray(np.divide(positive, total, out=np.zeros_like(positive), where=total > 0))
+    features = index.embed(queries)
+    pay = paid.by_rule(rule, index, features, index.score(features), k=k)
+    whole, split = pay.shares().mean(0), pay.shares_cut_alone().mean(0)
+    of = {holder: place for place, holder in enumerate(index.holder_ids)}
+    return Controls(
+        noise=float(whole[of[noise]]),
+        noise_split=float(split[of[noise]]),
+        noise_items=len(made) / len(planted),
+        copier=float(whole[of[copier]]),
+        copier_split=float(split[of[copier]]),
+        copied=float(whole[of[copied]]),
+    )
 
 
 def lexical_scores(

@@ -61,6 +61,7 @@ def audit(
     coalitions: int = 16,
     processes: int = 2,
     seed: int = 0,
+    rule: int = 2,
     weight_low: float = 0.05,
     weight_high: float = 0.50,
     controls: bool = True,
@@ -68,7 +69,7 @@ def audit(
 ) -> dict[str, Any]:
     """Retrain coalitions of the index's holders and report, as plain JSON, how well its scores predict the outcome.
 
-    The weight follows from the specific part on the model's own generations, because shares are paid on them.
+    The weight follows from the shares that `rule` pays on the model's own generations: from their lower bound.
     With `controls`, one more model is trained with a contributor of noise and a copier planted in it.
     Raises UnableToAudit without held-out examples or own generations.
     """
@@ -100,6 +101,7 @@ def audit(
         name: paid.Judged(features[name], scored[name], apart_from_mean(utilities[:, part]))
         for name, part in parts.items()
     }
+    shares = paid.report(index, judged, present, seed=seed, choose_on=("held_out", "own_generations"))
     planted = None
     if controls:
         if progress is not None:
@@ -112,18 +114,21 @@ def audit(
             queries=own_generations,
             cache=cache,
             seed=seed,
+            rule=rule,
+            k=shares["items"],
         )
     own = measured["own_generations"]
-    lds_low = own["specific"]["low"]
+    lds_low = shares["own_generations"][f"rule_{rule}"]["low"]
     weight = weight_ppb(lds_low, weight_low=weight_low, weight_high=weight_high)
     return {
         "index_sha256": index.sha256,
         "method": index.manifest["method"],
+        "rule": rule,
         "coalitions": len(chosen),
         "seed": seed,
         "queries": {"held_out": len(held_out), "own_generations": len(own_generations)},
         **measured,
-        "paid": paid.report(index, judged, present, seed=seed, choose_on=("held_out", "own_generations")),
+        "paid": shares,
         "controls": None if planted is None else planted.to_json(),
         "lds_low": lds_low,
         "weight_low": weight_low,

@@ -38,12 +38,15 @@ class Pay:
         """Shares where every account is cut."""
         return _parts(self.cut, np.zeros(len(self.cut)))
 
-    def split_gain(self) -> float | None:
-        """Mean over accounts: the share of an account that alone is cut, over its share before. None without pay."""
+    def shares_cut_alone(self) -> Array:
+        """(Q, C): the share of each account where it alone is cut."""
         total = (self.whole.sum(1) + self.unearned)[:, None]
         after = total - self.whole + self.cut
-        gained = np.divide(self.cut, after, out=np.zeros_like(after), where=after > 0).mean(0)
-        before = self.shares().mean(0)
+        return np.asarray(np.divide(self.cut, after, out=np.zeros_like(after), where=after > 0))
+
+    def split_gain(self) -> float | None:
+        """Mean over accounts: the share of an account that alone is cut, over its share before. None without pay."""
+        gained, before = self.shares_cut_alone().mean(0), self.shares().mean(0)
         paid = before > 0
         return round(float((gained[paid] / before[paid]).mean()), 4) if paid.any() else None
 
@@ -58,6 +61,11 @@ def by_sums(index: Attributor, features: Any, scores: Scores) -> Pay:
         for row, of_row in enumerate(np.clip(found, 0, None)):
             cut[row] += np.bincount(columns[positions], weights=of_row, minlength=cut.shape[1])
     return Pay(earned, cut, positive.sum(1) - earned.sum(1))
+
+
+def by_rule(rule: int, index: Attributor, features: Any, scores: Scores, *, k: int) -> Pay:
+    """Pay of the rule with this number; K is read by rule 2 alone."""
+    return by_items(index, features, k=k) if rule == 2 else by_sums(index, features, scores)
 
 
 def by_items(index: Attributor, features: Any, *, k: int) -> Pay:

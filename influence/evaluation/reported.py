@@ -40,6 +40,7 @@ def judge(
     utilities: Mapping[str, Any],
     coalitions: int,
     seed: int,
+    rule: int = 2,
     weight_low: float = 0.05,
     weight_high: float = 0.50,
 ) -> dict[str, Any]:
@@ -68,16 +69,18 @@ def judge(
         measured[part] = compare(present, beside, scores, values, seed)
         judged[part] = paid.Judged(features, scores, apart_from_mean(values))
     own = measured["own_generations"]
-    lds_low = own["specific"]["low"]
+    shares = paid.report(index, judged, present, seed=seed, choose_on=("held_out", "own_generations"))
+    lds_low = shares["own_generations"][f"rule_{rule}"]["low"]
     weight = weight_ppb(lds_low, weight_low=weight_low, weight_high=weight_high)
     return {
         "index_sha256": index.sha256,
         "method": index.manifest["method"],
+        "rule": rule,
         "coalitions": coalitions,
         "seed": seed,
         "queries": {part: len(queries.get(part, ())) for part in PARTS},
         **measured,
-        "paid": paid.report(index, judged, present, seed=seed, choose_on=("held_out", "own_generations")),
+        "paid": shares,
         "controls": None,
         "lds_low": lds_low,
         "weight_low": weight_low,
@@ -89,7 +92,7 @@ def judge(
 
 def disagreements(found: Mapping[str, Any], claimed: Mapping[str, float]) -> list[str]:
     """Name each claimed figure that the utilities do not give: "lds", "lower", "upper" or "weight"."""
-    own = found["own_generations"]["specific"]
+    own = found["paid"]["own_generations"][f"rule_{found['rule']}"]
     figures = {
         "lds": own["lds"],
         "lower": own["low"],

@@ -57,6 +57,8 @@ __all__ = [
     "remove_works",
 ]
 
+HELD_MIN = 0.5
+"""Below it the loss of the basis is told."""
 NEW_PART_MAX = 0.2
 """Of the items that count: with more added since the basis was fitted, it should be fitted again."""
 CAPTURED_FALL_MAX = 0.1
@@ -90,6 +92,18 @@ class Condition:
     captured: float
     """Which part of the whitened gradients that it was fitted on the basis holds, mean over the ensemble."""
     captured_of_added: float | None
+    held: float = 1.0
+    """Which part of the expected squared gradients the basis holds: of the kept coordinates' energy its components'."""
+
+    @property
+    def warning(self) -> str:
+        """A reason to build with more coordinates or components; empty when the basis holds enough."""
+        if self.held >= HELD_MIN:
+            return ""
+        return (
+            f"Its basis holds {self.held:.0%} of the energy of the gradients. "
+            "Build with more coordinates or a larger k, and let an evaluation compare."
+        )
 
     @property
     def new_part(self) -> float:
@@ -447,6 +461,8 @@ def condition_of(manifest: Manifest) -> Condition:
         removed=manifest["counts"]["removed_items"],
         captured=float(np.mean(manifest["captured"])),
         captured_of_added=added["energy_held"] / added["energy_whole"] if added["energy_whole"] > 0 else None,
+        # An index of features made elsewhere has no coordinates to choose.
+        held=float(np.mean(np.multiply(manifest.get("energy", 1.0), manifest["captured"]))),
     )
 
 

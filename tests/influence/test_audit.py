@@ -88,7 +88,8 @@ def test_retrained_coalitions_agree_with_the_scores_far_more_than_with_pro_rata(
 
 
 def test_the_weight_follows_from_the_lower_bound_on_own_generations(report: dict[str, Any]) -> None:
-    measured = report["own_generations"]["specific"]
+    measured = report["paid"]["own_generations"][f"rule_{report['rule']}"]
+    assert report["rule"] == 2
     assert measured["low"] < measured["lds"] < measured["high"]
     assert report["lds_low"] == measured["low"]
     assert report["weight_ppb"] == weight_ppb(measured["low"], weight_low=0.05, weight_high=0.5)
@@ -135,6 +136,9 @@ def test_a_planted_copy_earns_what_its_twin_does_and_planted_noise_is_told_besid
     assert found["noise_items"] > 0.1
     # This training ignores its seed, so that no disagreement tells noise from signal: test_attacks.py has the ensemble.
     assert 0 <= found["noise"] < 2 * found["noise_items"]
+    # An account an item earns the planted ones nothing more.
+    assert found["noise_split"] == pytest.approx(found["noise"], rel=0.01)
+    assert found["copier_split"] == pytest.approx(found["copier"], rel=0.01)
     assert found["copier"] == pytest.approx(found["copied"], rel=1e-3)
     assert found["copier"] > 0.02
 

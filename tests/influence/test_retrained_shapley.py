@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from influence import scorers
 from influence.adapters import LoadedModel
 from influence.adapters.classifier import Classifier
+from influence.evaluation import paid
 from influence.gradients import tracing
 from influence.scorers import IndexConfig, IndexItem
 
-HIDDEN, DECAY, STEPS, QUERIES = 24, 1e-3, 200, 100
+HIDDEN, DECAY, STEPS, QUERIES, OWN = 24, 1e-3, 200, 100, 200
 
 
 @dataclass(frozen=True)
@@ -123,16 +124,31 @@ def rank_correlation(scores: np.ndarray, truth: np.ndarray) -> float:
     return float(np.mean([spearmanr(one, other).statistic for one, other in zip(scores, truth, strict=True)]))
 
 
-def scores_of(game: Game, directory: Path) -> dict[str, np.ndarray]:
+def served(game: Game) -> LoadedModel:
     module = nn.Sequential(nn.Linear(64, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 10))
     module.load_state_dict(game.trained)
     adapter = Classifier(module, classes=10, shape=(64,))
     # Weight decay pulls toward nought: that is where training on nothing ends.
     initial = {name: torch.zeros_like(value) for name, value in game.trained.items()}
-    model = LoadedModel(adapter=adapter, checkpoints=(game.trained,), initial=initial)
+    return LoadedModel(adapter=adapter, checkpoints=(game.trained,), initial=initial)
+
+
+def classifier(model: LoadedModel) -> Classifier:
+    assert isinstance(model.adapter, Classifier)
+    return model.adapter
+
+
+def items_of(game: Game, adapter: Classifier) -> list[IndexItem]:
     examples = [adapter.example(value, int(label)) for value, label in zip(game.values, game.labels, strict=True)]
+    return [IndexItem(each, number, int(game.owners[number])) for number, each in enumerate(examples)]
+
+
+def scores_of(game: Game, directory: Path) -> dict[str, np.ndarray]:
+    model = served(game)
+    adapter = classifier(model)
+    items = items_of(game, adapter)
+    examples = [item.example for item in items]
     queries = [adapter.example(value, int(label)) for value, label in zip(game.queries, game.query_labels, strict=True)]
-    items = [IndexItem(each, number, int(game.owners[number])) for number, each in enumerate(examples)]
     found = {}
     for name, nodes in (("midpoint", 1), ("three nodes", 3), ("plain influence", [[1.0, 1.0]])):
         config = IndexConfig.from_json({"nodes": nodes, "k": 400, "fit_items": len(items), "pca_items": len(items)})
@@ -168,6 +184,33 @@ def test_the_midpoint_agrees_better_with_retrained_shapley_values_than_the_gradi
     assert found["midpoint"] > found["gradient product"] + 0.03
     assert found["midpoint"] > 0.55
     assert found["three nodes"] > found["plain influence"]
+
+
+def test_random_labels_earn_next_to_nothing_by_items_in_one_account_or_in_one_an_item(tmp_path: Path) -> None:
+    """A wrong label helps its false class and harms the right one: net tails take its pay away."""
+    items, players = 1_200, 6
+    game = play(players, items, seeds=1)
+    model = served(game)
+    adapter = classifier(model)
+    pictures = torch.tensor(load_digits().data[np.random.default_rng(1).permutation(1_797)] / 16, dtype=torch.float32)
+    own = pictures[items + QUERIES : items + QUERIES + OWN]
+    with torch.no_grad():
+        predicted = adapter.module(own).argmax(1)
+    mean_of = [adapter.example(value, int(label)) for value, label in zip(own, predicted, strict=True)]
+    queries = [adapter.example(value, int(label)) for value, label in zip(game.queries, game.query_labels, strict=True)]
+    config = IndexConfig.from_json({"k": 400, "fit_items": items, "pca_items": items})
+    index = scorers.build(
+        tmp_path / "index", model=model, items=items_of(game, adapter), config=config, mean_of=mean_of
+    )
+    assert index.net_tails is not None
+    features = index.embed(queries)
+    pay = paid.by_items(index, features, k=100)
+    shares, cut = pay.shares().mean(0), pay.shares_cut_alone().mean(0)
+    assert shares[-1] < 1 / players / 5
+    assert cut[-1] == pytest.approx(shares[-1], rel=0.01)
+    assert rank_correlation(pay.shares(), game.shapley) > 0.8
+    by_sums = paid.by_sums(index, features, index.score(features))
+    assert by_sums.shares_cut_alone().mean(0)[-1] > 5 * shares[-1]
 
 
 def test_shapley_values_add_up_to_what_everybody_together_is_worth() -> None:

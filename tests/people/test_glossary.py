@@ -11,6 +11,8 @@ from django.test import Client
 
 from people.presentation.glossary import TERMS
 
+# Every page asks whether the programme is on trial.
+pytestmark = pytest.mark.django_db
 TEMPLATES = Path(__file__).resolve().parent.parent.parent / "templates"
 WORDS = {
     "attribution",

@@ -16,7 +16,7 @@ from attribution.models import AttributionIndex
 from attribution.operations import choices, manifest_items
 from attribution.operations.factories import UnableToLoadModel
 from attribution.operations.indexes import AUDIT_GENERATIONS, UnableToAuditIndex, audit_index
-from attribution.queries.indexes import audit_rows
+from attribution.queries.indexes import audit_rows, paid_rows
 from influence.index.artefacts import UnableToOpenIndex
 
 REFUSALS = (
@@ -75,7 +75,8 @@ class Command(BaseCommand):
         if controls:
             console.print(
                 f"Planted controls: random tokens, {controls['noise_items']:.1%} of the items, would get "
-                f"{controls['noise']:.1%}; an exact copier {controls['copier']:.1%}, whom it copied "
+                f"{controls['noise']:.1%}, and {controls['noise_split']:.1%} with an account an item; an exact copier "
+                f"{controls['copier']:.1%} and {controls['copier_split']:.1%}, the copied contributor "
                 f"{controls['copied']:.1%}."
             )
         if index.state == "audited":
@@ -103,6 +104,9 @@ def _report(index: AttributionIndex) -> Table:
         table.add_column(title)
     for row in audit_rows(index):
         table.add_row(row.queries, row.predictor, f"{row.lds:.3f}", f"{row.low:.3f} to {row.high:.3f}")
+    for paid in paid_rows(index):
+        words = f"paid: {paid.rule[0].lower()}{paid.rule[1:]}"
+        table.add_row(paid.queries, words, f"{paid.lds:.3f}", f"{paid.low:.3f} to {paid.high:.3f}")
     return table
 
 

@@ -117,7 +117,7 @@ def test_generations_wait_until_their_index_is_evaluated(away: Away) -> None:
     assert answer.status_code == 201, answer.content
     evaluation = answer.json()["evaluation"]
     assert (evaluation["passed"], evaluation["made"], evaluation["coalitions"]) == (True, "service", 6)
-    assert evaluation["lds"] > 0.9
+    assert (evaluation["rule"], evaluation["lds"] > 0.85) == (2, True)
     assert 0 < evaluation["weight"] <= 1
     assert (answer.json()["state"], answer.json()["reason"]) == ("audited", None)
     assert attributions.attribute_batch(at=programme.at) == 1
@@ -153,7 +153,7 @@ def test_utilities_that_predict_nothing_give_no_weight(away: Away) -> None:
     ("change", "field", "words"),
     [
         ({"index_sha256": "00" * 32}, "index_sha256", "another index"),
-        ({"lds": 0.1}, "lds", "lds is 0.9"),
+        ({"lds": 0.1}, "lds", "lds is 0.8"),
         ({"weight": 0.001}, "lds", "by the utilities, not 0.0010"),
         ({"coalitions": 5}, "utilities", "5 rows (retrained models) of 12 numbers (queries), not 6 x 12"),
         ({"coalitions": 3}, "utilities", "4 to 256 coalitions"),

@@ -133,8 +133,9 @@ def test_what_waits_for_a_retired_model_is_paid_by_the_base_pool(indexed: Progra
     assert row is not None
     assert row.unattributable
     # The works that taught the model have the base pool, though nobody can run it any more.
-    assert sum(row.general_ppb) + row.general_unattributed_ppb == BILLION
-    assert any(row.general_ppb)
+    assert row.general is not None
+    assert sum(row.general.ppb) + row.general.unattributed_ppb == BILLION
+    assert any(row.general.ppb)
 
 
 def test_failures_count_only_in_succession(indexed: Programme) -> None:

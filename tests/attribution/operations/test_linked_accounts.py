@@ -19,6 +19,7 @@ from influence.shares import BILLION, GroupScore, apportion_scores
 from people.actor import Presence
 from people.operations.proposals import approve
 from people.operations.users import register_user
+from tests.worlds.archive import serve_by_sums
 from tests.worlds.programme import Programme
 from tests.worlds.trained import Committed
 
@@ -36,7 +37,9 @@ def link(accounts: list[Contributor], at: datetime) -> ContributorLink:
 
 
 def attributed(programme: Programme, at: datetime | None = None, **changes: Any) -> Attribution:
+    """Attribute one by sums of holders: of items, accounts and their links change nobody's pay."""
     external_id = str(uuid.uuid4())
+    serve_by_sums(programme)
     programme.report(programme.generation(external_id, **changes))
     attributions.attribute_batch(at=at or programme.at)
     return Attribution.objects.select_related("index").get(generation__external_id=external_id)
@@ -69,6 +72,25 @@ def test_linked_accounts_are_clipped_once_and_get_together_what_one_account_woul
     assert sum(paid[holder] for holder in group.holder_ids) == whole.ppb[0]
     assert (paid[other], row.unattributed_ppb) == (whole.ppb[1], whole.unattributed_ppb)
     assert sum(row.general_ppb) + row.general_unattributed_ppb == BILLION
+
+
+def test_a_link_changes_nobodys_pay_by_items_and_counts_in_the_general_part(indexed: Programme) -> None:
+    rows = []
+    for linked in (False, True):
+        if linked:
+            link(indexed.contributors[:3], indexed.at)
+        indexed.report(indexed.generation(f"linked: {linked}"))
+        assert attributions.attribute_batch(at=indexed.at) == 1
+        rows.append(Attribution.objects.get(generation__external_id=f"linked: {linked}"))
+    apart, together = rows
+    assert (apart.rule, together.rule) == (2, 2)
+    before, after = (dict(zip(row.holder_ids, row.shares_ppb, strict=True)) for row in rows)
+    assert after == pytest.approx(before, abs=10)
+    assert apart.general is not None
+    assert together.general is not None
+    assert apart.general.groups == []
+    assert [group["holders"] for group in together.general.groups] == [holders(indexed, 0, 1, 2)]
+    assert recomputations.recompute(attribution=together, from_gradients=True).agrees
 
 
 def test_everything_is_stored_that_gives_the_same_shares_again(indexed: Programme) -> None:
@@ -189,12 +211,13 @@ def test_a_link_that_lands_while_a_batch_is_attributed_counts_for_all_of_it_or_f
 
     monkeypatch.setattr(measurements, "_measure_together", measure_while_a_link_lands)
     assert attributions.attribute_batch(at=programme.at) == 4
-    rows = list(Attribution.objects.select_related("index"))
-    assert [row.groups for row in rows] == [[]] * 4
+    rows = list(Attribution.objects.select_related("index", "general"))
+    assert [row.general.groups for row in rows if row.general] == [[]] * 4
     programme.report(programme.generation("after"))
     attributions.attribute_batch(at=programme.at)
-    after = Attribution.objects.select_related("index").get(generation__external_id="after")
-    assert [group["holders"] for group in after.groups] == [holders(programme, 0, 1)]
+    after = Attribution.objects.select_related("index", "general").get(generation__external_id="after")
+    assert after.general is not None
+    assert [group["holders"] for group in after.general.groups] == [holders(programme, 0, 1)]
     assert all(recomputations.recompute(attribution=row).agrees for row in [*rows, after])
     assert Generation.objects.filter(state="attributed").count() == 5
     assert Work.objects.count() == len(programme.works)

@@ -98,15 +98,14 @@ def test_what_a_service_reports_is_kept_and_attributed(pushing: Pushing) -> None
     assert stored.features_index == pushing.index
     assert attributions.attribute_batch(at=pushing.programme.at) == 1
     attribution = Attribution.objects.get(generation=stored)
-    best = attribution.holder_ids[int(np.argmax(attribution.scores))]
-    assert best == pushing.programme.works[0].holder_id
     items = pushing.items.astype(np.float64)
     query = items[0] - np.load(pushing_directory(pushing) / "mean_query.npy")
-    expected = np.einsum("nmk,mk->n", items, query).reshape(-1, 2).sum(1) / MEMBERS / len(items)
-    holders = [work.holder_id for work in pushing.programme.works]
-    found = [attribution.scores[attribution.holder_ids.index(holder)] for holder in holders]
-    np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
-    assert max(attribution.se) > 0
+    # Fewer items than can be paid: all that helped are, for all of their score.
+    pay = np.clip(np.einsum("nmk,mk->n", items, query), 0, None).reshape(-1, 2).sum(1)
+    found = dict(zip(attribution.holder_ids, attribution.shares_ppb, strict=True))
+    shares = [found.get(work.holder_id, 0) / 1e9 for work in pushing.programme.works]
+    np.testing.assert_allclose(shares, pay / pay.sum(), atol=0.01)
+    assert int(np.argmax(shares)) == 0
     assert recomputations.recompute(attribution=attribution, from_gradients=True).agrees
 
 

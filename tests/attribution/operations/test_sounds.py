@@ -109,7 +109,8 @@ def test_a_recording_is_compared_by_an_encoder_and_credits_its_like(
     assert states["s2"] == states["s3"] == ("audio", "unattributable")
     assert "has no part 0" in Generation.objects.get(external_id="s3").error
     attribution = Attribution.objects.get(unattributable=False)
-    strongest = attribution.holder_ids[max(range(4), key=attribution.shares_ppb.__getitem__)]
+    shares = dict(zip(attribution.holder_ids, attribution.shares_ppb, strict=True))
+    strongest = max(shares, key=lambda holder: shares[holder])
     assert strongest == works[2].holder_id
     assert attribution.index.method_words == "Similarity of embeddings, not influence"
 

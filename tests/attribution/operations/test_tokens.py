@@ -121,9 +121,9 @@ def test_tokens_of_the_prompt_are_read_in_place_of_its_text(indexed: Programme, 
     for name, body in bodies.items():
         indexed.report(indexed.generation(name, prompt=body, output={"text": TEXT}))
     assert attributions.attribute_batch(at=indexed.at) == 3
-    scores = {name: Attribution.objects.get(generation__external_id=name).scores for name in bodies}
-    assert scores["text"] == pytest.approx(scores["ids"], rel=1e-3, abs=1e-7)
-    assert scores["other"] != pytest.approx(scores["ids"], rel=1e-2)
+    pay = {name: Attribution.objects.get(generation__external_id=name).pay for name in bodies}
+    assert pay["text"] == pytest.approx(pay["ids"], rel=1e-3)
+    assert pay["other"] != pytest.approx(pay["ids"], rel=1e-2)
     assert Generation.objects.get(external_id="ids").prompt_text == ""
 
 
