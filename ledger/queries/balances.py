@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.db import connection
@@ -72,6 +72,12 @@ def balances_of(contributor_id: int, *, matured_before: datetime | None = None) 
     if not sums:
         return [Balances(Contributor.objects.values_list("currency", flat=True).get(pk=contributor_id))]
     return [_balances(contributor_id, code, found, matured_before) for code, found in sorted(sums.items())]
+
+
+def matured(contributor_id: int, balances: Balances, before: datetime) -> Balances:
+    """Count the part of the payable that became so at `before` or later as pending."""
+    ready = min(balances.payable, payable(contributor_id, balances.currency, before))
+    return replace(balances, pending=balances.pending + balances.payable - ready, payable=ready)
 
 
 def _balances(

@@ -415,7 +415,7 @@ def _split_part(generation: Generation, units: int, sheet: Sequence[tuple[int, i
 def _own_works(attribution: Attribution, holder_ids: Sequence[int], credited: int) -> list[OwnWork]:
     ranked = ranked_works(attribution.top_works, holder_ids)
     amounts = dict(divide_among_works(credited, attribution.generation_id, ranked))
-    works = Work.objects.in_bulk([work_id for work_id, _ in ranked])
+    works = Work.objects.select_related("dataset").in_bulk([work_id for work_id, _ in ranked])
     return [OwnWork(works[work_id], score, amounts.get(work_id, 0)) for work_id, score in ranked]
 
 
@@ -424,6 +424,7 @@ def _credit_of(accrual: Accrual, account_ids: set[int]) -> int:
 
 
 def _earlier(generation: Generation, account_ids: set[int], standing: int) -> list[tuple[int, int, int]]:
-    documents = Accrual.objects.filter(generation=generation, revision__gt=0).exclude(revision=standing)
+    earlier = Accrual.objects.filter(generation=generation, revision__gt=0).exclude(revision=standing)
+    documents = list(earlier.order_by("revision"))
     entries = dict(Entry.objects.filter(batch_id__in=[d.batch_id for d in documents]).values_list("batch_id", "id"))
-    return [(d.revision, _credit_of(d, account_ids), entries[d.batch_id]) for d in documents.order_by("revision")]
+    return [(d.revision, _credit_of(d, account_ids), entries[d.batch_id]) for d in documents]

@@ -24,7 +24,11 @@ from ledger.models import Entry, Line, Period
 from ledger.queries.balances import accounts_of
 
 BATCHES_MAX = 25
+# Nearly always the page is full after a few; only a filter that matches little needs many.
+GENERATIONS_FIRST = 1_000
 GENERATIONS_MAX = 25_000
+# The evidence of each is read for a work.
+GENERATIONS_OF_WORK_MAX = 5_000
 RECEIPTS_PAGE = 25
 REVISION_MAX = 2**31 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -106,7 +110,7 @@ def receipts_of(
     """A page of receipts, newest first. `month` is the period in which they were posted, as on the statement."""
     account_ids = [account.pk for account in accounts_of(contributor_id, CREDITED_KINDS)]
     cursor = Cursor.parse(after) if after else None
-    if work is not None and not Work.objects.filter(pk=work, holder_id__in=holders_of(contributor_id)).exists():
+    if work is not None and not Work.objects.filter(pk=work, holder__in=_holders(contributor_id)).exists():
         return ReceiptPage([], "", False)
     lines = Line.objects.filter(account_id__in=account_ids, entry__batch_id__isnull=False)
     if month is not None:
@@ -129,10 +133,15 @@ def receipts_of(
         end, archived = None, _archived(entries)
         found = _rows(_DOCUMENTS % _OF_ENTRIES, {**values, "entries": entries})
     else:
-        end, first, last = _window(lines, cursor)
+        most = GENERATIONS_MAX if work is None else min(GENERATIONS_MAX, GENERATIONS_OF_WORK_MAX)
+        for size in (min(GENERATIONS_FIRST, most), most):
+            end, first, last = _window(lines, cursor, size)
+            begin = str(end.generation_id if end else uuid.UUID(int=0))
+            span = {"first": first, "first_generation": begin, "last": last}
+            found = _rows(_DOCUMENTS % _OF_GENERATIONS, {**values, **span})
+            if end is None or len(found) > limit:
+                break
         archived = _archived(_sample(lines, first, last))
-        span = {"first": first, "first_generation": str(end.generation_id if end else uuid.UUID(int=0)), "last": last}
-        found = _rows(_DOCUMENTS % _OF_GENERATIONS, {**values, **span})
     tops = _top_works(contributor_id, found)
     rows = [_row(row, tops) for row in found[:limit]]
     if len(found) > limit:
@@ -165,8 +174,8 @@ def _sample(lines: QuerySet[Line], first: datetime, last: datetime) -> list[int]
     return sorted({number for pair in bounds for number in pair})
 
 
-def _window(lines: QuerySet[Line], after: Cursor | None) -> tuple[Cursor | None, datetime, datetime]:
-    """Return (end, first, last): the moments of the next GENERATIONS_MAX generations that may have a receipt.
+def _window(lines: QuerySet[Line], after: Cursor | None, size: int) -> tuple[Cursor | None, datetime, datetime]:
+    """Return (end, first, last): the moments of the next `size` generations that may have a receipt.
 
     `end` is the cursor behind the window, None where no generation is left behind it.
     """
@@ -183,7 +192,7 @@ def _window(lines: QuerySet[Line], after: Cursor | None) -> tuple[Cursor | None,
             occurred_at=after.occurred_at, pk__gt=after.generation_id
         )
     walked = found.order_by("-occurred_at", "-pk").values_list("occurred_at", "pk")
-    bound = next(iter(walked[GENERATIONS_MAX - 1 : GENERATIONS_MAX]), None)
+    bound = next(iter(walked[size - 1 : size]), None)
     if bound is None:
         return None, first, last
     return Cursor(bound[0], bound[1], -REVISION_MAX), bound[0], last
@@ -236,10 +245,13 @@ def _row(values: Mapping[str, Any], tops: Mapping[tuple[uuid.UUID, int], list[Wo
     return ReceiptRow(**values, top_work=ranked[0].work if ranked else None)
 
 
+def _holders(contributor_id: int) -> QuerySet[Split, int]:
+    return Split.objects.filter(contributor_id=contributor_id).values_list("holder_id", flat=True)
+
+
 def holders_of(contributor_id: int) -> list[int]:
     """Every holder in which the contributor has or had a part."""
-    splits = Split.objects.filter(contributor_id=contributor_id)
-    return list(splits.values_list("holder_id", flat=True).distinct().order_by("holder_id"))
+    return list(_holders(contributor_id).distinct().order_by("holder_id"))
 
 
 def ranked_works(
@@ -280,5 +292,5 @@ def months_of(contributor_id: int) -> list[int]:
 
 def models_of(contributor_id: int) -> list[ModelVersion]:
     """The model versions that were trained on a work of the contributor."""
-    trained = ModelVersion.objects.filter(manifest__works__work__holder_id__in=holders_of(contributor_id))
+    trained = ModelVersion.objects.filter(manifest__works__work__holder__in=_holders(contributor_id))
     return list(trained.select_related("service").distinct().order_by("service__name", "name"))

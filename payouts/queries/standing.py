@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from contributors.models import Contributor
 from ledger.money import asset
-from ledger.queries.balances import balances_of
+from ledger.queries.balances import balances_of, matured
 from payouts.models import HoldReason, PayoutAccount, Rail
 from payouts.queries import payees, words
 from payouts.queries.ended_accounts import Why, why_replaced
@@ -87,14 +87,9 @@ def purses_of(contributor: Contributor, *, at: datetime) -> list[Purse]:
     account = payees.account_of(contributor)
     is_held = bool(payees.open_holds(contributor))
     found = []
-    for currency in [balances.currency for balances in balances_of(contributor.pk)]:
-        policy = terms_in_force(currency)
-        matured_before = at - timedelta(days=policy.maturity_days)
-        [balances] = [
-            balances
-            for balances in balances_of(contributor.pk, matured_before=matured_before)
-            if balances.currency == currency
-        ]
+    for young_too in balances_of(contributor.pk):
+        currency = young_too.currency
+        balances = matured(contributor.pk, young_too, at - timedelta(days=terms_in_force(currency).maturity_days))
         under_hold = balances.payable if is_held else 0
         least_minor = least_payout_minor(contributor, account, currency)
         found.append(
