@@ -24,6 +24,11 @@ FAULTS_MAX = 100
 NUMBER_MAX = 2**31 - 1
 READ_BYTES = 2**20
 PARQUET_ROWS = 50_000
+# Bounds of a Parquet file, checked before a value is read. Rows of a group are unpacked together.
+ROW_GROUPS_MAX, ROW_GROUP_BYTES_MAX = 10_000, 2**30
+THRIFT_BYTES_MAX, VALUE_BYTES_MAX = 16 * 2**20, 2_048
+PHYSICAL = frozenset({"BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY", "INT32", "INT64"})
+LOGICAL = frozenset({"STRING", "INT", "NONE", "UNDEFINED", "NULL", "UNKNOWN", "UUID"})
 JSON_LINES = "application/x-ndjson"
 PARQUET = "application/vnd.apache.parquet"
 PARQUET_MAGIC = b"PAR1"
@@ -153,17 +158,63 @@ def _parquet_rows(file: IO[bytes]) -> Iterator[tuple[int, Any]]:
     import pyarrow.parquet
 
     try:
-        opened = pyarrow.parquet.ParquetFile(file)
-        strangers = set(opened.schema_arrow.names) - FIELDS
-        if strangers:
-            raise UnableToReadManifest(_only_these(strangers))
+        metadata = pyarrow.parquet.read_metadata(file)
+        texts = _checked_columns(metadata)
+        # A value that stands once in the file stays once in memory, however many rows repeat it.
+        opened = pyarrow.parquet.ParquetFile(
+            file, read_dictionary=texts, thrift_string_size_limit=THRIFT_BYTES_MAX, thrift_container_size_limit=10**6
+        )
         number = 0
         for batch in opened.iter_batches(batch_size=PARQUET_ROWS):
+            _check_lengths(batch)
             for row in batch.to_pylist():
                 number += 1
                 yield number, {name: _plain(value) for name, value in row.items() if value is not None}
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UnableToReadManifest(f"It is no readable Parquet file: {error}") from error
+    # A damaged file also gives text that is no UTF-8, and numbers out of range.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        raise UnableToReadManifest(f"It is no readable Parquet file: {str(error)[:300]}") from error
+
+
+def _checked_columns(metadata: Any) -> list[str]:
+    """Return the columns of text and bytes. Raises UnableToReadManifest for a file of another form, or a bomb."""
+    schema = metadata.schema
+    columns = [schema.column(place) for place in range(len(schema))]
+    if strangers := {column.path for column in columns} - FIELDS:
+        raise UnableToReadManifest(_only_these(strangers))
+    for column in columns:
+        kind = str(column.logical_type.type)
+        if column.physical_type not in PHYSICAL or kind not in LOGICAL or column.max_repetition_level:
+            raise UnableToReadManifest(
+                f"The column {column.path} holds {column.physical_type} ({kind}): a line has texts, bytes and integers."
+            )
+    if metadata.num_rows > ITEMS_MAX:
+        raise UnableToReadManifest(f"A manifest has at most {ITEMS_MAX:,} items, not {metadata.num_rows:,}.")
+    if metadata.num_row_groups > ROW_GROUPS_MAX:
+        raise UnableToReadManifest(
+            f"A file has at most {ROW_GROUPS_MAX:,} row groups, not {metadata.num_row_groups:,}."
+        )
+    for place in range(metadata.num_row_groups):
+        size = metadata.row_group(place).total_byte_size
+        if size > ROW_GROUP_BYTES_MAX:
+            raise UnableToReadManifest(
+                f"Row group {place} has {size:,} bytes unpacked; it has at most {ROW_GROUP_BYTES_MAX:,}. Write smaller "
+                "ones."
+            )
+    return [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+
+
+def _check_lengths(batch: Any) -> None:
+    import pyarrow
+    import pyarrow.compute
+
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        values = column.dictionary if isinstance(column, pyarrow.DictionaryArray) else column
+        if pyarrow.types.is_string(values.type) or pyarrow.types.is_binary(values.type):
+            longest = pyarrow.compute.max(pyarrow.compute.binary_length(values)).as_py() or 0
+            if longest > VALUE_BYTES_MAX:
+                raise UnableToReadManifest(
+                    f"{name} has a value of {longest:,} bytes; {VALUE_BYTES_MAX:,} are the most."
+                )
 
 
 def _plain(value: Any) -> Any:
