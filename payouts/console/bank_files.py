@@ -168,16 +168,17 @@ def record_lines(request: HttpRequest, run: PayoutRun) -> HttpResponse:
         status = 422
         if form.is_valid():
             with explained(request, silent=True) as refused:
-                context["results"] = bank_lines.record_bank_lines(
-                    lines=bank_reports.lines_of(form.cleaned_data["file"].read()),
-                    by=user_of(request),
-                    at=timezone.now(),
-                    seen=presence_of(request),
+                report = bank_reports.report_of(form.cleaned_data["file"].read(), form.reading)
+                results = bank_lines.record_bank_lines(
+                    lines=report.lines, by=user_of(request), at=timezone.now(), seen=presence_of(request)
                 )
+                context |= {"results": results, "others": report.others}
             context["refused"], status = refused, refused.status
-            if not refused and all(result.outcome in ("recorded", "known") for result in context["results"]):
-                done(request, f"{len(context['results'])} lines were read, and all of them fit.")
-                return redirect("payouts:bank_files", run.public_id)
+            if not refused and all(result.outcome in ("recorded", "known") for result in results):
+                if not report.others:
+                    done(request, f"{len(results)} lines were read, and all of them fit.")
+                    return redirect("payouts:bank_files", run.public_id)
+                status = 200
     return render(request, "payouts/console/bank_lines.html", context, status=status)
 
 

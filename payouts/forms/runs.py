@@ -11,6 +11,7 @@ from ledger.money import asset
 from ledger.typed_amounts import typed_of_minor
 from payouts.forms.fields import MinorAmountField, day_field
 from payouts.models import Rail
+from payouts.rails.bank.tables import COMMA, DAY_FIRST, MONTH_FIRST, POINT, Choices
 from payouts.rails.choice import RAIL_NAMES
 from payouts.rails.transfers import banking_day
 from people.forms.fields import TypedIntegerField
@@ -165,11 +166,26 @@ class ExportForm(forms.Form):
 
 
 class BankLinesForm(forms.Form):
-    """The bank's report, as a table."""
+    """The bank's report in any of its formats, and the reading of a table's dates and amounts."""
 
     file = forms.FileField(
-        label="The bank's report (CSV)",
-        widget=forms.ClearableFileInput(attrs={"accept": ".csv,text/csv"}),
-        help_text="The table that is offered beside this form, filled in from the bank's statement. The same file can "
-        "be read again: a line counts once.",
+        label="The bank's report",
+        widget=forms.ClearableFileInput(attrs={"accept": ".csv,.txt,.xlsx,.xml,.sta,.mt940,.940"}),
+        help_text="The bank's own file (camt.053, camt.054, pain.002, MT940), or the offered table, filled in and "
+        "saved as CSV or XLSX. The same file can be read again: a line counts once.",
     )
+    days = forms.ChoiceField(
+        label="Dates such as 03/04/2026 in a table",
+        choices=[("", "Refuse them"), (DAY_FIRST, "The day comes first"), (MONTH_FIRST, "The month comes first")],
+        required=False,
+    )
+    decimals = forms.ChoiceField(
+        label="Amounts such as 1.250 in a table",
+        choices=[("", "Refuse them"), (COMMA, "A comma before the decimals"), (POINT, "A point before the decimals")],
+        required=False,
+    )
+
+    @property
+    def reading(self) -> Choices:
+        """Return the clerk's choices of a valid form."""
+        return Choices(self.cleaned_data["days"], self.cleaned_data["decimals"])

@@ -205,6 +205,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('kind', models.CharField(choices=[('executed', 'Executed'), ('rejected', 'Rejected'), ('returned', 'Returned')], max_length=8)),
                 ('reference', models.CharField(max_length=64, unique=True)),
+                ('source', models.CharField(choices=[('table', 'Table'), ('camt.053', 'camt.053'), ('camt.054', 'camt.054'), ('pain.002', 'pain.002'), ('MT940', 'MT940')], default='table', max_length=8)),
                 ('amount_minor', models.BigIntegerField()),
                 ('currency', models.CharField(max_length=3)),
                 ('booked_on', models.DateField()),

@@ -99,9 +99,18 @@ class BankLine(models.Model):
         REJECTED = "rejected"
         RETURNED = "returned"
 
+    class Source(models.TextChoices):
+        TABLE = "table"
+        CAMT_053 = "camt.053", "camt.053"
+        CAMT_054 = "camt.054", "camt.054"
+        PAIN_002 = "pain.002", "pain.002"
+        MT940 = "MT940", "MT940"
+
     kind = models.CharField(max_length=8, choices=Kind.choices)
     # The bank's own reference of the booking, or of the refusal.
     reference = models.CharField(max_length=64, unique=True)
+    # The report that told it first: another kind of report may tell the same booking under another reference.
+    source = models.CharField(max_length=8, choices=Source.choices, default=Source.TABLE)
     attempt = models.ForeignKey("payouts.PayoutAttempt", on_delete=models.PROTECT, related_name="bank_lines")
     amount_minor = models.BigIntegerField()
     currency = models.CharField(max_length=3)

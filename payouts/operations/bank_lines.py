@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from django.db import transaction
 
@@ -30,8 +30,10 @@ from payouts.models import (
     Rail,
     Reversal,
 )
+from payouts.operations import bank_blocks
 from payouts.operations.approval import stop_run
 from payouts.operations.holds import UnableToPlaceHold, place_hold
+from payouts.rails.bank.answers import PAIN_002, Reported, reference_of
 from people.actor import (
     ADMIN,
     CHECKER,
@@ -58,19 +60,6 @@ class UnableToRecordBankLine(Exception):
     problem = "bank-line-not-recorded"
 
 
-@dataclass(frozen=True)
-class Reported:
-    """One line of the bank's report."""
-
-    kind: str
-    end_to_end_id: str
-    reference: str
-    amount_minor: int
-    currency: str
-    booked_on: date
-    reason: str = ""
-
-
 class Outcome(enum.StrEnum):
     RECORDED = "recorded"
     KNOWN = "known"  # the same line was recorded before
@@ -93,13 +82,20 @@ def record_bank_lines(*, lines: Iterable[Reported], by: User, at: datetime, seen
     require_role(by, CHECKER, COMPLIANCE, ADMIN)
     require_fresh_factor(seen)
     require_settled_role(by, at)
-    given = list(lines)
+    given, results = [], []
+    for one in lines:
+        try:
+            given += bank_blocks.orders_of(one)
+        except bank_blocks.UnableToFindOrders as error:
+            results.append(Result(one, Outcome.REFUSED, str(error)))
     if len(given) > LINES_MAX:
         raise UnableToRecordBankLine(f"A file has at most {LINES_MAX:,} lines; split it.")
-    results = []
+    # A bank may list a return above its transfer.
+    given.sort(key=lambda line: line.kind == BankLine.Kind.RETURNED)
+    together = _references(given)
     for line in given:
         try:
-            outcome, words = _record(line, by, at, seen)
+            outcome, words = _record(line, by, at, seen, together)
         except (UnableToRecordBankLine, UnableToActForOneself) as error:
             outcome, words = Outcome.REFUSED, str(error)
         results.append(Result(line, outcome, words))
@@ -107,9 +103,25 @@ def record_bank_lines(*, lines: Iterable[Reported], by: User, at: datetime, seen
     return results
 
 
+def _key(line: Reported) -> tuple[str, str]:
+    return line.kind, line.end_to_end_id
+
+
+def _references(lines: Iterable[Reported]) -> dict[tuple[str, str], list[str]]:
+    """Return the references of one file for each order and outcome: two of them are two bookings."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for line in lines:
+        if line.reference not in found.setdefault(_key(line), []):
+            found[_key(line)].append(line.reference)
+    return found
+
+
 @transaction.atomic
-def _record(line: Reported, by: User, at: datetime, seen: Presence) -> tuple[Outcome, str]:
-    if line.kind not in BankLine.Kind.values or not line.reference.strip() or line.amount_minor <= 0:
+def _record(
+    line: Reported, by: User, at: datetime, seen: Presence, together: dict[tuple[str, str], list[str]]
+) -> tuple[Outcome, str]:
+    amount = line.amount_minor
+    if line.kind not in BankLine.Kind.values or not line.reference.strip() or (amount is not None and amount <= 0):
         raise UnableToRecordBankLine("A line has an outcome, the bank's reference and an amount above zero.")
     if line.booked_on > dates.today(at):
         raise UnableToRecordBankLine("The bank cannot have booked it on a day to come.")
@@ -121,10 +133,21 @@ def _record(line: Reported, by: User, at: datetime, seen: Presence) -> tuple[Out
     # The run before the payout, as everywhere.
     run = PayoutRun.objects.select_for_update(no_key=True).get(pk=found.run_id)
     payout = Payout.objects.select_for_update(no_key=True).get(pk=found.pk)
-    if known := BankLine.objects.filter(reference=line.reference).first():
+    others = together[_key(line)]
+    if line.amount_minor is None:
+        line = replace(line, amount_minor=payout.amount_minor, currency=payout.currency)
+    known = BankLine.objects.filter(reference=line.reference).select_related("attempt").first()
+    if known is not None and (known.attempt.payout_id, known.kind) != (payout.pk, line.kind):
+        # A batch shares the bank's reference, and a return may repeat it: then the order's id stands beside it.
+        own = reference_of(line.reference, payout.public_id.hex, line.kind, line.booked_on)
+        line = replace(line, reference=own)
+        known = BankLine.objects.filter(reference=own).select_related("attempt").first()
+    if known is not None:
         if _same(known, line, payout):
             return Outcome.KNOWN, "Recorded before."
         raise UnableToRecordBankLine(f"The reference {line.reference} was recorded for something else.")
+    if told := _told_elsewhere(line, payout, others):
+        return Outcome.KNOWN, f"Recorded before, from another report ({told.source}, {told.reference})."
     wanted = PayoutAttempt.State.SUCCEEDED if line.kind == BankLine.Kind.RETURNED else PayoutAttempt.State.SENT
     attempt = (
         payout.attempts.select_for_update(no_key=True)
@@ -134,18 +157,23 @@ def _record(line: Reported, by: User, at: datetime, seen: Presence) -> tuple[Out
     if attempt is None:
         return _unexpected(line, payout, run, at)
     assert attempt.bank_file is not None
+    if line.message_id and line.message_id != attempt.bank_file.message_id:
+        raise UnableToRecordBankLine(
+            f"The bank answers the file {line.message_id}; this order is under way in {attempt.bank_file.message_id}."
+        )
     by = second_half(by, (attempt.bank_file.sent_by_id,))
     if attempt.bank_file.sent_by_id == by.pk:
         raise UnableToRecordBankLine("You sent this file to the bank, so somebody else confirms its result.")
     left = payout.amount_minor - payout.reversed_minor
-    fits = line.amount_minor <= left if line.kind == BankLine.Kind.RETURNED else line.amount_minor == left
+    fits = _minor(line) <= left if line.kind == BankLine.Kind.RETURNED else _minor(line) == left
     if not fits or line.currency != payout.currency:
         return _differs(line, payout, run, at)
     BankLine.objects.create(
         kind=line.kind,
         reference=line.reference,
+        source=line.source,
         attempt=attempt,
-        amount_minor=line.amount_minor,
+        amount_minor=_minor(line),
         currency=line.currency,
         booked_on=line.booked_on,
         reason=line.reason[:200],
@@ -162,6 +190,9 @@ def _record(line: Reported, by: User, at: datetime, seen: Presence) -> tuple[Out
     )
     crashpoint(CrashPoint.BANK_LINE_WRITTEN)
     {"executed": _executed, "rejected": _rejected, "returned": _returned}[line.kind](line, payout, attempt, at)
+    Difference.objects.filter(
+        type=Difference.Type.UNEXPECTED_REVERSAL, subject=line.reference[:120], state=Difference.State.OPEN
+    ).update(state=Difference.State.RESOLVED, ended_at=at)
     crashpoint(CrashPoint.BANK_LINE_BOOKED)
     return Outcome.RECORDED, f"{_money(line)} {line.kind}."
 
@@ -173,17 +204,40 @@ def _uuid(text: str) -> str | None:
 
 
 def _same(known: BankLine, line: Reported, payout: Payout) -> bool:
-    return (known.kind, known.amount_minor, known.currency, known.booked_on, known.attempt.payout_id) == (
+    # A status that is sent again carries the day of its sending.
+    is_same_day = known.booked_on == line.booked_on or line.source == PAIN_002
+    return is_same_day and (known.kind, known.amount_minor, known.currency, known.attempt.payout_id) == (
         line.kind,
         line.amount_minor,
         line.currency,
-        line.booked_on,
         payout.pk,
     )
 
 
+def _told_elsewhere(line: Reported, payout: Payout, others: list[str]) -> BankLine | None:
+    """Return the same booking from a report of another kind, which may have another reference.
+
+    Two references in one file are two bookings. Only the first may be the known one, and not where the other is.
+    """
+    if line.reference not in others[:1] and len(others) > 1:
+        return None
+    told = BankLine.objects.filter(
+        attempt__payout=payout,
+        kind=line.kind,
+        amount_minor=_minor(line),
+        currency=line.currency,
+        booked_on=line.booked_on,
+    ).exclude(source=line.source)
+    return told.exclude(reference__in=others).first()
+
+
+def _minor(line: Reported) -> int:
+    assert line.amount_minor is not None
+    return line.amount_minor
+
+
 def _money(line: Reported) -> str:
-    return amounts.text_of_minor(line.amount_minor, asset(line.currency))
+    return amounts.text_of_minor(_minor(line), asset(line.currency))
 
 
 def _executed(line: Reported, payout: Payout, attempt: PayoutAttempt, at: datetime) -> None:
@@ -232,7 +286,7 @@ def _rejected(line: Reported, payout: Payout, attempt: PayoutAttempt, at: dateti
 def _returned(line: Reported, payout: Payout, attempt: PayoutAttempt, at: datetime) -> None:
     """Book a transfer that the payee's bank sent back days later: it settles the contributor's debt, the rest is
     payable again."""
-    before, payout.reversed_minor = payout.reversed_minor, payout.reversed_minor + line.amount_minor
+    before, payout.reversed_minor = payout.reversed_minor, payout.reversed_minor + _minor(line)
     is_whole = payout.reversed_minor == payout.amount_minor
     payout.state = Payout.State.REVERSED if is_whole else Payout.State.PARTIALLY_REVERSED
     payout.reason, payout.reason_note = "returned_by_bank", line.reason[:500]
@@ -262,7 +316,7 @@ def _returned(line: Reported, payout: Payout, attempt: PayoutAttempt, at: dateti
     entry = payouts.record_bank_return(
         contributor_id=payout.contributor_id,
         currency=payout.currency,
-        amount=from_minor(line.amount_minor, payout.currency),
+        amount=from_minor(_minor(line), payout.currency),
         return_id=line.reference,
         at=at,
     )
@@ -278,7 +332,7 @@ def _returned(line: Reported, payout: Payout, attempt: PayoutAttempt, at: dateti
             jurisdiction=payout.tax_jurisdiction,
         )
     Reversal.objects.create(
-        payout=payout, provider_reversal_id=line.reference, amount_minor=line.amount_minor, entry=entry, created_at=at
+        payout=payout, provider_reversal_id=line.reference, amount_minor=_minor(line), entry=entry, created_at=at
     )
 
 
@@ -289,7 +343,14 @@ def _unexpected(line: Reported, payout: Payout, run: PayoutRun, at: datetime) ->
     words = f"The bank reports a transfer as {line.kind} that is {payout.get_state_display().lower()} here."
     if line.kind == BankLine.Kind.EXECUTED:
         stop_run(run_id=run.pk, code=PayoutRun.PauseCode.PAID_TWICE, note=f"{words} ({line.reference})", at=at)
-        return _list(Difference.Type.MISSING_LOCAL, line, payout, run, words, at)
+        # Of a type that no comparison resolves: only a person finds out where the second payment went.
+        return _list(Difference.Type.DUPLICATE_GROUP, line, payout, run, words, at)
+    if line.kind == BankLine.Kind.RETURNED and payout.state == Payout.State.SENDING:
+        words = (
+            "The bank returned a transfer before it reported the execution here. Read the earlier statement, then this "
+            "one again."
+        )
+        return _list(Difference.Type.UNEXPECTED_REVERSAL, line, payout, run, words, at)
     raise UnableToRecordBankLine(words)
 
 

@@ -21,7 +21,7 @@ from tests.worlds.world import ADDRESS, SEEN, World, only
 
 DEBTOR = "DE89370400440532013000"
 SPACE = {"p": pain.NAMESPACE}
-# Accounts outside SEPA, and the BIC of those whose bank the IBAN does not tell.
+# Accounts outside SEPA, each with its BIC where the IBAN does not tell the bank.
 OUTSIDE = {
     "TR330006100519786457841326": "OYAKTR2AXXX",
     "AE070331234567890123456": "",

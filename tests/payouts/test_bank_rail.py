@@ -33,11 +33,11 @@ from payouts.operations import (
     runs,
 )
 from payouts.operations.accounts import UnableToOpenAccount, open_payout_account, refresh_holds
-from payouts.operations.bank_lines import Reported
 from payouts.operations.holds import place_hold
 from payouts.queries import balances
 from payouts.queries.runs import review
 from payouts.rails.bank import pain
+from payouts.rails.bank.answers import Reported
 from payouts.reconciliation import comparison
 from payouts.reconciliation.banks import reconcile_bank_run
 from people import sealing
@@ -539,7 +539,7 @@ def test_a_withdrawn_file_that_was_paid_after_all_stops_the_run(world: World) ->
     assert record(world, line(run.payouts.get())) == ["differs"]
     run.refresh_from_db()
     assert run.is_frozen
-    assert Difference.objects.get().type == Difference.Type.MISSING_LOCAL
+    assert Difference.objects.get().type == Difference.Type.DUPLICATE_GROUP
     with pytest.raises(bank_orders.UnableToExport):
         export(world, run)
 

@@ -10,8 +10,8 @@ from django.conf import settings
 from ledger.queries import invariants
 from payouts.models import BankFile, BankLine, Payout, PayoutAttempt, PayoutRun
 from payouts.operations import approval, bank_files, bank_lines, banks, building, runs
-from payouts.operations.bank_lines import Reported
 from payouts.queries import balances
+from payouts.rails.bank.answers import Reported
 from tests.databases import CommittedDatabase
 from tests.races.test_payouts import at_once
 from tests.worlds.world import ADDRESS, SEEN, World

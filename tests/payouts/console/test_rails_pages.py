@@ -137,7 +137,7 @@ def test_a_report_that_is_no_table_is_refused_with_the_line_and_what_is_wrong(wo
     client = log_in(world.checker)
     for change, told in (
         ({"amount": "seventy"}, "Line 2: the amount “USD seventy”"),
-        ({"booked_on": "20.11.2026"}, "is no date"),
+        ({"booked_on": "20.11.26"}, "is no date"),
         ({"outcome": "done"}, "not “done”"),
         ({"currency": "XXX"}, "keeps no currency"),
     ):
