@@ -25,7 +25,7 @@ class Arrival:
 
 
 def arrival_of(payout: Payout) -> Arrival | None:
-    """The arrival of a payout whose money has left; None before. Needs `bank_payout` loaded."""
+    """The arrival of a payout that was sent; None before. Needs `bank_payout` loaded."""
     if payout.state not in Payout.PAID:
         return None
     if payout.rail != Rail.STRIPE_TRANSFER:

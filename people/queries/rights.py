@@ -16,7 +16,7 @@ _MODEL_TEAM = "model_team"
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """One line. `operations` are the acts that it stands for, and `pages` the addresses whose guard lets in exactly
+    """One line. `operations` are its acts, and `pages` are addresses with a guard that lets in exactly
     these roles; `second` approves the proposal of another person.
     """
 

@@ -293,7 +293,7 @@ TRIED = [example for holder in range(HOLDERS) for example in sentences(holder, 1
 
 
 def paid_by_items(items: Sequence[IndexItem], model: LoadedModel | None = None) -> tuple[dict[int, float], Pay]:
-    """Each holder's share of what goes by attribution, and the pay behind it."""
+    """Each holder's share of the pool of attribution, and the pay behind it."""
     with tempfile.TemporaryDirectory() as scratch:
         index = build_index(
             Path(scratch) / "index", model=model or staged(items), items=items, config=CONFIG, mean_of=TRIED

@@ -39,7 +39,7 @@ from tests.worlds.manual import finance, post_by_hand
 SEEN = Presence(ip="192.0.2.7", mfa_age_seconds=60)
 CENT = 10_000_000
 PRICE = 5 * CENT
-# The address of payees with a bank account whose country wants one.
+# The address of payees with a bank account in a country that wants one.
 ADDRESS = Address("Recife", "BR", "Rua da Aurora", "12", "50050-000")
 # The figures of a policy that a test does not name.
 OTHER_FIGURES: dict[str, Any] = {

@@ -201,7 +201,7 @@ def test_an_administrator_hands_a_build_to_the_workers(admin: Client, indexed: P
         ({"damping": "0"}, "greater than or equal to 0.001"),
         ({"nodes": "33"}, "less than or equal to 32"),
         ({"attributor": "encoder"}, "encoder is not one of the available choices"),
-        ({"k": "many"}, "Enter a whole"),
+        ({"k": "many"}, "“many” is no whole number"),
     ],
 )
 def test_a_field_that_is_out_of_bounds_is_said_at_the_field(

@@ -1,4 +1,4 @@
-"""The sums of earnings: equal to the documents at any mark, whatever is posted, reversed, killed or run at once."""
+"""The sums of earnings: equal to the documents at any mark, after postings, reversals, kills and concurrent runs."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def of_documents(upto: int | None = None) -> Sums:
 
 
 def read(world: World) -> Sums:
-    """What the pages read: the sums and the entries behind their mark."""
+    """The sums and the entries behind their mark, as pages read them."""
     found: Sums = {}
     for contributor in world.contributors:
         for statement, by in (
