@@ -11,6 +11,7 @@ from uuid import UUID
 from django.db.models import Count, QuerySet, Sum
 
 from payouts.models import BankDetails, LeftOut, Payout, PayoutRun, Rail
+from people.presentation.names import mixed_scripts, shape
 
 
 # --- finance ------------------------------------------------------------------------------------------------------
@@ -99,6 +100,14 @@ class Change:
 
 
 @dataclass(frozen=True)
+class LookAlike:
+    """A payee with a name that may be taken for another one, and the reason."""
+
+    payout: Payout
+    reason: str
+
+
+@dataclass(frozen=True)
 class Review:
     """Points for an approver to look at: the run against the last paid run of its currency and rail."""
 
@@ -109,6 +118,7 @@ class Review:
     destination_changed: list[Payout] = field(default_factory=list)
     # Payouts to a bank account with a holder of another name than the payee's legal name.
     other_holder: list[Payout] = field(default_factory=list)
+    look_alikes: list[LookAlike] = field(default_factory=list)
     large_changes: list[Change] = field(default_factory=list)
     top: list[Payout] = field(default_factory=list)
 
@@ -149,6 +159,7 @@ def review(run: PayoutRun, *, change_percent: int = 50, top: int = 20, bank_days
             if (holder := getattr(payout, "bank_holder", ""))
             and _plain_name(holder) != _plain_name(payout.contributor.legal_name)[:70]
         ],
+        look_alikes=_look_alikes(payouts, previous),
         previous=previous,
         previous_total_minor=previous.total_minor if previous else 0,
         new_payees=[payout for payout in payouts if payout.contributor_id not in before],
@@ -161,6 +172,27 @@ def review(run: PayoutRun, *, change_percent: int = 50, top: int = 20, bank_days
         large_changes=sorted(large, key=lambda change: -abs(change.percent)),
         top=payouts[:top],
     )
+
+
+def _look_alikes(payouts: Sequence[Payout], previous: PayoutRun | None) -> list[LookAlike]:
+    """Find payees whose name mixes scripts, or appears like another one's in this run or in the last one."""
+    names = {payout.contributor_id: payout.contributor.legal_name for payout in payouts}
+    known = dict(names)
+    if previous is not None:
+        known |= dict(previous.payouts.values_list("contributor_id", "contributor__legal_name"))
+    of_shape: dict[str, list[int]] = {}
+    for contributor, name in sorted(known.items()):
+        of_shape.setdefault(shape(name), []).append(contributor)
+    found = []
+    for payout in payouts:
+        name = names[payout.contributor_id]
+        reasons = [mixed_scripts(text) for text in dict.fromkeys((name, getattr(payout, "bank_holder", "")))]
+        others = [known[other] for other in of_shape[shape(name)] if other != payout.contributor_id]
+        if others:
+            reasons.append(f"it appears like “{others[0]}”, another payee's name")
+        if told := "; ".join(filter(None, reasons)):
+            found.append(LookAlike(payout, told))
+    return found
 
 
 def _name_holders(payouts: Sequence[Payout]) -> None:

@@ -42,7 +42,10 @@ from payouts.reconciliation import comparison
 from payouts.reconciliation.banks import reconcile_bank_run
 from people import sealing
 from people.queries import audit as audit_queries
+from tests.worlds.browser import LogIn, log_in
 from tests.worlds.world import ADDRESS, SEEN, World, states
+
+__all__ = ["log_in"]
 
 IBAN_OF_A_PAYEE = "GB33BUKB20201555555555"
 NEW_IBAN = "NL91ABNA0417164300"
@@ -160,6 +163,22 @@ def test_the_approver_sees_the_holder_of_each_bank_account(world: World) -> None
     found = review(run)
     assert [payout.contributor for payout in found.other_holder] == [other]
     assert {getattr(payout, "bank_holder", "") for payout in found.top} == names
+
+
+def test_the_approver_sees_names_that_may_be_taken_for_another(world: World, log_in: LogIn) -> None:
+    honest, alike, mixed = payee(world, 7000), payee(world, 8000), payee(world, 9000)
+    for contributor, name in ((honest, "Ada Lovelace"), (alike, "ADА LОVELACE"), (mixed, "Pаypal Ltd")):
+        Contributor.objects.filter(pk=contributor.pk).update(legal_name=name)
+    run = building.build_run(
+        currency="USD", rail="manual_bank_file", cut_off=world.at, by=world.maker, at=world.at, seen=SEEN
+    )
+    found = {alike.payout.contributor_id: alike.reason for alike in review(run).look_alikes}
+    assert set(found) == {honest.pk, alike.pk, mixed.pk}
+    assert found[honest.pk] == "it appears like “ADА LОVELACE”, another payee's name"
+    assert "mixes letters of Cyrillic and Latin" in found[alike.pk]
+    assert "it appears like “Ada Lovelace”" in found[alike.pk]
+    page = log_in(world.checker).get(f"/console/runs/{run.public_id}/").content.decode()
+    assert "Names that may be taken for another (3)" in page
 
 
 def test_first_bank_details_wait_three_days_without_a_policy(world: World) -> None:
