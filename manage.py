@@ -32,6 +32,7 @@ def refuse_live_key(command: str) -> None:
     if command in WITHOUT_ENGINE | REMEDIES or "--help" in sys.argv:
         return
     import django
+    from django.db import ProgrammingError
 
     django.setup()
     from config.live_keys import UnableToUseLiveKey, refuse_live_key_on_trial
@@ -40,6 +41,9 @@ def refuse_live_key(command: str) -> None:
         refuse_live_key_on_trial()
     except UnableToUseLiveKey as error:
         sys.exit(f"{error}")
+    except ProgrammingError:
+        # Without tables there is no trial; a command that needs them says so itself.
+        return
 
 
 def main() -> None:
