@@ -102,11 +102,12 @@ def control_rows(index: AttributionIndex) -> list[ControlRow]:
 def agreement(index: AttributionIndex) -> dict[str, float]:
     """Agreement of the paid shares with retraining on own generations, by the index's own rule: "lds", "low", "high".
 
-    An evaluation that judged scores alone, as the first ones did, gives theirs. The index must be evaluated.
+    An evaluation that judged scores alone, as the first ones did, gives theirs. Empty before an evaluation.
     """
     audit: dict[str, Any] = index.audit or {}
-    rules: dict[str, Any] = (audit.get("paid") or {}).get("own_generations") or {}
-    found: dict[str, float] = rules.get(f"rule_{index.rule}") or audit["own_generations"]["specific"]
+    of_scores = (audit.get("own_generations") or {}).get("specific")
+    of_shares = ((audit.get("paid") or {}).get("own_generations") or {}).get(f"rule_{index.rule}")
+    found: dict[str, float] = of_shares or of_scores or {}
     return found
 
 

@@ -13,6 +13,7 @@ from attribution.models import Attribution, AttributionIndex, Generation
 from attribution.operations.recomputations import Recomputed
 from attribution.operations.recomputations import recompute as recompute_attribution
 from attribution.queries.generations import top_works
+from attribution.queries.indexes import agreement
 from contributors.models import Contributor, Membership, Work
 from contributors.operations import contents
 from contributors.portal.guard import ContributorRequest, contributor_required
@@ -337,8 +338,8 @@ def audit_score(index: AttributionIndex) -> AuditScore | None:
     audit = index.audit
     if not audit:
         return None
-    # The specific part is the paid one, so the weight rests on it and a receipt quotes it.
-    measured = (audit.get("own_generations") or {}).get("specific") or {}
+    # Of the paid shares: the weight rests on it, and a receipt quotes it.
+    measured = agreement(index)
     return AuditScore(
         passed=bool(audit.get("passed")),
         lds=measured.get("lds"),

@@ -188,6 +188,14 @@ def test_the_page_of_a_receipt_explains_rule_2_with_its_figures() -> None:
     world = build_world(OCTOBER, contributors=1)
     (made,) = world.generate(1)
     index = index_of_items(world)
+    of_shares, of_scores = {"lds": 0.76, "low": 0.67, "high": 0.78}, {"lds": 0.65, "low": 0.55, "high": 0.69}
+    index.audit = {
+        "passed": True,
+        "coalitions": 16,
+        "own_generations": {"specific": of_scores},
+        "paid": {"own_generations": {"rule_1": of_scores, "rule_2": of_shares}},
+    }
+    index.save(update_fields=["audit"])
     by_items(world, index, [made], excess=[3.0, 1.0], holders=[0, 0], general=(1.0,))
     (nothing,) = world.generate(1)
     by_items(world, index, [nothing], excess=[], holders=[], general=(1.0,))
@@ -199,6 +207,10 @@ def test_the_page_of_a_receipt_explains_rule_2_with_its_figures() -> None:
     for figure in figures:
         assert figure in " ".join(page.split())
     assert "noise floor" not in page
+    # The rule has no standard error, and its agreement is that of the paid shares.
+    assert "± 0.00" not in page
+    assert "0.760" in page
+    assert "0.650" not in page
     unpaid = " ".join(client.get(f"/portal/receipts/{nothing.pk}/").content.decode().split())
     assert "None of the 5,000 judged training items explains it better" in unpaid
     assert "Explained by no item" in unpaid
