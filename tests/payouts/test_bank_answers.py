@@ -255,6 +255,24 @@ def test_a_rejection_of_another_file_rejects_nothing(world: World, two: list[Pay
     assert state_of(*two) == ["sending", "sending"]
 
 
+@pytest.mark.parametrize("family", ["CAJT", "RIMB", "OTHR"])
+def test_a_credit_that_may_be_for_a_fee_is_no_return(world: World, two: list[Payout], family: str) -> None:
+    read(world, camt(ntry(tx(two[0]))))
+    code = f"<BkTxCd><Domn><Fmly><SubFmlyCd>{family}</SubFmlyCd></Fmly></Domn></BkTxCd>"
+    credit = camt(ntry(tx(two[0], "CRDT", code), kind="CRDT", reference="R2"))
+    assert read(world, credit) == []
+    assert "came in without a reason of return" in others(credit)
+    assert state_of(two[0]) == ["settled"]
+
+
+def test_a_sum_of_a_formula_is_read_with_the_digits_that_a_spreadsheet_shows(world: World, two: list[Payout]) -> None:
+    amount = 69.8 + 0.1 + 0.1
+    assert repr(amount) != "70.0"
+    row = [two[0].public_id.hex, amount, "USD", "executed", DAY, "R1", ""]
+    assert read(world, workbook(row)) == ["recorded"]
+    assert state_of(two[0]) == ["settled"]
+
+
 @pytest.mark.parametrize("form", ["053", "054"])
 def test_a_return_with_its_reason_comes_back(world: World, two: list[Payout], form: str) -> None:
     content = camt(ntry(tx(two[0], "CRDT", RETURN), kind="CRDT", reference="REF1"), ntry(tx(two[0])), form=form)

@@ -28,8 +28,9 @@ from payouts.rails.bank.answers import (
     refuse_account,
 )
 
-# Families of bank transactions that bring a transfer back (ExternalBankTransactionSubFamily1Code).
-RETURNS = {"RRTN", "RPCR", "CAJT", "RIMB"}
+# Families of bank transactions that bring a transfer back (ExternalBankTransactionSubFamily1Code). An adjustment or a
+# reimbursement may be for a fee: without a reason of return it is listed, and a person asks the bank.
+RETURNS = {"RRTN", "RPCR"}
 _STATEMENTS = {"BkToCstmrStmt": ("Stmt", CAMT_053), "BkToCstmrDbtCdtNtfctn": ("Ntfctn", CAMT_054)}
 
 

@@ -96,7 +96,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.date().isoformat()
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        text = f"{Decimal(repr(value)):f}"
+        # A sum of a formula may end in the noise of binary fractions; a spreadsheet keeps and shows fifteen digits.
+        text = f"{Decimal(f'{value:.15g}'):f}"
         whole, _, fraction = text.partition(".")
         return whole if not fraction.strip("0") else f"{text}0" if len(fraction) == 3 else text
     return str(value)
